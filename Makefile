@@ -1,0 +1,79 @@
+# Two commands, nothing else needed: `make demo` and `make test`.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+# The newest Python on PATH that really starts and is 3.11 or newer.
+PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then echo $$python; break; fi; done)
+VENV := .venv
+DEMO_VENV := .venv-demo
+LOWEST_VENV := .venv-lowest
+EXTRAS := .[embedded,zstd,lz4]
+
+.PHONY: help
+help: ## show this
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
+
+.PHONY: demo
+demo: $(DEMO_VENV)/installed ## repeat the article's experiments, with a table and a chart
+	$(DEMO_VENV)/bin/python -m examples.demo
+
+.PHONY: test
+test: lint types imports ## all checks and all tests
+	$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered
+
+.PHONY: lint
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+.PHONY: types
+types: $(VENV)/installed
+	$(VENV)/bin/mypy
+
+.PHONY: imports
+imports: $(VENV)/installed
+	$(VENV)/bin/lint-imports
+
+.PHONY: fuzz
+fuzz: $(VENV)/installed ## the property tests and the entry fuzzer, at length
+	HYPOTHESIS_PROFILE=long FUZZ_ENTRIES=1000000 $(VENV)/bin/python -m pytest \
+		tests/test_properties.py tests/test_entry_fuzz.py --no-cov --timeout=3600
+
+.PHONY: bench
+bench: $(VENV)/installed ## the benchmarks
+	$(VENV)/bin/python -m benchmarks.hit
+	$(VENV)/bin/python -m benchmarks.serders
+
+.PHONY: test-lowest
+test-lowest: $(LOWEST_VENV)/installed ## the tests on the lowest versions that are allowed
+	$(LOWEST_VENV)/bin/python -m pytest --no-cov -p no:cacheprovider
+
+$(VENV)/installed: pyproject.toml
+	$(call venv,$(VENV))
+	$(VENV)/bin/python -m pip install --quiet --editable "$(EXTRAS)" --group test
+	touch $@
+
+$(DEMO_VENV)/installed: pyproject.toml
+	$(call venv,$(DEMO_VENV))
+	$(DEMO_VENV)/bin/python -m pip install --quiet --editable "$(EXTRAS)" --group demo
+	touch $@
+
+# The bounds of pyproject.toml, as constraints; Python 3.11, since they have no wheels for later.
+$(LOWEST_VENV)/installed: pyproject.toml tests/lowest.txt
+	$(call venv,$(LOWEST_VENV))
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --editable "$(EXTRAS)" --group test \
+		--constraint tests/lowest.txt
+	touch $@
+
+define venv
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it: make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+endef
+
+.PHONY: clean
+clean: ## remove the environments and what was generated
+	rm -rf $(VENV) $(DEMO_VENV) $(LOWEST_VENV) .coverage .mypy_cache .pytest_cache .ruff_cache \
+		.hypothesis .import_linter_cache demo-output

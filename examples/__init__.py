@@ -1,0 +1,1 @@
+"""Runnable examples; a package, so that `python -m examples...` works from the repository."""

@@ -1,0 +1,46 @@
+"""A Redis cache for the predictions of machine-learning models.
+
+`RedisCachingDecorator` wraps any ml-base `MLModel` and keeps its predictions in Redis: never a
+wrong prediction, never a failed one.
+
+    from model_cache import RedisCachingDecorator
+
+    model = RedisCachingDecorator(url="redis://localhost:6379/0").set_model(MyModel())
+    model.predict(data)  # computed, and kept
+    model.predict(data)  # from Redis
+
+To read on: `decorator` for the order of the steps, `keys` and `canonical` for what makes two
+inputs the same, `codec` for what Redis holds, `stores` for how it is asked.
+"""
+
+from model_cache.canonical import register_canonical
+from model_cache.compressors import register_compressor
+from model_cache.decorator import RedisCachingDecorator
+from model_cache.embedded import embedded_redis
+from model_cache.errors import (
+    ConfigurationError,
+    ModelCacheError,
+    NotCacheableError,
+    StoreUnavailableError,
+)
+from model_cache.protocols import Compressor, Serder
+from model_cache.serders import register_serder
+from model_cache.statistics import Stats
+from model_cache.storing import do_not_store
+
+__all__ = [
+    "Compressor",
+    "ConfigurationError",
+    "ModelCacheError",
+    "NotCacheableError",
+    "RedisCachingDecorator",
+    "Serder",
+    "Stats",
+    "StoreUnavailableError",
+    "do_not_store",
+    "embedded_redis",
+    "register_canonical",
+    "register_compressor",
+    "register_serder",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,227 @@
+"""The binding of a decorator to a model: all that a prediction needs to know, frozen.
+
+`predict` reads the binding once, so that a `set_model` in the middle of a request can't store
+one model's answer under another's key. The logic of a prediction is here, without any I/O:
+which key an input has, what an entry means, and what entry a prediction becomes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from ml_base.ml_model import MLModel
+from pydantic import BaseModel
+
+from model_cache.canonical import INPUTS, Selection
+from model_cache.codec import Codec
+from model_cache.config import Config
+from model_cache.errors import ConfigurationError, NotCacheableError
+from model_cache.keys import KeyMaker, Namespace, derived_key
+from model_cache.precision import Rounder, Rules
+from model_cache.revision import revision_of
+from model_cache.schemas import fields_at, fingerprint, holds_numbers, leaves, path_tree
+
+# How many classes of inputs are remembered as instances of the schema, or not.
+_MOST_CLASSES = 256
+
+
+@dataclass(frozen=True)
+class Request:
+    """An input that can be cached.
+
+    Attributes:
+        data: the input as the model is to see it: rounded, if so configured.
+        key: where its prediction is kept.
+    """
+
+    data: BaseModel
+    key: bytes
+
+
+class Binding:
+    """One model, as it was at one moment.
+
+    Args:
+        model: the model.
+        config: the decorator's options.
+
+    Raises:
+        ConfigurationError: an option does not fit the model's schemas.
+    """
+
+    def __init__(self, model: MLModel, config: Config) -> None:
+        self.model = model
+        self.qualified_name: str = model.qualified_name
+        self.version: str = model.version
+        # Once: some decorators make a new class at each access.
+        self.input_schema = _schema("input_schema", model)
+        self.output_schema = _schema("output_schema", model)
+        self.namespace = Namespace(config.prefix, self.qualified_name, self.version)
+        selection = _selection(self.input_schema, config)
+        _check_canonical(self.input_schema, selection)
+        self._selection = selection
+        self._keys = KeyMaker(
+            self.namespace,
+            revision=revision_of(config.revision),
+            schema=fingerprint(self.output_schema),
+            selection=selection,
+            secret=config.key_secret,
+        )
+        self._codec = Codec(
+            self.output_schema,
+            serder=config.serder,
+            compressor=config.compressor,
+            max_entry_bytes=config.max_entry_bytes,
+            integrity=config.integrity,
+            tag_key=derived_key(config.key_secret, b"model_cache tag"),
+        )
+        self._rounder = _rounder(self.input_schema, config)
+        self._accepted: dict[type, bool] = {}
+
+    def predict(self, data: BaseModel) -> BaseModel:
+        """Return the model's own answer."""
+        prediction: BaseModel = self.model.predict(data)
+        return prediction
+
+    def decode(self, key: bytes, entry: bytes) -> BaseModel | None:
+        """Return the prediction that an entry holds, or None: see `Codec`."""
+        return self._codec.decode(key, entry)
+
+    def encode(self, key: bytes, prediction: BaseModel) -> bytes:
+        """Return the entry for a prediction, or raise why there is none: see `Codec`."""
+        return self._codec.encode(key, prediction)
+
+    def is_current(self) -> bool:
+        """Whether the model still has the name and version that it was bound under."""
+        model = self.model
+        return bool(model.version == self.version and model.qualified_name == self.qualified_name)
+
+    def request(self, data: BaseModel) -> Request:
+        """Return what to look up for an input.
+
+        Raises:
+            NotCacheableError: the input has no key, and why.
+        """
+        cls = type(data)
+        accepted = self._accepted.get(cls)
+        if accepted is None:
+            accepted = self._accept(cls)
+        if not accepted:
+            raise NotCacheableError(
+                f"it is a {cls.__qualname__}, not a {self.input_schema.__qualname__}"
+            )
+        if self._rounder is not None:
+            data = self._rounder(data)
+        return Request(data, self._keys.key(data))
+
+    def warn_of_echoed_fields(self) -> None:
+        """Warn if a hit would return a field of another request's input."""
+        echoed = self.input_schema.model_fields.keys() & self.output_schema.model_fields.keys()
+        for name in sorted(echoed):
+            if self._selection is not None and self._selection.omits(name):
+                warnings.warn(
+                    f"{name!r} is a field of the output and of the input, but not part of the "
+                    "key: a hit returns the value that another request came with. If a decorator "
+                    "passes it through (a prediction id, say), put that decorator outside the "
+                    "cache: the cache's set_model gets the model, and the other's gets the cache.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+
+    def _accept(self, cls: type) -> bool:
+        """Whether instances of a class are inputs: by name, since schemas may be built anew."""
+        schema = self.input_schema
+        accepted = any(
+            base is schema
+            or (base.__module__, base.__qualname__) == (schema.__module__, schema.__qualname__)
+            for base in cls.__mro__
+        )
+        if len(self._accepted) >= _MOST_CLASSES:
+            self._accepted.clear()
+        self._accepted[cls] = accepted
+        return accepted
+
+
+class Unbindable(Binding):
+    """A model that changed into one which the options don't fit: predicted without the cache."""
+
+    def __init__(self, model: MLModel, reason: str) -> None:
+        self.model = model
+        self.qualified_name = model.qualified_name
+        self.version = model.version
+        self._reason = reason
+
+    def request(self, data: BaseModel) -> Request:  # noqa: ARG002 - as Binding's
+        raise NotCacheableError(self._reason)
+
+
+def _schema(name: str, model: MLModel) -> type[BaseModel]:
+    schema = getattr(model, name)
+    if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
+        raise ConfigurationError("model", f"its {name} is {schema!r}, not a pydantic model")
+    return schema
+
+
+def _selection(schema: type[BaseModel], config: Config) -> Selection | None:
+    for option, paths in (
+        ("hashing_fields", config.hashing_fields),
+        ("ignored_fields", config.ignored_fields),
+    ):
+        if paths is None:
+            continue
+        for path in paths:
+            fields_at(option, schema, path)
+        selection = Selection(path_tree(paths), keep=option == "hashing_fields")
+        if all(selection.omits(name) for name in schema.model_fields):
+            raise ConfigurationError(option, "leaves no field, so all inputs would share one entry")
+        return selection
+    return None
+
+
+def _rounder(schema: type[BaseModel], config: Config) -> Rounder | None:
+    if config.places is None or isinstance(config.places, int):
+        return None if config.places is None else Rounder(config.places)
+    rules: dict[str, Any] = {}
+    for path, places in sorted(config.places.items()):
+        found = fields_at("reduced_precision_fields", schema, path)
+        if not any(map(holds_numbers, found)):
+            raise ConfigurationError(
+                "reduced_precision_fields", f"{path!r} holds no numbers, so it can't be rounded"
+            )
+        node: dict[str, Rules | int] = rules
+        *parents, leaf = path.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})  # type: ignore[assignment]
+        node[leaf] = places
+    return Rounder(rules)
+
+
+def _check_canonical(schema: type[BaseModel], selection: Selection | None) -> None:
+    """Refuse a field of a type that pydantic knows nothing of, and neither do we."""
+    if not schema.model_config.get("arbitrary_types_allowed"):
+        return
+    for name, field in schema.model_fields.items():
+        if selection is not None and selection.omits(name):
+            continue
+        for leaf in leaves(field.annotation):
+            if _is_opaque(leaf) and not INPUTS.covers(leaf):
+                raise ConfigurationError(
+                    "input_schema",
+                    f"field {name!r} is of type {leaf.__module__}.{leaf.__qualname__}, which has "
+                    "no canonical form; give it one with model_cache.register_canonical, or "
+                    "leave the field out by ignored_fields",
+                )
+
+
+def _is_opaque(leaf: Any) -> bool:
+    """Whether a type says what its values are, and says nothing to pydantic."""
+    return (
+        isinstance(leaf, type)
+        and leaf not in (object, Any)
+        and not inspect.isabstract(leaf)
+        and not leaf.__subclasses__()
+        and not hasattr(leaf, "__get_pydantic_core_schema__")
+    )

@@ -1,0 +1,93 @@
+"""A circuit breaker: after failures in a row, nobody asks any more, but for one probe at a time.
+
+After Michael Nygard, "Release It!". It never runs what it guards, so it serialises nothing;
+stores and time-outs are unknown here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from model_cache.forks import renew_after_fork
+from model_cache.protocols import Clock
+
+State: TypeAlias = Literal["closed", "open"]
+
+
+class CircuitBreaker:
+    """Counts failures, and says whether to ask.
+
+    Args:
+        clock: seconds, as `time.monotonic`.
+        random: a number from 0 to 1, as `random.random`; spreads the probes of a fleet.
+        threshold: how many failures in a row open it.
+        first_pause: seconds from its opening to the first probe.
+        longest_pause: seconds between two probes; the pause doubles up to it.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        random: Callable[[], float],
+        *,
+        threshold: int = 3,
+        first_pause: float = 0.1,
+        longest_pause: float = 1.0,
+    ) -> None:
+        self._clock = clock
+        self._random = random
+        self._threshold = threshold
+        self._first_pause = first_pause
+        self._longest_pause = longest_pause
+        self._failures = 0
+        self._pause = first_pause
+        self._next_probe: float | None = None  # None: closed
+        self._lock = threading.RLock()  # a signal handler may predict while this thread reports
+        renew_after_fork(self)
+
+    @property
+    def state(self) -> State:
+        """Whether calls go through ("closed") or are spared ("open")."""
+        return "closed" if self._next_probe is None else "open"
+
+    def allows(self) -> bool:
+        """Whether to make a call now, and then to report how it went."""
+        if self._next_probe is None:
+            return True
+        with self._lock:
+            now = self._clock()
+            if self._next_probe is None or now < self._next_probe:
+                return self._next_probe is None
+            # The next one, unless this probe reports: one that is interrupted never will.
+            self._next_probe = now + self._jittered()
+            return True
+
+    def succeeded(self) -> bool:
+        """Report that a call went well; return whether that closed it."""
+        if self._failures == 0:
+            return False
+        with self._lock:
+            was_open = self._next_probe is not None
+            self._failures, self._pause, self._next_probe = 0, self._first_pause, None
+        return was_open
+
+    def failed(self) -> bool:
+        """Report that a call failed; return whether that opened it."""
+        with self._lock:
+            self._failures += 1
+            was_open = self._next_probe is not None
+            if was_open:
+                self._pause = min(2 * self._pause, self._longest_pause)
+            elif self._failures < self._threshold:
+                return False
+            self._next_probe = self._clock() + self._jittered()
+        return not was_open
+
+    def _jittered(self) -> float:
+        return self._pause * (0.5 + 0.5 * self._random())
+
+    def after_fork(self) -> None:
+        """Make the lock anew."""
+        self._lock = threading.RLock()

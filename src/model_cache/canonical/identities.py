@@ -1,0 +1,82 @@
+"""Canonical bytes for what a value is an instance of: classes, annotations, functions.
+
+A class is known by its module and qualified name, never by its address, so a schema that is
+built anew at each access is one class, and every process agrees. The form is self-delimiting,
+like that of `canonical`, which builds on it.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any
+
+
+def text(value: str) -> bytes:
+    """Return the canonical bytes of a str, lone surrogates included."""
+    try:
+        raw = value.encode()
+    except UnicodeEncodeError:
+        raw = value.encode("utf-8", "surrogatepass")
+    return b"s%x:%b" % (len(raw), raw)
+
+
+def counted(parts: Iterable[bytes]) -> bytes:
+    """Return canonical byte strings, joined, with their number in front."""
+    parts = list(parts)
+    return b"%x;%b" % (len(parts), b"".join(parts))
+
+
+def class_identity(cls: type) -> bytes:
+    """Return the canonical bytes of a class: its module and qualified name.
+
+    A parametrized generic model is its origin and its arguments, each by its own identity.
+    """
+    generic = cls.__dict__.get("__pydantic_generic_metadata__")
+    if generic and generic["origin"] is not None:
+        return _generic(class_identity(generic["origin"]), generic["args"])
+    return b"c" + text(cls.__module__) + text(cls.__qualname__)
+
+
+def annotation_identity(annotation: Any) -> bytes:
+    """Return canonical bytes for a type annotation."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return annotation_identity(typing.get_args(annotation)[0])
+    if origin is typing.Literal:
+        return b"q" + counted(map(_literal, typing.get_args(annotation)))
+    if origin in (typing.Union, types.UnionType):
+        return _generic(b"u", typing.get_args(annotation))
+    if origin is not None:
+        return _generic(annotation_identity(origin), typing.get_args(annotation))
+    if annotation is None:
+        return class_identity(types.NoneType)
+    if isinstance(annotation, type):
+        return class_identity(annotation)
+    if isinstance(annotation, (list, tuple)):  # the parameters of a Callable
+        return b"l" + counted(map(annotation_identity, annotation))
+    # A TypeVar, a type alias, a forward reference, an ellipsis: by kind and name.
+    name = getattr(annotation, "__name__", None) or getattr(annotation, "__forward_arg__", "")
+    return b"a" + text(type(annotation).__name__) + text(str(name))
+
+
+def callable_name(function: object) -> str:
+    """Return the module and qualified name of a function or class, else of its type."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{getattr(named, '__module__', None)}:{getattr(named, '__qualname__', None)}"
+
+
+def described(cls: type) -> str:
+    """Return a class's name for a message."""
+    return f"type {cls.__module__}.{cls.__qualname__}"
+
+
+def _generic(origin: bytes, arguments: Iterable[Any]) -> bytes:
+    return b"g" + origin + counted(map(annotation_identity, arguments))
+
+
+def _literal(value: Any) -> bytes:
+    written = value.name if isinstance(value, Enum) else repr(value)
+    return class_identity(type(value)) + text(written)

@@ -1,0 +1,180 @@
+"""Entries: what Redis holds for a prediction, and how it is read again.
+
+A prediction that its serder dumps to an object is stored as that plain JSON or MessagePack.
+Anything else is an envelope, which describes itself, so a fleet may mix and change options:
+
+    byte 0  0xC1, the first byte of neither JSON nor MessagePack
+    byte 1  the envelope's format version
+    byte 2  the serder's id
+    byte 3  the compressor's id; 0 for none
+    byte 4  flags; bit 0: a tag follows
+    16 bytes  the tag, over the key, the bytes above and the payload
+    the payload
+
+Entries are verified on write: one that does not decode to what the model returned is refused.
+On read, whatever can't be decoded is a miss. Redis and its keys' making are unknown here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from enum import Enum
+
+from pydantic import BaseModel
+
+from model_cache.canonical import PREDICTIONS
+from model_cache.compressors import COMPRESSORS
+from model_cache.protocols import Compressor, Serder
+from model_cache.serders import JSON, MESSAGE_PACK, SERDERS
+
+MAX_PAYLOAD = 64 * 2**20
+"""Bytes of a payload, uncompressed: more is neither written nor believed."""
+
+_MARK = 0xC1
+_VERSION = 1
+_TAGGED = 1
+_TAG_SIZE = 16
+_HEAD_SIZE = 5
+_OBJECT = 0x7B  # "{"
+_MAPS = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])  # fixmap, map 16, map 32
+
+
+class Refusal(Enum):
+    """Why a prediction does not become an entry."""
+
+    LOSSY = "it does not survive being stored and read again"
+    TOO_LARGE = "its entry is larger than max_entry_bytes"
+
+
+class EntryRefusedError(Exception):
+    """A prediction does not become an entry; `reason` says why."""
+
+    def __init__(self, reason: Refusal) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+class Codec:
+    """Turns predictions of one schema into entries and back.
+
+    Args:
+        schema: what entries decode to.
+        serder: what entries are written with; any known one is read.
+        compressor: what entries are made smaller with, where it does; None for none.
+        max_entry_bytes: larger entries are refused.
+        integrity: whether entries carry a tag, and those without a valid one are misses.
+        tag_key: keys the tag, so that entries can't be forged.
+    """
+
+    def __init__(
+        self,
+        schema: type[BaseModel],
+        *,
+        serder: Serder = JSON,
+        compressor: Compressor | None = None,
+        max_entry_bytes: int = 2**20,
+        integrity: bool = False,
+        tag_key: bytes = b"",
+    ) -> None:
+        self._schema = schema
+        # What JSON would lose (NaN, infinities, bytes), MessagePack keeps; with very large
+        # ints, and schemas that are strict about types, it is the other way round.
+        self._serders = (serder, JSON if serder is MESSAGE_PACK else MESSAGE_PACK)
+        self._compressor = compressor
+        self._max_entry_bytes = max_entry_bytes
+        self._integrity = integrity
+        self._tag_key = tag_key
+
+    def encode(self, key: bytes, prediction: BaseModel) -> bytes:
+        """Return the entry for a prediction.
+
+        Raises:
+            EntryRefusedError: the prediction would come back changed, or it is too large.
+        """
+        for serder in self._serders:
+            try:
+                data = serder.dumps(prediction)
+                if len(data) > MAX_PAYLOAD:
+                    raise EntryRefusedError(Refusal.TOO_LARGE)
+                entry = self._entry(key, serder, data)
+                if PREDICTIONS.encode(self._open(key, entry)) != PREDICTIONS.encode(prediction):
+                    continue
+            except EntryRefusedError:
+                raise
+            except Exception:  # whatever a schema or a serder of the user's raises
+                continue
+            if len(entry) > self._max_entry_bytes:
+                raise EntryRefusedError(Refusal.TOO_LARGE)
+            return entry
+        raise EntryRefusedError(Refusal.LOSSY)
+
+    def decode(self, key: bytes, entry: bytes) -> BaseModel | None:
+        """Return the prediction that an entry holds, a new object each time; None if it can't be.
+
+        An entry may be truncated, corrupt, foreign, forged, or made for another schema.
+        """
+        try:
+            return self._open(key, entry)
+        except Exception:  # Redis is untrusted; a user's validators may raise anything, too
+            return None
+
+    def _entry(self, key: bytes, serder: Serder, data: bytes) -> bytes:
+        plain = (
+            serder is self._serders[0]
+            and not self._integrity
+            and (
+                (serder is JSON and data[0] == _OBJECT)
+                or (serder is MESSAGE_PACK and data[0] in _MAPS)
+            )
+        )
+        entry = data if plain else self._seal(key, serder.id, 0, data)
+        if self._compressor is not None:
+            compressed = self._compressor.compress(data)
+            smaller = self._seal(key, serder.id, self._compressor.id, compressed)
+            if len(smaller) < len(entry):
+                return smaller
+        return entry
+
+    def _seal(self, key: bytes, serder: int, compressor: int, payload: bytes) -> bytes:
+        flags = _TAGGED if self._integrity else 0
+        head = bytes((_MARK, _VERSION, serder, compressor, flags))
+        tag = self._tag(key, head, payload) if self._integrity else b""
+        return b"%b%b%b" % (head, tag, payload)
+
+    def _tag(self, key: bytes, head: bytes, payload: bytes) -> bytes:
+        hasher = hashlib.blake2b(
+            b"%x:%b%b" % (len(key), key, head), digest_size=_TAG_SIZE, key=self._tag_key
+        )
+        hasher.update(payload)
+        return hasher.digest()
+
+    def _open(self, key: bytes, entry: bytes) -> BaseModel:
+        first = entry[0]
+        if first == _MARK:
+            serder, data = self._unseal(key, entry)
+        elif self._integrity:
+            raise ValueError("no tag")
+        elif first == _OBJECT:
+            serder, data = JSON, entry
+        elif first in _MAPS:
+            serder, data = MESSAGE_PACK, entry
+        else:
+            raise ValueError("neither an object nor an envelope")
+        prediction = serder.loads(data, self._schema)
+        if type(prediction) is not self._schema:
+            raise TypeError("not of the output schema")
+        return prediction
+
+    def _unseal(self, key: bytes, entry: bytes) -> tuple[Serder, bytes]:
+        head, payload = entry[:_HEAD_SIZE], entry[_HEAD_SIZE:]
+        _, version, serder, compressor, flags = head
+        if version != _VERSION or flags not in (0, _TAGGED) or (self._integrity and not flags):
+            raise ValueError("not this envelope")
+        if flags:
+            tag, payload = payload[:_TAG_SIZE], payload[_TAG_SIZE:]
+            if not hmac.compare_digest(tag, self._tag(key, head, payload)):
+                raise ValueError("wrong tag")
+        if compressor:
+            payload = COMPRESSORS.numbered(compressor).decompress(payload, MAX_PAYLOAD)
+        return SERDERS.numbered(serder), payload

@@ -1,0 +1,95 @@
+"""What happened, as frozen objects handed to hooks, and the hook that logs.
+
+Only the rare is an event: a prediction that goes well makes none. Who counts or exports them
+is unknown here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+logger = logging.getLogger("model_cache")
+
+
+@dataclass(frozen=True)
+class StoreLost:
+    """The store failed repeatedly; predictions go straight to the model until it is back."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class StoreFound:
+    """The store answers again."""
+
+
+@dataclass(frozen=True)
+class WriteFailed:
+    """An entry was not stored, though reading works."""
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class InputNotCacheable:
+    """An input has no key: it was predicted without the cache."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PredictionNotStored:
+    """A prediction was returned, but can't be kept."""
+
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class BindingFailed:
+    """A model changed under the decorator and can't be cached as configured any more."""
+
+    model: str
+    reason: str
+
+
+Event: TypeAlias = (
+    StoreLost | StoreFound | WriteFailed | InputNotCacheable | PredictionNotStored | BindingFailed
+)
+Hook: TypeAlias = Callable[[Event], None]
+
+# How many different events are remembered as logged: messages name fields and types, no values.
+_MOST_REMEMBERED = 256
+
+
+class LoggingHook:
+    """Logs to the logger "model_cache": changes of state each time, everything else once."""
+
+    def __init__(self) -> None:
+        self._logged: set[Event] = set()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case StoreLost(reason):
+                logger.warning("the cache is out of reach, predicting without it: %s", reason)
+            case StoreFound():
+                logger.warning("the cache is back")
+            case _ if event not in self._logged and len(self._logged) < _MOST_REMEMBERED:
+                self._logged.add(event)
+                self._log_once(event)
+
+    def _log_once(self, event: Event) -> None:
+        match event:
+            case WriteFailed(kind, reason):
+                logger.warning("an entry was not stored (%s): %s", kind, reason)
+            case InputNotCacheable(model, reason):
+                logger.warning("an input of %s can't be cached: %s", model, reason)
+            case PredictionNotStored(model, reason):
+                logger.warning("a prediction of %s was not cached: %s", model, reason)
+            case BindingFailed(model, reason):
+                logger.error("%s changed and is predicted without the cache: %s", model, reason)

@@ -1,0 +1,36 @@
+"""What has locks or sockets is made anew in a forked child (gunicorn --preload, multiprocessing).
+
+A lock that another thread held at the fork would stay locked for ever in the child, and a
+socket that two processes read from gives each the other's answers.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+from weakref import WeakSet
+
+
+class Forkable(Protocol):
+    """Something that must be made anew after a fork."""
+
+    def after_fork(self) -> None:
+        """Replace locks and drop sockets; called in the child, before anything else runs."""
+        ...
+
+
+_living: WeakSet[Forkable] = WeakSet()
+
+
+def renew_after_fork(item: Forkable) -> None:
+    """Call `item.after_fork()` in every forked child, as long as `item` lives."""
+    _living.add(item)
+
+
+def _renew() -> None:
+    for item in list(_living):
+        item.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)

@@ -1,0 +1,120 @@
+"""The key of an input: `[{prefix}/]{qualified_name}/{version}/{digest}`.
+
+The digest covers all that a prediction depends on: the namespace, the revision, the output
+schema, which fields count, and the values of those fields. Redis is unknown here.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import re
+import unicodedata
+
+from pydantic import BaseModel
+
+from model_cache.canonical import FORMAT, INPUTS, Selection, Tree
+from model_cache.canonical.identities import text
+
+DIGEST_LENGTH = 22
+"""Characters of a digest: 128 bits as base64url without padding."""
+
+_TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
+_SPECIAL = frozenset("/%{}*?[]\\")
+
+
+def derived_key(secret: str | bytes | None, purpose: bytes) -> bytes:
+    """Return 64 bytes for one purpose, made of a secret of any length; none without a secret."""
+    if secret is None:
+        return b""
+    raw = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
+    return hashlib.blake2b(raw, digest_size=64, person=purpose).digest()
+
+
+class Namespace:
+    """Where the entries of one version of one model live.
+
+    Args:
+        prefix: what the user put in front, or None.
+        qualified_name: the model's.
+        version: the model's.
+    """
+
+    def __init__(self, prefix: str | None, qualified_name: str, version: str) -> None:
+        parts = [qualified_name, version] if prefix is None else [prefix, qualified_name, version]
+        self.text = "/".join(map(_escaped, parts)) + "/"
+        self.raw = self.text.encode()
+        # The parts hold no character that means something in a glob.
+        self.pattern = self.raw + b"[^/]" * DIGEST_LENGTH
+        self._entry = re.compile(re.escape(self.raw) + b"[A-Za-z0-9_-]{%d}" % DIGEST_LENGTH)
+
+    def holds(self, key: bytes) -> bool:
+        """Whether `key` is that of an entry in this namespace."""
+        return self._entry.fullmatch(key) is not None
+
+
+def _escaped(part: str) -> str:
+    return "".join(map(_escaped_character, str(part)))
+
+
+def _escaped_character(character: str) -> str:
+    plain = (
+        character not in _SPECIAL
+        and not character.isspace()
+        and unicodedata.category(character) not in ("Cc", "Cs")
+    )
+    if plain:
+        return character
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+class KeyMaker:
+    """Makes keys for one binding of a model.
+
+    Args:
+        namespace: where the entries live.
+        revision: what tells apart models of the same version; "" if nothing does.
+        schema: the output schema's fingerprint.
+        selection: which fields of the input count; None for all.
+        secret: keys the digest, so that keys of guessable inputs can't be reversed.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        *,
+        revision: str = "",
+        schema: bytes = b"",
+        selection: Selection | None = None,
+        secret: str | bytes | None = None,
+    ) -> None:
+        self._prefix = namespace.raw
+        self._encode = INPUTS.encode if selection is None else INPUTS.selecting(selection)
+        chosen = None if selection is None else (selection.keep, _paths(selection.tree))
+        self._hasher = hashlib.blake2b(
+            b"%x;" % FORMAT
+            + text(namespace.text)
+            + text(revision)
+            + INPUTS.encode(schema)
+            + INPUTS.encode(chosen),
+            digest_size=16,
+            key=derived_key(secret, b"model_cache key"),
+        )
+
+    def key(self, data: BaseModel) -> bytes:
+        """Return the key of an input.
+
+        Raises:
+            NotCacheableError: the input holds a value that has no canonical form.
+        """
+        hasher = self._hasher.copy()
+        hasher.update(self._encode(data))
+        encoded = binascii.b2a_base64(hasher.digest(), newline=False)
+        return self._prefix + encoded.translate(_TO_BASE64URL)[:DIGEST_LENGTH]
+
+
+def _paths(tree: Tree, above: str = "") -> list[str]:
+    paths = []
+    for name, below in sorted(tree.items()):
+        paths += [above + name] if below is None else _paths(below, f"{above}{name}.")
+    return paths

@@ -1,0 +1,94 @@
+"""Registries: codecs by name, for the options, and by id, for the entries."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import Any, Generic, Protocol, TypeVar
+
+from model_cache.errors import ConfigurationError, did_you_mean
+
+
+class Named(Protocol):
+    """What can be registered."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def id(self) -> int: ...
+
+
+T = TypeVar("T", bound=Named)
+
+FIRST_FREE_ID = 128
+"""Ids below are this library's."""
+
+
+class Registry(Generic[T]):
+    """Things of one kind, by name and by id.
+
+    Args:
+        option: the option that names one of them.
+        kind: the protocol that each must follow.
+        builtin: this library's own.
+    """
+
+    def __init__(self, option: str, kind: type[Any], builtin: Iterable[T]) -> None:
+        self._option = option
+        self._kind = kind
+        self._by_name = {item.name: item for item in builtin}
+        self._by_id = {item.id: item for item in builtin}
+
+    def register(self, item: T) -> None:
+        """Add an item; one of the same class under the same name and id replaces the old."""
+        if not isinstance(item, self._kind):
+            raise self._error(f"{item!r} has not all that a {self._kind.__name__} needs")
+        if not (isinstance(item.id, int) and FIRST_FREE_ID <= item.id <= 255):
+            raise self._error(f"id {item.id!r} of {item.name!r} is not from 128 to 255")
+        for taken in (self._by_name.get(item.name), self._by_id.get(item.id)):
+            if taken is not None and type(taken) is not type(item):
+                raise self._error(
+                    f"name {item.name!r} or id {item.id} is taken by {taken.name!r} ({taken.id})"
+                )
+        self._by_name[item.name] = self._by_id[item.id] = item
+
+    def named(self, name: str) -> T:
+        """Return an item by its name, or by an import path `package.module:name`.
+
+        Raises:
+            ConfigurationError: there is none.
+        """
+        if ":" in name:
+            item: T = imported(self._option, name)
+            self.register(item)
+            return item
+        if name not in self._by_name:
+            hint = did_you_mean(name, self._by_name)
+            raise self._error(f"{name!r} is not known; {hint} Or give 'package.module:name'.")
+        return self._by_name[name]
+
+    def numbered(self, number: int) -> T:
+        """Return an item by its id; KeyError if there is none."""
+        return self._by_id[number]
+
+    def _error(self, problem: str) -> ConfigurationError:
+        return ConfigurationError(self._option, problem)
+
+
+def imported(option: str, path: str) -> Any:
+    """Return what an import path `package.module:name` leads to.
+
+    Raises:
+        ConfigurationError: the path is malformed, or leads nowhere.
+    """
+    module, _, name = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for attribute in name.split("."):
+            found = getattr(found, attribute)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ConfigurationError(
+            option, f"can't import {path!r} (package.module:name): {error}"
+        ) from error
+    return found

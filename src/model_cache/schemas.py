@@ -1,0 +1,178 @@
+"""What a model's schemas say: which fields there are, and what their annotations hold.
+
+Runs once per `set_model`, never per prediction. Values are unknown here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from model_cache.canonical import INPUTS, Tree
+from model_cache.canonical.identities import (
+    annotation_identity,
+    callable_name,
+    class_identity,
+    text,
+)
+from model_cache.errors import ConfigurationError, NotCacheableError, did_you_mean
+
+
+def path_tree(paths: typing.Iterable[str]) -> Tree:
+    """Return dotted paths as a tree; a path covers every longer one that begins with it."""
+    tree: dict[str, Any] = {}
+    for path in sorted(paths):  # "customer" comes before "customer.income"
+        node = tree
+        *parents, leaf = path.split(".")
+        for parent in parents:
+            if (node := node.setdefault(parent, {})) is None:
+                break
+        else:
+            node.setdefault(leaf, None)
+    return tree
+
+
+def fields_at(option: str, schema: type[BaseModel], path: str) -> list[Any]:
+    """Return the annotations of the field at a dotted `path`: several, if below a union.
+
+    Raises:
+        ConfigurationError: there is no such field; the message names the nearest one.
+    """
+    classes: list[type] = [schema]
+    found: list[Any] = []
+    walked: list[str] = []
+    for name in path.split("."):
+        known = {field: kind for cls in classes for field, kind in field_annotations(cls).items()}
+        found = [field_annotations(cls)[name] for cls in classes if name in field_annotations(cls)]
+        if not found:
+            raise ConfigurationError(option, _unknown_field(schema, classes, walked, name, known))
+        walked.append(name)
+        classes = [cls for kind in found for cls in structures(kind)]
+    return found
+
+
+def _unknown_field(
+    schema: type[BaseModel],
+    classes: list[type],
+    walked: list[str],
+    name: str,
+    known: Mapping[str, Any],
+) -> str:
+    place = f"{schema.__name__}.{'.'.join(walked)}" if walked else schema.__name__
+    if not known:
+        return f"{'.'.join([*walked, name])!r}: {place} is not a nested model, so it has no fields"
+    for cls in classes:
+        for field, info in getattr(cls, "model_fields", {}).items():
+            if name in (info.alias, info.validation_alias, info.serialization_alias):
+                return f"{name!r} is an alias in {place}; fields go by their names: {field!r}"
+    return f"{place} has no field {name!r}; {did_you_mean(name, known)}"
+
+
+def field_annotations(cls: type) -> dict[str, Any]:
+    """Return the fields of a model, dataclass or TypedDict with their annotations."""
+    if issubclass(cls, BaseModel):
+        return {name: field.annotation for name, field in cls.model_fields.items()}
+    try:
+        hints = typing.get_type_hints(cls)
+    except Exception:  # a forward reference that only its author can resolve
+        return {}
+    if dataclasses.is_dataclass(cls):
+        return {field.name: hints.get(field.name, Any) for field in dataclasses.fields(cls)}
+    return hints
+
+
+def structures(annotation: Any) -> list[type]:
+    """Return the models, dataclasses and TypedDicts that values of an annotation may hold."""
+    return [leaf for leaf in leaves(annotation) if _is_structure(leaf)]
+
+
+def leaves(annotation: Any) -> Iterator[Any]:
+    """Yield the types at the ends of an annotation, through unions and containers."""
+    if hasattr(annotation, "__value__"):  # `type X = ...`, which may be recursive
+        yield Any
+    elif typing.get_origin(annotation) is typing.Literal:
+        yield from map(type, typing.get_args(annotation))
+    elif typing.get_origin(annotation) is typing.Annotated:
+        yield from leaves(typing.get_args(annotation)[0])
+    elif arguments := typing.get_args(annotation):
+        if _is_structure(typing.get_origin(annotation)):
+            yield typing.get_origin(annotation)
+        for argument in arguments:
+            yield from leaves(argument)
+    elif annotation not in (types.NoneType, None, ...):
+        yield annotation
+
+
+def _is_structure(kind: Any) -> bool:
+    return isinstance(kind, type) and (
+        issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)
+    )
+
+
+def holds_numbers(annotation: Any) -> bool:
+    """Whether values of an annotation can be rounded: numbers, and containers of numbers.
+
+    A bool is no number. An annotation that says nothing (Any) is given the benefit of the doubt.
+    """
+    return any(
+        leaf is Any
+        or isinstance(leaf, typing.TypeVar)
+        or (isinstance(leaf, type) and _is_number(leaf))
+        for leaf in leaves(annotation)
+    )
+
+
+def _is_number(cls: type) -> bool:
+    numpy = sys.modules.get("numpy")
+    arrays = (numpy.ndarray, numpy.number) if numpy else ()
+    return issubclass(cls, (int, float, Decimal, *arrays)) and not issubclass(cls, bool)
+
+
+def fingerprint(schema: type[BaseModel]) -> bytes:
+    """Return canonical bytes for the fields of a schema, their types and their defaults.
+
+    It covers the structures inside, too. It is part of each key: an entry that was written
+    before a field was added must not answer for the schema that has it.
+    """
+    parts: list[bytes] = []
+    seen: set[bytes] = set()
+    waiting: list[type] = [schema]
+    while waiting:
+        cls = waiting.pop(0)
+        identity = class_identity(cls)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        parts.append(identity)
+        for name, annotation in sorted(field_annotations(cls).items()):
+            parts += (text(name), annotation_identity(annotation), _default(cls, name))
+            waiting += structures(annotation)
+    return b"".join(parts)
+
+
+def _default(cls: type, name: str) -> bytes:
+    if issubclass(cls, BaseModel):
+        default, factory = cls.model_fields[name].default, cls.model_fields[name].default_factory
+    elif dataclasses.is_dataclass(cls):
+        field = {field.name: field for field in dataclasses.fields(cls)}[name]
+        default = PydanticUndefined if field.default is dataclasses.MISSING else field.default
+        factory = None if field.default_factory is dataclasses.MISSING else field.default_factory
+    else:
+        required: frozenset[str] = getattr(cls, "__required_keys__", frozenset())
+        return b"!" if name in required else b"?"
+    if factory is not None:
+        return b"*" + text(callable_name(factory))
+    if default is PydanticUndefined:
+        return b"!"
+    try:
+        return b"=" + INPUTS.encode(default)
+    except NotCacheableError:
+        return b"=" + class_identity(type(default))

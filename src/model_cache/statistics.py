@@ -1,0 +1,96 @@
+"""Counters of one decorator, and the snapshot that `stats()` returns."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, fields, replace
+
+from model_cache.forks import renew_after_fork
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a decorator has done in this process since it was made; an immutable snapshot.
+
+    Every prediction is one of: hit, miss, uncacheable, unavailable.
+
+    Attributes:
+        hits: answered from the cache.
+        misses: computed, since the cache held no usable entry.
+        uncacheable: computed without the cache, since the input has no key.
+        unavailable: computed (or refused, with `on_error="raise"`), since the store failed.
+        undecodable: misses for which the store held something that is no valid entry.
+        stored: entries written.
+        bytes_stored: bytes of these entries, keys not counted.
+        skipped: predictions not stored on the word of `cache_if` or `do_not_store()`.
+        lossy: predictions not stored, since they would come back changed.
+        too_large: predictions not stored, since their entry exceeds `max_entry_bytes`.
+        write_failures: entries that the store did not take.
+        hit_seconds: time that the hits took, all in all.
+        model_seconds: time that the model took for the misses, all in all.
+        store: "closed" while the store is asked, "open" while the circuit breaker spares it,
+            "off" if the cache is turned off.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    uncacheable: int = 0
+    unavailable: int = 0
+    undecodable: int = 0
+    stored: int = 0
+    bytes_stored: int = 0
+    skipped: int = 0
+    lossy: int = 0
+    too_large: int = 0
+    write_failures: int = 0
+    hit_seconds: float = 0.0
+    model_seconds: float = 0.0
+    store: str = "closed"
+
+    @property
+    def predictions(self) -> int:
+        """All predictions."""
+        return self.hits + self.misses + self.uncacheable + self.unavailable
+
+    @property
+    def hit_ratio(self) -> float:
+        """The share of the predictions that were hits; 0.0 before the first."""
+        return self.hits / self.predictions if self.predictions else 0.0
+
+    @property
+    def seconds_saved(self) -> float:
+        """The time that the hits would have taken the model, at the misses' mean, less theirs."""
+        if not self.misses:
+            return 0.0
+        return self.hits * self.model_seconds / self.misses - self.hit_seconds
+
+
+class Counters:
+    """Counts, from any thread."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, float] = {f.name: 0 for f in fields(Stats) if f.name != "store"}
+        self._lock = threading.RLock()  # a signal handler may predict while this thread counts
+        renew_after_fork(self)
+
+    def add(self, **amounts: float) -> None:
+        """Add to counters, by their names."""
+        with self._lock:
+            for name, amount in amounts.items():
+                self._values[name] += amount
+
+    def hit(self, seconds: float) -> None:
+        """Count a hit and its time."""
+        values = self._values
+        with self._lock:
+            values["hits"] += 1
+            values["hit_seconds"] += seconds
+
+    def snapshot(self, store: str) -> Stats:
+        """Return the values of this moment."""
+        with self._lock:
+            return replace(Stats(store=store), **self._values)  # type: ignore[arg-type]
+
+    def after_fork(self) -> None:
+        """Make the lock anew."""
+        self._lock = threading.RLock()

@@ -1,0 +1,74 @@
+"""A store behind a circuit breaker: when it keeps failing, it is left alone for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from model_cache.breaker import CircuitBreaker, State
+from model_cache.errors import StoreUnavailableError, WriteRefusedError
+from model_cache.events import Hook, StoreFound, StoreLost
+from model_cache.protocols import Store
+
+T = TypeVar("T")
+
+
+class GuardedStore:
+    """Asks the store inside only while the breaker allows it.
+
+    Args:
+        inner: the store.
+        breaker: counts its failures.
+        hook: is told when the store is lost, and when it is found again.
+    """
+
+    def __init__(self, inner: Store, breaker: CircuitBreaker, hook: Hook) -> None:
+        self._inner = inner
+        self._breaker = breaker
+        self._hook = hook
+
+    @property
+    def state(self) -> State:
+        """Whether the store is asked ("closed") or spared ("open")."""
+        return self._breaker.state
+
+    def get(self, key: bytes, timeout: float) -> bytes | None:
+        return self._call(lambda: self._inner.get(key, timeout))
+
+    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
+        self._call(lambda: self._inner.set(key, entry, ttl, timeout))
+
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
+        return self._call(lambda: self._inner.get_many(keys, timeout))
+
+    def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
+        self._call(lambda: self._inner.set_many(entries, timeout))
+
+    def delete(self, keys: Iterable[bytes], timeout: float) -> int:
+        return self._call(lambda: self._inner.delete(keys, timeout))
+
+    def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
+        yield from self._call(lambda: list(self._inner.scan(pattern, timeout)))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _call(self, ask: Callable[[], T]) -> T:
+        breaker = self._breaker
+        if not breaker.allows():
+            raise StoreUnavailableError("spared, since it kept failing", "circuit_open")
+        try:
+            answer = ask()
+        except WriteRefusedError:  # the store is alive, and reading may go on
+            self._found(breaker.succeeded())
+            raise
+        except StoreUnavailableError as error:
+            if breaker.failed():
+                self._hook(StoreLost(str(error)))
+            raise
+        self._found(breaker.succeeded())
+        return answer
+
+    def _found(self, closed: bool) -> None:
+        if closed:
+            self._hook(StoreFound())

@@ -1,0 +1,434 @@
+"""The decorator as its users meet it: the article's surface, and what a prediction does."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+from pydantic import BaseModel
+
+import model_cache
+from model_cache import (
+    ConfigurationError,
+    ModelCacheError,
+    NotCacheableError,
+    RedisCachingDecorator,
+    do_not_store,
+)
+from tests.models import Anything, Charges, Echo, FunctionModel, Person, charge, person
+from tests.servers import Server
+
+
+def test_the_public_names_are_these() -> None:
+    assert model_cache.__all__ == [
+        "Compressor",
+        "ConfigurationError",
+        "ModelCacheError",
+        "NotCacheableError",
+        "RedisCachingDecorator",
+        "Serder",
+        "Stats",
+        "StoreUnavailableError",
+        "do_not_store",
+        "embedded_redis",
+        "register_canonical",
+        "register_compressor",
+        "register_serder",
+    ]
+    for name in model_cache.__all__:
+        public = getattr(model_cache, name)
+        assert public.__doc__, name
+
+
+def test_the_articles_nine_arguments_come_first_in_its_order() -> None:
+    parameters = list(inspect.signature(RedisCachingDecorator).parameters.values())
+    positional = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert positional == [
+        "host",
+        "port",
+        "database",
+        "prefix",
+        "hashing_fields",
+        "serder",
+        "use_compression",
+        "reduced_precision_fields",
+        "number_of_places",
+    ]
+    assert (parameters[0].default, parameters[1].default, parameters[2].default) == (
+        "localhost",
+        6379,
+        0,
+    )
+
+
+def test_it_is_used_as_in_the_article(server: Server, client: redis.Redis) -> None:
+    decorator = RedisCachingDecorator(
+        host="127.0.0.1", port=server.port, database=0, prefix="prefix"
+    )
+    model = FunctionModel()
+    decorated = decorator.set_model(model)
+    assert decorated is decorator
+    assert repr(decorated) == "RedisCachingDecorator(FunctionModel)"
+
+    first, second = decorated.predict(person()), decorated.predict(person())
+
+    assert first == second == charge(person())
+    assert len(model.calls) == 1
+    (key,) = client.scan_iter("prefix*")
+    assert key.decode() == decorated.cache_key(person())
+    assert key.startswith(b"prefix/test_model/1.0.0/")
+    assert json.loads(client.get(key) or b"") == {"charges": first.charges}
+
+
+def test_metadata_and_schemas_pass_through(decorator: RedisCachingDecorator) -> None:
+    decorator.set_model(FunctionModel())
+    assert decorator.display_name == "Test Model"
+    assert decorator.qualified_name == "test_model"
+    assert decorator.description == "A model for tests."
+    assert decorator.version == "1.0.0"
+    assert decorator.input_schema is Person
+    assert decorator.output_schema is Charges
+
+
+def test_attributes_are_set_on_the_model(decorator: RedisCachingDecorator) -> None:
+    model = FunctionModel()
+    decorator.set_model(model)
+    decorator.threshold = 3
+    assert model.threshold == 3
+    assert decorator.threshold == 3
+
+
+def test_a_hit_is_an_object_of_its_own(decorator: RedisCachingDecorator) -> None:
+    decorator.set_model(FunctionModel())
+    first = decorator.predict(person())
+    expected = first.charges
+    first.charges = -1.0
+    second = decorator.predict(person())
+    second.charges = -2.0
+    assert decorator.predict(person()).charges == expected
+
+
+def test_swapped_values_do_not_share_an_entry(decorator: RedisCachingDecorator) -> None:
+    # With the article's key both of these pairs meet.
+    decorator.set_model(FunctionModel())
+    for one, other in (
+        (person(age=20, bmi=21.0), person(age=21, bmi=20.0)),
+        (person(children=1, smoker=False), person(children=0, smoker=True)),
+    ):
+        assert decorator.predict(one) == charge(one)
+        assert decorator.predict(other) == charge(other)
+
+
+@pytest.mark.parametrize("option", ["hashing_fields", "ignored_fields"])
+def test_fields_left_out_of_the_key_share_an_entry(server: Server, option: str) -> None:
+    left_out = ["region"]
+    names = [name for name in Person.model_fields if name not in left_out]
+    fields: Any = {option: names if option == "hashing_fields" else left_out}
+    model = FunctionModel()
+    with RedisCachingDecorator(url=server.url, **fields) as decorator:
+        decorator.set_model(model)
+        first = decorator.predict(person(region="northwest"))
+        assert decorator.predict(person(region="southeast")) == first
+        assert decorator.predict(person(region="southeast", age=43)) != first
+    assert len(model.calls) == 2
+
+
+class Income(BaseModel):
+    amount: float
+    source: str = "work"
+
+
+class Customer(BaseModel):
+    name: str
+    income: Income | None = None
+    history: list[Income] = []
+
+
+class Application(BaseModel):
+    customer: Customer
+    request_id: str = ""
+
+
+def test_dotted_paths_reach_into_nested_models(server: Server) -> None:
+    def key(decorator: RedisCachingDecorator, **income: Any) -> str:
+        data = Application(
+            customer=Customer(name="A", income=Income(**income), history=[Income(**income)])
+        )
+        return decorator.cache_key(data)
+
+    model = FunctionModel(Application, Charges, lambda _: Charges(charges=1))
+    keep = RedisCachingDecorator(
+        url=server.url, hashing_fields=["customer.income.amount", "customer.history.amount"]
+    )
+    keep.set_model(model)
+    assert key(keep, amount=1, source="a") == key(keep, amount=1, source="b")
+    assert key(keep, amount=1) != key(keep, amount=2)
+    drop = RedisCachingDecorator(
+        url=server.url, ignored_fields=["customer.income.source", "customer.history.source"]
+    )
+    drop.set_model(model)
+    assert key(drop, amount=1, source="a") == key(drop, amount=1, source="b")
+    assert key(drop, amount=1) != key(drop, amount=2)
+
+
+def test_the_model_sees_the_rounded_input_and_the_caller_keeps_its_own(
+    decorator: RedisCachingDecorator, server: Server
+) -> None:
+    model = FunctionModel()
+    with RedisCachingDecorator(
+        url=server.url, reduced_precision_fields=["bmi"], number_of_places=0
+    ) as rounding:
+        rounding.set_model(model)
+        for bmi in (24.12345, 24.4321):
+            data = person(bmi=bmi)
+            assert rounding.predict(data) == charge(person(bmi=24.0))
+            assert data.bmi == bmi
+    assert [call.bmi for call in model.calls] == [24.0]
+
+
+def test_entries_of_one_precision_never_answer_for_another(server: Server) -> None:
+    for places in (0, 1, 2, 1, 0):
+        with RedisCachingDecorator(
+            url=server.url, reduced_precision_fields=["bmi"], number_of_places=places
+        ) as decorator:
+            decorator.set_model(FunctionModel())
+            expected = charge(person(bmi=round(24.456, places)))
+            assert decorator.predict(person(bmi=24.456)) == expected
+
+
+def test_a_models_exception_passes_through_and_is_not_cached(
+    decorator: RedisCachingDecorator, client: redis.Redis
+) -> None:
+    error = RuntimeError("no weights")
+
+    def fail(_: Person) -> Charges:
+        raise error
+
+    decorator.set_model(FunctionModel(function=fail))
+    for _ in range(2):
+        with pytest.raises(RuntimeError) as raised:
+            decorator.predict(person())
+        assert raised.value is error
+    assert client.dbsize() == 0
+
+
+@pytest.mark.parametrize("data", [None, {"age": 42}, "text", Charges(charges=1)])
+def test_what_is_no_input_gets_the_models_own_answer(
+    decorator: RedisCachingDecorator, client: redis.Redis, data: Any
+) -> None:
+    def answer(data: Any) -> Any:
+        if not isinstance(data, Person):
+            raise TypeError(f"{type(data).__name__} is no person")
+
+    model = FunctionModel(function=answer)
+    decorator.set_model(model)
+    with pytest.raises(TypeError) as direct:
+        model.predict(data)
+    with pytest.raises(TypeError) as decorated:
+        decorator.predict(data)
+    assert str(decorated.value) == str(direct.value)
+    assert client.dbsize() == 0
+    with pytest.raises(NotCacheableError, match="not a Person"):
+        decorator.cache_key(data)
+
+
+def test_an_input_without_a_key_is_predicted_and_logged_once(
+    decorator: RedisCachingDecorator, caplog: pytest.LogCaptureFixture
+) -> None:
+    decorator.set_model(FunctionModel(Anything, Echo, lambda data: Echo(text=str(data.value))))
+    with caplog.at_level(logging.WARNING, "model_cache"):
+        for number in range(3):
+            value = {"secret": object(), "number": number}
+            answer = decorator.predict(Anything(value=value))
+            assert answer.text == str(value)
+    (record,) = caplog.records
+    assert "value" in record.message
+    assert "builtins.object" in record.message
+    assert decorator.stats().uncacheable == 3
+
+
+def test_do_not_store_keeps_a_fallback_answer_out(
+    decorator: RedisCachingDecorator, client: redis.Redis
+) -> None:
+    def predict(data: Person) -> Charges:
+        if data.age > 50:
+            do_not_store()
+        return charge(data)
+
+    decorator.set_model(FunctionModel(function=predict))
+    decorator.predict(person(age=51))
+    assert client.dbsize() == 0
+    assert decorator.stats().skipped == 1
+    decorator.predict(person(age=50))
+    assert client.dbsize() == 1
+
+
+def test_do_not_store_holds_for_the_models_around(server: Server, client: redis.Redis) -> None:
+    def fall_back(data: Person) -> Charges:
+        do_not_store()
+        return charge(data)
+
+    inner = RedisCachingDecorator(url=server.url)
+    inner.set_model(FunctionModel(function=fall_back, qualified_name="inner"))
+    outer = RedisCachingDecorator(url=server.url)
+    outer.set_model(FunctionModel(function=inner.predict, qualified_name="outer"))
+    outer.predict(person())
+    assert client.dbsize() == 0
+    do_not_store()  # outside a prediction it does nothing
+
+
+def only_adults(data: Person, prediction: Charges) -> bool:
+    return data.age >= 18 and prediction.charges > 0
+
+
+@pytest.mark.parametrize("condition", [only_adults, f"{__name__}:only_adults"])
+def test_cache_if_decides_what_is_stored(
+    server: Server, client: redis.Redis, condition: Any
+) -> None:
+    with RedisCachingDecorator(url=server.url, cache_if=condition) as decorator:
+        decorator.set_model(FunctionModel())
+        decorator.predict(person(age=17))
+        assert client.dbsize() == 0
+        decorator.predict(person(age=18))
+        assert client.dbsize() == 1
+        assert decorator.stats().skipped == 1
+
+
+def test_a_cache_if_that_raises_costs_the_entry_and_not_the_prediction(
+    server: Server, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisCachingDecorator(url=server.url, cache_if=lambda *_: 1 / 0) as decorator:
+        decorator.set_model(FunctionModel())
+        assert decorator.predict(person()) == charge(person())
+    assert client.dbsize() == 0
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("ttl", [100, 100.0, timedelta(seconds=100)])
+def test_the_ttl_is_shortened_by_up_to_a_tenth(
+    server: Server, client: redis.Redis, ttl: Any
+) -> None:
+    with RedisCachingDecorator(url=server.url, ttl=ttl) as decorator:
+        decorator.set_model(FunctionModel())
+        for age in range(100):
+            decorator.predict(person(age=age))
+    left = [client.pttl(key) for key in client.scan_iter()]
+    assert len(left) == 100
+    assert all(89_000 < ttl <= 100_000 for ttl in left)
+    assert max(left) - min(left) > 3_000
+
+
+def test_without_a_ttl_entries_stay(decorator: RedisCachingDecorator, client: redis.Redis) -> None:
+    decorator.set_model(FunctionModel()).predict(person())
+    assert client.ttl(decorator.cache_key(person())) == -1
+
+
+def test_enabled_false_leaves_the_model_alone(client: redis.Redis, server: Server) -> None:
+    model = FunctionModel()
+    decorator = RedisCachingDecorator(
+        url=server.url, enabled=False, reduced_precision=True, number_of_places=0
+    )
+    decorator.set_model(model)
+    for _ in range(2):
+        assert decorator.predict(person(bmi=24.3)) == charge(person(bmi=24.3))
+    assert len(model.calls) == 2
+    assert client.dbsize() == 0
+    assert decorator.stats().store == "off"
+    assert decorator.purge() == 0
+    decorator.close()
+
+
+def test_the_environment_turns_the_cache_off(
+    client: redis.Redis, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_CACHE_DISABLED", "1")
+    RedisCachingDecorator(url=server.url).set_model(FunctionModel()).predict(person())
+    assert client.dbsize() == 0
+
+
+def test_purge_deletes_this_version_and_nothing_else(server: Server, client: redis.Redis) -> None:
+    decorators = []
+    for name, version, prefix in (
+        ("model", "1", None),
+        ("model", "10", None),
+        ("model", "2", None),
+        ("model2", "1", None),
+        ("*", "1", None),
+        ("1", "1", "model"),
+        ("model", "1", "model"),
+    ):
+        decorator = RedisCachingDecorator(url=server.url, prefix=prefix)
+        decorator.set_model(FunctionModel(qualified_name=name, version=version))
+        for age in range(1100 if name == "*" else 3):
+            decorator.predict(person(age=age))
+        decorators.append(decorator)
+    client.set("model/1/notes", "mine")
+    client.set("model/1/" + "x" * 21 + "/", "mine")
+    client.set("model/1/" + "é" * 11, "mine")
+    before = client.dbsize()
+
+    assert decorators[0].purge() == 3
+    assert client.dbsize() == before - 3
+    assert decorators[4].purge() == 1100
+    assert client.dbsize() == before - 3 - 1100
+    assert decorators[0].purge() == 0
+    assert client.get("model/1/notes") == b"mine"
+
+
+def test_stats_count_what_happened(decorator: RedisCachingDecorator) -> None:
+    decorator.set_model(FunctionModel())
+    assert decorator.stats().hit_ratio == 0.0
+    for _ in range(4):
+        decorator.predict(person())
+    stats = decorator.stats()
+    assert (stats.hits, stats.misses, stats.stored, stats.predictions) == (3, 1, 1, 4)
+    assert stats.hit_ratio == 0.75
+    assert stats.bytes_stored == len(b'{"charges":42024020.2}')
+    assert stats.model_seconds > 0
+    assert stats.hit_seconds > 0
+    assert stats.store == "closed"
+    with pytest.raises(AttributeError):
+        stats.hits = 0  # type: ignore[misc]
+
+
+def test_predicting_without_a_model_says_what_to_do() -> None:
+    with pytest.raises(ModelCacheError, match="set_model"):
+        RedisCachingDecorator().predict(person())
+
+
+def test_what_is_no_model_is_refused_and_the_old_model_stays(
+    decorator: RedisCachingDecorator,
+) -> None:
+    decorator.set_model(FunctionModel())
+    with pytest.raises(ConfigurationError, match="no ml-base MLModel"):
+        decorator.set_model("model")
+    with pytest.raises(ConfigurationError):
+        decorator.set_model(FunctionModel(input_schema=dict))  # type: ignore[arg-type]
+    assert decorator.predict(person()) == charge(person())
+
+
+def test_two_databases_are_two_caches(server: Server, client: redis.Redis) -> None:
+    with RedisCachingDecorator(host="127.0.0.1", port=server.port, database=3) as decorator:
+        decorator.set_model(FunctionModel()).predict(person())
+    assert client.dbsize() == 0
+    with server.client(db=3) as other:
+        assert other.dbsize() == 1
+
+
+def test_an_entry_over_the_limit_is_not_stored(
+    server: Server, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisCachingDecorator(url=server.url, max_entry_bytes=100) as decorator:
+        decorator.set_model(
+            FunctionModel(output_schema=Echo, function=lambda _: Echo(text="x" * 200))
+        )
+        for _ in range(2):
+            assert decorator.predict(person()).text == "x" * 200
+        assert decorator.stats().too_large == 2
+    assert client.dbsize() == 0
+    assert len([r for r in caplog.records if "max_entry_bytes" in r.message]) == 1
