@@ -11,12 +11,12 @@ from ml_base.ml_model import MLModel
 from pydantic import BaseModel, ConfigDict
 
 
-class Sex(str, enum.Enum):
+class Sex(enum.StrEnum):
     male = "male"
     female = "female"
 
 
-class Region(str, enum.Enum):
+class Region(enum.StrEnum):
     southwest = "southwest"
     southeast = "southeast"
     northwest = "northwest"

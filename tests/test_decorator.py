@@ -302,7 +302,7 @@ def test_cache_if_decides_what_is_stored(
 def test_a_cache_if_that_raises_costs_the_entry_and_not_the_prediction(
     server: Server, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with RedisCachingDecorator(url=server.url, cache_if=lambda *_: 1 / 0) as decorator:
+    with RedisCachingDecorator(url=server.url, cache_if=lambda *_: bool(1 / 0)) as decorator:
         decorator.set_model(FunctionModel())
         assert decorator.predict(person()) == charge(person())
     assert client.dbsize() == 0

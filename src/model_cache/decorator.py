@@ -170,11 +170,14 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         self.__dict__["_binding"] = binding
         return self
 
-    def predict(self, data: BaseModel) -> BaseModel:
+    def predict(self, data: BaseModel) -> Any:
         """Return the model's prediction for an input, from the cache if it is there.
 
         Args:
             data: an instance of the model's input schema; it is not changed.
+
+        Returns:
+            An instance of the model's output schema, the caller's own.
 
         Raises:
             StoreUnavailableError: Redis failed, and `on_error` is "raise".

@@ -95,7 +95,7 @@ class Endpoint:
 
 def masked_url(url: str) -> str:
     """Return a url, well-formed or not, without its password."""
-    hidden = re.sub(r"(?s)//.*@", "//***@", url)
+    hidden = re.sub(r"(?s)^([\w+.-]*://)?.*@", r"\1***@", url)
     return re.sub(r"(?i)(password=)[^&]*", r"\1***", hidden)
 
 

@@ -87,8 +87,8 @@ class WriteRefusedError(StoreUnavailableError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint with the nearest of the known names, else the list of them."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
+    names = {known_name.lower(): known_name for known_name in sorted(known)}
+    near = difflib.get_close_matches(name.lower(), names, n=1)
     if near:
-        return f"did you mean {near[0]!r}?"
-    return f"known: {', '.join(map(repr, names))}"
+        return f"did you mean {names[near[0]]!r}?"
+    return f"known: {', '.join(map(repr, names.values()))}"

@@ -1,0 +1,300 @@
+"""Entries: plain where they can be, enveloped where not, and refused where they would lie."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, Literal
+
+import msgpack
+import pytest
+from pydantic import BaseModel, Field, PrivateAttr, RootModel, computed_field
+
+from model_cache import ConfigurationError, register_compressor, register_serder
+from model_cache.codec import MAX_PAYLOAD, Codec, EntryRefusedError, Refusal
+from model_cache.compressors import COMPRESSORS
+from model_cache.serders import JSON, MESSAGE_PACK, SERDERS
+from tests.models import Charges, Echo
+
+KEY = b"model/1/AAAAAAAAAAAAAAAAAAAAAA"
+
+
+def round_trip(codec: Codec, prediction: BaseModel) -> bytes:
+    entry = codec.encode(KEY, prediction)
+    again = codec.decode(KEY, entry)
+    assert repr(again) == repr(prediction)
+    assert again is not prediction
+    return entry
+
+
+def test_json_is_stored_plainly() -> None:
+    assert round_trip(Codec(Charges), Charges(charges=9612.64)) == b'{"charges":9612.64}'
+
+
+def test_message_pack_is_stored_plainly() -> None:
+    entry = round_trip(Codec(Charges, serder=MESSAGE_PACK), Charges(charges=9612.64))
+    assert msgpack.unpackb(entry) == {"charges": 9612.64}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_json_would_lose_is_stored_as_a_message_pack_envelope(value: float) -> None:
+    entry = round_trip(Codec(Charges), Charges(charges=value))
+    assert entry[:5] == b"\xc1\x01\x02\x00\x00"
+
+
+class Blob(BaseModel):
+    data: bytes
+
+
+def test_raw_bytes_survive_either_serder() -> None:
+    for serder in (JSON, MESSAGE_PACK):
+        round_trip(Codec(Blob, serder=serder), Blob(data=bytes(range(256))))
+
+
+class Numbers(BaseModel):
+    number: int
+
+
+def test_an_int_too_large_for_message_pack_is_stored_as_json() -> None:
+    entry = round_trip(Codec(Numbers, serder=MESSAGE_PACK), Numbers(number=2**100))
+    assert entry[:5] == b"\xc1\x01\x01\x00\x00"
+
+
+class Numbered(RootModel[list[float]]):
+    pass
+
+
+def test_what_dumps_to_no_object_is_enveloped() -> None:
+    for serder in (JSON, MESSAGE_PACK):
+        assert round_trip(Codec(Numbered, serder=serder), Numbered([1.0, 2.0]))[0] == 0xC1
+
+
+class Label(Enum):
+    spam = "spam"
+    ham = "ham"
+
+
+class Detail(BaseModel):
+    kind: Literal["detail"]
+    when: dt.datetime
+    scores: dict[Label, float]
+    tags: set[str]
+    pair: tuple[int, str]
+
+
+class Rich(BaseModel):
+    alias: int = Field(alias="AnAlias")
+    detail: Detail | None = None
+    optional: int = 7
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def double(self) -> int:
+        return self.alias * 2
+
+
+RICH = Rich(
+    AnAlias=1,
+    detail=Detail(
+        kind="detail",
+        when=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
+        scores={Label.ham: 0.25, Label.spam: 0.75},
+        tags={"a", "b"},
+        pair=(1, "x"),
+    ),
+)
+
+
+@pytest.mark.parametrize("compression", [None, "snappy", "zstd", "lz4"])
+@pytest.mark.parametrize("serder", [JSON, MESSAGE_PACK])
+@pytest.mark.parametrize("integrity", [False, True])
+def test_ordinary_outputs_survive(serder: Any, compression: str | None, integrity: bool) -> None:
+    codec = Codec(
+        Rich,
+        serder=serder,
+        compressor=COMPRESSORS.named(compression) if compression else None,
+        integrity=integrity,
+    )
+    again = codec.decode(KEY, codec.encode(KEY, RICH))
+    assert again == RICH
+    assert again is not None
+    assert again.model_fields_set == {"alias", "detail"}
+
+
+def test_compression_is_used_only_where_it_helps() -> None:
+    for name in ("snappy", "zstd", "lz4"):
+        codec = Codec(Echo, compressor=COMPRESSORS.named(name))
+        assert round_trip(codec, Echo(text="x")) == b'{"text":"x"}'
+        entry = round_trip(codec, Echo(text="x" * 1000))
+        assert entry[3] == COMPRESSORS.named(name).id
+        assert len(entry) < 100
+
+
+def test_every_known_serder_and_compressor_is_read_whatever_is_configured() -> None:
+    writers = [
+        Codec(Echo, serder=serder, compressor=compressor, integrity=integrity)
+        for serder in (JSON, MESSAGE_PACK)
+        for compressor in (None, *map(COMPRESSORS.named, ("snappy", "zstd", "lz4")))
+        for integrity in (False, True)
+    ]
+    reader = Codec(Echo)
+    for writer in writers:
+        entry = writer.encode(KEY, Echo(text="ab" * 500))
+        assert reader.decode(KEY, entry) == Echo(text="ab" * 500)
+
+
+class Derived(Charges):
+    more: int = 1
+
+
+class Private(BaseModel):
+    charges: float
+    _hidden: int = PrivateAttr(default=0)
+
+
+class Excluded(BaseModel):
+    charges: float = Field(exclude=True)
+
+
+def private(hidden: int) -> Private:
+    prediction = Private(charges=1)
+    prediction._hidden = hidden
+    return prediction
+
+
+def built(**fields: Any) -> Charges:
+    """Without validation."""
+    return Charges.model_construct(**fields)
+
+
+@pytest.mark.parametrize(
+    ("schema", "prediction"),
+    [
+        (Charges, Derived(charges=1)),
+        (Private, private(1)),
+        (Excluded, Excluded(charges=1)),
+        (Charges, {"charges": 1.0}),
+        (Charges, None),
+        (Charges, built(charges="many")),
+        (Charges, built(charges=1)),
+        (Charges, built(charges=object())),
+    ],
+)
+def test_what_would_come_back_changed_is_refused(schema: Any, prediction: Any) -> None:
+    with pytest.raises(EntryRefusedError) as raised:
+        Codec(schema).encode(KEY, prediction)
+    assert raised.value.reason is Refusal.LOSSY
+
+
+def test_a_private_attribute_with_its_default_survives() -> None:
+    round_trip(Codec(Private), private(0))
+
+
+def test_an_entry_over_the_limit_is_refused_by_its_compressed_size() -> None:
+    large = Echo(text="x" * 10_000)
+    with pytest.raises(EntryRefusedError) as raised:
+        Codec(Echo, max_entry_bytes=1000).encode(KEY, large)
+    assert raised.value.reason is Refusal.TOO_LARGE
+    snappy = COMPRESSORS.named("snappy")
+    round_trip(Codec(Echo, max_entry_bytes=1000, compressor=snappy), large)
+
+
+def test_integrity_detects_any_change_and_any_move() -> None:
+    codec = Codec(Charges, integrity=True)
+    entry = codec.encode(KEY, Charges(charges=1))
+    for place in range(len(entry) * 8):
+        damaged = bytearray(entry)
+        damaged[place // 8] ^= 1 << place % 8
+        assert codec.decode(KEY, bytes(damaged)) is None
+    assert codec.decode(KEY[:-1] + b"B", entry) is None
+    assert codec.decode(KEY, b'{"charges":1.0}') is None
+
+
+def test_a_keyed_tag_is_not_made_without_the_key() -> None:
+    forged = Codec(Charges, integrity=True).encode(KEY, Charges(charges=1))
+    other = Codec(Charges, integrity=True, tag_key=b"b").encode(KEY, Charges(charges=1))
+    codec = Codec(Charges, integrity=True, tag_key=b"a")
+    assert codec.decode(KEY, forged) is None
+    assert codec.decode(KEY, other) is None
+
+
+@pytest.mark.parametrize("name", ["snappy", "zstd", "lz4"])
+def test_decompression_is_bounded(name: str) -> None:
+    compressor = COMPRESSORS.named(name)
+    data = compressor.compress(b"\x00" * 100_000)
+    assert compressor.decompress(data, 100_000) == b"\x00" * 100_000
+    with pytest.raises(ValueError, match="100000"):
+        compressor.decompress(data, 99_999)
+    bomb = compressor.compress(b"\x00" * (MAX_PAYLOAD + 1))
+    entry = bytes((0xC1, 1, 1, compressor.id, 0)) + bomb
+    assert Codec(Charges).decode(KEY, entry) is None
+
+
+class Reversed:
+    name = "reversed"
+    id = 200
+
+    def dumps(self, prediction: BaseModel) -> bytes:
+        return prediction.model_dump_json().encode()[::-1]
+
+    def loads(self, data: bytes, schema: type[BaseModel]) -> BaseModel:
+        return schema.model_validate_json(data[::-1])
+
+
+class Nothing:
+    name = "nothing"
+    id = 201
+
+    def compress(self, data: bytes) -> bytes:
+        return data[1:-1]
+
+    def decompress(self, data: bytes, max_size: int) -> bytes:
+        return b"{" + data + b"}"
+
+
+@pytest.fixture
+def _registries_restored() -> Iterator[None]:
+    registries: list[Any] = [SERDERS, COMPRESSORS]
+    kept = [(dict(r._by_name), dict(r._by_id)) for r in registries]
+    yield
+    for registry, (by_name, by_id) in zip(registries, kept, strict=True):
+        registry._by_name, registry._by_id = by_name, by_id
+
+
+@pytest.mark.usefixtures("_registries_restored")
+def test_a_serder_and_a_compressor_of_ones_own() -> None:
+    register_serder(Reversed())
+    register_compressor(Nothing())
+    register_serder(Reversed())  # once more, as a reloaded module would
+    codec = Codec(Echo, serder=SERDERS.named("reversed"))
+    assert round_trip(codec, Echo(text="abc"))[:5] == b"\xc1\x01\xc8\x00\x00"
+    assert json.loads(codec.encode(KEY, Echo(text="x"))[5:][::-1]) == {"text": "x"}
+    assert Codec(Echo).decode(KEY, codec.encode(KEY, Echo(text="x"))) == Echo(text="x")
+
+
+REVERSED = Reversed()
+
+
+@pytest.mark.usefixtures("_registries_restored")
+def test_an_import_path_leads_to_a_serder() -> None:
+    assert SERDERS.named("tests.test_codec:REVERSED").name == "reversed"
+
+
+@pytest.mark.usefixtures("_registries_restored")
+def test_a_bad_serder_is_refused() -> None:
+    class Taken(Reversed):
+        name = "JSON"
+
+    class LowId(Reversed):
+        id = 2
+
+    class Lacking:
+        name = "lacking"
+        id = 202
+
+    for serder in (Taken(), LowId(), Lacking()):
+        with pytest.raises(ConfigurationError, match="serder"):
+            register_serder(serder)  # type: ignore[arg-type]

@@ -1,0 +1,466 @@
+"""Redis as a store: the contract, the connections, and what happens when Redis does not."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import redis
+import trustme
+
+from model_cache.endpoint import Endpoint, parse_url
+from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
+from model_cache.stores.redis import RedisStore
+from tests.servers import Server, free_port, running_server
+
+TIMEOUT = 1.0
+
+
+def store_on(server: Server, **options: Any) -> RedisStore:
+    return RedisStore(parse_url("url", server.url), **options)
+
+
+@pytest.fixture
+def store(server: Server) -> Iterator[RedisStore]:
+    store = store_on(server)
+    yield store
+    store.close()
+
+
+def test_what_is_set_is_got(store: RedisStore, client: redis.Redis) -> None:
+    for entry in (b"", b"x", bytes(range(256)), b"\r\n$3\r\n", b"y" * 3_000_000):
+        store.set(b"key", entry, None, TIMEOUT)
+        assert store.get(b"key", TIMEOUT) == entry
+        assert client.get("key") == entry
+    assert store.get(b"nothing", TIMEOUT) is None
+
+
+def test_a_ttl_is_in_milliseconds(store: RedisStore, client: redis.Redis) -> None:
+    store.set(b"key", b"x", 60_000, TIMEOUT)
+    assert 50_000 < client.pttl("key") <= 60_000
+
+
+def test_many_are_got_and_set_at_once(store: RedisStore, client: redis.Redis) -> None:
+    entries = [(b"%d" % number, b"v%d" % number, None) for number in range(1000)]
+    store.set_many(entries, TIMEOUT)
+    client.rpush("list", "x")
+    keys = [key for key, _, _ in entries]
+    assert store.get_many([*keys, b"none", b"list"], TIMEOUT) == [
+        *[entry for _, entry, _ in entries],
+        None,
+        None,
+    ]
+    assert store.get_many([], TIMEOUT) == []
+    store.set_many([], TIMEOUT)
+
+
+def test_scan_finds_and_delete_counts(store: RedisStore) -> None:
+    keys = {b"a/%d" % number for number in range(2500)}
+    store.set_many([(key, b"", None) for key in keys | {b"b/1"}], TIMEOUT)
+    assert set(store.scan(b"a/*", TIMEOUT)) == keys
+    assert store.delete([*keys, b"none"], TIMEOUT) == 2500
+    assert store.get(b"b/1", TIMEOUT) == b""
+    assert store.delete([], TIMEOUT) == 0
+
+
+def test_a_key_of_another_type_is_a_miss_and_is_overwritten(
+    store: RedisStore, client: redis.Redis
+) -> None:
+    client.rpush("key", "x")
+    assert store.get(b"key", TIMEOUT) is None
+    store.set(b"key", b"entry", None, TIMEOUT)
+    assert store.get(b"key", TIMEOUT) == b"entry"
+
+
+def test_a_closed_store_opens_again(store: RedisStore, client: redis.Redis) -> None:
+    store.set(b"key", b"x", None, TIMEOUT)
+    before = client.info("clients")["connected_clients"]
+    store.close()
+    poll(lambda: client.info("clients")["connected_clients"] == before - 1)
+    assert store.get(b"key", TIMEOUT) == b"x"
+
+
+def poll(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_threads_share_connections_up_to_the_limit(server: Server, client: redis.Redis) -> None:
+    store = store_on(server, max_connections=3)
+    before = client.info("clients")["connected_clients"]
+
+    def work(number: int) -> bool:
+        key = b"key%d" % number
+        store.set(key, key * 100, None, 10.0)
+        return store.get(key, 10.0) == key * 100
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(work, range(500)))
+    assert 1 <= client.info("clients")["connected_clients"] - before <= 3
+    store.close()
+
+
+def test_a_connection_that_went_stale_is_replaced_at_once(
+    server: Server, client: redis.Redis
+) -> None:
+    store = store_on(server)
+    for _ in range(20):
+        store.set(b"key", b"x", None, TIMEOUT)
+        client.client_kill_filter(skipme=True, _type="normal")
+        assert store.get(b"key", TIMEOUT) == b"x"
+    store.close()
+
+
+def test_a_server_started_again_is_found_again() -> None:
+    with running_server() as server:
+        store = store_on(server)
+        store.set(b"key", b"x", None, TIMEOUT)
+        server.kill()
+        with pytest.raises(StoreUnavailableError) as raised:
+            store.get(b"key", TIMEOUT)
+        assert raised.value.kind == "connection"
+        server.start()
+        assert store.get(b"key", TIMEOUT) is None
+        store.close()
+
+
+def test_a_refused_port_fails_at_once() -> None:
+    store = RedisStore(Endpoint("127.0.0.1", free_port()))
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1") as raised:
+        store.get(b"key", 10.0)
+    assert raised.value.kind == "connection"
+    assert time.monotonic() - started < 5
+
+
+def test_a_name_that_does_not_resolve_fails_in_time() -> None:
+    store = RedisStore(Endpoint("no-such-host.invalid"))
+    with pytest.raises(StoreUnavailableError):
+        store.get(b"key", 0.5)
+
+
+def test_a_frozen_server_costs_the_timeout_and_no_more() -> None:
+    with running_server() as server:
+        store = store_on(server, timeout=0.2)
+        store.set(b"key", b"x", None, TIMEOUT)
+        server.freeze()
+        for _ in range(3):
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailableError) as raised:
+                store.get(b"key", 0.2)
+            assert raised.value.kind == "timeout"
+            assert time.monotonic() - started < 1.0
+        server.thaw()
+        store.set(b"other", b"y", None, TIMEOUT)
+        assert store.get(b"key", TIMEOUT) == b"x"
+        assert store.get(b"other", TIMEOUT) == b"y"
+        store.close()
+
+
+@contextlib.contextmanager
+def server_that(
+    answers: Callable[[socket.socket, bytes], None],
+) -> Iterator[RedisStore]:
+    """A server that does to each request what a broken one, or a liar, might."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    open_ones: list[socket.socket] = []
+
+    def serve(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while request := connection.recv(65_536):
+                answers(connection, request)
+            connection.close()
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                open_ones.append(connection)
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    store = RedisStore(Endpoint("127.0.0.1", listener.getsockname()[1]), timeout=0.3)
+    try:
+        yield store
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        for end in (listener, *open_ones):
+            end.close()
+        store.close()
+
+
+def trickle(connection: socket.socket, _: bytes) -> None:
+    for byte in b"$100\r\n" + b"x" * 100 + b"\r\n":
+        connection.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+def test_a_reply_that_trickles_in_is_bounded_as_a_whole() -> None:
+    with server_that(trickle) as store:
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailableError) as raised:
+            store.get(b"key", 0.3)
+        assert raised.value.kind == "timeout"
+        assert time.monotonic() - started < 1.0
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"$5\r\nab",  # cut in the middle, and closed
+        b"$5\r\nhello\r\n$5\r\nother\r\n",  # one more than was asked for
+        b":1\r\n",
+        b"*1\r\n$1\r\nx\r\n",
+        b"+PONG\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"-LOADING Redis is loading the dataset in memory\r\n",
+        b"-NOAUTH Authentication required.\r\n",
+        b"-ERR max number of clients reached\r\n",
+        b"\x00" * 100,
+        b"$-5\r\n",
+        b"$99999999999999999999\r\n",
+    ],
+)
+def test_a_reply_that_is_not_an_entry_is_a_failure(reply: bytes) -> None:
+    def answer(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(reply)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    with server_that(answer) as store:
+        if reply == b"+PONG\r\n":  # bytes: the entry's own business
+            assert store.get(b"key", TIMEOUT) == b"PONG"
+            return
+        for _ in range(2):
+            with pytest.raises(StoreUnavailableError):
+                store.get(b"key", TIMEOUT)
+
+
+def test_a_write_that_is_refused_says_so_and_reading_goes_on() -> None:
+    with running_server("--maxmemory-policy", "noeviction") as server:
+        store = store_on(server)
+        with server.client() as admin:
+            admin.config_set("maxmemory", "1")
+        with pytest.raises(WriteRefusedError) as raised:
+            store.set(b"key", b"x", None, TIMEOUT)
+        assert raised.value.kind == "OOM"
+        assert store.get(b"nothing", TIMEOUT) is None
+        store.close()
+
+
+def test_a_login_is_used_and_a_wrong_one_named() -> None:
+    with running_server("--requirepass", "secret") as server:
+        good = RedisStore(parse_url("url", f"redis://:secret@127.0.0.1:{server.port}/1"))
+        good.set(b"key", b"x", None, TIMEOUT)
+        assert good.get(b"key", TIMEOUT) == b"x"
+        with server.client(password="secret") as client:
+            client.acl_setuser(
+                "cache", enabled=True, passwords=["+pw"], keys=["*"], commands=["+get", "+select"]
+            )
+        for url, kind in (
+            (f"redis://:wrong@127.0.0.1:{server.port}", "WRONGPASS"),
+            (f"redis://127.0.0.1:{server.port}", "NOAUTH"),
+        ):
+            with pytest.raises(StoreUnavailableError) as raised:
+                RedisStore(parse_url("url", url)).get(b"key", TIMEOUT)
+            assert raised.value.kind == kind
+            assert "wrong@" not in str(raised.value)
+        user = RedisStore(parse_url("url", f"redis://cache:pw@127.0.0.1:{server.port}/1"))
+        assert user.get(b"key", TIMEOUT) == b"x"
+        with pytest.raises(WriteRefusedError) as refused:
+            user.set(b"key", b"y", None, TIMEOUT)
+        assert refused.value.kind == "NOPERM"
+        good.close()
+        user.close()
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises: Ctrl-C, a worker's soft time limit."""
+
+
+def test_an_interruption_never_leaves_anothers_reply_behind(server: Server) -> None:
+    store = store_on(server, max_connections=2)
+    keys = [b"key%d" % number for number in range(50)]
+    for key in keys:
+        store.set(key, key * 50, None, TIMEOUT)
+    armed = False
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        # Not in a finalizer that happens to run: what is raised there is lost.
+        if armed and frame is not None and "stores" in frame.f_code.co_filename:
+            raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0007)
+    interruptions = wrong = 0
+    try:
+        for number in range(6000):
+            key = keys[number % 50]
+            try:
+                armed = True
+                found = store.get(key, 5.0)
+                armed = False
+            except Interrupted:
+                armed = False
+                interruptions += 1
+            else:
+                wrong += found != key * 50
+    finally:
+        armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert wrong == 0
+    assert interruptions > 20
+    gc.collect()
+    # Not one place in the pool was lost for good.
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda key: store.get(key, 5.0), keys)) == [key * 50 for key in keys]
+    store.close()
+
+
+def test_a_forked_child_opens_connections_of_its_own(server: Server) -> None:
+    store = store_on(server)
+    for number in range(20):
+        store.set(b"key%d" % number, b"v%d" % number, None, TIMEOUT)
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            right = all(
+                store.get(b"key%d" % number, 10.0) == b"v%d" % number
+                for _ in range(100)
+                for number in range(20)
+            )
+            os._exit(0 if right else 1)
+        children.append(child)
+    for _ in range(100):
+        for number in range(20):
+            assert store.get(b"key%d" % number, 10.0) == b"v%d" % number
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+    store.close()
+
+
+def test_a_fork_while_threads_are_busy_does_no_harm(server: Server) -> None:
+    store = store_on(server, max_connections=4)
+    store.set(b"key", b"value", None, TIMEOUT)
+    done = threading.Event()
+
+    def work() -> int:
+        wrong = 0
+        while not done.is_set():
+            wrong += store.get(b"key", 10.0) != b"value"
+        return wrong
+
+    with ThreadPoolExecutor(3) as pool:
+        working = [pool.submit(work) for _ in range(3)]
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if store.get(b"key", 10.0) == b"value" else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        done.set()
+        assert [work.result() for work in working] == [0, 0, 0]
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Path]:
+    authority = trustme.CA()
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return authority, path
+
+
+@contextlib.contextmanager
+def tls_in_front_of(server: Server, authority: trustme.CA, name: str) -> Iterator[int]:
+    """A proxy that ends TLS before a server that has none; yields its port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    listener = socket.create_server(("127.0.0.1", 0))
+    ends: list[Any] = [listener]
+
+    def pump(source: Any, sink: Any) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                sink.sendall(data)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = listener.accept()
+                try:
+                    outside = context.wrap_socket(plain, server_side=True)
+                except OSError:
+                    plain.close()
+                    continue
+                inside = socket.create_connection(("127.0.0.1", server.port))
+                ends.extend((outside, inside))
+                for source, sink in ((outside, inside), (inside, outside)):
+                    threading.Thread(target=pump, args=(source, sink), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+def test_tls_checks_the_certificate_and_the_hosts_name(
+    server: Server, authority: tuple[trustme.CA, Path]
+) -> None:
+    ca, path = authority
+    with (
+        tls_in_front_of(server, ca, "localhost") as right,
+        tls_in_front_of(server, ca, "elsewhere") as other,
+    ):
+        store = RedisStore(parse_url("url", f"rediss://localhost:{right}?ssl_ca_certs={path}"))
+        store.set(b"key", b"x" * 100_000, None, 5.0)
+        assert store.get(b"key", 5.0) == b"x" * 100_000
+        store.close()
+        refused = (
+            f"rediss://localhost:{right}",  # not signed by anyone the system knows
+            f"rediss://localhost:{other}?ssl_ca_certs={path}",
+        )
+        for url in refused:
+            with pytest.raises(StoreUnavailableError, match=r"(?i)certificate"):
+                RedisStore(parse_url("url", url)).get(b"key", 5.0)
+        accepted = (
+            f"rediss://localhost:{right}?ssl_cert_reqs=none",
+            f"rediss://localhost:{other}?ssl_ca_certs={path}&ssl_check_hostname=false",
+        )
+        for url in accepted:
+            store = RedisStore(parse_url("url", url))
+            assert store.get(b"key", 5.0) == b"x" * 100_000
+            store.close()
+
+
+def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    path.write_text("no certificate")
+    with pytest.raises(ConfigurationError, match="can't be loaded"):
+        RedisStore(parse_url("url", f"rediss://localhost?ssl_ca_certs={path}"))
+
+
+def test_a_unix_socket_is_one_more_address(tmp_path: Path) -> None:
+    path = f"{tmp_path}/redis.sock"
+    with running_server("--unixsocket", path):
+        store = RedisStore(parse_url("url", f"unix://{path}?db=2"))
+        store.set(b"key", b"x", None, TIMEOUT)
+        assert store.get(b"key", TIMEOUT) == b"x"
+        store.close()
