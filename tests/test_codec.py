@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgpack
 import pytest
@@ -144,6 +144,39 @@ def test_every_known_serder_and_compressor_is_read_whatever_is_configured() -> N
     for writer in writers:
         entry = writer.encode(KEY, Echo(text="ab" * 500))
         assert reader.decode(KEY, entry) == Echo(text="ab" * 500)
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: int = 9
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+    name: str
+
+
+class Pets(BaseModel):
+    pets: list[Annotated[Cat | Dog, Field(discriminator="kind")]]
+    warnings: list[str] = []
+
+
+@pytest.mark.parametrize("serder", [JSON, MESSAGE_PACK])
+@pytest.mark.parametrize("integrity", [False, True])
+def test_unset_fields_stay_unset_even_where_they_must_be_dumped(
+    serder: Any, integrity: bool
+) -> None:
+    codec = Codec(Pets, serder=serder, integrity=integrity, compressor=COMPRESSORS.named("snappy"))
+    mutated = Pets(pets=[])
+    mutated.warnings.append("x")
+    for prediction in (Pets(pets=[Cat(), Dog(name="x"), Dog(kind="dog", name="y")]), mutated):
+        again = codec.decode(KEY, codec.encode(KEY, prediction))
+        assert again == prediction
+        assert again is not None
+        assert again.model_fields_set == prediction.model_fields_set
+        assert [pet.model_fields_set for pet in again.pets] == [
+            pet.model_fields_set for pet in prediction.pets
+        ]
 
 
 class Derived(Charges):

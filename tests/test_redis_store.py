@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import socket
 import ssl
 import threading
@@ -24,12 +23,17 @@ from model_cache.endpoint import Endpoint, parse_url
 from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
 from model_cache.stores.redis import RedisStore
 from tests.servers import Server, free_port, running_server
+from tests.signals import signals_every
 
-TIMEOUT = 1.0
+TIMEOUT = 5.0  # generous: the machine may be busy
+
+
+def store_at(url: str, **options: Any) -> RedisStore:
+    return RedisStore(parse_url("url", url), **{"timeout": 5.0, **options})
 
 
 def store_on(server: Server, **options: Any) -> RedisStore:
-    return RedisStore(parse_url("url", server.url), **options)
+    return store_at(server.url, **options)
 
 
 @pytest.fixture
@@ -193,7 +197,7 @@ def server_that(
                 threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
-    store = RedisStore(Endpoint("127.0.0.1", listener.getsockname()[1]), timeout=0.3)
+    store = RedisStore(Endpoint("127.0.0.1", listener.getsockname()[1]), timeout=TIMEOUT)
     try:
         yield store
     finally:
@@ -263,7 +267,7 @@ def test_a_write_that_is_refused_says_so_and_reading_goes_on() -> None:
 
 def test_a_login_is_used_and_a_wrong_one_named() -> None:
     with running_server("--requirepass", "secret") as server:
-        good = RedisStore(parse_url("url", f"redis://:secret@127.0.0.1:{server.port}/1"))
+        good = store_at(f"redis://:secret@127.0.0.1:{server.port}/1")
         good.set(b"key", b"x", None, TIMEOUT)
         assert good.get(b"key", TIMEOUT) == b"x"
         with server.client(password="secret") as client:
@@ -275,10 +279,10 @@ def test_a_login_is_used_and_a_wrong_one_named() -> None:
             (f"redis://127.0.0.1:{server.port}", "NOAUTH"),
         ):
             with pytest.raises(StoreUnavailableError) as raised:
-                RedisStore(parse_url("url", url)).get(b"key", TIMEOUT)
+                store_at(url).get(b"key", TIMEOUT)
             assert raised.value.kind == kind
             assert "wrong@" not in str(raised.value)
-        user = RedisStore(parse_url("url", f"redis://cache:pw@127.0.0.1:{server.port}/1"))
+        user = store_at(f"redis://cache:pw@127.0.0.1:{server.port}/1")
         assert user.get(b"key", TIMEOUT) == b"x"
         with pytest.raises(WriteRefusedError) as refused:
             user.set(b"key", b"y", None, TIMEOUT)
@@ -303,10 +307,8 @@ def test_an_interruption_never_leaves_anothers_reply_behind(server: Server) -> N
         if armed and frame is not None and "stores" in frame.f_code.co_filename:
             raise Interrupted
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0007)
     interruptions = wrong = 0
-    try:
+    with signals_every(0.0007, interrupt):
         for number in range(6000):
             key = keys[number % 50]
             try:
@@ -318,10 +320,6 @@ def test_an_interruption_never_leaves_anothers_reply_behind(server: Server) -> N
                 interruptions += 1
             else:
                 wrong += found != key * 50
-    finally:
-        armed = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
     assert wrong == 0
     assert interruptions > 20
     gc.collect()
@@ -429,7 +427,7 @@ def test_tls_checks_the_certificate_and_the_hosts_name(
         tls_in_front_of(server, ca, "localhost") as right,
         tls_in_front_of(server, ca, "elsewhere") as other,
     ):
-        store = RedisStore(parse_url("url", f"rediss://localhost:{right}?ssl_ca_certs={path}"))
+        store = store_at(f"rediss://localhost:{right}?ssl_ca_certs={path}")
         store.set(b"key", b"x" * 100_000, None, 5.0)
         assert store.get(b"key", 5.0) == b"x" * 100_000
         store.close()
@@ -439,13 +437,13 @@ def test_tls_checks_the_certificate_and_the_hosts_name(
         )
         for url in refused:
             with pytest.raises(StoreUnavailableError, match=r"(?i)certificate"):
-                RedisStore(parse_url("url", url)).get(b"key", 5.0)
+                store_at(url).get(b"key", 5.0)
         accepted = (
             f"rediss://localhost:{right}?ssl_cert_reqs=none",
             f"rediss://localhost:{other}?ssl_ca_certs={path}&ssl_check_hostname=false",
         )
         for url in accepted:
-            store = RedisStore(parse_url("url", url))
+            store = store_at(url)
             assert store.get(b"key", 5.0) == b"x" * 100_000
             store.close()
 
@@ -454,13 +452,13 @@ def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     path.write_text("no certificate")
     with pytest.raises(ConfigurationError, match="can't be loaded"):
-        RedisStore(parse_url("url", f"rediss://localhost?ssl_ca_certs={path}"))
+        store_at(f"rediss://localhost?ssl_ca_certs={path}")
 
 
 def test_a_unix_socket_is_one_more_address(tmp_path: Path) -> None:
     path = f"{tmp_path}/redis.sock"
     with running_server("--unixsocket", path):
-        store = RedisStore(parse_url("url", f"unix://{path}?db=2"))
+        store = store_at(f"unix://{path}?db=2")
         store.set(b"key", b"x", None, TIMEOUT)
         assert store.get(b"key", TIMEOUT) == b"x"
         store.close()

@@ -7,9 +7,10 @@ Anything else is an envelope, which describes itself, so a fleet may mix and cha
     byte 1  the envelope's format version
     byte 2  the serder's id
     byte 3  the compressor's id; 0 for none
-    byte 4  flags; bit 0: a tag follows
+    byte 4  flags; bit 0: a tag follows; bit 1: the payload begins with the unset fields
     16 bytes  the tag, over the key, the bytes above and the payload
-    the payload
+    the payload, compressed: the unset fields, as MessagePack after their length in two bytes,
+        then what the serder wrote
 
 Entries are verified on write: one that does not decode to what the model returned is refused.
 On read, whatever can't be decoded is a miss. Redis and its keys' making are unknown here.
@@ -21,10 +22,12 @@ import hashlib
 import hmac
 from enum import Enum
 
+import msgpack
 from pydantic import BaseModel
 
 from model_cache.canonical import PREDICTIONS
 from model_cache.compressors import COMPRESSORS
+from model_cache.fields_set import Unset, all_set, mark_unset, unset_fields
 from model_cache.protocols import Compressor, Serder
 from model_cache.serders import JSON, MESSAGE_PACK, SERDERS
 
@@ -34,6 +37,7 @@ MAX_PAYLOAD = 64 * 2**20
 _MARK = 0xC1
 _VERSION = 1
 _TAGGED = 1
+_UNSET = 2
 _TAG_SIZE = 16
 _HEAD_SIZE = 5
 _OBJECT = 0x7B  # "{"
@@ -93,20 +97,18 @@ class Codec:
             EntryRefusedError: the prediction would come back changed, or it is too large.
         """
         for serder in self._serders:
-            try:
-                data = serder.dumps(prediction)
-                if len(data) > MAX_PAYLOAD:
-                    raise EntryRefusedError(Refusal.TOO_LARGE)
-                entry = self._entry(key, serder, data)
-                if PREDICTIONS.encode(self._open(key, entry)) != PREDICTIONS.encode(prediction):
+            for form in (self._dumped, self._dumped_with_unset):
+                try:
+                    entry = form(key, serder, prediction)
+                    if PREDICTIONS.encode(self._open(key, entry)) != PREDICTIONS.encode(prediction):
+                        continue
+                except EntryRefusedError:
+                    raise
+                except Exception:  # whatever a schema or a serder of the user's raises
                     continue
-            except EntryRefusedError:
-                raise
-            except Exception:  # whatever a schema or a serder of the user's raises
-                continue
-            if len(entry) > self._max_entry_bytes:
-                raise EntryRefusedError(Refusal.TOO_LARGE)
-            return entry
+                if len(entry) > self._max_entry_bytes:
+                    raise EntryRefusedError(Refusal.TOO_LARGE)
+                return entry
         raise EntryRefusedError(Refusal.LOSSY)
 
     def decode(self, key: bytes, entry: bytes) -> BaseModel | None:
@@ -119,7 +121,8 @@ class Codec:
         except Exception:  # Redis is untrusted; a user's validators may raise anything, too
             return None
 
-    def _entry(self, key: bytes, serder: Serder, data: bytes) -> bytes:
+    def _dumped(self, key: bytes, serder: Serder, prediction: BaseModel) -> bytes:
+        data = serder.dumps(prediction)
         plain = (
             serder is self._serders[0]
             and not self._integrity
@@ -128,17 +131,32 @@ class Codec:
                 or (serder is MESSAGE_PACK and data[0] in _MAPS)
             )
         )
-        entry = data if plain else self._seal(key, serder.id, 0, data)
+        return self._smallest(key, serder, data, plain=plain)
+
+    def _dumped_with_unset(self, key: bytes, serder: Serder, prediction: BaseModel) -> bytes:
+        unset = unset_fields(prediction)
+        if not unset:
+            raise ValueError("nothing was left out the first time")
+        noted: bytes = msgpack.packb(unset)
+        data = b"%b%b%b" % (len(noted).to_bytes(2), noted, serder.dumps(all_set(prediction)))
+        return self._smallest(key, serder, data, flags=_UNSET)
+
+    def _smallest(
+        self, key: bytes, serder: Serder, data: bytes, *, plain: bool = False, flags: int = 0
+    ) -> bytes:
+        if len(data) > MAX_PAYLOAD:
+            raise EntryRefusedError(Refusal.TOO_LARGE)
+        entry = data if plain else self._seal(key, bytes((serder.id, 0)), flags, data)
         if self._compressor is not None:
-            compressed = self._compressor.compress(data)
-            smaller = self._seal(key, serder.id, self._compressor.id, compressed)
-            if len(smaller) < len(entry):
-                return smaller
+            codecs = bytes((serder.id, self._compressor.id))
+            compressed = self._seal(key, codecs, flags, self._compressor.compress(data))
+            entry = min(entry, compressed, key=len)
         return entry
 
-    def _seal(self, key: bytes, serder: int, compressor: int, payload: bytes) -> bytes:
-        flags = _TAGGED if self._integrity else 0
-        head = bytes((_MARK, _VERSION, serder, compressor, flags))
+    def _seal(self, key: bytes, codecs: bytes, flags: int, payload: bytes) -> bytes:
+        if self._integrity:
+            flags |= _TAGGED
+        head = bytes((_MARK, _VERSION, *codecs, flags))
         tag = self._tag(key, head, payload) if self._integrity else b""
         return b"%b%b%b" % (head, tag, payload)
 
@@ -152,29 +170,37 @@ class Codec:
     def _open(self, key: bytes, entry: bytes) -> BaseModel:
         first = entry[0]
         if first == _MARK:
-            serder, data = self._unseal(key, entry)
+            prediction = self._unseal(key, entry)
         elif self._integrity:
             raise ValueError("no tag")
         elif first == _OBJECT:
-            serder, data = JSON, entry
+            prediction = JSON.loads(entry, self._schema)
         elif first in _MAPS:
-            serder, data = MESSAGE_PACK, entry
+            prediction = MESSAGE_PACK.loads(entry, self._schema)
         else:
             raise ValueError("neither an object nor an envelope")
-        prediction = serder.loads(data, self._schema)
         if type(prediction) is not self._schema:
             raise TypeError("not of the output schema")
         return prediction
 
-    def _unseal(self, key: bytes, entry: bytes) -> tuple[Serder, bytes]:
-        head, payload = entry[:_HEAD_SIZE], entry[_HEAD_SIZE:]
+    def _unseal(self, key: bytes, entry: bytes) -> BaseModel:
+        head, data = entry[:_HEAD_SIZE], entry[_HEAD_SIZE:]
         _, version, serder, compressor, flags = head
-        if version != _VERSION or flags not in (0, _TAGGED) or (self._integrity and not flags):
+        if version != _VERSION or flags & ~(_TAGGED | _UNSET):
             raise ValueError("not this envelope")
-        if flags:
-            tag, payload = payload[:_TAG_SIZE], payload[_TAG_SIZE:]
-            if not hmac.compare_digest(tag, self._tag(key, head, payload)):
+        if flags & _TAGGED:
+            tag, data = data[:_TAG_SIZE], data[_TAG_SIZE:]
+            if not hmac.compare_digest(tag, self._tag(key, head, data)):
                 raise ValueError("wrong tag")
+        elif self._integrity:
+            raise ValueError("no tag")
         if compressor:
-            payload = COMPRESSORS.numbered(compressor).decompress(payload, MAX_PAYLOAD)
-        return SERDERS.numbered(serder), payload
+            data = COMPRESSORS.numbered(compressor).decompress(data, MAX_PAYLOAD)
+        unset: Unset = []
+        if flags & _UNSET:
+            size = 2 + int.from_bytes(data[:2])
+            unset, data = msgpack.unpackb(data[2:size]), data[size:]
+        prediction = SERDERS.numbered(serder).loads(data, self._schema)
+        if unset:
+            mark_unset(prediction, unset)
+        return prediction

@@ -1,0 +1,70 @@
+"""Which fields of a prediction were left at their defaults, apart from the prediction itself.
+
+A dump can say so by leaving these fields out, but not always: the tag of a discriminated union
+must be there to be read again, though it is nearly always left at its default. Then everything
+is dumped, and what was unset is written down beside it. Bytes and entries are unknown here.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel
+
+Unset: TypeAlias = list[list[Any]]
+"""For each model inside that has unset fields: its place in the walk, then their names."""
+
+
+def unset_fields(prediction: BaseModel) -> Unset:
+    """Return which fields were not set, in the prediction and in the models inside."""
+    unset: Unset = []
+    for place, model in enumerate(_models(prediction)):
+        names = type(model).model_fields.keys() - model.model_fields_set
+        if names:
+            unset.append([place, *sorted(names)])
+    return unset
+
+
+def all_set(prediction: BaseModel) -> BaseModel:
+    """Return a copy in which every field counts as set."""
+    filled = copy.deepcopy(prediction)
+    for model in _models(filled):
+        _set(model, model.model_fields_set | type(model).model_fields.keys())
+    return filled
+
+
+def mark_unset(prediction: BaseModel, unset: Unset) -> None:
+    """Make a prediction that was read with every field set as it was when `unset` was taken.
+
+    Raises:
+        ValueError: it does not have these fields.
+    """
+    models = list(_models(prediction))
+    for place, *names in unset:
+        fields = type(models[place]).model_fields.keys()
+        if not fields >= set(names):
+            raise ValueError("unset fields that there are not")
+        _set(models[place], models[place].model_fields_set - set(names))
+
+
+def _set(model: BaseModel, names: Iterable[str]) -> None:
+    object.__setattr__(model, "__pydantic_fields_set__", set(names))  # it may be frozen
+
+
+def _models(value: Any) -> Iterator[BaseModel]:
+    """Walk through a value in an order that depends on nothing but what it holds."""
+    if isinstance(value, BaseModel):
+        yield value
+        for inner in (*value.__dict__.values(), *(value.__pydantic_extra__ or {}).values()):
+            yield from _models(inner)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _models(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _models(inner)
+    elif hasattr(value, "__dataclass_fields__"):
+        for name in value.__dataclass_fields__:
+            yield from _models(getattr(value, name, None))

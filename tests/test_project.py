@@ -1,0 +1,65 @@
+"""The project itself: what its files promise one another."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.version import Version
+
+import model_cache
+from model_cache import RedisCachingDecorator
+
+REPOSITORY = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed() -> None:
+    extras = [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
+    allowed = {}
+    for line in [*PROJECT["dependencies"], *extras]:
+        name, bound = line.split(">=")
+        allowed[name.partition("[")[0]] = Version(bound)
+    lines = (REPOSITORY / "tests" / "lowest.txt").read_text().splitlines()
+    pins = [line.split("==") for line in lines if not line.startswith("#")]
+    tested = {name: Version(version) for name, version in pins}
+    del tested["hiredis"]  # by way of redis[hiredis], whose bound it is
+    assert tested == allowed
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    assert model_cache.__version__ == PROJECT["version"]
+
+
+def test_every_option_is_in_the_docstring_and_in_the_readme() -> None:
+    options = [*inspect.signature(RedisCachingDecorator).parameters][:-1]
+    docstring = RedisCachingDecorator.__doc__ or ""
+    readme = (REPOSITORY / "README.md").read_text()
+    for option in options:
+        assert re.search(rf"^ {{8}}{option}: ", docstring, re.M), option
+        assert f"`{option}`" in readme, option
+
+
+def code_blocks(name: str) -> list[str]:
+    text = (REPOSITORY / name).read_text()
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+
+
+def test_the_code_in_the_readme_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, Any] = {"__name__": "readme"}
+    for block in code_blocks("README.md"):
+        exec(compile(block, "README.md", "exec", dont_inherit=True), scope)
+    printed = capsys.readouterr().out
+    assert "hits=1" in printed
+    assert "misses=1" in printed
+
+
+def test_every_relative_link_in_the_readme_leads_somewhere() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert links
+    assert [link for link in links if not (REPOSITORY / link).exists()] == []
