@@ -37,10 +37,10 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 def test_every_option_is_in_the_docstring_and_in_the_readme() -> None:
     options = [*inspect.signature(RedisCachingDecorator).parameters][:-1]
-    docstring = RedisCachingDecorator.__doc__ or ""
+    docstring = inspect.getdoc(RedisCachingDecorator) or ""
     readme = (REPOSITORY / "README.md").read_text()
     for option in options:
-        assert re.search(rf"^ {{8}}{option}: ", docstring, re.M), option
+        assert re.search(rf"^ {{4}}{option}: ", docstring, re.M), option
         assert f"`{option}`" in readme, option
 
 

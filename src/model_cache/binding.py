@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
@@ -28,8 +27,7 @@ from model_cache.schemas import fields_at, fingerprint, holds_numbers, leaves, p
 _MOST_CLASSES = 256
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """An input that can be cached.
 
     Attributes:
@@ -148,10 +146,11 @@ class Binding:
 class Unbindable(Binding):
     """A model that changed into one which the options don't fit: predicted without the cache."""
 
-    def __init__(self, model: MLModel, reason: str) -> None:
+    def __init__(self, model: MLModel, config: Config, reason: str) -> None:
         self.model = model
         self.qualified_name = model.qualified_name
         self.version = model.version
+        self.namespace = Namespace(config.prefix, self.qualified_name, self.version)
         self._reason = reason
 
     def request(self, data: BaseModel) -> Request:  # noqa: ARG002 - as Binding's

@@ -296,7 +296,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             return Binding(model, self._config)
         except Exception as error:  # a prediction must not fail for what the cache can't do
             self._hook(BindingFailed(type(model).__qualname__, str(error)))
-            return Unbindable(model, str(error))
+            return Unbindable(model, self._config, str(error))
 
     def _keep(
         self,
@@ -313,11 +313,13 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
                 counters.add(skipped=1)
                 return
             entry = binding.encode(request.key, prediction)
-            if purges == self._purges and binding.is_current():
-                self._store.set(request.key, entry, self._entry_ttl(), seconds)
-                counters.add(stored=1, bytes_stored=len(entry))
+            if purges != self._purges or not binding.is_current():
+                return
+            deadline = time.perf_counter() + seconds
+            self._store.set(request.key, entry, self._entry_ttl(), seconds)
+            counters.add(stored=1, bytes_stored=len(entry))
             if purges != self._purges:  # a purge may have passed this key before it was there
-                self._store.delete([request.key], _PURGE_TIMEOUT)
+                self._store.delete([request.key], deadline - time.perf_counter())
         except EntryRefusedError as error:
             counters.add(**{"too_large" if error.reason is Refusal.TOO_LARGE else "lossy": 1})
             self._hook(PredictionNotStored(name, error.reason.value))
@@ -326,7 +328,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             self._hook(WriteFailed(error.kind, str(error)))
         except Exception as error:  # cache_if's, or a property's of the model
             counters.add(skipped=1)
-            self._hook(PredictionNotStored(name, f"{type(error).__name__}: {error}"))
+            self._hook(PredictionNotStored(name, f"{type(error).__name__} was raised"))
 
     def _is_wanted(self, data: BaseModel, prediction: BaseModel) -> bool:
         cache_if = self._config.cache_if

@@ -127,6 +127,8 @@ class ConnectionPool:
             TimeoutError: the replies are not complete after `timeout` seconds.
             OSError, redis.RedisError: connecting failed, or the connection broke.
         """
+        if timeout <= 0:
+            raise TimeoutError
         idle = self._idle
         connection = self._take_idle(idle)
         if connection is not None:
