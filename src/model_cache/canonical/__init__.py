@@ -92,6 +92,8 @@ class Canonicalizer:
     def __init__(self, *, fields_set: bool = False) -> None:
         self._fields_set = fields_set
         self._encoders = _Encoders(self._compile)
+        self.encode = _guarded(self._encoders)
+        """Return the canonical bytes of a value, or raise `NotCacheableError`."""
         self.forget()
 
     def forget(self) -> None:
@@ -100,40 +102,28 @@ class Canonicalizer:
         self._encoders.update(LEAVES)
         self._encoders.update({cls: self._container(cls, self._encode) for cls in _CONTAINERS})
 
-    def encode(self, value: object) -> bytes:
-        """Return the canonical bytes of `value`.
-
-        Raises:
-            NotCacheableError: `value` holds something that has no canonical form.
-        """
-        return _guarded(self._encode, value)
-
     def selecting(self, selection: Selection) -> Encode:
         """Return an encoder for structures of which only a selection of fields counts.
 
         A nested structure that has none of the named fields counts whole, as does a value
         that is no structure: nobody said that it does not matter.
         """
-        encode = self._selecting(selection)
-        return lambda value: _guarded(encode, value)
+        return _guarded(self._selecting(selection))
 
     def _encode(self, value: Any) -> bytes:
+        """Like `encode`, inside another encoding."""
         return self._encoders[type(value)](value)
 
-    def _selecting(self, selection: Selection) -> Encode:
+    def _selecting(self, selection: Selection) -> _Encoders:
         def compile_class(cls: type) -> Encode | None:
             if cls in _CONTAINERS:
-                return self._container(cls, encode)
+                return self._container(cls, encoders.encode)
             if cls not in _registered and _is_structure(cls):
                 return self._structure(cls, selection)
             return self._encode
 
         encoders = _Encoders(compile_class)
-
-        def encode(value: Any) -> bytes:
-            return encoders[type(value)](value)
-
-        return encode
+        return encoders
 
     def covers(self, cls: type) -> bool:
         """Whether instances of exactly this class have a canonical form."""
@@ -196,7 +186,9 @@ class Canonicalizer:
         if selection is not None and selection.keep and not fields.keys() & selection.tree.keys():
             selection = None
         head = (b"M" if issubclass(cls, BaseModel) else b"c") + class_identity(cls)
-        encode_state = compile_fields(head, fields, self._encode, selection, self._selecting)
+        encode_state = compile_fields(
+            head, fields, self._encode, selection, lambda inside: self._selecting(inside).encode
+        )
         if issubclass(cls, BaseModel):
             only_fields = selection is not None and selection.keep
             return self._model(encode_state, only_fields=only_fields)
@@ -240,6 +232,9 @@ class _Encoders(dict[type, Encode]):
         super().__init__()
         self._compile = compile_class
 
+    def encode(self, value: Any) -> bytes:
+        return self[type(value)](value)
+
     def __missing__(self, cls: type) -> Encode:
         encode = self._compile(cls) or _no_form(cls)
         if len(self) >= _MAX_COMPILED:
@@ -250,15 +245,20 @@ class _Encoders(dict[type, Encode]):
         return encode
 
 
-def _guarded(encode: Encode, value: object) -> bytes:
-    try:
-        return encode(value)
-    except NotCacheableError:
-        raise
-    except RecursionError:
-        raise NotCacheableError("it holds itself, or is nested too deeply") from None
-    except Exception as error:  # a half-built object, a registered function: a miss, no crash
-        raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
+def _guarded(encoders: _Encoders) -> Encode:
+    """Return what encodes a whole value, and raises nothing but `NotCacheableError`."""
+
+    def encode(value: object) -> bytes:
+        try:
+            return encoders[type(value)](value)
+        except NotCacheableError:
+            raise
+        except RecursionError:
+            raise NotCacheableError("it holds itself, or is nested too deeply") from None
+        except Exception as error:  # a half-built object, a registered function: a miss, no crash
+            raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
+
+    return encode
 
 
 def _fields(cls: type) -> dict[str, Any]:
