@@ -125,11 +125,7 @@ def compile_fields(
     # may be missing, since it is ignored, it does not.
     unexpected = "len(state) != size" if len(names) == len(fields) else "state.keys() != declared"
     source = _CODE.format(
-        # With all declared fields found, their number tells that there is nothing else; where
-        # one may be missing, since it is ignored, it does not.
-        unexpected="len(state) != size"
-        if len(names) == len(fields)
-        else "state.keys() != declared",
+        unexpected=unexpected,
         lines="\n".join(lines) or "        pass",
         parts=" ".join(f"p{number}," for number in range(len(names))),
     )
