@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 import hiredis
 import redis
@@ -107,13 +107,18 @@ class ConnectionPool:
         self._connect = connect
         self._size = size
         self._clock = clock
+        self._closing: finalize[Any, Any] | None = None
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the connections: they are the parent's."""
+        """Begin without connections; those so far are the parent's, or about to be closed."""
+        if self._closing is not None:
+            self._closing.detach()
         # None among the idle wakes one who waits: there is room for a connection again.
         self._idle: SimpleQueue[Connection | None] = SimpleQueue()
+        # Before the sockets' own finalizers, which warn of what was not closed.
+        self._closing = finalize(self, _close_all, self._idle)
         # Weak: a connection whose user was interrupted at a bad moment is closed when it is
         # collected, and must not take up room for ever.
         self._open: WeakSet[Connection] = WeakSet()
@@ -230,12 +235,19 @@ class ConnectionPool:
 
     def close(self) -> None:
         """Close the connections, each when nobody is using it; a later request opens new ones."""
-        idle, self._idle = self._idle, SimpleQueue()
-        while (connection := self._take_idle(idle)) is not None:
-            self._discard(connection, idle)
+        idle = self._idle
         # What is given back to the old queue goes with it.
-        with self._lock:
-            self._open = WeakSet()
+        self.after_fork()
+        _close_all(idle)
+
+
+def _close_all(idle: SimpleQueue[Connection | None]) -> None:
+    try:
+        while True:
+            if (connection := idle.get_nowait()) is not None:
+                connection.close()
+    except Empty:
+        return
 
 
 class _Opening:
