@@ -108,11 +108,14 @@ class ConnectionPool:
         self._size = size
         self._clock = clock
         self._closing: finalize[Any, Any] | None = None
-        self.after_fork()
+        self._begin()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Begin without connections; those so far are the parent's, or about to be closed."""
+        """Forget the connections: they are the parent's."""
+        self._begin()
+
+    def _begin(self) -> None:
         if self._closing is not None:
             self._closing.detach()
         # None among the idle wakes one who waits: there is room for a connection again.
@@ -216,7 +219,7 @@ class ConnectionPool:
         except Exception as error:
             result = error
         with lock:
-            self._opening -= 1
+            self._opening = max(0, self._opening - 1)  # it may have been closed meanwhile
             if isinstance(result, Connection):
                 self._open.add(result)
         opening.deliver(result)
@@ -237,7 +240,7 @@ class ConnectionPool:
         """Close the connections, each when nobody is using it; a later request opens new ones."""
         idle = self._idle
         # What is given back to the old queue goes with it.
-        self.after_fork()
+        self._begin()
         _close_all(idle)
 
 
