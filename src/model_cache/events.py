@@ -25,6 +25,8 @@ class StoreLost:
 class StoreFound:
     """The store answers again."""
 
+    place: str
+
 
 @dataclass(frozen=True)
 class WriteFailed:
@@ -77,8 +79,8 @@ class LoggingHook:
         match event:
             case StoreLost(reason):
                 logger.warning("the cache is out of reach, predicting without it: %s", reason)
-            case StoreFound():
-                logger.warning("the cache is back")
+            case StoreFound(place):
+                logger.warning("the cache is back: %s", place)
             case _ if event not in self._logged and len(self._logged) < _MOST_REMEMBERED:
                 self._logged.add(event)
                 self._log_once(event)
