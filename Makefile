@@ -45,6 +45,7 @@ fuzz: $(VENV)/installed ## the property tests and the entry fuzzer, at length
 bench: $(VENV)/installed ## the benchmarks
 	$(VENV)/bin/python -m benchmarks.hit
 	$(VENV)/bin/python -m benchmarks.serders
+	$(VENV)/bin/python -m benchmarks.memory
 
 .PHONY: test-lowest
 test-lowest: $(LOWEST_VENV)/installed ## the tests on the lowest versions that are allowed

@@ -68,7 +68,7 @@ class Binding:
             selection=selection,
             secret=config.key_secret,
         )
-        self._codec = Codec(
+        codec = Codec(
             self.output_schema,
             serder=config.serder,
             compressor=config.compressor,
@@ -76,6 +76,7 @@ class Binding:
             integrity=config.integrity,
             tag_key=derived_key(config.key_secret, b"model_cache tag"),
         )
+        self.decode, self.encode = codec.decode, codec.encode
         self._rounder = _rounder(self.input_schema, config)
         self._accepted: dict[type, bool] = {}
 
@@ -83,14 +84,6 @@ class Binding:
         """Return the model's own answer."""
         prediction: BaseModel = self.model.predict(data)
         return prediction
-
-    def decode(self, key: bytes, entry: bytes) -> BaseModel | None:
-        """Return the prediction that an entry holds, or None: see `Codec`."""
-        return self._codec.decode(key, entry)
-
-    def encode(self, key: bytes, prediction: BaseModel) -> bytes:
-        """Return the entry for a prediction, or raise why there is none: see `Codec`."""
-        return self._codec.encode(key, prediction)
 
     def is_current(self) -> bool:
         """Whether the model still has the name and version that it was bound under."""

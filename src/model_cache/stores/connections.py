@@ -63,7 +63,8 @@ class Connection:
             OSError: the connection is broken.
         """
         deadline = clock() + timeout
-        self._limit(timeout)
+        if timeout != self._timeout:
+            self._limit(timeout)
         self._socket.sendall(request)
         if len(request) > _BUFFER_SIZE:
             self._limit(deadline - clock())
@@ -83,11 +84,10 @@ class Connection:
         return received
 
     def _limit(self, timeout: float) -> None:
-        if timeout != self._timeout:
-            if timeout <= 0:
-                raise TimeoutError
-            self._socket.settimeout(timeout)
-            self._timeout = timeout
+        if timeout <= 0:
+            raise TimeoutError
+        self._socket.settimeout(timeout)
+        self._timeout = timeout
 
     def close(self) -> None:
         """Close the socket."""
@@ -132,39 +132,40 @@ class ConnectionPool:
         """
         if timeout <= 0:
             raise TimeoutError
-        idle = self._idle
+        idle, started = self._idle, self._clock()
         connection = self._take_idle(idle)
         if connection is not None:
-            started = self._clock()
             try:
-                return self._exchange_on(connection, idle, request, replies, timeout)
-            except TimeoutError:
-                raise
-            except OSError:
+                received = connection.exchange(request, replies, timeout, self._clock)
+            except BaseException as error:  # a half-read reply would be the next caller's
+                self._discard(connection, idle)
+                if isinstance(error, TimeoutError) or not isinstance(error, OSError):
+                    raise
                 # It went stale while it was idle, and so probably did the others.
                 self.close_idle()
-                timeout -= self._clock() - started
-        deadline = self._clock() + timeout
-        connection = self._wait_for_one(idle, deadline)
-        if (left := deadline - self._clock()) <= 0:
-            idle.put(connection)
-            raise TimeoutError
-        return self._exchange_on(connection, idle, request, replies, left)
+            else:
+                idle.put(connection)
+                return received
+        return self._exchange_on_new(idle, request, replies, started + timeout)
 
-    def _exchange_on(
+    def _exchange_on_new(
         self,
-        connection: Connection,
         idle: SimpleQueue[Connection | None],
         request: bytes,
         replies: int,
-        timeout: float,
+        deadline: float,
     ) -> list[Any]:
+        connection = self._wait_for_one(idle, deadline)
+        left = deadline - self._clock()
         try:
-            received = connection.exchange(request, replies, timeout, self._clock)
-        except BaseException:  # a half-read reply would be the next caller's
+            if left > 0:
+                received = connection.exchange(request, replies, left, self._clock)
+        except BaseException:
             self._discard(connection, idle)
             raise
         idle.put(connection)
+        if left <= 0:
+            raise TimeoutError
         return received
 
     def _take_idle(self, idle: SimpleQueue[Connection | None]) -> Connection | None:

@@ -1,0 +1,60 @@
+"""Bar charts of results: one panel for each comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_OURS, _OTHERS = "#2166ac", "#9a9a9a"
+
+
+def draw(
+    path: Path | None,
+    panels: Mapping[str, Mapping[str, float]],
+    *,
+    ours: tuple[str, ...],
+    columns: int,
+) -> None:
+    """Write a PNG, if there is somewhere to.
+
+    Args:
+        path: where; None for nowhere.
+        panels: by title, what to compare: by name, the length of the bar.
+        ours: names that begin like one of these are coloured.
+        columns: how many panels stand beside one another.
+    """
+    if path is None:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = {title: values for title, values in panels.items() if values}
+    rows = -(-len(panels) // columns)
+    bars = max(map(len, panels.values()))
+    size = (4.6 * columns, rows * (0.7 + 0.3 * bars))
+    figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, (title, values) in zip(grid, panels.items(), strict=False):
+        axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
+        _draw_bars(axes, values, ours)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="png")
+
+
+def _draw_bars(axes: Axes, values: Mapping[str, float], ours: tuple[str, ...]) -> None:
+    colours = [_OURS if name.startswith(ours) else _OTHERS for name in values]
+    bars = axes.barh(list(values), list(values.values()), color=colours)
+    axes.bar_label(bars, list(map(_label, values.values())), padding=3)
+    axes.set_xlim(0, max(*values.values(), 1e-9) * 1.25)
+    axes.set_xticks([])
+    axes.invert_yaxis()
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def _label(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"

@@ -1,0 +1,278 @@
+"""What a prediction costs with the cache: hits, misses, keys, and the cache turned off.
+
+The baseline of a hit is redis-py's GET and pydantic's `model_validate_json`, both bare. It is
+given its key for nothing, and checks nothing; that is unfair to the library. The model of the
+misses is trivially cheap, so that its own time hides nothing.
+
+How much of a hit is the round trip depends on where the scheduler puts this process and the
+server: on two CPUs that fall asleep in between, waking up takes longer than everything else, for
+all variants alike. So hits are timed twice: as it comes, and with both processes on one CPU. The
+bare socket, which sends a GET and reads the reply without looking at it, is the floor of both.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis
+from rich.table import Table
+
+from benchmarks.chart import draw
+from benchmarks.cheap_model import CheapModel, inputs
+from benchmarks.environment import (
+    environment,
+    make_console,
+    options,
+    print_environment,
+    save,
+    table,
+)
+from benchmarks.timing import Measured, Variant, cpu_in_turn, in_turn, on_one_cpu, threads_in_turn
+from examples.demo.article import ArticleCache
+from examples.insurance_charges.schemas import (
+    InsuranceChargesModelInput,
+    InsuranceChargesModelOutput,
+)
+from model_cache import RedisCachingDecorator, embedded_redis
+from model_cache.keys import KeyMaker, Namespace
+
+OURS, BARE, ARTICLES = "model_cache", "redis-py, bare", "article's code"
+FLOOR = "bare socket"
+THREADS = 8
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the library should reach.
+
+    Attributes:
+        name: of what, in which unit.
+        value: measured.
+        limit: to be at or below.
+    """
+
+    name: str
+    value: float
+    limit: float
+
+    @property
+    def verdict(self) -> str:
+        return "reached" if self.value <= self.limit else "not reached"
+
+
+@dataclass(frozen=True)
+class Results:
+    """Microseconds, and for threads calls a second; by variant.
+
+    The hits on one CPU are empty where processes can't be bound to one.
+    """
+
+    hits: dict[str, Measured]
+    hits_on_one_cpu: dict[str, Measured]
+    misses: dict[str, Measured]
+    keys: dict[str, float]
+    off: dict[str, float]
+    threads: dict[str, float]
+
+    def targets(self) -> list[Target]:
+        walls = [("hit", self.hits), ("hit on one CPU", self.hits_on_one_cpu)]
+        return [
+            *(
+                Target(f"{name}: wall / redis-py's", hits[OURS].wall / hits[BARE].wall, 0.80)
+                for name, hits in walls
+                if hits
+            ),
+            Target("key: µs of CPU", self.keys["made"], 2.0),
+            Target(
+                "miss: µs of CPU on top of the model, GET and SET",
+                self.misses[OURS].cpu - self.misses[BARE].cpu,
+                30.0,
+            ),
+        ]
+
+
+class Bench:
+    """The variants, on one server."""
+
+    def __init__(self, url: str, rounds: int, count: int) -> None:
+        self.client: Any = redis.Redis.from_url(url)
+        self._socket = _connected(url)
+        self._model = CheapModel()
+        self._rounds = rounds
+        self._random = random.Random(1)  # so that no input comes twice
+        self._known = inputs(count, self._random)
+        # Long, so that no time-out of a busy machine is measured.
+        self._ours = RedisCachingDecorator(url=url, prefix="ours", timeout=5.0)
+        self._ours.set_model(self._model)
+        self._off = RedisCachingDecorator(url=url, enabled=False).set_model(self._model)
+        self._article = ArticleCache(url, "article")
+        self._article.set_model(self._model)
+
+    def _hit_variants(self, rounds: int) -> list[Variant]:
+        for data in self._known:
+            self._ours.predict(data)
+            self._article.predict(data)
+        keys = [self._ours.cache_key(data) for data in self._known]
+        get, validate = self.client.get, InsuranceChargesModelOutput.model_validate_json
+
+        def bare(key: str) -> object:
+            return validate(get(key))
+
+        return [
+            Variant(OURS, self._ours.predict, self._known * rounds),
+            Variant(BARE, bare, keys * rounds),
+            Variant(ARTICLES, self._article.predict, self._known * rounds),
+        ]
+
+    def _floor(self, rounds: int) -> Variant:
+        buffer = bytearray(1024)
+
+        def ask(request: bytes) -> None:
+            self._socket.sendall(request)
+            self._socket.recv_into(buffer)
+
+        keys = [self._ours.cache_key(data) for data in self._known]
+        requests = [f"*2\r\n$3\r\nGET\r\n${len(key)}\r\n{key}\r\n".encode() for key in keys]
+        return Variant(FLOOR, ask, requests * rounds)
+
+    def hits_on_one_cpu(self) -> dict[str, Measured]:
+        if sys.platform != "linux":
+            return {}
+        with on_one_cpu(os.getpid(), self.client.info("server")["process_id"]):
+            return self.hits()
+
+    def hits(self) -> dict[str, Measured]:
+        variants = [*self._hit_variants(self._rounds), self._floor(self._rounds)]
+        before = self._ours.stats().hits
+        measured = in_turn(*variants)
+        _check(self._ours.stats().hits - before, len(variants[0].inputs))
+        return measured
+
+    def keys(self) -> dict[str, float]:
+        maker = KeyMaker(Namespace("ours", self._model.qualified_name, self._model.version))
+        known = self._known * self._rounds
+        return cpu_in_turn(
+            Variant("made", maker.key, known),
+            Variant("cache_key()", self._ours.cache_key, known),
+        )
+
+    def misses(self) -> dict[str, Measured]:
+        """Time misses, and beside them the model, a GET that finds nothing, and a SET."""
+        fresh = inputs(len(self._known) * self._rounds, self._random)
+        get, set_, predict = self.client.get, self.client.set, self._model.predict
+        entry = b'{"charges":1234.5678901234567}'
+
+        def bare(request: tuple[str, InsuranceChargesModelInput]) -> None:
+            key, data = request
+            get(key)
+            predict(data)
+            set_(key, entry)
+
+        keyed = [(f"bare/cheap_model/0.1.0/{n:022}", data) for n, data in enumerate(fresh)]
+        before = self._ours.stats().stored
+        measured = in_turn(Variant(OURS, self._ours.predict, fresh), Variant(BARE, bare, keyed))
+        _check(self._ours.stats().stored - before, len(fresh))
+        return measured
+
+    def off(self) -> dict[str, float]:
+        known = self._known * self._rounds
+        return cpu_in_turn(
+            Variant("enabled=False", self._off.predict, known),
+            Variant("model alone", self._model.predict, known),
+        )
+
+    def threads(self) -> dict[str, float]:
+        return threads_in_turn(THREADS, self._rounds, *self._hit_variants(1))
+
+
+def _connected(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    connected = socket.create_connection((parts.hostname, parts.port))
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connected.sendall(f"AUTH {parts.password}\r\n".encode())
+    if not connected.recv(64).startswith(b"+OK"):
+        raise ConnectionError("the server refused the password")
+    return connected
+
+
+def _check(counted: int, expected: int) -> None:
+    if counted != expected:
+        raise RuntimeError(f"{counted} of {expected} calls did what was to be measured")
+
+
+def main() -> None:
+    chosen = options("hit", __doc__, rounds=20, count=1_000)
+    console = make_console()
+    with embedded_redis(tcp=True) as url:
+        bench = Bench(url, chosen.rounds, chosen.count)
+        found = environment(bench.client)
+        print_environment(console, found)
+        results = Results(
+            hits=bench.hits(),
+            hits_on_one_cpu=bench.hits_on_one_cpu(),
+            misses=bench.misses(),
+            keys=bench.keys(),
+            off=bench.off(),
+            threads=bench.threads(),
+        )
+    targets = results.targets()
+    for made in _tables(results, targets):
+        console.print(made)
+    for paragraph in (__doc__ or "").split("\n\n")[1:]:
+        console.print(paragraph.strip().replace("\n", " "))
+    save(
+        chosen.json,
+        {
+            "environment": found,
+            "rounds": chosen.rounds,
+            "count": chosen.count,
+            **asdict(results),
+            "targets": [{**asdict(target), "verdict": target.verdict} for target in targets],
+        },
+    )
+    draw(chosen.chart, _panels(results), ours=(OURS,), columns=3)
+
+
+def _panels(results: Results) -> dict[str, dict[str, float]]:
+    return {
+        "A hit: µs": {name: one.wall for name, one in results.hits.items()},
+        "A hit on one CPU: µs": {name: one.wall for name, one in results.hits_on_one_cpu.items()},
+        f"Hits a second, {THREADS} threads": results.threads,
+    }
+
+
+def _tables(results: Results, targets: Sequence[Target]) -> list[Table]:
+    calls = table(
+        "µs a call", "", "wall, median", "wall, p95", "CPU", "wall / redis-py's", "CPU / redis-py's"
+    )
+    for kind, measured in (
+        ("hit", results.hits),
+        ("on one CPU", results.hits_on_one_cpu),
+        ("miss", results.misses),
+    ):
+        for name, one in measured.items():
+            numbers = (f"{value:.1f}" for value in (one.wall, one.p95, one.cpu))
+            bare = measured[BARE]
+            ratios = (f"{one.wall / bare.wall:.2f}", f"{one.cpu / bare.cpu:.2f}")
+            calls.add_row(f"{kind}: {name}", *numbers, *ratios)
+    for kind, costs in (("key", results.keys), ("cache off", results.off)):
+        for name, cost in costs.items():
+            calls.add_row(f"{kind}: {name}", "", "", f"{cost:.2f}", "", "")
+    rates = table(f"Hits a second, {THREADS} threads", "", "a second", "times redis-py's")
+    for name, rate in results.threads.items():
+        rates.add_row(name, f"{rate:,.0f}", f"{rate / results.threads[BARE]:.2f}")
+    aims = table("Targets", "", "measured", "at most", "")
+    for target in targets:
+        aims.add_row(target.name, f"{target.value:.2f}", f"{target.limit:.2f}", target.verdict)
+    return [calls, rates, aims]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""What an entry costs to write and to read, and how large it is: by serder and compressor.
+
+The baseline is the article's way: the standard library's json of `model_dump`, and the schema
+called with what `json.loads` returns. Writing is unfair to the library: it decodes each entry
+again and compares the result with the prediction before the entry counts, which the baseline
+does not. A compressor is used only where it makes the entry smaller; otherwise its row is that
+of the uncompressed entry plus the attempt. The 1,000 floats are random in all their digits, the
+worst that a compressor can meet; the 20 fields hold the same text four times, about the best.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, create_model
+from rich.table import Table
+
+from benchmarks.chart import draw
+from benchmarks.environment import (
+    environment,
+    make_console,
+    options,
+    print_environment,
+    save,
+    table,
+)
+from benchmarks.timing import Measured, Variant, in_turn
+from model_cache import ConfigurationError
+from model_cache.codec import Codec
+from model_cache.compressors import COMPRESSORS
+from model_cache.protocols import Compressor
+from model_cache.serders import JSON, MESSAGE_PACK
+
+BASELINE = "json and model_dump"
+KEY = b"benchmark/model/0.1.0/AAAAAAAAAAAAAAAAAAAAAA"
+
+
+class Small(BaseModel):
+    """One number."""
+
+    charges: float
+
+
+class Large(BaseModel):
+    """An embedding, say."""
+
+    values: list[float]
+
+
+_KINDS: tuple[tuple[type, Any], ...] = (
+    (float, 0.8275862068965517),
+    (int, 20_317),
+    (str, "approved after a manual check of the documents"),
+    (bool, True),
+    (list[str], ["income", "age", "region"]),
+)
+Medium: type[BaseModel] = create_model(
+    "Medium",
+    **{f"field_{n}": _KINDS[n % len(_KINDS)] for n in range(20)},  # type: ignore[call-overload]
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to write one size of prediction; times in microseconds, the size in bytes."""
+
+    output: str
+    name: str
+    write: Measured
+    read: Measured
+    size: int
+
+
+def outputs() -> dict[str, BaseModel]:
+    """Return a prediction of each size, by name."""
+    rng = random.Random(1)
+    filled = {name: field.default for name, field in Medium.model_fields.items()}
+    return {
+        "small: one float": Small(charges=9612.64),
+        "medium: 20 fields": Medium(**filled),
+        "large: 1,000 floats": Large(values=[rng.random() for _ in range(1_000)]),
+    }
+
+
+def codecs(schema: type[BaseModel]) -> dict[str, Codec]:
+    """Return what the library offers here, by name; a compressor not installed is left out."""
+    return {
+        f"{serder.name}, {compressor.name}" if compressor else serder.name: Codec(
+            schema, serder=serder, compressor=compressor
+        )
+        for serder in (JSON, MESSAGE_PACK)
+        for compressor in (None, *_installed())
+    }
+
+
+def _installed() -> list[Compressor]:
+    found = []
+    for name in ("snappy", "zstd", "lz4"):
+        compressor = COMPRESSORS.named(name)
+        try:
+            compressor.compress(b"")
+        except ConfigurationError:  # an extra
+            continue
+        found.append(compressor)
+    return found
+
+
+def measure(output: str, prediction: BaseModel, calls: int) -> list[Row]:
+    schema = type(prediction)
+    entries = {BASELINE: _dump(prediction)}
+    writes = [Variant(BASELINE, _dump, [prediction] * calls)]
+    reads = [Variant(BASELINE, partial(_load, schema), [entries[BASELINE]] * calls)]
+    for name, codec in codecs(schema).items():
+        entries[name] = codec.encode(KEY, prediction)
+        if codec.decode(KEY, entries[name]) != prediction:
+            raise RuntimeError(f"{name} does not return what it was given")
+        writes.append(Variant(name, partial(codec.encode, KEY), [prediction] * calls))
+        reads.append(Variant(name, partial(codec.decode, KEY), [entries[name]] * calls))
+    written, read = in_turn(*writes), in_turn(*reads)
+    return [
+        Row(output, name, written[name], read[name], len(entry)) for name, entry in entries.items()
+    ]
+
+
+def _load(schema: type[BaseModel], entry: bytes) -> BaseModel:
+    return schema(**json.loads(entry))
+
+
+def _dump(prediction: BaseModel) -> bytes:
+    return json.dumps(prediction.model_dump()).encode()
+
+
+def main() -> None:
+    chosen = options("serders", __doc__, rounds=10, count=200)
+    console, found = make_console(), environment()
+    print_environment(console, found)
+    rows = [
+        row
+        for output, prediction in outputs().items()
+        for row in measure(output, prediction, chosen.rounds * chosen.count)
+    ]
+    for output in outputs():
+        console.print(_table(output, [row for row in rows if row.output == output]))
+    console.print((__doc__ or "").partition("\n\n")[2].strip().replace("\n", " "))
+    save(
+        chosen.json,
+        {
+            "environment": found,
+            "rounds": chosen.rounds,
+            "count": chosen.count,
+            "rows": [asdict(row) for row in rows],
+        },
+    )
+    draw(chosen.chart, _panels(rows), ours=("JSON", "MessagePack"), columns=3)
+
+
+def _panels(rows: list[Row]) -> dict[str, dict[str, float]]:
+    values: dict[str, Callable[[Row], float]] = {
+        "bytes": lambda row: row.size,
+        "µs to read": lambda row: row.read.wall,
+        "µs to write": lambda row: row.write.wall,
+    }
+    return {
+        f"{output}: {what}": {row.name: value(row) for row in rows if row.output == output}
+        for what, value in values.items()
+        for output in outputs()
+    }
+
+
+def _table(title: str, rows: list[Row]) -> Table:
+    made = table(
+        title,
+        "µs a call; medians",
+        *("write", "p95", "CPU", "/ json's", "read", "p95", "CPU", "/ json's", "bytes"),
+    )
+    baseline = rows[0]
+    for row in rows:
+        numbers = []
+        for one, base in ((row.write, baseline.write), (row.read, baseline.read)):
+            numbers += [f"{one.wall:.1f}", f"{one.p95:.1f}", f"{one.cpu:.1f}"]
+            numbers += [f"{one.wall / base.wall:.2f}"]
+        made.add_row(row.name, *numbers, f"{row.size:,}")
+    return made
+
+
+if __name__ == "__main__":
+    main()

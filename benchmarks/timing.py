@@ -1,0 +1,153 @@
+"""Timing in turn: each variant a few dozen calls, then the next one, and round again.
+
+So a machine that is busy for a while is busy for all variants.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any
+
+_AT_ONCE = 50
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Something to be timed: a function, called with each of the inputs once."""
+
+    name: str
+    call: Callable[[Any], object]
+    inputs: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Microseconds a call.
+
+    Attributes:
+        wall: the median.
+        p95: the 95th percentile.
+        cpu: of this process; the median over groups of calls.
+    """
+
+    wall: float
+    p95: float
+    cpu: float
+
+
+def in_turn(*variants: Variant) -> dict[str, Measured]:
+    """Time variants that have equally many inputs, in groups of calls, in changing order."""
+    walls: dict[str, list[int]] = {variant.name: [] for variant in variants}
+    cpus: dict[str, list[float]] = {variant.name: [] for variant in variants}
+    with _no_collections():
+        for variant, inputs in _groups(variants):
+            call, clock, wall = variant.call, time.perf_counter_ns, walls[variant.name]
+            cpu = time.process_time_ns()
+            for item in inputs:
+                started = clock()
+                call(item)
+                wall.append(clock() - started)
+            cpus[variant.name].append((time.process_time_ns() - cpu) / len(inputs))
+    return {
+        name: Measured(median(wall) / 1e3, _p95(wall) / 1e3, median(cpus[name]) / 1e3)
+        for name, wall in walls.items()
+    }
+
+
+def cpu_in_turn(*variants: Variant) -> dict[str, float]:
+    """Return the microseconds of CPU a call, for calls too quick to be timed one by one."""
+    nothing = Variant("", _nothing, variants[0].inputs)
+    cpus: dict[str, list[float]] = {variant.name: [] for variant in (nothing, *variants)}
+    with _no_collections():
+        for variant, inputs in _groups((nothing, *variants)):
+            call = variant.call
+            cpu = time.process_time_ns()
+            for item in inputs:
+                call(item)
+            cpus[variant.name].append((time.process_time_ns() - cpu) / len(inputs))
+    loop = median(cpus.pop(""))
+    return {name: (median(cpu) - loop) / 1e3 for name, cpu in cpus.items()}
+
+
+def threads_in_turn(threads: int, rounds: int, *variants: Variant) -> dict[str, float]:
+    """Return the calls a second of several threads that share the inputs among them."""
+    rates: dict[str, list[float]] = {variant.name: [] for variant in variants}
+    for round_ in range(rounds):
+        for variant in _rotated(variants, round_):
+            seconds = _run_threads(threads, variant)
+            rates[variant.name].append(len(variant.inputs) / seconds)
+    return {name: median(rate) for name, rate in rates.items()}
+
+
+def _run_threads(threads: int, variant: Variant) -> float:
+    start = threading.Barrier(threads + 1)
+
+    def run(inputs: Sequence[Any]) -> None:
+        start.wait()
+        for item in inputs:
+            variant.call(item)
+
+    running = [
+        threading.Thread(target=run, args=(variant.inputs[number::threads],))
+        for number in range(threads)
+    ]
+    for thread in running:
+        thread.start()
+    start.wait()
+    started = time.perf_counter()
+    for thread in running:
+        thread.join()
+    return time.perf_counter() - started
+
+
+@contextmanager
+def on_one_cpu(*processes: int) -> Iterator[None]:
+    """Bind processes to one and the same CPU; on Linux only."""
+    if sys.platform != "linux":
+        raise NotImplementedError(sys.platform)
+    before = {process: os.sched_getaffinity(process) for process in processes}
+    try:
+        for process in processes:
+            os.sched_setaffinity(process, {min(before[processes[0]])})
+        yield
+    finally:
+        for process, cpus in before.items():
+            os.sched_setaffinity(process, cpus)
+
+
+def _groups(variants: Sequence[Variant]) -> Iterator[tuple[Variant, Sequence[Any]]]:
+    for turn, first in enumerate(range(0, len(variants[0].inputs), _AT_ONCE)):
+        for variant in _rotated(variants, turn):
+            yield variant, variant.inputs[first : first + _AT_ONCE]
+
+
+def _rotated(variants: Sequence[Variant], by: int) -> list[Variant]:
+    start = by % len(variants)
+    return [*variants[start:], *variants[:start]]
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Keep the garbage collector from falling into one variant's time."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _p95(values: Sequence[int]) -> float:
+    return quantiles(values, n=20)[-1] if len(values) > 1 else float(values[0])
+
+
+def _nothing(_: object) -> None:
+    pass

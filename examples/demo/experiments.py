@@ -1,0 +1,290 @@
+"""The article's experiments: what is timed, and what is counted.
+
+What is compared is run in turn, request by request and in changing order, so that a machine
+that is slow for a while is slow for all. How results are shown is unknown here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from examples.demo.answers import (
+    Answers,
+    KnownModel,
+    batch_answers,
+    check,
+    facts,
+)
+from examples.demo.article import article_key
+from examples.demo.server import Cache, Server, Usage
+from examples.insurance_charges.generator import random_inputs
+from examples.insurance_charges.model import InsuranceChargesModel
+from examples.insurance_charges.schemas import InsuranceChargesModelInput
+
+T = TypeVar("T")
+Nanoseconds: TypeAlias = dict[str, list[int]]
+
+ARTICLE = "article's code"
+FORMATS: Mapping[str, Mapping[str, Any]] = {
+    "JSON": {"serder": "JSON"},
+    "MessagePack": {"serder": "MessagePack"},
+    "JSON + snappy": {"serder": "JSON", "use_compression": True},
+    "MessagePack + snappy": {"serder": "MessagePack", "use_compression": True},
+}
+"""By name, in the article's order: the options of a cache. The last is not in the article."""
+
+_FIRST = next(iter(FORMATS))
+_ALONE = "model alone"
+WARM_ROUNDS = 3
+"""How often each sample is asked for again."""
+
+_PLACES = 0
+_SAMPLES_SEED, _REQUESTS_SEED = 1, 2
+
+
+class Track(Protocol):
+    """Shows how far a loop has come."""
+
+    def __call__(self, title: str, items: Sequence[T]) -> Iterable[T]:
+        """Yield the items."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything.
+
+    Attributes:
+        samples: requests that everything is timed with, except three of the empty caches.
+        every: those three, every how-manyth sample is for; else they would take minutes.
+        requests: random requests for the rounding experiment.
+        seconds: for the samples that ask the model; on a machine so slow or so busy that they
+            take longer, there are fewer samples.
+        checks: inputs on which the batch of answers is compared with the model itself.
+    """
+
+    samples: int = 1_000
+    every: int = 10
+    seconds: float = 60.0
+    requests: int = 10_000
+    checks: int = 200
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One cache in the first experiments: milliseconds a prediction, the medians.
+
+    Attributes:
+        cold_ms: through the empty cache.
+        cold_samples: how many predictions that is the median of.
+        warm_ms: through the filled cache.
+        usage: what the filled cache takes up.
+        wrong: how many warm answers were not the model's.
+    """
+
+    cold_ms: float
+    cold_samples: int
+    warm_ms: float
+    usage: Usage
+    wrong: int
+
+
+@dataclass(frozen=True)
+class Times:
+    """What came out of the first experiments.
+
+    Attributes:
+        model_ms: milliseconds a prediction of the model alone, the median.
+        planned: how many samples there should have been.
+        samples: for how many there was time.
+        caches: by name, the article's own last.
+    """
+
+    model_ms: float
+    planned: int
+    samples: int
+    caches: Mapping[str, Timed]
+
+
+@dataclass(frozen=True)
+class WrongAnswer:
+    """An answer that is not the model's, in dollars."""
+
+    request: InsuranceChargesModelInput
+    served: float
+    correct: float
+
+    @property
+    def error(self) -> float:
+        """How far off it is, in dollars."""
+        return abs(self.served - self.correct)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One cache in the rounding experiment."""
+
+    entries: int
+    wrong: Sequence[WrongAnswer]
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What came out of the rounding experiment.
+
+    Attributes:
+        requests: how many there were.
+        distinct: how many different inputs they are, once rounded.
+        checks: on how many the batch of answers was compared with the model itself.
+        collision: two of these inputs that share the article's key, if any do.
+        ours: this library's cache.
+        article: the article's.
+    """
+
+    requests: int
+    distinct: int
+    checks: int
+    collision: tuple[InsuranceChargesModelInput, InsuranceChargesModelInput] | None
+    ours: Counted
+    article: Counted
+
+
+def time_caches(server: Server, model: InsuranceChargesModel, sizes: Sizes, track: Track) -> Times:
+    """Run the article's first experiments: the model alone, empty caches, filled caches."""
+    samples = random_inputs(sizes.samples, _SAMPLES_SEED)
+    caches: dict[str, Cache] = {
+        name: server.our_cache(model, **options) for name, options in FORMATS.items()
+    }
+    caches[ARTICLE] = server.article_cache(model)
+
+    cold, answers = _time_cold(model, caches, samples, sizes, track)
+    samples = samples[: len(cold[_ALONE])]
+    for cache in caches.values():  # to fill those that saw only some samples
+        cache.set_model(KnownModel(model, answers))
+        for data in samples:
+            cache.predict(data)
+    warm, wrong = _time_warm(caches, samples, answers, track)
+    return Times(
+        model_ms=_milliseconds(cold[_ALONE]),
+        planned=sizes.samples,
+        samples=len(samples),
+        caches={
+            name: Timed(
+                cold_ms=_milliseconds(cold[name]),
+                cold_samples=len(cold[name]),
+                warm_ms=_milliseconds(warm[name]),
+                usage=server.usage(cache),
+                wrong=wrong[name],
+            )
+            for name, cache in caches.items()
+        },
+    )
+
+
+def _time_cold(
+    model: InsuranceChargesModel,
+    caches: Mapping[str, Cache],
+    samples: Sequence[InsuranceChargesModelInput],
+    sizes: Sizes,
+    track: Track,
+) -> tuple[Nanoseconds, Answers]:
+    """Time the model, our first cache and the article's; the others with fewer samples."""
+    predictors: dict[str, Callable[[InsuranceChargesModelInput], Any]]
+    predictors = {_ALONE: model.predict} | {name: c.predict for name, c in caches.items()}
+    times: Nanoseconds = {name: [] for name in predictors}
+    answers = {}
+    deadline = time.perf_counter() + sizes.seconds
+    for place, data in enumerate(track("model alone, and empty caches", samples)):
+        if place > 0 and time.perf_counter() > deadline:
+            break
+        names = list(predictors) if place % sizes.every == 0 else [_ALONE, _FIRST, ARTICLE]
+        for name in _rotated(names, place):
+            started = time.perf_counter_ns()
+            answer = predictors[name](data)
+            times[name].append(time.perf_counter_ns() - started)
+            if name == _ALONE:
+                answers[facts(data)] = answer
+    return times, answers
+
+
+def _time_warm(
+    caches: Mapping[str, Cache],
+    samples: Sequence[InsuranceChargesModelInput],
+    answers: Answers,
+    track: Track,
+) -> tuple[Nanoseconds, Mapping[str, int]]:
+    times: Nanoseconds = {name: [] for name in caches}
+    wrong = dict.fromkeys(caches, 0)
+    for place, data in enumerate(track("filled caches", list(samples) * WARM_ROUNDS)):
+        for name in _rotated(list(caches), place):
+            started = time.perf_counter_ns()
+            answer = caches[name].predict(data)
+            times[name].append(time.perf_counter_ns() - started)
+            wrong[name] += answer != answers[facts(data)]
+    return times, wrong
+
+
+def _rotated(names: list[str], by: int) -> list[str]:
+    start = by % len(names)
+    return names[start:] + names[:start]
+
+
+def _milliseconds(nanoseconds: Sequence[int]) -> float:
+    return median(nanoseconds) / 1e6
+
+
+def count_wrong(
+    server: Server, model: InsuranceChargesModel, sizes: Sizes, track: Track
+) -> Rounding:
+    """Run the article's last experiment, its bmi rounded, and count what it did not count.
+
+    Reduced precision means that the model sees the rounded input. So what the model says for
+    the rounded request is correct, and any other answer is wrong.
+    """
+    requests = random_inputs(sizes.requests, _REQUESTS_SEED)
+    seen = [data.model_copy(update={"bmi": round(data.bmi, _PLACES)}) for data in requests]
+    answers = batch_answers(seen)
+    check(answers, model, track("the batch checked against the model", seen[: sizes.checks]))
+
+    known = KnownModel(model, answers)
+    options = {"reduced_precision_fields": ["bmi"], "number_of_places": _PLACES}
+    counted = []
+    for name, cache in (
+        ("model_cache", server.our_cache(known, **options)),
+        (ARTICLE, server.article_cache(known, **options)),
+    ):
+        pairs = list(zip(requests, seen, strict=True))
+        wrong = _wrong_answers(cache, track(f"rounded requests, {name}", pairs), answers)
+        counted.append(Counted(server.usage(cache).entries, wrong))
+    if suspects := [wrong.request for cache in counted for wrong in cache.wrong]:
+        check(answers, model, track("wrong answers, the model asked again", suspects))
+    return Rounding(len(requests), len(answers), sizes.checks, _collision(seen), *counted)
+
+
+def _wrong_answers(
+    cache: Cache,
+    pairs: Iterable[tuple[InsuranceChargesModelInput, InsuranceChargesModelInput]],
+    answers: Answers,
+) -> list[WrongAnswer]:
+    """Ask a cache for each first of the pairs; compare with what is right for the second."""
+    wrong = []
+    for request, rounded in pairs:
+        served: Any = cache.predict(request)
+        correct = answers[facts(rounded)]
+        if served != correct:
+            wrong.append(WrongAnswer(rounded, served.charges, correct.charges))
+    return wrong
+
+
+def _collision(
+    inputs: Sequence[InsuranceChargesModelInput],
+) -> tuple[InsuranceChargesModelInput, InsuranceChargesModelInput] | None:
+    owners: dict[int, InsuranceChargesModelInput] = {}
+    for data in inputs:
+        owner = owners.setdefault(article_key(data), data)
+        if owner != data:
+            return owner, data
+    return None
