@@ -53,6 +53,14 @@ class PredictionNotStored:
 
 
 @dataclass(frozen=True)
+class StaleServed:
+    """The model raised, and an entry past its time answered for it."""
+
+    model: str
+    error: str
+
+
+@dataclass(frozen=True)
 class BindingFailed:
     """A model changed under the decorator and can't be cached as configured any more."""
 
@@ -61,7 +69,13 @@ class BindingFailed:
 
 
 Event: TypeAlias = (
-    StoreLost | StoreFound | WriteFailed | InputNotCacheable | PredictionNotStored | BindingFailed
+    StoreLost
+    | StoreFound
+    | WriteFailed
+    | InputNotCacheable
+    | PredictionNotStored
+    | StaleServed
+    | BindingFailed
 )
 Hook: TypeAlias = Callable[[Event], None]
 
@@ -93,5 +107,7 @@ class LoggingHook:
                 logger.warning("an input of %s can't be cached: %s", model, reason)
             case PredictionNotStored(model, reason):
                 logger.warning("a prediction of %s was not cached: %s", model, reason)
+            case StaleServed(model, error):
+                logger.warning("%s raised %s; a stale prediction was served", model, error)
             case BindingFailed(model, reason):
                 logger.error("%s changed and is predicted without the cache: %s", model, reason)

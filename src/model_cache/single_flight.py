@@ -7,11 +7,13 @@ flight waits for no other, so models that call cached models can't deadlock.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar, Token
+from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TypeAlias
@@ -35,7 +37,7 @@ class _Failed:
 
 
 _FAILED = _Failed()
-_Outcome: TypeAlias = "bytes | None | _Failed"  # None: there is no entry to share
+_Outcome: TypeAlias = "bytes | _Failed | None"  # None: there is no entry to share
 
 
 class _Flight:
@@ -47,22 +49,29 @@ class Seat:
     """A place in a flight; a context manager around the computation, if there must be one.
 
     Attributes:
-        entry: what the flight's leader computed; None for whoever has to compute. The leader
-            sets it, for the others.
-        came_with_it: whether the entry is another's.
+        entry: what another computed; None for whoever has to compute. A leader who has
+            computed sets it, for the others.
+        leads: whether others wait for this one.
+        failed: set if the model raised: another may lead.
     """
 
     def __init__(
-        self,
-        land: Callable[[_Outcome], None] | None = None,
-        entry: bytes | None = None,
+        self, land: Callable[[_Outcome], None] | None = None, entry: bytes | None = None
     ) -> None:
-        self._land = land
         self.entry = entry
-        self.came_with_it = entry is not None
+        self.leads = land is not None
+        self.failed = False
+        self._land = land
+        self._lease: Lease | None = None
+
+    def hold(self, lease: Lease) -> None:
+        """Take a lease, too, before computing."""
+        self._lease = lease
 
     def __enter__(self) -> Seat:
         self._token: Token[bool] = _inside.set(True)
+        if self._lease is not None:
+            self.entry = self._lease.acquire()
         return self
 
     def __exit__(
@@ -73,7 +82,9 @@ class Seat:
     ) -> None:
         _inside.reset(self._token)
         if self._land is not None:
-            self._land(_FAILED if kind is not None else self.entry)
+            self._land(_FAILED if self.failed or kind is not None else self.entry)
+        if self._lease is not None:
+            self._lease.release()
 
 
 class SingleFlight:
@@ -113,7 +124,7 @@ class SingleFlight:
                 flight = self._flights.get(key)
                 if flight is None:
                     flight = self._flights[key] = _Flight()
-                    return Seat(lambda outcome: self._land(key, flight, outcome))
+                    return Seat(partial(self._land, key, flight))
                 landing: SimpleQueue[_Outcome] = SimpleQueue()
                 flight.waiting.append(landing)
             try:
@@ -206,7 +217,5 @@ class Lease:
     def release(self) -> None:
         """Give the lease back, if it is held."""
         if self._held:
-            try:
+            with contextlib.suppress(StoreUnavailableError):  # it ends by itself
                 self._store.delete([self._name], self._timeout)
-            except StoreUnavailableError:
-                pass  # it ends by itself
