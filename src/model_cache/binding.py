@@ -96,17 +96,21 @@ class Binding:
         Raises:
             NotCacheableError: the input has no key, and why.
         """
-        cls = type(data)
-        accepted = self._accepted.get(cls)
-        if accepted is None:
-            accepted = self._accept(cls)
-        if not accepted:
-            raise NotCacheableError(
-                f"it is a {cls.__qualname__}, not a {self.input_schema.__qualname__}"
-            )
-        if self._rounder is not None:
-            data = self._rounder(data)
-        return Request(data, self._keys.key(data))
+        try:
+            accepted = self._accepted.get(type(data))
+            if accepted is None:
+                accepted = self._accept(type(data))
+            if accepted:
+                if self._rounder is not None:
+                    data = self._rounder(data)
+                return Request(data, self._keys.key(data))
+        except NotCacheableError:
+            raise
+        except Exception as error:  # an unhashable class, say
+            raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
+        raise NotCacheableError(
+            f"it is a {type(data).__qualname__}, not a {self.input_schema.__qualname__}"
+        )
 
     def warn_of_echoed_fields(self) -> None:
         """Warn if a hit would return a field of another request's input."""

@@ -7,17 +7,20 @@ depend on which request came first. Keys and entries are unknown here.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
-from decimal import Context, Decimal
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from enum import Enum
 from functools import cached_property
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
 from model_cache.canonical import INPUTS
+from model_cache.canonical.structures import state_reader
 
 Rules: TypeAlias = "Mapping[str, int | Rules]"
 """A field's name leads to the number of places, or to the rules for the fields inside."""
@@ -51,7 +54,9 @@ class _InvalidError(Exception):
 
 def _round_inside(value: Any, rules: Rules | int) -> Any:
     """Round below `value`: by field if the rules name fields, else every float in it."""
-    if isinstance(value, BaseModel) or (is_dataclass(value) and not isinstance(value, type)):
+    if isinstance(value, BaseModel) or (
+        dataclasses.is_dataclass(value) and not isinstance(value, type)
+    ):
         return _round_structure(value, rules)
     if isinstance(rules, int):
         return _round(value, rules, lambda item: _round_inside(item, rules))
@@ -59,10 +64,10 @@ def _round_inside(value: Any, rules: Rules | int) -> Any:
 
 
 def _round_structure(value: Any, rules: Rules | int) -> Any:
-    state: dict[str, Any] = getattr(value, "__dict__", {})
+    names = type(value).model_fields if isinstance(value, BaseModel) else value.__dataclass_fields__
     changes = {}
-    for name in state if isinstance(rules, int) else rules.keys() & state.keys():
-        before = state[name]
+    for name in names if isinstance(rules, int) else rules.keys() & names:
+        before = getattr(value, name, None)
         if isinstance(rules, int):
             after = _round_inside(before, rules)
         else:
@@ -72,7 +77,11 @@ def _round_structure(value: Any, rules: Rules | int) -> Any:
             )
         if after is not before:
             changes[name] = after
-    return _changed(value, changes) if changes else value
+    if not changes:
+        return value
+    if isinstance(value, BaseModel):
+        return _changed_model(value, changes)
+    return _changed_dataclass(value, changes)
 
 
 def _round_named(value: Any, places: int) -> Any:
@@ -108,57 +117,99 @@ def _round_decimal(value: Decimal, places: int) -> Decimal:
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int) or exponent >= -places:
         return value.copy_abs() if value.is_signed() and not value else value
-    # A context of its own: the thread's might have too few digits, or traps.
-    digits = max(1, value.adjusted() + places + 2)
-    rounded = value.quantize(Decimal((0, (1,), -places)), context=Context(prec=digits))
+    # A context of its own, whatever the thread's says, and the process's default one.
+    context = Context(
+        prec=max(1, value.adjusted() + places + 2),
+        rounding=ROUND_HALF_EVEN,
+        Emin=MIN_EMIN,
+        Emax=MAX_EMAX,
+        capitals=1,
+        clamp=0,
+        flags=[],
+        traps=[InvalidOperation],
+    )
+    rounded = value.quantize(Decimal((0, (1,), -places)), context=context)
     return rounded if rounded else rounded.copy_abs()
 
 
 def _round_array(numpy: Any, value: Any, places: int) -> Any:
     if value.dtype.kind not in "f" and not (value.dtype.kind in "iu" and places < 0):
         return value
-    rounded = numpy.round(value, places) + value.dtype.type(0)
-    return value if value.tobytes() == rounded.tobytes() else rounded
+    with numpy.errstate(all="ignore"):
+        rounded = numpy.round(value, places) + value.dtype.type(0)
+        # Rounding multiplies first, which can be too much.
+        rounded = numpy.where(numpy.isfinite(rounded), rounded, value).astype(value.dtype)
+    if value.tobytes() == rounded.tobytes():
+        return value
+    return rounded if isinstance(value, numpy.ndarray) else rounded[()]
 
 
 def _map(value: Any, function: Callable[[Any], Any]) -> Any:
     """Apply a function to what a container holds; the same container if nothing changes."""
-    if type(value) is dict:
+    cls = type(value)
+    if cls is dict:
         items = [function(item) for item in value.values()]
         same = all(new is old for new, old in zip(items, value.values(), strict=True))
         return value if same else dict(zip(value, items, strict=True))
-    if type(value) not in (list, tuple, set, frozenset):
+    is_named = issubclass(cls, tuple) and hasattr(cls, "_make")
+    if cls not in (list, tuple, set, frozenset, deque) and not is_named:
         return value
     items = [function(item) for item in value]
-    same = all(new is old for new, old in zip(items, value, strict=True))
-    return value if same else type(value)(items)
+    if all(new is old for new, old in zip(items, value, strict=True)):
+        return value
+    if cls is deque:
+        return deque(items, value.maxlen)
+    return cls._make(items) if is_named else cls(items)
 
 
-def _changed(value: Any, changes: dict[str, Any]) -> Any:
-    """Return a copy with other values for some fields, if the class would accept them so."""
+def _changed_model(value: BaseModel, changes: dict[str, Any]) -> BaseModel:
+    """Return a copy with other values for some fields, if the class makes the same of them."""
     cls = type(value)
     # BaseModel's own: model_copy(update=...) would add to model_fields_set.
-    changed = BaseModel.__copy__(value) if isinstance(value, BaseModel) else copy.copy(value)
+    changed = BaseModel.__copy__(value)
     state = changed.__dict__
     state.update(changes)
     for name in [name for name in state if isinstance(getattr(cls, name, None), cached_property)]:
         del state[name]  # computed from the values before
-    validator = getattr(cls, "__pydantic_validator__", None)
-    if validator is not None:
-        _check(validator, changed)
+    # Copied, since a validator may change what it is given.
+    given = {**state, **(changed.__pydantic_extra__ or {})}
+    given = {name: item if _is_atom(item) else copy.deepcopy(item) for name, item in given.items()}
+    raw = given["root"] if cls.__pydantic_root_model__ else given
+    validated = cls.__pydantic_validator__.validate_python(raw, by_alias=False, by_name=True)
+    _check_same(validated.__dict__, state, given)
+    _check_same(validated.__pydantic_extra__ or {}, changed.__pydantic_extra__ or {}, given)
+    # Made of the fields, often: then it would be of the values before.
+    _check_same(validated.__pydantic_private__ or {}, changed.__pydantic_private__ or {}, {})
     return changed
 
 
-def _check(validator: Any, changed: Any) -> None:
-    state = dict(changed.__dict__)
-    extra = getattr(changed, "__pydantic_extra__", None) or {}
-    is_root = getattr(type(changed), "__pydantic_root_model__", False)
-    raw = state["root"] if is_root else {**state, **extra}
-    try:
-        validated = validator.validate_python(raw, by_alias=False, by_name=True)
-        same = INPUTS.encode(validated.__dict__) == INPUTS.encode(state)
-        same = same and INPUTS.encode(validated.__pydantic_extra__ or {}) == INPUTS.encode(extra)
-    except Exception as error:  # whatever a validator of the user's raises
-        raise _InvalidError from error
-    if not same:
+def _changed_dataclass(value: Any, changes: dict[str, Any]) -> Any:
+    """Return a new instance, made as the class makes them."""
+    changed = dataclasses.replace(value, **changes)
+    read = state_reader(type(value))
+    before, after = read(value), read(changed)
+    if before.keys() != after.keys():
         raise _InvalidError
+    fields = value.__dataclass_fields__.keys()
+    expected = {**before, **changes}
+    _check_same(
+        {name: after[name] for name in fields}, {name: expected[name] for name in fields}, expected
+    )
+    return changed
+
+
+def _check_same(
+    made: Mapping[str, Any], expected: Mapping[str, Any], given: Mapping[str, Any]
+) -> None:
+    """Raise unless validation made of what it was given what was expected."""
+    if made.keys() != expected.keys():
+        raise _InvalidError
+    for name, item in made.items():
+        if item is given.get(name, _InvalidError):
+            continue  # passed through, be it of a type that has no canonical form
+        if INPUTS.encode(item) != INPUTS.encode(expected[name]):
+            raise _InvalidError
+
+
+def _is_atom(value: Any) -> bool:
+    return isinstance(value, (str, int, float, Decimal, Enum, bytes, type(None)))

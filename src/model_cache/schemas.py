@@ -55,7 +55,13 @@ def fields_at(option: str, schema: type[BaseModel], path: str) -> list[Any]:
         if not found:
             raise ConfigurationError(option, _unknown_field(schema, classes, walked, name, known))
         walked.append(name)
-        classes = [cls for kind in found for cls in structures(kind)]
+        # Into models and dataclasses only: a TypedDict's values are told from no other dict's.
+        classes = [
+            cls
+            for kind in found
+            for cls in structures(kind)
+            if issubclass(cls, BaseModel) or dataclasses.is_dataclass(cls)
+        ]
     return found
 
 
@@ -77,43 +83,51 @@ def _unknown_field(
 
 
 def field_annotations(cls: type) -> dict[str, Any]:
-    """Return the fields of a model, dataclass or TypedDict with their annotations."""
+    """Return the fields of a model, dataclass, TypedDict or NamedTuple with their annotations."""
     if issubclass(cls, BaseModel):
         return {name: field.annotation for name, field in cls.model_fields.items()}
-    try:
-        hints = typing.get_type_hints(cls)
-    except Exception:  # a forward reference that only its author can resolve
-        return {}
+    hints = _hints(cls)
     if dataclasses.is_dataclass(cls):
         return {field.name: hints.get(field.name, Any) for field in dataclasses.fields(cls)}
-    return hints
+    return hints or dict.fromkeys(getattr(cls, "_fields", ()), Any)
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls)
+    except Exception:  # a forward reference that only its author can resolve
+        return {}
 
 
 def structures(annotation: Any) -> list[type]:
-    """Return the models, dataclasses and TypedDicts that values of an annotation may hold."""
+    """Return the models, dataclasses and the like that values of an annotation may hold."""
     return [leaf for leaf in leaves(annotation) if _is_structure(leaf)]
 
 
-def leaves(annotation: Any) -> Iterator[Any]:
-    """Yield the types at the ends of an annotation, through unions and containers."""
+def leaves(annotation: Any, aliases: tuple[Any, ...] = ()) -> Iterator[Any]:
+    """Yield the types at the ends of an annotation, through unions, containers and aliases."""
     if hasattr(annotation, "__value__"):  # `type X = ...`, which may be recursive
-        yield Any
+        if annotation not in aliases:
+            yield from leaves(annotation.__value__, (*aliases, annotation))
     elif typing.get_origin(annotation) is typing.Literal:
         yield from map(type, typing.get_args(annotation))
     elif typing.get_origin(annotation) is typing.Annotated:
-        yield from leaves(typing.get_args(annotation)[0])
+        yield from leaves(typing.get_args(annotation)[0], aliases)
     elif arguments := typing.get_args(annotation):
         if _is_structure(typing.get_origin(annotation)):
             yield typing.get_origin(annotation)
         for argument in arguments:
-            yield from leaves(argument)
+            yield from leaves(argument, aliases)
     elif annotation not in (types.NoneType, None, ...):
         yield annotation
 
 
 def _is_structure(kind: Any) -> bool:
     return isinstance(kind, type) and (
-        issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)
+        issubclass(kind, BaseModel)
+        or dataclasses.is_dataclass(kind)
+        or hasattr(kind, "__required_keys__")  # a TypedDict, from typing or typing_extensions
+        or hasattr(kind, "_field_defaults")  # a NamedTuple
     )
 
 
@@ -155,6 +169,8 @@ def fingerprint(schema: type[BaseModel]) -> bytes:
         for name, annotation in sorted(field_annotations(cls).items()):
             parts += (text(name), annotation_identity(annotation), _default(cls, name))
             waiting += structures(annotation)
+        if issubclass(cls, BaseModel) and cls.model_config.get("extra") == "allow":
+            waiting += structures(_hints(cls).get("__pydantic_extra__"))
     return b"".join(parts)
 
 
@@ -165,6 +181,8 @@ def _default(cls: type, name: str) -> bytes:
         field = {field.name: field for field in dataclasses.fields(cls)}[name]
         default = PydanticUndefined if field.default is dataclasses.MISSING else field.default
         factory = None if field.default_factory is dataclasses.MISSING else field.default_factory
+    elif hasattr(cls, "_field_defaults"):
+        default, factory = cls._field_defaults.get(name, PydanticUndefined), None
     else:
         required: frozenset[str] = getattr(cls, "__required_keys__", frozenset())
         return b"!" if name in required else b"?"

@@ -15,9 +15,10 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import sys
+import types
 from collections.abc import Callable, Collection, Sequence
 from enum import Enum
-from typing import Any, Generic, Protocol
+from typing import Any, Generic
 
 from pydantic import BaseModel
 
@@ -186,29 +187,26 @@ class Canonicalizer:
         if selection is not None and selection.keep and not fields.keys() & selection.tree.keys():
             selection = None
         head = (b"M" if issubclass(cls, BaseModel) else b"c") + class_identity(cls)
-        encode_state = compile_fields(
+        encode_fields = compile_fields(
             head, fields, self._encode, selection, lambda inside: self._selecting(inside).encode
         )
-        if issubclass(cls, BaseModel):
-            only_fields = selection is not None and selection.keep
-            return self._model(encode_state, only_fields=only_fields)
-        if not all(map(_is_python_class, cls.__mro__)):
-            return None
         state_of = state_reader(cls)
-        return lambda value: encode_state(state_of(value))
+        if issubclass(cls, BaseModel) and (selection is None or not selection.keep):
+            return self._model(encode_fields, state_of)
+        if not issubclass(cls, BaseModel) and not all(map(_is_python_class, cls.__mro__)):
+            return None
+        return lambda value: encode_fields(state_of(value))
 
-    def _model(self, encode_state: Encode, *, only_fields: bool) -> Encode:
+    def _model(self, encode_fields: Encode, state_of: Callable[[Any], Any]) -> Encode:
         """A model is its fields, and what it keeps elsewhere: extras, private attributes."""
-        if only_fields:
-            return lambda value: encode_state(value.__dict__)
         fields_set = self._fields_set
 
         def encode(value: BaseModel) -> bytes:
             extra, private = value.__pydantic_extra__, value.__pydantic_private__
             if not (extra or private or fields_set):
-                return encode_state(value.__dict__) + b"NN"
+                return encode_fields(state_of(value)) + b"NN"
             return b"%b%b%b%b" % (
-                encode_state(value.__dict__),
+                encode_fields(state_of(value)),
                 self._encode(extra or None),
                 self._encode(dict(sorted(private.items())) if private else None),
                 self._encode(value.__pydantic_fields_set__) if fields_set else b"",
@@ -274,9 +272,20 @@ def _is_structure(cls: type) -> bool:
     )
 
 
+# What is in the namespace of a class that is written in C, and of no other.
+_COMPILED = (
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+    types.BuiltinFunctionType,
+)
+
+
 def _is_python_class(cls: type) -> bool:
-    # Py_TPFLAGS_HEAPTYPE; a class of an extension may keep state that Python can't see.
-    return bool(cls.__flags__ & (1 << 9)) or cls in (object, Generic, Protocol)
+    """Whether a class is written in Python; another may keep state that can't be read."""
+    return cls in (object, Generic) or not any(
+        isinstance(member, _COMPILED) for member in vars(cls).values()
+    )
 
 
 def _is_plain_subclass(cls: type, base: type) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import pydantic_core
 from pydantic import AnyUrl, NameEmail, PostgresDsn, Secret, SecretBytes, SecretStr
 
-from model_cache.canonical.identities import callable_name, counted, described, text
+from model_cache.canonical.identities import class_identity, counted, described, text
 from model_cache.errors import NotCacheableError
 
 Encode: TypeAlias = Callable[[Any], bytes]
@@ -117,6 +117,15 @@ LEAVES: dict[type, Encode] = {
     uuid.UUID: _uuid,
 }
 
+
+def _defaultdict_part(value: defaultdict[Any, Any]) -> tuple[bytes | None, dict[Any, Any]]:
+    factory = value.default_factory
+    if factory is not None and not isinstance(factory, type):
+        # Two lambdas go by the same name, and two partials by none.
+        raise NotCacheableError("a defaultdict whose factory is no class has no canonical form")
+    return None if factory is None else class_identity(factory), dict(value)
+
+
 # Types whose instances are told apart by their type and one simpler value. Matched exactly,
 # since a subclass may hold more; named here, since modules move between versions.
 REDUCED: dict[type, tuple[str, Callable[[Any], Any]]] = {
@@ -126,10 +135,7 @@ REDUCED: dict[type, tuple[str, Callable[[Any], Any]]] = {
     re.Pattern: ("Pattern", lambda value: (value.pattern, value.flags)),
     deque: ("deque", lambda value: (value.maxlen, list(value))),
     OrderedDict: ("OrderedDict", lambda value: list(value.items())),
-    defaultdict: (
-        "defaultdict",
-        lambda value: (callable_name(value.default_factory), dict(value)),
-    ),
+    defaultdict: ("defaultdict", _defaultdict_part),
     pathlib.PurePosixPath: ("PurePosixPath", str),
     pathlib.PureWindowsPath: ("PureWindowsPath", str),
     pathlib.PosixPath: ("PosixPath", str),

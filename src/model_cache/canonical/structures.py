@@ -10,6 +10,7 @@ import copyreg
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from model_cache.canonical.identities import counted, text
@@ -52,9 +53,10 @@ _IN_PLACE = {
     bool: 'b"T" if (v := state[{name!r}]) is True else b"F" if v is False else other(v)',
     Enum: "ready.get(id(v := state[{name!r}])) or other(v)",
 }
+_OTHER = "other(state[{name!r}])"
 _CODE = """
 def encode_state(state):
-    if len(state) != {size}:
+    if {unexpected}:
         return rest(state)
     try:
 {lines}
@@ -115,17 +117,21 @@ def compile_fields(
                 if type(member._value_) in LEAVES
             }
             kind = Enum
-        code = _IN_PLACE.get(kind, "other(state[{name!r}])")
+        code = _OTHER if not isinstance(kind, type) else _IN_PLACE.get(kind, _OTHER)
         if name in own:
             code = "own[{name!r}](state[{name!r}])"
         lines.append(f"        p{number} = " + code.format(name=name))
+    # With all declared fields found, their number tells that there is nothing else; where one
+    # may be missing, since it is ignored, it does not.
+    unexpected = "len(state) != size" if len(names) == len(fields) else "state.keys() != declared"
     source = _CODE.format(
-        size=len(fields),
+        unexpected=unexpected,
         lines="\n".join(lines) or "        pass",
         parts=" ".join(f"p{number}," for number in range(len(names))),
     )
     scope: dict[str, Any] = {
         "NotCacheableError": NotCacheableError,
+        "declared": fields.keys(),
         "head": head + counted(map(text, names)),
         "names": names,
         "other": encode,
@@ -133,6 +139,7 @@ def compile_fields(
         "pack": pack_double,
         "ready": ready,
         "rest": rest,
+        "size": len(fields),
     }
     exec(source, scope)  # as dataclasses does; the names stand in it as literals
     encode_state: Callable[[State], bytes] = scope["encode_state"]
@@ -141,9 +148,10 @@ def compile_fields(
 
 def state_reader(cls: type) -> Callable[[Any], State]:
     """Compile the reading of an instance's attributes, be they in `__dict__` or in slots."""
-    slots = copyreg._slotnames(cls)  # type: ignore[attr-defined]
+    # pydantic keeps what is no field in slots of its own, which are read elsewhere.
+    slots = [name for name in copyreg._slotnames(cls) if not name.startswith("__pydantic_")]  # type: ignore[attr-defined]
     if not slots:
-        return lambda value: getattr(value, "__dict__", {})
+        return attrgetter("__dict__") if cls.__dictoffset__ else lambda _: {}
 
     def read(value: Any) -> State:
         state = dict(getattr(value, "__dict__", {}))
