@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 import hiredis
 import redis
@@ -110,13 +110,21 @@ class ConnectionPool:
         self._connect = connect
         self._size = size
         self._clock = clock
-        self.after_fork()
+        self._closing: finalize[Any, Any] | None = None
+        self._begin()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
         """Forget the connections: they are the parent's."""
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._closing is not None:
+            self._closing.detach()
         # None among the idle wakes one who waits: there is room for a connection again.
         self._idle: SimpleQueue[Connection | None] = SimpleQueue()
+        # Before the sockets' own finalizers, which warn of what was not closed.
+        self._closing = finalize(self, _close_all, self._idle)
         # Weak: a connection whose user was interrupted at a bad moment is closed when it is
         # collected, and must not take up room for ever.
         self._open: WeakSet[Connection] = WeakSet()
@@ -214,7 +222,7 @@ class ConnectionPool:
         except Exception as error:
             result = error
         with lock:
-            self._opening -= 1
+            self._opening = max(0, self._opening - 1)  # it may have been closed meanwhile
             if isinstance(result, Connection):
                 self._open.add(result)
         opening.deliver(result)
@@ -233,12 +241,19 @@ class ConnectionPool:
 
     def close(self) -> None:
         """Close the connections, each when nobody is using it; a later request opens new ones."""
-        idle, self._idle = self._idle, SimpleQueue()
-        while (connection := self._take_idle(idle)) is not None:
-            self._discard(connection, idle)
+        idle = self._idle
         # What is given back to the old queue goes with it.
-        with self._lock:
-            self._open = WeakSet()
+        self._begin()
+        _close_all(idle)
+
+
+def _close_all(idle: SimpleQueue[Connection | None]) -> None:
+    try:
+        while True:
+            if (connection := idle.get_nowait()) is not None:
+                connection.close()
+    except Empty:
+        return
 
 
 class _Opening:
