@@ -35,11 +35,28 @@ def test_it_opens_after_failures_in_a_row(breaker: CircuitBreaker) -> None:
     for _ in range(5):
         breaker.failed()
         breaker.failed()
-        assert breaker.succeeded() is False
+        for _ in range(18):
+            assert breaker.succeeded() is False
         assert breaker.allows()
     opened(breaker)
     assert breaker.state == "open"
     assert not breaker.allows()
+
+
+def test_it_opens_when_half_of_the_calls_fail(breaker: CircuitBreaker) -> None:
+    # Never three in a row.
+    opened_by = [breaker.failed() or breaker.succeeded() for _ in range(10)]
+    assert opened_by[:9] == [False] * 9
+    assert breaker.failed() or breaker.state == "open"
+
+
+def test_a_few_failures_among_many_successes_do_not_open_it(breaker: CircuitBreaker) -> None:
+    for _ in range(50):
+        breaker.failed()
+        breaker.failed()
+        for _ in range(10):
+            breaker.succeeded()
+        assert breaker.state == "closed"
 
 
 def test_one_probe_at_a_time_and_success_closes_it(breaker: CircuitBreaker, clock: Clock) -> None:

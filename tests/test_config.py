@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model_cache import ConfigurationError, ModelCacheError, RedisCachingDecorator
 from model_cache.config import Config
-from model_cache.endpoint import Endpoint, parse_url
+from model_cache.endpoint import Address, Endpoint, parse_url
 from tests.models import Charges, FunctionModel, person
 from tests.servers import Server
 
@@ -72,7 +72,15 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"url": "redi://localhost"}, "url", "did you mean 'redis'?"),
     ({"url": "redis://localhost:port"}, "url", "port"),
     ({"url": "redis://localhost:99999"}, "url", "port"),
-    ({"url": "redis://localhost:0"}, "url", "port 0"),
+    ({"url": "redis://localhost:0"}, "url", "ports are from 1"),
+    ({"url": "redis://a:1,b:2"}, "url", "redis+cluster://"),
+    ({"url": "redis+cluster://a:1,b:x"}, "url", "'b:x'"),
+    ({"url": "redis+cluster://a/1"}, "url", "database 0 only"),
+    ({"url": "redis+cluster://a?replicas=maybe"}, "url", "maybe"),
+    ({"url": "redis+sentinel://a:1"}, "url", "name the service"),
+    ({"url": "redis+sentinel://a:1/service/x"}, "url", "'x'"),
+    ({"url": "redis+sentinel://a/s?sentinel_pasword=x"}, "url", "sentinel_password"),
+    ({"url": "redis+claster://a"}, "url", "did you mean 'redis+cluster'?"),
     ({"url": "redis://localhost/zero"}, "url", "'zero'"),
     ({"url": "redis://localhost/-1"}, "url", "'-1'"),
     ({"url": "redis://localhost/0?db=1"}, "url", "twice"),
@@ -246,6 +254,28 @@ def test_urls_are_understood() -> None:
     assert (tls.ca_certs, tls.check_hostname, tls.cert_reqs) == (__file__, False, "required")
 
 
+def test_urls_of_several_nodes_are_understood() -> None:
+    assert parse_url("url", "redis+cluster://u:p@a:1,b,[::1]:3/0?replicas=true") == Endpoint(
+        cluster=(Address("a", 1), Address("b", 6379), Address("::1", 3)),
+        replicas=True,
+        username="u",
+        password="p",
+    )
+    assert parse_url(
+        "url", "redis+sentinel://:p@a:1,b/my%20service/2?sentinel_username=s&sentinel_password=t"
+    ) == Endpoint(
+        sentinels=(Address("a", 1), Address("b", 26379)),
+        service="my service",
+        database=2,
+        password="p",
+        sentinel_username="s",
+        sentinel_password="t",
+    )
+    tls = parse_url("url", f"rediss+cluster://a?ssl_ca_certs={__file__}").tls
+    assert tls is not None
+    assert tls.ca_certs == __file__
+
+
 def test_redis_url_counts_only_where_no_connection_option_is_given() -> None:
     environment = {"REDIS_URL": "redis://elsewhere:7/3"}
     assert Config.parse(options(), environment).endpoint == Endpoint("elsewhere", 7, 3)
@@ -290,6 +320,9 @@ def test_a_secret_never_shows(given: dict[str, Any], caplog: pytest.LogCaptureFi
         f"redis://:{SECRET}@host:1/x",
         f"redi://:{SECRET}@host",
         f"redis://:{SECRET}#x@host",
+        f"redis://:{SECRET}/x@host",
+        f"redis://:{SECRET}?x@host",
+        f"redis+sentinel://a/s/x?sentinel_password={SECRET}",
         f"unix:///run/x.sock?password={SECRET}&x=1",
         f":{SECRET}@host",
     ],

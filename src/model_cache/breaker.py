@@ -1,4 +1,4 @@
-"""A circuit breaker: after failures in a row, nobody asks any more, but for one probe at a time.
+"""A circuit breaker: after many failures nobody asks any more, but for one probe at a time.
 
 After Michael Nygard, "Release It!". It never runs what it guards, so it serialises nothing;
 stores and time-outs are unknown here.
@@ -23,6 +23,7 @@ class CircuitBreaker:
         clock: seconds, as `time.monotonic`.
         random: a number from 0 to 1, as `random.random`; spreads the probes of a fleet.
         threshold: how many failures in a row open it.
+        window: of how many calls, counted from a failure on, half may fail before it opens.
         first_pause: seconds from its opening to the first probe.
         longest_pause: seconds between two probes; the pause doubles up to it.
     """
@@ -33,15 +34,18 @@ class CircuitBreaker:
         random: Callable[[], float],
         *,
         threshold: int = 3,
+        window: int = 20,
         first_pause: float = 0.1,
         longest_pause: float = 1.0,
     ) -> None:
         self._clock = clock
         self._random = random
         self._threshold = threshold
+        self._window = window
         self._first_pause = first_pause
         self._longest_pause = longest_pause
-        self._failures = 0
+        self._failures = 0  # in a row
+        self._outcomes: list[bool] = []  # since the failure that began the window
         self._pause = first_pause
         self._next_probe: float | None = None  # None: closed
         self._lock = threading.RLock()  # a signal handler may predict while this thread reports
@@ -66,24 +70,35 @@ class CircuitBreaker:
 
     def succeeded(self) -> bool:
         """Report that a call went well; return whether that closed it."""
-        if self._failures == 0:
+        if not self._outcomes:
             return False
         with self._lock:
             was_open = self._next_probe is not None
             self._failures, self._pause, self._next_probe = 0, self._first_pause, None
+            self._note(True, forget=was_open)
         return was_open
 
     def failed(self) -> bool:
         """Report that a call failed; return whether that opened it."""
         with self._lock:
             self._failures += 1
+            self._note(False)
             was_open = self._next_probe is not None
             if was_open:
                 self._pause = min(2 * self._pause, self._longest_pause)
-            elif self._failures < self._threshold:
+            elif self._failures < self._threshold and not self._half_failed():
                 return False
             self._next_probe = self._clock() + self._jittered()
         return not was_open
+
+    def _note(self, success: bool, *, forget: bool = False) -> None:
+        if forget or len(self._outcomes) >= self._window:
+            self._outcomes = []
+        if self._outcomes or not success:
+            self._outcomes.append(success)
+
+    def _half_failed(self) -> bool:
+        return 2 * self._outcomes.count(False) >= self._window
 
     def _jittered(self) -> float:
         return self._pause * (0.5 + 0.5 * self._random())

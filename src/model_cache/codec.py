@@ -7,7 +7,9 @@ Anything else is an envelope, which describes itself, so a fleet may mix and cha
     byte 1  the envelope's format version
     byte 2  the serder's id
     byte 3  the compressor's id; 0 for none
-    byte 4  flags; bit 0: a tag follows; bit 1: the payload begins with the unset fields
+    byte 4  flags; bit 0: there is a tag; bit 1: the payload begins with the unset fields;
+            bit 2: there is a time
+    8 bytes  the time until which the entry is fresh, in milliseconds since 1970
     16 bytes  the tag, over the key, the bytes above and the payload
     the payload, compressed: the unset fields, as MessagePack after their length in two bytes,
         then what the serder wrote
@@ -38,8 +40,10 @@ _MARK = 0xC1
 _VERSION = 1
 _TAGGED = 1
 _UNSET = 2
+_TIMED = 4
 _TAG_SIZE = 16
 _HEAD_SIZE = 5
+_TIME_SIZE = 8
 _OBJECT = 0x7B  # "{"
 _MAPS = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])  # fixmap, map 16, map 32
 
@@ -57,6 +61,18 @@ class EntryRefusedError(Exception):
     def __init__(self, reason: Refusal) -> None:
         super().__init__(reason.value)
         self.reason = reason
+
+
+def is_fresh(entry: bytes, now: float) -> bool:
+    """Whether an entry that decodes may be a hit.
+
+    Args:
+        entry: the entry.
+        now: seconds since 1970.
+    """
+    if entry[0] != _MARK or not entry[4] & _TIMED:
+        return True
+    return 1000 * now < int.from_bytes(entry[_HEAD_SIZE : _HEAD_SIZE + _TIME_SIZE])
 
 
 class Codec:
@@ -90,8 +106,13 @@ class Codec:
         self._integrity = integrity
         self._tag_key = tag_key
 
-    def encode(self, key: bytes, prediction: BaseModel) -> bytes:
+    def encode(self, key: bytes, prediction: BaseModel, fresh_until: int | None = None) -> bytes:
         """Return the entry for a prediction.
+
+        Args:
+            key: where it is to be kept.
+            prediction: what the model returned.
+            fresh_until: when it becomes stale, in milliseconds since 1970; None for never.
 
         Raises:
             EntryRefusedError: the prediction would come back changed, or it is too large.
@@ -99,7 +120,7 @@ class Codec:
         for serder in self._serders:
             for form in (self._dumped, self._dumped_with_unset):
                 try:
-                    entry = form(key, serder, prediction)
+                    entry = form(key, serder, prediction, fresh_until)
                     if PREDICTIONS.encode(self._open(key, entry)) != PREDICTIONS.encode(prediction):
                         continue
                 except EntryRefusedError:
@@ -121,44 +142,59 @@ class Codec:
         except Exception:  # Redis is untrusted; a user's validators may raise anything, too
             return None
 
-    def _dumped(self, key: bytes, serder: Serder, prediction: BaseModel) -> bytes:
+    def _dumped(
+        self, key: bytes, serder: Serder, prediction: BaseModel, fresh_until: int | None
+    ) -> bytes:
         data = serder.dumps(prediction)
         plain = (
             serder is self._serders[0]
             and not self._integrity
+            and fresh_until is None
             and (
                 (serder is JSON and data[0] == _OBJECT)
                 or (serder is MESSAGE_PACK and data[0] in _MAPS)
             )
         )
-        return self._smallest(key, serder, data, plain=plain)
+        return self._smallest(key, serder, data, fresh_until, plain=plain)
 
-    def _dumped_with_unset(self, key: bytes, serder: Serder, prediction: BaseModel) -> bytes:
+    def _dumped_with_unset(
+        self, key: bytes, serder: Serder, prediction: BaseModel, fresh_until: int | None
+    ) -> bytes:
         unset = unset_fields(prediction)
         if not unset:
             raise ValueError("nothing was left out the first time")
         noted: bytes = msgpack.packb(unset)
         data = b"%b%b%b" % (len(noted).to_bytes(2), noted, serder.dumps(all_set(prediction)))
-        return self._smallest(key, serder, data, flags=_UNSET)
+        return self._smallest(key, serder, data, fresh_until, flags=_UNSET)
 
     def _smallest(
-        self, key: bytes, serder: Serder, data: bytes, *, plain: bool = False, flags: int = 0
+        self,
+        key: bytes,
+        serder: Serder,
+        data: bytes,
+        fresh_until: int | None,
+        *,
+        plain: bool = False,
+        flags: int = 0,
     ) -> bytes:
         if len(data) > MAX_PAYLOAD:
             raise EntryRefusedError(Refusal.TOO_LARGE)
-        entry = data if plain else self._seal(key, bytes((serder.id, 0)), flags, data)
-        if self._compressor is not None:
-            codecs = bytes((serder.id, self._compressor.id))
-            compressed = self._seal(key, codecs, flags, self._compressor.compress(data))
-            entry = min(entry, compressed, key=len)
-        return entry
-
-    def _seal(self, key: bytes, codecs: bytes, flags: int, payload: bytes) -> bytes:
+        time = b""
+        if fresh_until is not None:
+            flags, time = flags | _TIMED, fresh_until.to_bytes(_TIME_SIZE)
         if self._integrity:
             flags |= _TAGGED
-        head = bytes((_MARK, _VERSION, *codecs, flags))
-        tag = self._tag(key, head, payload) if self._integrity else b""
-        return b"%b%b%b" % (head, tag, payload)
+
+        def seal(compressor: int, payload: bytes) -> bytes:
+            head = bytes((_MARK, _VERSION, serder.id, compressor, flags)) + time
+            tag = self._tag(key, head, payload) if self._integrity else b""
+            return b"%b%b%b" % (head, tag, payload)
+
+        entry = data if plain else seal(0, data)
+        if self._compressor is not None:
+            compressed = seal(self._compressor.id, self._compressor.compress(data))
+            entry = min(entry, compressed, key=len)
+        return entry
 
     def _tag(self, key: bytes, head: bytes, payload: bytes) -> bytes:
         hasher = hashlib.blake2b(
@@ -184,10 +220,11 @@ class Codec:
         return prediction
 
     def _unseal(self, key: bytes, entry: bytes) -> BaseModel:
-        head, data = entry[:_HEAD_SIZE], entry[_HEAD_SIZE:]
-        _, version, serder, compressor, flags = head
-        if version != _VERSION or flags & ~(_TAGGED | _UNSET):
+        _, version, serder, compressor, flags = entry[:_HEAD_SIZE]
+        if version != _VERSION or flags & ~(_TAGGED | _UNSET | _TIMED):
             raise ValueError("not this envelope")
+        size = _HEAD_SIZE + (_TIME_SIZE if flags & _TIMED else 0)
+        head, data = entry[:size], entry[size:]
         if flags & _TAGGED:
             tag, data = data[:_TAG_SIZE], data[_TAG_SIZE:]
             if not hmac.compare_digest(tag, self._tag(key, head, data)):

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 
 from model_cache.breaker import CircuitBreaker
 from model_cache.config import Config
 from model_cache.embedded import embedded_url
-from model_cache.endpoint import parse_url
+from model_cache.endpoint import Address, Endpoint, parse_url
 from model_cache.events import Hook
+from model_cache.stores.cluster import ClusterStore, Node, Role
 from model_cache.stores.guarded import GuardedStore
 from model_cache.stores.redis import RedisStore
 
 
-def compose(config: Config, hook: Hook) -> GuardedStore:
+def compose(config: Config, hook: Hook) -> GuardedStore | ClusterStore:
     """Return the store that the options ask for; nothing is connected yet."""
     endpoint = config.endpoint
     if endpoint.embedded:
         endpoint = parse_url("url", embedded_url())
-    store = RedisStore(endpoint, timeout=config.timeout, max_connections=config.max_connections)
-    return GuardedStore(store, CircuitBreaker(time.monotonic, random.SystemRandom().random), hook)
+
+    def open_node(address: Address, role: Role) -> Node:
+        return _guarded(
+            replace(endpoint, cluster=(), host=address.host, port=address.port), config, hook, role
+        )
+
+    if endpoint.cluster:
+        return ClusterStore(endpoint.cluster, open_node, time.monotonic, replicas=endpoint.replicas)
+    return _guarded(endpoint, config, hook).guarded
+
+
+def _guarded(endpoint: Endpoint, config: Config, hook: Hook, role: Role = "primary") -> Node:
+    server = RedisStore(
+        endpoint, timeout=config.timeout, max_connections=config.max_connections, role=role
+    )
+    breaker = CircuitBreaker(time.monotonic, random.SystemRandom().random)
+    return Node(GuardedStore(server, breaker, hook, str(endpoint)), server)

@@ -49,6 +49,10 @@ class Config:
     max_connections: int
     cache_if: CacheIf | None
     enabled: bool
+    single_flight: Literal["process", "fleet", "off"]
+    single_flight_wait: float
+    write: Literal["foreground", "background"]
+    stale_if_error: int | None
 
     @classmethod
     def parse(
@@ -66,6 +70,12 @@ class Config:
             raise ConfigurationError(
                 "ignored_fields", "excludes hashing_fields: give the one or the other"
             )
+        ttl = _ttl("ttl", options["ttl"])
+        stale_if_error = _ttl("stale_if_error", options["stale_if_error"])
+        if stale_if_error is not None and ttl is None:
+            raise ConfigurationError(
+                "stale_if_error", "needs a ttl: entries that live for ever are never stale"
+            )
         disabled = environment.get("MODEL_CACHE_DISABLED", "").strip().lower()
         return cls(
             endpoint=_endpoint(options, environment),
@@ -75,7 +85,7 @@ class Config:
             serder=_serder(options["serder"]),
             compressor=_compressor(options["use_compression"]),
             places=_places(options),
-            ttl=_ttl(options["ttl"]),
+            ttl=ttl,
             timeout=_seconds("timeout", options["timeout"], 0.001, 60.0),
             on_error=_choice("on_error", options["on_error"], ("predict", "raise")),
             revision=_revision(options["revision"]),
@@ -86,6 +96,14 @@ class Config:
             cache_if=_cache_if(options["cache_if"]),
             enabled=_flag("enabled", options["enabled"])
             and disabled not in ("1", "true", "yes", "on"),
+            single_flight=_choice(
+                "single_flight", options["single_flight"], ("process", "fleet", "off")
+            ),
+            single_flight_wait=_seconds(
+                "single_flight_wait", options["single_flight_wait"], 0.001, 3600.0
+            ),
+            write=_choice("write", options["write"], ("foreground", "background")),
+            stale_if_error=stale_if_error,
         )
 
 
@@ -123,7 +141,7 @@ def _seconds(option: str, value: object, least: float, most: float) -> float:
 
 
 def _choice(option: str, value: object, allowed: tuple[Any, ...]) -> Any:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise _wrong(option, value, " or ".join(map(repr, allowed)))
     return value
 
@@ -145,10 +163,11 @@ def _secret(option: str, value: object) -> str | bytes | None:
     raise ConfigurationError(option, "is neither a text that is not empty nor null")
 
 
-def _ttl(value: object) -> int | None:
+def _ttl(option: str, value: object) -> int | None:
+    """Return a time to live in milliseconds."""
     if value is None:
         return None
-    return max(1, round(1000 * _seconds("ttl", value, 0.001, _TEN_YEARS)))
+    return max(1, round(1000 * _seconds(option, value, 0.001, _TEN_YEARS)))
 
 
 def _field_names(option: str, value: object) -> tuple[str, ...] | None:
@@ -272,4 +291,5 @@ def _endpoint(options: Mapping[str, Any], environment: Mapping[str, str]) -> End
             port=_whole("port", options["port"], 1, 65_535),
             database=_whole("database", options["database"], 0, 2**31 - 1),
         )
-    return endpoint.with_login(username, password)
+    endpoint = endpoint.with_login(username, password)
+    return endpoint.behind_proxy() if _flag("proxied", options["proxied"]) else endpoint

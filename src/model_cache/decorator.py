@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import copy
 import inspect
-import random
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Never, Self
+from typing import Any, Literal, NamedTuple, Never, Self
 
 from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
 from model_cache.binding import Binding, Request, Unbindable
-from model_cache.codec import EntryRefusedError, Refusal
+from model_cache.codec import is_fresh
 from model_cache.composition import compose
 from model_cache.config import CacheIf, Config, refuse_unknown
 from model_cache.endpoint import DefaultNumber, DefaultText, masked_url
@@ -32,13 +31,9 @@ from model_cache.errors import (
     NotCacheableError,
     StoreUnavailableError,
 )
-from model_cache.events import (
-    BindingFailed,
-    InputNotCacheable,
-    LoggingHook,
-    PredictionNotStored,
-    WriteFailed,
-)
+from model_cache.events import BindingFailed, InputNotCacheable, LoggingHook, StaleServed
+from model_cache.keeping import Keeper
+from model_cache.single_flight import Lease, Seat, SingleFlight
 from model_cache.statistics import Counters, Stats
 from model_cache.storing import Prediction
 
@@ -47,8 +42,20 @@ _DEFAULT_DATABASE = DefaultNumber(0)
 _SECRETS = ("password", "key_secret")
 # Purging is for operators: each of its round trips may take this many seconds.
 _PURGE_TIMEOUT = 5.0
-# The system's: a model may have seeded the random module's for itself.
-_jitter = random.SystemRandom().random
+
+
+class Lookup(NamedTuple):
+    """What a look-up that was no hit leaves behind.
+
+    Attributes:
+        stale: a prediction past its time, should the model raise.
+        started: when the look-up began, by `time.perf_counter`.
+        purges: how many purges had begun by then.
+    """
+
+    stale: BaseModel | None
+    started: float
+    purges: int
 
 
 class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
@@ -73,8 +80,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         ignored_fields: input fields, by dotted path, that the key leaves out.
         reduced_precision: whether to round every float and Decimal in the input.
         url: where Redis is, in one string, instead of host, port and database:
-            `redis://`, `rediss://`, `unix://` or `embedded://`. With neither, the environment's
-            REDIS_URL counts.
+            `redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://` or
+            `embedded://`. With neither, the environment's REDIS_URL counts.
         username: of the ACL user, if any.
         password: of Redis.
         ttl: how long an entry lives, in seconds or as a timedelta, less up to a tenth, so that
@@ -91,6 +98,14 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         cache_if: a function `(input, prediction) -> bool`, or an import path to one, that says
             whether to store a prediction.
         enabled: False turns the cache off, as does MODEL_CACHE_DISABLED=1 in the environment.
+        proxied: whether Redis is behind a proxy such as Twemproxy: RESP2, and neither HELLO,
+            CLIENT, SELECT nor SCAN, so no `purge`.
+        single_flight: of many callers that miss the same entry at once, one computes and the
+            rest wait for it: in this "process", in all processes that share the store
+            ("fleet"), or "off".
+        single_flight_wait: seconds to wait for another's prediction; then one computes alone.
+        write: "foreground", before `predict` returns, or in the "background", on a thread.
+        stale_if_error: seconds past their ttl in which entries still answer if the model raises.
 
     Raises:
         ConfigurationError: an option can't be honoured; the message says why and what can.
@@ -123,6 +138,11 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         max_connections: int = 50,
         cache_if: CacheIf | str | None = None,
         enabled: bool = True,
+        proxied: bool = False,
+        single_flight: Literal["process", "fleet", "off"] = "process",
+        single_flight_wait: float = 10.0,
+        write: Literal["foreground", "background"] = "foreground",
+        stale_if_error: float | timedelta | None = None,
         **unknown: Never,
     ) -> None:
         given = locals()
@@ -135,17 +155,19 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         return list(inspect.signature(RedisCachingDecorator).parameters)[:-1]
 
     def _set_up(self, options: dict[str, Any]) -> None:
-        config, hook = Config.parse(options), LoggingHook()
+        config, hook, counters = Config.parse(options), LoggingHook(), Counters()
+        store = compose(config, hook) if config.enabled else None
         super().__init__(**_shown(options))
         # Through __dict__, since ml-base forwards the setting of attributes to the model.
         self.__dict__.update(
             _options=options,
             _config=config,
             _hook=hook,
-            _counters=Counters(),
-            _store=compose(config, hook) if config.enabled else None,
+            _counters=counters,
+            _store=store,
+            _keeper=Keeper(config, store, counters, hook) if store is not None else None,
+            _flights=SingleFlight(),
             _binding=None,
-            _purges=0,
         )
 
     def set_model(self, model: MLModel) -> Self:
@@ -183,7 +205,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             StoreUnavailableError: Redis failed, and `on_error` is "raise".
             Exception: whatever the model raises, as it is; nothing is cached then.
         """
-        binding, config, purges = self._current_binding(), self._config, self._purges
+        binding, config = self._current_binding(), self._config
         if not config.enabled:
             return binding.predict(data)
         try:
@@ -193,7 +215,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             self._hook(InputNotCacheable(binding.qualified_name, str(error)))
             return binding.predict(data)
 
-        started = time.perf_counter()
+        started, purges = time.perf_counter(), self._keeper.purges
         try:
             entry = self._store.get(request.key, config.timeout)
         except StoreUnavailableError:
@@ -201,22 +223,52 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             if config.on_error == "raise":
                 raise
             return binding.predict(request.data)
+        found = None
         if entry is not None:
-            prediction = binding.decode(request.key, entry)
-            if prediction is not None:
+            found = binding.decode(request.key, entry)
+            if found is None:
+                self._counters.add(undecodable=1)
+            elif is_fresh(entry, time.time()):
                 self._counters.hit(time.perf_counter() - started)
-                return prediction
-            self._counters.add(undecodable=1)
+                return found
+        return self._predict_once(binding, request, Lookup(found, started, purges))
 
-        missed = time.perf_counter()
-        with Prediction() as making:
-            prediction = binding.predict(request.data)
-        self._counters.add(misses=1, model_seconds=time.perf_counter() - missed)
-        if making.may_be_stored:
-            self._keep(binding, request, prediction, config.timeout - (missed - started), purges)
-        else:
-            self._counters.add(skipped=1)
-        return prediction
+    def _predict_once(self, binding: Binding, request: Request, lookup: Lookup) -> Any:
+        """Answer a miss: by what another caller is computing already, or by the model."""
+        config, looked_up = self._config, time.perf_counter()
+        with self._board(request.key, lookup.started) as seat:
+            if seat.entry is not None:
+                prediction = binding.decode(request.key, seat.entry)
+                if prediction is not None:
+                    self._counters.add(shared=1)
+                    return prediction
+            missed = time.perf_counter()
+            try:
+                with Prediction() as making:
+                    prediction = binding.predict(request.data)
+            except Exception as error:
+                seat.failed = True
+                if lookup.stale is None:
+                    raise
+                self._counters.add(stale=1)
+                self._hook(StaleServed(binding.qualified_name, type(error).__name__))
+                return lookup.stale
+            self._counters.add(misses=1, model_seconds=time.perf_counter() - missed)
+            if not making.may_be_stored:
+                self._counters.add(skipped=1)
+                return prediction
+            seconds = config.timeout - (looked_up - lookup.started)
+            seat.entry = self._keeper.keep(binding, request, prediction, seconds, lookup.purges)
+            return prediction
+
+    def _board(self, key: bytes, since: float) -> Seat:
+        config = self._config
+        if config.single_flight == "off":
+            return Seat()
+        seat: Seat = self._flights.board(key, config.single_flight_wait, since)
+        if config.single_flight == "fleet" and seat.leads:
+            seat.hold(Lease(self._store, key, config.single_flight_wait, config.timeout))
+        return seat
 
     def cache_key(self, data: BaseModel) -> str:
         """Return the key under which the prediction for an input is kept.
@@ -234,9 +286,10 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         Raises:
             StoreUnavailableError: Redis failed; some entries may be left.
         """
-        self.__dict__["_purges"] += 1
         if self._store is None:
             return 0
+        self._keeper.purge_begins()
+        self._flights.forget()
         namespace = self._current_binding().namespace
         keys = filter(namespace.holds, self._store.scan(namespace.pattern, _PURGE_TIMEOUT))
         deleted: int = self._store.delete(keys, _PURGE_TIMEOUT)
@@ -248,8 +301,13 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         return snapshot
 
     def close(self) -> None:
-        """Close the connections; a later prediction opens them again."""
+        """Write what waits to be written, and close the connections; they open again if need be.
+
+        Servers that a signal stops skip Python's own clean-up: call this when the service shuts
+        down, say, in its framework's lifespan.
+        """
         if self._store is not None:
+            self._keeper.close()
             self._store.close()
 
     def __enter__(self) -> Self:
@@ -297,46 +355,6 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         except Exception as error:  # a prediction must not fail for what the cache can't do
             self._hook(BindingFailed(type(model).__qualname__, str(error)))
             return Unbindable(model, self._config, str(error))
-
-    def _keep(
-        self,
-        binding: Binding,
-        request: Request,
-        prediction: BaseModel,
-        seconds: float,
-        purges: int,
-    ) -> None:
-        """Store a prediction, if it may be; nothing that goes wrong here is the caller's."""
-        counters, name = self._counters, binding.qualified_name
-        try:
-            if not self._is_wanted(request.data, prediction):
-                counters.add(skipped=1)
-                return
-            entry = binding.encode(request.key, prediction)
-            if purges != self._purges or not binding.is_current():
-                return
-            deadline = time.perf_counter() + seconds
-            self._store.set(request.key, entry, self._entry_ttl(), seconds)
-            counters.add(stored=1, bytes_stored=len(entry))
-            if purges != self._purges:  # a purge may have passed this key before it was there
-                self._store.delete([request.key], deadline - time.perf_counter())
-        except EntryRefusedError as error:
-            counters.add(**{"too_large" if error.reason is Refusal.TOO_LARGE else "lossy": 1})
-            self._hook(PredictionNotStored(name, error.reason.value))
-        except StoreUnavailableError as error:
-            counters.add(write_failures=1)
-            self._hook(WriteFailed(error.kind, str(error)))
-        except Exception as error:  # cache_if's, or a property's of the model
-            counters.add(skipped=1)
-            self._hook(PredictionNotStored(name, f"{type(error).__name__} was raised"))
-
-    def _is_wanted(self, data: BaseModel, prediction: BaseModel) -> bool:
-        cache_if = self._config.cache_if
-        return cache_if is None or bool(cache_if(data, prediction))
-
-    def _entry_ttl(self) -> int | None:
-        ttl: int | None = self._config.ttl
-        return None if ttl is None else max(1, ttl - int(_jitter() * ttl / 10))
 
 
 def _shown(options: Mapping[str, Any]) -> dict[str, Any]:

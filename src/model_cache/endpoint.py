@@ -6,10 +6,10 @@ Nothing is opened here, and no secret ever shows in a repr or an error.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from model_cache.errors import ConfigurationError, did_you_mean
@@ -27,7 +27,17 @@ class DefaultNumber(int):
 
 DEFAULT = (DefaultText, DefaultNumber)
 
-SCHEMES = ("redis", "rediss", "unix", "embedded")
+SCHEMES = (
+    "redis",
+    "rediss",
+    "unix",
+    "embedded",
+    "redis+cluster",
+    "rediss+cluster",
+    "redis+sentinel",
+    "rediss+sentinel",
+)
+SENTINEL_PORT = 26379
 
 # The query parameters of rediss://, named as in redis-py's urls.
 _TLS_PARAMETERS = (
@@ -37,6 +47,23 @@ _TLS_PARAMETERS = (
     "ssl_cert_reqs",
     "ssl_check_hostname",
 )
+_PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    "standalone": ("db",),
+    "unix": ("db", "password"),
+    "cluster": ("replicas",),
+    "sentinel": ("db", "sentinel_username", "sentinel_password"),
+}
+_NODE = re.compile(r"(\[[^\]]+\]|[^:\[\]@/]*)(?::([0-9]*))?")
+
+
+class Address(NamedTuple):
+    """A host and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -60,17 +87,24 @@ class TLS:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An address of Redis and the login there.
+    """Where Redis is, and the login there.
 
     Attributes:
-        host: a name or an address; not used with `path`.
-        port: the TCP port.
+        host: a name or an address, of a server on its own.
+        port: its TCP port.
         database: the number to SELECT.
-        path: of a unix socket.
+        path: of a unix socket, instead of host and port.
         username: of the ACL user.
         password: its password.
         tls: how to encrypt; None for not at all.
         embedded: a server of this process's own, to be started; nothing else counts then.
+        cluster: nodes of a Redis Cluster, any of which knows the others.
+        replicas: whether to read from a cluster's replicas, too.
+        sentinels: Sentinels, any of which knows where the primary is.
+        service: the primary's name there.
+        sentinel_username: the login at the Sentinels, which is one of their own.
+        sentinel_password: its password.
+        proxied: whether there is a proxy in between, such as Twemproxy.
     """
 
     host: str = "localhost"
@@ -81,6 +115,17 @@ class Endpoint:
     password: str | None = field(default=None, repr=False)
     tls: TLS | None = None
     embedded: bool = False
+    cluster: tuple[Address, ...] = ()
+    replicas: bool = False
+    sentinels: tuple[Address, ...] = ()
+    service: str | None = None
+    sentinel_username: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
+    proxied: bool = False
+
+    def __str__(self) -> str:
+        nodes = self.cluster or self.sentinels or (Address(self.host, self.port),)
+        return self.path or ",".join(map(str, nodes))
 
     def with_login(self, username: str | None, password: str | None) -> Endpoint:
         """Return the same endpoint with a login from elsewhere, say, from a secret."""
@@ -92,9 +137,19 @@ class Endpoint:
             raise ConfigurationError("password", "is given twice: here and in the url")
         return replace(self, username=username or self.username, password=password)
 
+    def behind_proxy(self) -> Endpoint:
+        """Return the same endpoint, with a proxy in between that speaks a part of RESP2 only."""
+        if self.cluster or self.sentinels or self.embedded:
+            raise ConfigurationError("proxied", "excludes cluster, sentinel and embedded urls")
+        if self.database:
+            raise ConfigurationError(
+                "proxied", f"a proxy knows no SELECT: database {self.database} can't be had, only 0"
+            )
+        return replace(self, proxied=True)
+
 
 def masked_url(url: str) -> str:
-    """Return a url, well-formed or not, without its password."""
+    """Return a url, well-formed or not, without its passwords."""
     hidden = re.sub(r"(?s)^([\w+.-]*://)?.*@", r"\1***@", url)
     return re.sub(r"(?i)(password=)[^&]*", r"\1***", hidden)
 
@@ -103,7 +158,7 @@ def parse_url(option: str, url: object) -> Endpoint:
     """Take a url apart.
 
     Raises:
-        ConfigurationError: it is malformed; the message shows it without its password.
+        ConfigurationError: it is malformed; the message shows it without its passwords.
     """
     if not isinstance(url, str) or "://" not in url:
         shown = masked_url(url) if isinstance(url, str) else url
@@ -114,49 +169,88 @@ def parse_url(option: str, url: object) -> Endpoint:
 
     try:
         parts = urlsplit(url)
-        port = parts.port
     except ValueError:
-        raise wrong("its host or port is malformed; ports are from 1 to 65535") from None
+        raise wrong("its host is malformed") from None
     if parts.scheme not in SCHEMES:
         raise wrong(f"scheme {parts.scheme!r} is not known; {did_you_mean(parts.scheme, SCHEMES)}")
-    if port == 0:
-        raise wrong("port 0 is not one to connect to; ports are from 1 to 65535")
-    if parts.fragment:
+    if parts.fragment or "#" in url:
         raise wrong("a '#' in a password is written %23")
-    query = _query(parts, wrong)
-    if parts.scheme == "embedded":
-        if parts.netloc or parts.path.strip("/") or query:
+    scheme, _, topology = parts.scheme.partition("+")
+    if scheme == "embedded":
+        if url.partition("://")[2].strip("/"):
             raise wrong("embedded:// stands alone")
         return Endpoint(embedded=True)
-    username = unquote(parts.username) if parts.username else None
-    password = unquote(parts.password) if parts.password else query.pop("password", None)
+    topology = topology or ("unix" if scheme == "unix" else "standalone")
+    if topology != "unix" and "@" in parts.path + parts.query:
+        raise wrong("a '/' or '?' in a password is written %2F or %3F")
+    query = _query(parts, topology, wrong)
+    login, _, hosts = parts.netloc.rpartition("@")
+    name, _, secret = login.partition(":")
+    username, password = unquote(name) or None, unquote(secret) or query.get("password")
     if username and not password:
         raise wrong("a user needs a password: redis://user:password@host")
-    if parts.scheme == "unix":
-        if not parts.path.strip("/") or parts.hostname:
-            raise wrong("a socket's path is absolute: unix:///run/redis.sock")
-        return Endpoint(
-            path=unquote(parts.path),
-            database=_database(query, "", wrong),
-            username=username,
-            password=password,
-        )
+    place = _PLACES[topology](hosts, unquote(parts.path), query, wrong)
+    tls = _tls(query, wrong) if scheme == "rediss" else None
+    return replace(place, username=username, password=password, tls=tls)
+
+
+def _unix(hosts: str, path: str, query: Mapping[str, str], wrong: Any) -> Endpoint:
+    if not path.strip("/") or hosts:
+        raise wrong("a socket's path is absolute: unix:///run/redis.sock")
+    return Endpoint(path=path, database=_database(query, "", wrong))
+
+
+def _standalone(hosts: str, path: str, query: Mapping[str, str], wrong: Any) -> Endpoint:
+    node, *others = _nodes(hosts, 6379, wrong)
+    if others:
+        raise wrong("several hosts are for redis+cluster:// and redis+sentinel://")
+    database = _database(query, path.strip("/"), wrong)
+    return Endpoint(host=node.host, port=node.port, database=database)
+
+
+def _cluster(hosts: str, path: str, query: Mapping[str, str], wrong: Any) -> Endpoint:
+    if path.strip("/") not in ("", "0"):
+        raise wrong("a cluster has database 0 only")
+    replicas = _flag(query, "replicas", "false", wrong)
+    return Endpoint(cluster=_nodes(hosts, 6379, wrong), replicas=replicas)
+
+
+def _sentinel(hosts: str, path: str, query: Mapping[str, str], wrong: Any) -> Endpoint:
+    service, _, database = path.strip("/").partition("/")
+    if not service:
+        raise wrong("name the service: redis+sentinel://host:26379/service/0")
     return Endpoint(
-        host=parts.hostname or "localhost",
-        port=port or 6379,
-        database=_database(query, parts.path.strip("/"), wrong),
-        username=username,
-        password=password,
-        tls=_tls(query, wrong) if parts.scheme == "rediss" else None,
+        sentinels=_nodes(hosts, SENTINEL_PORT, wrong),
+        service=service,
+        database=_database(query, database, wrong),
+        sentinel_username=query.get("sentinel_username"),
+        sentinel_password=query.get("sentinel_password"),
     )
 
 
-def _query(parts: SplitResult, wrong: Any) -> dict[str, str]:
-    allowed = ["db"]
-    if parts.scheme == "rediss":
+_PLACES: Mapping[str, Callable[[str, str, Mapping[str, str], Any], Endpoint]] = {
+    "unix": _unix,
+    "standalone": _standalone,
+    "cluster": _cluster,
+    "sentinel": _sentinel,
+}
+
+
+def _nodes(hosts: str, port: int, wrong: Any) -> tuple[Address, ...]:
+    nodes = []
+    for node in hosts.split(","):
+        match = _NODE.fullmatch(node)
+        number = int(match[2] or port) if match else 0
+        if match is None or not 1 <= number <= 65_535:
+            raise wrong(f"{node!r} is not a host and a port; ports are from 1 to 65535")
+        nodes.append(Address(unquote(match[1]).strip("[]") or "localhost", number))
+    return tuple(nodes)
+
+
+def _query(parts: SplitResult, topology: str, wrong: Any) -> dict[str, str]:
+    allowed = _PARAMETERS[topology]
+    if parts.scheme.startswith("rediss"):
         allowed += _TLS_PARAMETERS
-    if parts.scheme == "unix":
-        allowed += ["password"]
     query: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in allowed:
@@ -165,6 +259,13 @@ def _query(parts: SplitResult, wrong: Any) -> dict[str, str]:
             raise wrong(f"parameter {name!r} is empty or given twice")
         query[name] = value
     return query
+
+
+def _flag(query: Mapping[str, str], name: str, default: str, wrong: Any) -> bool:
+    value = query.get(name, default).lower()
+    if value not in ("true", "false"):
+        raise wrong(f"{name}: {value!r} is not 'true' or 'false'")
+    return value == "true"
 
 
 def _database(query: Mapping[str, str], path: str, wrong: Any) -> int:
@@ -185,13 +286,11 @@ def _tls(query: Mapping[str, str], wrong: Any) -> TLS:
     cert_reqs = query.get("ssl_cert_reqs", "required")
     if cert_reqs not in ("required", "none"):
         raise wrong(f"ssl_cert_reqs: {cert_reqs!r} is not 'required' or 'none'")
-    check = query.get("ssl_check_hostname", "true").lower()
-    if check not in ("true", "false"):
-        raise wrong(f"ssl_check_hostname: {check!r} is not 'true' or 'false'")
+    check = _flag(query, "ssl_check_hostname", "true", wrong)
     return TLS(
         ca_certs=query.get("ssl_ca_certs"),
         certfile=query.get("ssl_certfile"),
         keyfile=query.get("ssl_keyfile"),
         cert_reqs=cert_reqs,
-        check_hostname=check == "true" and cert_reqs == "required",
+        check_hostname=check and cert_reqs == "required",
     )

@@ -25,6 +25,8 @@ class StoreLost:
 class StoreFound:
     """The store answers again."""
 
+    place: str
+
 
 @dataclass(frozen=True)
 class WriteFailed:
@@ -51,6 +53,14 @@ class PredictionNotStored:
 
 
 @dataclass(frozen=True)
+class StaleServed:
+    """The model raised, and an entry past its time answered for it."""
+
+    model: str
+    error: str
+
+
+@dataclass(frozen=True)
 class BindingFailed:
     """A model changed under the decorator and can't be cached as configured any more."""
 
@@ -59,7 +69,13 @@ class BindingFailed:
 
 
 Event: TypeAlias = (
-    StoreLost | StoreFound | WriteFailed | InputNotCacheable | PredictionNotStored | BindingFailed
+    StoreLost
+    | StoreFound
+    | WriteFailed
+    | InputNotCacheable
+    | PredictionNotStored
+    | StaleServed
+    | BindingFailed
 )
 Hook: TypeAlias = Callable[[Event], None]
 
@@ -77,8 +93,8 @@ class LoggingHook:
         match event:
             case StoreLost(reason):
                 logger.warning("the cache is out of reach, predicting without it: %s", reason)
-            case StoreFound():
-                logger.warning("the cache is back")
+            case StoreFound(place):
+                logger.warning("the cache is back: %s", place)
             case _ if event not in self._logged and len(self._logged) < _MOST_REMEMBERED:
                 self._logged.add(event)
                 self._log_once(event)
@@ -91,5 +107,7 @@ class LoggingHook:
                 logger.warning("an input of %s can't be cached: %s", model, reason)
             case PredictionNotStored(model, reason):
                 logger.warning("a prediction of %s was not cached: %s", model, reason)
+            case StaleServed(model, error):
+                logger.warning("%s raised %s; a stale prediction was served", model, error)
             case BindingFailed(model, reason):
                 logger.error("%s changed and is predicted without the cache: %s", model, reason)

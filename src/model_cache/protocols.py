@@ -29,6 +29,10 @@ class Store(Protocol):
         """Keep `entry` under `key`, for `ttl` milliseconds, or until evicted."""
         ...
 
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+        """Keep `entry` for `ttl` milliseconds, and return True, unless the key is there."""
+        ...
+
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         """Return the entries under `keys`, in their order, by one round trip."""
         ...

@@ -12,10 +12,12 @@ from model_cache.forks import renew_after_fork
 class Stats:
     """What a decorator has done in this process since it was made; an immutable snapshot.
 
-    Every prediction is one of: hit, miss, uncacheable, unavailable.
+    Every prediction is one of: hit, shared, stale, miss, uncacheable, unavailable.
 
     Attributes:
         hits: answered from the cache.
+        shared: answered by what another caller, who needed the same, computed at that moment.
+        stale: answered by an entry past its ttl, since the model raised.
         misses: computed, since the cache held no usable entry.
         uncacheable: computed without the cache, since the input has no key.
         unavailable: computed (or refused, with `on_error="raise"`), since the store failed.
@@ -29,10 +31,13 @@ class Stats:
         hit_seconds: time that the hits took, all in all.
         model_seconds: time that the model took for the misses, all in all.
         store: "closed" while the store is asked, "open" while the circuit breaker spares it,
-            "off" if the cache is turned off.
+            "partly_open" while it spares some of a cluster's nodes, "off" if the cache is
+            turned off.
     """
 
     hits: int = 0
+    shared: int = 0
+    stale: int = 0
     misses: int = 0
     uncacheable: int = 0
     unavailable: int = 0
@@ -50,7 +55,8 @@ class Stats:
     @property
     def predictions(self) -> int:
         """All predictions."""
-        return self.hits + self.misses + self.uncacheable + self.unavailable
+        answered = self.hits + self.shared + self.stale
+        return answered + self.misses + self.uncacheable + self.unavailable
 
     @property
     def hit_ratio(self) -> float:

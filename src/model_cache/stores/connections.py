@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
@@ -16,7 +17,9 @@ from weakref import WeakSet, finalize
 
 import hiredis
 import redis
+from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection
+from redis.retry import Retry
 
 from model_cache.endpoint import TLS, Endpoint
 from model_cache.errors import ConfigurationError
@@ -285,37 +288,90 @@ class _Opening:
         self._idle.put(result if isinstance(result, Connection) else None)
 
 
-def connector(endpoint: Endpoint, timeout: float) -> Connect:
+def connector(endpoint: Endpoint, timeout: float, *, reads_replica: bool = False) -> Connect:
     """Return what opens connections to an endpoint.
 
     Args:
-        endpoint: where to, and as whom.
+        endpoint: where to, and as whom. Of Sentinels, the primary is asked for each time.
         timeout: seconds for each step of a connect; the caller waits no longer than it likes.
+        reads_replica: whether a cluster's replica is to answer reads itself.
 
     Raises:
         ConfigurationError: a certificate that can't be loaded.
     """
     options: dict[str, Any] = {
+        **_plainly(timeout),
         "db": endpoint.database,
         "username": endpoint.username,
         "password": endpoint.password,
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        # RESP2 and no CLIENT SETINFO: no handshake where there is no login and no SELECT, and
-        # a server that pushes nothing between two replies.
-        "protocol": 2,
-        "driver_info": None,
     }
     client: Any = redis.Connection
-    if endpoint.path is not None:
-        client = UnixDomainSocketConnection
-        options["path"] = endpoint.path
-    else:
-        options |= {"host": endpoint.host, "port": endpoint.port}
     if endpoint.tls is not None:
         client = _TLSConnection
         options["context"] = _tls_context(endpoint.tls)
-    return lambda: Connection(client(**options))
+    if endpoint.path is not None:
+        client = UnixDomainSocketConnection
+        options["path"] = endpoint.path
+    elif not endpoint.sentinels:
+        options |= {"host": endpoint.host, "port": endpoint.port}
+    primary = _primary_finder(endpoint, timeout) if endpoint.sentinels else dict
+
+    def connect() -> Connection:
+        connection = Connection(client(**options, **primary()))
+        if reads_replica:
+            connection.exchange(b"READONLY\r\n", 1, timeout, time.monotonic)
+        return connection
+
+    return connect
+
+
+def _plainly(timeout: float) -> dict[str, Any]:
+    """Options for redis-py: no retries, and nothing said that was not asked for."""
+    return {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        # redis-py retries ten times by default: seconds per call.
+        "retry": Retry(NoBackoff(), 0),
+        # RESP2 and no CLIENT SETINFO: no handshake where there is no login and no SELECT, and
+        # a server that pushes nothing between two replies. A proxy closes on HELLO or CLIENT.
+        "protocol": 2,
+        "driver_info": None,
+    }
+
+
+def _primary_finder(endpoint: Endpoint, timeout: float) -> Callable[[], dict[str, Any]]:
+    """Return what asks the Sentinels where the primary is, as options for redis-py."""
+    options: dict[str, Any] = {
+        **_plainly(timeout),
+        "username": endpoint.sentinel_username,
+        "password": endpoint.sentinel_password,
+    }
+    if endpoint.tls is not None:
+        options |= _tls_options(endpoint.tls)
+
+    sentinel_client: Any = redis.Sentinel  # redis-py does not type it
+
+    def primary() -> dict[str, Any]:
+        sentinels: Any = sentinel_client(list(endpoint.sentinels), sentinel_kwargs=options)
+        try:
+            host, port = sentinels.discover_master(endpoint.service)
+        finally:
+            for sentinel in sentinels.sentinels:
+                sentinel.close()
+        return {"host": host, "port": port}
+
+    return primary
+
+
+def _tls_options(tls: TLS) -> dict[str, Any]:
+    return {
+        "ssl": True,
+        "ssl_ca_certs": tls.ca_certs,
+        "ssl_certfile": tls.certfile,
+        "ssl_keyfile": tls.keyfile,
+        "ssl_cert_reqs": tls.cert_reqs,
+        "ssl_check_hostname": tls.check_hostname,
+    }
 
 
 class _TLSConnection(SSLConnection):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
-from model_cache.breaker import CircuitBreaker, State
+from model_cache.breaker import CircuitBreaker
 from model_cache.errors import StoreUnavailableError, WriteRefusedError
 from model_cache.events import Hook, StoreFound, StoreLost
 from model_cache.protocols import Store
+from model_cache.stores.redis import RedirectedError
 
 T = TypeVar("T")
+State: TypeAlias = Literal["closed", "open", "partly_open"]
 
 
 class GuardedStore:
@@ -20,10 +22,12 @@ class GuardedStore:
         inner: the store.
         breaker: counts its failures.
         hook: is told when the store is lost, and when it is found again.
+        place: what to call the store then.
     """
 
-    def __init__(self, inner: Store, breaker: CircuitBreaker, hook: Hook) -> None:
+    def __init__(self, inner: Store, breaker: CircuitBreaker, hook: Hook, place: str = "") -> None:
         self._inner = inner
+        self._place = place
         self._breaker = breaker
         self._hook = hook
 
@@ -37,6 +41,9 @@ class GuardedStore:
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
         self._call(lambda: self._inner.set(key, entry, ttl, timeout))
+
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+        return self._call(lambda: self._inner.set_if_absent(key, entry, ttl, timeout))
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         return self._call(lambda: self._inner.get_many(keys, timeout))
@@ -59,7 +66,7 @@ class GuardedStore:
             raise StoreUnavailableError("spared, since it kept failing", "circuit_open")
         try:
             answer = ask()
-        except WriteRefusedError:  # the store is alive, and reading may go on
+        except (WriteRefusedError, RedirectedError):  # the store is alive, and reading may go on
             self._found(breaker.succeeded())
             raise
         except StoreUnavailableError as error:
@@ -71,4 +78,4 @@ class GuardedStore:
 
     def _found(self, closed: bool) -> None:
         if closed:
-            self._hook(StoreFound())
+            self._hook(StoreFound(self._place))

@@ -8,27 +8,46 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import redis
 
-from model_cache.endpoint import Endpoint
-from model_cache.errors import StoreUnavailableError, WriteRefusedError
+from model_cache.endpoint import Address, Endpoint
+from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
 from model_cache.protocols import Clock
 from model_cache.stores.connections import ConnectionPool, ErrorReply, connector
 
 _SCAN_COUNT = b"1000"
 _DELETE_AT_ONCE = 500
+_ASKING = b"*1\r\n$6\r\nASKING\r\n"
+_REDIRECTIONS = ("MOVED", "ASK")
+
+
+class RedirectedError(StoreUnavailableError):
+    """A cluster's node says that another one has the key.
+
+    Attributes:
+        address: the other one.
+        for_good: whether the slot has moved (MOVED), or only this key has (ASK).
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message, kind)
+        host, _, port = message.rpartition(" ")[2].rpartition(":")
+        self.address = Address(host, int(port))
+        self.for_good = kind == "MOVED"
 
 
 class RedisStore:
-    """One Redis server.
+    """One Redis server, or the primary that Sentinels know, or what a proxy stands for.
 
     Args:
         endpoint: where it is.
         timeout: seconds for each step of a connect.
         max_connections: how many connections may be open.
         clock: seconds, as `time.monotonic`.
+        role: of a cluster's node: a "replica" answers reads itself, and one that is "asking"
+            answers for keys that are on their way to it.
     """
 
     def __init__(
@@ -38,50 +57,58 @@ class RedisStore:
         timeout: float = 0.1,
         max_connections: int = 50,
         clock: Clock = time.monotonic,
+        role: Literal["primary", "replica", "asking"] = "primary",
     ) -> None:
-        self._place = endpoint.path or f"{endpoint.host}:{endpoint.port}"
-        self._pool = ConnectionPool(connector(endpoint, timeout), max_connections, clock)
+        self._place = str(endpoint)
+        self._endpoint = endpoint
+        self._asking = role == "asking"
+        connect = connector(endpoint, timeout, reads_replica=role == "replica")
+        self._pool = ConnectionPool(connect, max_connections, clock)
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
         request = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
         reply = self._exchange(request, 1, timeout)[0]
-        if reply is None or type(reply) is bytes:
-            return reply
-        if isinstance(reply, ErrorReply) and reply.code == "WRONGTYPE":
-            return None  # a key of another type: a miss, and SET overwrites it
-        raise self._failure(reply)
+        return reply if type(reply) is bytes else self._no_entry(reply)
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
         self._check_written(self._exchange(_set_request(key, entry, ttl), 1, timeout))
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        if not keys:
-            return []
-        reply = self._exchange(_request(b"MGET", *keys), 1, timeout)[0]
-        if isinstance(reply, list) and len(reply) == len(keys):
-            return [item if type(item) is bytes else None for item in reply]
-        raise self._failure(reply)
+        # GETs in a row, not an MGET, whose keys a cluster wants in one slot.
+        replies = self._exchange_each([_request(b"GET", key) for key in keys], timeout)
+        return [reply if type(reply) is bytes else self._no_entry(reply) for reply in replies]
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
-        if entries:
-            request = b"".join([_set_request(*entry) for entry in entries])
-            self._check_written(self._exchange(request, len(entries), timeout))
+        requests = [_set_request(*entry) for entry in entries]
+        self._check_written(self._exchange_each(requests, timeout))
+
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+        request = _request(b"SET", key, entry, b"PX", b"%d" % ttl, b"NX")
+        reply = self._exchange(request, 1, timeout)[0]
+        if reply is None:
+            return False
+        self._check_written([reply])
+        return True
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
         waiting, deleted = list(keys), 0
+        command = b"DEL" if self._endpoint.proxied else b"UNLINK"
         while waiting:
             batch, waiting = waiting[:_DELETE_AT_ONCE], waiting[_DELETE_AT_ONCE:]
-            reply = self._exchange(_request(b"UNLINK", *batch), 1, timeout)[0]
-            if type(reply) is not int:
-                raise self._failure(reply)
-            deleted += reply
+            for reply in self._exchange_each([_request(command, key) for key in batch], timeout):
+                if type(reply) is not int:
+                    raise self._failure(reply)
+                deleted += reply
         return deleted
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
+        if self._endpoint.proxied:
+            raise ConfigurationError(
+                "proxied", "a proxy knows no SCAN, so keys can't be listed nor purged through it"
+            )
         cursor = b"0"
         while True:
-            request = _request(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _SCAN_COUNT)
-            reply = self._exchange(request, 1, timeout)[0]
+            reply = self.execute(timeout, b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _SCAN_COUNT)
             if not isinstance(reply, list):
                 raise self._failure(reply)
             cursor, keys = reply
@@ -89,11 +116,17 @@ class RedisStore:
             if cursor == b"0":
                 return
 
+    def execute(self, timeout: float, *words: bytes) -> Any:
+        """Return the reply to any command; an `ErrorReply` is returned, too."""
+        return self._exchange(_request(*words), 1, timeout)[0]
+
     def close(self) -> None:
         self._pool.close()
 
     def _exchange(self, request: bytes, replies: int, timeout: float) -> list[Any]:
         try:
+            if self._asking:
+                return self._pool.exchange(_ASKING + request, 1 + replies, timeout)[1:]
             return self._pool.exchange(request, replies, timeout)
         except (TimeoutError, redis.TimeoutError) as error:
             message = f"{self._place}: no answer within {timeout:.3g} s"
@@ -101,15 +134,29 @@ class RedisStore:
         except Exception as error:  # OSError, redis-py's own, a reply that is no RESP
             raise StoreUnavailableError(f"{self._place}: {error}", _kind(error)) from error
 
+    def _exchange_each(self, requests: list[bytes], timeout: float) -> list[Any]:
+        return self._exchange(b"".join(requests), len(requests), timeout) if requests else []
+
+    def _no_entry(self, reply: object) -> bytes | None:
+        # A key of another type is a miss, too, and SET overwrites it.
+        if reply is None or (isinstance(reply, ErrorReply) and reply.code == "WRONGTYPE"):
+            return None
+        raise self._failure(reply)
+
     def _check_written(self, replies: list[Any]) -> None:
         for reply in replies:
-            if isinstance(reply, ErrorReply):
-                raise WriteRefusedError(f"{self._place}: {reply}", reply.code)
-            if reply != b"OK":
+            if reply == b"OK":
+                continue
+            if not isinstance(reply, ErrorReply) or reply.code in _REDIRECTIONS:
                 raise self._failure(reply)
+            if reply.code == "READONLY" and self._endpoint.sentinels:
+                self._pool.close_idle()  # a primary no more; the next connection asks who is
+            raise WriteRefusedError(f"{self._place}: {reply}", reply.code)
 
     def _failure(self, reply: object) -> StoreUnavailableError:
-        """The server can't be read from now, or does not speak our language."""
+        """The server has not the key, can't be read from now, or speaks another language."""
+        if isinstance(reply, ErrorReply) and reply.code in _REDIRECTIONS:
+            return RedirectedError(str(reply), reply.code)
         # Say it was "max number of clients reached": the server is about to close, too.
         self._pool.close_idle()
         kind = reply.code if isinstance(reply, ErrorReply) else "protocol"

@@ -1,0 +1,89 @@
+"""Jobs done off the path of a prediction: a bounded queue, and one thread that empties it.
+
+What is written, and where, is unknown here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
+from weakref import WeakMethod
+
+from model_cache.forks import renew_after_fork
+
+Job: TypeAlias = Callable[[], None]
+
+# A thread without work ends, so that a decorator that nobody uses any more can be collected.
+_IDLE_SECONDS = 1.0
+
+
+class BackgroundWriter:
+    """Does jobs in their order, on a thread of its own.
+
+    Args:
+        size: how many jobs may wait; more are not taken.
+        flush_seconds: how long `flush` waits at most, at the end of the process, too.
+    """
+
+    def __init__(self, size: int = 1000, flush_seconds: float = 2.0) -> None:
+        self._size = size
+        self._flush_seconds = flush_seconds
+        self.after_fork()
+        renew_after_fork(self)
+        # Servers that a signal stops skip this: they close the decorator when they shut down.
+        flush = WeakMethod(self.flush)
+        atexit.register(lambda: (method := flush()) and method())
+
+    def after_fork(self) -> None:
+        """Forget the jobs: they are the parent's, which does them."""
+        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._busy = False
+
+    def submit(self, job: Job) -> bool:
+        """Take a job, which must not raise; return False, and forget it, if too many wait."""
+        if self._jobs.qsize() >= self._size:
+            return False
+        self._jobs.put(job)
+        if self._thread is None:
+            with self._lock:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._work, daemon=True)
+                    self._thread.start()
+        return True
+
+    def drop(self) -> None:
+        """Forget the jobs that wait."""
+        while True:
+            try:
+                self._jobs.get_nowait()
+            except Empty:
+                return
+
+    def flush(self) -> None:
+        """Wait until all jobs are done, but no longer than `flush_seconds`."""
+        deadline = time.monotonic() + self._flush_seconds
+        while (self._busy or self._jobs.qsize()) and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                with self._lock:
+                    if self._jobs.qsize() == 0:
+                        self._thread = None
+                        return
+                continue
+            self._busy = True
+            try:
+                job()
+            finally:
+                self._busy = False
+            del job  # it holds on to the decorator

@@ -1,0 +1,135 @@
+"""What becomes of a prediction once it is made: wanted, encoded, stored now or a little later.
+
+Nothing that goes wrong here is the caller's: it is counted, and told to the hook.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+from pydantic import BaseModel
+
+from model_cache.background import BackgroundWriter
+from model_cache.binding import Binding, Request
+from model_cache.codec import EntryRefusedError, Refusal
+from model_cache.config import Config
+from model_cache.errors import StoreUnavailableError
+from model_cache.events import Hook, PredictionNotStored, WriteFailed
+from model_cache.protocols import Store
+from model_cache.statistics import Counters
+
+# The system's: a model may have seeded the random module's for itself.
+_jitter = random.SystemRandom().random
+
+
+class Keeper:
+    """Encodes and stores predictions.
+
+    Args:
+        config: the decorator's options.
+        store: where entries go.
+        counters: where they are counted.
+        hook: is told what went wrong.
+
+    Attributes:
+        purges: how many purges have begun; what was asked for before one must not be stored.
+    """
+
+    def __init__(self, config: Config, store: Store, counters: Counters, hook: Hook) -> None:
+        self.purges = 0
+        self._config = config
+        self._store = store
+        self._counters = counters
+        self._hook = hook
+        self._writer = BackgroundWriter() if config.write == "background" else None
+
+    def keep(
+        self,
+        binding: Binding,
+        request: Request,
+        prediction: BaseModel,
+        seconds: float,
+        purges: int,
+    ) -> bytes | None:
+        """Store a prediction; return its entry, or None if it has none.
+
+        Args:
+            binding: of the model that made it.
+            request: what it was made for.
+            prediction: what the model returned.
+            seconds: how long storing it may take.
+            purges: how many purges had begun when it was asked for.
+        """
+        counters, name = self._counters, binding.qualified_name
+        try:
+            if not self._is_wanted(request.data, prediction):
+                counters.add(skipped=1)
+                return None
+            ttl, fresh_until = self._times()
+            entry = binding.encode(request.key, prediction, fresh_until)
+        except EntryRefusedError as error:
+            counters.add(**{"too_large" if error.reason is Refusal.TOO_LARGE else "lossy": 1})
+            self._hook(PredictionNotStored(name, error.reason.value))
+            return None
+        except Exception as error:  # cache_if's
+            counters.add(skipped=1)
+            self._hook(PredictionNotStored(name, f"{type(error).__name__} was raised"))
+            return None
+        if self._writer is None:
+            self._write(binding, request.key, entry, ttl, seconds, purges)
+        elif not self._writer.submit(
+            lambda: self._write(binding, request.key, entry, ttl, self._config.timeout, purges)
+        ):
+            counters.add(write_failures=1)
+            self._hook(WriteFailed("queue_full", "too many entries wait to be written"))
+        return entry
+
+    def purge_begins(self) -> None:
+        """Drop what is about to be written."""
+        self.purges += 1
+        if self._writer is not None:
+            self._writer.drop()
+
+    def close(self) -> None:
+        """Write what waits to be written, within a bound."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def _write(
+        self,
+        binding: Binding,
+        key: bytes,
+        entry: bytes,
+        ttl: int | None,
+        seconds: float,
+        purges: int,
+    ) -> None:
+        try:
+            # Name and version once more: the model may have been reloaded while it predicted.
+            if purges != self.purges or not binding.is_current():
+                return
+            deadline = time.perf_counter() + seconds
+            self._store.set(key, entry, ttl, seconds)
+            self._counters.add(stored=1, bytes_stored=len(entry))
+            if purges != self.purges:  # a purge may have passed this key before it was there
+                self._store.delete([key], deadline - time.perf_counter())
+        except StoreUnavailableError as error:
+            self._counters.add(write_failures=1)
+            self._hook(WriteFailed(error.kind, str(error)))
+        except Exception as error:  # a property's of the model
+            self._hook(WriteFailed("error", f"{type(error).__name__} was raised"))
+
+    def _is_wanted(self, data: BaseModel, prediction: BaseModel) -> bool:
+        cache_if = self._config.cache_if
+        return cache_if is None or bool(cache_if(data, prediction))
+
+    def _times(self) -> tuple[int | None, int | None]:
+        """Return an entry's time to live in Redis, and until when it is fresh: milliseconds."""
+        ttl, stale = self._config.ttl, self._config.stale_if_error
+        if ttl is None:
+            return None, None
+        ttl = max(1, ttl - int(_jitter() * ttl / 10))
+        if stale is None:
+            return ttl, None
+        return ttl + stale, int(1000 * time.time()) + ttl

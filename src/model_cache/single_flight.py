@@ -1,0 +1,221 @@
+"""Single-flight: of many who need one prediction at once, one computes it, the rest wait.
+
+In a process, by a table of flights; across processes, by a lease in the store. Either saves
+work and never decides what is right: who has waited long enough computes. Whoever is inside a
+flight waits for no other, so models that call cached models can't deadlock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from functools import partial
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import TypeAlias
+
+from model_cache.errors import StoreUnavailableError
+from model_cache.forks import renew_after_fork
+from model_cache.protocols import Clock, Store
+
+_inside: ContextVar[bool] = ContextVar("model_cache_inside_a_flight", default=False)
+
+# Landed entries are kept for those whose look-up missed them by a moment.
+_KEPT_LANDINGS = 64
+_LARGEST_KEPT = 65_536
+
+# Between two looks at a lease that another process holds, in seconds.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.05
+
+
+class _Failed:
+    """The leader's model raised: another may lead."""
+
+
+_FAILED = _Failed()
+_Outcome: TypeAlias = "bytes | _Failed | None"  # None: there is no entry to share
+
+
+class _Flight:
+    def __init__(self) -> None:
+        self.waiting: list[SimpleQueue[_Outcome]] = []
+
+
+class Seat:
+    """A place in a flight; a context manager around the computation, if there must be one.
+
+    Attributes:
+        entry: what another computed; None for whoever has to compute. A leader who has
+            computed sets it, for the others.
+        leads: whether others wait for this one.
+        failed: set if the model raised: another may lead.
+    """
+
+    def __init__(
+        self, land: Callable[[_Outcome], None] | None = None, entry: bytes | None = None
+    ) -> None:
+        self.entry = entry
+        self.leads = land is not None
+        self.failed = False
+        self._land = land
+        self._lease: Lease | None = None
+
+    def hold(self, lease: Lease) -> None:
+        """Take a lease, too, before computing."""
+        self._lease = lease
+
+    def __enter__(self) -> Seat:
+        self._token: Token[bool] = _inside.set(True)
+        if self._lease is not None:
+            self.entry = self._lease.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _inside.reset(self._token)
+        if self._land is not None:
+            self._land(_FAILED if self.failed or kind is not None else self.entry)
+        if self._lease is not None:
+            self._lease.release()
+
+
+class SingleFlight:
+    """The flights of one process.
+
+    Args:
+        clock: seconds, as `time.perf_counter`.
+    """
+
+    def __init__(self, clock: Clock = time.perf_counter) -> None:
+        self._clock = clock
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the flights: their leaders are the parent's."""
+        self._lock = threading.RLock()
+        self._flights: dict[bytes, _Flight] = {}
+        self._landed: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+
+    def board(self, key: bytes, wait: float, since: float) -> Seat:
+        """Lead the flight for a key, or wait for who does.
+
+        Args:
+            key: of the entry that is needed.
+            wait: seconds to wait at most; after that, one computes alone.
+            since: when the caller looked the key up, by the clock.
+        """
+        if _inside.get():
+            return Seat()
+        deadline = self._clock() + wait
+        while True:
+            with self._lock:
+                at, entry = self._landed.get(key, (-1.0, b""))
+                if at >= since:
+                    return Seat(entry=entry)
+                flight = self._flights.get(key)
+                if flight is None:
+                    flight = self._flights[key] = _Flight()
+                    return Seat(partial(self._land, key, flight))
+                landing: SimpleQueue[_Outcome] = SimpleQueue()
+                flight.waiting.append(landing)
+            try:
+                outcome = landing.get(timeout=max(0.0, deadline - self._clock()))
+            except Empty:
+                self._leave(key, flight)
+                return Seat()
+            if not isinstance(outcome, _Failed):
+                return Seat(entry=outcome)
+
+    def _land(self, key: bytes, flight: _Flight, outcome: _Outcome) -> None:
+        with self._lock:
+            self._leave(key, flight)
+            if isinstance(outcome, bytes) and len(outcome) <= _LARGEST_KEPT:
+                self._landed[key] = (self._clock(), outcome)
+                self._landed.move_to_end(key)
+                if len(self._landed) > _KEPT_LANDINGS:
+                    self._landed.popitem(last=False)
+            waiting = list(flight.waiting)
+        for landing in waiting:
+            landing.put(outcome)
+
+    def _leave(self, key: bytes, flight: _Flight) -> None:
+        """Let the next caller lead: this flight has landed, or takes too long."""
+        with self._lock:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+
+    def forget(self) -> None:
+        """Keep no landed entry, say, since the cache was purged."""
+        with self._lock:
+            self._landed.clear()
+
+
+class Lease:
+    """The right to compute an entry, among all processes that share a store.
+
+    A holder that dies loses it by itself, when its time is over.
+
+    Args:
+        store: where the lease is kept, beside the entry.
+        key: of the entry.
+        seconds: how long it is held at most, and waited for.
+        timeout: seconds for each question to the store.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        key: bytes,
+        seconds: float,
+        timeout: float,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self._store = store
+        self._key = key
+        # In braces, so that in a cluster it is in the slot of the entry.
+        self._name = b"{%b}:lease" % key
+        self._seconds = seconds
+        self._timeout = timeout
+        self._sleep = sleep
+        self._clock = clock
+        self._held = False
+
+    def acquire(self) -> bytes | None:
+        """Take the lease, or return the entry that its holder stored meanwhile.
+
+        None means: compute, be it that the lease is held or that it was waited for too long.
+        """
+        deadline, pause = self._clock() + self._seconds, _FIRST_PAUSE
+        try:
+            while not self._take():
+                if self._clock() > deadline:
+                    return None
+                self._sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                entry = self._store.get(self._key, self._timeout)
+                if entry is not None:
+                    return entry
+        except StoreUnavailableError:
+            return None
+        return None
+
+    def _take(self) -> bool:
+        milliseconds = max(1, int(1000 * self._seconds))
+        self._held = self._store.set_if_absent(self._name, b"", milliseconds, self._timeout)
+        return self._held
+
+    def release(self) -> None:
+        """Give the lease back, if it is held."""
+        if self._held:
+            with contextlib.suppress(StoreUnavailableError):  # it ends by itself
+                self._store.delete([self._name], self._timeout)

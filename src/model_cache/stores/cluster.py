@@ -1,0 +1,258 @@
+"""A Redis Cluster as a store: each key at the node that has its slot.
+
+Each node is a store of its own, with a circuit breaker of its own: a shard that is lost costs
+its own keys and no others. Which node has which slot is learnt from any of them, on a thread of
+its own, whenever an answer shows that it has changed; no prediction waits for that but the first.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+
+from model_cache.endpoint import Address
+from model_cache.errors import StoreUnavailableError
+from model_cache.forks import renew_after_fork
+from model_cache.protocols import Clock
+from model_cache.stores.guarded import GuardedStore, State
+from model_cache.stores.redis import RedirectedError, RedisStore
+
+T = TypeVar("T")
+Role: TypeAlias = Literal["primary", "replica", "asking"]
+
+_MOST_REDIRECTIONS = 5
+# Asking for the slots is no part of a prediction.
+_SLOTS_TIMEOUT = 1.0
+_BETWEEN_REFRESHES = 0.1
+
+
+class Node(NamedTuple):
+    """One server in one role: as it is asked for entries, and without a breaker."""
+
+    guarded: GuardedStore
+    server: RedisStore
+
+
+class Shard(NamedTuple):
+    """Who has a range of slots."""
+
+    primary: Address
+    replicas: tuple[Address, ...]
+
+
+class ClusterStore:
+    """All nodes of a Redis Cluster.
+
+    Args:
+        nodes: some of them.
+        open_node: makes the stores for one of them.
+        clock: seconds, as `time.monotonic`.
+        replicas: whether to read from replicas, too.
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[Address],
+        open_node: Callable[[Address, Role], Node],
+        clock: Clock,
+        *,
+        replicas: bool = False,
+    ) -> None:
+        self._startup_nodes = tuple(nodes)
+        self._open_node = open_node
+        self._clock = clock
+        self._reads_replicas = replicas
+        self._nodes: dict[tuple[Address, Role], Node] = {}
+        self._slots: list[Shard | None] = []
+        self._refreshed = -1e9
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's thread and its lock."""
+        self._lock = threading.RLock()
+        self._refreshing: threading.Thread | None = None
+
+    @property
+    def state(self) -> State:
+        """Whether all nodes are asked ("closed"), or none ("open"), or some ("partly_open")."""
+        states = {node.guarded.state for node in list(self._nodes.values())}
+        return "partly_open" if len(states) > 1 else next(iter(states), "closed")
+
+    def get(self, key: bytes, timeout: float) -> bytes | None:
+        return self._at_owner(
+            key, timeout, lambda store, left: store.get(key, left), reads=self._reads_replicas
+        )
+
+    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
+        self._at_owner(key, timeout, lambda store, left: store.set(key, entry, ttl, left))
+
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+        return self._at_owner(
+            key, timeout, lambda store, left: store.set_if_absent(key, entry, ttl, left)
+        )
+
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
+        found: dict[bytes, bytes | None] = {}
+
+        def get(store: GuardedStore, batch: list[bytes], left: float) -> None:
+            found.update(zip(batch, store.get_many(batch, left), strict=True))
+
+        self._at_owners(keys, timeout, get)
+        return [found[key] for key in keys]
+
+    def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
+        by_key = {entry[0]: entry for entry in entries}
+        self._at_owners(
+            list(by_key),
+            timeout,
+            lambda store, batch, left: store.set_many([by_key[key] for key in batch], left),
+        )
+
+    def delete(self, keys: Iterable[bytes], timeout: float) -> int:
+        deleted = 0
+
+        def delete(store: GuardedStore, batch: list[bytes], left: float) -> None:
+            nonlocal deleted
+            deleted += store.delete(batch, left)
+
+        self._at_owners(list(keys), timeout, delete)
+        return deleted
+
+    def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
+        seen: set[bytes] = set()  # a slot on the move shows its keys twice
+        self._owner(0, self._clock() + timeout)
+        for primary in {shard.primary for shard in self._slots if shard}:
+            for key in self._node(primary).guarded.scan(pattern, timeout):
+                if key not in seen:
+                    seen.add(key)
+                    yield key
+
+    def close(self) -> None:
+        for node in list(self._nodes.values()):
+            node.guarded.close()
+
+    def _at_owner(
+        self,
+        key: bytes,
+        timeout: float,
+        ask: Callable[[GuardedStore, float], T],
+        *,
+        reads: bool = False,
+    ) -> T:
+        """Ask the node that has a key, following redirections, all in `timeout`."""
+        deadline = self._clock() + timeout
+        slot: int = key_slot(key)
+        address, role = self._choose(self._owner(slot, deadline), reads=reads)
+        for _ in range(_MOST_REDIRECTIONS):
+            try:
+                return ask(self._node(address, role).guarded, deadline - self._clock())
+            except RedirectedError as error:
+                # A node that does not know its own address means: the one that you asked.
+                address = Address(error.address.host or address.host, error.address.port)
+                role = "primary" if error.for_good else "asking"
+                if error.for_good:
+                    self._slots[slot] = Shard(address, ())
+                    self._refresh_soon()
+            except StoreUnavailableError:
+                self._refresh_soon()  # it may have a successor
+                raise
+        raise StoreUnavailableError("redirected in a circle", "redirected")
+
+    def _choose(self, shard: Shard, *, reads: bool) -> tuple[Address, Role]:
+        if reads and shard.replicas:
+            number = random.randrange(1 + len(shard.replicas))
+            if number:
+                return shard.replicas[number - 1], "replica"
+        return shard.primary, "primary"
+
+    def _at_owners(
+        self,
+        keys: Sequence[bytes],
+        timeout: float,
+        ask: Callable[[GuardedStore, list[bytes], float], None],
+    ) -> None:
+        """Ask each node for its keys; a key that is elsewhere by now is asked for alone."""
+        deadline = self._clock() + timeout
+        batches: dict[Address, list[bytes]] = {}
+        for key in keys:
+            batches.setdefault(self._owner(key_slot(key), deadline).primary, []).append(key)
+        for address, batch in batches.items():
+            try:
+                ask(self._node(address).guarded, batch, deadline - self._clock())
+            except RedirectedError:
+                for key in batch:
+                    one = partial(_ask_for_one, ask, key)
+                    self._at_owner(key, deadline - self._clock(), one)
+
+    def _node(self, address: Address, role: Role = "primary") -> Node:
+        node = self._nodes.get((address, role))
+        if node is None:
+            with self._lock:
+                node = self._nodes.get((address, role)) or self._open_node(address, role)
+                self._nodes[address, role] = node
+        return node
+
+    def _owner(self, slot: int, deadline: float) -> Shard:
+        if not self._slots:
+            thread = self._refresh_soon()
+            if thread is not None:
+                thread.join(max(0.0, deadline - self._clock()))
+        shard = self._slots[slot] if self._slots else None
+        if shard is None:
+            self._refresh_soon()
+            raise StoreUnavailableError("no node has the key's slot, or none answers", "no_slot")
+        return shard
+
+    def _refresh_soon(self) -> threading.Thread | None:
+        """Learn the slots anew, on a thread; at most one at a time, and not too often."""
+        with self._lock:
+            if self._refreshing is not None and self._refreshing.is_alive():
+                return self._refreshing
+            if self._clock() - self._refreshed < _BETWEEN_REFRESHES:
+                return None
+            self._refreshed = self._clock()
+            self._refreshing = threading.Thread(target=self._refresh, daemon=True)
+            self._refreshing.start()
+            return self._refreshing
+
+    def _refresh(self) -> None:
+        known = [shard.primary for shard in self._slots if shard]
+        known += [address for shard in self._slots if shard for address in shard.replicas]
+        for address in dict.fromkeys([*known, *self._startup_nodes]):
+            try:
+                server = self._node(address).server
+                self._slots = _slots(server.execute(_SLOTS_TIMEOUT, b"CLUSTER", b"SLOTS"), address)
+            except (StoreUnavailableError, TypeError, ValueError, IndexError):
+                continue
+            self._refreshed = self._clock()
+            return
+
+
+def _ask_for_one(
+    ask: Callable[[GuardedStore, list[bytes], float], None],
+    key: bytes,
+    store: GuardedStore,
+    timeout: float,
+) -> None:
+    ask(store, [key], timeout)
+
+
+def _slots(reply: Any, asked: Address) -> list[Shard | None]:
+    """Return the shard of each slot, by a reply to CLUSTER SLOTS."""
+    slots: list[Shard | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+    for first, last, *nodes in reply:
+        primary, *replicas = [
+            Address(host.decode() if host not in (None, b"", b"?") else asked.host, port)
+            for host, port, *_ in nodes
+        ]
+        shard = Shard(primary, tuple(replicas))
+        slots[first : last + 1] = [shard] * (last + 1 - first)
+    if not any(slots):
+        raise ValueError("no slots")
+    return slots
