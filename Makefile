@@ -46,6 +46,7 @@ bench: $(VENV)/installed ## the benchmarks
 	$(VENV)/bin/python -m benchmarks.hit
 	$(VENV)/bin/python -m benchmarks.serders
 	$(VENV)/bin/python -m benchmarks.memory
+	$(VENV)/bin/python -m benchmarks.eviction
 
 .PHONY: test-lowest
 test-lowest: $(LOWEST_VENV)/installed ## the tests on the lowest versions that are allowed

@@ -28,7 +28,6 @@ def test_a_child_process_shares_the_entries(server: Server, method: str) -> None
     decorator = RedisCachingDecorator(url=server.url, timeout=5.0, key_secret="x", ttl=100)
     decorator.set_model(FunctionModel())
     expected = [decorator.predict(person(age=age)) for age in range(30)]
-    before = decorator.stats().hits
     context: Any = multiprocessing.get_context(method)
     results = context.Queue()
     children = [
@@ -39,7 +38,7 @@ def test_a_child_process_shares_the_entries(server: Server, method: str) -> None
     for _ in children:
         answers, hits, key = results.get(timeout=60)
         assert answers == expected
-        assert hits - (before if method == "fork" else 0) == 30
+        assert hits == 30
         assert key == decorator.cache_key(person())
     for child in children:
         child.join()

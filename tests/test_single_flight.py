@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from model_cache import RedisCachingDecorator
+from model_cache.budget import Budget
 from model_cache.endpoint import parse_url
 from model_cache.single_flight import Lease, SingleFlight
 from model_cache.stores.redis import RedisStore
@@ -204,12 +205,36 @@ def test_a_lease_whose_holder_died_ends_by_itself(server: Server, client: redis.
     assert decorator.predict(person()) == charge(person())
 
 
+def test_an_entry_past_its_time_is_no_answer_for_the_fleet(server: Server) -> None:
+    model = FunctionModel(function=slow)
+    decorators = [
+        RedisCachingDecorator(
+            url=server.url, timeout=5.0, single_flight="fleet", ttl=0.05, stale_if_error=60
+        ).set_model(model)
+        for _ in range(2)
+    ]
+    decorators[0].predict(person())
+    time.sleep(0.1)  # past its ttl
+    all_at_once(2, lambda n: decorators[n].predict(person()))
+    assert 2 <= len(model.calls) <= 3
+    assert decorators[1].stats().stale == 0
+
+
+def test_an_entry_stored_between_look_up_and_lease_is_found(server: Server) -> None:
+    store = RedisStore(parse_url("url", server.url), timeout=5.0)
+    store.set(b"key", b"entry", None, 5.0)
+    lease = Lease(store, b"key", 1.0, Budget(5.0), lambda entry: entry == b"entry")
+    assert lease.acquire() == b"entry"
+    assert store.get(b"{key}:lease", 5.0) is None
+    store.close()
+
+
 def test_a_lease_is_in_the_slot_of_its_entry() -> None:
     from redis.crc import key_slot
 
     key = b"prefix/model/1.0/AAAAAAAAAAAAAAAAAAAAAA"
     store = RedisStore(parse_url("url", "redis://127.0.0.1:1"))
-    lease = Lease(store, key, 1.0, 0.1)
+    lease = Lease(store, key, 1.0, Budget(0.5), lambda _: True)
     assert key_slot(lease._name) == key_slot(key)
     assert lease.acquire() is None  # an unreachable store decides nothing
 

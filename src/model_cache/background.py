@@ -6,6 +6,7 @@ What is written, and where, is unknown here.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -42,34 +43,37 @@ class BackgroundWriter:
         """Forget the jobs: they are the parent's, which does them."""
         self._jobs: SimpleQueue[Job] = SimpleQueue()
         self._lock = threading.RLock()
-        self._thread: threading.Thread | None = None
-        self._busy = False
+        self._undone = 0  # waiting, or being done
+        self._has_thread = False
 
     def submit(self, job: Job) -> bool:
         """Take a job, which must not raise; return False, and forget it, if too many wait."""
-        if self._jobs.qsize() >= self._size:
-            return False
-        self._jobs.put(job)
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._work, daemon=True)
-                    self._thread.start()
+        with self._lock:
+            if self._jobs.qsize() >= self._size:
+                return False
+            self._jobs.put(job)
+            self._undone += 1
+            if not self._has_thread:
+                threading.Thread(target=self._work, daemon=True).start()
+                self._has_thread = True
         return True
 
     def drop(self) -> None:
         """Forget the jobs that wait."""
-        while True:
-            try:
+        with contextlib.suppress(Empty):
+            while True:
                 self._jobs.get_nowait()
-            except Empty:
-                return
+                self._done()
 
     def flush(self) -> None:
         """Wait until all jobs are done, but no longer than `flush_seconds`."""
         deadline = time.monotonic() + self._flush_seconds
-        while (self._busy or self._jobs.qsize()) and time.monotonic() < deadline:
+        while self._undone and time.monotonic() < deadline:
             time.sleep(0.001)
+
+    def _done(self) -> None:
+        with self._lock:
+            self._undone -= 1
 
     def _work(self) -> None:
         while True:
@@ -78,12 +82,11 @@ class BackgroundWriter:
             except Empty:
                 with self._lock:
                     if self._jobs.qsize() == 0:
-                        self._thread = None
+                        self._has_thread = False
                         return
                 continue
-            self._busy = True
             try:
                 job()
             finally:
-                self._busy = False
+                self._done()
             del job  # it holds on to the decorator

@@ -11,10 +11,12 @@ import inspect
 import warnings
 from typing import Any, NamedTuple
 
+from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
 from model_cache.canonical import INPUTS, Selection
+from model_cache.canonical.identities import class_identity, text
 from model_cache.codec import Codec
 from model_cache.config import Config
 from model_cache.errors import ConfigurationError, NotCacheableError
@@ -65,6 +67,7 @@ class Binding:
             self.namespace,
             revision=revision_of(config.revision),
             schema=fingerprint(self.output_schema),
+            decorators=_decorators(model),
             selection=selection,
             secret=config.key_secret,
         )
@@ -143,15 +146,39 @@ class Binding:
 class Unbindable(Binding):
     """A model that changed into one which the options don't fit: predicted without the cache."""
 
-    def __init__(self, model: MLModel, config: Config, reason: str) -> None:
-        self.model = model
-        self.qualified_name = model.qualified_name
-        self.version = model.version
-        self.namespace = Namespace(config.prefix, self.qualified_name, self.version)
+    def __init__(self, before: Binding, name: str, version: str, reason: str) -> None:
+        self.model = before.model
+        self.qualified_name = name
+        self.version = version
+        self.namespace = before.namespace
         self._reason = reason
 
     def request(self, data: BaseModel) -> Request:  # noqa: ARG002 - as Binding's
         raise NotCacheableError(self._reason)
+
+
+def _decorators(model: MLModel) -> bytes:
+    """Return what identifies the decorators around a model, which may change its answers.
+
+    They pass the model's name and version through, so the namespace does not tell.
+    """
+    parts = []
+    while isinstance(model, MLModelDecorator):
+        parts.append(class_identity(type(model)))
+        configuration = model.__dict__.get("_configuration") or {}
+        relevant = getattr(type(model), "ANSWER_OPTIONS", configuration)
+        for name, value in sorted(configuration.items()):
+            if name in relevant:
+                parts += (text(name), _encoded(value))
+        model = model.__dict__.get("_model")
+    return b"".join(parts)
+
+
+def _encoded(value: object) -> bytes:
+    try:
+        return INPUTS.encode(value)
+    except NotCacheableError:
+        return class_identity(type(value))
 
 
 def _schema(name: str, model: MLModel) -> type[BaseModel]:

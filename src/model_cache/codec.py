@@ -29,12 +29,14 @@ from pydantic import BaseModel
 
 from model_cache.canonical import PREDICTIONS
 from model_cache.compressors import COMPRESSORS
+from model_cache.errors import NotCacheableError
 from model_cache.fields_set import Unset, all_set, mark_unset, unset_fields
 from model_cache.protocols import Compressor, Serder
 from model_cache.serders import JSON, MESSAGE_PACK, SERDERS
 
-MAX_PAYLOAD = 64 * 2**20
-"""Bytes of a payload, uncompressed: more is neither written nor believed."""
+MAX_PAYLOAD = 8 * 2**20
+"""Bytes of a payload, uncompressed: more is neither written nor believed, unless
+`max_entry_bytes` is more. Small objects take up to 80 times as much as Python objects."""
 
 _MARK = 0xC1
 _VERSION = 1
@@ -82,7 +84,7 @@ class Codec:
         schema: what entries decode to.
         serder: what entries are written with; any known one is read.
         compressor: what entries are made smaller with, where it does; None for none.
-        max_entry_bytes: larger entries are refused.
+        max_entry_bytes: larger entries are refused, and misses.
         integrity: whether entries carry a tag, and those without a valid one are misses.
         tag_key: keys the tag, so that entries can't be forged.
     """
@@ -103,6 +105,7 @@ class Codec:
         self._serders = (serder, JSON if serder is MESSAGE_PACK else MESSAGE_PACK)
         self._compressor = compressor
         self._max_entry_bytes = max_entry_bytes
+        self._max_payload = max(MAX_PAYLOAD, max_entry_bytes)
         self._integrity = integrity
         self._tag_key = tag_key
 
@@ -117,19 +120,23 @@ class Codec:
         Raises:
             EntryRefusedError: the prediction would come back changed, or it is too large.
         """
+        try:
+            # First: a dump would use up an iterator, and an iterator has no canonical form.
+            expected = PREDICTIONS.encode(prediction)
+        except NotCacheableError:
+            raise EntryRefusedError(Refusal.LOSSY) from None
         for serder in self._serders:
             for form in (self._dumped, self._dumped_with_unset):
                 try:
                     entry = form(key, serder, prediction, fresh_until)
-                    if PREDICTIONS.encode(self._open(key, entry)) != PREDICTIONS.encode(prediction):
-                        continue
+                    if len(entry) > self._max_entry_bytes:
+                        raise EntryRefusedError(Refusal.TOO_LARGE)
+                    if PREDICTIONS.encode(self._open(key, entry)) == expected:
+                        return entry
                 except EntryRefusedError:
                     raise
                 except Exception:  # whatever a schema or a serder of the user's raises
                     continue
-                if len(entry) > self._max_entry_bytes:
-                    raise EntryRefusedError(Refusal.TOO_LARGE)
-                return entry
         raise EntryRefusedError(Refusal.LOSSY)
 
     def decode(self, key: bytes, entry: bytes) -> BaseModel | None:
@@ -177,7 +184,7 @@ class Codec:
         plain: bool = False,
         flags: int = 0,
     ) -> bytes:
-        if len(data) > MAX_PAYLOAD:
+        if len(data) > self._max_payload:
             raise EntryRefusedError(Refusal.TOO_LARGE)
         time = b""
         if fresh_until is not None:
@@ -204,6 +211,8 @@ class Codec:
         return hasher.digest()
 
     def _open(self, key: bytes, entry: bytes) -> BaseModel:
+        if len(entry) > self._max_entry_bytes:
+            raise ValueError("larger than any that would be written")
         first = entry[0]
         if first == _MARK:
             prediction = self._unseal(key, entry)
@@ -232,7 +241,7 @@ class Codec:
         elif self._integrity:
             raise ValueError("no tag")
         if compressor:
-            data = COMPRESSORS.numbered(compressor).decompress(data, MAX_PAYLOAD)
+            data = COMPRESSORS.numbered(compressor).decompress(data, self._max_payload)
         unset: Unset = []
         if flags & _UNSET:
             size = 2 + int.from_bytes(data[:2])

@@ -28,7 +28,14 @@ def compose(config: Config, hook: Hook) -> GuardedStore | ClusterStore:
         )
 
     if endpoint.cluster:
-        return ClusterStore(endpoint.cluster, open_node, time.monotonic, replicas=endpoint.replicas)
+        return ClusterStore(
+            endpoint.cluster,
+            open_node,
+            time.monotonic,
+            _make_breaker(),
+            hook,
+            replicas=endpoint.replicas,
+        )
     return _guarded(endpoint, config, hook).guarded
 
 
@@ -36,5 +43,8 @@ def _guarded(endpoint: Endpoint, config: Config, hook: Hook, role: Role = "prima
     server = RedisStore(
         endpoint, timeout=config.timeout, max_connections=config.max_connections, role=role
     )
-    breaker = CircuitBreaker(time.monotonic, random.SystemRandom().random)
-    return Node(GuardedStore(server, breaker, hook, str(endpoint)), server)
+    return Node(GuardedStore(server, _make_breaker, hook, str(endpoint)), server)
+
+
+def _make_breaker() -> CircuitBreaker:
+    return CircuitBreaker(time.monotonic, random.SystemRandom().random)

@@ -8,8 +8,9 @@ values are plain YAML types, or the Python types that stand for them.
 from __future__ import annotations
 
 import datetime as dt
-import math
+import inspect
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,10 @@ class Config:
             enabled=_flag("enabled", options["enabled"])
             and disabled not in ("1", "true", "yes", "on"),
             single_flight=_choice(
-                "single_flight", options["single_flight"], ("process", "fleet", "off")
+                "single_flight",
+                # YAML reads a bare `off` as false.
+                "off" if options["single_flight"] is False else options["single_flight"],
+                ("process", "fleet", "off"),
             ),
             single_flight_wait=_seconds(
                 "single_flight_wait", options["single_flight_wait"], 0.001, 3600.0
@@ -124,7 +128,7 @@ def _flag(option: str, value: object) -> bool:
 
 
 def _whole(option: str, value: object, least: int, most: int) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)  # an environment variable in YAML; the article's own annotations
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise _wrong(option, value, f"a whole number from {least:,} to {most:,}")
@@ -135,7 +139,7 @@ def _seconds(option: str, value: object, least: float, most: float) -> float:
     if isinstance(value, dt.timedelta):
         value = value.total_seconds()
     numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not numeric or not math.isfinite(value) or not least <= value <= most:  # type: ignore[arg-type, operator]
+    if not numeric or not least <= value <= most:  # type: ignore[operator]  # a NaN is not
         raise _wrong(option, value, f"a time in seconds from {least:g} to {most:,.0f}")
     return float(value)  # type: ignore[arg-type]
 
@@ -255,12 +259,22 @@ def _cache_if(value: object) -> CacheIf | None:
     if value is None:
         return None
     found = imported("cache_if", value) if isinstance(value, str) else value
-    if not callable(found):
+    if not callable(found) or inspect.iscoroutinefunction(found):
         raise _wrong(
-            "cache_if", value, "a callable (input, prediction) -> bool, or package.module:name"
+            "cache_if",
+            value,
+            "a callable (input, prediction) -> bool, not async, or package.module:name",
         )
     function: CacheIf = found
     return function
+
+
+def _host(value: object) -> str:
+    host = _text("host", value)
+    if not re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:.%]+", host):
+        # The value is not shown: it may be a url, with a password in it.
+        raise ConfigurationError("host", "is not a host's name or address; a url goes into 'url'")
+    return host
 
 
 def _endpoint(options: Mapping[str, Any], environment: Mapping[str, str]) -> Endpoint:
@@ -287,9 +301,11 @@ def _endpoint(options: Mapping[str, Any], environment: Mapping[str, str]) -> End
         endpoint = parse_url("REDIS_URL", variable)
     else:
         endpoint = Endpoint(
-            host=_text("host", options["host"]),
+            host=_host(options["host"]),
             port=_whole("port", options["port"], 1, 65_535),
             database=_whole("database", options["database"], 0, 2**31 - 1),
         )
     endpoint = endpoint.with_login(username, password)
+    if endpoint.username is not None and endpoint.password is None:
+        raise ConfigurationError("url", "names a user and no password; give it as 'password'")
     return endpoint.behind_proxy() if _flag("proxied", options["proxied"]) else endpoint

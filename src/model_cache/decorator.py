@@ -21,6 +21,7 @@ from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
 from model_cache.binding import Binding, Request, Unbindable
+from model_cache.budget import Budget
 from model_cache.codec import is_fresh
 from model_cache.composition import compose
 from model_cache.config import CacheIf, Config, refuse_unknown
@@ -31,7 +32,14 @@ from model_cache.errors import (
     NotCacheableError,
     StoreUnavailableError,
 )
-from model_cache.events import BindingFailed, InputNotCacheable, LoggingHook, StaleServed
+from model_cache.events import (
+    BindingFailed,
+    InputNotCacheable,
+    LoggingHook,
+    StaleServed,
+    safely,
+)
+from model_cache.forks import ForkSafeLock
 from model_cache.keeping import Keeper
 from model_cache.single_flight import Lease, Seat, SingleFlight
 from model_cache.statistics import Counters, Stats
@@ -40,6 +48,17 @@ from model_cache.storing import Prediction
 _DEFAULT_HOST, _DEFAULT_PORT = DefaultText("localhost"), DefaultNumber(6379)
 _DEFAULT_DATABASE = DefaultNumber(0)
 _SECRETS = ("password", "key_secret")
+_REMADE = (
+    "_config",
+    "_configuration",
+    "_hook",
+    "_counters",
+    "_store",
+    "_keeper",
+    "_flights",
+    "_binding",
+    "_binding_lock",
+)
 # Purging is for operators: each of its round trips may take this many seconds.
 _PURGE_TIMEOUT = 5.0
 
@@ -48,14 +67,16 @@ class Lookup(NamedTuple):
     """What a look-up that was no hit leaves behind.
 
     Attributes:
+        started: when it began, by `time.perf_counter`.
+        budget: what is left of the time that this prediction may lose to the store.
+        purges: how many purges had begun when it did.
         stale: a prediction past its time, should the model raise.
-        started: when the look-up began, by `time.perf_counter`.
-        purges: how many purges had begun by then.
     """
 
-    stale: BaseModel | None
     started: float
+    budget: Budget
     purges: int
+    stale: BaseModel | None
 
 
 class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
@@ -111,6 +132,15 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         ConfigurationError: an option can't be honoured; the message says why and what can.
     """
 
+    ANSWER_OPTIONS = (
+        "hashing_fields",
+        "ignored_fields",
+        "reduced_precision",
+        "reduced_precision_fields",
+        "number_of_places",
+    )
+    """The options that make a difference to a cache around this one."""
+
     def __init__(  # noqa: PLR0913, PLR0917 - the article's nine by position; the rest is options
         self,
         host: str = _DEFAULT_HOST,
@@ -155,7 +185,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         return list(inspect.signature(RedisCachingDecorator).parameters)[:-1]
 
     def _set_up(self, options: dict[str, Any]) -> None:
-        config, hook, counters = Config.parse(options), LoggingHook(), Counters()
+        config, hook, counters = Config.parse(options), safely(LoggingHook()), Counters()
         store = compose(config, hook) if config.enabled else None
         super().__init__(**_shown(options))
         # Through __dict__, since ml-base forwards the setting of attributes to the model.
@@ -168,6 +198,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             _keeper=Keeper(config, store, counters, hook) if store is not None else None,
             _flights=SingleFlight(),
             _binding=None,
+            _binding_lock=ForkSafeLock(),
         )
 
     def set_model(self, model: MLModel) -> Self:
@@ -188,8 +219,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             raise ConfigurationError("model", f"{model!r} is no ml-base MLModel")
         binding = Binding(model, self._config)
         binding.warn_of_echoed_fields()
-        super().set_model(model)
-        self.__dict__["_binding"] = binding
+        with self._binding_lock:
+            super().set_model(model)
+            self.__dict__["_binding"] = binding
         return self
 
     def predict(self, data: BaseModel) -> Any:
@@ -205,24 +237,18 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             StoreUnavailableError: Redis failed, and `on_error` is "raise".
             Exception: whatever the model raises, as it is; nothing is cached then.
         """
-        binding, config = self._current_binding(), self._config
-        if not config.enabled:
-            return binding.predict(data)
-        try:
-            request = binding.request(data)
-        except NotCacheableError as error:
-            self._counters.add(uncacheable=1)
-            self._hook(InputNotCacheable(binding.qualified_name, str(error)))
+        if not self._config.enabled:
+            return self._bound().predict(data)
+        binding = self._current_binding()
+        request = self._request(binding, data)
+        if request is None:
             return binding.predict(data)
 
         started, purges = time.perf_counter(), self._keeper.purges
-        try:
-            entry = self._store.get(request.key, config.timeout)
-        except StoreUnavailableError:
-            self._counters.add(unavailable=1)
-            if config.on_error == "raise":
-                raise
+        entry, answered = self._look_up(request.key)
+        if not answered:
             return binding.predict(request.data)
+        budget = Budget(self._config.timeout - (time.perf_counter() - started))
         found = None
         if entry is not None:
             found = binding.decode(request.key, entry)
@@ -231,12 +257,30 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             elif is_fresh(entry, time.time()):
                 self._counters.hit(time.perf_counter() - started)
                 return found
-        return self._predict_once(binding, request, Lookup(found, started, purges))
+        return self._predict_once(binding, request, Lookup(started, budget, purges, found))
+
+    def _request(self, binding: Binding, data: BaseModel) -> Request | None:
+        """Return what to look up; None, if the input has no key."""
+        try:
+            return binding.request(data)
+        except NotCacheableError as error:
+            self._counters.add(uncacheable=1)
+            self._hook(InputNotCacheable(binding.qualified_name, str(error)))
+            return None
+
+    def _look_up(self, key: bytes) -> tuple[bytes | None, bool]:
+        """Return the entry, or None, and whether the store answered at all."""
+        try:
+            return self._store.get(key, self._config.timeout), True
+        except StoreUnavailableError:
+            self._counters.add(unavailable=1)
+            if self._config.on_error == "raise":
+                raise
+            return None, False
 
     def _predict_once(self, binding: Binding, request: Request, lookup: Lookup) -> Any:
         """Answer a miss: by what another caller is computing already, or by the model."""
-        config, looked_up = self._config, time.perf_counter()
-        with self._board(request.key, lookup.started) as seat:
+        with self._board(request.key, lookup) as seat:
             if seat.entry is not None:
                 prediction = binding.decode(request.key, seat.entry)
                 if prediction is not None:
@@ -257,17 +301,19 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             if not making.may_be_stored:
                 self._counters.add(skipped=1)
                 return prediction
-            seconds = config.timeout - (looked_up - lookup.started)
-            seat.entry = self._keeper.keep(binding, request, prediction, seconds, lookup.purges)
+            seat.entry = self._keeper.keep(
+                binding, request, prediction, lookup.budget, lookup.purges
+            )
             return prediction
 
-    def _board(self, key: bytes, since: float) -> Seat:
-        config = self._config
-        if config.single_flight == "off":
+    def _board(self, key: bytes, lookup: Lookup) -> Seat:
+        mode, wait = self._config.single_flight, self._config.single_flight_wait
+        if mode == "off":
             return Seat()
-        seat: Seat = self._flights.board(key, config.single_flight_wait, since)
-        if config.single_flight == "fleet" and seat.leads:
-            seat.hold(Lease(self._store, key, config.single_flight_wait, config.timeout))
+        seat: Seat = self._flights.board(key, wait, lookup.started)
+        if mode == "fleet" and seat.leads:
+            is_usable = lambda entry: is_fresh(entry, time.time())  # noqa: E731
+            seat.hold(Lease(self._store, key, wait, lookup.budget, is_usable))
         return seat
 
     def cache_key(self, data: BaseModel) -> str:
@@ -288,6 +334,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         """
         if self._store is None:
             return 0
+        if self._config.endpoint.proxied:
+            raise ConfigurationError("proxied", "a proxy knows no SCAN, so nothing can be purged")
         self._keeper.purge_begins()
         self._flights.forget()
         namespace = self._current_binding().namespace
@@ -328,33 +376,50 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         return super().__getattr__(name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._options, self._model)
+        return type(self).__new__, (type(self),), self.__getstate__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Connections, counters and the binding are made anew.
+        return {name: value for name, value in self.__dict__.items() if name not in _REMADE}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        model = self._model
+        self._set_up(self._options)
+        if model is not None:
+            self.set_model(model)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # Defined, since else ml-base would find the model's.
-        made: Self = _rebuild(
-            type(self), copy.deepcopy(self._options, memo), copy.deepcopy(self._model, memo)
-        )
+        made = memo[id(self)] = type(self).__new__(type(self))
+        made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return made
 
-    def _current_binding(self) -> Binding:
+    def _bound(self) -> Binding:
         binding: Binding | None = self._binding
         if binding is None:
             raise ModelCacheError("there is no model yet; give one with set_model")
-        if binding.is_current():
-            return binding
-        renewed = self._bind_again(binding.model)
-        if self._binding is binding:  # else a set_model came in between
-            self.__dict__["_binding"] = renewed
-        return renewed
+        return binding
 
-    def _bind_again(self, model: MLModel) -> Binding:
-        """Follow a model that was reloaded in place under another version or name."""
+    def _current_binding(self) -> Binding:
+        """Return the binding, made anew if the model was reloaded under another version or name.
+
+        A prediction must not fail for what the cache can't do: it goes without, then.
+        """
+        binding = self._bound()
+        model, name, version = binding.model, binding.qualified_name, binding.version
         try:
-            return Binding(model, self._config)
-        except Exception as error:  # a prediction must not fail for what the cache can't do
+            if binding.is_current():
+                return binding
+            name, version = model.qualified_name, model.version
+            renewed = Binding(model, self._config)
+        except Exception as error:  # a property of the model's, or what the options don't fit
             self._hook(BindingFailed(type(model).__qualname__, str(error)))
-            return Unbindable(model, self._config, str(error))
+            renewed = Unbindable(binding, name, version, str(error))
+        with self._binding_lock:
+            if self._binding is binding:  # else a set_model came in between
+                self.__dict__["_binding"] = renewed
+        return renewed
 
 
 def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -365,14 +430,3 @@ def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(shown["url"], str):
         shown["url"] = masked_url(shown["url"])
     return shown
-
-
-def _rebuild(
-    cls: type[RedisCachingDecorator], options: dict[str, Any], model: MLModel | None
-) -> RedisCachingDecorator:
-    """Make a decorator again from its options, in another process or as a copy."""
-    made = cls.__new__(cls)
-    made._set_up(options)
-    if model is not None:
-        made.set_model(model)
-    return made

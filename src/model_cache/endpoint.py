@@ -149,9 +149,11 @@ class Endpoint:
 
 
 def masked_url(url: str) -> str:
-    """Return a url, well-formed or not, without its passwords."""
-    hidden = re.sub(r"(?s)^([\w+.-]*://)?.*@", r"\1***@", url)
-    return re.sub(r"(?i)(password=)[^&]*", r"\1***", hidden)
+    """Return what of a url, well-formed or not, can be shown: a password may be anywhere in it."""
+    scheme, _, rest = url.partition("://")
+    hosts = re.fullmatch(r"(?:.*@)?([\w.,:\[\]-]*)(/\d*)?", rest, re.S) if "@" in rest else None
+    shown = f"***@{hosts[1]}{hosts[2] or ''}" if hosts else "***"
+    return f"{scheme}://{shown}" if re.fullmatch(r"[\w+.-]+", scheme) and rest else "***"
 
 
 def parse_url(option: str, url: object) -> Endpoint:
@@ -161,8 +163,10 @@ def parse_url(option: str, url: object) -> Endpoint:
         ConfigurationError: it is malformed; the message shows it without its passwords.
     """
     if not isinstance(url, str) or "://" not in url:
-        shown = masked_url(url) if isinstance(url, str) else url
-        raise ConfigurationError(option, f"{shown!r} is not a url such as redis://localhost:6379/0")
+        # The value is not shown: a password may be anywhere in it.
+        raise ConfigurationError(
+            option, f"a {type(url).__name__} that is no url such as redis://localhost:6379/0"
+        )
 
     def wrong(problem: str) -> ConfigurationError:
         return ConfigurationError(option, f"{masked_url(url)!r}: {problem}")
@@ -187,8 +191,6 @@ def parse_url(option: str, url: object) -> Endpoint:
     login, _, hosts = parts.netloc.rpartition("@")
     name, _, secret = login.partition(":")
     username, password = unquote(name) or None, unquote(secret) or query.get("password")
-    if username and not password:
-        raise wrong("a user needs a password: redis://user:password@host")
     place = _PLACES[topology](hosts, unquote(parts.path), query, wrong)
     tls = _tls(query, wrong) if scheme == "rediss" else None
     return replace(place, username=username, password=password, tls=tls)
@@ -240,9 +242,9 @@ def _nodes(hosts: str, port: int, wrong: Any) -> tuple[Address, ...]:
     nodes = []
     for node in hosts.split(","):
         match = _NODE.fullmatch(node)
-        number = int(match[2] or port) if match else 0
+        number = int((match[2] or str(port))[:6]) if match else 0
         if match is None or not 1 <= number <= 65_535:
-            raise wrong(f"{node!r} is not a host and a port; ports are from 1 to 65535")
+            raise wrong("it has not a host and a port; ports are from 1 to 65535")
         nodes.append(Address(unquote(match[1]).strip("[]") or "localhost", number))
     return tuple(nodes)
 
@@ -254,7 +256,7 @@ def _query(parts: SplitResult, topology: str, wrong: Any) -> dict[str, str]:
     query: dict[str, str] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in allowed:
-            raise wrong(f"there is no parameter {name!r}; {did_you_mean(name, allowed)}")
+            raise wrong(f"there is no such parameter; {did_you_mean(name, allowed)}")
         if name in query or not value:
             raise wrong(f"parameter {name!r} is empty or given twice")
         query[name] = value
@@ -272,8 +274,8 @@ def _database(query: Mapping[str, str], path: str, wrong: Any) -> int:
     if "db" in query and path:
         raise wrong("the database is given twice")
     number = query.get("db") or path or "0"
-    if not (number.isascii() and number.isdigit()) or int(number) > 2**31 - 1:
-        raise wrong(f"database {number!r} is not a whole number")
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        raise wrong("its database is not a whole number")
     return int(number)
 
 

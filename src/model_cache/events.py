@@ -6,6 +6,7 @@ is unknown here.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,11 +84,26 @@ Hook: TypeAlias = Callable[[Event], None]
 _MOST_REMEMBERED = 256
 
 
+def _once(event: Event) -> object:
+    """What two events have in common of which only one is logged."""
+    return (type(event), event.kind) if isinstance(event, WriteFailed) else event
+
+
+def safely(hook: Hook) -> Hook:
+    """Return a hook whose errors, say, those of a logging filter, fail no prediction."""
+
+    def tell(event: Event) -> None:
+        with contextlib.suppress(Exception):
+            hook(event)
+
+    return tell
+
+
 class LoggingHook:
     """Logs to the logger "model_cache": changes of state each time, everything else once."""
 
     def __init__(self) -> None:
-        self._logged: set[Event] = set()
+        self._logged: set[object] = set()
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -95,8 +111,10 @@ class LoggingHook:
                 logger.warning("the cache is out of reach, predicting without it: %s", reason)
             case StoreFound(place):
                 logger.warning("the cache is back: %s", place)
-            case _ if event not in self._logged and len(self._logged) < _MOST_REMEMBERED:
-                self._logged.add(event)
+            case _ if (once := _once(event)) not in self._logged:
+                if len(self._logged) >= _MOST_REMEMBERED:
+                    self._logged.clear()
+                self._logged.add(once)
                 self._log_once(event)
 
     def _log_once(self, event: Event) -> None:

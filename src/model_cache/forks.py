@@ -7,6 +7,8 @@ socket that two processes read from gives each the other's answers.
 from __future__ import annotations
 
 import os
+import threading
+from types import TracebackType
 from typing import Protocol
 from weakref import WeakSet
 
@@ -17,6 +19,29 @@ class Forkable(Protocol):
     def after_fork(self) -> None:
         """Replace locks and drop sockets; called in the child, before anything else runs."""
         ...
+
+
+class ForkSafeLock:
+    """A reentrant lock that is free in a forked child, whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Make the lock anew."""
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
 
 
 _living: WeakSet[Forkable] = WeakSet()

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from model_cache.background import BackgroundWriter
 from model_cache.binding import Binding, Request
+from model_cache.budget import Budget
 from model_cache.codec import EntryRefusedError, Refusal
 from model_cache.config import Config
 from model_cache.errors import StoreUnavailableError
@@ -49,7 +50,7 @@ class Keeper:
         binding: Binding,
         request: Request,
         prediction: BaseModel,
-        seconds: float,
+        budget: Budget,
         purges: int,
     ) -> bytes | None:
         """Store a prediction; return its entry, or None if it has none.
@@ -58,7 +59,7 @@ class Keeper:
             binding: of the model that made it.
             request: what it was made for.
             prediction: what the model returned.
-            seconds: how long storing it may take.
+            budget: the time that storing it may take.
             purges: how many purges had begun when it was asked for.
         """
         counters, name = self._counters, binding.qualified_name
@@ -76,10 +77,13 @@ class Keeper:
             counters.add(skipped=1)
             self._hook(PredictionNotStored(name, f"{type(error).__name__} was raised"))
             return None
-        if self._writer is None:
-            self._write(binding, request.key, entry, ttl, seconds, purges)
+        # Of a fleet, others wait for the entry itself.
+        if self._writer is None or self._config.single_flight == "fleet":
+            self._write(binding, request.key, entry, ttl, budget, purges)
         elif not self._writer.submit(
-            lambda: self._write(binding, request.key, entry, ttl, self._config.timeout, purges)
+            lambda: self._write(
+                binding, request.key, entry, ttl, Budget(self._config.timeout), purges
+            )
         ):
             counters.add(write_failures=1)
             self._hook(WriteFailed("queue_full", "too many entries wait to be written"))
@@ -102,18 +106,17 @@ class Keeper:
         key: bytes,
         entry: bytes,
         ttl: int | None,
-        seconds: float,
+        budget: Budget,
         purges: int,
     ) -> None:
         try:
             # Name and version once more: the model may have been reloaded while it predicted.
             if purges != self.purges or not binding.is_current():
                 return
-            deadline = time.perf_counter() + seconds
-            self._store.set(key, entry, ttl, seconds)
+            budget.spend(lambda left: self._store.set(key, entry, ttl, left))
             self._counters.add(stored=1, bytes_stored=len(entry))
             if purges != self.purges:  # a purge may have passed this key before it was there
-                self._store.delete([key], deadline - time.perf_counter())
+                budget.spend(lambda left: self._store.delete([key], left))
         except StoreUnavailableError as error:
             self._counters.add(write_failures=1)
             self._hook(WriteFailed(error.kind, str(error)))

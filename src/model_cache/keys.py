@@ -1,7 +1,8 @@
 """The key of an input: `[{prefix}/]{qualified_name}/{version}/{digest}`.
 
-The digest covers all that a prediction depends on: the namespace, the revision, the output
-schema, which fields count, and the values of those fields. Redis is unknown here.
+The digest covers all that a prediction depends on: the namespace, the revision, the decorators
+around the model, the output schema, which fields count, and the values of those fields. Redis
+is unknown here.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class KeyMaker:
         namespace: where the entries live.
         revision: what tells apart models of the same version; "" if nothing does.
         schema: the output schema's fingerprint.
+        decorators: what identifies the decorators between the cache and the model.
         selection: which fields of the input count; None for all.
         secret: keys the digest, so that keys of guessable inputs can't be reversed.
     """
@@ -85,6 +87,7 @@ class KeyMaker:
         *,
         revision: str = "",
         schema: bytes = b"",
+        decorators: bytes = b"",
         selection: Selection | None = None,
         secret: str | bytes | None = None,
     ) -> None:
@@ -96,6 +99,7 @@ class KeyMaker:
             + text(namespace.text)
             + text(revision)
             + INPUTS.encode(schema)
+            + INPUTS.encode(decorators)
             + INPUTS.encode(chosen),
             digest_size=16,
             key=derived_key(secret, b"model_cache key"),

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from model_cache.canonical import INPUTS
 from model_cache.canonical.structures import state_reader
+from model_cache.errors import NotCacheableError
 
 Rules: TypeAlias = "Mapping[str, int | Rules]"
 """A field's name leads to the number of places, or to the rules for the fields inside."""
@@ -77,10 +78,12 @@ def _round_structure(value: Any, rules: Rules | int) -> Any:
             )
         if after is not before:
             changes[name] = after
-    if not changes:
+    extra = getattr(value, "__pydantic_extra__", None) or {}
+    more = _map(extra, lambda item: _round_inside(item, rules)) if isinstance(rules, int) else extra
+    if not changes and more is extra:
         return value
     if isinstance(value, BaseModel):
-        return _changed_model(value, changes)
+        return _changed_model(value, changes, more)
     return _changed_dataclass(value, changes)
 
 
@@ -97,7 +100,7 @@ def _round(value: Any, places: int, inside: Callable[[Any], Any]) -> Any:
     if type(value) is Decimal:
         return _round_decimal(value, places)
     numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, (numpy.ndarray, numpy.floating)):
+    if numpy is not None and isinstance(value, (numpy.ndarray, numpy.number)):
         return _round_array(numpy, value, places)
     return _map(value, inside)
 
@@ -133,7 +136,9 @@ def _round_decimal(value: Decimal, places: int) -> Decimal:
 
 
 def _round_array(numpy: Any, value: Any, places: int) -> Any:
-    if value.dtype.kind not in "f" and not (value.dtype.kind in "iu" and places < 0):
+    if value.dtype.kind in "iu" and places < 0:
+        return _round_whole_array(numpy, value, places)
+    if value.dtype.kind != "f":
         return value
     with numpy.errstate(all="ignore"):
         rounded = numpy.round(value, places) + value.dtype.type(0)
@@ -141,6 +146,17 @@ def _round_array(numpy: Any, value: Any, places: int) -> Any:
         rounded = numpy.where(numpy.isfinite(rounded), rounded, value).astype(value.dtype)
     if value.tobytes() == rounded.tobytes():
         return value
+    return rounded if isinstance(value, numpy.ndarray) else rounded[()]
+
+
+def _round_whole_array(numpy: Any, value: Any, places: int) -> Any:
+    """Round in Python's integers: numpy's would wrap around (255 to 4), or pass by floats."""
+    limits = numpy.iinfo(value.dtype)
+    items = [
+        rounded if limits.min <= (rounded := round(item, places)) <= limits.max else item
+        for item in numpy.ravel(value).tolist()
+    ]
+    rounded = numpy.array(items, dtype=value.dtype).reshape(value.shape)
     return rounded if isinstance(value, numpy.ndarray) else rounded[()]
 
 
@@ -162,22 +178,24 @@ def _map(value: Any, function: Callable[[Any], Any]) -> Any:
     return cls._make(items) if is_named else cls(items)
 
 
-def _changed_model(value: BaseModel, changes: dict[str, Any]) -> BaseModel:
+def _changed_model(value: BaseModel, changes: dict[str, Any], extra: dict[str, Any]) -> BaseModel:
     """Return a copy with other values for some fields, if the class makes the same of them."""
     cls = type(value)
     # BaseModel's own: model_copy(update=...) would add to model_fields_set.
     changed = BaseModel.__copy__(value)
     state = changed.__dict__
     state.update(changes)
+    if extra:
+        object.__setattr__(changed, "__pydantic_extra__", dict(extra))
     for name in [name for name in state if isinstance(getattr(cls, name, None), cached_property)]:
         del state[name]  # computed from the values before
     # Copied, since a validator may change what it is given.
-    given = {**state, **(changed.__pydantic_extra__ or {})}
+    given = {**state, **extra}
     given = {name: item if _is_atom(item) else copy.deepcopy(item) for name, item in given.items()}
     raw = given["root"] if cls.__pydantic_root_model__ else given
     validated = cls.__pydantic_validator__.validate_python(raw, by_alias=False, by_name=True)
     _check_same(validated.__dict__, state, given)
-    _check_same(validated.__pydantic_extra__ or {}, changed.__pydantic_extra__ or {}, given)
+    _check_same(validated.__pydantic_extra__ or {}, extra, given)
     # Made of the fields, often: then it would be of the values before.
     _check_same(validated.__pydantic_private__ or {}, changed.__pydantic_private__ or {}, {})
     return changed
@@ -205,9 +223,11 @@ def _check_same(
     if made.keys() != expected.keys():
         raise _InvalidError
     for name, item in made.items():
-        if item is given.get(name, _InvalidError):
-            continue  # passed through, be it of a type that has no canonical form
-        if INPUTS.encode(item) != INPUTS.encode(expected[name]):
+        try:
+            same = INPUTS.encode(item) == INPUTS.encode(expected[name])
+        except NotCacheableError:
+            same = item is given.get(name)  # passed through, whatever it is
+        if not same:
             raise _InvalidError
 
 

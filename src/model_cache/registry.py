@@ -42,7 +42,7 @@ class Registry(Generic[T]):
 
     def register(self, item: T) -> None:
         """Add an item; one of the same class under the same name and id replaces the old."""
-        if not isinstance(item, self._kind):
+        if isinstance(item, type) or not isinstance(item, self._kind):
             raise self._error(f"{item!r} has not all that a {self._kind.__name__} needs")
         if not (isinstance(item.id, int) and FIRST_FREE_ID <= item.id <= 255):
             raise self._error(f"id {item.id!r} of {item.name!r} is not from 128 to 255")

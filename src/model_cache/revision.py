@@ -26,7 +26,7 @@ def revision_of(given: str | Iterable[Path] | None) -> str:
         try:
             for part in _parts(path):
                 hasher.update(b"%x:%b" % (len(part), part))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ConfigurationError("revision", f"can't read {str(path)!r}: {error}") from error
     return "files:" + hasher.hexdigest()
 

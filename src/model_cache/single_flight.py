@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TypeAlias
 
+from model_cache.budget import Budget
 from model_cache.errors import StoreUnavailableError
 from model_cache.forks import renew_after_fork
 from model_cache.protocols import Clock, Store
@@ -168,7 +169,8 @@ class Lease:
         store: where the lease is kept, beside the entry.
         key: of the entry.
         seconds: how long it is held at most, and waited for.
-        timeout: seconds for each question to the store.
+        budget: the time for questions to the store.
+        is_usable: whether an entry that was found is an answer.
     """
 
     def __init__(
@@ -176,7 +178,8 @@ class Lease:
         store: Store,
         key: bytes,
         seconds: float,
-        timeout: float,
+        budget: Budget,
+        is_usable: Callable[[bytes], bool],
         sleep: Callable[[float], None] = time.sleep,
         clock: Clock = time.perf_counter,
     ) -> None:
@@ -185,37 +188,41 @@ class Lease:
         # In braces, so that in a cluster it is in the slot of the entry.
         self._name = b"{%b}:lease" % key
         self._seconds = seconds
-        self._timeout = timeout
+        self._budget = budget
+        self._is_usable = is_usable
         self._sleep = sleep
         self._clock = clock
         self._held = False
 
     def acquire(self) -> bytes | None:
-        """Take the lease, or return the entry that its holder stored meanwhile.
+        """Take the lease, or return the entry that its last holder stored.
 
-        None means: compute, be it that the lease is held or that it was waited for too long.
+        None means: compute, be it that the lease is held, or that it was waited for too long,
+        or that the store does not answer.
         """
         deadline, pause = self._clock() + self._seconds, _FIRST_PAUSE
         try:
-            while not self._take():
-                if self._clock() > deadline:
+            while True:
+                self._held = self._budget.spend(self._take)
+                # Also once it is held: its last holder may have stored the entry since.
+                entry = self._budget.spend(lambda left: self._store.get(self._key, left))
+                if entry is not None and self._is_usable(entry):
+                    self.release()
+                    return entry
+                if self._held or self._clock() > deadline:
                     return None
                 self._sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
-                entry = self._store.get(self._key, self._timeout)
-                if entry is not None:
-                    return entry
         except StoreUnavailableError:
             return None
-        return None
 
-    def _take(self) -> bool:
+    def _take(self, timeout: float) -> bool:
         milliseconds = max(1, int(1000 * self._seconds))
-        self._held = self._store.set_if_absent(self._name, b"", milliseconds, self._timeout)
-        return self._held
+        return self._store.set_if_absent(self._name, b"", milliseconds, timeout)
 
     def release(self) -> None:
         """Give the lease back, if it is held."""
         if self._held:
+            self._held = False
             with contextlib.suppress(StoreUnavailableError):  # it ends by itself
-                self._store.delete([self._name], self._timeout)
+                self._budget.spend(lambda left: self._store.delete([self._name], left))

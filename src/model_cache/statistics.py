@@ -98,5 +98,6 @@ class Counters:
             return replace(Stats(store=store), **self._values)  # type: ignore[arg-type]
 
     def after_fork(self) -> None:
-        """Make the lock anew."""
+        """Begin at zero: the counts are the parent's."""
         self._lock = threading.RLock()
+        self._values = dict.fromkeys(self._values, 0)

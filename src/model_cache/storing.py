@@ -17,20 +17,21 @@ def do_not_store() -> None:
     starts is outside, unless it runs in a copy of the context.
     """
     prediction = _current.get()
-    if prediction is not None:
+    while prediction is not None:
         prediction.may_be_stored = False
+        prediction = prediction.outer
 
 
 class Prediction:
     """The time in which a model makes a prediction; `do_not_store()` finds it."""
 
-    __slots__ = ("_outer", "_token", "may_be_stored")
+    __slots__ = ("_token", "may_be_stored", "outer")
 
     def __init__(self) -> None:
         self.may_be_stored = True
+        self.outer = _current.get()
 
     def __enter__(self) -> Prediction:
-        self._outer = _current.get()
         self._token: Token[Prediction | None] = _current.set(self)
         return self
 
@@ -41,5 +42,3 @@ class Prediction:
         traceback: TracebackType | None,
     ) -> None:
         _current.reset(self._token)
-        if self._outer is not None and not self.may_be_stored:
-            self._outer.may_be_stored = False

@@ -15,8 +15,10 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from model_cache.breaker import CircuitBreaker
 from model_cache.endpoint import Address
 from model_cache.errors import StoreUnavailableError
+from model_cache.events import Hook, StoreFound, StoreLost
 from model_cache.forks import renew_after_fork
 from model_cache.protocols import Clock
 from model_cache.stores.guarded import GuardedStore, State
@@ -52,6 +54,8 @@ class ClusterStore:
         nodes: some of them.
         open_node: makes the stores for one of them.
         clock: seconds, as `time.monotonic`.
+        breaker: stands before the first look for the slots, while none are known.
+        hook: is told when no node answers, and when one does.
         replicas: whether to read from replicas, too.
     """
 
@@ -60,9 +64,13 @@ class ClusterStore:
         nodes: Iterable[Address],
         open_node: Callable[[Address, Role], Node],
         clock: Clock,
+        breaker: CircuitBreaker,
+        hook: Hook,
         *,
         replicas: bool = False,
     ) -> None:
+        self._breaker = breaker
+        self._hook = hook
         self._startup_nodes = tuple(nodes)
         self._open_node = open_node
         self._clock = clock
@@ -81,6 +89,8 @@ class ClusterStore:
     @property
     def state(self) -> State:
         """Whether all nodes are asked ("closed"), or none ("open"), or some ("partly_open")."""
+        if not self._slots:
+            return self._breaker.state
         states = {node.guarded.state for node in list(self._nodes.values())}
         return "partly_open" if len(states) > 1 else next(iter(states), "closed")
 
@@ -200,14 +210,25 @@ class ClusterStore:
 
     def _owner(self, slot: int, deadline: float) -> Shard:
         if not self._slots:
-            thread = self._refresh_soon()
-            if thread is not None:
-                thread.join(max(0.0, deadline - self._clock()))
+            self._look_for_slots(deadline)
         shard = self._slots[slot] if self._slots else None
         if shard is None:
             self._refresh_soon()
             raise StoreUnavailableError("no node has the key's slot, or none answers", "no_slot")
         return shard
+
+    def _look_for_slots(self, deadline: float) -> None:
+        if not self._breaker.allows():
+            raise StoreUnavailableError("no node of the cluster answers", "circuit_open")
+        thread = self._refresh_soon()
+        if thread is not None:
+            thread.join(max(0.0, deadline - self._clock()))
+        place = ",".join(map(str, self._startup_nodes))
+        if self._slots:
+            if self._breaker.succeeded():
+                self._hook(StoreFound(place))
+        elif self._breaker.failed():
+            self._hook(StoreLost(f"{place}: no node of the cluster tells who has which slot"))
 
     def _refresh_soon(self) -> threading.Thread | None:
         """Learn the slots anew, on a thread; at most one at a time, and not too often."""
@@ -228,7 +249,7 @@ class ClusterStore:
             try:
                 server = self._node(address).server
                 self._slots = _slots(server.execute(_SLOTS_TIMEOUT, b"CLUSTER", b"SLOTS"), address)
-            except (StoreUnavailableError, TypeError, ValueError, IndexError):
+            except Exception:  # it does not answer, or not what a cluster's node would
                 continue
             self._refreshed = self._clock()
             return

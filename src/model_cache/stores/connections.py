@@ -7,6 +7,7 @@ caller would get this caller's reply. Keys and entries are unknown here.
 
 from __future__ import annotations
 
+import select
 import ssl
 import threading
 import time
@@ -28,6 +29,9 @@ from model_cache.protocols import Clock
 
 _INCOMPLETE = object()
 _BUFFER_SIZE = 65_536
+_ONE_SEGMENT = 1400  # bytes that are sent without waiting for the other side
+# Late connections are kept, so a login or a TLS handshake may take longer than a prediction may.
+_CONNECT_TIMEOUT = 5.0
 # So many threads at most wait for a connect at once: one that hangs in a DNS look-up is stuck
 # for as long as the resolver likes.
 _MOST_OPENING = 4
@@ -51,6 +55,8 @@ class Connection:
         # redis-py has no public name for the socket; reading from it here, with a reader of
         # our own, halves the CPU of a request, and lets the time-out bound the whole reply.
         self._socket: Any = client._sock
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
         self._timeout: float | None = None
         self._buffer = bytearray(_BUFFER_SIZE)
         self._reader: Any = hiredis.Reader(replyError=ErrorReply, notEnoughData=_INCOMPLETE)
@@ -66,7 +72,7 @@ class Connection:
         if timeout != self._timeout:
             self._limit(timeout)
         self._socket.sendall(request)
-        if len(request) > _BUFFER_SIZE:
+        if len(request) > _ONE_SEGMENT:
             self._limit(deadline - clock())
         received: list[Any] = []
         while True:
@@ -82,6 +88,10 @@ class Connection:
         if len(received) > replies or self._reader.has_data():
             raise ConnectionResetError("the server sent more than was asked for")
         return received
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come since the last reply: no stray reply, and no end."""
+        return not self._poll.poll(0)
 
     def _limit(self, timeout: float) -> None:
         if timeout <= 0:
@@ -128,7 +138,7 @@ class ConnectionPool:
         # Weak: a connection whose user was interrupted at a bad moment is closed when it is
         # collected, and must not take up room for ever.
         self._open: WeakSet[Connection] = WeakSet()
-        self._opening = 0
+        self._opening: WeakSet[_Opening] = WeakSet()
         self._lock = threading.RLock()
 
     def exchange(self, request: bytes, replies: int, timeout: float) -> list[Any]:
@@ -144,6 +154,8 @@ class ConnectionPool:
         connection = self._take_idle(idle)
         if connection is not None:
             try:
+                if not connection.is_quiet():
+                    raise ConnectionResetError("closed by the server, or out of step")
                 received = connection.exchange(request, replies, timeout, self._clock)
             except BaseException as error:  # a half-read reply would be the next caller's
                 self._discard(connection, idle)
@@ -200,29 +212,24 @@ class ConnectionPool:
 
     def _start_opening(self, idle: SimpleQueue[Connection | None]) -> _Opening | None:
         with self._lock:
-            if self._opening >= _MOST_OPENING or len(self._open) + self._opening >= self._size:
+            under_way = len(self._opening)
+            if under_way >= _MOST_OPENING or len(self._open) + under_way >= self._size:
                 return None
-            self._opening += 1
-        opening = _Opening(idle)
+            opening = _Opening(idle)
+            self._opening.add(opening)
         # A thread, since no time-out bounds the resolving of a name. A daemon, since it must
-        # not hold up the end of the process.
-        thread = threading.Thread(target=self._run, args=(opening, self._lock), daemon=True)
-        try:
-            thread.start()
-        except BaseException:
-            with self._lock:
-                self._opening -= 1
-            raise
+        # not hold up the end of the process. From here on it alone keeps `opening` alive.
+        threading.Thread(target=self._run, args=(opening,), daemon=True).start()
         return opening
 
-    def _run(self, opening: _Opening, lock: threading.RLock) -> None:
+    def _run(self, opening: _Opening) -> None:
         result: Connection | Exception
         try:
             result = self._connect()
         except Exception as error:
             result = error
-        with lock:
-            self._opening = max(0, self._opening - 1)  # it may have been closed meanwhile
+        with self._lock:
+            self._opening.discard(opening)
             if isinstance(result, Connection):
                 self._open.add(result)
         opening.deliver(result)
@@ -279,6 +286,8 @@ class _Opening:
         self._results.put(result)
         if self._abandoned:
             self._reclaim()
+        elif isinstance(result, Exception):
+            self._idle.put(None)  # who waits for a free one may try for itself
 
     def _reclaim(self) -> None:
         try:
@@ -293,14 +302,15 @@ def connector(endpoint: Endpoint, timeout: float, *, reads_replica: bool = False
 
     Args:
         endpoint: where to, and as whom. Of Sentinels, the primary is asked for each time.
-        timeout: seconds for each step of a connect; the caller waits no longer than it likes.
+        timeout: seconds that each question to a Sentinel may take; the steps of a connect may
+            take longer, and its caller waits no longer than it likes.
         reads_replica: whether a cluster's replica is to answer reads itself.
 
     Raises:
         ConfigurationError: a certificate that can't be loaded.
     """
     options: dict[str, Any] = {
-        **_plainly(timeout),
+        **_plainly(max(timeout, _CONNECT_TIMEOUT)),
         "db": endpoint.database,
         "username": endpoint.username,
         "password": endpoint.password,
@@ -319,7 +329,7 @@ def connector(endpoint: Endpoint, timeout: float, *, reads_replica: bool = False
     def connect() -> Connection:
         connection = Connection(client(**options, **primary()))
         if reads_replica:
-            connection.exchange(b"READONLY\r\n", 1, timeout, time.monotonic)
+            connection.exchange(b"READONLY\r\n", 1, _CONNECT_TIMEOUT, time.monotonic)
         return connection
 
     return connect
@@ -385,12 +395,17 @@ class _TLSConnection(SSLConnection):
         return self._context.wrap_socket(sock, server_hostname=self.host)
 
 
+def _no_pass_phrase() -> str:
+    raise ValueError("the key is encrypted; give one that is not")
+
+
 def _tls_context(tls: TLS) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca_certs)
         if tls.certfile is not None:
-            context.load_cert_chain(tls.certfile, tls.keyfile)
-    except (OSError, ssl.SSLError) as error:
+            # OpenSSL would ask for the pass phrase on the terminal.
+            context.load_cert_chain(tls.certfile, tls.keyfile, password=_no_pass_phrase)
+    except (OSError, ssl.SSLError, ValueError) as error:
         raise ConfigurationError("url", f"a certificate or key can't be loaded: {error}") from error
     context.check_hostname = tls.check_hostname
     if tls.cert_reqs == "none":

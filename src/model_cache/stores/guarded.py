@@ -20,60 +20,66 @@ class GuardedStore:
 
     Args:
         inner: the store.
-        breaker: counts its failures.
+        make_breaker: makes what counts its failures: one for reads, one for writes.
         hook: is told when the store is lost, and when it is found again.
         place: what to call the store then.
     """
 
-    def __init__(self, inner: Store, breaker: CircuitBreaker, hook: Hook, place: str = "") -> None:
+    def __init__(
+        self,
+        inner: Store,
+        make_breaker: Callable[[], CircuitBreaker],
+        hook: Hook,
+        place: str = "",
+    ) -> None:
         self._inner = inner
         self._place = place
-        self._breaker = breaker
+        # Writes may hang, or fail, where reads do not, and must not close the road for them.
+        self._reads, self._writes = make_breaker(), make_breaker()
         self._hook = hook
 
     @property
     def state(self) -> State:
         """Whether the store is asked ("closed") or spared ("open")."""
-        return self._breaker.state
+        return self._reads.state
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
-        return self._call(lambda: self._inner.get(key, timeout))
+        return self._call(self._reads, lambda: self._inner.get(key, timeout))
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        self._call(lambda: self._inner.set(key, entry, ttl, timeout))
+        self._call(self._writes, lambda: self._inner.set(key, entry, ttl, timeout))
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
-        return self._call(lambda: self._inner.set_if_absent(key, entry, ttl, timeout))
+        return self._call(self._writes, lambda: self._inner.set_if_absent(key, entry, ttl, timeout))
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        return self._call(lambda: self._inner.get_many(keys, timeout))
+        return self._call(self._reads, lambda: self._inner.get_many(keys, timeout))
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
-        self._call(lambda: self._inner.set_many(entries, timeout))
+        self._call(self._writes, lambda: self._inner.set_many(entries, timeout))
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
-        return self._call(lambda: self._inner.delete(keys, timeout))
+        return self._call(self._writes, lambda: self._inner.delete(keys, timeout))
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
-        yield from self._call(lambda: list(self._inner.scan(pattern, timeout)))
+        yield from self._call(self._reads, lambda: list(self._inner.scan(pattern, timeout)))
 
     def close(self) -> None:
         self._inner.close()
 
-    def _call(self, ask: Callable[[], T]) -> T:
-        breaker = self._breaker
+    def _call(self, breaker: CircuitBreaker, ask: Callable[[], T]) -> T:
         if not breaker.allows():
             raise StoreUnavailableError("spared, since it kept failing", "circuit_open")
         try:
             answer = ask()
         except (WriteRefusedError, RedirectedError):  # the store is alive, and reading may go on
-            self._found(breaker.succeeded())
+            self._found(breaker.succeeded() and breaker is self._reads)
             raise
         except StoreUnavailableError as error:
-            if breaker.failed():
+            if breaker.failed() and breaker is self._reads:
                 self._hook(StoreLost(str(error)))
             raise
-        self._found(breaker.succeeded())
+        self._found(breaker.succeeded() and breaker is self._reads)
         return answer
 
     def _found(self, closed: bool) -> None:

@@ -109,7 +109,7 @@ class RedisStore:
         cursor = b"0"
         while True:
             reply = self.execute(timeout, b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _SCAN_COUNT)
-            if not isinstance(reply, list):
+            if not (isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], list)):
                 raise self._failure(reply)
             cursor, keys = reply
             yield from keys
@@ -129,8 +129,7 @@ class RedisStore:
                 return self._pool.exchange(_ASKING + request, 1 + replies, timeout)[1:]
             return self._pool.exchange(request, replies, timeout)
         except (TimeoutError, redis.TimeoutError) as error:
-            message = f"{self._place}: no answer within {timeout:.3g} s"
-            raise StoreUnavailableError(message, "timeout") from error
+            raise StoreUnavailableError(f"{self._place}: no answer in time", "timeout") from error
         except Exception as error:  # OSError, redis-py's own, a reply that is no RESP
             raise StoreUnavailableError(f"{self._place}: {error}", _kind(error)) from error
 
