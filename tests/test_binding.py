@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +16,7 @@ from pydantic import BaseModel, create_model
 
 from model_cache import RedisCachingDecorator
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
-from tests.servers import Server
+from tests.servers import Server, free_port
 
 
 def constant(value: float) -> Any:
@@ -262,3 +263,108 @@ def test_copies_share_the_cache_and_not_the_connections(decorator: RedisCachingD
     assert copy.copy(decorator)._model is decorator._model
     assert copy.deepcopy(decorator)._model is not decorator._model
     assert copy.copy(RedisCachingDecorator())._binding is None
+
+
+class Doubling(MLModelDecorator):  # type: ignore[misc]
+    def predict(self, data: Any) -> Any:
+        return Charges(charges=2 * self._model.predict(data).charges)
+
+
+def test_what_stands_between_cache_and_model_is_part_of_the_key(server: Server) -> None:
+    def cached(model: Any, **options: Any) -> Any:
+        return RedisCachingDecorator(url=server.url, **options).set_model(model)
+
+    assert cached(Doubling().set_model(FunctionModel())).predict(person()).charges == (
+        2 * charge(person()).charges
+    )
+    assert cached(FunctionModel()).predict(person()) == charge(person())
+    rounding = cached(FunctionModel(), reduced_precision=True, number_of_places=0)
+    assert cached(rounding).predict(person(bmi=24.4)) == charge(person(bmi=24.0))
+    assert cached(FunctionModel()).predict(person(bmi=24.4)) == charge(person(bmi=24.4))
+    keys = {
+        cached(Doubling(factor=factor).set_model(FunctionModel())).cache_key(person())
+        for factor in (1, 2, 2)
+    }
+    assert len(keys) == 2
+    # Where the inner cache keeps its entries makes no difference to its answers.
+    inner = [cached(FunctionModel(), prefix=prefix) for prefix in ("a", "b")]
+    assert len({cached(each).cache_key(person()) for each in inner}) == 1
+
+
+class Broken(FunctionModel):
+    broken = False
+
+    @property
+    def version(self) -> str:
+        if self.broken:
+            raise RuntimeError("the registry is down")
+        return "1"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_model_that_can_not_tell_its_version_is_predicted_without_the_cache(
+    server: Server, enabled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Broken()
+    decorator = RedisCachingDecorator(url=server.url, enabled=enabled).set_model(model)
+    model.broken = True
+    for _ in range(2):
+        assert decorator.predict(person()) == charge(person())
+    model.broken = False
+    decorator.predict(person())
+    assert decorator.predict(person()) == charge(person())
+    assert decorator.stats().hits == int(enabled)
+
+
+def test_a_set_model_while_a_reloaded_model_is_bound_again_is_not_lost(
+    decorator: RedisCachingDecorator,
+) -> None:
+    class Slow(FunctionModel):
+        def __init__(self) -> None:
+            super().__init__(qualified_name="old")
+            self.in_the_middle: Any = None
+
+        @property
+        def input_schema(self) -> type[BaseModel]:
+            if self.in_the_middle is not None:
+                self.in_the_middle()
+            return Person
+
+    old, new = Slow(), FunctionModel(function=constant(-1), qualified_name="new")
+    decorator.set_model(old)
+    old.current_version = "2"
+    old.in_the_middle = lambda: decorator.set_model(new)
+    decorator.predict(person())
+    assert decorator.predict(person()) == Charges(charges=-1)
+
+
+class Tenant(RedisCachingDecorator):
+    def __init__(self, tenant: str, **options: Any) -> None:
+        super().__init__(prefix=tenant, **options)
+        self.__dict__["tenant"] = tenant
+
+
+def test_a_subclass_and_a_cycle_survive_copies(server: Server) -> None:
+    model = FunctionModel(function=charge)
+    decorator = Tenant("acme", url=server.url).set_model(model)
+    model.wrapper = decorator
+    for made in (
+        copy.copy(decorator),
+        copy.deepcopy(decorator),
+        pickle.loads(pickle.dumps(decorator)),
+    ):
+        assert type(made) is Tenant
+        assert made.tenant == "acme"
+        assert made.predict(person()) == charge(person())
+    assert copy.deepcopy(decorator)._model.wrapper is not decorator
+
+
+def test_a_models_error_says_nothing_of_redis() -> None:
+    def fail(_: Person) -> Charges:
+        raise RuntimeError("no weights")
+
+    decorator = RedisCachingDecorator(host="127.0.0.1", port=free_port())
+    decorator.set_model(FunctionModel(function=fail))
+    with pytest.raises(RuntimeError) as raised:
+        decorator.predict(person())
+    assert raised.value.__context__ is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Annotated, Any, Literal
 
@@ -331,3 +331,19 @@ def test_a_bad_serder_is_refused() -> None:
     for serder in (Taken(), LowId(), Lacking()):
         with pytest.raises(ConfigurationError, match="serder"):
             register_serder(serder)  # type: ignore[arg-type]
+
+
+class Streamed(BaseModel):
+    items: Iterable[int]
+
+
+def test_an_output_that_holds_an_iterator_is_not_used_up() -> None:
+    prediction = Streamed(items=(number for number in range(3)))
+    with pytest.raises(EntryRefusedError):
+        Codec(Streamed).encode(KEY, prediction)
+    assert list(prediction.items) == [0, 1, 2]
+
+
+def test_an_entry_larger_than_any_that_would_be_written_is_a_miss() -> None:
+    entry = Codec(Echo).encode(KEY, Echo(text="x" * 1000))
+    assert Codec(Echo, max_entry_bytes=500).decode(KEY, entry) is None

@@ -253,3 +253,34 @@ def test_nothing_is_logged_while_all_is_well(
         decorator.set_model(FunctionModel())
         predict_all(decorator)
     assert not caplog.records
+
+
+def test_writes_that_hang_are_spared_and_hits_go_on() -> None:
+    with running_server() as server:
+        decorator = RedisCachingDecorator(url=server.url, timeout=0.2).set_model(FunctionModel())
+        decorator.predict(person())
+        with server.client() as client:
+            client.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+            started = time.monotonic()
+            for age in range(30):
+                assert decorator.predict(person(age=age)) == charge(person(age=age))
+            assert time.monotonic() - started < 10 * 0.2 + SLACK
+            hits = decorator.stats().hits
+            decorator.predict(person())
+            assert decorator.stats().hits == hits + 1
+            client.execute_command("CLIENT", "UNPAUSE")
+        decorator.close()
+
+
+def test_a_logging_filter_that_raises_fails_no_prediction() -> None:
+    def refuse(_: logging.LogRecord) -> bool:
+        raise RuntimeError("no logging today")
+
+    logger = logging.getLogger("model_cache")
+    logger.addFilter(refuse)
+    try:
+        decorator = RedisCachingDecorator(host="127.0.0.1", port=free_port())
+        decorator.set_model(FunctionModel())
+        predict_all(decorator, 10)
+    finally:
+        logger.removeFilter(refuse)

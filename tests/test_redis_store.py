@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 import redis
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from model_cache.endpoint import Endpoint, parse_url
 from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
@@ -251,6 +253,83 @@ def test_a_reply_that_is_not_an_entry_is_a_failure(reply: bytes) -> None:
         for _ in range(2):
             with pytest.raises(StoreUnavailableError):
                 store.get(b"key", TIMEOUT)
+
+
+def test_a_reply_that_comes_twice_does_not_reach_the_next_caller() -> None:
+    def twice(connection: socket.socket, request: bytes) -> None:
+        reply = b"$%d\r\n%b\r\n" % (len(request), request)
+        connection.sendall(reply)
+        time.sleep(0.01)  # so that it does not come with the first
+        connection.sendall(reply)
+
+    with server_that(twice) as store:
+        for number in range(5):
+            entry = store.get(b"key%d" % number, TIMEOUT)
+            assert entry is not None
+            assert b"key%d" % number in entry
+            time.sleep(0.03)
+
+
+def test_a_login_may_take_longer_than_a_prediction() -> None:
+    def slowly(connection: socket.socket, request: bytes) -> None:
+        if b"AUTH" in request:
+            time.sleep(0.3)
+            connection.sendall(b"+OK\r\n")
+        else:
+            connection.sendall(b"$1\r\nx\r\n")
+
+    with server_that(slowly) as slow:
+        endpoint = replace(slow._endpoint, password="pw")
+        store = RedisStore(endpoint, timeout=0.05)
+        with pytest.raises(StoreUnavailableError):
+            store.get(b"key", 0.05)
+        poll(lambda: not store._pool._idle.empty())
+        assert store.get(b"key", 0.05) == b"x"
+        store.close()
+
+
+def test_who_waits_for_a_connection_learns_that_there_will_be_none() -> None:
+    store = RedisStore(Endpoint("127.0.0.1", free_port()))
+
+    def get(_: int) -> str:
+        try:
+            store.get(b"key", 30.0)
+        except StoreUnavailableError as error:
+            return error.kind
+        return "answered"
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(get, range(16))) == {"connection"}
+    assert time.monotonic() - started < 10
+
+
+def test_an_interrupted_opening_leaves_its_place() -> None:
+    store = RedisStore(Endpoint("127.0.0.1", free_port()), max_connections=2)
+    pool = store._pool
+    for _ in range(10):
+        pool._start_opening(pool._idle)  # and nobody waits for it
+        gc.collect()
+    poll(lambda: len(pool._opening) == 0)
+
+
+def test_an_encrypted_key_is_refused_and_not_asked_for(
+    authority: tuple[trustme.CA, Path], tmp_path: Path
+) -> None:
+    certificate = authority[0].issue_cert("client")
+    key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    path = tmp_path / "client.pem"
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(certificate.cert_chain_pems[0].bytes())
+    with pytest.raises(ConfigurationError, match="encrypted"):
+        RedisStore(parse_url("url", f"rediss://localhost?ssl_certfile={chain}&ssl_keyfile={path}"))
 
 
 def test_a_write_that_is_refused_says_so_and_reading_goes_on() -> None:

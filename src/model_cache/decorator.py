@@ -407,19 +407,27 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         A prediction must not fail for what the cache can't do: it goes without, then.
         """
         binding = self._bound()
-        model, name, version = binding.model, binding.qualified_name, binding.version
+        model = binding.model
         try:
             if binding.is_current():
                 return binding
             name, version = model.qualified_name, model.version
+        except Exception as error:  # it can't tell now, and may the next time
+            return self._unbindable(binding, binding.qualified_name, binding.version, error)
+        try:
             renewed = Binding(model, self._config)
-        except Exception as error:  # a property of the model's, or what the options don't fit
-            self._hook(BindingFailed(type(model).__qualname__, str(error)))
-            renewed = Unbindable(binding, name, version, str(error))
+        except Exception as error:  # the options don't fit its schemas any more
+            renewed = self._unbindable(binding, name, version, error)
         with self._binding_lock:
             if self._binding is binding:  # else a set_model came in between
                 self.__dict__["_binding"] = renewed
         return renewed
+
+    def _unbindable(
+        self, binding: Binding, name: str, version: str, error: Exception
+    ) -> Unbindable:
+        self._hook(BindingFailed(type(binding.model).__qualname__, str(error)))
+        return Unbindable(binding, name, version, str(error))
 
 
 def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
