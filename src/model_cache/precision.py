@@ -11,7 +11,7 @@ import dataclasses
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from enum import Enum
 from functools import cached_property
@@ -65,7 +65,7 @@ def _round_inside(value: Any, rules: Rules | int) -> Any:
 
 
 def _round_structure(value: Any, rules: Rules | int) -> Any:
-    names = type(value).model_fields if isinstance(value, BaseModel) else value.__dataclass_fields__
+    names = type(value).model_fields.keys() if isinstance(value, BaseModel) else _fields(value)
     changes = {}
     for name in names if isinstance(rules, int) else rules.keys() & names:
         before = getattr(value, name, None)
@@ -100,7 +100,7 @@ def _round(value: Any, places: int, inside: Callable[[Any], Any]) -> Any:
     if type(value) is Decimal:
         return _round_decimal(value, places)
     numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, (numpy.ndarray, numpy.number)):
+    if numpy is not None and (type(value) is numpy.ndarray or isinstance(value, numpy.number)):
         return _round_array(numpy, value, places)
     return _map(value, inside)
 
@@ -183,6 +183,9 @@ def _changed_model(value: BaseModel, changes: dict[str, Any], extra: dict[str, A
     cls = type(value)
     # BaseModel's own: model_copy(update=...) would add to model_fields_set.
     changed = BaseModel.__copy__(value)
+    for name, item in state_reader(cls)(value).items():
+        if name not in changed.__dict__:  # in a slot, which is not copied
+            object.__setattr__(changed, name, item)
     state = changed.__dict__
     state.update(changes)
     if extra:
@@ -191,7 +194,7 @@ def _changed_model(value: BaseModel, changes: dict[str, Any], extra: dict[str, A
         del state[name]  # computed from the values before
     # Copied, since a validator may change what it is given.
     given = {**state, **extra}
-    given = {name: item if _is_atom(item) else copy.deepcopy(item) for name, item in given.items()}
+    given = {name: _copied(item) for name, item in given.items()}
     raw = given["root"] if cls.__pydantic_root_model__ else given
     validated = cls.__pydantic_validator__.validate_python(raw, by_alias=False, by_name=True)
     _check_same(validated.__dict__, state, given)
@@ -203,17 +206,28 @@ def _changed_model(value: BaseModel, changes: dict[str, Any], extra: dict[str, A
 
 def _changed_dataclass(value: Any, changes: dict[str, Any]) -> Any:
     """Return a new instance, made as the class makes them."""
-    changed = dataclasses.replace(value, **changes)
     read = state_reader(type(value))
-    before, after = read(value), read(changed)
-    if before.keys() != after.keys():
-        raise _InvalidError
-    fields = value.__dataclass_fields__.keys()
+    before, fields = read(value), _fields(value)
     expected = {**before, **changes}
-    _check_same(
-        {name: after[name] for name in fields}, {name: expected[name] for name in fields}, expected
+    given = {field.name: _copied(expected[field.name]) for field in dataclasses.fields(value)}
+    changed, unchanged = (
+        dataclasses.replace(value, **{**given, **more})
+        for more in (changes, _chosen(before, changes))
     )
+    made, remade = read(changed), read(unchanged)
+    _check_same(_chosen(made, fields), _chosen(expected, fields), given)
+    # What stands beside the fields must be what the class makes of them, and not set by hand.
+    others = before.keys() - fields
+    _check_same(_chosen(remade, remade.keys() - fields), _chosen(before, others), {})
     return changed
+
+
+def _fields(value: Any) -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(value))
+
+
+def _chosen(state: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: state[name] for name in names}
 
 
 def _check_same(
@@ -231,5 +245,11 @@ def _check_same(
             raise _InvalidError
 
 
-def _is_atom(value: Any) -> bool:
-    return isinstance(value, (str, int, float, Decimal, Enum, bytes, type(None)))
+def _copied(value: Any) -> Any:
+    """Return a copy, for a validator that may change what it is given."""
+    if isinstance(value, (str, int, float, Decimal, Enum, bytes, type(None))):
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # a handle, a lock
+        return value

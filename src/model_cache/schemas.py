@@ -108,7 +108,8 @@ def leaves(annotation: Any, aliases: tuple[Any, ...] = ()) -> Iterator[Any]:
     """Yield the types at the ends of an annotation, through unions, containers and aliases."""
     if hasattr(annotation, "__value__"):  # `type X = ...`, which may be recursive
         if annotation not in aliases:
-            yield from leaves(annotation.__value__, (*aliases, annotation))
+            for part in (annotation.__value__, *typing.get_args(annotation)):
+                yield from leaves(part, (*aliases, annotation))
     elif typing.get_origin(annotation) is typing.Literal:
         yield from map(type, typing.get_args(annotation))
     elif typing.get_origin(annotation) is typing.Annotated:

@@ -262,8 +262,7 @@ def _guarded(encoders: _Encoders) -> Encode:
 def _fields(cls: type) -> dict[str, Any]:
     if issubclass(cls, BaseModel):
         return {name: field.annotation for name, field in cls.model_fields.items()}
-    declared: dict[str, dataclasses.Field[Any]] = cls.__dataclass_fields__  # type: ignore[attr-defined]
-    return {name: field.type for name, field in declared.items()}
+    return {field.name: field.type for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
 
 
 def _is_structure(cls: type) -> bool:
