@@ -41,6 +41,10 @@ fuzz: $(VENV)/installed ## the property tests and the entry fuzzer, at length
 	HYPOTHESIS_PROFILE=long FUZZ_ENTRIES=1000000 $(VENV)/bin/python -m pytest \
 		tests/test_properties.py tests/test_entry_fuzz.py --no-cov --timeout=3600
 
+.PHONY: faults
+faults: $(VENV)/installed ## the fault matrix at length; writes docs/faults.md
+	$(VENV)/bin/python -m tests.faults.report --output docs/faults.md
+
 .PHONY: bench
 bench: $(VENV)/installed ## the benchmarks
 	$(VENV)/bin/python -m benchmarks.hit

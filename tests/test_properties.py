@@ -40,7 +40,7 @@ import numpy as np
 import pydantic
 import pydantic_core
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import (
     BaseModel,
@@ -72,6 +72,8 @@ if sys.version_info >= (3, 12):
 else:
     from typing_extensions import TypedDict
 
+chances = st.builds(random.Random, st.integers(0, 2**32))
+fewer_examples = settings(max_examples=max(20, settings().max_examples // 3))
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 KEYS = KeyMaker(Namespace(None, "catalogue", "1"))
 
@@ -393,7 +395,7 @@ def test_a_copy_of_an_input_has_the_same_key(case: Case) -> None:
 
 @each_case
 def test_inputs_share_a_key_only_if_they_are_the_same(case: Case) -> None:
-    @given(st.lists(case.instances, min_size=2, max_size=4), st.randoms(use_true_random=False))
+    @given(st.lists(case.instances, min_size=2, max_size=4), chances)
     def partition(values: list[BaseModel], chance: random.Random) -> None:
         again = [made for made in map(revalidated, values) if made is not None]
         near = some_mutants(values[0], chance, 20)
@@ -466,7 +468,7 @@ def test_a_selection_of_fields_counts_and_nothing_else(schema: type[BaseModel]) 
         st.lists(instances, min_size=2, max_size=4),
         st.sets(st.sampled_from(SELECTABLE[schema]), min_size=1),
         st.booleans(),
-        st.randoms(use_true_random=False),
+        chances,
     )
     def partition(
         values: list[BaseModel], paths: set[str], keep: bool, chance: random.Random
@@ -542,6 +544,7 @@ def test_a_compressed_prediction_comes_back_as_it_was_or_is_refused(case: Case) 
     plain = Codec(many)
     saved = []
 
+    @fewer_examples
     @given(case.instances, st.sampled_from(codecs))
     def back_and_forth(prediction: BaseModel, codec: Codec) -> None:
         repeated = many.model_construct(items=[prediction] * 10)
@@ -573,7 +576,8 @@ def test_a_hit_is_what_the_model_would_have_said(case: Case, server: Server) -> 
     model = FunctionModel(case.schema, Charges, number)
     with decorated(model, url=server.url, timeout=1.0) as decorator:
 
-        @given(st.lists(case.instances, min_size=1, max_size=3), st.randoms(use_true_random=False))
+        @fewer_examples
+        @given(st.lists(case.instances, min_size=1, max_size=3), chances)
         def predict(inputs: list[BaseModel], chance: random.Random) -> None:
             for data in [*inputs, *some_mutants(inputs[0], chance, 5), *inputs]:
                 before = picture(data)
