@@ -390,6 +390,7 @@ def key_makers() -> dict[str, KeyMaker]:
         " by prefix": KeyMaker(Namespace("a/b {c}", "golden model*", "1.0.0+é")),
         " by revision": KeyMaker(namespace, revision="r1"),
         " by schema": KeyMaker(namespace, schema=fingerprint(Prediction)),
+        " by decorators": KeyMaker(namespace, decorators=b"around the model"),
         " by secret": KeyMaker(namespace, secret=SECRET),
         " by bytes as secret": KeyMaker(namespace, secret=b"\xff" * 100),
         " by hashing_fields": KeyMaker(

@@ -706,6 +706,10 @@ class Coordinates(NamedTuple):
     x: float
 
 
+class LabelledCoordinates(Coordinates):
+    label: str
+
+
 @dataclasses.dataclass
 class Limited:
     x: float
@@ -810,10 +814,12 @@ class NormalizingCheckedPoint:
         return items
 
 
-def out_of_order(cls: Callable[..., Any], **parts: Any) -> Any:
+def out_of_order(
+    cls: Callable[..., Any], items: tuple[float, float] = (2.0, 1.0), **parts: Any
+) -> Any:
     """Return an object whose items came out of order after it was made."""
     made = cls(items=[], **parts)
-    made.items = [2.0, 1.0]
+    made.items = list(items)
     return made
 
 
@@ -823,6 +829,8 @@ def out_of_order(cls: Callable[..., Any], **parts: Any) -> Any:
         out_of_order(Normalizing, inner=Positive(share=0.5)),
         catalogue.Anything(value=out_of_order(NormalizingPoint)),
         catalogue.Anything(value=out_of_order(NormalizingCheckedPoint)),
+        catalogue.Anything(value=out_of_order(NormalizingPoint, items=(2.04, 1.04))),
+        catalogue.Anything(value=out_of_order(NormalizingCheckedPoint, items=(2.04, 1.04))),
     ],
     ids=repr,
 )
@@ -832,7 +840,7 @@ def test_a_class_that_works_in_place_does_not_reach_the_callers_input(data: Base
     assert picture(data) == before
     for inside in objects(seen):
         assert not isinstance(inside, Positive) or inside.share == 1.0
-        assert not isinstance(inside, list) or inside == [2.0, 1.0]
+        assert not isinstance(inside, list) or inside == sorted(inside, reverse=True)
 
 
 class Remembering(BaseModel):
@@ -879,6 +887,13 @@ def test_rounding_keeps_what_was_set_beside_the_fields_of_a_dataclass() -> None:
     tagged.tag = "by hand"
     seen: Any = Rounder(1)(catalogue.Anything(value=tagged))
     assert seen.value.tag == "by hand"
+
+
+def test_rounding_keeps_what_was_set_beside_the_fields_of_a_named_tuple() -> None:
+    labelled = LabelledCoordinates(1.26)
+    labelled.label = "by hand"
+    seen: Any = Rounder(1)(catalogue.Anything(value=labelled))
+    assert seen.value.label == "by hand"
 
 
 def test_rounding_keeps_what_was_set_in_a_slot_of_a_model() -> None:
