@@ -32,7 +32,11 @@ class Server:
         self.options = options
         self.folder = Path(tempfile.mkdtemp(prefix="model-cache-test-"))
         self.process: subprocess.Popen[bytes] | None = None
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     @property
     def url(self) -> str:
@@ -41,9 +45,13 @@ class Server:
     def client(self, **options: object) -> redis.Redis:
         return redis.Redis(host="127.0.0.1", port=self.port, **options)  # type: ignore[arg-type]
 
-    def start(self) -> None:
+    def command(self) -> list[str]:
         command = [str(find_server()), "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--dir", str(self.folder), "--save", "", "--appendonly", "no", *self.options]
+        command += ["--dir", str(self.folder), "--save", "", "--appendonly", "no"]
+        return [*command, *self.options]
+
+    def start(self) -> None:
+        command = self.command()
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -165,7 +165,7 @@ def test_a_landing_just_missed_is_not_missed() -> None:
     with flights.board(b"key", 1.0, since=0.5) as leader:
         assert leader.entry is None
         now = 2.0
-        leader.entry = b"entry"
+        leader.share(b"entry", 0.0)
     assert flights.board(b"key", 1.0, since=1.5).entry == b"entry"
     with flights.board(b"key", 1.0, since=2.5) as next_leader:
         assert next_leader.entry is None

@@ -281,7 +281,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
     def _predict_once(self, binding: Binding, request: Request, lookup: Lookup) -> Any:
         """Answer a miss: by what another caller is computing already, or by the model."""
         with self._board(request.key, lookup) as seat:
-            if seat.entry is not None:
+            if seat.entry is not None and is_fresh(seat.entry, time.time()):
                 prediction = binding.decode(request.key, seat.entry)
                 if prediction is not None:
                     self._counters.add(shared=1)
@@ -301,9 +301,12 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             if not making.may_be_stored:
                 self._counters.add(skipped=1)
                 return prediction
-            seat.entry = self._keeper.keep(
-                binding, request, prediction, lookup.budget, lookup.purges
-            )
+            encoded = self._keeper.encode(binding, request, prediction)
+            if encoded is not None:
+                # Who waits for it need not wait for the write as well.
+                is_current = lookup.purges == self._keeper.purges
+                seat.share(encoded.entry, lookup.budget.left if is_current else 0.0)
+                self._keeper.store(binding, request.key, encoded, lookup.budget, lookup.purges)
             return prediction
 
     def _board(self, key: bytes, lookup: Lookup) -> Seat:

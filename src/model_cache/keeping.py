@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
@@ -22,6 +23,13 @@ from model_cache.statistics import Counters
 
 # The system's: a model may have seeded the random module's for itself.
 _jitter = random.SystemRandom().random
+
+
+class Encoded(NamedTuple):
+    """An entry, and its time to live in Redis, in milliseconds."""
+
+    entry: bytes
+    ttl: int | None
 
 
 class Keeper:
@@ -45,49 +53,43 @@ class Keeper:
         self._hook = hook
         self._writer = BackgroundWriter() if config.write == "background" else None
 
-    def keep(
-        self,
-        binding: Binding,
-        request: Request,
-        prediction: BaseModel,
-        budget: Budget,
-        purges: int,
-    ) -> bytes | None:
-        """Store a prediction; return its entry, or None if it has none.
-
-        Args:
-            binding: of the model that made it.
-            request: what it was made for.
-            prediction: what the model returned.
-            budget: the time that storing it may take.
-            purges: how many purges had begun when it was asked for.
-        """
+    def encode(self, binding: Binding, request: Request, prediction: BaseModel) -> Encoded | None:
+        """Return a prediction as an entry; None if it is not wanted, or would come back changed."""
         counters, name = self._counters, binding.qualified_name
         try:
             if not self._is_wanted(request.data, prediction):
                 counters.add(skipped=1)
                 return None
             ttl, fresh_until = self._times()
-            entry = binding.encode(request.key, prediction, fresh_until)
+            return Encoded(binding.encode(request.key, prediction, fresh_until), ttl)
         except EntryRefusedError as error:
             counters.add(**{"too_large" if error.reason is Refusal.TOO_LARGE else "lossy": 1})
             self._hook(PredictionNotStored(name, error.reason.value))
-            return None
         except Exception as error:  # cache_if's
             counters.add(skipped=1)
             self._hook(PredictionNotStored(name, f"{type(error).__name__} was raised"))
-            return None
+        return None
+
+    def store(
+        self, binding: Binding, key: bytes, encoded: Encoded, budget: Budget, purges: int
+    ) -> None:
+        """Store an entry, now or a little later.
+
+        Args:
+            binding: of the model that made the prediction.
+            key: where to.
+            encoded: the entry.
+            budget: the time that it may take.
+            purges: how many purges had begun when the prediction was asked for.
+        """
         # Of a fleet, others wait for the entry itself.
         if self._writer is None or self._config.single_flight == "fleet":
-            self._write(binding, request.key, entry, ttl, budget, purges)
+            self._write(binding, key, encoded, budget, purges)
         elif not self._writer.submit(
-            lambda: self._write(
-                binding, request.key, entry, ttl, Budget(self._config.timeout), purges
-            )
+            lambda: self._write(binding, key, encoded, Budget(self._config.timeout), purges)
         ):
-            counters.add(write_failures=1)
+            self._counters.add(write_failures=1)
             self._hook(WriteFailed("queue_full", "too many entries wait to be written"))
-        return entry
 
     def purge_begins(self) -> None:
         """Drop what is about to be written."""
@@ -101,20 +103,14 @@ class Keeper:
             self._writer.flush()
 
     def _write(
-        self,
-        binding: Binding,
-        key: bytes,
-        entry: bytes,
-        ttl: int | None,
-        budget: Budget,
-        purges: int,
+        self, binding: Binding, key: bytes, encoded: Encoded, budget: Budget, purges: int
     ) -> None:
         try:
             # Name and version once more: the model may have been reloaded while it predicted.
             if purges != self.purges or not binding.is_current():
                 return
-            budget.spend(lambda left: self._store.set(key, entry, ttl, left))
-            self._counters.add(stored=1, bytes_stored=len(entry))
+            budget.spend(lambda left: self._store.set(key, *encoded, left))
+            self._counters.add(stored=1, bytes_stored=len(encoded.entry))
             if purges != self.purges:  # a purge may have passed this key before it was there
                 budget.spend(lambda left: self._store.delete([key], left))
         except StoreUnavailableError as error:

@@ -167,7 +167,7 @@ def _map(value: Any, function: Callable[[Any], Any]) -> Any:
         items = [function(item) for item in value.values()]
         same = all(new is old for new, old in zip(items, value.values(), strict=True))
         return value if same else dict(zip(value, items, strict=True))
-    is_named = issubclass(cls, tuple) and hasattr(cls, "_make")
+    is_named = hasattr(cls, "_make") and not hasattr(value, "__dict__")
     if cls not in (list, tuple, set, frozenset, deque) and not is_named:
         return value
     items = [function(item) for item in value]
@@ -209,11 +209,9 @@ def _changed_dataclass(value: Any, changes: dict[str, Any]) -> Any:
     read = state_reader(type(value))
     before, fields = read(value), _fields(value)
     expected = {**before, **changes}
-    given = {field.name: _copied(expected[field.name]) for field in dataclasses.fields(value)}
-    changed, unchanged = (
-        dataclasses.replace(value, **{**given, **more})
-        for more in (changes, _chosen(before, changes))
-    )
+    given = {name: _copied(expected[name]) for name in fields}
+    changed = dataclasses.replace(value, **given)
+    unchanged = dataclasses.replace(value, **{name: _copied(before[name]) for name in fields})
     made, remade = read(changed), read(unchanged)
     _check_same(_chosen(made, fields), _chosen(expected, fields), given)
     # What stands beside the fields must be what the class makes of them, and not set by hand.

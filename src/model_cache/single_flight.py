@@ -13,7 +13,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import ContextVar, Token
-from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TypeAlias
@@ -42,28 +41,52 @@ _Outcome: TypeAlias = "bytes | _Failed | None"  # None: there is no entry to sha
 
 
 class _Flight:
-    def __init__(self) -> None:
+    """One computation, for the leader and those who wait."""
+
+    def __init__(self, table: SingleFlight, key: bytes) -> None:
         self.waiting: list[SimpleQueue[_Outcome]] = []
+        self._table = table
+        self._key = key
+        self._landed = False
+
+    def land(self, outcome: _Outcome, seconds: float) -> None:
+        self._landed = True
+        self._table.land(self._key, self, outcome, seconds)
+
+    def end(self, outcome: _Outcome) -> None:
+        """Land, if it has not landed before; then, nobody who comes later gets its entry."""
+        if self._landed:
+            self._table.settle(self._key)
+        else:
+            self.land(outcome, 0.0)
 
 
 class Seat:
     """A place in a flight; a context manager around the computation, if there must be one.
 
     Attributes:
-        entry: what another computed; None for whoever has to compute. A leader who has
-            computed sets it, for the others.
+        entry: what another computed; None for whoever has to compute.
         leads: whether others wait for this one.
         failed: set if the model raised: another may lead.
     """
 
-    def __init__(
-        self, land: Callable[[_Outcome], None] | None = None, entry: bytes | None = None
-    ) -> None:
+    def __init__(self, flight: _Flight | None = None, entry: bytes | None = None) -> None:
         self.entry = entry
-        self.leads = land is not None
+        self.leads = flight is not None
         self.failed = False
-        self._land = land
+        self._flight = flight
         self._lease: Lease | None = None
+
+    def share(self, entry: bytes | None, seconds: float) -> None:
+        """Let the others go on, with an entry if there is one.
+
+        Args:
+            entry: what they need.
+            seconds: for how long it is also given to those who come later, say, until it is
+                written.
+        """
+        if self._flight is not None:
+            self._flight.land(entry, seconds)
 
     def hold(self, lease: Lease) -> None:
         """Take a lease, too, before computing."""
@@ -82,8 +105,9 @@ class Seat:
         traceback: TracebackType | None,
     ) -> None:
         _inside.reset(self._token)
-        if self._land is not None:
-            self._land(_FAILED if self.failed or kind is not None else self.entry)
+        if self._flight is not None:
+            outcome = _FAILED if kind is not None or self.failed else self.entry
+            self._flight.end(outcome)
         if self._lease is not None:
             self._lease.release()
 
@@ -124,8 +148,8 @@ class SingleFlight:
                     return Seat(entry=entry)
                 flight = self._flights.get(key)
                 if flight is None:
-                    flight = self._flights[key] = _Flight()
-                    return Seat(partial(self._land, key, flight))
+                    flight = self._flights[key] = _Flight(self, key)
+                    return Seat(flight)
                 landing: SimpleQueue[_Outcome] = SimpleQueue()
                 flight.waiting.append(landing)
             try:
@@ -136,17 +160,25 @@ class SingleFlight:
             if not isinstance(outcome, _Failed):
                 return Seat(entry=outcome)
 
-    def _land(self, key: bytes, flight: _Flight, outcome: _Outcome) -> None:
+    def land(self, key: bytes, flight: _Flight, outcome: _Outcome, seconds: float) -> None:
+        """Wake who waits, and keep an entry for who comes in the next `seconds`."""
         with self._lock:
             self._leave(key, flight)
             if isinstance(outcome, bytes) and len(outcome) <= _LARGEST_KEPT:
-                self._landed[key] = (self._clock(), outcome)
+                self._landed[key] = (self._clock() + seconds, outcome)
                 self._landed.move_to_end(key)
                 if len(self._landed) > _KEPT_LANDINGS:
                     self._landed.popitem(last=False)
             waiting = list(flight.waiting)
         for landing in waiting:
             landing.put(outcome)
+
+    def settle(self, key: bytes) -> None:
+        """Keep an entry only for those who have looked it up by now: it is in the store."""
+        with self._lock:
+            at, entry = self._landed.get(key, (-1.0, b""))
+            if at > self._clock():
+                self._landed[key] = (self._clock(), entry)
 
     def _leave(self, key: bytes, flight: _Flight) -> None:
         """Let the next caller lead: this flight has landed, or takes too long."""

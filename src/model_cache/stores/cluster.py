@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
@@ -77,7 +78,7 @@ class ClusterStore:
         self._reads_replicas = replicas
         self._nodes: dict[tuple[Address, Role], Node] = {}
         self._slots: list[Shard | None] = []
-        self._refreshed = -1e9
+        self._refreshed = self._learnt = -1e9  # when that was begun last, and when it succeeded
         self.after_fork()
         renew_after_fork(self)
 
@@ -136,7 +137,7 @@ class ClusterStore:
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         seen: set[bytes] = set()  # a slot on the move shows its keys twice
-        self._owner(0, self._clock() + timeout)
+        self._refresh_now(timeout)
         for primary in {shard.primary for shard in self._slots if shard}:
             for key in self._node(primary).guarded.scan(pattern, timeout):
                 if key not in seen:
@@ -242,7 +243,21 @@ class ClusterStore:
             self._refreshing.start()
             return self._refreshing
 
+    def _refresh_now(self, timeout: float) -> None:
+        """Learn the slots anew, and wait for it: a shard may have joined unnoticed."""
+        asked = self._clock()
+        while self._learnt < asked:
+            thread = self._refresh_soon()
+            left = asked + timeout - self._clock()
+            if left <= 0:
+                raise StoreUnavailableError("no node of the cluster answers in time", "timeout")
+            if thread is None:
+                time.sleep(min(left, _BETWEEN_REFRESHES))
+            else:
+                thread.join(left)
+
     def _refresh(self) -> None:
+        started = self._clock()
         known = [shard.primary for shard in self._slots if shard]
         known += [address for shard in self._slots if shard for address in shard.replicas]
         for address in dict.fromkeys([*known, *self._startup_nodes]):
@@ -251,7 +266,7 @@ class ClusterStore:
                 self._slots = _slots(server.execute(_SLOTS_TIMEOUT, b"CLUSTER", b"SLOTS"), address)
             except Exception:  # it does not answer, or not what a cluster's node would
                 continue
-            self._refreshed = self._clock()
+            self._learnt = started
             return
 
 

@@ -1,0 +1,1 @@
+"""The fault matrix: real servers, made to fail while threads predict without pause."""

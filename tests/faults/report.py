@@ -1,0 +1,120 @@
+"""Runs the fault matrix at length and writes its table: `python -m tests.faults.report`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import redis
+
+from tests.faults.load import INPUTS, Row, Run
+from tests.faults.matrix import ROWS, SLACK, TIMEOUT, broken_promises, run_row
+from tests.servers import running_server
+
+SECONDS = 2.0
+_HOW = f"""\
+# What faults cost
+
+Written by `make faults`: real servers, made to fail in the middle of predictions.
+
+Measured on {{environment}}.
+
+In each row, threads predict {{inputs}} different inputs without pause, in one process, while the \
+fault lasts for about {SECONDS:g} s, and after it. *Failed* predictions raised an error, *wrong* \
+ones differ from the model's answer; both must be 0. The *worst wait* is the longest that one \
+prediction took, less its time in the model, from before the fault until after the recovery, with \
+`timeout` at its default of {1000 * TIMEOUT:g} ms; it must stay under {1000 * (TIMEOUT + SLACK):g} \
+ms, plus what the machine itself stood still for meanwhile (*stall*: how late a process that only \
+sleeps woke). With more busy threads than cores, the interpreter's lock decides: these waits, in \
+brackets, are not bounded. *Recovery* is the time from the fault's end (a failover's: when it is \
+complete) until each input was a hit again.
+
+| fault | topology | threads | predictions | failed | wrong | worst wait, ms | stall, ms \
+| recovery, s |
+|---|---|--:|--:|--:|--:|--:|--:|--:|
+"""
+
+
+class Result(NamedTuple):
+    """A row of the matrix, as it went; without a run if it could not be run."""
+
+    row: Row
+    run: Run | None
+    broken: list[str]
+
+
+def results(rows: Iterable[Row]) -> Iterator[Result]:
+    """Run rows, one after the other."""
+    for row in rows:
+        try:
+            run = run_row(row, SECONDS)
+        except pytest.skip.Exception as reason:
+            yield Result(row, None, [str(reason)])
+        else:
+            yield Result(row, run, broken_promises(row, run))
+
+
+def environment() -> str:
+    """Say what it was measured on."""
+    with running_server() as server, server.client() as client:
+        information = client.info("server")
+        version = information.get("valkey_version")
+        kind = f"Valkey {version}" if version else f"Redis {information['redis_version']}"
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}: {kind}, redis-py {redis.__version__}, "
+        f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} "
+        f"{platform.machine()}, {os.cpu_count()} cores, loopback, load average "
+        f"{os.getloadavg()[0]:.1f} at the beginning"
+    )
+
+
+def line(result: Result) -> str:
+    """Return a line of the table."""
+    row, run, broken = result
+    if run is None:
+        return f"| {row.fault} | {row.topology} | not run: {broken[0]} | | | | | | |"
+    tally = run.tally
+    worst = f"{1000 * tally.worst:.0f}"
+    cells = [
+        row.fault,
+        row.topology,
+        str(row.threads),
+        f"{tally.predictions:,}",
+        str(tally.failed),
+        str(tally.wrong),
+        worst if row.bounded else f"({worst})",
+        f"{1000 * run.stall:.0f}",
+        "-" if run.recovery is None else f"{run.recovery:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> int:
+    """Run all, write the table, and say whether everything was as promised."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("docs/faults.md"))
+    parser.add_argument("--only", default="", help="rows whose fault or topology holds this text")
+    arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # what is logged of an outage is tested elsewhere
+    text, failures = _HOW.format(environment=environment(), inputs=len(INPUTS)), 0
+    for result in results(row for row in ROWS if arguments.only in f"{row.fault} {row.topology}"):
+        text += line(result) + "\n"
+        print(line(result), flush=True)
+        for broken in result.broken:
+            print(f"    {broken}", flush=True)
+        failures += result.run is not None and bool(result.broken)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(text)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
