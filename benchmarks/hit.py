@@ -16,6 +16,7 @@ import os
 import random
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -79,6 +80,8 @@ class Results:
     misses: dict[str, Measured]
     keys: dict[str, float]
     off: dict[str, float]
+    background: dict[str, float]
+    open: dict[str, float]
     threads: dict[str, float]
 
     def targets(self) -> list[Target]:
@@ -94,6 +97,16 @@ class Results:
                 "miss: µs of CPU on top of the model, GET and SET",
                 self.misses[OURS].cpu - self.misses[BARE].cpu,
                 30.0,
+            ),
+            Target(
+                "miss, write in the background: µs of the caller's CPU on top of model and GET",
+                self.background[OURS] - self.background[BARE],
+                20.0,
+            ),
+            Target(
+                "breaker open: µs of CPU on top of the model",
+                self.open["breaker open"] - self.open["model alone"],
+                20.0,
             ),
         ]
 
@@ -112,6 +125,13 @@ class Bench:
         self._ours = RedisCachingDecorator(url=url, prefix="ours", timeout=5.0)
         self._ours.set_model(self._model)
         self._off = RedisCachingDecorator(url=url, enabled=False).set_model(self._model)
+        self._writing = RedisCachingDecorator(
+            url=url, prefix="writing", timeout=5.0, write="background"
+        ).set_model(self._model)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            refused = listener.getsockname()[1]  # nobody listens there in a moment
+        self._refused = RedisCachingDecorator(host="127.0.0.1", port=refused)
+        self._refused.set_model(self._model)
         self._article = ArticleCache(url, "article")
         self._article.set_model(self._model)
 
@@ -188,6 +208,38 @@ class Bench:
             Variant("model alone", self._model.predict, known),
         )
 
+    def background(self) -> dict[str, float]:
+        """Time misses whose write another thread does: what the caller's own thread spends."""
+        fresh = inputs(len(self._known) * self._rounds, self._random)
+        get, predict = self.client.get, self._model.predict
+
+        def bare(request: tuple[str, InsuranceChargesModelInput]) -> None:
+            key, data = request
+            get(key)
+            predict(data)
+
+        def ours(data: InsuranceChargesModelInput) -> None:
+            if self._writing.predict(data) is None:
+                raise RuntimeError("no prediction")
+
+        keyed = [(f"bare/cheap_model/0.1.0/b{n:021}", data) for n, data in enumerate(fresh)]
+        measured = cpu_in_turn(
+            Variant(OURS, ours, fresh), Variant(BARE, bare, keyed), clock=time.thread_time
+        )
+        self._writing.close()
+        _check(self._writing.stats().misses, len(fresh))
+        return measured
+
+    def open(self) -> dict[str, float]:
+        """Time predictions while Redis refuses: all but a probe now and then are spared it."""
+        known = self._known * self._rounds
+        for data in known[:10]:
+            self._refused.predict(data)
+        return cpu_in_turn(
+            Variant("breaker open", self._refused.predict, known),
+            Variant("model alone", self._model.predict, known),
+        )
+
     def threads(self) -> dict[str, float]:
         return threads_in_turn(THREADS, self._rounds, *self._hit_variants(1))
 
@@ -220,6 +272,8 @@ def main() -> None:
             misses=bench.misses(),
             keys=bench.keys(),
             off=bench.off(),
+            background=bench.background(),
+            open=bench.open(),
             threads=bench.threads(),
         )
     targets = results.targets()
@@ -262,7 +316,12 @@ def _tables(results: Results, targets: Sequence[Target]) -> list[Table]:
             bare = measured[BARE]
             ratios = (f"{one.wall / bare.wall:.2f}", f"{one.cpu / bare.cpu:.2f}")
             calls.add_row(f"{kind}: {name}", *numbers, *ratios)
-    for kind, costs in (("key", results.keys), ("cache off", results.off)):
+    for kind, costs in (
+        ("key", results.keys),
+        ("cache off", results.off),
+        ("miss, background", results.background),
+        ("open", results.open),
+    ):
         for name, cost in costs.items():
             calls.add_row(f"{kind}: {name}", "", "", f"{cost:.2f}", "", "")
     rates = table(f"Hits a second, {THREADS} threads", "", "a second", "times redis-py's")

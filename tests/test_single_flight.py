@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -191,6 +192,36 @@ def test_one_process_of_the_fleet_computes(server: Server) -> None:
     assert len(model.calls) == 1
     with server.client() as client:
         assert list(client.scan_iter("*lease*")) == []
+
+
+def ask_from_many_threads(url: str, mode: Any, start: Any, results: Any) -> None:
+    model = FunctionModel(function=slow)
+    decorator = RedisCachingDecorator(url=url, timeout=10.0, single_flight=mode).set_model(model)
+    start.wait(60)
+    answers = all_at_once(64, lambda _: decorator.predict(person()))
+    results.put((answers == [charge(person())] * 64, len(model.calls)))
+
+
+@pytest.mark.parametrize(("mode", "calls"), [("process", [1, 1, 1, 1]), ("fleet", [0, 0, 0, 1])])
+def test_64_threads_in_each_of_4_processes_ask_for_one_cold_key(
+    server: Server, mode: Any, calls: list[int]
+) -> None:
+    context: Any = multiprocessing.get_context("spawn")
+    start, results = context.Barrier(4), context.Queue()
+    workers = [
+        context.Process(target=ask_from_many_threads, args=(server.url, mode, start, results))
+        for _ in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    found = [results.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+    assert all(right for right, _ in found)
+    # One that begins late finds the entry, and computes nothing.
+    made = sorted(count for _, count in found)
+    assert max(made) <= 1
+    assert 1 <= sum(made) <= sum(calls)
 
 
 def test_a_lease_whose_holder_died_ends_by_itself(server: Server, client: redis.Redis) -> None:

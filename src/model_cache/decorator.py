@@ -248,7 +248,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         entry, answered = self._look_up(request.key)
         if not answered:
             return binding.predict(request.data)
-        budget = Budget(self._config.timeout - (time.perf_counter() - started))
+        seconds_left = self._config.timeout - (time.perf_counter() - started)
         found = None
         if entry is not None:
             found = binding.decode(request.key, entry)
@@ -257,7 +257,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             elif is_fresh(entry, time.time()):
                 self._counters.hit(time.perf_counter() - started)
                 return found
-        return self._predict_once(binding, request, Lookup(started, budget, purges, found))
+        lookup = Lookup(started, Budget(seconds_left), purges, found)
+        return self._predict_once(binding, request, lookup)
 
     def _request(self, binding: Binding, data: BaseModel) -> Request | None:
         """Return what to look up; None, if the input has no key."""
