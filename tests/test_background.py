@@ -46,6 +46,18 @@ def test_too_many_jobs_are_not_taken_and_a_drop_forgets_them() -> None:
     assert done == [True]
 
 
+def test_without_a_thread_no_job_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    writer = BackgroundWriter()
+    assert not writer.submit(lambda: None)
+    started = time.monotonic()
+    writer.flush()
+    assert time.monotonic() - started < 1
+
+
 def test_flush_waits_no_longer_than_its_bound() -> None:
     writer, go = BackgroundWriter(flush_seconds=0.05), threading.Event()
     writer.submit(lambda: go.wait(10))  # type: ignore[arg-type]

@@ -177,7 +177,7 @@ def test_a_mutated_entry_is_a_prediction_or_nothing(
         if decoded is not None:
             served += 1
             assert type(decoded) is type(prediction), mutated
-            assert is_fresh(mutated, 0.0) in (False, True)
+            assert is_fresh(mutated, lambda: 0.0) in (False, True)
             assert not integrity, mutated
     # What flips into another valid value is served without integrity: it is no empty test.
     assert bool(served) != integrity

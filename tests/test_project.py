@@ -22,7 +22,7 @@ def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed() -> Non
     extras = [line for extra in PROJECT["optional-dependencies"].values() for line in extra]
     allowed = {}
     for line in [*PROJECT["dependencies"], *extras]:
-        name, bound = line.split(">=")
+        name, bound = line.partition(",")[0].split(">=")
         allowed[name.partition("[")[0]] = Version(bound)
     lines = (REPOSITORY / "tests" / "lowest.txt").read_text().splitlines()
     pins = [line.split("==") for line in lines if not line.startswith("#")]

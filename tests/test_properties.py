@@ -307,6 +307,9 @@ _ATTEMPTS: list[Callable[[Any], Any]] = [
     lambda value: value.replace(fold=1 - value.fold),
     lambda value: value.replace(tzinfo=dt.UTC),
     lambda value: value.replace(tzinfo=dt.timezone(dt.timedelta(0), "mine")),
+    lambda value: value.replace(tzinfo=dt.timezone(value.utcoffset())),
+    lambda value: value.replace(tzinfo=catalogue.berlin),
+    lambda value: value.replace(tzinfo=zoneinfo.ZoneInfo("Europe/Paris")),
     lambda value: value.date(),
     lambda value: value.isoformat(),
     lambda value: value.quantize(Decimal("0.1")),
@@ -407,6 +410,23 @@ def test_inputs_share_a_key_only_if_they_are_the_same(case: Case) -> None:
 @given(st.tuples(*(case.instances for case in CASES)))
 def test_inputs_of_different_schemas_do_not_share_a_key(values: tuple[BaseModel, ...]) -> None:
     assert_keys_tell_apart_what_differs(list(values))
+
+
+def test_texts_that_look_like_the_form_of_texts_do_not_share_a_key() -> None:
+    words = ["".join(letters) for n in range(3) for letters in itertools.product("s1:;", repeat=n)]
+    pairs = list(itertools.product(words, repeat=2))
+    values: list[BaseModel] = [catalogue.Texts(first=a, second=b, third="") for a, b in pairs]
+    for arrange in (
+        lambda a, b: [a, b],
+        lambda a, b: [[a], b],
+        lambda a, b: [[a, b]],
+        lambda a, b: [a + b],
+        lambda a, b: {a: b},
+        lambda a, b: {a.encode(), b},
+        lambda a, b: (a.encode(), b.encode()),
+    ):
+        values += [catalogue.Anything(value=arrange(a, b)) for a, b in pairs]
+    assert_keys_tell_apart_what_differs(values)
 
 
 def test_the_picture_itself_tells_apart_what_looks_alike() -> None:

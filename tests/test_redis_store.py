@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -330,6 +331,36 @@ def test_an_encrypted_key_is_refused_and_not_asked_for(
     chain.write_bytes(certificate.cert_chain_pems[0].bytes())
     with pytest.raises(ConfigurationError, match="encrypted"):
         RedisStore(parse_url("url", f"rediss://localhost?ssl_certfile={chain}&ssl_keyfile={path}"))
+
+
+@pytest.mark.parametrize("reply", [b"-MOVED 1 nonsense\r\n", b"-MOVED\r\n", b"-ASK 1 h:999999\r\n"])
+def test_a_redirection_that_is_none_is_a_failure(reply: bytes) -> None:
+    with server_that(lambda connection, _: connection.sendall(reply)) as store:
+        with pytest.raises(StoreUnavailableError):
+            store.get(b"key", TIMEOUT)
+        with pytest.raises(StoreUnavailableError):
+            store.set(b"key", b"x", None, TIMEOUT)
+
+
+def test_a_cluster_that_is_taken_for_one_server_says_so() -> None:
+    with (
+        server_that(lambda c, _: c.sendall(b"-MOVED 1 127.0.0.1:7000\r\n")) as store,
+        pytest.raises(StoreUnavailableError, match=r"redis\+cluster://"),
+    ):
+        store.get(b"key", TIMEOUT)
+
+
+def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message() -> None:
+    def repeat(connection: socket.socket, request: bytes) -> None:
+        words = request.split(b"\r\n")
+        connection.sendall(b"-ERR unknown command, with args: %b\r\n" % b" ".join(words))
+
+    with server_that(repeat) as server:
+        store = RedisStore(replace(server._endpoint, password="hunter2secret"), timeout=TIMEOUT)
+        with pytest.raises(StoreUnavailableError) as raised:
+            store.get(b"key", TIMEOUT)
+        assert "hunter2secret" not in "".join(traceback.format_exception(raised.value))
+        assert "***" in str(raised.value)
 
 
 def test_a_write_that_is_refused_says_so_and_reading_goes_on() -> None:

@@ -224,6 +224,46 @@ def test_64_threads_in_each_of_4_processes_ask_for_one_cold_key(
     assert 1 <= sum(made) <= sum(calls)
 
 
+@pytest.mark.parametrize("entry", [b"", b"{", b"\xc1", b"\x80junk", b"\xc1\x01\x01\x00\x04"])
+def test_a_fleet_takes_no_foreign_entry_for_an_answer(
+    server: Server, client: redis.Redis, entry: bytes
+) -> None:
+    decorator = RedisCachingDecorator(url=server.url, timeout=5.0, single_flight="fleet")
+    decorator.set_model(FunctionModel())
+    client.set(decorator.cache_key(person()), entry)
+    assert decorator.predict(person()) == charge(person())
+    assert decorator.predict(person()) == charge(person())
+    assert decorator.stats().hits == 1
+
+
+def test_who_is_interrupted_while_it_waits_for_a_lease_leaves_nothing_behind(
+    server: Server,
+) -> None:
+    store = RedisStore(parse_url("url", server.url), timeout=5.0)
+    store.set(b"{key}:lease", b"another's", 60_000, 5.0)
+    flights = SingleFlight()
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    seat = flights.board(b"key", 5.0, since=0.0)
+    seat.hold(Lease(store, b"key", 5.0, Budget(5.0), lambda _: True, sleep=interrupt))
+    with pytest.raises(KeyboardInterrupt), seat:
+        pass
+    assert flights.board(b"key", 5.0, since=0.0).leads
+    assert store.get(b"{key}:lease", 5.0) == b"another's"
+    store.close()
+
+
+def test_an_outer_model_that_waits_for_nobody_lets_the_inner_one_wait(server: Server) -> None:
+    model = FunctionModel(function=slow)
+    inner = RedisCachingDecorator(url=server.url, timeout=5.0, prefix="in").set_model(model)
+    outer = RedisCachingDecorator(url=server.url, timeout=5.0, single_flight="off")
+    outer.set_model(FunctionModel(function=inner.predict))
+    all_at_once(8, lambda _: outer.predict(person()))
+    assert len(model.calls) == 1
+
+
 def test_a_lease_whose_holder_died_ends_by_itself(server: Server, client: redis.Redis) -> None:
     decorator = RedisCachingDecorator(
         url=server.url, timeout=5.0, single_flight="fleet", single_flight_wait=0.3

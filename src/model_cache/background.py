@@ -47,15 +47,18 @@ class BackgroundWriter:
         self._has_thread = False
 
     def submit(self, job: Job) -> bool:
-        """Take a job, which must not raise; return False, and forget it, if too many wait."""
+        """Take a job, which must not raise; return False if too many wait, or none can be done."""
         with self._lock:
             if self._jobs.qsize() >= self._size:
                 return False
-            self._jobs.put(job)
-            self._undone += 1
             if not self._has_thread:
-                threading.Thread(target=self._work, daemon=True).start()
+                try:
+                    threading.Thread(target=self._work, daemon=True).start()
+                except RuntimeError:  # no more threads, or the interpreter is about to end
+                    return False
                 self._has_thread = True
+            self._undone += 1
+            self._jobs.put(job)
         return True
 
     def drop(self) -> None:

@@ -146,11 +146,13 @@ class Binding:
 class Unbindable(Binding):
     """A model that changed into one which the options don't fit: predicted without the cache."""
 
-    def __init__(self, before: Binding, name: str, version: str, reason: str) -> None:
+    def __init__(
+        self, before: Binding, prefix: str | None, name: str, version: str, reason: str
+    ) -> None:
         self.model = before.model
         self.qualified_name = name
         self.version = version
-        self.namespace = before.namespace
+        self.namespace = Namespace(prefix, name, version)
         self._reason = reason
 
     def request(self, data: BaseModel) -> Request:  # noqa: ARG002 - as Binding's

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from enum import Enum
 
 import msgpack
@@ -31,7 +32,7 @@ from model_cache.canonical import PREDICTIONS
 from model_cache.compressors import COMPRESSORS
 from model_cache.errors import NotCacheableError
 from model_cache.fields_set import Unset, all_set, mark_unset, unset_fields
-from model_cache.protocols import Compressor, Serder
+from model_cache.protocols import Clock, Compressor, Serder
 from model_cache.serders import JSON, MESSAGE_PACK, SERDERS
 
 MAX_PAYLOAD = 8 * 2**20
@@ -65,16 +66,16 @@ class EntryRefusedError(Exception):
         self.reason = reason
 
 
-def is_fresh(entry: bytes, now: float) -> bool:
+def is_fresh(entry: bytes, clock: Clock = time.time) -> bool:
     """Whether an entry that decodes may be a hit.
 
     Args:
         entry: the entry.
-        now: seconds since 1970.
+        clock: seconds since 1970.
     """
     if entry[0] != _MARK or not entry[4] & _TIMED:
         return True
-    return 1000 * now < int.from_bytes(entry[_HEAD_SIZE : _HEAD_SIZE + _TIME_SIZE])
+    return 1000 * clock() < int.from_bytes(entry[_HEAD_SIZE : _HEAD_SIZE + _TIME_SIZE])
 
 
 class Codec:
@@ -186,14 +187,14 @@ class Codec:
     ) -> bytes:
         if len(data) > self._max_payload:
             raise EntryRefusedError(Refusal.TOO_LARGE)
-        time = b""
+        until = b""
         if fresh_until is not None:
-            flags, time = flags | _TIMED, fresh_until.to_bytes(_TIME_SIZE)
+            flags, until = flags | _TIMED, fresh_until.to_bytes(_TIME_SIZE)
         if self._integrity:
             flags |= _TAGGED
 
         def seal(compressor: int, payload: bytes) -> bytes:
-            head = bytes((_MARK, _VERSION, serder.id, compressor, flags)) + time
+            head = bytes((_MARK, _VERSION, serder.id, compressor, flags)) + until
             tag = self._tag(key, head, payload) if self._integrity else b""
             return b"%b%b%b" % (head, tag, payload)
 

@@ -11,9 +11,9 @@ from model_cache.config import Config
 from model_cache.embedded import embedded_url
 from model_cache.endpoint import Address, Endpoint, parse_url
 from model_cache.events import Hook
-from model_cache.stores.cluster import ClusterStore, Node, Role
+from model_cache.stores.cluster import ClusterStore, Node
 from model_cache.stores.guarded import GuardedStore
-from model_cache.stores.redis import RedisStore
+from model_cache.stores.redis import RedisStore, Role
 
 
 def compose(config: Config, hook: Hook) -> GuardedStore | ClusterStore:
@@ -39,7 +39,7 @@ def compose(config: Config, hook: Hook) -> GuardedStore | ClusterStore:
     return _guarded(endpoint, config, hook).guarded
 
 
-def _guarded(endpoint: Endpoint, config: Config, hook: Hook, role: Role = "primary") -> Node:
+def _guarded(endpoint: Endpoint, config: Config, hook: Hook, role: Role | None = None) -> Node:
     server = RedisStore(
         endpoint, timeout=config.timeout, max_connections=config.max_connections, role=role
     )

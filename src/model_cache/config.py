@@ -247,6 +247,10 @@ def _revision(value: Any) -> str | tuple[Path, ...] | None:
     if value is None:
         return None
     if isinstance(value, str) and value:
+        if Path(value).is_file():
+            raise ConfigurationError(
+                "revision", f"{value!r} is a file; to have it hashed, give a list: [{value!r}]"
+            )
         return value
     paths = (value,) if isinstance(value, Path) else value
     is_list = isinstance(paths, (list, tuple)) and len(paths) > 0

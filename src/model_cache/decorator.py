@@ -234,12 +234,13 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             An instance of the model's output schema, the caller's own.
 
         Raises:
+            ModelCacheError: there is no model yet.
             StoreUnavailableError: Redis failed, and `on_error` is "raise".
             Exception: whatever the model raises, as it is; nothing is cached then.
         """
         if not self._config.enabled:
             return self._bound().predict(data)
-        binding = self._current_binding()
+        began, binding = time.perf_counter(), self._current_binding()
         request = self._request(binding, data)
         if request is None:
             return binding.predict(data)
@@ -254,8 +255,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             found = binding.decode(request.key, entry)
             if found is None:
                 self._counters.add(undecodable=1)
-            elif is_fresh(entry, time.time()):
-                self._counters.hit(time.perf_counter() - started)
+            elif is_fresh(entry):
+                self._counters.hit(time.perf_counter() - began)
                 return found
         lookup = Lookup(started, Budget(seconds_left), purges, found)
         return self._predict_once(binding, request, lookup)
@@ -281,8 +282,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
 
     def _predict_once(self, binding: Binding, request: Request, lookup: Lookup) -> Any:
         """Answer a miss: by what another caller is computing already, or by the model."""
-        with self._board(request.key, lookup) as seat:
-            if seat.entry is not None and is_fresh(seat.entry, time.time()):
+        with self._board(binding, request.key, lookup) as seat:
+            if seat.entry is not None and is_fresh(seat.entry):
                 prediction = binding.decode(request.key, seat.entry)
                 if prediction is not None:
                     self._counters.add(shared=1)
@@ -310,20 +311,30 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
                 self._keeper.store(binding, request.key, encoded, lookup.budget, lookup.purges)
             return prediction
 
-    def _board(self, key: bytes, lookup: Lookup) -> Seat:
+    def _board(self, binding: Binding, key: bytes, lookup: Lookup) -> Seat:
         mode, wait = self._config.single_flight, self._config.single_flight_wait
         if mode == "off":
             return Seat()
         seat: Seat = self._flights.board(key, wait, lookup.started)
         if mode == "fleet" and seat.leads:
-            is_usable = lambda entry: is_fresh(entry, time.time())  # noqa: E731
+
+            def is_usable(entry: bytes) -> bool:
+                return binding.decode(key, entry) is not None and is_fresh(entry)
+
             seat.hold(Lease(self._store, key, wait, lookup.budget, is_usable))
         return seat
 
     def cache_key(self, data: BaseModel) -> str:
         """Return the key under which the prediction for an input is kept.
 
+        Args:
+            data: an instance of the model's input schema; it is rounded first, if so configured.
+
+        Returns:
+            `[{prefix}/]{qualified_name}/{version}/{digest}`.
+
         Raises:
+            ModelCacheError: there is no model yet.
             NotCacheableError: the input has no key; the message says why.
         """
         return self._current_binding().request(data).key.decode()
@@ -334,16 +345,17 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         Predictions of this process that are being made meanwhile are not stored.
 
         Raises:
+            ModelCacheError: there is no model yet.
+            ConfigurationError: a proxy is in between, which can't list keys.
             StoreUnavailableError: Redis failed; some entries may be left.
         """
+        namespace = self._current_binding().namespace
         if self._store is None:
             return 0
-        if self._config.endpoint.proxied:
-            raise ConfigurationError("proxied", "a proxy knows no SCAN, so nothing can be purged")
         self._keeper.purge_begins()
         self._flights.forget()
-        namespace = self._current_binding().namespace
-        keys = filter(namespace.holds, self._store.scan(namespace.pattern, _PURGE_TIMEOUT))
+        found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
+        keys = [key for key in found if namespace.holds(key)]
         deleted: int = self._store.delete(keys, _PURGE_TIMEOUT)
         return deleted
 
@@ -431,7 +443,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         self, binding: Binding, name: str, version: str, error: Exception
     ) -> Unbindable:
         self._hook(BindingFailed(type(binding.model).__qualname__, str(error)))
-        return Unbindable(binding, name, version, str(error))
+        return Unbindable(binding, self._config.prefix, name, version, str(error))
 
 
 def _shown(options: Mapping[str, Any]) -> dict[str, Any]:

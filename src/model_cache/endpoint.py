@@ -127,6 +127,12 @@ class Endpoint:
         nodes = self.cluster or self.sentinels or (Address(self.host, self.port),)
         return self.path or ",".join(map(str, nodes))
 
+    def masked(self, text: str) -> str:
+        """Return a text without the secrets of this endpoint."""
+        for secret in filter(None, (self.password, self.sentinel_password)):
+            text = text.replace(secret, "***")
+        return text
+
     def with_login(self, username: str | None, password: str | None) -> Endpoint:
         """Return the same endpoint with a login from elsewhere, say, from a secret."""
         if password is None:

@@ -3,9 +3,12 @@
 ModelCacheError
 ├── ConfigurationError (also a ValueError)   an option that can't be honoured
 ├── NotCacheableError                        an input that has no key, with the reason
-└── StoreUnavailableError                    Redis did not answer; only with on_error="raise"
+└── StoreUnavailableError                    Redis did not answer; by `predict` only with
+    │                                        on_error="raise"
     └── WriteRefusedError                    Redis answered a write with an error; never raised
                                              by `predict`
+
+The stores have one more of their own, for the redirections of a cluster; it never leaves them.
 
 An exception that the model raises is never wrapped: it reaches the caller as it is.
 """
@@ -69,7 +72,8 @@ class StoreUnavailableError(ModelCacheError):
 
     Attributes:
         kind: what went wrong, as one word fit for a metric's label: "timeout",
-            "connection", "circuit_open", or the first word of the server's error reply.
+            "connection", "circuit_open", "protocol", "no_slot", "redirected", or the first
+            word of the server's error reply.
     """
 
     def __init__(self, message: str, kind: str) -> None:

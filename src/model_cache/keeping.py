@@ -89,7 +89,8 @@ class Keeper:
             lambda: self._write(binding, key, encoded, Budget(self._config.timeout), purges)
         ):
             self._counters.add(write_failures=1)
-            self._hook(WriteFailed("queue_full", "too many entries wait to be written"))
+            reason = "too many wait to be written, or no thread can be had"
+            self._hook(WriteFailed("queue_full", reason))
 
     def purge_begins(self) -> None:
         """Drop what is about to be written."""

@@ -235,6 +235,8 @@ def _check_same(
     if made.keys() != expected.keys():
         raise _InvalidError
     for name, item in made.items():
+        if item is expected[name]:
+            continue  # what may be changed was copied before
         try:
             same = INPUTS.encode(item) == INPUTS.encode(expected[name])
         except NotCacheableError:

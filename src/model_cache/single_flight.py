@@ -8,6 +8,8 @@ flight waits for no other, so models that call cached models can't deadlock.
 from __future__ import annotations
 
 import contextlib
+import secrets
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -93,9 +95,14 @@ class Seat:
         self._lease = lease
 
     def __enter__(self) -> Seat:
-        self._token: Token[bool] = _inside.set(True)
+        # Without a flight nobody waits for this one, so it may wait for others.
+        self._token: Token[bool] = _inside.set(_inside.get() or self._flight is not None)
         if self._lease is not None:
-            self.entry = self._lease.acquire()
+            try:
+                self.entry = self._lease.acquire()
+            except BaseException:  # interrupted while it waited
+                self.__exit__(*sys.exc_info())
+                raise
         return self
 
     def __exit__(
@@ -187,9 +194,10 @@ class SingleFlight:
                 del self._flights[key]
 
     def forget(self) -> None:
-        """Keep no landed entry, say, since the cache was purged."""
+        """Answer nobody who comes later by what is under way, say, since the cache was purged."""
         with self._lock:
             self._landed.clear()
+            self._flights.clear()
 
 
 class Lease:
@@ -203,6 +211,8 @@ class Lease:
         seconds: how long it is held at most, and waited for.
         budget: the time for questions to the store.
         is_usable: whether an entry that was found is an answer.
+        sleep: waits for so many seconds.
+        clock: seconds, as `time.perf_counter`.
     """
 
     def __init__(
@@ -224,6 +234,7 @@ class Lease:
         self._is_usable = is_usable
         self._sleep = sleep
         self._clock = clock
+        self._token = secrets.token_bytes(8)
         self._held = False
 
     def acquire(self) -> bytes | None:
@@ -244,17 +255,18 @@ class Lease:
                 if self._held or self._clock() > deadline:
                     return None
                 self._sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                pause = min(2 * pause, max(_LONGEST_PAUSE, self._seconds / 50))
         except StoreUnavailableError:
             return None
 
     def _take(self, timeout: float) -> bool:
         milliseconds = max(1, int(1000 * self._seconds))
-        return self._store.set_if_absent(self._name, b"", milliseconds, timeout)
+        self._until = self._clock() + self._seconds
+        return self._store.set_if_absent(self._name, self._token, milliseconds, timeout)
 
     def release(self) -> None:
-        """Give the lease back, if it is held."""
-        if self._held:
-            self._held = False
+        """Give the lease back, if it is held; past its time it may be another's."""
+        held, self._held = self._held, False
+        if held and self._clock() < self._until:
             with contextlib.suppress(StoreUnavailableError):  # it ends by itself
                 self._budget.spend(lambda left: self._store.delete([self._name], left))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 from model_cache.forks import renew_after_fork
 
@@ -12,7 +12,8 @@ from model_cache.forks import renew_after_fork
 class Stats:
     """What a decorator has done in this process since it was made; an immutable snapshot.
 
-    Every prediction is one of: hit, shared, stale, miss, uncacheable, unavailable.
+    Every prediction is one of: hit, shared, stale, miss, uncacheable, unavailable; except one in
+    which the model raised on a miss.
 
     Attributes:
         hits: answered from the cache.
@@ -95,7 +96,7 @@ class Counters:
     def snapshot(self, store: str) -> Stats:
         """Return the values of this moment."""
         with self._lock:
-            return replace(Stats(store=store), **self._values)  # type: ignore[arg-type]
+            return Stats(store=store, **self._values)  # type: ignore[arg-type]
 
     def after_fork(self) -> None:
         """Begin at zero: the counts are the parent's."""

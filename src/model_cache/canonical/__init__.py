@@ -66,6 +66,8 @@ _registered: dict[type, Callable[[Any], Any]] = {}
 def register_canonical(cls: type, function: Callable[[Any], Any]) -> None:
     """Give a type of your own a canonical form, so that inputs that hold it can be cached.
 
+    Call it at import, before `set_model`. A function that changes needs a new `revision`.
+
     Args:
         cls: the type, matched exactly (a subclass needs its own registration).
         function: takes an instance and returns a value that has a canonical form: a str,

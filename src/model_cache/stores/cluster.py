@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
@@ -23,15 +23,18 @@ from model_cache.events import Hook, StoreFound, StoreLost
 from model_cache.forks import renew_after_fork
 from model_cache.protocols import Clock
 from model_cache.stores.guarded import GuardedStore, State
-from model_cache.stores.redis import RedirectedError, RedisStore
+from model_cache.stores.redis import RedirectedError, RedisStore, Role
 
 T = TypeVar("T")
-Role: TypeAlias = Literal["primary", "replica", "asking"]
 
 _MOST_REDIRECTIONS = 5
 # Asking for the slots is no part of a prediction.
 _SLOTS_TIMEOUT = 1.0
 _BETWEEN_REFRESHES = 0.1
+
+
+# The system's: a model may have seeded Python's own.
+_draw = random.SystemRandom().randrange
 
 
 class Node(NamedTuple):
@@ -58,6 +61,7 @@ class ClusterStore:
         breaker: stands before the first look for the slots, while none are known.
         hook: is told when no node answers, and when one does.
         replicas: whether to read from replicas, too.
+        draw: a number below another, at random.
     """
 
     def __init__(
@@ -69,7 +73,9 @@ class ClusterStore:
         hook: Hook,
         *,
         replicas: bool = False,
+        draw: Callable[[int], int] = _draw,
     ) -> None:
+        self._draw = draw
         self._breaker = breaker
         self._hook = hook
         self._startup_nodes = tuple(nodes)
@@ -78,7 +84,8 @@ class ClusterStore:
         self._reads_replicas = replicas
         self._nodes: dict[tuple[Address, Role], Node] = {}
         self._slots: list[Shard | None] = []
-        self._refreshed = self._learnt = -1e9  # when that was begun last, and when it succeeded
+        # When a refresh began last, and when the last that succeeded did.
+        self._refreshed = self._learnt = -1e9
         self.after_fork()
         renew_after_fork(self)
 
@@ -92,7 +99,9 @@ class ClusterStore:
         """Whether all nodes are asked ("closed"), or none ("open"), or some ("partly_open")."""
         if not self._slots:
             return self._breaker.state
-        states = {node.guarded.state for node in list(self._nodes.values())}
+        primaries = {shard.primary for shard in self._slots if shard}
+        nodes = [self._nodes.get((address, "primary")) for address in primaries]
+        states = {node.guarded.state if node else "closed" for node in nodes}
         return "partly_open" if len(states) > 1 else next(iter(states), "closed")
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
@@ -162,7 +171,7 @@ class ClusterStore:
         address, role = self._choose(self._owner(slot, deadline), reads=reads)
         for _ in range(_MOST_REDIRECTIONS):
             try:
-                return ask(self._node(address, role).guarded, deadline - self._clock())
+                return ask(self._node(address, role).guarded, self._left(deadline))
             except RedirectedError as error:
                 # A node that does not know its own address means: the one that you asked.
                 address = Address(error.address.host or address.host, error.address.port)
@@ -175,9 +184,15 @@ class ClusterStore:
                 raise
         raise StoreUnavailableError("redirected in a circle", "redirected")
 
+    def _left(self, deadline: float) -> float:
+        left = deadline - self._clock()
+        if left <= 0:  # no node's failure
+            raise StoreUnavailableError("no time is left", "timeout")
+        return left
+
     def _choose(self, shard: Shard, *, reads: bool) -> tuple[Address, Role]:
         if reads and shard.replicas:
-            number = random.randrange(1 + len(shard.replicas))
+            number = self._draw(1 + len(shard.replicas))
             if number:
                 return shard.replicas[number - 1], "replica"
         return shard.primary, "primary"
@@ -195,7 +210,7 @@ class ClusterStore:
             batches.setdefault(self._owner(key_slot(key), deadline).primary, []).append(key)
         for address, batch in batches.items():
             try:
-                ask(self._node(address).guarded, batch, deadline - self._clock())
+                ask(self._node(address).guarded, batch, self._left(deadline))
             except RedirectedError:
                 for key in batch:
                     one = partial(_ask_for_one, ask, key)
@@ -239,9 +254,13 @@ class ClusterStore:
             if self._clock() - self._refreshed < _BETWEEN_REFRESHES:
                 return None
             self._refreshed = self._clock()
-            self._refreshing = threading.Thread(target=self._refresh, daemon=True)
-            self._refreshing.start()
-            return self._refreshing
+            thread = threading.Thread(target=self._refresh, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads, or the interpreter is about to end
+                return None
+            self._refreshing = thread
+            return thread
 
     def _refresh_now(self, timeout: float) -> None:
         """Learn the slots anew, and wait for it: a shard may have joined unnoticed."""
@@ -267,7 +286,17 @@ class ClusterStore:
             except Exception:  # it does not answer, or not what a cluster's node would
                 continue
             self._learnt = started
+            self._forget_strangers()
             return
+
+    def _forget_strangers(self) -> None:
+        """Close the nodes that are no part of the cluster any more."""
+        members = {*self._startup_nodes}
+        for shard in {shard for shard in self._slots if shard}:
+            members |= {shard.primary, *shard.replicas}
+        for address, role in list(self._nodes):
+            if address not in members:
+                self._nodes.pop((address, role)).guarded.close()
 
 
 def _ask_for_one(

@@ -329,7 +329,13 @@ def connector(endpoint: Endpoint, timeout: float, *, reads_replica: bool = False
     def connect() -> Connection:
         connection = Connection(client(**options, **primary()))
         if reads_replica:
-            connection.exchange(b"READONLY\r\n", 1, _CONNECT_TIMEOUT, time.monotonic)
+            try:
+                (reply,) = connection.exchange(b"READONLY\r\n", 1, _CONNECT_TIMEOUT, time.monotonic)
+                if reply != b"OK":
+                    raise redis.ResponseError(str(reply))
+            except BaseException:
+                connection.close()
+                raise
         return connection
 
     return connect

@@ -6,9 +6,10 @@ to ask at all is for others to say.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import redis
 
@@ -20,7 +21,9 @@ from model_cache.stores.connections import ConnectionPool, ErrorReply, connector
 _SCAN_COUNT = b"1000"
 _DELETE_AT_ONCE = 500
 _ASKING = b"*1\r\n$6\r\nASKING\r\n"
-_REDIRECTIONS = ("MOVED", "ASK")
+_REDIRECTION = re.compile(r"(MOVED|ASK) \d+ (.*):(\d{1,5})")
+
+Role: TypeAlias = Literal["primary", "replica", "asking"]
 
 
 class RedirectedError(StoreUnavailableError):
@@ -31,10 +34,9 @@ class RedirectedError(StoreUnavailableError):
         for_good: whether the slot has moved (MOVED), or only this key has (ASK).
     """
 
-    def __init__(self, message: str, kind: str) -> None:
+    def __init__(self, message: str, kind: str, address: Address) -> None:
         super().__init__(message, kind)
-        host, _, port = message.rpartition(" ")[2].rpartition(":")
-        self.address = Address(host, int(port))
+        self.address = address
         self.for_good = kind == "MOVED"
 
 
@@ -43,11 +45,11 @@ class RedisStore:
 
     Args:
         endpoint: where it is.
-        timeout: seconds for each step of a connect.
+        timeout: seconds for each question to a Sentinel; connecting may take longer.
         max_connections: how many connections may be open.
         clock: seconds, as `time.monotonic`.
-        role: of a cluster's node: a "replica" answers reads itself, and one that is "asking"
-            answers for keys that are on their way to it.
+        role: of a cluster's node, which may redirect: a "replica" answers reads itself, and one
+            that is "asking" answers for keys that are on their way to it.
     """
 
     def __init__(
@@ -57,11 +59,11 @@ class RedisStore:
         timeout: float = 0.1,
         max_connections: int = 50,
         clock: Clock = time.monotonic,
-        role: Literal["primary", "replica", "asking"] = "primary",
+        role: Role | None = None,
     ) -> None:
         self._place = str(endpoint)
         self._endpoint = endpoint
-        self._asking = role == "asking"
+        self._role = role
         connect = connector(endpoint, timeout, reads_replica=role == "replica")
         self._pool = ConnectionPool(connect, max_connections, clock)
 
@@ -125,13 +127,17 @@ class RedisStore:
 
     def _exchange(self, request: bytes, replies: int, timeout: float) -> list[Any]:
         try:
-            if self._asking:
+            if self._role == "asking":
                 return self._pool.exchange(_ASKING + request, 1 + replies, timeout)[1:]
             return self._pool.exchange(request, replies, timeout)
         except (TimeoutError, redis.TimeoutError) as error:
             raise StoreUnavailableError(f"{self._place}: no answer in time", "timeout") from error
-        except Exception as error:  # OSError, redis-py's own, a reply that is no RESP
-            raise StoreUnavailableError(f"{self._place}: {error}", _kind(error)) from error
+        except redis.RedisError as error:
+            # Without the cause: a server that knows no AUTH repeats the password.
+            message = self._endpoint.masked(f"{self._place}: {error}")
+            raise StoreUnavailableError(message, _kind(error)) from None
+        except Exception as error:  # an OSError, a reply that is no RESP
+            raise StoreUnavailableError(f"{self._place}: {error}", "connection") from error
 
     def _exchange_each(self, requests: list[bytes], timeout: float) -> list[Any]:
         return self._exchange(b"".join(requests), len(requests), timeout) if requests else []
@@ -146,7 +152,7 @@ class RedisStore:
         for reply in replies:
             if reply == b"OK":
                 continue
-            if not isinstance(reply, ErrorReply) or reply.code in _REDIRECTIONS:
+            if not isinstance(reply, ErrorReply) or reply.code in ("MOVED", "ASK"):
                 raise self._failure(reply)
             if reply.code == "READONLY" and self._endpoint.sentinels:
                 self._pool.close_idle()  # a primary no more; the next connection asks who is
@@ -154,8 +160,13 @@ class RedisStore:
 
     def _failure(self, reply: object) -> StoreUnavailableError:
         """The server has not the key, can't be read from now, or speaks another language."""
-        if isinstance(reply, ErrorReply) and reply.code in _REDIRECTIONS:
-            return RedirectedError(str(reply), reply.code)
+        redirection = _REDIRECTION.fullmatch(str(reply)) if isinstance(reply, ErrorReply) else None
+        if redirection is not None:
+            kind, host, port = redirection.groups()
+            if self._role is not None:
+                return RedirectedError(str(reply), kind, Address(host, int(port)))
+            message = f"{self._place} is a node of a Redis Cluster; use redis+cluster://"
+            return StoreUnavailableError(message, kind)
         # Say it was "max number of clients reached": the server is about to close, too.
         self._pool.close_idle()
         kind = reply.code if isinstance(reply, ErrorReply) else "protocol"
@@ -177,7 +188,7 @@ def _set_request(key: bytes, entry: bytes, ttl: int | None) -> bytes:
 def _kind(error: Exception) -> str:
     """One word for what went wrong: an error reply's code, else "connection"."""
     word = str(error).partition(" ")[0]
-    is_code = isinstance(error, redis.RedisError) and word.isalpha() and word.isupper()
+    is_code = word.isalpha() and word.isupper()
     if isinstance(error, redis.AuthenticationError):
         return word if is_code else "WRONGPASS"
     return word if is_code else "connection"
