@@ -24,16 +24,16 @@ test: lint types imports ## all checks and all tests
 	$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered
 
 .PHONY: lint
-lint: $(VENV)/installed
+lint: $(VENV)/installed ## ruff
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
 .PHONY: types
-types: $(VENV)/installed
+types: $(VENV)/installed ## mypy
 	$(VENV)/bin/mypy
 
 .PHONY: imports
-imports: $(VENV)/installed
+imports: $(VENV)/installed ## import-linter
 	$(VENV)/bin/lint-imports
 
 .PHONY: fuzz

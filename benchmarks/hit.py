@@ -94,17 +94,17 @@ class Results:
             ),
             Target("key: µs of CPU", self.keys["made"], 2.0),
             Target(
-                "miss: µs of CPU on top of the model, GET and SET",
+                "miss: µs of CPU beyond the model, GET and SET",
                 self.misses[OURS].cpu - self.misses[BARE].cpu,
                 30.0,
             ),
             Target(
-                "miss, write in the background: µs of the caller's CPU on top of model and GET",
+                "background write: caller's µs of CPU beyond model, GET",
                 self.background[OURS] - self.background[BARE],
                 20.0,
             ),
             Target(
-                "breaker open: µs of CPU on top of the model",
+                "breaker open: µs of CPU beyond the model",
                 self.open["breaker open"] - self.open["model alone"],
                 20.0,
             ),

@@ -112,7 +112,7 @@ class Binding:
         except Exception as error:  # an unhashable class, say
             raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
         raise NotCacheableError(
-            f"it is a {type(data).__qualname__}, not a {self.input_schema.__qualname__}"
+            f"a {type(data).__qualname__} is no instance of {self.input_schema.__qualname__}"
         )
 
     def warn_of_echoed_fields(self) -> None:

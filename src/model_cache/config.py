@@ -164,7 +164,7 @@ def _secret(option: str, value: object) -> str | bytes | None:
     if value is None or (isinstance(value, (str, bytes)) and value):
         return value
     # The value is not shown: it is meant to be a secret.
-    raise ConfigurationError(option, "is neither a text that is not empty nor null")
+    raise ConfigurationError(option, "must be a text that is not empty, or null")
 
 
 def _ttl(option: str, value: object) -> int | None:
@@ -256,7 +256,8 @@ def _revision(value: Any) -> str | tuple[Path, ...] | None:
     is_list = isinstance(paths, (list, tuple)) and len(paths) > 0
     if is_list and all(isinstance(path, (str, Path)) and str(path) for path in paths):
         return tuple(map(Path, paths))
-    raise _wrong("revision", value, "a text that is not empty, or a list of the model's files")
+    allowed = "a text that is not empty (in quotes, in YAML), or a list of the model's files"
+    raise _wrong("revision", value, allowed)
 
 
 def _cache_if(value: object) -> CacheIf | None:

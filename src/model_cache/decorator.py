@@ -216,7 +216,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             ConfigurationError: an option does not fit the model's schemas.
         """
         if not isinstance(model, MLModel):
-            raise ConfigurationError("model", f"{model!r} is no ml-base MLModel")
+            hint = "; give an instance of it" if isinstance(model, type) else ""
+            raise ConfigurationError("model", f"{model!r} is no ml-base MLModel{hint}")
         binding = Binding(model, self._config)
         binding.warn_of_echoed_fields()
         with self._binding_lock:

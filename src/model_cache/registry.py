@@ -65,7 +65,7 @@ class Registry(Generic[T]):
             return item
         if name not in self._by_name:
             hint = did_you_mean(name, self._by_name)
-            raise self._error(f"{name!r} is not known; {hint} Or give 'package.module:name'.")
+            raise self._error(f"{name!r} is not known; {hint} (or give 'package.module:name')")
         return self._by_name[name]
 
     def numbered(self, number: int) -> T:

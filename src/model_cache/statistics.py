@@ -12,8 +12,8 @@ from model_cache.forks import renew_after_fork
 class Stats:
     """What a decorator has done in this process since it was made; an immutable snapshot.
 
-    Every prediction is one of: hit, shared, stale, miss, uncacheable, unavailable; except one in
-    which the model raised on a miss.
+    Every prediction is one of: hit, shared, stale, miss, uncacheable, unavailable; except those in
+    which the model raised on a miss, and all while the cache is turned off.
 
     Attributes:
         hits: answered from the cache.
