@@ -5,8 +5,8 @@ ModelCacheError
 ├── NotCacheableError                        an input that has no key, with the reason
 └── StoreUnavailableError                    Redis did not answer; by `predict` only with
     │                                        on_error="raise"
-    └── WriteRefusedError                    Redis answered a write with an error; never raised
-                                             by `predict`
+    └── StoreAnsweredError                   Redis is alive, but has another answer; never
+        └── WriteRefusedError                raised by `predict`, as when it refuses a write
 
 The stores have one more of their own, for the redirections of a cluster; it never leaves them.
 
@@ -85,7 +85,11 @@ class StoreUnavailableError(ModelCacheError):
         return self.message
 
 
-class WriteRefusedError(StoreUnavailableError):
+class StoreAnsweredError(StoreUnavailableError):
+    """Redis is alive, but has another answer than what it was asked for."""
+
+
+class WriteRefusedError(StoreAnsweredError):
     """Redis answered a write with an error (OOM, READONLY, ...); reading may go on."""
 
 

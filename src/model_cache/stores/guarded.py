@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
 from model_cache.breaker import CircuitBreaker
-from model_cache.errors import StoreUnavailableError, WriteRefusedError
+from model_cache.errors import StoreAnsweredError, StoreUnavailableError
 from model_cache.events import Hook, StoreFound, StoreLost
 from model_cache.protocols import Store
-from model_cache.stores.redis import RedirectedError
 
 T = TypeVar("T")
 State: TypeAlias = Literal["closed", "open", "partly_open"]
@@ -72,7 +71,7 @@ class GuardedStore:
             raise StoreUnavailableError("spared, since it kept failing", "circuit_open")
         try:
             answer = ask()
-        except (WriteRefusedError, RedirectedError):  # the store is alive, and reading may go on
+        except StoreAnsweredError:  # it is alive
             self._found(breaker.succeeded() and breaker is self._reads)
             raise
         except StoreUnavailableError as error:

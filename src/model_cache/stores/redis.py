@@ -14,9 +14,15 @@ from typing import Any, Literal, TypeAlias
 import redis
 
 from model_cache.endpoint import Address, Endpoint
-from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
+from model_cache.errors import (
+    ConfigurationError,
+    StoreAnsweredError,
+    StoreUnavailableError,
+    WriteRefusedError,
+)
 from model_cache.protocols import Clock
-from model_cache.stores.connections import ConnectionPool, ErrorReply, connector
+from model_cache.stores.connecting import connector
+from model_cache.stores.connections import ConnectionPool, ErrorReply
 
 _SCAN_COUNT = b"1000"
 _DELETE_AT_ONCE = 500
@@ -26,7 +32,7 @@ _REDIRECTION = re.compile(r"(MOVED|ASK) \d+ (.*):(\d{1,5})")
 Role: TypeAlias = Literal["primary", "replica", "asking"]
 
 
-class RedirectedError(StoreUnavailableError):
+class RedirectedError(StoreAnsweredError):
     """A cluster's node says that another one has the key.
 
     Attributes:
