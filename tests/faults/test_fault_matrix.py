@@ -20,7 +20,7 @@ from tests.faults.stalls import Stalls
 from tests.servers import running_server
 
 LONG = os.environ.get("FAULTS") == "long"
-SECONDS, GENEROUSLY = (2.0, 0.0) if LONG else (0.4, 0.25)
+SECONDS, GENEROUSLY = (2.0, 0.0) if LONG else (0.4, 1.5)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.topology}: {row.fault}")
