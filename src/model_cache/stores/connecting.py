@@ -14,6 +14,7 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection
+from redis.driver_info import DriverInfo
 from redis.retry import Retry
 
 from model_cache.endpoint import TLS, Endpoint
@@ -77,8 +78,9 @@ def _plainly(timeout: float) -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 0),
         # RESP2 and no CLIENT SETINFO: no handshake where there is no login and no SELECT, and
         # a server that pushes nothing between two replies. A proxy closes on HELLO or CLIENT.
+        # An empty DriverInfo, since redis-py 7 takes None for its own default.
         "protocol": 2,
-        "driver_info": None,
+        "driver_info": DriverInfo(name="", lib_version=""),
     }
 
 
