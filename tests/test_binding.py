@@ -262,7 +262,7 @@ def test_copies_share_the_cache_and_not_the_connections(decorator: RedisCachingD
         made.close()
     assert copy.copy(decorator)._model is decorator._model
     assert copy.deepcopy(decorator)._model is not decorator._model
-    assert copy.copy(RedisCachingDecorator())._binding is None
+    assert copy.copy(RedisCachingDecorator())._current.binding is None
 
 
 class Doubling(MLModelDecorator):  # type: ignore[misc]

@@ -23,6 +23,7 @@ from model_cache.errors import (
     NotCacheableError,
     StoreUnavailableError,
 )
+from model_cache.outcome import Outcome, bypass, last_outcome, record_outcomes, refresh
 from model_cache.protocols import Compressor, Serder
 from model_cache.serders import register_serder
 from model_cache.statistics import Stats
@@ -33,12 +34,17 @@ __all__ = [
     "ConfigurationError",
     "ModelCacheError",
     "NotCacheableError",
+    "Outcome",
     "RedisCachingDecorator",
     "Serder",
     "Stats",
     "StoreUnavailableError",
+    "bypass",
     "do_not_store",
     "embedded_redis",
+    "last_outcome",
+    "record_outcomes",
+    "refresh",
     "register_canonical",
     "register_compressor",
     "register_serder",

@@ -19,7 +19,9 @@ from model_cache.canonical import INPUTS, Selection
 from model_cache.canonical.identities import class_identity, text
 from model_cache.codec import Codec
 from model_cache.config import Config
-from model_cache.errors import ConfigurationError, NotCacheableError
+from model_cache.errors import ConfigurationError, ModelCacheError, NotCacheableError
+from model_cache.events import BindingFailed, Hook
+from model_cache.forks import ForkSafeLock
 from model_cache.keys import KeyMaker, Namespace, derived_key
 from model_cache.precision import Rounder, Rules
 from model_cache.revision import revision_of
@@ -157,6 +159,66 @@ class Unbindable(Binding):
 
     def request(self, data: BaseModel) -> Request:  # noqa: ARG002 - as Binding's
         raise NotCacheableError(self._reason)
+
+
+class CurrentBinding:
+    """The binding that predictions begin with, made anew when the model changes under it.
+
+    Args:
+        config: the decorator's options.
+        hook: is told if the model changed into one which they don't fit.
+
+    Attributes:
+        binding: the binding; None before the first model.
+        lock: to be held while setting it.
+    """
+
+    def __init__(self, config: Config, hook: Hook) -> None:
+        self.binding: Binding | None = None
+        self.lock = ForkSafeLock()
+        self._config = config
+        self._hook = hook
+
+    def bound(self) -> Binding:
+        """Return the binding as it is.
+
+        Raises:
+            ModelCacheError: there is no model yet.
+        """
+        if self.binding is None:
+            raise ModelCacheError("there is no model yet; give one with set_model")
+        return self.binding
+
+    def get(self) -> Binding:
+        """Return the binding, made anew if the model was reloaded under another version or name.
+
+        A prediction must not fail for what the cache can't do: it goes without, then.
+
+        Raises:
+            ModelCacheError: there is no model yet.
+        """
+        binding = self.bound()
+        model = binding.model
+        try:
+            if binding.is_current():
+                return binding
+            name, version = model.qualified_name, model.version
+        except Exception as error:  # it can't tell now, and may the next time
+            return self._unbindable(binding, binding.qualified_name, binding.version, error)
+        try:
+            renewed = Binding(model, self._config)
+        except Exception as error:  # the options don't fit its schemas any more
+            renewed = self._unbindable(binding, name, version, error)
+        with self.lock:
+            if self.binding is binding:  # else a set_model came in between
+                self.binding = renewed
+        return renewed
+
+    def _unbindable(
+        self, binding: Binding, name: str, version: str, error: Exception
+    ) -> Unbindable:
+        self._hook(BindingFailed(type(binding.model).__qualname__, str(error)))
+        return Unbindable(binding, self._config.prefix, name, version, str(error))
 
 
 def _decorators(model: MLModel) -> bytes:

@@ -17,14 +17,26 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from model_cache.compressors import COMPRESSORS
-from model_cache.endpoint import DEFAULT, Endpoint, parse_url
+from model_cache.endpoint import (
+    DEFAULT,
+    DefaultNumber,
+    DefaultText,
+    Endpoint,
+    masked_url,
+    parse_url,
+)
 from model_cache.errors import ConfigurationError, did_you_mean
+from model_cache.events import HOOKS, Hook
 from model_cache.protocols import Compressor, Serder
 from model_cache.registry import imported
 from model_cache.serders import SERDERS
 
 CacheIf: TypeAlias = Callable[[Any, Any], bool]
 
+DEFAULT_HOST, DEFAULT_PORT = DefaultText("localhost"), DefaultNumber(6379)
+DEFAULT_DATABASE = DefaultNumber(0)
+
+_SECRETS = ("password", "key_secret")
 _TEN_YEARS = 10 * 365 * 86_400
 _MOST_PLACES = 308
 
@@ -54,6 +66,7 @@ class Config:
     single_flight_wait: float
     write: Literal["foreground", "background"]
     stale_if_error: int | None
+    hooks: tuple[Hook, ...]
 
     @classmethod
     def parse(
@@ -108,6 +121,7 @@ class Config:
             ),
             write=_choice("write", options["write"], ("foreground", "background")),
             stale_if_error=stale_if_error,
+            hooks=_hooks(options["hooks"]),
         )
 
 
@@ -115,6 +129,14 @@ def refuse_unknown(unknown: Mapping[str, object], known: Mapping[str, object]) -
     """Raise `ConfigurationError` for the first option that there is not."""
     for name in unknown:
         raise ConfigurationError(name, f"there is no such option; {did_you_mean(name, known)}")
+
+
+def shown(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without their secrets."""
+    safe = {name: "***" if name in _SECRETS and value else value for name, value in options.items()}
+    if isinstance(safe["url"], str):
+        safe["url"] = masked_url(safe["url"])
+    return safe
 
 
 def _wrong(option: str, value: object, allowed: str) -> ConfigurationError:
@@ -272,6 +294,32 @@ def _cache_if(value: object) -> CacheIf | None:
         )
     function: CacheIf = found
     return function
+
+
+def _hooks(value: object) -> tuple[Hook, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)):
+        raise _wrong("hooks", value, "a list of names, import paths or functions")
+    return tuple(map(_hook, value))
+
+
+def _hook(value: object) -> Hook:
+    found = value
+    if isinstance(value, str):
+        if value not in HOOKS and ":" not in value:
+            raise ConfigurationError(
+                "hooks",
+                f"{value!r} is not known; {did_you_mean(value, HOOKS)} "
+                "(or give 'package.module:name')",
+            )
+        found = imported("hooks", HOOKS.get(value, value))
+    if isinstance(found, type):
+        found = found()
+    if not callable(found) or inspect.iscoroutinefunction(found):
+        raise _wrong("hooks", value, "a name, an import path or a function, not async")
+    hook: Hook = found
+    return hook
 
 
 def _host(value: object) -> str:

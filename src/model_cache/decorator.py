@@ -20,44 +20,41 @@ from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
-from model_cache.binding import Binding, Request, Unbindable
+from model_cache.binding import Binding, CurrentBinding, Request
 from model_cache.budget import Budget
 from model_cache.codec import is_fresh
 from model_cache.composition import compose
-from model_cache.config import CacheIf, Config, refuse_unknown
-from model_cache.endpoint import DefaultNumber, DefaultText, masked_url
+from model_cache.config import (
+    DEFAULT_DATABASE,
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    CacheIf,
+    Config,
+    refuse_unknown,
+    shown,
+)
 from model_cache.errors import (
     ConfigurationError,
-    ModelCacheError,
     NotCacheableError,
     StoreUnavailableError,
 )
-from model_cache.events import (
-    BindingFailed,
-    InputNotCacheable,
-    LoggingHook,
-    StaleServed,
-    safely,
-)
-from model_cache.forks import ForkSafeLock
-from model_cache.keeping import Keeper
+from model_cache.events import Hook, InputNotCacheable, LoggingHook, StaleServed, telling
+from model_cache.keeping import Encoded, Keeper
+from model_cache.outcome import Fate, Kind, Outcome, note, requested_mode
 from model_cache.single_flight import Lease, Seat, SingleFlight
 from model_cache.statistics import Counters, Stats
 from model_cache.storing import Prediction
 
-_DEFAULT_HOST, _DEFAULT_PORT = DefaultText("localhost"), DefaultNumber(6379)
-_DEFAULT_DATABASE = DefaultNumber(0)
-_SECRETS = ("password", "key_secret")
 _REMADE = (
     "_config",
     "_configuration",
     "_hook",
+    "_watch",
     "_counters",
     "_store",
     "_keeper",
     "_flights",
-    "_binding",
-    "_binding_lock",
+    "_current",
 )
 # Purging is for operators: each of its round trips may take this many seconds.
 _PURGE_TIMEOUT = 5.0
@@ -67,16 +64,22 @@ class Lookup(NamedTuple):
     """What a look-up that was no hit leaves behind.
 
     Attributes:
-        started: when it began, by `time.perf_counter`.
+        began: when the prediction did, by `time.perf_counter`.
+        asked: when the store was asked.
         budget: what is left of the time that this prediction may lose to the store.
-        purges: how many purges had begun when it did.
+        purges: how many purges had begun when it was asked.
         stale: a prediction past its time, should the model raise.
+        undecodable: whether there was something that is no valid entry.
+        refreshes: whether the caller wants no answer from the cache.
     """
 
-    started: float
+    began: float
+    asked: float
     budget: Budget
     purges: int
     stale: BaseModel | None
+    undecodable: bool
+    refreshes: bool
 
 
 class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
@@ -127,6 +130,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: seconds to wait for another's prediction; then one computes alone.
         write: "foreground", before `predict` returns, or in the "background", on a thread.
         stale_if_error: seconds past their ttl in which entries still answer if the model raises.
+        hooks: who is told of each prediction: "prometheus", "opentelemetry", "logging", an import
+            path `package.module:name`, or a function of one argument, an `Outcome` or an event.
 
     Raises:
         ConfigurationError: an option can't be honoured; the message says why and what can.
@@ -143,9 +148,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
 
     def __init__(  # noqa: PLR0913, PLR0917 - the article's nine by position; the rest is options
         self,
-        host: str = _DEFAULT_HOST,
-        port: int = _DEFAULT_PORT,
-        database: int = _DEFAULT_DATABASE,
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        database: int = DEFAULT_DATABASE,
         prefix: str | None = None,
         hashing_fields: Sequence[str] | None = None,
         serder: str = "JSON",
@@ -173,6 +178,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: float = 10.0,
         write: Literal["foreground", "background"] = "foreground",
         stale_if_error: float | timedelta | None = None,
+        hooks: Sequence[str | Hook] | None = None,
         **unknown: Never,
     ) -> None:
         given = locals()
@@ -185,20 +191,23 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         return list(inspect.signature(RedisCachingDecorator).parameters)[:-1]
 
     def _set_up(self, options: dict[str, Any]) -> None:
-        config, hook, counters = Config.parse(options), safely(LoggingHook()), Counters()
+        config, counters = Config.parse(options), Counters()
+        hook = telling([LoggingHook(), *config.hooks])
+        watch = telling(config.hooks) if config.hooks else None
         store = compose(config, hook) if config.enabled else None
-        super().__init__(**_shown(options))
+        keeper = None if store is None else Keeper(config, store, counters, hook, watch)
+        super().__init__(**shown(options))
         # Through __dict__, since ml-base forwards the setting of attributes to the model.
         self.__dict__.update(
             _options=options,
             _config=config,
             _hook=hook,
+            _watch=watch,
             _counters=counters,
             _store=store,
-            _keeper=Keeper(config, store, counters, hook) if store is not None else None,
+            _keeper=keeper,
             _flights=SingleFlight(),
-            _binding=None,
-            _binding_lock=ForkSafeLock(),
+            _current=CurrentBinding(config, hook),
         )
 
     def set_model(self, model: MLModel) -> Self:
@@ -220,9 +229,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             raise ConfigurationError("model", f"{model!r} is no ml-base MLModel{hint}")
         binding = Binding(model, self._config)
         binding.warn_of_echoed_fields()
-        with self._binding_lock:
+        with self._current.lock:
             super().set_model(model)
-            self.__dict__["_binding"] = binding
+            self._current.binding = binding
         return self
 
     def predict(self, data: BaseModel) -> Any:
@@ -239,27 +248,42 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             StoreUnavailableError: Redis failed, and `on_error` is "raise".
             Exception: whatever the model raises, as it is; nothing is cached then.
         """
+        began = time.perf_counter()
         if not self._config.enabled:
-            return self._bound().predict(data)
-        began, binding = time.perf_counter(), self._current_binding()
+            return self._predict_aside("off", self._current.bound(), data, began)
+        binding = self._current.get()
         request = self._request(binding, data)
         if request is None:
-            return binding.predict(data)
+            return self._predict_aside("uncacheable", binding, data, began)
+        mode = requested_mode()
+        if mode == "bypass":
+            return self._predict_aside("bypass", binding, request.data, began)
 
-        started, purges = time.perf_counter(), self._keeper.purges
-        entry, answered = self._look_up(request.key)
-        if not answered:
-            return binding.predict(request.data)
-        seconds_left = self._config.timeout - (time.perf_counter() - started)
+        purges, asked = self._keeper.purges, time.perf_counter()
+        entry, lost = (None, None) if mode == "refresh" else self._look_up(request.key)
+        store_seconds = time.perf_counter() - asked
+        if lost is not None:
+            more = {"store_seconds": store_seconds, "store_error": lost.kind}
+            if self._config.on_error == "raise":
+                self._tell("unavailable", binding, began, **more)
+                raise lost
+            return self._predict_aside("unavailable", binding, request.data, began, **more)
         found = None
         if entry is not None:
             found = binding.decode(request.key, entry)
-            if found is None:
-                self._counters.add(undecodable=1)
-            elif is_fresh(entry):
-                self._counters.hit(time.perf_counter() - began)
+            if found is not None and is_fresh(entry):
+                size = len(entry)
+                self._tell("hit", binding, began, store_seconds=store_seconds, entry_bytes=size)
                 return found
-        lookup = Lookup(started, Budget(seconds_left), purges, found)
+        lookup = Lookup(
+            began=began,
+            asked=asked,
+            budget=Budget(self._config.timeout - store_seconds),
+            purges=purges,
+            stale=found,
+            undecodable=entry is not None and found is None,
+            refreshes=mode == "refresh",
+        )
         return self._predict_once(binding, request, lookup)
 
     def _request(self, binding: Binding, data: BaseModel) -> Request | None:
@@ -267,19 +291,15 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         try:
             return binding.request(data)
         except NotCacheableError as error:
-            self._counters.add(uncacheable=1)
             self._hook(InputNotCacheable(binding.qualified_name, str(error)))
             return None
 
-    def _look_up(self, key: bytes) -> tuple[bytes | None, bool]:
-        """Return the entry, or None, and whether the store answered at all."""
+    def _look_up(self, key: bytes) -> tuple[bytes | None, StoreUnavailableError | None]:
+        """Return the entry, if there is one, or why the store did not answer."""
         try:
-            return self._store.get(key, self._config.timeout), True
-        except StoreUnavailableError:
-            self._counters.add(unavailable=1)
-            if self._config.on_error == "raise":
-                raise
-            return None, False
+            return self._store.get(key, self._config.timeout), None
+        except StoreUnavailableError as error:
+            return None, error
 
     def _predict_once(self, binding: Binding, request: Request, lookup: Lookup) -> Any:
         """Answer a miss: by what another caller is computing already, or by the model."""
@@ -287,7 +307,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             if seat.entry is not None and is_fresh(seat.entry):
                 prediction = binding.decode(request.key, seat.entry)
                 if prediction is not None:
-                    self._counters.add(shared=1)
+                    self._conclude("shared", binding, lookup, entry_bytes=len(seat.entry))
                     return prediction
             missed = time.perf_counter()
             try:
@@ -295,28 +315,37 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
                     prediction = binding.predict(request.data)
             except Exception as error:
                 seat.failed = True
+                model_seconds = time.perf_counter() - missed
                 if lookup.stale is None:
+                    self._conclude("error", binding, lookup, model_seconds=model_seconds)
                     raise
-                self._counters.add(stale=1)
                 self._hook(StaleServed(binding.qualified_name, type(error).__name__))
+                self._conclude("stale", binding, lookup, model_seconds=model_seconds)
                 return lookup.stale
-            self._counters.add(misses=1, model_seconds=time.perf_counter() - missed)
-            if not making.may_be_stored:
-                self._counters.add(skipped=1)
-                return prediction
-            encoded = self._keeper.encode(binding, request, prediction)
-            if encoded is not None:
-                # Who waits for it need not wait for the write as well.
-                is_current = lookup.purges == self._keeper.purges
-                seat.share(encoded.entry, lookup.budget.left if is_current else 0.0)
-                self._keeper.store(binding, request.key, encoded, lookup.budget, lookup.purges)
+            model_seconds, size = time.perf_counter() - missed, 0
+            fate: Fate = "skipped"
+            if making.may_be_stored:
+                encoded = self._keeper.encode(binding, request, prediction)
+                if isinstance(encoded, Encoded):
+                    # Who waits for it need not wait for the write as well.
+                    is_current = lookup.purges == self._keeper.purges
+                    seat.share(encoded.entry, lookup.budget.left if is_current else 0.0)
+                    size = len(encoded.entry)
+                    fate = self._keeper.store(
+                        binding, request.key, encoded, lookup.budget, lookup.purges
+                    )
+                else:
+                    fate = encoded
+            self._conclude(
+                "miss", binding, lookup, model_seconds=model_seconds, entry_bytes=size, fate=fate
+            )
             return prediction
 
     def _board(self, binding: Binding, key: bytes, lookup: Lookup) -> Seat:
         mode, wait = self._config.single_flight, self._config.single_flight_wait
-        if mode == "off":
+        if mode == "off" or lookup.refreshes:
             return Seat()
-        seat: Seat = self._flights.board(key, wait, lookup.started)
+        seat: Seat = self._flights.board(key, wait, lookup.asked)
         if mode == "fleet" and seat.leads:
 
             def is_usable(entry: bytes) -> bool:
@@ -324,6 +353,39 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
 
             seat.hold(Lease(self._store, key, wait, lookup.budget, is_usable))
         return seat
+
+    def _predict_aside(
+        self, kind: Kind, binding: Binding, data: BaseModel, began: float, **more: Any
+    ) -> Any:
+        """Answer by the model alone."""
+        started = time.perf_counter()
+        try:
+            return binding.predict(data)
+        except Exception:
+            kind = "error"
+            raise
+        finally:
+            self._tell(kind, binding, began, model_seconds=time.perf_counter() - started, **more)
+
+    def _conclude(self, kind: Kind, binding: Binding, lookup: Lookup, **more: Any) -> None:
+        self._tell(
+            kind,
+            binding,
+            lookup.began,
+            store_seconds=self._config.timeout - lookup.budget.left,
+            undecodable=lookup.undecodable,
+            refreshed=lookup.refreshes,
+            **more,
+        )
+
+    def _tell(self, kind: Kind, binding: Binding, began: float, **more: Any) -> None:
+        """Tell everyone what came of a prediction."""
+        seconds = time.perf_counter() - began
+        outcome = Outcome(kind, binding.qualified_name, binding.version, seconds, **more)
+        self._counters.count(outcome)
+        note(outcome)
+        if self._watch is not None:
+            self._watch(outcome)
 
     def cache_key(self, data: BaseModel) -> str:
         """Return the key under which the prediction for an input is kept.
@@ -338,7 +400,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             ModelCacheError: there is no model yet.
             NotCacheableError: the input has no key; the message says why.
         """
-        return self._current_binding().request(data).key.decode()
+        binding: Binding = self._current.get()
+        return binding.request(data).key.decode()
 
     def purge(self) -> int:
         """Delete the entries of this version of this model; return how many there were.
@@ -350,7 +413,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             ConfigurationError: a proxy is in between, which can't list keys.
             StoreUnavailableError: Redis failed; some entries may be left.
         """
-        namespace = self._current_binding().namespace
+        namespace = self._current.get().namespace
         if self._store is None:
             return 0
         self._keeper.purge_begins()
@@ -411,47 +474,3 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         made = memo[id(self)] = type(self).__new__(type(self))
         made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return made
-
-    def _bound(self) -> Binding:
-        binding: Binding | None = self._binding
-        if binding is None:
-            raise ModelCacheError("there is no model yet; give one with set_model")
-        return binding
-
-    def _current_binding(self) -> Binding:
-        """Return the binding, made anew if the model was reloaded under another version or name.
-
-        A prediction must not fail for what the cache can't do: it goes without, then.
-        """
-        binding = self._bound()
-        model = binding.model
-        try:
-            if binding.is_current():
-                return binding
-            name, version = model.qualified_name, model.version
-        except Exception as error:  # it can't tell now, and may the next time
-            return self._unbindable(binding, binding.qualified_name, binding.version, error)
-        try:
-            renewed = Binding(model, self._config)
-        except Exception as error:  # the options don't fit its schemas any more
-            renewed = self._unbindable(binding, name, version, error)
-        with self._binding_lock:
-            if self._binding is binding:  # else a set_model came in between
-                self.__dict__["_binding"] = renewed
-        return renewed
-
-    def _unbindable(
-        self, binding: Binding, name: str, version: str, error: Exception
-    ) -> Unbindable:
-        self._hook(BindingFailed(type(binding.model).__qualname__, str(error)))
-        return Unbindable(binding, self._config.prefix, name, version, str(error))
-
-
-def _shown(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options as `_configuration` shows them: without their secrets."""
-    shown = {
-        name: "***" if name in _SECRETS and value else value for name, value in options.items()
-    }
-    if isinstance(shown["url"], str):
-        shown["url"] = masked_url(shown["url"])
-    return shown

@@ -1,16 +1,19 @@
 """What happened, as frozen objects handed to hooks, and the hook that logs.
 
-Only the rare is an event: a prediction that goes well makes none. Who counts or exports them
-is unknown here.
+Each prediction has an `Outcome`, and a write that went well an `EntryStored`: for the hooks that
+the user gave, and for nobody else. Everything else here is rare, and logged as well. Who counts
+or exports it is unknown here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from model_cache.outcome import Outcome
 
 logger = logging.getLogger("model_cache")
 
@@ -30,9 +33,26 @@ class StoreFound:
 
 
 @dataclass(frozen=True)
+class EntryStored:
+    """An entry was written, before `predict` returned or in the background.
+
+    Attributes:
+        entry_bytes: its size, the key not counted.
+        seconds: what the write took.
+    """
+
+    model: str
+    version: str
+    entry_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class WriteFailed:
     """An entry was not stored, though reading works."""
 
+    model: str
+    version: str
     kind: str
     reason: str
 
@@ -70,7 +90,9 @@ class BindingFailed:
 
 
 Event: TypeAlias = (
-    StoreLost
+    Outcome
+    | EntryStored
+    | StoreLost
     | StoreFound
     | WriteFailed
     | InputNotCacheable
@@ -79,6 +101,13 @@ Event: TypeAlias = (
     | BindingFailed
 )
 Hook: TypeAlias = Callable[[Event], None]
+
+HOOKS = {
+    "logging": "model_cache.integrations.logging:PredictionLog",
+    "opentelemetry": "model_cache.integrations.opentelemetry:OpenTelemetryHook",
+    "prometheus": "model_cache.integrations.prometheus:PrometheusHook",
+}
+"""The library's own hooks, by the names that the option `hooks` takes; imported on use."""
 
 # How many different events are remembered as logged: messages name fields and types, no values.
 _MOST_REMEMBERED = 256
@@ -89,12 +118,22 @@ def _once(event: Event) -> object:
     return (type(event), event.kind) if isinstance(event, WriteFailed) else event
 
 
-def safely(hook: Hook) -> Hook:
-    """Return a hook whose errors, say, those of a logging filter, fail no prediction."""
+def telling(hooks: Sequence[Hook]) -> Hook:
+    """Return one hook for all; what one of them raises fails neither a prediction nor the others.
+
+    It is logged once for each hook: a full disk under a logging handler, say.
+    """
+    failed: set[int] = set()
 
     def tell(event: Event) -> None:
-        with contextlib.suppress(Exception):
-            hook(event)
+        for number, hook in enumerate(hooks):
+            try:
+                hook(event)
+            except Exception as error:
+                if number not in failed:
+                    failed.add(number)
+                    with contextlib.suppress(Exception):
+                        logger.warning("a hook raised %s: %r", type(error).__name__, hook)
 
     return tell
 
@@ -119,7 +158,7 @@ class LoggingHook:
 
     def _log_once(self, event: Event) -> None:
         match event:
-            case WriteFailed(kind, reason):
+            case WriteFailed(kind=kind, reason=reason):
                 logger.warning("an entry was not stored (%s): %s", kind, reason)
             case InputNotCacheable(model, reason):
                 logger.warning("an input of %s can't be cached: %s", model, reason)

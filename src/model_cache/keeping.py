@@ -17,7 +17,8 @@ from model_cache.budget import Budget
 from model_cache.codec import EntryRefusedError, Refusal
 from model_cache.config import Config
 from model_cache.errors import StoreUnavailableError
-from model_cache.events import Hook, PredictionNotStored, WriteFailed
+from model_cache.events import EntryStored, Hook, PredictionNotStored, WriteFailed
+from model_cache.outcome import Fate
 from model_cache.protocols import Store
 from model_cache.statistics import Counters
 
@@ -40,40 +41,47 @@ class Keeper:
         store: where entries go.
         counters: where they are counted.
         hook: is told what went wrong.
+        watch: is told what went well, if anybody wants to know.
 
     Attributes:
         purges: how many purges have begun; what was asked for before one must not be stored.
     """
 
-    def __init__(self, config: Config, store: Store, counters: Counters, hook: Hook) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        counters: Counters,
+        hook: Hook,
+        watch: Hook | None = None,
+    ) -> None:
         self.purges = 0
+        self._watch = watch
         self._config = config
         self._store = store
         self._counters = counters
         self._hook = hook
         self._writer = BackgroundWriter() if config.write == "background" else None
 
-    def encode(self, binding: Binding, request: Request, prediction: BaseModel) -> Encoded | None:
-        """Return a prediction as an entry; None if it is not wanted, or would come back changed."""
-        counters, name = self._counters, binding.qualified_name
+    def encode(self, binding: Binding, request: Request, prediction: BaseModel) -> Encoded | Fate:
+        """Return a prediction as an entry; or what becomes of it instead."""
+        name = binding.qualified_name
         try:
             if not self._is_wanted(request.data, prediction):
-                counters.add(skipped=1)
-                return None
+                return "skipped"
             ttl, fresh_until = self._times()
             return Encoded(binding.encode(request.key, prediction, fresh_until), ttl)
         except EntryRefusedError as error:
-            counters.add(**{"too_large" if error.reason is Refusal.TOO_LARGE else "lossy": 1})
             self._hook(PredictionNotStored(name, error.reason.value))
+            return "too_large" if error.reason is Refusal.TOO_LARGE else "lossy"
         except Exception as error:  # cache_if's
-            counters.add(skipped=1)
             self._hook(PredictionNotStored(name, f"{type(error).__name__} was raised"))
-        return None
+            return "skipped"
 
     def store(
         self, binding: Binding, key: bytes, encoded: Encoded, budget: Budget, purges: int
-    ) -> None:
-        """Store an entry, now or a little later.
+    ) -> Fate:
+        """Store an entry, now or a little later; return what became of it.
 
         Args:
             binding: of the model that made the prediction.
@@ -84,13 +92,15 @@ class Keeper:
         """
         # Of a fleet, others wait for the entry itself.
         if self._writer is None or self._config.single_flight == "fleet":
-            self._write(binding, key, encoded, budget, purges)
-        elif not self._writer.submit(
-            lambda: self._write(binding, key, encoded, Budget(self._config.timeout), purges)
-        ):
-            self._counters.add(write_failures=1)
-            reason = "too many wait to be written, or no thread can be had"
-            self._hook(WriteFailed("queue_full", reason))
+            return self._write(binding, key, encoded, budget, purges)
+
+        def write() -> None:
+            self._write(binding, key, encoded, Budget(self._config.timeout), purges)
+
+        if self._writer.submit(write):
+            return "queued"
+        reason = "too many wait to be written, or no thread can be had"
+        return self._failed(binding, "queue_full", reason)
 
     def purge_begins(self) -> None:
         """Drop what is about to be written."""
@@ -105,20 +115,31 @@ class Keeper:
 
     def _write(
         self, binding: Binding, key: bytes, encoded: Encoded, budget: Budget, purges: int
-    ) -> None:
+    ) -> Fate:
+        before = budget.left
         try:
             # Name and version once more: the model may have been reloaded while it predicted.
             if purges != self.purges or not binding.is_current():
-                return
+                return "dropped"
             budget.spend(lambda left: self._store.set(key, *encoded, left))
-            self._counters.add(stored=1, bytes_stored=len(encoded.entry))
+            size = len(encoded.entry)
+            self._counters.add(stored=1, bytes_stored=size)
             if purges != self.purges:  # a purge may have passed this key before it was there
                 budget.spend(lambda left: self._store.delete([key], left))
+                return "dropped"
         except StoreUnavailableError as error:
-            self._counters.add(write_failures=1)
-            self._hook(WriteFailed(error.kind, str(error)))
+            return self._failed(binding, error.kind, str(error))
         except Exception as error:  # a property's of the model
-            self._hook(WriteFailed("error", f"{type(error).__name__} was raised"))
+            return self._failed(binding, "error", f"{type(error).__name__} was raised")
+        if self._watch is not None:
+            seconds = before - budget.left
+            self._watch(EntryStored(binding.qualified_name, binding.version, size, seconds))
+        return "stored"
+
+    def _failed(self, binding: Binding, kind: str, reason: str) -> Fate:
+        self._counters.add(write_failures=1)
+        self._hook(WriteFailed(binding.qualified_name, binding.version, kind, reason))
+        return "write_failed"
 
     def _is_wanted(self, data: BaseModel, prediction: BaseModel) -> bool:
         cache_if = self._config.cache_if

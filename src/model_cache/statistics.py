@@ -6,14 +6,27 @@ import threading
 from dataclasses import dataclass, fields
 
 from model_cache.forks import renew_after_fork
+from model_cache.outcome import Outcome
+
+_COUNTERS = {
+    "hit": "hits",
+    "shared": "shared",
+    "stale": "stale",
+    "miss": "misses",
+    "uncacheable": "uncacheable",
+    "unavailable": "unavailable",
+    "bypass": "bypassed",
+    "error": "errors",
+}
+_UNSTORED = ("skipped", "lossy", "too_large")
 
 
 @dataclass(frozen=True)
 class Stats:
     """What a decorator has done in this process since it was made; an immutable snapshot.
 
-    Every prediction is one of: hit, shared, stale, miss, uncacheable, unavailable; except those in
-    which the model raised on a miss, and all while the cache is turned off.
+    Every prediction is one of: hit, shared, stale, miss, uncacheable, unavailable, bypassed,
+    error; except those made while the cache is turned off.
 
     Attributes:
         hits: answered from the cache.
@@ -22,7 +35,9 @@ class Stats:
         misses: computed, since the cache held no usable entry.
         uncacheable: computed without the cache, since the input has no key.
         unavailable: computed (or refused, with `on_error="raise"`), since the store failed.
-        undecodable: misses for which the store held something that is no valid entry.
+        bypassed: computed without the cache, since the caller asked for that.
+        errors: the model raised, and no stale entry answered for it.
+        undecodable: look-ups for which the store held something that is no valid entry.
         stored: entries written.
         bytes_stored: bytes of these entries, keys not counted.
         skipped: predictions not stored on the word of `cache_if` or `do_not_store()`.
@@ -42,6 +57,8 @@ class Stats:
     misses: int = 0
     uncacheable: int = 0
     unavailable: int = 0
+    bypassed: int = 0
+    errors: int = 0
     undecodable: int = 0
     stored: int = 0
     bytes_stored: int = 0
@@ -57,7 +74,8 @@ class Stats:
     def predictions(self) -> int:
         """All predictions."""
         answered = self.hits + self.shared + self.stale
-        return answered + self.misses + self.uncacheable + self.unavailable
+        aside = self.uncacheable + self.unavailable + self.bypassed
+        return answered + self.misses + aside + self.errors
 
     @property
     def hit_ratio(self) -> float:
@@ -86,12 +104,22 @@ class Counters:
             for name, amount in amounts.items():
                 self._values[name] += amount
 
-    def hit(self, seconds: float) -> None:
-        """Count a hit and its time."""
-        values = self._values
+    def count(self, outcome: Outcome) -> None:
+        """Count a prediction."""
+        kind, values = outcome.kind, self._values
+        if kind == "off":
+            return
         with self._lock:
-            values["hits"] += 1
-            values["hit_seconds"] += seconds
+            values[_COUNTERS[kind]] += 1
+            if kind == "hit":
+                values["hit_seconds"] += outcome.seconds
+                return
+            if kind == "miss":
+                values["model_seconds"] += outcome.model_seconds
+            if outcome.undecodable:
+                values["undecodable"] += 1
+            if outcome.fate in _UNSTORED:
+                values[outcome.fate] += 1
 
     def snapshot(self, store: str) -> Stats:
         """Return the values of this moment."""

@@ -47,35 +47,39 @@ class Connection:
         self._socket: Any = client._sock
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
-        self._timeout: float | None = None
         self._buffer = bytearray(_BUFFER_SIZE)
         self._reader: Any = hiredis.Reader(replyError=ErrorReply, notEnoughData=_INCOMPLETE)
 
-    def exchange(self, request: bytes, replies: int, timeout: float, clock: Clock) -> list[Any]:
+    def exchange(self, request: bytes, replies: int, deadline: float, clock: Clock) -> list[Any]:
         """Send a request and return its replies.
 
+        Args:
+            request: one or more commands.
+            replies: how many they are.
+            deadline: when they must be complete, by the clock.
+            clock: seconds, as `time.monotonic`.
+
         Raises:
-            TimeoutError: they are not complete after `timeout` seconds.
+            TimeoutError: they are not.
             OSError: the connection is broken.
         """
-        deadline = clock() + timeout
-        if timeout != self._timeout:
-            self._limit(timeout)
+        self._limit(deadline - clock())
         self._socket.sendall(request)
         if len(request) > _ONE_SEGMENT:
             self._limit(deadline - clock())
+        reader, buffer = self._reader, self._buffer
         received: list[Any] = []
         while True:
-            size = self._socket.recv_into(self._buffer)
+            size = self._socket.recv_into(buffer)
             if size == 0:
                 raise ConnectionResetError("closed by the server")
-            self._reader.feed(self._buffer, 0, size)
-            while (reply := self._reader.gets()) is not _INCOMPLETE:
+            reader.feed(buffer, 0, size)
+            while (reply := reader.gets()) is not _INCOMPLETE:
                 received.append(reply)
             if len(received) >= replies:
                 break
             self._limit(deadline - clock())
-        if len(received) > replies or self._reader.has_data():
+        if len(received) > replies or reader.has_data():
             raise ConnectionResetError("the server sent more than was asked for")
         return received
 
@@ -87,7 +91,6 @@ class Connection:
         if timeout <= 0:
             raise TimeoutError
         self._socket.settimeout(timeout)
-        self._timeout = timeout
 
     def close(self) -> None:
         """Close the socket."""
@@ -140,13 +143,13 @@ class ConnectionPool:
         """
         if timeout <= 0:
             raise TimeoutError
-        idle, started = self._idle, self._clock()
+        idle, deadline = self._idle, self._clock() + timeout
         connection = self._take_idle(idle)
         if connection is not None:
             try:
                 if not connection.is_quiet():
                     raise ConnectionResetError("closed by the server, or out of step")
-                received = connection.exchange(request, replies, timeout, self._clock)
+                received = connection.exchange(request, replies, deadline, self._clock)
             except BaseException as error:  # a half-read reply would be the next caller's
                 self._discard(connection, idle)
                 if isinstance(error, TimeoutError) or not isinstance(error, OSError):
@@ -156,7 +159,7 @@ class ConnectionPool:
             else:
                 idle.put(connection)
                 return received
-        return self._exchange_on_new(idle, request, replies, started + timeout)
+        return self._exchange_on_new(idle, request, replies, deadline)
 
     def _exchange_on_new(
         self,
@@ -166,16 +169,15 @@ class ConnectionPool:
         deadline: float,
     ) -> list[Any]:
         connection = self._wait_for_one(idle, deadline)
-        left = deadline - self._clock()
+        if self._clock() >= deadline:
+            idle.put(connection)  # for the next one
+            raise TimeoutError
         try:
-            if left > 0:
-                received = connection.exchange(request, replies, left, self._clock)
+            received = connection.exchange(request, replies, deadline, self._clock)
         except BaseException:
             self._discard(connection, idle)
             raise
         idle.put(connection)
-        if left <= 0:
-            raise TimeoutError
         return received
 
     def _take_idle(self, idle: SimpleQueue[Connection | None]) -> Connection | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from model_cache.breaker import CircuitBreaker
 from model_cache.errors import StoreAnsweredError, StoreUnavailableError
@@ -43,22 +43,22 @@ class GuardedStore:
         return self._reads.state
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
-        return self._call(self._reads, lambda: self._inner.get(key, timeout))
+        return self._call(self._reads, self._inner.get, key, timeout)
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        self._call(self._writes, lambda: self._inner.set(key, entry, ttl, timeout))
+        self._call(self._writes, self._inner.set, key, entry, ttl, timeout)
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
-        return self._call(self._writes, lambda: self._inner.set_if_absent(key, entry, ttl, timeout))
+        return self._call(self._writes, self._inner.set_if_absent, key, entry, ttl, timeout)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        return self._call(self._reads, lambda: self._inner.get_many(keys, timeout))
+        return self._call(self._reads, self._inner.get_many, keys, timeout)
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
-        self._call(self._writes, lambda: self._inner.set_many(entries, timeout))
+        self._call(self._writes, self._inner.set_many, entries, timeout)
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
-        return self._call(self._writes, lambda: self._inner.delete(keys, timeout))
+        return self._call(self._writes, self._inner.delete, keys, timeout)
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         yield from self._call(self._reads, lambda: list(self._inner.scan(pattern, timeout)))
@@ -66,21 +66,23 @@ class GuardedStore:
     def close(self) -> None:
         self._inner.close()
 
-    def _call(self, breaker: CircuitBreaker, ask: Callable[[], T]) -> T:
+    def _call(self, breaker: CircuitBreaker, ask: Callable[..., T], *arguments: Any) -> T:
         if not breaker.allows():
             raise StoreUnavailableError("spared, since it kept failing", "circuit_open")
         try:
-            answer = ask()
+            answer = ask(*arguments)
         except StoreAnsweredError:  # it is alive
-            self._found(breaker.succeeded() and breaker is self._reads)
+            if breaker.succeeded():
+                self._closed(breaker)
             raise
         except StoreUnavailableError as error:
             if breaker.failed() and breaker is self._reads:
                 self._hook(StoreLost(str(error)))
             raise
-        self._found(breaker.succeeded() and breaker is self._reads)
+        if breaker.succeeded():
+            self._closed(breaker)
         return answer
 
-    def _found(self, closed: bool) -> None:
-        if closed:
+    def _closed(self, breaker: CircuitBreaker) -> None:
+        if breaker is self._reads:
             self._hook(StoreFound(self._place))

@@ -1,0 +1,356 @@
+"""What a caller hears of its predictions, and what it may ask for the next ones."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import pickle
+import threading
+import time
+from typing import Any
+
+import pytest
+import redis
+
+from model_cache import (
+    ConfigurationError,
+    Outcome,
+    RedisCachingDecorator,
+    StoreUnavailableError,
+    bypass,
+    last_outcome,
+    record_outcomes,
+    refresh,
+)
+from model_cache.events import EntryStored, Event, WriteFailed
+from tests.models import Charges, FunctionModel, Person, person
+from tests.servers import Server, free_port
+
+HEARD: list[Event] = []
+
+
+def listen(event: Event) -> None:
+    HEARD.append(event)
+
+
+class Listener:
+    """Given as a class, or by an import path to it, it is made by the decorator."""
+
+    def __call__(self, event: Event) -> None:
+        HEARD.append(event)
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> None:
+    HEARD.clear()
+
+
+def outcome() -> Outcome:
+    found = last_outcome()
+    assert found is not None
+    return found
+
+
+def made(server: Server, model: FunctionModel, **options: Any) -> RedisCachingDecorator:
+    return RedisCachingDecorator(url=server.url, timeout=1.0, **options).set_model(model)
+
+
+class Loose(Person):
+    """With a field that may hold what has no canonical form."""
+
+    more: Any = None
+
+
+NO_KEY = Loose(**person().model_dump(), more=iter(""))
+
+
+def failing(data: Any) -> Charges:
+    raise RuntimeError("no weights")
+
+
+def test_a_miss_then_a_hit(server: Server) -> None:
+    model = made(server, FunctionModel())
+    model.predict(person())
+    first = outcome()
+    assert first[:3] == ("miss", "test_model", "1.0.0")
+    assert first.fate == "stored"
+    assert first.entry_bytes == len('{"charges":42024020.2}')
+    assert 0 < first.model_seconds < first.seconds
+    assert 0 < first.store_seconds < first.seconds
+
+    model.predict(person())
+    second = outcome()
+    assert (second.kind, second.fate, second.model_seconds) == ("hit", None, 0)
+    assert 0 < second.store_seconds < second.seconds
+    assert second.entry_bytes == first.entry_bytes
+
+
+def test_what_is_not_stored_says_why(server: Server, client: redis.Redis) -> None:
+    for options, fate in (
+        ({"cache_if": lambda *_: False}, "skipped"),
+        ({"max_entry_bytes": 3}, "too_large"),
+        ({"write": "background"}, "queued"),
+    ):
+        with made(server, FunctionModel(), prefix=fate, **options) as model:
+            model.predict(person())
+            assert (outcome().kind, outcome().fate) == ("miss", fate)
+    client.config_set("maxmemory", "1")
+    client.config_set("maxmemory-policy", "noeviction")
+    try:
+        model = made(server, FunctionModel(), prefix="full")
+        model.predict(person())
+    finally:
+        client.config_set("maxmemory", "0")
+    assert outcome().fate == "write_failed"
+
+
+def test_an_entry_that_is_none(server: Server, client: redis.Redis) -> None:
+    model = made(server, FunctionModel())
+    client.set(model.cache_key(person()), b"\xc1nonsense")
+    model.predict(person())
+    assert (outcome().kind, outcome().undecodable) == ("miss", True)
+    assert model.stats().undecodable == 1
+
+
+def test_a_store_that_does_not_answer() -> None:
+    url = f"redis://127.0.0.1:{free_port()}"
+    model = RedisCachingDecorator(url=url).set_model(FunctionModel())
+    model.predict(person())
+    assert (outcome().kind, outcome().store_error) == ("unavailable", "connection")
+    raising = RedisCachingDecorator(url=url, on_error="raise").set_model(FunctionModel())
+    with pytest.raises(StoreUnavailableError):
+        raising.predict(person())
+    assert (outcome().kind, outcome().model_seconds) == ("unavailable", 0)
+
+
+def test_no_key_no_cache_and_a_failing_model(server: Server) -> None:
+    made(server, FunctionModel()).predict(NO_KEY)
+    assert outcome().kind == "uncacheable"
+    made(server, FunctionModel(), enabled=False).predict(person())
+    assert outcome().kind == "off"
+    model = made(server, FunctionModel(function=failing))
+    for data, asked in ((person(), "with"), (NO_KEY, "without")):
+        with pytest.raises(RuntimeError, match="no weights") as caught:
+            model.predict(data)
+        assert outcome().kind == "error", asked
+        assert caught.value.__context__ is None  # nothing of ours in the model's traceback
+    assert model.stats().errors == 2
+
+
+def test_stale(server: Server) -> None:
+    inner = FunctionModel()
+    model = made(server, inner, ttl=0.001, stale_if_error=60)
+    model.predict(person())
+    inner._function = failing
+    time.sleep(0.01)
+    model.predict(person())
+    assert outcome().kind == "stale"
+    with refresh(), pytest.raises(RuntimeError):
+        model.predict(person())
+
+
+def test_the_stats_are_the_sum_of_the_outcomes(server: Server) -> None:
+    model = made(server, FunctionModel())
+    for data in (person(), person(), person(age=3), NO_KEY):
+        model.predict(data)
+    with bypass():
+        model.predict(person())
+    stats = model.stats()
+    counts = (stats.hits, stats.misses, stats.uncacheable, stats.bypassed)
+    assert counts == (1, 2, 1, 1)
+    assert stats.predictions == 5
+
+
+def test_bypass_neither_reads_nor_writes(server: Server, client: redis.Redis) -> None:
+    inner = FunctionModel()
+    model = made(server, inner)
+    with bypass():
+        model.predict(person())
+        assert outcome().kind == "bypass"
+    assert client.dbsize() == 0
+    client.set(model.cache_key(person()), b'{"charges":1.0}')
+    with bypass():
+        assert model.predict(person()) != Charges(charges=1.0)
+    assert model.predict(person()) == Charges(charges=1.0)
+    assert len(inner.calls) == 2
+
+
+def test_a_bypassed_prediction_is_rounded_like_any_other(server: Server) -> None:
+    inner = FunctionModel()
+    model = made(server, inner, reduced_precision_fields=["bmi"], number_of_places=0)
+    with bypass():
+        model.predict(person(bmi=24.4))
+    assert inner.calls[-1].bmi == 24.0
+
+
+def test_refresh_computes_and_stores(server: Server, client: redis.Redis) -> None:
+    inner = FunctionModel()
+    model = made(server, inner)
+    client.set(model.cache_key(person()), b'{"charges":1.0}')
+    with refresh():
+        answer = model.predict(person())
+        assert (outcome().kind, outcome().refreshed, outcome().fate) == ("miss", True, "stored")
+    assert answer != Charges(charges=1.0)
+    assert model.predict(person()) == answer
+    assert (outcome().kind, outcome().refreshed) == ("hit", False)
+    assert len(inner.calls) == 1
+
+
+def test_a_refresh_joins_no_flight_that_began_before_it(server: Server) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    answers = iter([1.0, 2.0])
+
+    def slow_at_first(data: Any) -> Charges:
+        answer = next(answers)
+        if answer == 1.0:
+            begun.set()
+            assert go_on.wait(10)
+        return Charges(charges=answer)
+
+    model = made(server, FunctionModel(function=slow_at_first))
+    leader = threading.Thread(target=model.predict, args=(person(),))
+    leader.start()
+    try:
+        assert begun.wait(10)
+        with refresh():
+            assert model.predict(person()) == Charges(charges=2.0)
+    finally:
+        go_on.set()
+        leader.join()
+
+
+def test_the_innermost_block_counts_and_ends(server: Server) -> None:
+    model = made(server, FunctionModel())
+    model.predict(person())
+    with bypass():
+        with refresh():
+            model.predict(person())
+            assert (outcome().kind, outcome().refreshed) == ("miss", True)
+        model.predict(person())
+        assert outcome().kind == "bypass"
+    with pytest.raises(KeyError), bypass():
+        raise KeyError
+    model.predict(person())
+    assert outcome().kind == "hit"
+
+
+def test_threads_and_tasks_do_not_disturb_each_other(server: Server) -> None:
+    model = made(server, FunctionModel())
+    model.predict(person())
+
+    async def asks(kind: str) -> None:
+        for _ in range(20):
+            if kind == "bypass":
+                with bypass():
+                    model.predict(person())
+                    await asyncio.sleep(0)
+            else:
+                model.predict(person())
+                await asyncio.sleep(0)
+            assert outcome().kind == kind
+
+    async def both() -> None:
+        await asyncio.gather(asks("bypass"), asks("hit"))
+
+    asyncio.run(both())
+    assert outcome().kind == "miss"  # this context's own
+
+    heard: list[Outcome | None] = []
+    thread = threading.Thread(target=lambda: heard.append(last_outcome()))
+    thread.start()
+    thread.join()
+    assert heard == [None]
+
+
+def test_outcomes_of_worker_threads_come_back_by_a_holder(server: Server) -> None:
+    model = made(server, FunctionModel())
+
+    async def request() -> None:
+        with record_outcomes() as outcomes:
+            assert last_outcome() is None  # of this request
+            await asyncio.to_thread(model.predict, person())
+            assert outcome().kind == "miss"
+            with refresh():
+                await asyncio.to_thread(model.predict, person())
+            await asyncio.to_thread(model.predict, person())
+        assert [(one.kind, one.refreshed) for one in outcomes] == [
+            ("miss", False),
+            ("miss", True),
+            ("hit", False),
+        ]
+
+    asyncio.run(request())
+
+
+def test_hooks_hear_each_prediction_and_each_write(server: Server) -> None:
+    for hook in (listen, Listener, Listener(), f"{__name__}:listen", f"{__name__}:Listener"):
+        HEARD.clear()
+        with made(server, FunctionModel(), prefix=repr(hook), hooks=[hook]) as model:
+            model.predict(person())
+            model.predict(person())
+        stored, miss, hit = HEARD
+        assert isinstance(stored, EntryStored)
+        assert (stored.model, stored.version) == ("test_model", "1.0.0")
+        assert stored.seconds > 0
+        assert isinstance(miss, Outcome)
+        assert isinstance(hit, Outcome)
+        assert (miss.kind, hit.kind) == ("miss", "hit")
+        assert stored.entry_bytes == miss.entry_bytes == hit.entry_bytes
+
+
+def test_hooks_hear_of_writes_in_the_background(server: Server) -> None:
+    with made(server, FunctionModel(), write="background", hooks=[listen]) as model:
+        model.predict(person())
+    assert {type(event) for event in HEARD} == {Outcome, EntryStored}
+
+
+def test_hooks_hear_what_is_logged(server: Server, client: redis.Redis) -> None:
+    model = made(server, FunctionModel(), hooks=[listen])
+    client.config_set("maxmemory", "1")
+    try:
+        model.predict(person())
+    finally:
+        client.config_set("maxmemory", "0")
+    failed = HEARD[0]
+    assert isinstance(failed, WriteFailed)
+    assert (failed.model, failed.version, failed.kind) == ("test_model", "1.0.0", "OOM")
+
+
+def test_a_hook_that_raises_fails_nothing_and_is_logged_once(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    def raising(event: Event) -> None:
+        raise OSError("disk full")
+
+    model = made(server, FunctionModel(), hooks=[raising, listen])
+    with caplog.at_level(logging.WARNING, logger="model_cache"):
+        assert model.predict(person()) == model.predict(person())
+    assert len(HEARD) == 3
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "OSError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("hooks", "message"),
+    [
+        (["promtheus"], "did you mean 'prometheus'"),
+        ("prometheus", "list"),
+        ([f"{__name__}:nothing"], "can't import"),
+        ([3], "function"),
+    ],
+)
+def test_a_bad_hook_is_a_configuration_error(hooks: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        RedisCachingDecorator(hooks=hooks)
+    assert "hooks" in str(caught.value)
+
+
+def test_hooks_survive_copies(server: Server) -> None:
+    model = made(server, FunctionModel(), hooks=[f"{__name__}:listen"])
+    for again in (copy.copy(model), copy.deepcopy(model)):
+        HEARD.clear()
+        again.predict(person())
+        assert HEARD
+    hooked = RedisCachingDecorator(url=server.url, hooks=[listen])
+    assert pickle.loads(pickle.dumps(hooked))._watch is not None
