@@ -300,6 +300,21 @@ def test_an_entry_stored_between_look_up_and_lease_is_found(server: Server) -> N
     store.close()
 
 
+def test_a_request_that_is_sent_again_does_not_wait_for_its_own_lease(
+    server: Server, client: redis.Redis
+) -> None:
+    def no_waiting(_: float) -> None:
+        raise AssertionError("it waits")
+
+    store = RedisStore(parse_url("url", server.url), timeout=5.0)
+    lease = Lease(store, b"key", 30.0, Budget(5.0), lambda _: True, sleep=no_waiting)
+    client.set("{key}:lease", lease._token)  # what the first sending left behind
+    assert lease.acquire() is None
+    lease.release()
+    assert client.dbsize() == 0
+    store.close()
+
+
 def test_a_lease_is_in_the_slot_of_its_entry() -> None:
     from redis.crc import key_slot
 

@@ -247,8 +247,10 @@ class Lease:
         try:
             while True:
                 self._held = self._budget.spend(self._take)
-                # Also once it is held: its last holder may have stored the entry since.
-                entry = self._budget.spend(lambda left: self._store.get(self._key, left))
+                # Also once it is held: its last holder may have stored the entry since. And if
+                # it is not, it may be: a request that was sent again meets its own lease.
+                entry, holder = self._budget.spend(self._look)
+                self._held = self._held or holder == self._token
                 if entry is not None and self._is_usable(entry):
                     self.release()
                     return entry
@@ -263,6 +265,9 @@ class Lease:
         milliseconds = max(1, int(1000 * self._seconds))
         self._until = self._clock() + self._seconds
         return self._store.set_if_absent(self._name, self._token, milliseconds, timeout)
+
+    def _look(self, timeout: float) -> list[bytes | None]:
+        return self._store.get_many([self._key, self._name], timeout)
 
     def release(self) -> None:
         """Give the lease back, if it is held; past its time it may be another's."""
