@@ -322,24 +322,32 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
                 self._hook(StaleServed(binding.qualified_name, type(error).__name__))
                 self._conclude("stale", binding, lookup, model_seconds=model_seconds)
                 return lookup.stale
-            model_seconds, size = time.perf_counter() - missed, 0
-            fate: Fate = "skipped"
+            model_seconds = time.perf_counter() - missed
+            fate, size = "skipped", 0
             if making.may_be_stored:
-                encoded = self._keeper.encode(binding, request, prediction)
-                if isinstance(encoded, Encoded):
-                    # Who waits for it need not wait for the write as well.
-                    is_current = lookup.purges == self._keeper.purges
-                    seat.share(encoded.entry, lookup.budget.left if is_current else 0.0)
-                    size = len(encoded.entry)
-                    fate = self._keeper.store(
-                        binding, request.key, encoded, lookup.budget, lookup.purges
-                    )
-                else:
-                    fate = encoded
+                fate, size = self._keep(binding, request, prediction, lookup, seat)
             self._conclude(
                 "miss", binding, lookup, model_seconds=model_seconds, entry_bytes=size, fate=fate
             )
             return prediction
+
+    def _keep(
+        self,
+        binding: Binding,
+        request: Request,
+        prediction: BaseModel,
+        lookup: Lookup,
+        seat: Seat,
+    ) -> tuple[Fate, int]:
+        """Store a prediction; return what became of it, and the size of its entry."""
+        encoded = self._keeper.encode(binding, request, prediction)
+        if not isinstance(encoded, Encoded):
+            return encoded, 0
+        # Who waits for it need not wait for the write as well.
+        is_current = lookup.purges == self._keeper.purges
+        seat.share(encoded.entry, lookup.budget.left if is_current else 0.0)
+        fate = self._keeper.store(binding, request.key, encoded, lookup.budget, lookup.purges)
+        return fate, len(encoded.entry)
 
     def _board(self, binding: Binding, key: bytes, lookup: Lookup) -> Seat:
         mode, wait = self._config.single_flight, self._config.single_flight_wait
