@@ -114,7 +114,7 @@ class KeyMaker:
         hasher = self._hasher.copy()
         hasher.update(self._encode(data))
         encoded = binascii.b2a_base64(hasher.digest(), newline=False)
-        return self._prefix + encoded.translate(_TO_BASE64URL)[:DIGEST_LENGTH]
+        return self._prefix + encoded.translate(_TO_BASE64URL, b"=")
 
 
 def _paths(tree: Tree, above: str = "") -> list[str]:
