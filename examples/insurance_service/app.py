@@ -1,0 +1,100 @@
+"""The service: rest_model_service's app, with its models ready, and its caches closed at the end.
+
+uvicorn --factory examples.insurance_service.app:create_app
+gunicorn --config examples/insurance_service/gunicorn.conf.py
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import yaml
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from ml_base import MLModelDecorator
+from ml_base.utilities import ModelManager
+from rest_model_service.configuration import ServiceConfiguration
+from rest_model_service.exception_handlers import validation_exception_handler
+from rest_model_service.helpers import create_app as create_rest_app
+
+from model_cache import RedisCachingDecorator
+
+CONFIGURATION = Path(__file__).with_name("rest_configuration.yaml")
+_CACHE = "model_cache.RedisCachingDecorator"
+
+
+def create_app() -> FastAPI:
+    """Return the app, its models loaded.
+
+    The environment says what differs from place to place: REST_CONFIG, another configuration
+    file; REDIS_URL, where Redis is; REDIS_PASSWORD_FILE, a file with its password, as Docker and
+    Kubernetes mount secrets.
+
+    Raises:
+        Exception: a model or a decorator can't be made: the service does not start.
+    """
+    path = Path(os.environ.get("REST_CONFIG", CONFIGURATION))
+    # rest_model_service makes its models on a thread. gunicorn's preload forks when this returns,
+    # and a fork has no such thread: without waiting for it, each prediction would be a 404.
+    app: FastAPI = create_rest_app(
+        read_configuration(path, os.environ), wait_for_model_creation=True
+    )
+    app.add_exception_handler(RequestValidationError, explain_bad_request)
+    app.router.lifespan_context = close_caches
+    return app
+
+
+def read_configuration(path: Path, environment: Mapping[str, str]) -> ServiceConfiguration:
+    """Return the configuration in a YAML file, completed by what is not to be in a file."""
+    configuration = ServiceConfiguration(**yaml.safe_load(path.read_text(encoding="utf-8")))
+    for model in configuration.models:
+        for decorator in model.decorators or ():
+            if decorator.class_path == _CACHE:
+                decorator.configuration = {
+                    **(decorator.configuration or {}),
+                    **redis_options(environment),
+                }
+    return configuration
+
+
+def redis_options(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the cache's options that say where Redis is, from environment variables."""
+    options = {}
+    if url := environment.get("REDIS_URL"):
+        options["url"] = url
+    if file := environment.get("REDIS_PASSWORD_FILE"):
+        options["password"] = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    return options
+
+
+async def explain_bad_request(request: Request, error: Exception) -> Response:
+    """Answer a request that does not fit the schema as rest_model_service does: by a 400.
+
+    Its own handler fails, with a 500, where an error's place is a number, as in malformed JSON.
+    """
+    assert isinstance(error, RequestValidationError)
+    errors = [{**one, "loc": [str(part) for part in one["loc"]]} for one in error.errors()]
+    response: Response = await validation_exception_handler(request, RequestValidationError(errors))
+    return response
+
+
+@asynccontextmanager
+async def close_caches(_: FastAPI) -> AsyncIterator[None]:
+    """Close the caches when a worker stops: a signal skips Python's own clean-up."""
+    yield
+    for cache in caches():
+        cache.close()
+
+
+def caches() -> Iterator[RedisCachingDecorator]:
+    """Yield the cache around each model that is served."""
+    models = ModelManager()
+    for details in models.get_models():
+        model = models.get_model(details["qualified_name"])
+        while isinstance(model, MLModelDecorator):
+            if isinstance(model, RedisCachingDecorator):
+                yield model
+            model = model.__dict__["_model"]
