@@ -18,10 +18,11 @@ from model_cache import (
     ModelCacheError,
     NotCacheableError,
     RedisCachingDecorator,
+    StoreUnavailableError,
     do_not_store,
 )
 from tests.models import Anything, Charges, Echo, FunctionModel, Person, charge, person
-from tests.servers import Server
+from tests.servers import Server, free_port
 
 
 def test_the_public_names_are_these() -> None:
@@ -437,3 +438,15 @@ def test_an_entry_over_the_limit_is_not_stored(
         assert decorator.stats().too_large == 2
     assert client.dbsize() == 0
     assert len([r for r in caplog.records if "max_entry_bytes" in r.message]) == 1
+
+
+def test_a_ping_asks_the_store_and_tells_when_it_is_out_of_reach(
+    server: Server, decorator: RedisCachingDecorator
+) -> None:
+    decorator.set_model(FunctionModel())
+    assert decorator.ping() > 0.0
+    assert decorator.stats().predictions == 0
+    unreachable = RedisCachingDecorator(port=free_port()).set_model(FunctionModel())
+    with pytest.raises(StoreUnavailableError):
+        unreachable.ping()
+    assert RedisCachingDecorator(enabled=False).set_model(FunctionModel()).ping() == 0.0

@@ -431,6 +431,22 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         deleted: int = self._store.delete(keys, _PURGE_TIMEOUT)
         return deleted
 
+    def ping(self) -> float:
+        """Return how many seconds the store takes to answer a read; 0.0 if the cache is off.
+
+        For health checks. Of a cluster, one node is asked.
+
+        Raises:
+            ModelCacheError: there is no model yet.
+            StoreUnavailableError: Redis failed, or is spared since it kept failing.
+        """
+        namespace = self._current.get().namespace
+        if self._store is None:
+            return 0.0
+        began = time.perf_counter()
+        self._store.get(namespace.raw, self._config.timeout)  # a key that no entry has
+        return time.perf_counter() - began
+
     def stats(self) -> Stats:
         """Return what this decorator has done so far, as an immutable snapshot."""
         snapshot: Stats = self._counters.snapshot(self._store.state if self._store else "off")
