@@ -9,6 +9,7 @@ PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 pyth
 VENV := .venv
 DEMO_VENV := .venv-demo
 LOWEST_VENV := .venv-lowest
+IMAGES_VENV := .venv-images
 EXTRAS := .[embedded,zstd,lz4]
 
 .PHONY: help
@@ -20,8 +21,12 @@ demo: $(DEMO_VENV)/installed ## repeat the article's experiments, with a table a
 	$(DEMO_VENV)/bin/python -m examples.demo
 
 .PHONY: test
-test: lint types imports ## all checks and all tests
+test: lint types imports test-images ## all checks and all tests
 	$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered
+
+.PHONY: test-images
+test-images: $(IMAGES_VENV)/installed ## the image service's tests, with its model
+	$(IMAGES_VENV)/bin/python -m pytest tests/image_service
 
 .PHONY: lint
 lint: $(VENV)/installed ## ruff
@@ -66,6 +71,13 @@ $(DEMO_VENV)/installed: pyproject.toml
 	$(DEMO_VENV)/bin/python -m pip install --quiet --editable "$(EXTRAS)" --group demo
 	touch $@
 
+# Apart from the others: the model and its engine take 400 MB.
+$(IMAGES_VENV)/installed: pyproject.toml examples/image_service/requirements.txt
+	$(call venv,$(IMAGES_VENV))
+	$(IMAGES_VENV)/bin/python -m pip install --quiet --editable ".[embedded]" --group test-images \
+		--requirement examples/image_service/requirements.txt
+	touch $@
+
 # The bounds of pyproject.toml, as constraints; Python 3.11, since they have no wheels for later.
 $(LOWEST_VENV)/installed: pyproject.toml tests/lowest.txt
 	$(call venv,$(LOWEST_VENV))
@@ -81,5 +93,5 @@ endef
 
 .PHONY: clean
 clean: ## remove the environments and what was generated
-	rm -rf $(VENV) $(DEMO_VENV) $(LOWEST_VENV) .coverage .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) $(DEMO_VENV) $(LOWEST_VENV) $(IMAGES_VENV) .coverage .mypy_cache .pytest_cache .ruff_cache \
 		.hypothesis .import_linter_cache demo-output

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import itertools
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +26,10 @@ from examples.insurance_service.prediction_id import PredictionIDDecorator
 from model_cache import RedisCachingDecorator
 from tests.models import FunctionModel, person
 from tests.servers import Server, free_port, running_server
+from tests.services import Service
 
 PREDICTION = "/api/models/insurance_charges_model/prediction"
+READY = "/api/health/ready"
 KEYS = "insurance/insurance_charges_model/0.1.0/*"
 UVICORN = ["uvicorn", "--factory", "examples.insurance_service.app:create_app"]
 GUNICORN = ["gunicorn", "--config", "examples/insurance_service/gunicorn.conf.py"]
@@ -46,40 +43,7 @@ REQUEST = {
 }
 
 
-class Service:
-    """The service's process; what it logs goes to a file."""
-
-    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
-        self.port, self.log = free_port(), log
-        if command[0] == "uvicorn":
-            command = [*command, "--port", str(self.port)]
-        with log.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *command],
-                env={**os.environ, **environment, "BIND": f"127.0.0.1:{self.port}"},
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
-
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(OSError):
-                if self.call("GET", "/api/health/ready")[0] == 200:
-                    return
-            assert time.monotonic() < deadline, self.log.read_text()
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.05)
-
-    def call(self, method: str, path: str, body: str | None = None) -> tuple[int, Any]:
-        """Send a request by a connection of its own; return status and JSON."""
-        with contextlib.closing(
-            http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        ) as connection:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            return response.status, json.loads(response.read())
-
+class InsuranceService(Service):
     def predict(self, **changes: Any) -> dict[str, Any]:
         status, answer = self.call("POST", PREDICTION, json.dumps({**REQUEST, **changes}))
         assert status == 200, answer
@@ -88,15 +52,7 @@ class Service:
     def workers(self) -> set[int]:
         """Return which processes have answered predictions, from the access log."""
         pattern = rf"\[(\d+)\] INFO uvicorn\.access: .*{PREDICTION}"
-        return {int(pid) for pid in re.findall(pattern, self.log.read_text())}
-
-    def stop(self) -> int:
-        """End it as an orchestrator does."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(30)
-        finally:
-            self.process.kill()
+        return {int(pid) for pid in re.findall(pattern, self.log)}
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +78,9 @@ def configured(folder: Path, model: Path, **options: Any) -> str:
 @contextlib.contextmanager
 def running(
     command: list[str], folder: Path, model: Path, url: str, **environment: str
-) -> Iterator[Service]:
+) -> Iterator[InsuranceService]:
     environment |= {"REST_CONFIG": configured(folder, model), "REDIS_URL": url}
-    service = Service(command, environment, folder / "service.log")
+    service = InsuranceService(command, environment, folder / "service.log", READY)
     try:
         service.wait_until_ready()
         yield service
@@ -135,7 +91,7 @@ def running(
 @pytest.fixture(scope="module")
 def service(
     shared_server: Server, tmp_path_factory: pytest.TempPathFactory, trained: Path
-) -> Iterator[Service]:
+) -> Iterator[InsuranceService]:
     folder = tmp_path_factory.mktemp("service")
     with running(UVICORN, folder, trained, shared_server.url) as service:
         yield service
@@ -152,7 +108,7 @@ def entries_written(client: redis.Redis) -> list[bytes]:
 
 
 def test_two_equal_requests_are_one_prediction_and_two_ids(
-    service: Service, client: redis.Redis, trained: Path
+    service: InsuranceService, client: redis.Redis, trained: Path
 ) -> None:
     first, second = service.predict(), service.predict()
     assert first["prediction_id"] != second["prediction_id"]
@@ -167,7 +123,7 @@ def test_two_equal_requests_are_one_prediction_and_two_ids(
 
 
 def test_bad_requests_are_answered_by_400_and_the_reason(
-    service: Service, client: redis.Redis
+    service: InsuranceService, client: redis.Redis
 ) -> None:
     bad = {
         '{"age": 42': "json_invalid",
@@ -183,7 +139,7 @@ def test_bad_requests_are_answered_by_400_and_the_reason(
     assert client.dbsize() == 0
 
 
-def test_the_metadata_shows_the_id_in_both_schemas(service: Service) -> None:
+def test_the_metadata_shows_the_id_in_both_schemas(service: InsuranceService) -> None:
     _, metadata = service.call("GET", "/api/models/insurance_charges_model/metadata")
     assert "prediction_id" not in metadata["input_schema"]["required"]
     assert "prediction_id" in metadata["input_schema"]["properties"]
@@ -217,9 +173,8 @@ def test_four_preloaded_workers_share_the_entries(tmp_path: Path, trained: Path)
         assert len({answer["prediction_id"] for answer in answers}) == 160
         assert len(list(client.scan_iter(KEYS))) == 40
         assert service.stop() == 0
-        log = service.log.read_text()
-        assert log.count("Application shutdown complete") == 4
-        assert "Traceback" not in log
+        assert service.log.count("Application shutdown complete") == 4
+        assert "Traceback" not in service.log
 
 
 def test_it_starts_and_answers_while_redis_is_down(tmp_path: Path, trained: Path) -> None:
@@ -237,17 +192,18 @@ def test_the_password_comes_from_a_file(tmp_path: Path, trained: Path) -> None:
         service.predict()
         with server.client(password="s3cret/with:signs") as client:
             assert len(list(client.scan_iter(KEYS))) == 1
-        assert "s3cret" not in service.log.read_text()
+        assert "s3cret" not in service.log
 
 
 def test_it_does_not_start_with_a_bad_option(tmp_path: Path, trained: Path) -> None:
     configuration = configured(tmp_path, trained, ttl="a day")
-    service = Service(UVICORN, {"REST_CONFIG": configuration}, tmp_path / "service.log")
+    environment = {"REST_CONFIG": configuration}
+    service = Service(UVICORN, environment, tmp_path / "service.log", READY)
     try:
         assert service.process.wait(60) != 0
     finally:
         service.stop()
-    assert "ConfigurationError: ttl: 'a day'" in service.log.read_text()
+    assert "ConfigurationError: ttl: 'a day'" in service.log
 
 
 def test_the_configuration_names_no_place_and_holds_no_secret() -> None:

@@ -1,0 +1,234 @@
+"""The image API: routes, and what becomes of a request.
+
+uvicorn --factory examples.image_service.app:create_app
+gunicorn --config examples/image_service/gunicorn.conf.py
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, FastAPI, Request
+from ml_base.ml_model import MLModel
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from examples.image_service.images import (
+    BadImageError,
+    TooManyPixelsError,
+    UnsupportedFormatError,
+)
+from examples.image_service.model import ImageInput, ImageText, OcrModel
+from examples.image_service.settings import Settings
+from examples.image_service.uploads import REQUEST_BODY, Upload, read_upload
+from model_cache import Outcome, RedisCachingDecorator, StoreUnavailableError, last_outcome
+
+logger = logging.getLogger("image_service")
+router = APIRouter()
+
+_ANSWERED_BY_THE_CACHE = ("hit", "shared", "stale")
+
+
+class Answer(BaseModel):
+    """What a prediction answers."""
+
+    job_id: str = Field(description="Six characters that the log shows, too.")
+    file_path: str
+    cache: str = Field(description='"hit", "miss", or why the cache had no part in it.')
+    elapsed_ms: float
+    prediction: ImageText
+
+
+class Health(BaseModel):
+    """The state of the whole chain; without Redis the service is slower, and no less right."""
+
+    status: Literal["ok", "degraded"]
+    service: Literal["ok"] = "ok"
+    model: Literal["ok"] = "ok"
+    redis: Literal["ok", "down", "off"]
+
+
+class Predictor:
+    """The model behind its cache, for as long as the app runs.
+
+    Args:
+        cache: the decorator around the model.
+        settings: how many requests it takes.
+    """
+
+    def __init__(self, cache: RedisCachingDecorator, settings: Settings) -> None:
+        self.cache = cache
+        self.settings = settings
+        self.requests = 0
+        # As many threads as requests, so that no hit waits behind the images that are read.
+        self._threads = CapacityLimiter(settings.max_requests)
+
+    async def predict(self, content: bytes) -> tuple[ImageText, Outcome]:
+        """Return the text in an image, and what came of asking the cache for it."""
+        # The model is nothing but CPU: on the event loop it would hold up all other requests.
+        return await to_thread.run_sync(self._predict, content, limiter=self._threads)
+
+    def _predict(self, content: bytes) -> tuple[ImageText, Outcome]:
+        prediction = self.cache.predict(ImageInput(content=content))
+        outcome = last_outcome()  # in the thread that predicted, where it is known
+        assert outcome is not None
+        return prediction, outcome
+
+    def redis(self) -> Literal["ok", "down", "off"]:
+        """Ask Redis how it is."""
+        try:
+            self.cache.ping()
+            return "off" if self.cache.stats().store == "off" else "ok"
+        except StoreUnavailableError:
+            return "down"
+
+
+def create_app(
+    settings: Settings | None = None, make_model: Callable[[Settings], MLModel] | None = None
+) -> FastAPI:
+    """Return the app.
+
+    Args:
+        settings: from the environment, if None.
+        make_model: makes another model than the OCR's, of the same schemas.
+    """
+    chosen = settings or Settings.from_environment(os.environ)
+    # Under gunicorn, whose configuration says how to log, this does nothing.
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # Here, in the worker: sessions of onnxruntime do not survive a fork.
+        model = (make_model or _ocr_model)(chosen)
+        with RedisCachingDecorator(
+            url=chosen.redis_url,
+            password=chosen.redis_password,
+            prefix="images",
+            ttl=chosen.cache_ttl,
+            timeout=chosen.cache_timeout,
+            revision=getattr(model, "revision", None),
+            write="background",  # after the response
+        ).set_model(model) as cache:
+            app.state.predictor = Predictor(cache, chosen)
+            yield
+
+    app = FastAPI(
+        title="Image Service",
+        description="Reads the text in images. What was read is kept in Redis.",
+        version=OcrModel.version,
+        lifespan=lifespan,
+    )
+    app.include_router(router)
+    return app
+
+
+def _ocr_model(settings: Settings) -> MLModel:
+    return OcrModel(max_pixels=settings.max_pixels)
+
+
+@router.get("/")
+async def root(request: Request) -> dict[str, str]:
+    """Say what this is, and where to go on."""
+    return {"service": request.app.title, "version": request.app.version, "docs": "/docs"}
+
+
+@router.get("/health")
+def health(request: Request) -> Health:
+    """Report on the service, the model and Redis. "degraded" is no reason to restart it."""
+    redis = _predictor(request).redis()
+    return Health(status="degraded" if redis == "down" else "ok", redis=redis)
+
+
+@router.get("/metadata")
+async def metadata(request: Request) -> dict[str, Any]:
+    """Describe the model."""
+    model = _predictor(request).cache
+    return {
+        "display_name": model.display_name,
+        "qualified_name": model.qualified_name,
+        "version": model.version,
+        "revision": model.revision,
+        "description": model.description,
+        "input_schema": model.input_schema.model_json_schema(),
+        "output_schema": model.output_schema.model_json_schema(),
+    }
+
+
+@router.post("/predict", openapi_extra={"requestBody": REQUEST_BODY})
+async def predict(request: Request) -> Answer:
+    """Read the text in an image: the same bytes, under whatever name, are read once."""
+    predictor = _predictor(request)
+    job_id, began = secrets.token_hex(3), time.perf_counter()
+
+    def elapsed_ms() -> float:
+        return 1000 * (time.perf_counter() - began)
+
+    logger.info("predict START job_id=%s", job_id)
+    try:
+        if predictor.requests >= predictor.settings.max_requests:
+            raise HTTPException(503, "too many requests at once", {"Retry-After": "1"})
+        predictor.requests += 1
+        try:
+            upload = await _receive(request, predictor.settings)
+            prediction, outcome = await _predict(predictor, upload, job_id)
+        finally:
+            predictor.requests -= 1
+        return Answer(
+            job_id=job_id,
+            file_path=upload.name,
+            cache=outcome.kind,
+            elapsed_ms=round(elapsed_ms(), 3),
+            prediction=prediction,
+        )
+    except HTTPException as error:
+        logger.info("predict REFUSED job_id=%s, %d: %s", job_id, error.status_code, error.detail)
+        raise
+    finally:
+        logger.info("predict END job_id=%s, elapsed_time [ms]=%.5f", job_id, elapsed_ms())
+
+
+async def _receive(request: Request, settings: Settings) -> Upload:
+    seconds = settings.body_seconds
+    try:
+        async with asyncio.timeout(seconds):
+            return await read_upload(request, settings.max_body_bytes)
+    except TimeoutError:
+        raise HTTPException(408, f"the request took longer than {seconds:g} s to send") from None
+
+
+async def _predict(predictor: Predictor, upload: Upload, job_id: str) -> tuple[ImageText, Outcome]:
+    try:
+        prediction, outcome = await predictor.predict(upload.content)
+    except BadImageError as error:
+        raise HTTPException(_status_of(error), str(error)) from None
+    except Exception:
+        logger.exception("predict FAILED job_id=%s", job_id)
+        raise HTTPException(500, f"the model failed; the log says more of job {job_id}") from None
+    if outcome.kind in _ANSWERED_BY_THE_CACHE:
+        logger.info("cache hit: %s", upload.name)
+    elif outcome.fate in ("queued", "stored"):
+        logger.info("registering cache: %s", upload.name)
+    return prediction, outcome
+
+
+def _status_of(error: BadImageError) -> int:
+    match error:
+        case UnsupportedFormatError():
+            return 415
+        case TooManyPixelsError():
+            return 413
+        case _:
+            return 422
+
+
+def _predictor(request: Request) -> Predictor:
+    predictor: Predictor = request.app.state.predictor
+    return predictor

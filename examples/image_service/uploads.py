@@ -1,0 +1,129 @@
+"""An image out of a request: JSON with base64 in it, or a form with a file. Else, a 4xx."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, NamedTuple
+
+from anyio import to_thread
+from fastapi import HTTPException, Request
+from pydantic import BaseModel, Field, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.types import Message
+
+_LONGEST_NAME = 200
+# Answered in the middle of its upload, a client gets a reset connection instead of the answer: of
+# a body that is too large, this many times the limit are read, and thrown away.
+_DISCARDED = 4
+
+
+class Upload(NamedTuple):
+    """What a request came with.
+
+    Attributes:
+        name: what the client calls the image: for people, and no more.
+        content: the image's file.
+    """
+
+    name: str
+    content: bytes
+
+
+class JsonUpload(BaseModel):
+    """The JSON form of a request."""
+
+    file_path: str = Field(default="", description="What you call the image; only for the log.")
+    img_base64: str = Field(min_length=1, description="The image's file in base64.")
+
+
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": JsonUpload.model_json_schema()},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}},
+            }
+        },
+    },
+}
+"""What OpenAPI is told of a request's body."""
+
+
+async def read_upload(request: Request, max_bytes: int) -> Upload:
+    """Return the image in a request.
+
+    Args:
+        request: whose body was not read yet.
+        max_bytes: how large its body may be.
+
+    Raises:
+        HTTPException: 400 for malformed JSON or a malformed form, 413 for a body that is too
+            large, 415 for another type of content, 422 for what is missing or no base64.
+    """
+    request = _bounded(request, max_bytes)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        body = await request.body()
+        # Megabytes of base64 would hold up the event loop.
+        return await to_thread.run_sync(_from_json, body)
+    if kind == "multipart/form-data":
+        return await _from_form(request)
+    raise HTTPException(
+        415, f"send application/json or multipart/form-data, not {kind or 'an unnamed type'!r}"
+    )
+
+
+def _bounded(request: Request, most: int) -> Request:
+    """Return a request whose body is counted while it comes in, whatever its headers promise."""
+    size, receive = 0, request.receive
+
+    async def counting() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > most:
+            while message.get("more_body") and size <= _DISCARDED * most:
+                message = await receive()
+                size += len(message.get("body", b""))
+            raise HTTPException(413, f"the request's body is larger than {most:,} bytes")
+        return message
+
+    return Request(request.scope, counting)
+
+
+def _from_json(body: bytes) -> Upload:
+    try:
+        given = JsonUpload.model_validate_json(body)
+    except ValidationError as error:
+        problems = error.errors(include_input=False, include_url=False, include_context=False)
+        malformed = problems[0]["type"] == "json_invalid"
+        reasons = [
+            f"{'.'.join(map(str, problem['loc'])) or 'body'}: {problem['msg']}"
+            for problem in problems
+        ]
+        raise HTTPException(400 if malformed else 422, "; ".join(reasons)) from None
+    try:
+        content = base64.b64decode(given.img_base64, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise HTTPException(422, f"img_base64: this is no base64: {error}") from None
+    return _upload(given.file_path, content, "img_base64")
+
+
+async def _from_form(request: Request) -> Upload:
+    async with request.form(max_files=1, max_fields=8) as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise HTTPException(422, "file: the form has no file of this name")
+        return _upload(file.filename or "", await file.read(), "file")
+
+
+def _upload(name: str, content: bytes, field: str) -> Upload:
+    if not content:
+        raise HTTPException(422, f"{field}: the image is empty")
+    # The name goes into the log, where a line break would make up a line.
+    printable = "".join(c if c.isprintable() else "?" for c in name[:_LONGEST_NAME])
+    return Upload(printable or "(unnamed)", content)

@@ -1,0 +1,392 @@
+"""The image service over HTTP: real processes, a real model, a real Redis."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import importlib.util
+import json
+import re
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.servers import Server, free_port, running_server
+from tests.services import Service
+
+if importlib.util.find_spec("rapidocr") is None:
+    pytest.skip(
+        "the OCR model is not installed here; `make test-images` runs these tests",
+        allow_module_level=True,
+    )
+
+UVICORN = ["uvicorn", "--factory", "examples.image_service.app:create_app"]
+STEERED = ["uvicorn", "--factory", "tests.image_service.apps:create_app"]
+GUNICORN = ["gunicorn", "--config", "examples/image_service/gunicorn.conf.py"]
+KEYS = "images/ocr_model/1.0.0/*"
+
+
+def image(*lines: str, kind: str = "PNG") -> bytes:
+    from examples.image_service.drawing import draw
+
+    return draw(lines, kind=kind)
+
+
+def form(content: bytes, name: str = "a.png", field: str = "file") -> tuple[bytes, dict[str, str]]:
+    """Return a multipart body and its headers."""
+    head = f'--cut\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n'
+    body = head.encode() + b"Content-Type: image/png\r\n\r\n" + content + b"\r\n--cut--\r\n"
+    return body, {"Content-Type": "multipart/form-data; boundary=cut"}
+
+
+class ImageService(Service):
+    def send(self, content: bytes, name: str = "a.png") -> tuple[int, Any]:
+        request = {"file_path": name, "img_base64": base64.b64encode(content).decode()}
+        return self.call("POST", "/predict", json.dumps(request))
+
+    def predict(self, content: bytes, name: str = "a.png") -> dict[str, Any]:
+        status, answer = self.send(content, name)
+        assert status == 200, answer
+        return dict(answer)
+
+    def texts(self, content: bytes, name: str = "a.png") -> tuple[str, list[str]]:
+        answer = self.predict(content, name)
+        return answer["cache"], [line["text"] for line in answer["prediction"]["lines"]]
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], folder: Path, url: str, **environment: str
+) -> Iterator[ImageService]:
+    # A busy machine must not turn hits into predictions.
+    environment = {"REDIS_URL": url, "CACHE_TIMEOUT": "10", **environment}
+    service = ImageService(command, environment, folder / "service.log", "/health")
+    try:
+        service.wait_until_ready()
+        yield service
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="module")
+def service(
+    shared_server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ImageService]:
+    limits = {"MAX_BODY_BYTES": "200000", "MAX_PIXELS": "1000000"}
+    folder = tmp_path_factory.mktemp("service")
+    with running(UVICORN, folder, shared_server.url, **limits) as service:
+        yield service
+
+
+@pytest.fixture
+def steered(server: Server, tmp_path: Path) -> Iterator[ImageService]:
+    environment = {"STEERING_FOLDER": str(tmp_path), "MAX_REQUESTS": "2"}
+    with running(STEERED, tmp_path, server.url, **environment) as service:
+        yield service
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_it_reads_an_image_once_and_a_hit_equals_the_miss(
+    service: ImageService, client: redis.Redis
+) -> None:
+    receipt = image("RECEIPT 20417", "Total 1,284.50 EUR")
+    first, second = service.predict(receipt), service.predict(receipt)
+    assert [first["cache"], second["cache"]] == ["miss", "hit"]
+    assert first["prediction"] == second["prediction"]
+    lines = first["prediction"]["lines"]
+    assert [line["text"] for line in lines] == ["RECEIPT 20417", "Total 1,284.50 EUR"]
+    assert all(line["score"] > 0.9 and len(line["box"]) == 4 for line in lines)
+    assert first["job_id"] != second["job_id"]
+    (key,) = client.scan_iter(KEYS)
+    assert json.loads(client.get(key) or b"") == first["prediction"]
+
+
+def test_the_content_counts_and_the_name_does_not(
+    service: ImageService, client: redis.Redis
+) -> None:
+    one, other = image("FIRST 111"), image("OTHER 222")
+    assert service.texts(one, "in_images/000001_0.png") == ("miss", ["FIRST 111"])
+    assert service.texts(one, "in_images/000002_0.png") == ("hit", ["FIRST 111"])
+    assert service.texts(other, "in_images/000001_0.png") == ("miss", ["OTHER 222"])
+    assert service.texts(image("FIRST 111", kind="JPEG"))[0] == "miss"
+
+
+def test_a_form_and_json_share_the_entries(service: ImageService, client: redis.Redis) -> None:
+    content = image("SHARED 333")
+    status, answer = service.call("POST", "/predict", *form(content, "photo.png"))
+    assert (status, answer["cache"], answer["file_path"]) == (200, "miss", "photo.png")
+    again = service.predict(content)
+    assert again["cache"] == "hit"
+    assert again["prediction"] == answer["prediction"]
+
+
+def test_the_log_tells_each_job_from_start_to_end(
+    service: ImageService, client: redis.Redis
+) -> None:
+    content = image("LOGGED 444")
+    jobs = [service.predict(content, "in_images/0\n1.png")["job_id"] for _ in range(2)]
+    for job, verb in zip(jobs, ["registering cache", "cache hit"], strict=True):
+        assert re.search(
+            rf"INFO predict START job_id={job}\n"
+            rf".* INFO {verb}: in_images/0\?1\.png\n"
+            rf".* INFO predict END job_id={job}, elapsed_time \[ms\]=\d+\.\d{{5}}\n",
+            service.log,
+        )
+        assert re.fullmatch("[0-9a-f]{6}", job)
+
+
+def test_an_image_without_text_is_an_answer_too(service: ImageService, client: redis.Redis) -> None:
+    assert service.texts(image()) == ("miss", [])
+    assert service.texts(image()) == ("hit", [])
+
+
+def bomb(width: int, height: int) -> bytes:
+    """Return a PNG whose header promises more pixels than it has."""
+    content = bytearray(image("BOMB"))
+    content[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+def as_json(**fields: object) -> tuple[str, dict[str, str]]:
+    return json.dumps(fields), {"Content-Type": "application/json"}
+
+
+def encoded(content: bytes) -> tuple[str, dict[str, str]]:
+    return as_json(img_base64=base64.b64encode(content).decode())
+
+
+def bad_requests() -> dict[str, tuple[Any, dict[str, str], int, str]]:
+    text = {"Content-Type": "text/plain"}
+    no_boundary = {"Content-Type": "multipart/form-data"}
+    return {
+        "another type": (b"hello", text, 415, "text/plain"),
+        "no type": (b"hello", {}, 415, "unnamed"),
+        "malformed JSON": ('{"img_base64": ', {"Content-Type": "application/json"}, 400, "JSON"),
+        "no image": (*as_json(file_path="a.png"), 422, "img_base64: Field required"),
+        "a list": (*as_json(img_base64=[1]), 422, "img_base64"),
+        "no base64": (*as_json(img_base64="a!b="), 422, "base64"),
+        "cut base64": (*as_json(img_base64="abc"), 422, "base64"),
+        "letters beyond ASCII": (*as_json(img_base64="äöü="), 422, "base64"),
+        "an empty image": (*form(b""), 422, "empty"),
+        "no boundary": (b"hello", no_boundary, 400, "boundary"),
+        "another field": (*form(image("X"), field="picture"), 422, "file"),
+        "no image's bytes": (*encoded(b"hello, this is text"), 415, "PNG"),
+        "another format": (*encoded(b"GIF89a" + bytes(100)), 415, "PNG"),
+        "half an image": (*encoded(image("HALF")[:500]), 422, "damaged"),
+        "half a header": (*encoded(image("HEADER")[:20]), 422, "damaged"),
+        "a bomb": (*encoded(bomb(60_000, 60_000)), 413, "pixels"),
+        "a small bomb": (*encoded(bomb(2_000, 2_000)), 413, "at most 1,000,000"),
+        "a thread": (*encoded(bomb(20_000, 16)), 422, "20 times"),
+        "too small": (*encoded(bomb(15, 15)), 422, "16 or more"),
+        "too large": (b"[" * 300_000, {"Content-Type": "application/json"}, 413, "200,000"),
+        "too large a form": (*form(bytes(300_000)), 413, "200,000"),
+    }
+
+
+def test_bad_requests_are_told_why_and_never_cached(
+    service: ImageService, client: redis.Redis
+) -> None:
+    for name, (body, headers, expected, reason) in bad_requests().items():
+        for _ in range(2):
+            status, answer = service.call("POST", "/predict", body, headers)
+            assert (name, status) == (name, expected), answer
+            assert reason in answer["detail"], name
+    assert service.call("GET", "/predict")[0] == 405
+    assert client.dbsize() == 0
+    assert service.texts(image("STILL ALIVE")) == ("miss", ["STILL ALIVE"])
+    assert "Traceback" not in service.log
+
+
+def test_a_body_is_counted_while_it_comes_in(service: ImageService) -> None:
+    parts = [b" " * 10_000] * 40  # in chunks: no Content-Length gives it away
+    status, answer = service.call("POST", "/predict", iter(parts))
+    assert (status, answer["detail"]) == (413, "the request's body is larger than 200,000 bytes")
+    body, headers = form(bytes(400_000))
+    status, _ = service.call("POST", "/predict", iter([body[:100_000], body[100_000:]]), headers)
+    assert status == 413
+
+
+def test_the_metadata_names_model_version_revision_and_schemas(service: ImageService) -> None:
+    _, metadata = service.call("GET", "/metadata")
+    assert metadata["qualified_name"] == "ocr_model"
+    assert re.fullmatch("[0-9a-f]{64}", metadata["revision"])
+    assert list(metadata["input_schema"]["properties"]) == ["content"]
+    assert set(metadata["output_schema"]["required"]) == {"width", "height", "lines"}
+    assert service.call("GET", "/")[1]["docs"] == "/docs"
+    assert "/predict" in service.call("GET", "/openapi.json")[1]["paths"]
+
+
+def test_a_failing_model_is_a_500_and_nothing_is_kept(
+    steered: ImageService, tmp_path: Path, client: redis.Redis
+) -> None:
+    (tmp_path / "fail").touch()
+    for _ in range(2):
+        status, answer = steered.send(b"image")
+        assert status == 500
+        assert "secret" not in answer["detail"]
+        assert re.search(r"job [0-9a-f]{6}$", answer["detail"])
+    assert steered.log.count("RuntimeError: the secret reason") == 2
+    assert client.dbsize() == 0
+    (tmp_path / "fail").unlink()
+    assert [steered.predict(b"image")["cache"] for _ in range(2)] == ["miss", "hit"]
+
+
+def test_a_long_prediction_holds_up_nobody_and_too_many_are_refused(
+    steered: ImageService, tmp_path: Path, client: redis.Redis
+) -> None:
+    assert steered.predict(b"known")["cache"] == "miss"
+    (tmp_path / "began").unlink()
+    (tmp_path / "wait").touch()
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            first = pool.submit(steered.predict, b"long")
+            wait_for(tmp_path / "began")
+            # All of these would wait for ever, if the model were on the event loop.
+            assert steered.predict(b"known")["cache"] == "hit"
+            assert steered.call("GET", "/health")[0] == 200
+            second = pool.submit(steered.predict, b"long")
+            deadline = time.monotonic() + 60
+            while steered.log.count("predict START") < 4:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert steered.send(b"known")[0] == 503
+        finally:
+            (tmp_path / "wait").unlink()
+        assert [first.result()["cache"], second.result()["cache"]] == ["miss", "shared"]
+    assert steered.predict(b"known")["cache"] == "hit"
+
+
+def test_without_redis_the_service_is_degraded_and_answers(tmp_path: Path) -> None:
+    with (
+        running_server() as server,
+        running(STEERED, tmp_path, server.url, STEERING_FOLDER=str(tmp_path)) as service,
+    ):
+        assert service.call("GET", "/health")[1]["status"] == "ok"
+        assert [service.predict(b"image")["cache"] for _ in range(2)] == ["miss", "hit"]
+        server.kill()
+        status, health = service.call("GET", "/health")
+        assert (status, health["status"], health["redis"]) == (200, "degraded", "down")
+        assert service.predict(b"image")["cache"] == "unavailable"
+        server.start()
+        deadline = time.monotonic() + 60
+        while service.call("GET", "/health")[1]["status"] != "ok":
+            assert time.monotonic() < deadline
+        assert service.predict(b"image")["cache"] == "miss"
+
+
+def test_a_client_that_never_finishes_its_request_is_told_so(
+    tmp_path: Path, server: Server
+) -> None:
+    environment = {"STEERING_FOLDER": str(tmp_path), "BODY_SECONDS": "0.2"}
+    with (
+        running(STEERED, tmp_path, server.url, **environment) as service,
+        socket.create_connection(("127.0.0.1", service.port), 60) as connection,
+    ):
+        head = "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+        assert service.predict(b"image")["cache"] == "miss"
+
+
+def test_it_starts_without_redis_and_with_the_cache_turned_off(tmp_path: Path) -> None:
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    environment = {"STEERING_FOLDER": str(tmp_path), "MODEL_CACHE_DISABLED": "1"}
+    with running(STEERED, tmp_path, nowhere, **environment) as service:
+        health = service.call("GET", "/health")[1]
+        assert (health["status"], health["redis"]) == ("ok", "off")
+        assert service.predict(b"image")["cache"] == "off"
+
+
+def test_workers_share_the_entries_and_a_stop_loses_none(
+    server: Server, client: redis.Redis, tmp_path: Path
+) -> None:
+    with running(GUNICORN, tmp_path, server.url, WEB_CONCURRENCY="2") as service:
+        receipt = image("SHARED 777")
+        assert service.texts(receipt) == ("miss", ["SHARED 777"])
+        answered: set[str] = set()
+        deadline = time.monotonic() + 60
+        while len(answered) < 2:
+            assert service.texts(receipt)[0] in ("hit", "miss")
+            answered = set(re.findall(r"\[(\d+)\] INFO image_service: cache hit", service.log))
+            assert time.monotonic() < deadline
+        service.predict(image("LAST 888"))
+        assert service.stop() == 0
+    assert len(list(client.scan_iter(KEYS))) == 2
+    assert "Traceback" not in service.log
+
+
+def test_the_model_gives_one_answer_whatever_the_thread() -> None:
+    from examples.image_service.model import ImageInput, OcrModel, revision
+
+    model = OcrModel()
+    data = [ImageInput(content=image(f"NUMBER {n}", "SAME LINE")) for n in range(3)]
+    expected = [model.predict(one) for one in data]
+    assert expected[0] != expected[1]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(model.predict, data * 2)) == expected * 2
+    assert OcrModel().predict(data[0]) == expected[0]
+    assert model.revision == revision(20_000_000) != revision(1_000_000)
+
+
+def test_another_model_file_is_another_revision(tmp_path: Path) -> None:
+    from examples.image_service.model import MODEL_FILES, revision
+
+    assert len(list(MODEL_FILES.glob("*.onnx"))) == 3
+    (tmp_path / "det.onnx").write_bytes(b"one")
+    before = revision(100, tmp_path)
+    (tmp_path / "det.onnx").write_bytes(b"two")
+    assert revision(100, tmp_path) != before
+
+
+def test_the_model_asks_the_network_for_nothing(tmp_path: Path) -> None:
+    # What Python opens shows in audit events; what libraries open, in the files of the process.
+    code = """
+        import os, sys
+        asked = []
+        sys.addaudithook(lambda event, _: event.startswith("socket.") and asked.append(event))
+        from examples.image_service.drawing import draw
+        from examples.image_service.model import ImageInput, OcrModel
+        OcrModel().predict(ImageInput(content=draw(["OFFLINE"])))
+        folder = "/proc/self/fd"
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        links = [os.readlink(f"{folder}/{fd}") for fd in names if os.path.lexists(f"{folder}/{fd}")]
+        connects = [event for event in asked if event not in ("socket.__new__", "socket.bind")]
+        print(connects, [link for link in links if link.startswith("socket")], os.listdir("."))
+    """
+    home = {"HOME": str(tmp_path), "PYTHONPATH": str(Path.cwd()), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=tmp_path,
+        env=home,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    assert done.stdout == "[] [] []\n"
+
+
+def test_a_bad_setting_ends_the_start_and_is_named(tmp_path: Path) -> None:
+    service = Service(UVICORN, {"MAX_PIXELS": "many"}, tmp_path / "log", "/health")
+    try:
+        assert service.process.wait(60) != 0
+    finally:
+        service.stop()
+    assert "MAX_PIXELS='many' is not a whole number" in service.log

@@ -1,0 +1,85 @@
+"""Services for the tests: processes on free ports of 127.0.0.1, stopped as orchestrators do."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.servers import free_port
+
+JSON = {"Content-Type": "application/json"}
+
+
+class Service:
+    """A web service's process; what it logs goes to a file.
+
+    Args:
+        command: a module and its arguments; uvicorn is given the port, others get BIND.
+        environment: added to this process's.
+        log: the file.
+        ready: the path that answers 200 once the service does.
+    """
+
+    def __init__(
+        self, command: list[str], environment: Mapping[str, str], log: Path, ready: str
+    ) -> None:
+        self.port, self._log, self._ready = free_port(), log, ready
+        if command[0] == "uvicorn":
+            command = [*command, "--port", str(self.port)]
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                env={**os.environ, **environment, "BIND": f"127.0.0.1:{self.port}"},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(OSError):
+                if self.call("GET", self._ready)[0] == 200:
+                    return
+            assert time.monotonic() < deadline, self.log
+            assert self.process.poll() is None, self.log
+            time.sleep(0.05)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: str | bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] = JSON,
+    ) -> tuple[int, Any]:
+        """Send a request by a connection of its own; return status and JSON.
+
+        A body in parts is sent without telling its length.
+        """
+        with contextlib.closing(
+            http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        ) as connection:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    def stop(self) -> int:
+        """End it by a SIGTERM; return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+            self.process.wait()
