@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.servers import Server, free_port, running_server
 from tests.services import Service
@@ -50,14 +52,29 @@ def form(content: bytes, name: str = "a.png", field: str = "file") -> tuple[byte
 
 
 class ImageService(Service):
+    store: redis.Redis
+
     def send(self, content: bytes, name: str = "a.png") -> tuple[int, Any]:
         request = {"file_path": name, "img_base64": base64.b64encode(content).decode()}
         return self.call("POST", "/predict", json.dumps(request))
 
     def predict(self, content: bytes, name: str = "a.png") -> dict[str, Any]:
+        """Send an image, and wait until its answer is stored: that is after the response."""
+        before = self.entries()
         status, answer = self.send(content, name)
         assert status == 200, answer
+        deadline = time.monotonic() + 60
+        while answer["cache"] == "miss" and self.entries() == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
         return dict(answer)
+
+    def entries(self) -> int | None:
+        """Return how many entries Redis holds; None if it is down."""
+        try:
+            return int(self.store.dbsize())
+        except redis.ConnectionError:
+            return None
 
     def texts(self, content: bytes, name: str = "a.png") -> tuple[str, list[str]]:
         answer = self.predict(content, name)
@@ -71,10 +88,13 @@ def running(
     # A busy machine must not turn hits into predictions.
     environment = {"REDIS_URL": url, "CACHE_TIMEOUT": "10", **environment}
     service = ImageService(command, environment, folder / "service.log", "/health")
+    # redis-py retries ten times by default: seconds per call while it is down.
+    service.store = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))
     try:
         service.wait_until_ready()
         yield service
     finally:
+        service.store.close()
         service.stop()
 
 
@@ -129,11 +149,11 @@ def test_the_content_counts_and_the_name_does_not(
 
 def test_a_form_and_json_share_the_entries(service: ImageService, client: redis.Redis) -> None:
     content = image("SHARED 333")
+    first = service.predict(content)
+    assert first["cache"] == "miss"
     status, answer = service.call("POST", "/predict", *form(content, "photo.png"))
-    assert (status, answer["cache"], answer["file_path"]) == (200, "miss", "photo.png")
-    again = service.predict(content)
-    assert again["cache"] == "hit"
-    assert again["prediction"] == answer["prediction"]
+    assert (status, answer["cache"], answer["file_path"]) == (200, "hit", "photo.png")
+    assert answer["prediction"] == first["prediction"]
 
 
 def test_the_log_tells_each_job_from_start_to_end(
@@ -323,10 +343,10 @@ def test_workers_share_the_entries_and_a_stop_loses_none(
         answered: set[str] = set()
         deadline = time.monotonic() + 60
         while len(answered) < 2:
-            assert service.texts(receipt)[0] in ("hit", "miss")
+            assert service.texts(receipt)[0] == "hit"
             answered = set(re.findall(r"\[(\d+)\] INFO image_service: cache hit", service.log))
             assert time.monotonic() < deadline
-        service.predict(image("LAST 888"))
+        assert service.send(image("LAST 888"))[1]["cache"] == "miss"
         assert service.stop() == 0
     assert len(list(client.scan_iter(KEYS))) == 2
     assert "Traceback" not in service.log

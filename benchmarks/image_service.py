@@ -1,0 +1,127 @@
+"""The image service end to end: how much faster a hit is than a miss.
+
+`.venv-images/bin/python -m benchmarks.image_service` starts the service and a Redis, draws pages of
+text and sends each over one kept connection: first as an image that was never seen, which is read
+and stored, then again, which comes from Redis. Both are measured by the client, so they include
+HTTP, JSON and base64.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.environment import (
+    count_options,
+    environment,
+    make_console,
+    print_environment,
+    save,
+    table,
+)
+from examples.image_service.client import Client
+from examples.image_service.drawing import draw
+from model_cache import embedded_redis
+
+_HITS = 10
+
+
+def pages(count: int, lines: int) -> list[bytes]:
+    """Return images that nobody has seen, of so many lines of text each."""
+    dice = random.Random()
+    return [
+        draw(
+            [f"Item {dice.randrange(10**6):06}  {dice.random() * 1000:8.2f}" for _ in range(lines)]
+        )
+        for _ in range(count)
+    ]
+
+
+@contextlib.contextmanager
+def running_service() -> Iterator[Client]:
+    """Run the service by one process of gunicorn, with a Redis that lives as long."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with embedded_redis(tcp=True) as url:
+        settings = {"REDIS_URL": url, "BIND": f"127.0.0.1:{port}", "WEB_CONCURRENCY": "1"}
+        command = ["gunicorn", "--config", "examples/image_service/gunicorn.conf.py"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            env={**os.environ, **settings},
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            wait_until_ready(port, process)
+            with contextlib.closing(Client(f"http://127.0.0.1:{port}")) as client:
+                yield client
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise SystemExit(f"the service did not start on port {port}")
+
+
+def measure(client: Client, images: list[bytes], lines: int) -> dict[str, Any]:
+    """Send each image and send it again, in turn, so that both meet the machine as it is."""
+    misses, hits = [], []
+    for image in images:
+        answer, elapsed = client.predict("page.png", image)
+        assert answer["cache"] == "miss"
+        misses.append(elapsed)
+        while client.predict("page.png", image)[0]["cache"] == "miss":
+            pass  # it is stored after the response
+        for _ in range(_HITS):
+            again, elapsed = client.predict("page.png", image)
+            assert again["cache"] == "hit"
+            assert again["prediction"] == answer["prediction"]
+            hits.append(elapsed)
+    return {
+        "lines": lines,
+        "kilobytes": statistics.mean(map(len, images)) / 1000,
+        "miss": statistics.median(misses),
+        "miss_p95": statistics.quantiles(misses, n=20)[-1],
+        "hit": statistics.median(hits),
+        "hit_p95": statistics.quantiles(hits, n=20)[-1],
+    }
+
+
+def main() -> None:
+    options = count_options("image_service", __doc__, count=20)
+    found, console = environment(), make_console()
+    print_environment(console, found)
+    with running_service() as client:
+        rows = [measure(client, pages(options.count, lines), lines) for lines in (2, 10)]
+    title = f"{options.count} images of each kind, each {_HITS} times from the cache; milliseconds"
+    shown = table(title, "lines of text", "kB", "miss", "p95", "hit", "p95", "miss / hit")
+    for row in rows:
+        shown.add_row(
+            str(row["lines"]),
+            f"{row['kilobytes']:.1f}",
+            f"{row['miss']:.1f}",
+            f"{row['miss_p95']:.1f}",
+            f"{row['hit']:.2f}",
+            f"{row['hit_p95']:.2f}",
+            f"{row['miss'] / row['hit']:.0f}",
+        )
+    console.print(shown)
+    save(options.json, {"environment": found, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
