@@ -11,8 +11,8 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 
 from anyio import CapacityLimiter, to_thread
@@ -20,6 +20,7 @@ from fastapi import APIRouter, FastAPI, Request
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from examples.image_service.images import (
     BadImageError,
@@ -67,9 +68,24 @@ class Predictor:
     def __init__(self, cache: RedisCachingDecorator, settings: Settings) -> None:
         self.cache = cache
         self.settings = settings
-        self.requests = 0
+        self._requests = 0
         # As many threads as requests, so that no hit waits behind the images that are read.
         self._threads = CapacityLimiter(settings.max_requests)
+
+    @contextmanager
+    def admission(self) -> Iterator[None]:
+        """Count a request for as long as it is here.
+
+        Raises:
+            HTTPException: 503, if it is one too many.
+        """
+        if self._requests >= self.settings.max_requests:
+            raise HTTPException(503, "too many requests at once", {"Retry-After": "1"})
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
 
     async def predict(self, content: bytes) -> tuple[ImageText, Outcome]:
         """Return the text in an image, and what came of asking the cache for it."""
@@ -155,7 +171,7 @@ async def metadata(request: Request) -> dict[str, Any]:
         "display_name": model.display_name,
         "qualified_name": model.qualified_name,
         "version": model.version,
-        "revision": model.revision,
+        "revision": getattr(model, "revision", None),
         "description": model.description,
         "input_schema": model.input_schema.model_json_schema(),
         "output_schema": model.output_schema.model_json_schema(),
@@ -173,14 +189,9 @@ async def predict(request: Request) -> Answer:
 
     logger.info("predict START job_id=%s", job_id)
     try:
-        if predictor.requests >= predictor.settings.max_requests:
-            raise HTTPException(503, "too many requests at once", {"Retry-After": "1"})
-        predictor.requests += 1
-        try:
+        with predictor.admission():
             upload = await _receive(request, predictor.settings)
             prediction, outcome = await _predict(predictor, upload, job_id)
-        finally:
-            predictor.requests -= 1
         return Answer(
             job_id=job_id,
             file_path=upload.name,
@@ -202,6 +213,8 @@ async def _receive(request: Request, settings: Settings) -> Upload:
             return await read_upload(request, settings.max_body_bytes)
     except TimeoutError:
         raise HTTPException(408, f"the request took longer than {seconds:g} s to send") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the client left before it had sent all") from None
 
 
 async def _predict(predictor: Predictor, upload: Upload, job_id: str) -> tuple[ImageText, Outcome]:

@@ -311,18 +311,22 @@ def test_without_redis_the_service_is_degraded_and_answers(tmp_path: Path) -> No
         assert service.predict(b"image")["cache"] == "miss"
 
 
-def test_a_client_that_never_finishes_its_request_is_told_so(
-    tmp_path: Path, server: Server
-) -> None:
-    environment = {"STEERING_FOLDER": str(tmp_path), "BODY_SECONDS": "0.2"}
-    with (
-        running(STEERED, tmp_path, server.url, **environment) as service,
-        socket.create_connection(("127.0.0.1", service.port), 60) as connection,
-    ):
-        head = "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
-        connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
-        assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+def test_clients_that_never_finish_their_request_do_no_harm(tmp_path: Path, server: Server) -> None:
+    head = "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+    unfinished = f"{head}Content-Length: 100\r\n\r\n{{".encode()
+    environment = {"STEERING_FOLDER": str(tmp_path), "BODY_SECONDS": "1", "MAX_REQUESTS": "1"}
+    with running(STEERED, tmp_path, server.url, **environment) as service:
+        with socket.create_connection(("127.0.0.1", service.port), 60) as connection:
+            connection.sendall(unfinished)
+            assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+        with socket.create_connection(("127.0.0.1", service.port), 60) as connection:
+            connection.sendall(unfinished)
+        deadline = time.monotonic() + 60
+        while service.log.count("predict END") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         assert service.predict(b"image")["cache"] == "miss"
+        assert "Traceback" not in service.log
 
 
 def test_it_starts_without_redis_and_with_the_cache_turned_off(tmp_path: Path) -> None:
@@ -404,7 +408,7 @@ def test_the_model_asks_the_network_for_nothing(tmp_path: Path) -> None:
 
 
 def test_a_bad_setting_ends_the_start_and_is_named(tmp_path: Path) -> None:
-    service = Service(UVICORN, {"MAX_PIXELS": "many"}, tmp_path / "log", "/health")
+    service = Service(STEERED, {"MAX_PIXELS": "many"}, tmp_path / "log", "/health")
     try:
         assert service.process.wait(60) != 0
     finally:
