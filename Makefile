@@ -10,7 +10,7 @@ VENV := .venv
 DEMO_VENV := .venv-demo
 LOWEST_VENV := .venv-lowest
 IMAGES_VENV := .venv-images
-EXTRAS := .[embedded,zstd,lz4]
+EXTRAS := .[embedded,zstd,lz4,prometheus,opentelemetry]
 
 .PHONY: help
 help: ## show this
@@ -56,6 +56,7 @@ bench: $(VENV)/installed ## the benchmarks
 	$(VENV)/bin/python -m benchmarks.serders
 	$(VENV)/bin/python -m benchmarks.memory
 	$(VENV)/bin/python -m benchmarks.eviction
+	$(VENV)/bin/python -m benchmarks.hooks
 
 .PHONY: test-lowest
 test-lowest: $(LOWEST_VENV)/installed ## the tests on the lowest versions that are allowed

@@ -63,16 +63,20 @@ def in_turn(*variants: Variant) -> dict[str, Measured]:
 
 
 def cpu_in_turn(
-    *variants: Variant, clock: Callable[[], float] = time.process_time
+    *variants: Variant,
+    clock: Callable[[], float] = time.process_time,
+    at_once: int = _AT_ONCE,
 ) -> dict[str, float]:
     """Return the microseconds of CPU a call, for calls too quick to be timed one by one.
 
     `clock` tells whose: the process's, or, by `time.thread_time`, the calling thread's alone.
+    It is the median over groups of `at_once` calls: what is done once in many calls is in it
+    only if each group has its share.
     """
     nothing = Variant("", _nothing, variants[0].inputs)
     cpus: dict[str, list[float]] = {variant.name: [] for variant in (nothing, *variants)}
     with _no_collections():
-        for variant, inputs in _groups((nothing, *variants)):
+        for variant, inputs in _groups((nothing, *variants), at_once):
             call = variant.call
             cpu = clock()
             for item in inputs:
@@ -128,10 +132,12 @@ def on_one_cpu(*processes: int) -> Iterator[None]:
             os.sched_setaffinity(process, cpus)
 
 
-def _groups(variants: Sequence[Variant]) -> Iterator[tuple[Variant, Sequence[Any]]]:
-    for turn, first in enumerate(range(0, len(variants[0].inputs), _AT_ONCE)):
+def _groups(
+    variants: Sequence[Variant], at_once: int = _AT_ONCE
+) -> Iterator[tuple[Variant, Sequence[Any]]]:
+    for turn, first in enumerate(range(0, len(variants[0].inputs), at_once)):
         for variant in _rotated(variants, turn):
-            yield variant, variant.inputs[first : first + _AT_ONCE]
+            yield variant, variant.inputs[first : first + at_once]
 
 
 def _rotated(variants: Sequence[Variant], by: int) -> list[Variant]:

@@ -1,0 +1,142 @@
+"""What hooks add to a hit: in microseconds of CPU, beside hits of a decorator that has none.
+
+Each is measured twice: in hits on a real server, where its cost is the difference of two much
+larger numbers; and alone, called with a hit's outcome, without what it costs to be told. The
+Prometheus hook counts in memory, or, with PROMETHEUS_MULTIPROC_DIR set, in files. Spans are not
+exported, and log lines go to the null device, which is unfair: what becomes of them later costs
+more than to make them.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import random
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import redis
+from opentelemetry.sdk.trace import TracerProvider
+
+from benchmarks.cheap_model import CheapModel, inputs
+from benchmarks.environment import (
+    environment,
+    make_console,
+    options,
+    print_environment,
+    save,
+    table,
+)
+from benchmarks.timing import Variant, cpu_in_turn
+from model_cache import RedisCachingDecorator, embedded_redis, last_outcome, refresh
+from model_cache.events import Hook
+from model_cache.integrations.logging import PredictionLog
+from model_cache.integrations.opentelemetry import OpenTelemetryHook
+from model_cache.integrations.prometheus import PrometheusHook
+
+NONE, PROMETHEUS, IN_FILES = "no hook", "prometheus", "prometheus, in files"
+LIMIT = 5.0
+# Of every 256 hits, one is held up by the counting of them all.
+_AT_ONCE = 1024
+_MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Microseconds of CPU: of a hit, of it beyond a hit without hooks, of the hook alone."""
+
+    hit: float
+    beyond: float
+    alone: float
+
+
+def _hooks() -> dict[str, Hook]:
+    if _MULTIPROCESS in os.environ:
+        return {IN_FILES: PrometheusHook()}
+    return {
+        PROMETHEUS: PrometheusHook(),
+        "opentelemetry, no SDK": OpenTelemetryHook(),
+        "opentelemetry, SDK": OpenTelemetryHook(TracerProvider()),
+        "logging": PredictionLog(),
+    }
+
+
+def measure(url: str, rounds: int, count: int) -> dict[str, Cost]:
+    """Measure in this process; its environment says where Prometheus counts."""
+    logging.basicConfig(filename=os.devnull, level=logging.INFO)
+    known, hooks = inputs(count, random.Random(1)), _hooks()
+    given = {NONE: [], **{name: [hook] for name, hook in hooks.items()}}
+    decorators = {
+        name: RedisCachingDecorator(url=url, timeout=5.0, hooks=hooks_).set_model(CheapModel())
+        for name, hooks_ in given.items()
+    }
+    for decorator in decorators.values():
+        with refresh():  # a miss of its own: before it, no hit is said to have saved anything
+            decorator.predict(known[0])
+        for data in known:
+            decorator.predict(data)
+    before = {name: decorator.stats().hits for name, decorator in decorators.items()}
+    hits = cpu_in_turn(
+        *(Variant(name, one.predict, known * rounds) for name, one in decorators.items()),
+        at_once=_AT_ONCE,
+    )
+    for name, decorator in decorators.items():
+        if decorator.stats().hits - before[name] != len(known) * rounds:
+            raise RuntimeError(f"not all predictions were hits: {name}")
+    outcomes = [last_outcome()] * len(known) * rounds
+    alone = cpu_in_turn(
+        *(Variant(name, hook, outcomes) for name, hook in hooks.items()), at_once=_AT_ONCE
+    )
+    return {name: Cost(hit, hit - hits[NONE], alone.get(name, 0.0)) for name, hit in hits.items()}
+
+
+def measure_both(url: str, rounds: int, count: int) -> dict[str, Cost]:
+    """Measure in two processes, of which the second counts in files."""
+    costs: dict[str, Cost] = {}
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        for environment_ in ({}, {_MULTIPROCESS: folder}):
+            os.environ.update(environment_)
+            with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                costs = {**pool.submit(measure, url, rounds, count).result(), **costs}
+        del os.environ[_MULTIPROCESS]
+    return costs
+
+
+def main() -> None:
+    chosen = options("hooks", __doc__, rounds=40, count=1_024)
+    console = make_console()
+    with embedded_redis(tcp=True) as url:
+        client: Any = redis.Redis.from_url(url)
+        found = environment(client)
+        print_environment(console, found)
+        costs = measure_both(url, chosen.rounds, chosen.count)
+    made = table("µs of CPU", "", "a hit", "beyond no hook", "the hook alone", "")
+    for name, cost in costs.items():
+        numbers = (f"{value:.2f}" for value in (cost.hit, cost.beyond, cost.alone))
+        aim = f"at most {LIMIT:.0f}: {verdict(cost)}" if name in (PROMETHEUS, IN_FILES) else ""
+        made.add_row(name, *numbers, aim)
+    console.print(made)
+    for paragraph in (__doc__ or "").split("\n\n")[1:]:
+        console.print(paragraph.strip().replace("\n", " "))
+    save(
+        chosen.json,
+        {
+            "environment": found,
+            "rounds": chosen.rounds,
+            "count": chosen.count,
+            "costs": {name: asdict(cost) for name, cost in costs.items()},
+            "limit": LIMIT,
+        },
+    )
+
+
+def verdict(cost: Cost) -> str:
+    return "reached" if cost.beyond <= LIMIT else "not reached"
+
+
+if __name__ == "__main__":
+    main()

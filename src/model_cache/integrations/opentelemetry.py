@@ -1,0 +1,79 @@
+"""OpenTelemetry traces: a span for each prediction, made when it is done.
+
+It needs the API only; which spans are kept and where they go is the application's SDK's matter.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+try:
+    from opentelemetry import trace
+except ImportError as error:
+    raise ImportError(
+        'it is an extra; install it with: pip install "ml-model-cache[opentelemetry]"'
+    ) from error
+
+from model_cache.events import Event
+from model_cache.outcome import Outcome
+
+SPAN = "model_cache.predict"
+
+
+class OpenTelemetryHook:
+    """Makes a span of each prediction, a child of the span that is current there.
+
+    Give it to the decorator by its name, `hooks=["opentelemetry"]`, or as an object. Spans that
+    the model makes are beside it, since it is made after the fact.
+
+    Args:
+        tracer_provider: where the spans go; the global one by default.
+    """
+
+    def __init__(self, tracer_provider: trace.TracerProvider | None = None) -> None:
+        self._tracer_provider = tracer_provider
+        self._tracer = trace.get_tracer("model_cache", tracer_provider=tracer_provider)
+
+    def __call__(self, event: Event) -> None:
+        """Make a span of an outcome; other events have none."""
+        if not isinstance(event, Outcome):
+            return
+        end = time.time_ns()
+        # A call inside the process, as INTERNAL says. That the store is a Redis, and what its
+        # commands are, the conventions keep for spans of the commands themselves.
+        span = self._tracer.start_span(SPAN, start_time=end - round(1e9 * event.seconds))
+        if not span.is_recording():
+            return
+        span.set_attributes(_attributes(event))
+        if event.kind == "error":
+            raised = sys.exception()  # the model's, since the hook is called while it passes
+            if raised is not None:
+                span.set_attribute("error.type", type(raised).__qualname__)
+            span.set_status(trace.StatusCode.ERROR)
+        span.end(end)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OpenTelemetryHook:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        provider = self._tracer_provider
+        return OpenTelemetryHook, () if provider is None else (provider,)
+
+
+def _attributes(outcome: Outcome) -> dict[str, str | float | bool]:
+    """Return the fields of an outcome that say something."""
+    attributes: dict[str, str | float | bool] = {
+        "model_cache.model": outcome.model,
+        "model_cache.version": outcome.version,
+        "model_cache.outcome": outcome.kind,
+    }
+    for name in ("store_seconds", "model_seconds", "entry_bytes", "fate", "store_error"):
+        value = getattr(outcome, name)
+        if value:
+            attributes[f"model_cache.{name}"] = value
+    for name in ("undecodable", "refreshed"):
+        if getattr(outcome, name):
+            attributes[f"model_cache.{name}"] = True
+    return attributes
