@@ -70,3 +70,12 @@ def test_memory_counts_hits_and_misses(tmp_path: Path) -> None:
     assert last["rss"] > 0
     assert last["allocated"] > 0
     assert "rss: " in printed
+
+
+def test_hooks_are_compared_with_hits_that_have_none(tmp_path: Path) -> None:
+    results, printed = run("hooks", tmp_path, "--rounds", "1", "--count", "60")
+    assert {"no hook", "prometheus", "prometheus, in files", "logging"} < set(results["costs"])
+    for name, cost in results["costs"].items():
+        assert cost["hit"] > 0
+        assert name in printed
+    assert "unfair" in printed
