@@ -379,3 +379,53 @@ def test_a_forked_child_counts_no_hit_of_its_parent(metrics: Metrics) -> None:
         os._exit(int(metrics("predictions_total", outcome="hit") or 0))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert metrics("predictions_total", outcome="hit") == 1
+
+
+FORKING = """
+import os, signal, sys, threading, time
+from model_cache import Outcome
+from model_cache.integrations.prometheus import PrometheusHook
+
+hook, ended = PrometheusHook(), threading.Event()
+miss = Outcome("miss", "test_model", "1.0.0", 0.002, 0.001, 0.001)
+
+def count():
+    while not ended.is_set():
+        hook(miss)
+
+threads = [threading.Thread(target=count) for _ in range(2)]
+for thread in threads:
+    thread.start()
+hanging = 0
+for _ in range(60):
+    child = os.fork()
+    if child == 0:
+        hook(miss)
+        os._exit(0)
+    deadline = time.monotonic() + 30
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > deadline:
+            hanging += 1
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            break
+        time.sleep(0.001)
+    if hanging:
+        break
+ended.set()
+for thread in threads:
+    thread.join()
+print("hanging:", hanging)
+"""
+
+
+def test_a_child_that_is_forked_while_others_count_can_count(tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    assert finished.stdout == "hanging: 0\n"

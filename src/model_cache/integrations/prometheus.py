@@ -17,7 +17,7 @@ import threading
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, get_args
 from weakref import WeakKeyDictionary
 
@@ -51,6 +51,15 @@ _UNSTORED = ("skipped", "lossy", "too_large", "dropped")
 _MODEL_ANSWERED = ("miss", "uncacheable", "unavailable", "bypass", "off")
 # Whose store_seconds are those of a read, or of a read and a write that is known.
 _FATES_OF_READS = (None, "stored", "queued", "skipped", "lossy", "too_large")
+
+# Held by whoever counts, and during a fork: a lock of prometheus_client that another thread held
+# at the fork would stay locked in the child, and its first prediction would hang.
+_counting = ForkSafeLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_counting.__enter__,
+        after_in_parent=lambda: _counting.__exit__(None, None, None),
+    )
 
 _MOST_GATHERED = 256  # hits; to count them takes a caller 0.2 ms
 _GATHERING_SECONDS = 0.25
@@ -102,24 +111,21 @@ class _Series:
         self.bytes_written = of(metrics.entry_bytes, "write").inc
         self.undecodable = of(metrics.undecodable).inc
         self.open = of(metrics.store_open).set
-        self._lock = threading.RLock()
         self._misses = 0
         self._model_seconds = 0.0
 
     def missed(self, model_seconds: float) -> None:
-        with self._lock:
-            self._misses += 1
-            self._model_seconds += model_seconds
+        self._misses += 1
+        self._model_seconds += model_seconds
 
     def add_hits(self, hits: list[Outcome]) -> None:
         self.predicted["hit"](len(hits))
         self.bytes_read(sum(hit.entry_bytes for hit in hits))
         self.hit.add(hit.seconds for hit in hits)
         self.read.add(hit.store_seconds for hit in hits)
-        with self._lock:
-            if not self._misses:
-                return
-            mean = self._model_seconds / self._misses
+        if not self._misses:
+            return
+        mean = self._model_seconds / self._misses
         # The sum of a histogram must not fall, so what is saved and what is lost are apart.
         saved = [mean - hit.seconds for hit in hits]
         self.saved.add(max(0.0, seconds) for seconds in saved)
@@ -173,7 +179,6 @@ class _Metrics(Collector):
         self._all: list[MetricWrapperBase] = [
             metric for metric in vars(self).values() if isinstance(metric, MetricWrapperBase)
         ]
-        self._lock = ForkSafeLock()
         self.after_fork()
         renew_after_fork(self)
         registry.register(self)
@@ -188,10 +193,9 @@ class _Metrics(Collector):
         self._will_count = not _in_files()
 
     def series(self, model: str, version: str) -> _Series:
-        with self._lock:
-            if (model, version) not in self._series:
-                self._series[model, version] = _Series(self, model, version)
-            return self._series[model, version]
+        if (model, version) not in self._series:
+            self._series[model, version] = _Series(self, model, version)
+        return self._series[model, version]
 
     def gather(self, hit: Outcome) -> None:
         """Take note of a hit, as quickly as can be."""
@@ -207,7 +211,8 @@ class _Metrics(Collector):
             except RuntimeError:  # no thread can be had: then when there are enough of them
                 self._will_count = False
         if self._open:
-            self.store_is(hit, open=False)
+            with _counting:
+                self.store_is(hit, open=False)
 
     def _count_in_time(self) -> None:
         self._will_count = False
@@ -222,34 +227,32 @@ class _Metrics(Collector):
             except IndexError:  # another thread counts, too
                 break
             by_model[hit[1:3]].append(hit)
-        for (model, version), hits in by_model.items():
-            self.series(model, version).add_hits(hits)
+        with _counting:
+            for (model, version), hits in by_model.items():
+                self.series(model, version).add_hits(hits)
 
     def store_is(self, outcome: Outcome, *, open: bool) -> None:
         """Set the state of a model's store, if it is another than before."""
         name = (outcome.model, outcome.version)
-        with self._lock:
-            if open is not (name in self._open):
-                (self._open.add if open else self._open.discard)(name)
-                self.series(*name).open(float(open))
+        if open is not (name in self._open):
+            (self._open.add if open else self._open.discard)(name)
+            self.series(*name).open(float(open))
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> list[Metric]:
         self.count_hits()
-        for metric in self._all:
-            yield from metric.collect()
+        with _counting:
+            return [family for metric in self._all for family in metric.collect()]
 
-    def describe(self) -> Iterator[Metric]:
-        for metric in self._all:
-            yield from metric.describe()
+    def describe(self) -> list[Metric]:
+        return [family for metric in self._all for family in metric.describe()]
 
 
 _made: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
-_making = ForkSafeLock()
 
 
 def _metrics(registry: CollectorRegistry) -> _Metrics:
     """Return a registry's metrics, which can be made only once."""
-    with _making:
+    with _counting:
         if registry not in _made:
             _made[registry] = _Metrics(registry)
         return _made[registry]
@@ -283,14 +286,17 @@ class PrometheusHook:
             if event.kind == "hit":
                 self._metrics.gather(event)
             else:
-                self._count(event)
+                with _counting:
+                    self._count(event)
         elif isinstance(event, EntryStored):
-            series = self._metrics.series(event.model, event.version)
-            series.wrote(event.seconds)
-            series.bytes_written(event.entry_bytes)
+            with _counting:
+                series = self._metrics.series(event.model, event.version)
+                series.wrote(event.seconds)
+                series.bytes_written(event.entry_bytes)
             self._last_write.seconds = event.seconds
         elif isinstance(event, WriteFailed):
-            self._count_error(event.model, event.version, "write", event.kind)
+            with _counting:
+                self._count_error(event.model, event.version, "write", event.kind)
 
     def _count(self, outcome: Outcome) -> None:
         """Count what is no hit."""
