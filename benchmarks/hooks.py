@@ -55,7 +55,8 @@ class Cost:
 
 def _hooks() -> dict[str, Hook]:
     if _MULTIPROCESS in os.environ:
-        return {IN_FILES: PrometheusHook()}
+        return {IN_FILES: PrometheusHook(), "logging, level off": PredictionLog()}
+    logging.basicConfig(filename=os.devnull, level=logging.INFO)
     return {
         PROMETHEUS: PrometheusHook(),
         "opentelemetry, no SDK": OpenTelemetryHook(),
@@ -66,7 +67,6 @@ def _hooks() -> dict[str, Hook]:
 
 def measure(url: str, rounds: int, count: int) -> dict[str, Cost]:
     """Measure in this process; its environment says where Prometheus counts."""
-    logging.basicConfig(filename=os.devnull, level=logging.INFO)
     known, hooks = inputs(count, random.Random(1)), _hooks()
     given = {NONE: [], **{name: [hook] for name, hook in hooks.items()}}
     decorators = {

@@ -24,7 +24,8 @@ from model_cache.outcome import Fate, Kind
 from tests.models import FunctionModel, person
 from tests.servers import Server, free_port
 from tests.test_opentelemetry import Traces, attributes
-from tests.test_prometheus import counts, get
+from tests.test_prometheus import counts
+from tests.test_prometheus_processes import get
 from tests.test_rest_service import post, wait_until_ready
 
 ROOT = Path(__file__).parents[1]
