@@ -13,7 +13,7 @@ try:
     from opentelemetry import trace
 except ImportError as error:
     raise ImportError(
-        'it is an extra; install it with: pip install "ml-model-cache[opentelemetry]"'
+        'opentelemetry is missing; install it with: pip install "ml-model-cache[opentelemetry]"'
     ) from error
 
 from model_cache.events import Event

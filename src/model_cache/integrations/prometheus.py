@@ -37,7 +37,7 @@ try:
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise ImportError(
-        'it is an extra; install it with: pip install "ml-model-cache[prometheus]"'
+        'prometheus_client is missing; install it with: pip install "ml-model-cache[prometheus]"'
     ) from error
 
 from model_cache.events import EntryStored, Event, WriteFailed
