@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind, StatusCode
 
 from model_cache import Outcome, RedisCachingDecorator, last_outcome
@@ -25,9 +27,9 @@ from tests.test_outcome import failing
 class Traces:
     """A provider of tracers, and the spans that came out of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
         self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider()
+        self.provider = TracerProvider(sampler)
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.hook = OpenTelemetryHook(self.provider)
 
@@ -146,6 +148,13 @@ def test_an_sdk_that_is_set_up_later_is_used(server: Server) -> None:
 def test_the_hook_survives_copies(server: Server, traces: Traces) -> None:
     copy.deepcopy(traces.made(server.url, FunctionModel())).predict(person())
     assert len(traces.spans()) == 1
+    assert isinstance(pickle.loads(pickle.dumps(OpenTelemetryHook())), OpenTelemetryHook)
+
+
+def test_a_span_that_is_not_sampled_is_left_alone(server: Server) -> None:
+    traces = Traces(sampler=ALWAYS_OFF)
+    traces.made(server.url, FunctionModel()).predict(person())
+    assert traces.spans() == []
 
 
 def test_times_are_those_of_the_clock(traces: Traces) -> None:
