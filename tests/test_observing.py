@@ -30,7 +30,7 @@ from tests.test_rest_service import post, wait_until_ready
 
 ROOT = Path(__file__).parents[1]
 DOC = (ROOT / "docs" / "observing.md").read_text(encoding="utf-8")
-FULL = Outcome("miss", "m", "1", 1.0, 1.0, 1.0, 1, "stored", "OOM", True, True)
+FULL = Outcome("miss", "m", "1", 1.0, 1.0, 0.5, 1.0, 1, "stored", "OOM", True, True)
 
 
 def blocks(language: str) -> list[str]:

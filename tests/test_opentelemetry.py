@@ -80,6 +80,7 @@ def test_a_span_for_each_prediction_under_the_current_one(server: Server, traces
         "model_cache.version": "1.0.0",
         "model_cache.outcome": "miss",
         "model_cache.store_seconds": outcomes[0].store_seconds,
+        "model_cache.write_seconds": outcomes[0].write_seconds,
         "model_cache.model_seconds": outcomes[0].model_seconds,
         "model_cache.entry_bytes": outcomes[0].entry_bytes,
         "model_cache.fate": "stored",

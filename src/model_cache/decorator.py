@@ -322,12 +322,18 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
                 self._hook(StaleServed(binding.qualified_name, type(error).__name__))
                 self._conclude("stale", binding, lookup, model_seconds=model_seconds)
                 return lookup.stale
-            model_seconds = time.perf_counter() - missed
-            fate, size = "skipped", 0
+            model_seconds, budget = time.perf_counter() - missed, lookup.budget
+            fate, size, before = "skipped", 0, budget.left
             if making.may_be_stored:
                 fate, size = self._keep(binding, request, prediction, lookup, seat)
             self._conclude(
-                "miss", binding, lookup, model_seconds=model_seconds, entry_bytes=size, fate=fate
+                "miss",
+                binding,
+                lookup,
+                write_seconds=before - budget.left,
+                model_seconds=model_seconds,
+                entry_bytes=size,
+                fate=fate,
             )
             return prediction
 

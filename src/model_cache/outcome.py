@@ -38,7 +38,8 @@ class Outcome(NamedTuple):
         model: the model's qualified name.
         version: its version.
         seconds: all that the prediction took.
-        store_seconds: what of it went to the store.
+        store_seconds: what of it went to the store, reading and writing.
+        write_seconds: what of that went to writing.
         model_seconds: what of it went to the model.
         entry_bytes: the size of the entry that was found, or made; 0 for none.
         fate: what became of a computed prediction: "stored"; "queued", to be stored in the
@@ -56,6 +57,7 @@ class Outcome(NamedTuple):
     version: str
     seconds: float
     store_seconds: float = 0.0
+    write_seconds: float = 0.0
     model_seconds: float = 0.0
     entry_bytes: int = 0
     fate: Fate | None = None

@@ -69,7 +69,10 @@ def _attributes(outcome: Outcome) -> dict[str, str | float | bool]:
         "model_cache.version": outcome.version,
         "model_cache.outcome": outcome.kind,
     }
-    for name in ("store_seconds", "model_seconds", "entry_bytes", "fate", "store_error"):
+    for name in (
+        *("store_seconds", "write_seconds", "model_seconds"),
+        *("entry_bytes", "fate", "store_error"),
+    ):
         value = getattr(outcome, name)
         if value:
             attributes[f"model_cache.{name}"] = value

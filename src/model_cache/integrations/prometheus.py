@@ -49,8 +49,6 @@ _MODEL = ("model", "version")
 _UNSTORED = ("skipped", "lossy", "too_large", "dropped")
 # Whose model_seconds are those of an answer.
 _MODEL_ANSWERED = ("miss", "uncacheable", "unavailable", "bypass", "off")
-# Whose store_seconds are those of a read, or of a read and a write that is known.
-_FATES_OF_READS = (None, "stored", "queued", "skipped", "lossy", "too_large")
 
 # Held by whoever counts, and during a fork: a lock of prometheus_client that another thread held
 # at the fork would stay locked in the child, and its first prediction would hang.
@@ -278,7 +276,6 @@ class PrometheusHook:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._registry = registry
         self._metrics = _metrics(REGISTRY if registry is None else registry)
-        self._last_write = threading.local()
 
     def __call__(self, event: Event) -> None:
         """Count an event."""
@@ -293,7 +290,6 @@ class PrometheusHook:
                 series = self._metrics.series(event.model, event.version)
                 series.wrote(event.seconds)
                 series.bytes_written(event.entry_bytes)
-            self._last_write.seconds = event.seconds
         elif isinstance(event, WriteFailed):
             with _counting:
                 self._count_error(event.model, event.version, "write", event.kind)
@@ -318,10 +314,7 @@ class PrometheusHook:
         elif outcome.store_seconds and not outcome.refreshed:
             if error is None:
                 self._metrics.store_is(outcome, open=False)
-            if fate in _FATES_OF_READS:
-                # The write of a moment ago, by this thread, is in the outcome's time as well.
-                written = getattr(self._last_write, "seconds", 0.0) if fate == "stored" else 0.0
-                series.read.observe(max(0.0, outcome.store_seconds - written))
+            series.read.observe(outcome.store_seconds - outcome.write_seconds)
 
     def _count_error(self, model: str, version: str, operation: str, kind: str) -> None:
         self._metrics.store_errors.labels(model, version, operation, kind).inc()
