@@ -58,6 +58,14 @@ bench: $(VENV)/installed ## the benchmarks
 	$(VENV)/bin/python -m benchmarks.eviction
 	$(VENV)/bin/python -m benchmarks.hooks
 
+.PHONY: docs
+docs: $(VENV)/installed ## the documentation, into site/
+	$(VENV)/bin/python -m mkdocs build --strict
+
+.PHONY: docs-serve
+docs-serve: $(VENV)/installed ## the documentation, at http://127.0.0.1:8000/ while you write it
+	$(VENV)/bin/python -m mkdocs serve
+
 .PHONY: test-lowest
 test-lowest: $(LOWEST_VENV)/installed ## the tests on the lowest versions that are allowed
 	$(LOWEST_VENV)/bin/python -m pytest --no-cov -p no:cacheprovider
@@ -95,4 +103,4 @@ endef
 .PHONY: clean
 clean: ## remove the environments and what was generated
 	rm -rf $(VENV) $(DEMO_VENV) $(LOWEST_VENV) $(IMAGES_VENV) .coverage .mypy_cache .pytest_cache .ruff_cache \
-		.hypothesis .import_linter_cache demo-output
+		.hypothesis .import_linter_cache demo-output site

@@ -187,16 +187,6 @@ def until(condition: Any) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("block", YAML_BLOCKS)
-def test_the_yaml_is_accepted_as_it_stands(block: str, tmp_path: Path) -> None:
-    folder = "/etc/redis/tls/"
-    for name in re.findall(rf"{folder}([\w.]+)", block):
-        (tmp_path / name).touch()
-    options = yaml.safe_load(block.replace(folder, f"{tmp_path}/"))
-    with RedisCachingDecorator(**options, enabled=False) as decorator:
-        assert decorator.stats().store == "off"
-
-
 def test_every_topology_has_its_yaml() -> None:
     urls = [str(yaml.safe_load(block).get("url")) for block in YAML_BLOCKS]
     for scheme in ("redis", "redis+sentinel", "redis+cluster", "rediss"):

@@ -8,7 +8,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import pytest
 from packaging.version import Version
 
 import model_cache
@@ -42,20 +41,6 @@ def test_every_option_is_in_the_docstring_and_in_the_readme() -> None:
     for option in options:
         assert re.search(rf"^ {{4}}{option}: ", docstring, re.M), option
         assert f"`{option}`" in readme, option
-
-
-def code_blocks(name: str) -> list[str]:
-    text = (REPOSITORY / name).read_text()
-    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
-
-
-def test_the_code_in_the_readme_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
-    scope: dict[str, Any] = {"__name__": "readme"}
-    for block in code_blocks("README.md"):
-        exec(compile(block, "README.md", "exec", dont_inherit=True), scope)
-    printed = capsys.readouterr().out
-    assert "hits=1" in printed
-    assert "misses=1" in printed
 
 
 def test_every_relative_link_in_the_readme_leads_somewhere() -> None:
