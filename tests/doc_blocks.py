@@ -175,7 +175,8 @@ def assert_command_exists(words: list[str], files: set[str]) -> None:
         call = [found]
     options = [word.partition("=")[0] for word in arguments if re.match(r"--?[A-Za-z]", word)]
     for option in options:
-        assert option in _help(*call, *_subcommand(arguments)), f"{option} of {words}"
+        known = _help(*call, *_subcommand(arguments))
+        assert re.search(rf"(?<![\w-]){option}(?![\w-])", known), f"{option} of {words}"
     for word in arguments:
         if re.search(r"\.(py|ya?ml|json|toml|txt|md|csv)$", word) and "://" not in word:
             assert word in files or (REPOSITORY / word).exists(), f"{word} of {words}"

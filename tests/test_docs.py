@@ -134,6 +134,24 @@ def test_the_commands_exist(block: Block) -> None:
             assert_command_exists(command, files)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make tset",
+        "pip install ml-model-cache[no-such-extra]",
+        "pip install no-such-distribution",
+        "python -m examples.no_such_module",
+        "python no_such_script.py",
+        "uvicorn --no-such-option rest_model_service.main:app",
+        "uvicorn no_such_module:app",
+        "no-such-program --help",
+    ],
+)
+def test_a_command_that_would_not_work_is_noticed(command: str) -> None:
+    with pytest.raises((AssertionError, ModuleNotFoundError)):
+        assert_command_exists(command.split(), files=set())
+
+
 @of(*PARSERS)
 def test_the_data_parse(block: Block) -> None:
     assert PARSERS[block.language](block.code)
@@ -146,8 +164,13 @@ def test_the_yaml_is_accepted_as_it_stands(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MODEL_CACHE_DISABLED", "1")
     for content in PARSERS["yaml"](with_files(block.code, tmp_path)):
+        if not isinstance(content, dict):
+            continue
         if "models" in content:
             accept_service(content)
+        elif "decorators" in content:
+            for decorator in content["decorators"]:
+                imported(decorator["class_path"])(**decorator.get("configuration", {}))
         elif content.keys() & OPTIONS.keys():
             with RedisCachingDecorator(**content) as decorator:
                 assert decorator.stats().store == "off"

@@ -89,9 +89,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
     nothing else. Whatever Redis does, `predict` returns the model's answer.
 
     Args:
-        host: name or address of Redis.
-        port: its TCP port.
-        database: its number there.
+        host: name or address of Redis; by default localhost.
+        port: its TCP port; by default 6379.
+        database: its number there; by default 0.
         prefix: put in front of each key, to keep apart what shares a Redis.
         hashing_fields: the only input fields, by dotted path, that the key is made of.
         serder: how entries are written: "JSON", "MessagePack", a registered serder's name, or

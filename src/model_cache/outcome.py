@@ -105,7 +105,7 @@ def record_outcomes() -> Iterator[deque[Outcome]]:
     Those threads must run in a copy of the context, as `asyncio.to_thread` and the thread pool
     of Starlette and FastAPI do.
 
-    Returns:
+    Yields:
         The outcomes, oldest first, and of many the last 256; it fills as predictions are made.
     """
     outcomes: deque[Outcome] = deque(maxlen=_MOST_RECORDED)
