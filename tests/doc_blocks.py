@@ -1,7 +1,7 @@
 """The fenced blocks of the documentation, and how each kind of them is run or checked.
 
 A block is checked unless a comment before it says why not: `<!-- test: not run, REASON -->`.
-Lines that begin with `#>` are what the block prints, up to `...`.
+Lines that begin with `# >` are what the block prints, up to `...`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Block:
     @property
     def printed(self) -> str:
         """What the block says that it prints; "" if it says nothing."""
-        return "".join(f"{line}\n" for line in re.findall(r"^ *#> ?(.*)$", self.code, re.M))
+        return "".join(f"{line}\n" for line in re.findall(r"^ *# >(?: (.*))?$", self.code, re.M))
 
     @property
     def commands(self) -> list[list[str]]:
