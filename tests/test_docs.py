@@ -222,6 +222,16 @@ def test_every_option_has_its_row_with_its_default() -> None:
     }
 
 
+@pytest.fixture
+def my_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader's own package, which examples of import paths lead into."""
+    (tmp_path / "my_service").mkdir()
+    (tmp_path / "my_service" / "rules.py").write_text("def is_plausible(*both): return True\n")
+    (tmp_path / "my_service" / "hooks.py").write_text("def watch(event): return None\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("my_service")
 @pytest.mark.parametrize(("name", "example"), [(row[0], row[3]) for row in ROWS])
 def test_the_example_of_an_option_is_accepted(name: str, example: str) -> None:
     options = yaml.safe_load(example)
@@ -240,3 +250,11 @@ def test_the_bounds_of_an_option_are_those_of_its_row(name: str, type_: str) -> 
         beyond = int(beyond) if "seconds" not in type_ else beyond
         with pytest.raises(ConfigurationError, match=rf"{name}: .* from {least} to {most}\b"):
             RedisCachingDecorator(**{name: beyond, **options.get(name, {})})
+
+
+def test_every_form_of_url_is_accepted() -> None:
+    urls = re.findall(r"^\| `(\w[\w+]*://[^`]*\w)`", OPTIONS_PAGE, re.M)
+    assert len(urls) == 4
+    for url in [*urls, "embedded://"]:
+        with RedisCachingDecorator(url=re.sub(r"[\[\]]", "", url), enabled=False) as decorator:
+            assert decorator.stats().store == "off"
