@@ -33,6 +33,8 @@ BIN = Path(sys.executable).parent
 _NOT_RUN = re.compile(r"<!-- test: not run, (?P<reason>.+) -->\s*")
 # What is executed as it stands: quick, and it touches nothing but the page's own server.
 _HARMLESS = {"redis-cli", "xargs"}
+_BUILTINS = {"cd", "export"}
+_SERVERS = {"gunicorn", "uvicorn"}
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,8 @@ def assert_command_exists(words: list[str], files: set[str]) -> None:
         files: names of files that the page shows, and so tells the reader to write.
     """
     program, *arguments = words
+    if program in _BUILTINS:
+        return
     if program == "make":
         targets = re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.M)
         assert set(arguments) <= set(targets), words
@@ -176,12 +180,17 @@ def assert_command_exists(words: list[str], files: set[str]) -> None:
     options = [word.partition("=")[0] for word in arguments if re.match(r"--?[A-Za-z]", word)]
     for option in options:
         known = _help(*call, *_subcommand(arguments))
-        assert re.search(rf"(?<![\w-]){option}(?![\w-])", known), f"{option} of {words}"
+        letters = [f"-{letter}" for letter in option[1:]]  # as in curl -si
+        assert any(
+            all(re.search(rf"(?<![\w-]){name}(?![\w-])", known) for name in names)
+            for names in ([option], letters)
+        ), f"{option} of {words}"
     for word in arguments:
         if re.search(r"\.(py|ya?ml|json|toml|txt|md|csv)$", word) and "://" not in word:
             assert word in files or (REPOSITORY / word).exists(), f"{word} of {words}"
-        if re.fullmatch(r"[\w.]+:\w+", word) and program in ("uvicorn", "gunicorn"):
-            assert find_spec(word.partition(":")[0]), words
+        if program in _SERVERS and re.fullmatch(r"[\w.]+:\w+", word):
+            module = word.partition(":")[0]
+            assert f"{module}.py" in files or find_spec(module), words
 
 
 def _subcommand(arguments: list[str]) -> list[str]:
