@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import itertools
 import os
 import re
 import shlex
@@ -167,8 +168,11 @@ def assert_command_exists(words: list[str], files: set[str]) -> None:
         assert set(arguments) <= set(targets), words
         return
     if arguments[:1] == ["install"] and program == "pip":
-        for requirement in arguments[1:]:
-            _assert_installable(requirement)
+        for before, word in itertools.pairwise(arguments):
+            if before in ("-r", "--requirement"):
+                assert (REPOSITORY / word).exists(), words
+            elif word not in ("-r", "--requirement"):
+                _assert_installable(word)
         return
     if program == "python" and arguments[0] == "-m":
         assert find_spec(arguments[1]), words
