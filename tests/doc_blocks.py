@@ -67,7 +67,10 @@ class Block:
     @property
     def commands(self) -> list[list[str]]:
         """The commands of a shell block, as words, without variables set in front of them."""
-        without_comments = re.sub(r"(?m)(^|[ \t])#.*$", "", self.code.replace("\\\n", " "))
+        code = self.code.replace("\\\n", " ")
+        if self.language == "console":
+            code = "\n".join(re.findall(r"^\$ (.*)$", code, re.M))
+        without_comments = re.sub(r"(?m)(^|[ \t])#.*$", "", code)
         lexer = shlex.shlex(without_comments, posix=True, punctuation_chars=";|&()<>\n")
         lexer.commenters, lexer.whitespace = "", " \t"
         lexer.whitespace_split = True
@@ -86,7 +89,9 @@ class Block:
 
     @property
     def is_harmless(self) -> bool:
-        """Whether a shell block may be executed by a test."""
+        """Whether a shell block may be executed by a test; a session in a console is not."""
+        if self.language == "console":
+            return False
         return bool(self.printed) or {command[0] for command in self.commands} <= _HARMLESS
 
 
@@ -158,7 +163,7 @@ def assert_command_exists(words: list[str], files: set[str]) -> None:
 
     Args:
         words: the command.
-        files: names of files that the page shows, and so tells the reader to write.
+        files: names of files that the pages show, and so tell the reader to write.
     """
     program, *arguments = words
     if program in _BUILTINS:

@@ -38,7 +38,7 @@ from tests.servers import Server
 BLOCKS = blocks()
 CHECKED = [block for block in BLOCKS if block.reason is None]
 OPTIONS = inspect.signature(RedisCachingDecorator).parameters
-SHELL = ("bash", "sh")
+SHELL = ("bash", "sh", "console")
 PARSERS: dict[str, Callable[[str], Any]] = {
     "json": json.loads,
     "toml": tomllib.loads,
@@ -133,7 +133,7 @@ def test_the_code_of_a_page_runs_as_it_stands(
 
 @of(*SHELL)
 def test_the_commands_exist(block: Block) -> None:
-    texts = [other.code for other in BLOCKS if other.page == block.page]
+    texts = [other.code for other in BLOCKS]
     files = {name for text in texts for name in re.findall(r"^# (\S+\.\w+)$", text, re.M)}
     assert block.commands
     for command in block.commands:
