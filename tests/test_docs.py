@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import logging
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,18 @@ def test_no_more_blocks_are_left_out_than_these() -> None:
     assert Counter(block.page for block in BLOCKS if block.reason is not None) <= Counter(NOT_RUN)
 
 
+@pytest.fixture
+def _own_logging() -> Iterator[None]:
+    """Undo what a page sets up for the whole process."""
+    loggers = [logging.getLogger(name) for name in ("", "model_cache", "model_cache.predictions")]
+    before = [(logger.level, logger.handlers[:], logger.filters[:]) for logger in loggers]
+    yield
+    for logger, (level, handlers, filters) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:], logger.filters[:] = handlers, filters
+
+
+@pytest.mark.usefixtures("_own_logging")
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_a_page_runs_as_it_stands(
     page: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
