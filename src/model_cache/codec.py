@@ -23,10 +23,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any, Literal
 
 import msgpack
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from model_cache.canonical import PREDICTIONS
 from model_cache.compressors import COMPRESSORS
@@ -195,7 +197,7 @@ class Codec:
 
         def seal(compressor: int, payload: bytes) -> bytes:
             head = bytes((_MARK, _VERSION, serder.id, compressor, flags)) + until
-            tag = self._tag(key, head, payload) if self._integrity else b""
+            tag = _tag(self._tag_key, key, head, payload) if self._integrity else b""
             return b"%b%b%b" % (head, tag, payload)
 
         entry = data if plain else seal(0, data)
@@ -203,13 +205,6 @@ class Codec:
             compressed = seal(self._compressor.id, self._compressor.compress(data))
             entry = min(entry, compressed, key=len)
         return entry
-
-    def _tag(self, key: bytes, head: bytes, payload: bytes) -> bytes:
-        hasher = hashlib.blake2b(
-            b"%x:%b%b" % (len(key), key, head), digest_size=_TAG_SIZE, key=self._tag_key
-        )
-        hasher.update(payload)
-        return hasher.digest()
 
     def _open(self, key: bytes, entry: bytes) -> BaseModel:
         if len(entry) > self._max_entry_bytes:
@@ -230,24 +225,133 @@ class Codec:
         return prediction
 
     def _unseal(self, key: bytes, entry: bytes) -> BaseModel:
-        _, version, serder, compressor, flags = entry[:_HEAD_SIZE]
-        if version != _VERSION or flags & ~(_TAGGED | _UNSET | _TIMED):
-            raise ValueError("not this envelope")
-        size = _HEAD_SIZE + (_TIME_SIZE if flags & _TIMED else 0)
-        head, data = entry[:size], entry[size:]
-        if flags & _TAGGED:
-            tag, data = data[:_TAG_SIZE], data[_TAG_SIZE:]
-            if not hmac.compare_digest(tag, self._tag(key, head, data)):
+        head, tag, data = _take_apart(entry)
+        if tag:
+            if not hmac.compare_digest(tag, _tag(self._tag_key, key, head, data)):
                 raise ValueError("wrong tag")
         elif self._integrity:
             raise ValueError("no tag")
-        if compressor:
-            data = COMPRESSORS.numbered(compressor).decompress(data, self._max_payload)
-        unset: Unset = []
-        if flags & _UNSET:
-            size = 2 + int.from_bytes(data[:2])
-            unset, data = msgpack.unpackb(data[2:size]), data[size:]
-        prediction = SERDERS.numbered(serder).loads(data, self._schema)
+        unset, data = _unpack(head, data, self._max_payload)
+        prediction = SERDERS.numbered(head[2]).loads(data, self._schema)
         if unset:
             mark_unset(prediction, unset)
         return prediction
+
+
+def _take_apart(entry: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the head of an envelope, its tag, empty if it has none, and its payload."""
+    version, flags = entry[1], entry[4]
+    if version != _VERSION or flags & ~(_TAGGED | _UNSET | _TIMED):
+        raise ValueError("not this envelope")
+    size = _HEAD_SIZE + (_TIME_SIZE if flags & _TIMED else 0)
+    end = size + (_TAG_SIZE if flags & _TAGGED else 0)
+    if len(entry) < end:
+        raise ValueError("truncated")
+    return entry[:size], entry[size:end], entry[end:]
+
+
+def _unpack(head: bytes, data: bytes, max_payload: int) -> tuple[Unset, bytes]:
+    """Return the unset fields of an envelope's payload, and what its serder wrote."""
+    compressor, flags = head[3], head[4]
+    if compressor:
+        data = COMPRESSORS.numbered(compressor).decompress(data, max_payload)
+    unset: Unset = []
+    if flags & _UNSET:
+        size = 2 + int.from_bytes(data[:2])
+        unset, data = msgpack.unpackb(data[2:size]), data[size:]
+    return unset, data
+
+
+def _fresh_until(head: bytes) -> int | None:
+    return int.from_bytes(head[_HEAD_SIZE:]) if head[4] & _TIMED else None
+
+
+def _tag(tag_key: bytes, key: bytes, head: bytes, payload: bytes) -> bytes:
+    hasher = hashlib.blake2b(b"%x:%b%b" % (len(key), key, head), digest_size=_TAG_SIZE, key=tag_key)
+    hasher.update(payload)
+    return hasher.digest()
+
+
+class _Anything(RootModel[Any]):
+    """The schema of an entry of which no schema is known."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an entry says of itself, read without its schema.
+
+    Attributes:
+        form: "plain", or "envelope"; None for what is neither.
+        serder: the name of what it was written with, or "#" and an id that is not known here.
+        compressor: likewise; None for none.
+        tag: "none", "right", or "wrong", which it also is if it was made with another secret.
+        fresh_until: when it becomes stale, in milliseconds since 1970; None for never.
+        value: what it holds, as plain Python values; None if it can't be read.
+        problem: why it can't be read; None if it can.
+    """
+
+    form: Literal["plain", "envelope"] | None = None
+    serder: str | None = None
+    compressor: str | None = None
+    tag: Literal["none", "right", "wrong"] = "none"
+    fresh_until: int | None = None
+    value: Any = None
+    problem: str | None = None
+
+
+def describe(
+    key: bytes, entry: bytes, tag_key: bytes = b"", max_payload: int = MAX_PAYLOAD
+) -> Description:
+    """Return what an entry says of itself; for people, since nothing checks the value.
+
+    Args:
+        key: where it was found.
+        entry: the entry, which may be anything at all.
+        tag_key: keys the tag.
+        max_payload: bytes of an uncompressed payload; more are not believed.
+    """
+    first = entry[:1]
+    if first == bytes((_MARK,)):
+        return _describe_envelope(key, entry, tag_key, max_payload)
+    serder = JSON if first == b"{" else MESSAGE_PACK if first and first[0] in _MAPS else None
+    if serder is None:
+        return Description(problem="neither an object nor an envelope")
+    return _with_value(Description("plain", serder.name), serder, entry)
+
+
+def _describe_envelope(key: bytes, entry: bytes, tag_key: bytes, max_payload: int) -> Description:
+    try:
+        head, tag, data = _take_apart(entry)
+    except (ValueError, IndexError):
+        return Description("envelope", problem="truncated, or of another format")
+    serder, compressor = SERDERS.get(head[2]), COMPRESSORS.get(head[3])
+    described = Description(
+        "envelope",
+        serder.name if serder else f"#{head[2]}",
+        (compressor.name if compressor else f"#{head[3]}") if head[3] else None,
+        _verdict(tag, tag_key, key, head, data),
+        _fresh_until(head),
+    )
+    if serder is None or (head[3] and compressor is None):
+        return replace(described, problem="its serder or compressor is not known here")
+    try:
+        _, data = _unpack(head, data, max_payload)
+    except Exception as error:
+        return replace(described, problem=f"its payload is damaged ({type(error).__name__})")
+    return _with_value(described, serder, data)
+
+
+def _verdict(
+    tag: bytes, tag_key: bytes, key: bytes, head: bytes, data: bytes
+) -> Literal["none", "right", "wrong"]:
+    if not tag:
+        return "none"
+    return "right" if hmac.compare_digest(tag, _tag(tag_key, key, head, data)) else "wrong"
+
+
+def _with_value(described: Description, serder: Serder, data: bytes) -> Description:
+    try:
+        value = getattr(serder.loads(data, _Anything), "root", None)
+    except Exception as error:  # Redis is untrusted
+        return replace(described, problem=f"no valid {serder.name} ({type(error).__name__})")
+    return replace(described, value=value)

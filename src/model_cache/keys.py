@@ -11,6 +11,8 @@ import binascii
 import hashlib
 import re
 import unicodedata
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel
 
@@ -21,6 +23,7 @@ DIGEST_LENGTH = 22
 """Characters of a digest: 128 bits as base64url without padding."""
 
 _TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
+_DIGEST = re.compile(b"[A-Za-z0-9_-]{%d}" % DIGEST_LENGTH)
 _SPECIAL = frozenset("/%{}*?[]\\")
 
 
@@ -52,6 +55,49 @@ class Namespace:
     def holds(self, key: bytes) -> bool:
         """Whether `key` is that of an entry in this namespace."""
         return self._entry.fullmatch(key) is not None
+
+
+class EntryKey(NamedTuple):
+    """A key, taken apart; the parts as the user knows them."""
+
+    prefix: str | None
+    qualified_name: str
+    version: str
+    digest: str
+
+
+def parse_key(key: bytes) -> EntryKey | None:
+    """Take a key apart; None if it is not exactly of the form that keys of entries have."""
+    *raw, digest = key.split(b"/")
+    if len(raw) not in (2, 3) or not _DIGEST.fullmatch(digest):
+        return None
+    parts = [part for each in raw if (part := _unescaped(each)) is not None]
+    # What would be written otherwise was not written by this library.
+    if [_escaped(part).encode() for part in parts] != raw:
+        return None
+    *prefixes, name, version = parts
+    prefix = prefixes[0] if prefixes else None
+    return EntryKey(prefix, name, version, digest.decode()) if prefix != "" else None
+
+
+def entries_pattern(prefix: str | None, qualified_name: str, version: str | None) -> bytes:
+    """Return a glob for the keys of a model's entries; `parse_key` tells what else it matches.
+
+    Args:
+        prefix: theirs; None for none.
+        qualified_name: the model's.
+        version: the model's; None for any.
+    """
+    given = [qualified_name] if prefix is None else [prefix, qualified_name]
+    parts = [*map(_escaped, given), "*" if version is None else _escaped(version)]
+    return "/".join(parts).encode() + b"/" + b"[^/]" * DIGEST_LENGTH
+
+
+def _unescaped(part: bytes) -> str | None:
+    try:
+        return unquote_to_bytes(part).decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
 
 
 def _escaped(part: str) -> str:

@@ -72,6 +72,10 @@ class Registry(Generic[T]):
         """Return an item by its id; KeyError if there is none."""
         return self._by_id[number]
 
+    def get(self, number: int) -> T | None:
+        """Return an item by its id; None if there is none."""
+        return self._by_id.get(number)
+
     def _error(self, problem: str) -> ConfigurationError:
         return ConfigurationError(self._option, problem)
 

@@ -146,12 +146,17 @@ class ClusterStore:
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         seen: set[bytes] = set()  # a slot on the move shows its keys twice
-        self._refresh_now(timeout)
-        for primary in {shard.primary for shard in self._slots if shard}:
+        for primary in self.primaries(timeout):
             for key in self._node(primary).guarded.scan(pattern, timeout):
                 if key not in seen:
                     seen.add(key)
                     yield key
+
+    def primaries(self, timeout: float) -> dict[Address, RedisStore]:
+        """Return the servers that have slots at this moment, without their breakers."""
+        self._refresh_now(timeout)
+        addresses = {shard.primary for shard in self._slots if shard}
+        return {address: self._node(address).server for address in sorted(addresses)}
 
     def close(self) -> None:
         for node in list(self._nodes.values()):

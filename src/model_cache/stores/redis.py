@@ -73,6 +73,11 @@ class RedisStore:
         connect = connector(endpoint, timeout, reads_replica=role == "replica")
         self._pool = ConnectionPool(connect, max_connections, clock)
 
+    @property
+    def proxied(self) -> bool:
+        """Whether there is a proxy in between, which closes on commands that it does not know."""
+        return self._endpoint.proxied
+
     def get(self, key: bytes, timeout: float) -> bytes | None:
         request = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
         reply = self._exchange(request, 1, timeout)[0]
@@ -126,7 +131,11 @@ class RedisStore:
 
     def execute(self, timeout: float, *words: bytes) -> Any:
         """Return the reply to any command; an `ErrorReply` is returned, too."""
-        return self._exchange(_request(*words), 1, timeout)[0]
+        return self.execute_many(timeout, [words])[0]
+
+    def execute_many(self, timeout: float, commands: Sequence[Sequence[bytes]]) -> list[Any]:
+        """Return the replies to commands, by one round trip; each `ErrorReply` among them."""
+        return self._exchange_each([_request(*words) for words in commands], timeout)
 
     def close(self) -> None:
         self._pool.close()

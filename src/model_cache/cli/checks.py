@@ -1,0 +1,281 @@
+"""What the facts about a server mean for a cache, and what to change. Nothing is asked here.
+
+The advice is that of docs/operations.md.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from model_cache.cli.doctor import SCRATCH_MODEL, Facts
+
+Verdict: TypeAlias = Literal["ok", "note", "problem", "unknown"]
+
+_BEST_POLICY = "allkeys-lru"
+# Of the clocks: entries may be served as fresh, or be stale, too early or too late by as much.
+_MUCH_SKEW, _TOO_MUCH_SKEW = 1.0, 60.0
+_MANY_CLIENTS = 0.8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one look at one server brought to light.
+
+    Attributes:
+        server: which one.
+        check: what was looked at.
+        verdict: "ok", "note", "problem", or "unknown" if nobody can tell.
+        text: what it is like.
+        advice: what to change, if anything.
+    """
+
+    server: str
+    check: str
+    verdict: Verdict
+    text: str
+    advice: str | None = None
+
+
+def check(facts: Facts, timeout: float) -> list[Finding]:
+    """Return what there is to say of one server.
+
+    Args:
+        facts: about it.
+        timeout: the decorator's.
+    """
+    findings = [
+        *_server(facts),
+        *_topology(facts),
+        *_memory(facts),
+        *_traffic(facts),
+        *_persistence(facts),
+        *_clients(facts),
+        *_clock(facts),
+        *_permissions(facts),
+        *_latency(facts, timeout),
+    ]
+    return [Finding(facts.place, *each) for each in findings]
+
+
+_Found: TypeAlias = tuple[str, Verdict, str, str | None]
+
+
+def _number(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isascii() and value.isdigit() else None
+
+
+def _unknown(facts: Facts, check: str, command: str) -> _Found:
+    who = "behind a proxy" if facts.proxied else f"the server gives no {command}"
+    return check, "unknown", f"can't tell: {who}", None
+
+
+def _server(facts: Facts) -> Iterator[_Found]:
+    info = facts.info
+    if info is None:
+        yield _unknown(facts, "server", "INFO")
+        return
+    name = info.get("server_name", "redis")
+    version = info.get(f"{name}_version") or info.get("redis_version", "")
+    major = _number(version.partition(".")[0])
+    if name == "redis" and major is not None and major < 7:
+        advice = "upgrade to Redis 7 or Valkey: older ones are not tested"
+        yield "server", "note", f"{name} {version}", advice
+    else:
+        yield "server", "ok", f"{name} {version}", None
+
+
+def _topology(facts: Facts) -> Iterator[_Found]:
+    info, cluster = facts.info, facts.cluster
+    if info is None:
+        yield _unknown(facts, "role", "INFO")
+    elif info.get("role") == "slave":
+        advice = "name its primary, or use redis+sentinel:// or redis+cluster://"
+        yield "role", "problem", "a replica: it refuses writes", advice
+    else:
+        text = f"a primary with {info.get('connected_slaves', '0')} replicas"
+        yield "role", "ok", text, None
+    if (_number(facts.settings.get("min-replicas-to-write")) or 0) > 0:
+        text = "refuses writes when replicas are missing"
+        yield "replication", "note", text, "CONFIG SET min-replicas-to-write 0"
+    if info is not None and info.get("cluster_enabled") == "1" and not facts.in_cluster:
+        advice = f"--url redis+cluster://{facts.place}, and so in the decorator's url"
+        yield "cluster", "problem", "a node of a Redis Cluster, asked as a server", advice
+    if not facts.in_cluster:
+        return
+    state = (cluster or {}).get("cluster_state")
+    if cluster is None or state is None:
+        yield _unknown(facts, "cluster", "CLUSTER INFO")
+    elif state != "ok" or cluster.get("cluster_slots_ok") != "16384":
+        text = f"its state is {state}; {cluster.get('cluster_slots_ok')} of 16384 slots are served"
+        yield "cluster", "problem", text, "see CLUSTER NODES for who has failed"
+    else:
+        text = f"all slots served, {cluster.get('cluster_known_nodes', '?')} nodes"
+        yield "cluster", "ok", text, None
+    if facts.settings.get("cluster-require-full-coverage") == "yes":
+        text = "refuses all keys when one shard is lost"
+        yield "coverage", "note", text, "CONFIG SET cluster-require-full-coverage no"
+
+
+def _memory(facts: Facts) -> Iterator[_Found]:
+    info = facts.info or {}
+    limit, policy = _number(info.get("maxmemory")), info.get("maxmemory_policy", "")
+    if limit is None:
+        yield _unknown(facts, "memory", "INFO memory")
+        return
+    used = info.get("used_memory_human", "?")
+    if limit == 0:
+        machine = _number(info.get("total_system_memory"))
+        most = f"{machine * 3 // 4 // 2**20}mb" if machine else "<bytes>"
+        advice = f"CONFIG SET maxmemory {most}"
+        advice += " (three quarters of its machine, if it has it for itself)" if machine else ""
+        if policy != _BEST_POLICY:
+            advice += f"; CONFIG SET maxmemory-policy {_BEST_POLICY}"
+        text = f"{used} used, no limit: it grows until the system kills it"
+        yield "memory", "note", text, advice
+        return
+    text = f"{used} of {info.get('maxmemory_human', limit)} used, {policy}"
+    change = f"CONFIG SET maxmemory-policy {_BEST_POLICY}"
+    if policy == "noeviction":
+        yield "memory", "problem", f"{text}: when it is full, no new entry is stored", change
+    elif policy.startswith("volatile"):
+        text += ": evicts only entries that have a ttl"
+        yield (
+            "memory",
+            "note",
+            text,
+            f"{change}, unless it shares the server with keys that must stay",
+        )
+    elif policy in (_BEST_POLICY, "allkeys-lfu"):
+        yield "memory", "ok", text, None
+    else:
+        yield "memory", "note", f"{text}: popular entries go, too", change
+
+
+def _traffic(facts: Facts) -> Iterator[_Found]:
+    info = facts.info or {}
+    hits, misses = _number(info.get("keyspace_hits")), _number(info.get("keyspace_misses"))
+    evicted = _number(info.get("evicted_keys"))
+    if hits is None or misses is None or evicted is None:
+        yield _unknown(facts, "traffic", "INFO stats")
+        return
+    looked_up = hits + misses
+    text = (
+        f"{hits / looked_up:.1%} of {looked_up:,} look-ups hit" if looked_up else "no look-ups yet"
+    )
+    if evicted:
+        advice = "double maxmemory, for as long as the hit ratio's gain is worth it"
+        yield "traffic", "note", f"{text}; {evicted:,} keys were evicted", advice
+    else:
+        yield "traffic", "ok", f"{text}; no key was evicted", None
+
+
+def _persistence(facts: Facts) -> Iterator[_Found]:
+    info, save = facts.info or {}, facts.settings.get("save")
+    if facts.info is None:
+        yield _unknown(facts, "persistence", "INFO persistence")
+        return
+    stops = facts.settings.get("stop-writes-on-bgsave-error", "yes") == "yes"
+    if info.get("rdb_last_bgsave_status") == "err" and stops and save != "":
+        text = "the last snapshot failed, so writes are refused (MISCONF)"
+        yield "persistence", "problem", text, 'CONFIG SET save "", or mend its disk'
+        return
+    if info.get("aof_enabled") == "1":
+        text = "an append-only file: it buys nothing that a cache needs"
+        yield "persistence", "note", text, "CONFIG SET appendonly no"
+    if save:
+        text = f"snapshots (save {save}): each forks, and takes memory beyond maxmemory"
+        advice = 'CONFIG SET save "", unless a cold cache takes hours to warm up'
+        yield "persistence", "note", text, advice
+    elif save is None:
+        yield _unknown(facts, "snapshots", "CONFIG GET save")
+    elif info.get("aof_enabled") != "1":
+        yield "persistence", "ok", "off", None
+
+
+def _clients(facts: Facts) -> Iterator[_Found]:
+    info = facts.info or {}
+    clients = _number(info.get("connected_clients"))
+    most = _number(info.get("maxclients") or facts.settings.get("maxclients"))
+    rejected = _number(info.get("rejected_connections")) or 0
+    if clients is None or most is None:
+        yield _unknown(facts, "connections", "INFO clients and no CONFIG GET maxclients")
+        return
+    text = f"{clients:,} of {most:,}"
+    if clients >= _MANY_CLIENTS * most:
+        advice = f"CONFIG SET maxclients {2 * most}, or a lower max_connections in the decorators"
+        yield "connections", "problem", text, advice
+    elif rejected:
+        advice = f"CONFIG SET maxclients {2 * most}, if that happens again"
+        yield "connections", "note", f"{text}; {rejected:,} were refused since it started", advice
+    else:
+        yield "connections", "ok", text, None
+
+
+def _clock(facts: Facts) -> Iterator[_Found]:
+    ahead = facts.clock_ahead
+    if ahead is None:
+        yield _unknown(facts, "clock", "TIME")
+        return
+    least = max(0.0, abs(ahead) - facts.clock_doubt)
+    direction = "ahead of" if ahead > 0 else "behind"
+    text = f"{abs(ahead):.3f} s {direction} this machine's"
+    advice = "synchronise both clocks (NTP): stale_if_error compares the times of machines"
+    if least >= _TOO_MUCH_SKEW:
+        yield "clock", "problem", text, advice
+    elif least >= _MUCH_SKEW:
+        yield "clock", "note", text, advice
+    else:
+        yield "clock", "ok", text, None
+
+
+def _permissions(facts: Facts) -> Iterator[_Found]:
+    refused = {command: error for command, error in facts.errors.items() if error is not None}
+    for command, error in refused.items():
+        needed = command in ("GET", "SET")
+        if error.startswith("NOPERM"):
+            pattern = facts.namespace.rpartition("/doctor/")[0] + "/*"
+            advice = f"ACL SETUSER <user> ~{pattern} +{command.lower()}"
+            if facts.namespace.endswith(f"{SCRATCH_MODEL}/doctor/"):
+                advice += "; or give --model, if the login is for one model"
+            text = f"{command} is not permitted"
+            text += "" if needed else ", which purge needs"
+            if command == "UNLINK":
+                text += ", and single_flight: fleet"
+            yield "permissions", "problem" if needed else "note", text, advice
+        else:
+            text = f"{command} was refused: {error:.200}"
+            yield "permissions", "problem", text, _REASONS.get(error.partition(" ")[0])
+    if not refused:
+        text = f"{', '.join(sorted(facts.errors))} work under {facts.namespace}"
+        yield "permissions", "ok", text, None
+
+
+_REASONS = {
+    "OOM": f"CONFIG SET maxmemory-policy {_BEST_POLICY}",
+    "READONLY": "name the primary, or use redis+sentinel:// or redis+cluster://",
+    "MISCONF": 'CONFIG SET save "", or mend its disk',
+    "NOREPLICAS": "CONFIG SET min-replicas-to-write 0",
+    "MOVED": "use redis+cluster://",
+    "CLUSTERDOWN": "see CLUSTER NODES for who has failed",
+}
+
+
+def _latency(facts: Facts, timeout: float) -> Iterator[_Found]:
+    ordered = sorted(facts.seconds)
+    if not ordered:
+        return
+    median = statistics.median(ordered)
+    high = ordered[math.ceil(0.99 * len(ordered)) - 1]
+    text = f"{len(ordered)} GETs: median {1000 * median:.2f} ms, 99 % within {1000 * high:.2f} ms"
+    text += f"; the decorator's timeout is {1000 * timeout:g} ms"
+    advice = f"timeout: {max(0.1, math.ceil(40 * high) / 10):g} in the decorator, or a Redis nearby"
+    if high >= timeout:
+        yield "latency", "problem", text, advice
+    elif high >= timeout / 2:
+        yield "latency", "note", text, advice
+    else:
+        yield "latency", "ok", text, None

@@ -1,0 +1,190 @@
+"""`doctor`: asks servers how they are. What to think of the answers is the business of `checks`.
+
+It writes one small entry of its own, which expires by itself, and takes it away again.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model_cache.keys import DIGEST_LENGTH, Namespace
+from model_cache.stores.connections import ErrorReply
+from model_cache.stores.redis import RedisStore
+
+SCRATCH_MODEL = "model-cache-doctor"
+_SCRATCH_VERSION = "doctor"
+_SCRATCH_TTL = b"10000"
+_SETTINGS = (
+    "save",
+    "stop-writes-on-bgsave-error",
+    "maxclients",
+    "min-replicas-to-write",
+    "cluster-require-full-coverage",
+)
+_ROUND_TRIPS = 200
+# A cluster's node has a part of the slots: so many random keys, and one of them is in it.
+_MOST_KEYS = 1000
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a server says, and how it behaves.
+
+    Attributes:
+        place: its address.
+        proxied: whether a proxy is in between, which can't be asked any of this.
+        in_cluster: whether it was asked as a node of a cluster.
+        namespace: where the scratch entry was.
+        info: its INFO; None if it can't be had.
+        settings: those of its settings that it tells.
+        cluster: its CLUSTER INFO; None if it can't be had, or there is no cluster.
+        errors: for each command that was tried, what it was refused with; None if it worked.
+        seconds: how long each of a number of GETs took.
+        clock_ahead: by how many seconds its clock is ahead of this machine's; None if unknown.
+        clock_doubt: how far off that may be.
+    """
+
+    place: str
+    proxied: bool
+    in_cluster: bool
+    namespace: str
+    info: Mapping[str, str] | None
+    settings: Mapping[str, str]
+    cluster: Mapping[str, str] | None
+    errors: Mapping[str, str | None]
+    seconds: tuple[float, ...]
+    clock_ahead: float | None
+    clock_doubt: float
+
+
+def examine(
+    place: str,
+    server: RedisStore,
+    timeout: float,
+    *,
+    in_cluster: bool,
+    model: str | None = None,
+    prefix: str | None = None,
+    round_trips: int = _ROUND_TRIPS,
+    tell: Callable[[int], None] = lambda _: None,
+) -> Facts:
+    """Return the facts about one server.
+
+    Args:
+        place: its address.
+        server: the server.
+        timeout: seconds for each round trip.
+        in_cluster: whether it is asked as a node of a cluster.
+        model: whose namespace to try; None for one of the doctor's own.
+        prefix: of that namespace.
+        round_trips: how many GETs to time.
+        tell: is told how many of them are done.
+
+    Raises:
+        StoreUnavailableError: it is out of reach.
+    """
+    namespace = Namespace(prefix, model or SCRATCH_MODEL, _SCRATCH_VERSION)
+    proxied = server.proxied
+
+    def ask(*words: bytes) -> Any:
+        return server.execute(timeout, *words)
+
+    # First: what follows counts as traffic, too.
+    info = None if proxied else _sections(ask(b"INFO"))
+    settings = {} if proxied else _settings(ask)
+    has_cluster = in_cluster or (info or {}).get("cluster_enabled") == "1"
+    cluster = _sections(ask(b"CLUSTER", b"INFO")) if has_cluster and not proxied else None
+    ahead, doubt = (None, 0.0) if proxied else _clock(ask)
+    errors, seconds = _try_commands(ask, namespace, round_trips, tell, proxied=proxied)
+    return Facts(
+        place=place,
+        proxied=proxied,
+        in_cluster=in_cluster,
+        namespace=namespace.text,
+        info=info,
+        settings=settings,
+        cluster=cluster,
+        errors=errors,
+        seconds=seconds,
+        clock_ahead=ahead,
+        clock_doubt=doubt,
+    )
+
+
+Ask = Callable[..., Any]
+
+
+def _sections(reply: object) -> Mapping[str, str] | None:
+    """Return the lines `name:value` of a reply; None if it is none such."""
+    if not isinstance(reply, bytes):
+        return None
+    lines = [line.partition(":") for line in reply.decode("utf-8", "replace").splitlines()]
+    return {name: value for name, colon, value in lines if colon}
+
+
+def _settings(ask: Ask) -> Mapping[str, str]:
+    settings = {}
+    for name in _SETTINGS:
+        reply = ask(b"CONFIG", b"GET", name.encode())
+        if isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], bytes):
+            settings[name] = reply[1].decode("utf-8", "replace")
+    return settings
+
+
+def _clock(ask: Ask) -> tuple[float | None, float]:
+    before = time.time()
+    reply = ask(b"TIME")
+    after = time.time()
+    try:
+        seconds, microseconds = map(int, reply)
+    except (TypeError, ValueError):
+        return None, 0.0
+    return seconds + microseconds / 1e6 - (before + after) / 2, (after - before) / 2
+
+
+def _try_commands(
+    ask: Ask,
+    namespace: Namespace,
+    round_trips: int,
+    tell: Callable[[int], None],
+    *,
+    proxied: bool,
+) -> tuple[Mapping[str, str | None], tuple[float, ...]]:
+    """Use a key as the decorator would; return what was refused, and how long GETs took."""
+    key = _scratch_key(ask, namespace)
+    errors = {"SET": _error(ask(b"SET", key, b"{}", b"PX", _SCRATCH_TTL))}
+    try:
+        errors["GET"] = _error(ask(b"GET", key))
+        seconds = []
+        for number in range(round_trips):
+            started = time.perf_counter()
+            ask(b"GET", key)
+            seconds.append(time.perf_counter() - started)
+            tell(number + 1)
+        if not proxied:
+            errors["SCAN"] = _error(ask(b"SCAN", b"0", b"MATCH", namespace.pattern, b"COUNT", b"1"))
+    finally:
+        delete = "DEL" if proxied else "UNLINK"
+        errors[delete] = _error(ask(delete.encode(), key))
+        if errors[delete] is not None and errors["SET"] is None:
+            ask(b"SET", key, b"{}", b"PX", b"1")  # so it is gone in a millisecond
+    return errors, tuple(seconds)
+
+
+def _scratch_key(ask: Ask, namespace: Namespace) -> bytes:
+    for _ in range(_MOST_KEYS):
+        digest = base64.urlsafe_b64encode(os.urandom(16))[:DIGEST_LENGTH]
+        key = namespace.raw + digest
+        reply = ask(b"GET", key)
+        if not (isinstance(reply, ErrorReply) and reply.code in ("MOVED", "ASK")):
+            break
+    return key
+
+
+def _error(reply: object) -> str | None:
+    return str(reply) if isinstance(reply, Exception) else None

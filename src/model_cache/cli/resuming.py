@@ -1,0 +1,143 @@
+"""How far the warming of a cache has come: a small file beside the one with the requests.
+
+It counts only for the same requests, the same keys and the same Redis.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_FORMAT = 1
+_BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is done.
+
+    Attributes:
+        key: of the first request: another means other options, or another model.
+        store: where the entries are.
+        offset: how many bytes of the requests' file are done.
+        line: how many lines.
+        digest: of these bytes.
+        rejected_bytes: of the file of what was rejected.
+        counts: of what became of the requests.
+    """
+
+    key: str
+    store: str
+    offset: int = 0
+    line: int = 0
+    digest: str = ""
+    rejected_bytes: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+class ProgressFile:
+    """Where progress is kept.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> Progress | None:
+        """Return what was kept; None if there is nothing, or nothing of use."""
+        try:
+            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            if kept.pop("format") != _FORMAT:
+                return None
+            progress = Progress(**kept)
+            numbers = [progress.offset, progress.line, progress.rejected_bytes]
+            numbers += progress.counts.values()
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            return None
+        return progress if all(type(each) is int and each >= 0 for each in numbers) else None
+
+    def write(self, progress: Progress) -> None:
+        """Keep it, in place of what was kept; never half of it."""
+        text = json.dumps({"format": _FORMAT, **asdict(progress)})
+        written = self.path.with_name(self.path.name + ".new")
+        with written.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(self.path)
+
+    def remove(self) -> None:
+        """Forget it: all is done."""
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+
+
+class Consumed:
+    """The digest of the bytes that are done, of however long a file."""
+
+    def __init__(self) -> None:
+        self._hasher = hashlib.blake2b(digest_size=16)
+        self.size = 0
+
+    def add(self, raw: bytes) -> None:
+        """Count more bytes."""
+        self._hasher.update(raw)
+        self.size += len(raw)
+
+    @property
+    def digest(self) -> str:
+        """Theirs, as hexadecimal digits."""
+        return self._hasher.hexdigest()
+
+
+def consumed(stream: BinaryIO, size: int) -> Consumed:
+    """Read the first bytes of a stream."""
+    done = Consumed()
+    while done.size < size and (block := stream.read(min(_BLOCK, size - done.size))):
+        done.add(block)
+    return done
+
+
+class Rejected:
+    """The requests that could not be predicted, each with the reason, in a file of their own.
+
+    Args:
+        path: of the file; made when there is something to be written.
+        size: how many of its bytes are good, from an earlier run.
+    """
+
+    def __init__(self, path: Path, size: int = 0) -> None:
+        self.path = path
+        self.size = size
+        if path.exists():
+            if size:
+                os.truncate(path, size)
+            else:
+                path.unlink()
+
+    def add(self, number: int, reason: str, request: str) -> None:
+        """Write one down."""
+        record: dict[str, Any] = {"line": number, "reason": reason, "request": request}
+        raw = json.dumps(record).encode() + b"\n"
+        with self.path.open("ab") as file:
+            file.write(raw)
+        self.size += len(raw)
+
+
+def advanced(progress: Progress, done: Consumed, line: int, rejected: Rejected) -> Progress:
+    """Return the progress with what is done by now."""
+    return replace(
+        progress,
+        offset=done.size,
+        line=line,
+        digest=done.digest,
+        rejected_bytes=rejected.size,
+    )
