@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,9 @@ def _command(*, as_json: bool) -> Iterator[Output]:
     except StoreUnavailableError as error:
         output.say(f"model-cache: {error}")
         raise typer.Exit(OUT_OF_REACH) from None
+    except OSError as error:  # a file, or a folder, that can't be written
+        output.say(f"model-cache: {error}")
+        raise typer.Exit(FOUND_WRONG) from None
     except KeyboardInterrupt:
         output.say("model-cache: interrupted")
         raise typer.Exit(INTERRUPTED) from None
@@ -283,16 +287,17 @@ def _job(requests: str, form: str | None, rejected: Path | None, model: Any) -> 
 
 @contextmanager
 def _warming(output: Output, total: int | None) -> Iterator[Callable[[int, int], None]]:
-    lines = 0
+    started, first, lines = time.monotonic(), None, 0
 
     def unit() -> str:
-        return count(lines, "line", "lines")
+        rate = (lines - (first or 0)) / max(time.monotonic() - started, 1e-3)
+        return f"{count(lines, 'line', 'lines')}, {rate:,.0f} a second"
 
     with output.progress("warming", total, unit) as tell:
 
         def both(size: int, line: int) -> None:
-            nonlocal lines
-            lines = line
+            nonlocal first, lines
+            first, lines = line if first is None else first, line
             tell(size)
 
         yield both

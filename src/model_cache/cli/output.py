@@ -17,8 +17,15 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
-from rich.progress import TimeRemainingColumn as TimeLeftColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -116,9 +123,14 @@ class Output:
             total: how much there is to do; None if nobody knows.
             unit: what to say beside the bar.
         """
-        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn()]
-        columns += [TaskProgressColumn(), TextColumn("{task.fields[unit]}"), TimeLeftColumn()]
-        with Progress(*columns, console=self._messages, transient=True) as bar:
+        quiet = not self._messages.is_terminal
+        columns: list[ProgressColumn] = [
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+        ]
+        columns += [TaskProgressColumn(), TextColumn("{task.fields[unit]}"), TimeRemainingColumn()]
+        with Progress(*columns, console=self._messages, transient=True, disable=quiet) as bar:
             task = bar.add_task(what, total=total, unit="")
             yield lambda done: bar.update(task, completed=done, unit=unit())
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -66,7 +66,7 @@ class ProgressFile:
 
     def write(self, progress: Progress) -> None:
         """Keep it, in place of what was kept; never half of it."""
-        text = json.dumps({"format": _FORMAT, **asdict(progress)})
+        text = json.dumps({"format": _FORMAT, **vars(progress)})
         written = self.path.with_name(self.path.name + ".new")
         with written.open("w", encoding="utf-8") as file:
             file.write(text)

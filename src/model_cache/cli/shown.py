@@ -16,7 +16,7 @@ _VERDICTS = {"ok": "ok", "note": "note", "problem": "PROBLEM", "unknown": "?"}
 def inventory(output: Output, found: Inventory) -> None:
     """Show which models there are."""
     columns = ["model", "version", "prefix", ">entries", ">memory", ">per entry"]
-    columns += ["ttl left", "written with", ">bad"]
+    columns += ["ttl left: min / median / max", "written with", ">bad"]
     if found.models:
         output.table(columns, map(_row, found.models))
     else:
@@ -37,7 +37,7 @@ def inventory(output: Output, found: Inventory) -> None:
                 "another key_secret than the one in MODEL_CACHE_KEY_SECRET"
             )
     if found.foreign:
-        output.line(f"{count(found.foreign, 'key is', 'keys are')} no entries of model_cache.")
+        output.line(f"{count(found.foreign, 'key is', 'keys are')} not model_cache's.")
 
 
 def _row(found: ModelEntries) -> Sequence[object]:

@@ -236,6 +236,7 @@ class _Run:
         """Predict what is left; whatever goes wrong, the progress up to then is kept."""
         file, saved = self._job.progress_file, clock()
         lines = self._requests.lines(progress.line)
+        self._tell(progress.offset, progress.line)
         try:
             with _mapper(self._job.threads) as mapped:
                 while chunk := list(islice(lines, _CHUNK * self._job.threads)):
@@ -243,7 +244,7 @@ class _Run:
                     for line in chunk:
                         done.add(line.raw)
                     progress = advanced(progress, done, chunk[-1].number, self._rejected)
-                    progress = replace(progress, counts=Counter(progress.counts) + counts)
+                    progress = replace(progress, counts=dict(Counter(progress.counts) + counts))
                     self._tell(progress.offset, progress.line)
                     if file is not None and clock() - saved >= _BETWEEN_SAVES:
                         file.write(progress)
