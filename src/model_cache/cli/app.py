@@ -22,6 +22,7 @@ from model_cache.cli.inspect import look_up, take_inventory
 from model_cache.cli.loading import caches_of, import_from_here, load_model, load_service
 from model_cache.cli.output import Output, count
 from model_cache.cli.purge import carry_out, plan
+from model_cache.cli.requests import Format
 from model_cache.cli.warm import Job, warm
 from model_cache.config import Config
 from model_cache.errors import ConfigurationError, StoreUnavailableError
@@ -77,7 +78,7 @@ def _command(*, as_json: bool) -> Iterator[Output]:
     except OSError as error:  # a file, or a folder, that can't be written
         output.say(f"model-cache: {error}")
         raise typer.Exit(FOUND_WRONG) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         output.say("model-cache: interrupted")
         raise typer.Exit(INTERRUPTED) from None
     finally:
@@ -153,12 +154,13 @@ def inspect(
 
 
 @app.command()
-def purge(
+def purge(  # noqa: PLR0913, PLR0917 - options
     model: Annotated[str, typer.Option(help="The model's qualified name.")],
     version: Annotated[
         str | None, typer.Option("--version", help="Only this version; all, if not given.")
     ] = None,
     url: Url = LOCAL,
+    proxied: Proxied = False,
     timeout: Timeout = 5.0,
     prefix: Prefix = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
@@ -172,7 +174,7 @@ def purge(
     """
     with (
         _command(as_json=as_json) as output,
-        Connection(url, proxied=False, timeout=timeout).store() as store,
+        Connection(url, proxied, timeout).store() as store,
     ):
         planned = plan(store, timeout, model, version, prefix)
         shown.plan(output, planned)
@@ -244,8 +246,16 @@ def warm_command(  # noqa: PLR0913, PLR0917 - options
         changes: dict[str, Any] = {"timeout": timeout}
         changes |= {"url": url} if url is not None else {}
         changes |= {"prefix": prefix} if prefix is not None else {}
-        job = _job(requests, form, rejected, _load(model, options, config, changes))
-        job = Job(**{**vars(job), "threads": threads, "restart": restart})
+        source, kind = _source(requests, form)
+        beside = (source or Path("stdin")).name + ".rejected.jsonl"
+        job = Job(
+            model=_load(model, options, config, changes),
+            source=source,
+            form=kind,
+            rejected=rejected or (source or Path("stdin")).with_name(beside),
+            threads=threads,
+            restart=restart,
+        )
         total = job.source.stat().st_size if job.source and job.source.is_file() else None
         with _warming(output, total) as tell:
             report = warm(job, output.say, tell)
@@ -274,15 +284,12 @@ def _load(
     return loaded
 
 
-def _job(requests: str, form: str | None, rejected: Path | None, model: Any) -> Job:
-    source = None if requests == "-" else Path(requests)
+def _source(requests: str, form: str | None) -> tuple[Path | None, Format]:
     if form is None:
         form = "csv" if requests.lower().endswith(".csv") else "jsonl"
     if form not in ("jsonl", "csv"):
         raise ConfigurationError("--format", f"{form!r} is not 'jsonl' or 'csv'")
-    name = "stdin" if source is None else source.name
-    beside = (source or Path(name)).with_name(f"{name}.rejected.jsonl")
-    return Job(model, source, form, rejected or beside)  # type: ignore[arg-type]
+    return None if requests == "-" else Path(requests), "csv" if form == "csv" else "jsonl"
 
 
 @contextmanager

@@ -130,11 +130,14 @@ def warm(
     """
     started = clock()
     caches = caches_of(job.model)
+    if job.source is not None and job.source.resolve() == job.rejected.resolve():
+        raise ConfigurationError("--rejected", "is the file of the requests itself")
     with _opened(job) as stream:
         requests = RequestFile(stream, job.form, job.model.input_schema)
         if requests.unknown_columns:
             say(f"columns that the model does not have: {', '.join(requests.unknown_columns)}")
-        begun = Progress(_first_key(job, caches[0]), str(caches[0]._config.endpoint))
+        endpoint = caches[0]._config.endpoint
+        begun = Progress(_first_key(job, caches[0]), f"{endpoint}/{endpoint.database}")
         done, progress = _resumed(job, stream, requests, begun, say)
         rejected = Rejected(job.rejected, progress.rejected_bytes)
         run = _Run(job, requests, caches, rejected, tell)

@@ -1,0 +1,153 @@
+"""`model-cache purge`: deletes what it says, after asking, and never a key of somebody else's."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+
+import pytest
+import redis
+
+from tests.command import PROGRAM, REPOSITORY, run, run_apart
+from tests.servers import Server
+from tests.test_cli_inspect import DIGEST, fill
+from tests.test_operations import apply, login
+
+
+def test_one_version_goes_and_the_others_stay(server: Server, client: redis.Redis) -> None:
+    fill(server.url, 5)
+    fill(server.url, 4, version="2.0.0")
+    fill(server.url, 3, prefix="p")
+    words = ("purge", "--url", server.url, "--model", "a_model", "--yes", "--json")
+    result = run(*words, "--version", "1.0.0")
+    assert result.code == 0
+    assert result.json == {
+        "prefix": None,
+        "model": "a_model",
+        "versions": {"1.0.0": 5},
+        "dry_run": False,
+        "deleted": 5,
+    }
+    assert "version 1.0.0: 5 entries" in result.stderr
+    assert client.dbsize() == 7
+    assert run(*words).json["versions"] == {"2.0.0": 4}
+    assert run(*words).json["deleted"] == 0
+    assert run(*words, "--prefix", "p").json["versions"] == {"1.0.0": 3}
+    assert client.dbsize() == 0
+
+
+def test_a_foreign_key_is_never_deleted(server: Server, client: redis.Redis) -> None:
+    fill(server.url, 3)
+    foreign = [
+        "a_model",
+        "a_model/1.0.0",
+        "a_model/1.0.0/notes",
+        f"a_model/1.0.0/{DIGEST}x",
+        f"a_model/1.0.0/{DIGEST[:-1]}!",
+        f"a_model/{DIGEST}",
+        f"a_model/1.0.0/more/{DIGEST}",  # of model 1.0.0 under prefix a_model
+        f"a_model/a/b/c/{DIGEST}",
+        f"a_modelX/1.0.0/{DIGEST}",
+        f"Xa_model/1.0.0/{DIGEST}",
+        f"x/a_model/1.0.0/{DIGEST}",
+        f"{{a_model/1.0.0/{DIGEST}}}:lease",
+        f"a_model/1 0/{DIGEST}",
+        f"a_model/1%2e0/{DIGEST}",
+    ]
+    for key in foreign:
+        client.set(key, "x")
+    result = run("purge", "--url", server.url, "--model", "a_model", "--yes", "--json")
+    assert result.json["deleted"] == 3
+    assert set(client.scan_iter()) == {key.encode() for key in foreign}
+
+
+@pytest.mark.parametrize("name", ["*", "a_mode?", "a_[m]odel", "%", "a_model/1.0.0", ""])
+def test_a_name_is_no_pattern(server: Server, client: redis.Redis, name: str) -> None:
+    fill(server.url, 2)
+    result = run("purge", "--url", server.url, "--model", name, "--yes", "--json")
+    assert (result.code, result.json["deleted"]) == (0, 0)
+    assert client.dbsize() == 2
+
+
+def test_a_dry_run_deletes_nothing(server: Server, client: redis.Redis) -> None:
+    fill(server.url, 2)
+    result = run("purge", "--url", server.url, "--model", "a_model", "--dry-run")
+    assert result.code == 0
+    assert "would delete 2 entries" in result.stdout
+    assert client.dbsize() == 2
+
+
+def test_without_a_terminal_it_refuses(server: Server, client: redis.Redis) -> None:
+    fill(server.url, 2)
+    for result in (
+        run("purge", "--url", server.url, "--model", "a_model", stdin="y\n"),
+        run_apart("purge", "--url", server.url, "--model", "a_model"),
+    ):
+        assert (result.code, result.stdout) == (2, "")
+        assert "--yes" in result.stderr
+    assert client.dbsize() == 2
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, 0), ("n", 1, 2), ("\x03", 130, 2)])
+def test_on_a_terminal_it_asks(
+    server: Server, client: redis.Redis, answer: str, code: int, left: int
+) -> None:
+    fill(server.url, 2)
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, "purge", "--url", server.url, "--model", "a_model"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm"},
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+        preexec_fn=_take_terminal,
+    )
+    os.close(end)
+    shown = ""
+    try:
+        while "[y/N]" not in shown:
+            shown += os.read(terminal, 4096).decode()
+        os.write(terminal, answer.encode() + b"\n")
+        while True:
+            try:
+                shown += os.read(terminal, 4096).decode()
+            except OSError:  # its end
+                break
+        assert process.wait(30) == code
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+    assert "version 1.0.0: 2 entries" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert client.dbsize() == left
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_a_login_that_may_not_delete_is_told_so(server: Server, client: redis.Redis) -> None:
+    fill(server.url, 2, name="insurance_charges_model")
+    with apply("predictor", server):
+        user = login("predictor")
+        result = run(
+            "purge", "--url", server.url, "--model", "insurance_charges_model", "--yes",
+            MODEL_CACHE_USERNAME=user["username"], MODEL_CACHE_PASSWORD=user["password"],
+        )  # fmt: skip
+        client.acl_deluser("predictor")
+    assert (result.code, result.stdout) == (3, "")
+    assert "NOPERM" in result.stderr
+    assert user["password"] not in result.stderr
+    assert client.dbsize() == 2
+
+
+def test_through_a_proxy_it_says_that_it_can_not(server: Server) -> None:
+    result = run("purge", "--url", server.url, "--proxied", "--model", "a_model", "--yes")
+    assert result.code == 2
+    assert "SCAN" in result.stderr
