@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterable
@@ -146,7 +147,28 @@ def test_requests_may_come_from_standard_input(
     monkeypatch.chdir(tmp_path)
     result = warm(server, "-", stdin=person(age=7).model_dump_json() + "\nnone\n")
     assert (result.code, result.json["stored"], result.json["rejected"]) == (1, 1, 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["stdin.rejected.jsonl"]
+    assert [path.name for path in tmp_path.iterdir()] == ["requests.rejected.jsonl"]
+
+
+def test_requests_may_come_through_a_pipe(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    reader, writer = os.pipe()
+    os.write(writer, person(age=7).model_dump_json().encode() + b"\nnone\n")
+    os.close(writer)
+    result = warm(server, f"/dev/fd/{reader}")
+    os.close(reader)
+    assert (result.code, result.json["stored"], result.json["rejected"]) == (1, 1, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["requests.rejected.jsonl"]
+
+
+def test_a_lost_file_of_the_rejected_does_not_stop_it(server: Server, requests: Path) -> None:
+    assert warm(server, requests, TEST_INTERRUPT_AT="150", TEST_RAISE_AT="40").code == 130
+    requests.with_name(requests.name + ".rejected.jsonl").unlink()
+    resumed = warm(server, requests, TEST_RAISE_AT="180")
+    assert (resumed.code, resumed.json["rejected"]) == (1, 2)
+    assert [each["line"] for each in rejected_beside(requests)] == [181]
 
 
 def test_after_an_interruption_it_goes_on_where_it_stopped(
@@ -325,6 +347,8 @@ def test_a_service_finds_what_was_warmed_by_its_own_configuration(
         (["--model", MODEL, "--options", "{tmp}/bad.yaml"], "bad.yaml"),
         (["--model", MODEL, "--options", "{tmp}/typo.yaml"], "did you mean 'prefix'"),
         (["--config", "{tmp}/typo.yaml"], "no model with a RedisCachingDecorator"),
+        (["--config", "{tmp}/odd.yaml"], "configuration is no mapping"),
+        (["--config", "{tmp}/odder.yaml"], "decorators is no list"),
         (["--config", "x.yaml", "--model", MODEL, "--options", "y.yaml"], "excludes"),
         (["--model", MODEL, "--url", "embedded://"], "embedded://"),
         (["--model", MODEL, "--options", "{tmp}/off.yaml"], "turned off"),
@@ -337,6 +361,9 @@ def test_wrong_usage_is_exit_code_2(
 ) -> None:
     (tmp_path / "bad.yaml").write_text("password: [s3cret-of-yaml")
     (tmp_path / "typo.yaml").write_text("prefx: p")
+    odd = "models: [{class_path: tests.models.FunctionModel, decorators: [%s], configuration: 3}]"
+    (tmp_path / "odd.yaml").write_text(odd % "{class_path: model_cache.RedisCachingDecorator}")
+    (tmp_path / "odder.yaml").write_text(odd % "cache")
     (tmp_path / "off.yaml").write_text("enabled: false")
     before = requests.read_bytes()
     given = [word.format(tmp=tmp_path) for word in words]

@@ -75,6 +75,8 @@ def _command(*, as_json: bool) -> Iterator[Output]:
     except StoreUnavailableError as error:
         output.say(f"model-cache: {error}")
         raise typer.Exit(OUT_OF_REACH) from None
+    except BrokenPipeError:  # whoever reads has seen enough
+        raise
     except OSError as error:  # a file, or a folder, that can't be written
         output.say(f"model-cache: {error}")
         raise typer.Exit(FOUND_WRONG) from None
@@ -247,12 +249,13 @@ def warm_command(  # noqa: PLR0913, PLR0917 - options
         changes |= {"url": url} if url is not None else {}
         changes |= {"prefix": prefix} if prefix is not None else {}
         source, kind = _source(requests, form)
-        beside = (source or Path("stdin")).name + ".rejected.jsonl"
+        # A pipe has no folder of its own.
+        beside = source if source is not None and source.is_file() else Path("requests")
         job = Job(
             model=_load(model, options, config, changes),
             source=source,
             form=kind,
-            rejected=rejected or (source or Path("stdin")).with_name(beside),
+            rejected=rejected or beside.with_name(beside.name + ".rejected.jsonl"),
             threads=threads,
             restart=restart,
         )

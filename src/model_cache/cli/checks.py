@@ -96,7 +96,7 @@ def _topology(facts: Facts) -> Iterator[_Found]:
         advice = "name its primary, or use redis+sentinel:// or redis+cluster://"
         yield "role", "problem", "a replica: it refuses writes", advice
     else:
-        text = f"a primary with {info.get('connected_slaves', '0')} replicas"
+        text = f"a primary; replicas: {info.get('connected_slaves', '?')}"
         yield "role", "ok", text, None
     if (_number(facts.settings.get("min-replicas-to-write")) or 0) > 0:
         text = "refuses writes when replicas are missing"

@@ -20,7 +20,7 @@ from model_cache.stores.redis import RedisStore
 LOCAL = "redis://localhost:6379/0"
 _VARIABLES = {"username": "MODEL_CACHE_USERNAME", "password": "MODEL_CACHE_PASSWORD"}
 # Replies of a server to which we are logged in, and which has its data.
-_TALKING = ("NOPERM", "MOVED", "ASK", "WRONGTYPE", "CLUSTERDOWN")
+_TALKING = ("NOPERM", "WRONGTYPE")
 SECRET_VARIABLE = "MODEL_CACHE_KEY_SECRET"
 
 
@@ -72,7 +72,8 @@ class Connection:
 
 
 def _check_that_it_talks(place: str, server: RedisStore, timeout: float) -> None:
-    reply = server.execute(timeout, b"GET", b"model-cache")
+    question = (b"GET", b"model-cache") if server.proxied else (b"PING",)
+    reply = server.execute(timeout, *question)
     if isinstance(reply, ErrorReply) and reply.code not in _TALKING:
         raise StoreUnavailableError(f"{place}: {reply}", reply.code)
 

@@ -97,7 +97,7 @@ def load_service(file: Path, chosen: str | None, changes: Mapping[str, Any]) -> 
         )
     model = _model(entry)
     for each in _decorators(entry):
-        options = dict(each.get("configuration") or {})
+        options = _configuration(each)
         decorator = _type(each)
         if issubclass(decorator, RedisCachingDecorator):
             options = _completed(options, changes)
@@ -142,7 +142,19 @@ def _mapping(option: str, file: Path) -> dict[str, Any]:
 
 
 def _decorators(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return list(entry.get("decorators") or [])
+    found = entry.get("decorators") or []
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise ConfigurationError(
+            "--config", f"{_class_path(entry)}: decorators is no list of mappings"
+        )
+    return found
+
+
+def _configuration(entry: Mapping[str, Any]) -> dict[str, Any]:
+    found = entry.get("configuration") or {}
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ConfigurationError("--config", f"{_class_path(entry)}: configuration is no mapping")
+    return found
 
 
 def _class_path(entry: Mapping[str, Any]) -> str:
@@ -160,10 +172,10 @@ def _is_cache(entry: Mapping[str, Any]) -> bool:
 
 
 def _model(entry: Mapping[str, Any]) -> MLModel:
-    return _made("--config", _type(entry), **(entry.get("configuration") or {}))
+    return _made("--config", _type(entry), **_configuration(entry))
 
 
-def _made(option: str, make: Any, *args: Any, **options: Any) -> Any:
+def _made(option: str, make: Any, /, *args: Any, **options: Any) -> Any:
     """Call what is not this library's, and may raise anything."""
     try:
         return make(*args, **options)

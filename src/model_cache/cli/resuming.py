@@ -116,11 +116,11 @@ class Rejected:
 
     def __init__(self, path: Path, size: int = 0) -> None:
         self.path = path
-        self.size = size
+        self.size = 0
         if path.exists():
-            if size:
-                os.truncate(path, size)
-            else:
+            self.size = min(size, path.stat().st_size)
+            os.truncate(path, self.size)
+            if not self.size:
                 path.unlink()
 
     def add(self, number: int, reason: str, request: str) -> None:

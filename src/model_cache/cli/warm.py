@@ -88,7 +88,7 @@ class Job:
 
     Attributes:
         model: with a cache around it, and maybe more decorators.
-        source: the file of requests; None for standard input, which can't be resumed.
+        source: the file of requests; None for standard input.
         form: of the file.
         rejected: where to write what can't be predicted.
         threads: how many predictions to make at once.
@@ -103,9 +103,14 @@ class Job:
     restart: bool = False
 
     @property
+    def can_be_resumed(self) -> bool:
+        """Whether the requests can be read a second time; a pipe can't."""
+        return self.source is not None and self.source.is_file()
+
+    @property
     def progress_file(self) -> ProgressFile | None:
         """Where progress is kept."""
-        if self.source is None:
+        if self.source is None or not self.can_be_resumed:
             return None
         return ProgressFile(self.source.with_name(self.source.name + ".warm-progress"))
 
@@ -175,7 +180,7 @@ def _opened(job: Job) -> Iterator[BinaryIO]:
 
 def _first_key(job: Job, cache: RedisCachingDecorator) -> str:
     """Return the key of the first request that has one; "" if none has."""
-    if job.source is None:
+    if not job.can_be_resumed:
         return ""
     with _opened(job) as stream:
         requests = RequestFile(stream, job.form, job.model.input_schema)
