@@ -123,14 +123,16 @@ class Output:
             total: how much there is to do; None if nobody knows.
             unit: what to say beside the bar.
         """
-        quiet = not self._messages.is_terminal
+        if not self._messages.is_terminal:
+            yield lambda _: None
+            return
         columns: list[ProgressColumn] = [
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
         ]
         columns += [TaskProgressColumn(), TextColumn("{task.fields[unit]}"), TimeRemainingColumn()]
-        with Progress(*columns, console=self._messages, transient=True, disable=quiet) as bar:
+        with Progress(*columns, console=self._messages, transient=True) as bar:
             task = bar.add_task(what, total=total, unit="")
             yield lambda done: bar.update(task, completed=done, unit=unit())
 
