@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from model_cache import __version__
-from model_cache.cli.output import duration, plain, printable, size
+from model_cache.cli.output import durations, plain, printable, size
 from tests.command import PROGRAM, run, run_apart
 from tests.servers import Server
 from tests.test_cli_inspect import fill
@@ -114,13 +114,13 @@ def test_values_are_made_fit_for_json() -> None:
         (size(999), "999 B"),
         (size(1500), "1.5 kB"),
         (size(2.5e12), "2,500.0 GB"),
-        (duration(None), "-"),
-        (duration(5), "5 ms"),
-        (duration(1500), "1.5 s"),
-        (duration(90_000), "1.5 min"),
-        (duration(5_400_000), "1.5 h"),
-        (duration(129_600_000), "1.5 d"),
+        (durations(5), "5 ms"),
+        (durations(0), "0 ms"),
+        (durations(1500), "1.5 s"),
+        (durations(1000, 90_000), "0.0167 / 1.5 min"),
+        (durations(5_400_000), "1.5 h"),
+        (durations(43_200_000, 86_400_000, 129_600_000), "0.5 / 1 / 1.5 d"),
     ],
 )
-def test_numbers_are_shown_in_the_largest_unit(shown: str, expected: str) -> None:
+def test_numbers_are_shown_in_a_unit_that_fits(shown: str, expected: str) -> None:
     assert shown == expected

@@ -13,7 +13,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -97,12 +97,12 @@ class Output:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Print a table; columns of numbers have names that begin with a `>`."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for name in columns:
+            is_number = name.startswith(">")
+            justify: Literal["left", "right"] = "right" if is_number else "left"
             table.add_column(
-                name.removeprefix(">"),
-                justify="right" if name.startswith(">") else "left",
-                overflow="fold",
+                name.removeprefix(">"), justify=justify, no_wrap=is_number, overflow="fold"
             )
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
@@ -158,12 +158,9 @@ def size(number: float | None) -> str:
     return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
 
 
-def duration(milliseconds: float | None) -> str:
-    """Return a length of time for people, in its largest unit."""
-    if milliseconds is None:
-        return "-"
-    seconds = milliseconds / 1000
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.2g} ms"
+def durations(*milliseconds: float) -> str:
+    """Return lengths of time for people, in the unit that fits the last: `0.5 / 2 / 3.1 h`."""
+    last = milliseconds[-1]
+    units = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1))
+    unit, length = next((each for each in units if last >= each[1]), units[-1])
+    return f"{' / '.join(f'{each / length:.3g}' for each in milliseconds)} {unit}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from model_cache.cli.checks import Finding
 from model_cache.cli.inspect import Inventory, ModelEntries, OneEntry, TimesLeft
-from model_cache.cli.output import Output, count, duration, size
+from model_cache.cli.output import Output, count, durations, size
 from model_cache.cli.purge import Plan
 from model_cache.cli.warm import Report
 
@@ -15,10 +15,10 @@ _VERDICTS = {"ok": "ok", "note": "note", "problem": "PROBLEM", "unknown": "?"}
 
 def inventory(output: Output, found: Inventory) -> None:
     """Show which models there are."""
-    columns = ["model", "version", "prefix", ">entries", ">memory", ">per entry"]
-    columns += ["ttl left: min / median / max", "written with", ">bad"]
     if found.models:
-        output.table(columns, map(_row, found.models))
+        columns = ["model", "version", "prefix", ">entries", ">memory", ">each"]
+        output.table([*columns, "ttl left", "written with"], map(_row, found.models))
+        output.line("ttl left: least / median / most")
     else:
         output.line("no entries")
     if any(each.looked_at < each.entries for each in found.models):
@@ -50,18 +50,17 @@ def _row(found: ModelEntries) -> Sequence[object]:
         size(found.bytes),
         size(each),
         _times(found.ttl),
-        _mix(found),
-        f"{found.undecodable:,}",
+        _mix(found) or "?",
     )
 
 
 def _times(ttl: TimesLeft) -> str:
     if not ttl.known:
         return "?"
-    if ttl.least is None:
+    if ttl.least is None or ttl.median is None or ttl.most is None:
         return "none"
-    times = " / ".join(duration(each) for each in (ttl.least, ttl.median, ttl.most))
-    return f"{times}, {ttl.without_ttl:.0%} without" if ttl.without_ttl else times
+    times = durations(ttl.least, ttl.median, ttl.most)
+    return f"{times}; {ttl.without_ttl:.0%} without" if ttl.without_ttl else times
 
 
 def _mix(found: ModelEntries) -> str:
@@ -78,7 +77,7 @@ def _mix(found: ModelEntries) -> str:
 def entry(output: Output, found: OneEntry) -> None:
     """Show one entry."""
     entry = found.entry
-    ttl = "?" if found.ttl_ms == "unknown" else duration(found.ttl_ms)
+    ttl = "?" if found.ttl_ms == "unknown" else durations(found.ttl_ms or 0)
     facts: Mapping[str, object] = {
         "model": found.model,
         "version": found.version,
