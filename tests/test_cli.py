@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -12,7 +13,7 @@ import pytest
 
 from model_cache import __version__
 from model_cache.cli.output import durations, plain, printable, size
-from tests.command import PROGRAM, run, run_apart
+from tests.command import PROGRAM, REPOSITORY, run, run_apart
 from tests.servers import Server
 from tests.test_cli_inspect import fill
 
@@ -52,6 +53,16 @@ def test_each_command_has_help_that_names_its_options() -> None:
         assert "--url" in shown.stdout
         assert "--json" in shown.stdout
         assert "s3cret-in-url" not in shown.stdout
+
+
+def test_the_page_about_it_names_options_that_there_are() -> None:
+    page = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    helps = " ".join(run(command, "--help").stdout for command in COMMANDS)
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
+    assert named
+    assert {option for option in named if option not in helps} == set()
+    for command in COMMANDS:
+        assert f"\n## {command}\n" in page
 
 
 def test_a_wrong_command_is_exit_code_2() -> None:
