@@ -84,6 +84,27 @@ def test_options_are_the_decorators_own(server: Server, requests: Path, tmp_path
     assert_hits(server, range(200), **options, key_secret="s3cret-key")
 
 
+@pytest.mark.parametrize(
+    ("options", "code", "counted"),
+    [
+        ({"cache_if": "tests.warm_models:never"}, 0, "skipped"),
+        ({"max_entry_bytes": 1}, 1, "not_stored"),
+    ],
+)
+def test_predictions_that_are_not_kept_are_counted(
+    server: Server, requests: Path, tmp_path: Path, options: dict[str, Any], code: int, counted: str
+) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text(json.dumps(options))
+    result = warm(server, requests, "--model", MODEL, "--options", file)
+    assert result.code == code
+    assert (result.json["computed"], result.json["stored"], result.json[counted]) == (200, 0, 200)
+    shown = run(
+        "warm", "--requests", requests, "--model", MODEL, "--options", file, "--url", server.url
+    )
+    assert "200 predictions" in shown.stdout
+
+
 def test_bad_lines_are_written_down_and_none_of_their_values_shown(
     server: Server, requests: Path
 ) -> None:

@@ -5,7 +5,6 @@ It counts only for the same requests, the same keys and the same Redis.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -50,6 +49,7 @@ class ProgressFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._written = path.with_name(path.name + ".new")
 
     def read(self) -> Progress | None:
         """Return what was kept; None if there is nothing, or nothing of use."""
@@ -67,17 +67,16 @@ class ProgressFile:
     def write(self, progress: Progress) -> None:
         """Keep it, in place of what was kept; never half of it."""
         text = json.dumps({"format": _FORMAT, **vars(progress)})
-        written = self.path.with_name(self.path.name + ".new")
-        with written.open("w", encoding="utf-8") as file:
+        with self._written.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        written.replace(self.path)
+        self._written.replace(self.path)
 
     def remove(self) -> None:
         """Forget it: all is done."""
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
+        self.path.unlink(missing_ok=True)
+        self._written.unlink(missing_ok=True)  # of a run that was killed at a bad moment
 
 
 class Consumed:

@@ -129,8 +129,10 @@ def warmed(output: Output, report: Report) -> None:
         f"{report.computed:,} computed, {report.stored:,} stored, {report.rejected:,} rejected "
         f"({report.seconds:.1f} s{per_second})"
     )
+    if report.skipped:
+        output.line(f"{report.skipped:,} predictions are not to be kept: cache_if, do_not_store()")
     if report.not_stored:
-        output.line(f"{report.not_stored:,} predictions can't be kept, or are not to be")
+        output.line(f"{report.not_stored:,} predictions can't be kept: see the warnings above")
     if report.stale:
         output.line(f"{report.stale:,} are past their ttl, and the model raised")
     if report.rejected_file:

@@ -30,6 +30,8 @@ from model_cache.statistics import Stats
 # So many lines per thread between two looks at what became of them.
 _CHUNK = 32
 _BETWEEN_SAVES = 1.0
+# Lines in which to look for a request that has a key.
+_SEARCHED = 1000
 # A decorator that writes in the background closes within two seconds, done or not.
 _MOST_CLOSES = 5
 
@@ -38,7 +40,8 @@ _COUNTED = {
     "computed": ("misses", "uncacheable"),
     "stale": ("stale",),
     "stored": ("stored",),
-    "not_stored": ("skipped", "lossy", "too_large", "uncacheable"),
+    "skipped": ("skipped",),
+    "not_stored": ("lossy", "too_large", "uncacheable"),
 }
 
 
@@ -54,7 +57,8 @@ class Report:
         present: whose prediction was cached already, or equal to another's of this run.
         computed: which the model predicted.
         stored: how many predictions were stored.
-        not_stored: how many were not, since they can't be kept, or are not to be.
+        skipped: how many were not, on the word of `cache_if` or `do_not_store()`.
+        not_stored: how many can't be: too large, would come back changed, inputs without a key.
         stale: for which the model raised, and an entry past its ttl is all there is.
         rejected: which were no requests, or for which the model raised.
         rejected_file: where these are; None if there are none.
@@ -69,6 +73,7 @@ class Report:
     present: int
     computed: int
     stored: int
+    skipped: int
     not_stored: int
     stale: int
     rejected: int
@@ -78,7 +83,7 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        """Whether each request has its prediction in the cache."""
+        """Whether each request has its prediction in the cache, but for those that are not to."""
         return not (self.rejected or self.stale or self.not_stored)
 
 
@@ -179,12 +184,12 @@ def _opened(job: Job) -> Iterator[BinaryIO]:
 
 
 def _first_key(job: Job, cache: RedisCachingDecorator) -> str:
-    """Return the key of the first request that has one; "" if none has."""
+    """Return the key of the first request that has one; "" if none of the first has."""
     if not job.can_be_resumed:
         return ""
     with _opened(job) as stream:
         requests = RequestFile(stream, job.form, job.model.input_schema)
-        for line in requests.lines():
+        for line in islice(requests.lines(), _SEARCHED):
             if line.request is None:
                 continue
             try:
