@@ -184,31 +184,38 @@ def test_requests_may_come_through_a_pipe(
     assert [path.name for path in tmp_path.iterdir()] == ["requests.rejected.jsonl"]
 
 
-def test_a_lost_file_of_the_rejected_does_not_stop_it(server: Server, requests: Path) -> None:
+@pytest.mark.parametrize("left", [None, ""])
+def test_a_lost_file_of_the_rejected_does_not_stop_it(
+    server: Server, requests: Path, left: str | None
+) -> None:
     assert warm(server, requests, TEST_INTERRUPT_AT="150", TEST_RAISE_AT="40").code == 130
-    requests.with_name(requests.name + ".rejected.jsonl").unlink()
+    file = requests.with_name(requests.name + ".rejected.jsonl")
+    file.unlink() if left is None else file.write_text(left)
     resumed = warm(server, requests, TEST_RAISE_AT="180")
     assert (resumed.code, resumed.json["rejected"]) == (1, 2)
     assert [each["line"] for each in rejected_beside(requests)] == [181]
 
 
+# 140 is done a second time: the chunk that it is in is interrupted.
+@pytest.mark.parametrize("bad", [[40], [140], [40, 140]])
 def test_after_an_interruption_it_goes_on_where_it_stopped(
-    server: Server, client: redis.Redis, requests: Path
+    server: Server, client: redis.Redis, requests: Path, bad: list[int]
 ) -> None:
-    interrupted = warm(server, requests, TEST_INTERRUPT_AT="150", TEST_RAISE_AT="40")
+    raising = ",".join(map(str, bad))
+    interrupted = warm(server, requests, TEST_INTERRUPT_AT="150", TEST_RAISE_AT=raising)
     assert (interrupted.code, interrupted.stdout) == (130, "")
     progress = json.loads(progress_beside(requests).read_text())
     assert 0 < progress["line"] <= 150
-    assert len(rejected_beside(requests)) == 1
+    assert len(rejected_beside(requests)) == len(bad)
     client.flushall()  # so that what is not done again can be told
-    resumed = warm(server, requests, TEST_RAISE_AT="40")
+    resumed = warm(server, requests, TEST_RAISE_AT=raising)
     assert resumed.code == 1
     report = resumed.json
     assert report["resumed_at"] == progress["line"]
     assert f"after line {progress['line']}" in resumed.stderr
-    assert (report["requests"], report["rejected"]) == (200, 1)
-    assert client.dbsize() == 200 - progress["line"]
-    assert [each["line"] for each in rejected_beside(requests)] == [41]
+    assert (report["requests"], report["rejected"]) == (200, len(bad))
+    assert client.dbsize() == 200 - progress["line"] - (140 in bad)
+    assert [each["line"] for each in rejected_beside(requests)] == [age + 1 for age in bad]
     assert not progress_beside(requests).exists()
 
 
@@ -232,7 +239,7 @@ def test_progress_of_something_else_does_not_count(
     assert warm(server, requests, TEST_INTERRUPT_AT="150").code == 130
     words: tuple[object, ...] = ("--model", MODEL)
     if change == "file":
-        write(requests, [1000, *range(1, 200)])
+        write(requests, [0, 1000, *range(2, 200)])
     elif change == "options":
         words += ("--prefix", "p")
     elif change == "restart":
