@@ -51,7 +51,7 @@ class Service:
         deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(OSError):
-                if self.call("GET", self._ready)[0] == 200:
+                if self.exchange("GET", self._ready)[0] == 200:
                     return
             assert time.monotonic() < deadline, self.log
             assert self.process.poll() is None, self.log
@@ -64,7 +64,18 @@ class Service:
         body: str | bytes | Iterable[bytes] | None = None,
         headers: Mapping[str, str] = JSON,
     ) -> tuple[int, Any]:
-        """Send a request by a connection of its own; return status and JSON.
+        """Send a request; return status and JSON."""
+        status, _, answer = self.exchange(method, path, body, headers)
+        return status, json.loads(answer)
+
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        body: str | bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] = JSON,
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """Send a request by a connection of its own; return status, headers and body.
 
         A body in parts is sent without telling its length.
         """
@@ -73,7 +84,7 @@ class Service:
         ) as connection:
             connection.request(method, path, body, headers)
             response = connection.getresponse()
-            return response.status, json.loads(response.read())
+            return response.status, response.headers, response.read()
 
     def stop(self) -> int:
         """End it by a SIGTERM; return its exit status."""

@@ -1,0 +1,289 @@
+"""The cache in a FastAPI or Starlette service: outcomes on responses, closing, health, metrics.
+
+`add_model_cache` does everything by one call; its parts can be used alone. What is said to HTTP
+clients is next door, in `http_caching`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
+from typing import Any, TypeAlias
+
+from ml_base import MLModelDecorator
+from ml_base.ml_model import MLModel
+from ml_base.utilities import ModelManager
+
+from model_cache.decorator import RedisCachingDecorator
+from model_cache.errors import ConfigurationError, ModelCacheError, StoreUnavailableError
+from model_cache.integrations.http_caching import cache_name, cache_status, requested, x_cache
+from model_cache.outcome import bypass, record_outcomes, refresh
+
+try:
+    from anyio import create_task_group
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
+except ImportError as error:
+    raise ImportError(
+        "model_cache.integrations.fastapi needs an extra; install it with: "
+        'pip install "ml-model-cache[fastapi]"'
+    ) from error
+
+logger = logging.getLogger("model_cache")
+
+# In an ASGI scope: somebody puts the outcomes on this response already.
+_IS_REPORTED = "model_cache.is_reported"
+
+Models: TypeAlias = MLModel | Collection[MLModel] | Callable[[], Collection[MLModel]]
+"""A model, several, or a function that returns them, for services that build them late.
+
+The caches are found wherever they are in a stack of decorators; other models do no harm.
+"""
+
+
+def add_model_cache(
+    app: Starlette,
+    models: Models,
+    *,
+    client_control: bool = False,
+    name: str = "model-cache",
+    health_path: str | None = None,
+    metrics_path: str | None = None,
+) -> None:
+    """Put what the cache did on an app's responses, and close the caches when it shuts down.
+
+    To be called once, before the app starts. The framework makes its response to an unhandled
+    exception outside of all middleware that an app can be given, so that one lacks the headers:
+    serve `CacheOutcomeMiddleware(app)` to have them there, too.
+
+    Args:
+        app: a FastAPI or Starlette app.
+        models: the cached models.
+        client_control: whether clients may say `Cache-Control: no-cache` (compute and store
+            anew) and `no-store` (neither read nor write the cache); each such request costs
+            a prediction.
+        name: what `Cache-Status` calls the cache.
+        health_path: where `health` is answered as JSON, if anywhere.
+        metrics_path: where Prometheus finds the metrics, if anywhere; for models that are given
+            `hooks=["prometheus"]`.
+
+    Raises:
+        ConfigurationError: an argument can't be honoured.
+    """
+    if not isinstance(app, Starlette):
+        raise ConfigurationError("app", f"{app!r} is neither a FastAPI nor a Starlette app")
+    if isinstance(models, MLModel) or not callable(models):
+        caches_in(models)  # what is no model shows now
+    for option, path in (("health_path", health_path), ("metrics_path", metrics_path)):
+        if path is not None and not path.startswith("/"):
+            raise ConfigurationError(option, f"{path!r} does not begin with '/'")
+    cache_name(name)
+    metrics = None if metrics_path is None else _metrics()
+    app.add_middleware(CacheOutcomeMiddleware, client_control=client_control, name=name)
+    app.router.lifespan_context = closing(models, app.router.lifespan_context)
+
+    # Endpoints that are no coroutines run in the thread pool: the event loop goes on.
+    if health_path is not None:
+        app.router.add_route(
+            health_path, lambda _: JSONResponse(health(models)), include_in_schema=False
+        )
+    if metrics_path is not None and metrics is not None:
+        app.router.add_route(metrics_path, metrics, include_in_schema=False)
+
+
+class CacheOutcomeMiddleware:
+    """ASGI middleware that puts `Cache-Status` (RFC 9211) and `X-Cache` on responses.
+
+    They tell of the predictions made up to the first byte of the response, in the event loop or
+    in threads that were given the request's context, as the framework's thread pool and
+    `asyncio.to_thread` do. A response without a prediction gets neither. Headers of the same name
+    that the app sets come first, as those of a cache closer to the origin. Of several around one
+    another, the outermost puts the headers, and each honours what it may.
+
+    Args:
+        app: the ASGI app inside.
+        client_control: whether to honour `Cache-Control: no-cache` and `no-store` in requests.
+        name: what `Cache-Status` calls the cache.
+
+    Raises:
+        ConfigurationError: the name can't be written in a header.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, client_control: bool = False, name: str = "model-cache"
+    ) -> None:
+        self._app = app
+        self._client_control = client_control
+        self._name = cache_name(name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with self._as_requested(scope):
+            if _IS_REPORTED in scope:
+                await self._app(scope, receive, send)
+                return
+            # Not in a copy: middleware outside may read what the app leaves in the scope.
+            scope[_IS_REPORTED] = True
+            await self._report(scope, receive, send)
+
+    async def _report(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with record_outcomes() as outcomes:
+
+            async def send_with_outcome(message: Message) -> None:
+                if message["type"] == "http.response.start" and outcomes:
+                    # One by one: predictions in other threads may go on meanwhile.
+                    made = [outcomes[number] for number in range(len(outcomes))]
+                    message = {
+                        **message,
+                        "headers": [
+                            *message.get("headers", ()),
+                            (b"cache-status", cache_status(made, self._name).encode()),
+                            (b"x-cache", x_cache(made).encode()),
+                        ],
+                    }
+                await send(message)
+
+            await self._app(scope, receive, send_with_outcome)
+
+    def _as_requested(self, scope: Scope) -> AbstractContextManager[None]:
+        if self._client_control:
+            values = [value for name, value in scope["headers"] if name == b"cache-control"]
+            match requested(values):
+                case "bypass":
+                    return bypass()
+                case "refresh":
+                    return refresh()
+        return nullcontext()
+
+
+def closing(models: Models, lifespan: Lifespan[Any] | None = None) -> Lifespan[Any]:
+    """Return a lifespan that closes the caches after another lifespan, if there is one.
+
+    Closing writes what waits to be written. It is done in threads, for no longer than about two
+    seconds, and what it raises is logged: a shutdown goes on.
+
+    Args:
+        models: the cached models.
+        lifespan: the app's own.
+    """
+
+    @asynccontextmanager
+    async def lifespan_that_closes(app: Any) -> AsyncIterator[Any]:
+        try:
+            async with nullcontext() if lifespan is None else lifespan(app) as state:
+                yield state
+        finally:
+            await _close(models)
+
+    return lifespan_that_closes
+
+
+async def _close(models: Models) -> None:
+    try:
+        found = caches_in(models)
+    except Exception:
+        logger.exception("the caches were not closed, since they were not found")
+        return
+    async with create_task_group() as group:
+        for found_cache in found:
+            group.start_soon(run_in_threadpool, _close_one, found_cache)
+
+
+def _close_one(cache: RedisCachingDecorator) -> None:
+    try:
+        cache.close()
+    except Exception:
+        logger.exception("closing %r failed", cache)
+
+
+def health(models: Models) -> dict[str, Any]:
+    """Return how the caches are, ready for JSON; each asks its store, within its `timeout`.
+
+    Args:
+        models: the cached models.
+
+    Returns:
+        "status": "degraded" if a store does not answer, or is spared, for it kept failing, so
+        that the models predict without it; else "ok". "caches": of each, its "model" and
+        "version"; "store", the circuit breaker's state (see `Stats`); "store_error", in a word
+        why the store did not answer, or None; and, counted in this process, "predictions", "hits",
+        "misses", "hit_ratio" and "seconds_saved".
+    """
+    found = [_health(cache) for cache in caches_in(models)]
+    is_well = all(one["store"] in ("closed", "off") and not one["store_error"] for one in found)
+    return {"status": "ok" if is_well else "degraded", "caches": found}
+
+
+def _health(cache: RedisCachingDecorator) -> dict[str, Any]:
+    store_error = None
+    try:
+        cache.ping()
+    except StoreUnavailableError as error:
+        store_error = error.kind
+    except ModelCacheError:
+        pass  # it has no model yet
+    stats = cache.stats()
+    return {
+        "model": getattr(cache, "qualified_name", None),
+        "version": getattr(cache, "version", None),
+        "store": stats.store,
+        "store_error": store_error,
+        "predictions": stats.predictions,
+        "hits": stats.hits,
+        "misses": stats.misses,
+        "hit_ratio": stats.hit_ratio,
+        "seconds_saved": stats.seconds_saved,
+    }
+
+
+def caches_in(models: Models) -> list[RedisCachingDecorator]:
+    """Return the caches among models, and among the decorators around these, each once.
+
+    Raises:
+        ConfigurationError: there is something that is no model.
+    """
+    if isinstance(models, MLModel):
+        models = [models]
+    given = models() if callable(models) else models
+    if not isinstance(given, Collection):
+        raise ConfigurationError("models", f"{given!r} is neither a model nor a list of models")
+    for model in given:
+        if not isinstance(model, MLModel):
+            raise ConfigurationError("models", f"{model!r} is no ml-base MLModel")
+    found = (layer for model in given for layer in _layers(model))
+    caches = {id(layer): layer for layer in found if isinstance(layer, RedisCachingDecorator)}
+    return list(caches.values())
+
+
+def managed_models() -> list[MLModel]:
+    """Return the models in ml-base's `ModelManager`, where rest_model_service builds them."""
+    manager = ModelManager()
+    found = []
+    for details in manager.get_models():
+        with suppress(ValueError):  # it is being decorated
+            found.append(manager.get_model(details["qualified_name"]))
+    return found
+
+
+def _layers(model: MLModel) -> Iterator[MLModel]:
+    """Yield a model's decorators, from the outermost on, and the model."""
+    while model is not None:
+        yield model
+        # Through __dict__, since ml-base forwards other attributes to the model inside.
+        model = model.__dict__.get("_model") if isinstance(model, MLModelDecorator) else None
+
+
+def _metrics() -> Callable[[Request], Response]:
+    from model_cache.integrations.prometheus import exposition
+
+    def metrics(_: Request) -> Response:
+        body, content_type = exposition()
+        return Response(body, headers={"content-type": content_type})
+
+    return metrics
