@@ -57,6 +57,7 @@ bench: $(VENV)/installed ## the benchmarks
 	$(VENV)/bin/python -m benchmarks.memory
 	$(VENV)/bin/python -m benchmarks.eviction
 	$(VENV)/bin/python -m benchmarks.hooks
+	$(VENV)/bin/python -m benchmarks.service
 
 .PHONY: docs
 docs: $(VENV)/installed ## the documentation, into site/

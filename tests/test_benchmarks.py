@@ -79,3 +79,18 @@ def test_hooks_are_compared_with_hits_that_have_none(tmp_path: Path) -> None:
         assert cost["hit"] > 0
         assert name in printed
     assert "unfair" in printed
+
+
+def test_service_compares_with_a_constant(tmp_path: Path) -> None:
+    chart = tmp_path / "service.png"
+    results, printed = run(
+        "service", tmp_path, "--rounds", "1", "--count", "40", "--chart", str(chart)
+    )
+    kinds = [(one["endpoint"], one["middleware"]) for one in results["comparisons"]]
+    assert kinds == [("def", False), ("async def", False), ("def", True), ("async def", True)]
+    for one in results["comparisons"]:
+        assert one["verdict"] in ("reached", "not reached")
+        assert one["cached"] > 0
+        assert one["constant"] > 0
+    assert "unfair" in printed
+    assert chart.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,336 @@
+"""Requests a second of a service with one worker: the cached model against a constant.
+
+A real uvicorn with a FastAPI app, an embedded Redis that holds every answer, and a client, which
+is this process: it keeps a few connections busy, each with one request at a time, by sockets
+alone. The endpoints are asked in turn, and ratios are taken in each round. The third kind, a
+constant model that waits for a bare GET, is the limit of what a cache in Redis can reach; in an
+`async def` that wait holds up the event loop, so there the limit is low.
+
+The three processes share the machine. Where there are fewer CPUs than that, the constant endpoint
+gets the CPU that the store takes from the cached one; that is unfair to the library, and left in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import selectors
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import mean, median
+
+from rich.table import Table
+
+from benchmarks.chart import draw
+from benchmarks.cheap_model import inputs
+from benchmarks.environment import (
+    environment,
+    make_console,
+    options,
+    print_environment,
+    save,
+    table,
+)
+from model_cache import embedded_redis
+
+NAMES = ("constant", "bare", "cached")
+INPUTS = 200
+CONNECTIONS = 8
+AT_LEAST = 0.85
+_START_SECONDS = 60.0
+_ANSWER_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A cached endpoint beside the constant one.
+
+    Attributes:
+        endpoint: "def", which runs in the thread pool, or "async def", in the event loop.
+        middleware: whether both are behind the middleware.
+        constant: requests a second, the median of the rounds.
+        bare: likewise, if the constant model sends a GET to the store by a bare socket and waits
+            for the reply: what no cache in Redis can exceed.
+        cached: likewise, with the cached model.
+        bare_ratio: bare to constant, the median of the rounds' ratios.
+        ratio: likewise, cached to constant.
+        constant_cpu: microseconds of the worker's CPU a request, the mean.
+        cached_cpu: likewise.
+    """
+
+    endpoint: str
+    middleware: bool
+    constant: float
+    bare: float
+    cached: float
+    bare_ratio: float
+    ratio: float
+    constant_cpu: float
+    cached_cpu: float
+
+    @property
+    def verdict(self) -> str:
+        return "reached" if self.ratio >= AT_LEAST else "not reached"
+
+
+class Worker:
+    """A running service.
+
+    Args:
+        port: where it listens.
+        pid: of its process.
+    """
+
+    def __init__(self, port: int, pid: int) -> None:
+        self.port = port
+        self._pid = pid
+
+    def cpu_seconds(self) -> float:
+        """Return what it has used so far; 0.0 where that can't be read."""
+        path = Path(f"/proc/{self._pid}/stat")
+        if not path.exists():
+            return 0.0
+        user, system = path.read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def running_service(url: str) -> Iterator[Worker]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.service_app:app", "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--no-access-log", "--log-level", "warning"],
+        env={**os.environ, "BENCHMARK_STORE": url, "BENCHMARK_INPUTS": str(INPUTS)},
+    )
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            with contextlib.suppress(ConnectionError):
+                ask(port, [get("/observed/health")], connections=1)
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the service did not start")
+            time.sleep(0.05)
+        yield Worker(port, process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: service\r\n\r\n".encode()
+
+
+def post(path: str, body: bytes) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: service\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class Connection:
+    """A connection that is kept open, for one request at a time."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._received = b""
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, request: bytes) -> None:
+        self._received = b""
+        self._socket.sendall(request)
+
+    def receive(self) -> bytes | None:
+        """Read what there is; return the answer's body, once it is complete.
+
+        Raises:
+            RuntimeError: it is no 200.
+            ConnectionError: the service hung up.
+        """
+        received = self._socket.recv(65_536)
+        if not received:
+            raise ConnectionError("the service hung up")
+        self._received += received
+        head, separator, body = self._received.partition(b"\r\n\r\n")
+        length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        if not separator or len(body) < int(length):
+            return None
+        if not head.startswith(b"HTTP/1.1 200 "):
+            raise RuntimeError(self._received.decode())
+        return body
+
+
+def ask(port: int, requests: Sequence[bytes], *, connections: int) -> tuple[float, bytes]:
+    """Send requests over several connections, one at a time on each.
+
+    Returns:
+        The seconds that it took, and the last answer's body.
+
+    Raises:
+        RuntimeError: an answer is no 200.
+        TimeoutError: there was none for some seconds.
+    """
+    waiting, answer, asked = iter(requests), b"", 0
+    with contextlib.ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        opened = [stack.enter_context(closing(Connection(port))) for _ in range(connections)]
+        for connection in opened:
+            selector.register(connection, selectors.EVENT_READ, connection)
+        started = time.perf_counter()
+        for connection, request in zip(opened, waiting, strict=False):
+            connection.send(request)
+            asked += 1
+        while asked:
+            ready = selector.select(_ANSWER_SECONDS)
+            if not ready:
+                raise TimeoutError("the service does not answer")
+            for key, _ in ready:
+                body = key.data.receive()
+                if body is None:
+                    continue
+                answer, another = body, next(waiting, None)
+                if another is None:
+                    asked -= 1
+                else:
+                    key.data.send(another)
+        return time.perf_counter() - started, answer
+
+
+class Bench:
+    """Each endpoint with its requests, and what a round of it brought.
+
+    Args:
+        worker: the service.
+        count: requests a round.
+    """
+
+    def __init__(self, worker: Worker, count: int) -> None:
+        self._worker = worker
+        self._count = count
+        bodies = [data.model_dump_json().encode() for data in inputs(INPUTS, random.Random(1))]
+        self._bodies = [bodies[number % INPUTS] for number in range(count)]
+
+    def round(self, path: str) -> tuple[float, float]:
+        """Return requests a second, and microseconds of the worker's CPU a request."""
+        requests = [post(path, body) for body in self._bodies]
+        before = self._worker.cpu_seconds()
+        seconds, _ = ask(self._worker.port, requests, connections=CONNECTIONS)
+        cpu = self._worker.cpu_seconds() - before
+        return self._count / seconds, cpu * 1e6 / self._count
+
+    def hits(self) -> int:
+        _, answer = ask(self._worker.port, [get("/observed/health")], connections=1)
+        hits: int = json.loads(answer)["caches"][0]["hits"]
+        return hits
+
+    def compare(self, rounds: int) -> list[Comparison]:
+        kinds = [(app, kind) for app in ("plain", "observed") for kind in ("def", "async")]
+        paths = [f"/{app}/{kind}/{name}" for app, kind in kinds for name in NAMES]
+        measured: dict[str, list[tuple[float, float]]] = {path: [] for path in paths}
+        for path in paths:
+            self.round(path)  # not counted: the first ones import and connect
+        before = self.hits()
+        for number in range(rounds):
+            for path in paths if number % 2 else reversed(paths):
+                measured[path].append(self.round(path))
+        hits = self.hits() - before
+        if hits != rounds * self._count * len(kinds):
+            raise RuntimeError(f"{hits} hits: the cached endpoints did something else")
+        return [_compared(app, kind, measured) for app, kind in kinds]
+
+
+def _compared(app: str, kind: str, measured: dict[str, list[tuple[float, float]]]) -> Comparison:
+    constant, bare, cached = (measured[f"/{app}/{kind}/{name}"] for name in NAMES)
+
+    def ratio(of: list[tuple[float, float]]) -> float:
+        return median(one[0] / other[0] for one, other in zip(of, constant, strict=True))
+
+    return Comparison(
+        endpoint="def" if kind == "def" else "async def",
+        middleware=app == "observed",
+        constant=median(rate for rate, _ in constant),
+        bare=median(rate for rate, _ in bare),
+        cached=median(rate for rate, _ in cached),
+        bare_ratio=ratio(bare),
+        ratio=ratio(cached),
+        constant_cpu=mean(cpu for _, cpu in constant),
+        cached_cpu=mean(cpu for _, cpu in cached),
+    )
+
+
+def main() -> None:
+    chosen = options("service", __doc__, rounds=40, count=250)
+    console = make_console()
+    with embedded_redis() as url, running_service(url) as worker:
+        versions = {name: version(name) for name in ("fastapi", "starlette", "uvicorn")}
+        found = {**environment(), **versions, "connections": CONNECTIONS}
+        print_environment(console, found)
+        compared = Bench(worker, chosen.count).compare(chosen.rounds)
+    console.print(_table(compared))
+    for paragraph in (__doc__ or "").split("\n\n")[1:]:
+        console.print(paragraph.strip().replace("\n", " "))
+    save(
+        chosen.json,
+        {
+            "environment": found,
+            "rounds": chosen.rounds,
+            "count": chosen.count,
+            "at_least": AT_LEAST,
+            "comparisons": [{**asdict(one), "verdict": one.verdict} for one in compared],
+        },
+    )
+    panels = {
+        f"Requests a second: {one.endpoint}{', middleware' * one.middleware}": {
+            "model_cache": one.cached,
+            "bare GET": one.bare,
+            "constant": one.constant,
+        }
+        for one in compared
+    }
+    draw(chosen.chart, panels, ours=("model_cache",), columns=2)
+
+
+def _table(compared: Sequence[Comparison]) -> Table:
+    made = table(
+        f"Requests a second, {CONNECTIONS} connections; target: at least {AT_LEAST}",
+        "endpoint",
+        "constant",
+        "bare GET",
+        "cached",
+        "bare / const.",
+        "cached / const.",
+        "",
+        "CPU, µs: const.",
+        "cached",
+    )
+    for one in compared:
+        made.add_row(
+            one.endpoint + ", middleware" * one.middleware,
+            f"{one.constant:,.0f}",
+            f"{one.bare:,.0f}",
+            f"{one.cached:,.0f}",
+            f"{one.bare_ratio:.2f}",
+            f"{one.ratio:.2f}",
+            one.verdict,
+            f"{one.constant_cpu:.0f}",
+            f"{one.cached_cpu:.0f}",
+        )
+    return made
+
+
+if __name__ == "__main__":
+    main()
