@@ -57,9 +57,8 @@ def connector(endpoint: Endpoint, timeout: float, *, reads_replica: bool = False
     def connect() -> Connection:
         connection = Connection(client(**options, **primary()))
         if reads_replica:
-            deadline = time.monotonic() + _CONNECT_TIMEOUT
             try:
-                (reply,) = connection.exchange(b"READONLY\r\n", 1, deadline, time.monotonic)
+                (reply,) = connection.exchange(b"READONLY\r\n", 1, _CONNECT_TIMEOUT, time.monotonic)
                 if reply != b"OK":
                     raise redis.ResponseError(str(reply))
             except BaseException:

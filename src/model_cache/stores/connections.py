@@ -47,23 +47,26 @@ class Connection:
         self._socket: Any = client._sock
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
+        self._timeout: float | None = None
         self._buffer = bytearray(_BUFFER_SIZE)
         self._reader: Any = hiredis.Reader(replyError=ErrorReply, notEnoughData=_INCOMPLETE)
 
-    def exchange(self, request: bytes, replies: int, deadline: float, clock: Clock) -> list[Any]:
+    def exchange(self, request: bytes, replies: int, timeout: float, clock: Clock) -> list[Any]:
         """Send a request and return its replies.
 
         Args:
             request: one or more commands.
             replies: how many they are.
-            deadline: when they must be complete, by the clock.
+            timeout: seconds until they must be complete.
             clock: seconds, as `time.monotonic`.
 
         Raises:
             TimeoutError: they are not.
             OSError: the connection is broken.
         """
-        self._limit(deadline - clock())
+        deadline = clock() + timeout
+        if timeout != self._timeout:  # to set it is a system call
+            self._limit(timeout)
         self._socket.sendall(request)
         if len(request) > _ONE_SEGMENT:
             self._limit(deadline - clock())
@@ -91,6 +94,7 @@ class Connection:
         if timeout <= 0:
             raise TimeoutError
         self._socket.settimeout(timeout)
+        self._timeout = timeout
 
     def close(self) -> None:
         """Close the socket."""
@@ -149,7 +153,7 @@ class ConnectionPool:
             try:
                 if not connection.is_quiet():
                     raise ConnectionResetError("closed by the server, or out of step")
-                received = connection.exchange(request, replies, deadline, self._clock)
+                received = connection.exchange(request, replies, timeout, self._clock)
             except BaseException as error:  # a half-read reply would be the next caller's
                 self._discard(connection, idle)
                 if isinstance(error, TimeoutError) or not isinstance(error, OSError):
@@ -169,11 +173,12 @@ class ConnectionPool:
         deadline: float,
     ) -> list[Any]:
         connection = self._wait_for_one(idle, deadline)
-        if self._clock() >= deadline:
+        left = deadline - self._clock()
+        if left <= 0:
             idle.put(connection)  # for the next one
             raise TimeoutError
         try:
-            received = connection.exchange(request, replies, deadline, self._clock)
+            received = connection.exchange(request, replies, left, self._clock)
         except BaseException:
             self._discard(connection, idle)
             raise
