@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Twemproxy, which has no image of its own:
+# Twemproxy, which has no image of its own; start.sh and nutcracker.yml are mounted:
 #   docker build --file deploy/twemproxy.Dockerfile --tag twemproxy:0.5.0 deploy
 
 FROM debian:13-slim
@@ -12,4 +12,4 @@ USER 10001:10001
 EXPOSE 22121
 # It does not handle SIGTERM, which the first process of a container then never gets.
 STOPSIGNAL SIGINT
-CMD ["nutcracker", "--help"]
+CMD ["sh", "/etc/twemproxy/start.sh"]
