@@ -185,5 +185,7 @@ def test_the_probes_of_kubernetes_are_answered_while_redis_is_down(
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             assert call(port, container[probe]["httpGet"]["path"])[0] == 200
         # So many that one of the workers has seen Redis fail often enough to say so.
-        assert {call(port, PREDICTION, {**REQUEST, "age": age})[0] for age in range(20, 32)} == {200}
+        assert {call(port, PREDICTION, {**REQUEST, "age": age})[0] for age in range(20, 32)} == {
+            200
+        }
     assert "the cache is out of reach" in log.read_text()

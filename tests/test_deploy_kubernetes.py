@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: valid by their schemas, and at one with each other and with the code."""
+"""The Kubernetes manifests: valid by their schemas, at one with each other and with the code."""
 
 from __future__ import annotations
 
@@ -83,9 +83,7 @@ def test_ports_are_named_as_the_containers_name_them(resources: list[Resource]) 
         if service := of_kind(resources, "Service").get(owner):
             used |= {port["targetPort"] for port in service["spec"]["ports"]}
         if policy := of_kind(resources, "NetworkPolicy").get(owner):
-            used |= {
-                port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]
-            }
+            used |= {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
         assert used <= ports
 
 
@@ -201,7 +199,8 @@ def test_the_service_s_url_leads_to_servers_that_are_there(resources: list[Resou
 def test_all_servers_are_in_use(resources: list[Resource], overlay: str) -> None:
     every = {host for host, _ in names(resources) if host.startswith("redis-")}
     if overlay == "cluster":
-        used = {node.partition(":")[0] for node in container_of(resources, "create-cluster")["args"]}
+        nodes = container_of(resources, "create-cluster")["args"]
+        used = {node.partition(":")[0] for node in nodes}
         assert labels_of(pods(resources)["redis"])["redis-client"] == "true"
     elif overlay == "twemproxy":
         text = (KUBERNETES / "overlays" / overlay / "nutcracker.yml").read_text()
@@ -229,9 +228,8 @@ def test_the_cache_takes_the_options_that_it_is_given(
 
 def configuration_of(resources: list[Resource]) -> dict[str, Any]:
     file = Path(environment_of(resources, SERVICE)["REST_CONFIG"]).name
-    (text,) = [
-        each["data"][file] for each in of_kind(resources, "ConfigMap").values() if file in each["data"]
-    ]
+    maps = of_kind(resources, "ConfigMap").values()
+    (text,) = [each["data"][file] for each in maps if file in each["data"]]
     return dict(yaml.safe_load(text))
 
 

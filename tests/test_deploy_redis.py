@@ -117,7 +117,7 @@ def test_the_server_starts_with_its_limits_and_password(
     ):
         settings: dict[str, str] = {}
         for pattern in ("maxmemory*", "save", "appendonly", "cluster-*"):
-            settings |= client.config_get(pattern)  # type: ignore[arg-type]
+            settings |= client.config_get(pattern)
         assert int(settings["maxmemory"]) == launched.memory * 3 // 4
         assert settings["maxmemory-policy"] == "allkeys-lru"
         assert settings["save"] == ""
@@ -129,10 +129,9 @@ def test_the_server_starts_with_its_limits_and_password(
         # Replicas of a cluster log in at their primaries.
         assert client.config_get("masterauth") == {"masterauth": PASSWORD}
 
-        once = Retry(NoBackoff(), 0)
-        with redis.Redis(port=port, retry=once) as stranger:
-            with pytest.raises(redis.AuthenticationError):
-                stranger.ping()
+        stranger = redis.Redis(port=port, retry=Retry(NoBackoff(), 0))
+        with stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
         shown = subprocess.run(
             ["ps", "-ww", "-o", "command=", "-p", str(process.pid)],
             capture_output=True,
@@ -252,9 +251,7 @@ def behind_twemproxy(
     configuration = Path(settings) / "nutcracker.yml"
     port = free_port()
     with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(running_server("--requirepass", PASSWORD)) for _ in range(3)
-        ]
+        servers = [stack.enter_context(running_server("--requirepass", PASSWORD)) for _ in range(3)]
         here = {f"redis-{n}.redis:6379": f"127.0.0.1:{s.port}" for n, s in enumerate(servers)}
         text = configuration.read_text()
         here["0.0.0.0:22121"] = f"127.0.0.1:{port}"
@@ -266,9 +263,7 @@ def behind_twemproxy(
         command += ["--stats-port", str(free_port())]
         path = f"{environment['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/usr/local/sbin"
         log = folder / "proxy.log"
-        process = stack.enter_context(
-            running(command, folder, {**environment, "PATH": path}, log)
-        )
+        process = stack.enter_context(running(command, folder, {**environment, "PATH": path}, log))
         client = redis.Redis(port=port, password=PASSWORD, protocol=2, driver_info=None)
         stack.callback(client.close)
 
