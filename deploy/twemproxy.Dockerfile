@@ -2,7 +2,7 @@
 # Twemproxy, which has no image of its own; start.sh and nutcracker.yml are mounted:
 #   docker build --file deploy/twemproxy.Dockerfile --tag twemproxy:0.5.0 deploy
 
-FROM debian:13-slim
+FROM debian:12-slim
 # Debian's patches count for more here than a fixed build of them.
 # hadolint ignore=DL3008
 RUN apt-get update \
