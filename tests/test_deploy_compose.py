@@ -149,3 +149,5 @@ def test_grafana_finds_what_it_is_given() -> None:
 def test_prometheus_reads_the_configuration_that_it_is_given() -> None:
     # Where its image looks by default.
     assert target_of("prometheus", "prometheus.yml") == "/etc/prometheus/prometheus.yml"
+    (rules,) = settings_file("prometheus/prometheus.yml")["rule_files"]
+    assert target_of("prometheus", "alerts.yaml") == f"/etc/prometheus/{rules}"

@@ -8,11 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.deployment import (
     APP,
@@ -23,6 +26,7 @@ from tests.deployment import (
     environment_of,
     make_app,
     mounted,
+    pods,
     read_image,
     rendered,
     replaced,
@@ -30,6 +34,7 @@ from tests.deployment import (
     succeeds,
     wait_for_success,
 )
+from tests.faults.load import wait_until
 from tests.servers import Server, free_port, running_server
 
 DOCKERFILES = sorted(path.name for path in DEPLOY.glob("*Dockerfile"))
@@ -105,6 +110,7 @@ def environment_in(
         "HOME": str(home / "nowhere"),
         "TMPDIR": str(home),
         "BIND": f"127.0.0.1:{port}",
+        "PROMETHEUS_MULTIPROC_DIR": str(home / "prometheus"),
     }
 
 
@@ -121,6 +127,18 @@ def call(port: int, path: str, body: dict[str, Any] | None = None) -> tuple[int,
         return response.status, json.loads(response.read())
     finally:
         connection.close()
+
+
+def scraped(port: int, path: str) -> dict[str, float]:
+    """Return how many predictions the metrics tell of, by their outcomes."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
+        families = list(text_string_to_metric_families(response.read().decode()))
+    return {
+        sample.labels["outcome"]: sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "model_cache_predictions_total" and sample.value
+    }
 
 
 def files_in(folder: Path) -> set[Path]:
@@ -149,11 +167,19 @@ def test_the_command_of_the_image_serves_with_the_environment_of_compose(
     assert not succeeds(healthcheck, environment)
     with running(image.command, app, environment, log) as process:
         wait_for_success(healthcheck, environment, process, log)
-        answers = [call(port, PREDICTION, REQUEST) for _ in range(3)]
-        assert [status for status, _ in answers] == [200] * 3
+        answers = [call(port, PREDICTION, REQUEST) for _ in range(6)]
+        assert [status for status, _ in answers] == [200] * 6
         assert len({answer["charges"] for _, answer in answers}) == 1
         with locked_server.client(password=PASSWORD) as client:
             assert len(list(client.scan_iter("insurance/insurance_charges_model/*"))) == 1
+        # Both workers' metrics, where Prometheus is told to look.
+        (job,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())[
+            "scrape_configs"
+        ]
+        wait_until(
+            lambda: scraped(port, job["metrics_path"]) == {"miss": 1.0, "hit": 5.0},
+            "the metrics tell of all predictions",
+        )
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     assert not succeeds(healthcheck, environment)
@@ -175,6 +201,7 @@ def test_the_probes_of_kubernetes_are_answered_while_redis_is_down(
         "/run/secrets/redis/password": str(tmp_path / "password"),
     }
     container = container_of(resources, "insurance-service")
+    annotations = pods(resources)["insurance-service"]["metadata"]["annotations"]
     environment = environment_in(
         environment_of(resources, "insurance-service"), places, port, tmp_path
     )
@@ -185,6 +212,7 @@ def test_the_probes_of_kubernetes_are_answered_while_redis_is_down(
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             assert call(port, container[probe]["httpGet"]["path"])[0] == 200
         # So many that one of the workers has seen Redis fail often enough to say so.
+        assert scraped(port, annotations["prometheus.io/path"]) == {}
         assert {call(port, PREDICTION, {**REQUEST, "age": age})[0] for age in range(20, 32)} == {
             200
         }

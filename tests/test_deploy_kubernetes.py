@@ -249,6 +249,8 @@ def test_the_service_knows_each_variable_of_its_environment(resources: list[Reso
 def test_the_image_listens_at_the_container_s_port(resources: list[Resource]) -> None:
     (port,) = container_of(resources, SERVICE)["ports"]
     assert read_image("Dockerfile").last["EXPOSE"] == str(port["containerPort"])
+    annotations = pods(resources)[SERVICE]["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == str(port["containerPort"])
 
 
 def test_it_is_given_the_time_to_finish(resources: list[Resource]) -> None:

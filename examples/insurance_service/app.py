@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from ml_base import MLModelDecorator
 from ml_base.utilities import ModelManager
+from prometheus_fastapi_instrumentator import Instrumentator
 from rest_model_service.configuration import ServiceConfiguration
 from rest_model_service.exception_handlers import validation_exception_handler
 from rest_model_service.helpers import create_app as create_rest_app
@@ -39,9 +40,11 @@ def create_app() -> FastAPI:
     path = Path(os.environ.get("REST_CONFIG", CONFIGURATION))
     # rest_model_service makes its models on a thread. gunicorn's preload forks when this returns,
     # and a fork has no such thread: without waiting for it, each prediction would be a 404.
-    app: FastAPI = create_rest_app(
-        read_configuration(path, os.environ), wait_for_model_creation=True
-    )
+    configuration = read_configuration(path, os.environ)
+    app: FastAPI = create_rest_app(configuration, wait_for_model_creation=True)
+    if configuration.metrics is not None and configuration.metrics.enabled:
+        settings = configuration.metrics.model_dump(exclude={"enabled"})
+        Instrumentator(**settings).instrument(app).expose(app, include_in_schema=False)
     app.add_exception_handler(RequestValidationError, explain_bad_request)
     app.router.lifespan_context = close_caches
     return app

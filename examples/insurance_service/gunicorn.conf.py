@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 wsgi_app = "examples.insurance_service.app:create_app()"
 # uvicorn's own uvicorn.workers is deprecated in favour of this package.
@@ -20,6 +21,21 @@ graceful_timeout = 30
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # The socket of gunicornc lies in the home folder, which a container may not have.
 control_socket_disable = True
+
+# Where the workers count what /metrics sums up. Begun anew at each start, before the model is
+# loaded, since the counts of those that are gone stay in it.
+if metrics := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    Path(metrics).mkdir(parents=True, exist_ok=True)
+    for left_over in Path(metrics).glob("*.db"):
+        left_over.unlink()
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Let the gauges of a worker go that has ended."""
+    from model_cache.integrations.prometheus import forget_worker
+
+    forget_worker(worker.pid)
+
 
 # One format, with time and process, for requests, gunicorn and the cache's warnings.
 accesslog = "-"
