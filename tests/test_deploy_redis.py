@@ -125,6 +125,7 @@ def test_the_server_starts_with_its_limits_and_password(
         assert settings["cluster-enabled"] == ("yes" if where == "cluster" else "no")
         if where == "cluster":
             assert settings["cluster-require-full-coverage"] == "no"
+            assert settings["cluster-replica-validity-factor"] == "0"
             assert settings["cluster-announce-ip"] == "127.0.0.1"
         # Replicas of a cluster log in at their primaries.
         assert client.config_get("masterauth") == {"masterauth": PASSWORD}
