@@ -43,8 +43,9 @@ class Image:
 
     Attributes:
         environment: of the last stage.
-        app: the COPY and RUN instructions that make `APP`, in their order.
-        last: the other instructions of the last stage, by name; a later one replaces an earlier.
+        sources: what is copied from the folder that the image is built in.
+        app: the words of the COPY and RUN instructions that make `APP`, in their order.
+        last: the last stage's instructions, by name; of several, the last.
     """
 
     environment: dict[str, str]
