@@ -122,6 +122,18 @@ def test_two_equal_requests_are_one_prediction_and_two_ids(
     assert json.loads(client.get(key) or b"") == {"charges": expected.charges}
 
 
+def test_the_response_tells_what_the_cache_did_and_how_it_is(
+    service: InsuranceService, client: redis.Redis
+) -> None:
+    body = json.dumps(REQUEST)
+    headers = [service.exchange("POST", PREDICTION, body)[1] for _ in range(2)]
+    assert [one["X-Cache"] for one in headers] == ["MISS", "HIT"]
+    assert headers[1]["Cache-Status"] == "model-cache; hit"
+    _, health = service.call("GET", "/api/health/cache")
+    assert health["status"] == "ok"
+    assert [cache["model"] for cache in health["caches"]] == ["insurance_charges_model"]
+
+
 def test_bad_requests_are_answered_by_400_and_the_reason(
     service: InsuranceService, client: redis.Redis
 ) -> None:

@@ -31,6 +31,7 @@ from examples.image_service.model import ImageInput, ImageText, OcrModel
 from examples.image_service.settings import Settings
 from examples.image_service.uploads import REQUEST_BODY, Upload, read_upload
 from model_cache import Outcome, RedisCachingDecorator, StoreUnavailableError, last_outcome
+from model_cache.integrations.fastapi import CacheOutcomeMiddleware
 
 logger = logging.getLogger("image_service")
 router = APIRouter()
@@ -142,6 +143,7 @@ def create_app(
         version=OcrModel.version,
         lifespan=lifespan,
     )
+    app.add_middleware(CacheOutcomeMiddleware)  # X-Cache, for proxies and people
     app.include_router(router)
     return app
 

@@ -7,21 +7,18 @@ gunicorn --config examples/insurance_service/gunicorn.conf.py
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from ml_base import MLModelDecorator
-from ml_base.utilities import ModelManager
 from prometheus_fastapi_instrumentator import Instrumentator
 from rest_model_service.configuration import ServiceConfiguration
 from rest_model_service.exception_handlers import validation_exception_handler
 from rest_model_service.helpers import create_app as create_rest_app
 
-from model_cache import RedisCachingDecorator
+from model_cache.integrations.fastapi import add_model_cache, managed_models
 
 CONFIGURATION = Path(__file__).with_name("rest_configuration.yaml")
 _CACHE = "model_cache.RedisCachingDecorator"
@@ -46,7 +43,8 @@ def create_app() -> FastAPI:
         settings = configuration.metrics.model_dump(exclude={"enabled"})
         Instrumentator(**settings).instrument(app).expose(app, include_in_schema=False)
     app.add_exception_handler(RequestValidationError, explain_bad_request)
-    app.router.lifespan_context = close_caches
+    # X-Cache on responses, the caches' own health, and their closing when a worker stops.
+    add_model_cache(app, managed_models, health_path="/api/health/cache")
     return app
 
 
@@ -82,22 +80,3 @@ async def explain_bad_request(request: Request, error: Exception) -> Response:
     errors = [{**one, "loc": [str(part) for part in one["loc"]]} for one in error.errors()]
     response: Response = await validation_exception_handler(request, RequestValidationError(errors))
     return response
-
-
-@asynccontextmanager
-async def close_caches(_: FastAPI) -> AsyncIterator[None]:
-    """Close the caches when a worker stops: a signal skips Python's own clean-up."""
-    yield
-    for cache in caches():
-        cache.close()
-
-
-def caches() -> Iterator[RedisCachingDecorator]:
-    """Yield the cache around each model that is served."""
-    models = ModelManager()
-    for details in models.get_models():
-        model = models.get_model(details["qualified_name"])
-        while isinstance(model, MLModelDecorator):
-            if isinstance(model, RedisCachingDecorator):
-                yield model
-            model = model.__dict__["_model"]

@@ -147,6 +147,12 @@ def test_the_content_counts_and_the_name_does_not(
     assert service.texts(image("FIRST 111", kind="JPEG"))[0] == "miss"
 
 
+def test_the_response_tells_what_the_cache_did(service: ImageService, client: redis.Redis) -> None:
+    body = json.dumps({"file_path": "a.png", "img_base64": base64.b64encode(image("HI")).decode()})
+    headers = [service.exchange("POST", "/predict", body)[1] for _ in range(2)]
+    assert [one["X-Cache"] for one in headers] == ["MISS", "HIT"]
+
+
 def test_a_form_and_json_share_the_entries(service: ImageService, client: redis.Redis) -> None:
     content = image("SHARED 333")
     first = service.predict(content)
