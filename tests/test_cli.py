@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 
 from model_cache import __version__
 from model_cache.cli.output import durations, plain, printable, size
-from tests.command import PROGRAM, REPOSITORY, run, run_apart
+from tests.command import PROGRAM, REPOSITORY, run, run_apart, spawn
 from tests.servers import Server
 from tests.test_cli_inspect import fill
 
-COMMANDS = ("inspect", "purge", "warm", "doctor")
+COMMANDS = ("inspect", "purge", "warm", "doctor", "serve")
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich", "yaml"])
@@ -50,7 +55,7 @@ def test_each_command_has_help_that_names_its_options() -> None:
         assert command in listed.stdout
         shown = run(command, "--help", REDIS_URL="redis://:s3cret-in-url@host")
         assert shown.code == 0
-        assert "--url" in shown.stdout
+        assert ("--url" in shown.stdout) is (command != "serve")
         assert "--json" in shown.stdout
         assert "s3cret-in-url" not in shown.stdout
 
@@ -63,6 +68,34 @@ def test_the_page_about_it_names_options_that_there_are() -> None:
     assert {option for option in named if option not in helps} == set()
     for command in COMMANDS:
         assert f"\n## {command}\n" in page
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_serve_runs_a_server_until_it_is_stopped(stop: signal.Signals) -> None:
+    with spawn("serve", "--json") as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "}\n")
+        url = json.loads("".join(lines) + "}")["url"]
+        with redis.Redis.from_url(url) as client:
+            assert client.ping()
+            process.send_signal(stop)
+            process.communicate(timeout=30)
+            assert process.returncode == (0 if stop is signal.SIGINT else -stop)
+            wait_until(lambda: not answers(client))
+
+
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_wrong_command_is_exit_code_2() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from model_cache.cli.purge import carry_out, plan
 from model_cache.cli.requests import Format
 from model_cache.cli.warm import Job, warm
 from model_cache.config import Config
+from model_cache.embedded import embedded_redis
 from model_cache.errors import ConfigurationError, StoreUnavailableError
 from model_cache.keys import EntryKey, derived_key
 
@@ -350,3 +352,18 @@ def doctor(
         output.answer({"findings": findings}, lambda: shown.findings(output, findings))
         if any(each.verdict == "problem" for each in findings):
             raise typer.Exit(FOUND_WRONG)
+
+
+@app.command()
+def serve(as_json: AsJson = False) -> None:
+    """Run a Redis of its own for trying things out, until Ctrl-C, and print its url.
+
+    It keeps nothing on disk, and takes the server that the extra "embedded" brings, or one on
+    PATH. The url holds the password, which is another one each time.
+    """
+    with _command(as_json=as_json) as output, embedded_redis(tcp=True) as url:
+        output.answer({"url": url}, lambda: output.line(url))
+        sys.stdout.flush()
+        output.say("export REDIS_URL to that; Ctrl-C ends it")
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
