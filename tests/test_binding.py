@@ -14,7 +14,7 @@ import redis
 from ml_base import MLModelDecorator
 from pydantic import BaseModel, create_model
 
-from model_cache import RedisCachingDecorator
+from model_cache import ConfigurationError, RedisCachingDecorator
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server, free_port
 
@@ -289,6 +289,31 @@ def test_what_stands_between_cache_and_model_is_part_of_the_key(server: Server) 
     # Where the inner cache keeps its entries makes no difference to its answers.
     inner = [cached(FunctionModel(), prefix=prefix) for prefix in ("a", "b")]
     assert len({cached(each).cache_key(person()) for each in inner}) == 1
+
+
+class Factor:
+    """An option's type that has no canonical form."""
+
+
+def double(value: float) -> float:
+    return 2 * value
+
+
+class Naming(Doubling):
+    ANSWER_OPTIONS = ("factor",)
+
+
+def test_an_option_that_can_not_be_told_apart_keeps_its_decorator_out_of_the_cache(
+    server: Server,
+) -> None:
+    cache = RedisCachingDecorator(url=server.url)
+    for option in (Factor(), double):
+        inner = Doubling(factor=1, how=option).set_model(FunctionModel())
+        with pytest.raises(ConfigurationError, match=r"Doubling .* 'how' .*ANSWER_OPTIONS"):
+            cache.set_model(inner)
+    # Its word that the rest makes no difference.
+    cache.set_model(Naming(factor=1, how=Factor()).set_model(FunctionModel()))
+    assert cache.predict(person()).charges == 2 * charge(person()).charges
 
 
 class Broken(FunctionModel):

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from model_cache.codec import Codec, describe
+from model_cache.codec import MAX_PAYLOAD, Codec, describe
 from model_cache.compressors import COMPRESSORS
 from model_cache.keys import EntryKey, Namespace, entries_pattern, parse_key
 from model_cache.serders import JSON, MESSAGE_PACK
-from tests.models import Charges
+from tests.models import Charges, Echo
 
 DIGEST = b"COugf-4jqZA8Qk3-s_YD9Q"
 KEY = b"a_model/1.0/" + DIGEST
@@ -97,6 +97,13 @@ def test_an_entry_says_how_it_was_written(
         assert described.value["text"] == "x" * 500
 
 
+def test_an_entry_too_large_to_look_at_is_no_damaged_one() -> None:
+    codec = Codec(Echo, compressor=COMPRESSORS.named("snappy"), max_entry_bytes=32 * 2**20)
+    described = describe(KEY, codec.encode(KEY, Echo(text="x" * (MAX_PAYLOAD + 1))))
+    assert described.problem is None
+    assert "8 MiB" in described.value
+
+
 def test_a_tag_of_another_key_or_another_secret_is_wrong() -> None:
     entry = Codec(Charges, integrity=True, tag_key=b"k").encode(KEY, Charges(charges=1.0))
     assert describe(KEY, entry, b"k").tag == "right"
@@ -142,4 +149,5 @@ def test_nothing_at_all_raises(head: bytes, rest: bytes) -> None:
 
 def test_a_bomb_is_not_unpacked() -> None:
     bomb = COMPRESSORS.named("zstd").compress(b"x" * 50_000_000)
-    assert "damaged" in str(describe(KEY, b"\xc1\x01\x01\x02\x00" + bomb).problem)
+    described = describe(KEY, b"\xc1\x01\x01\x02\x00" + bomb)
+    assert (described.problem, "8 MiB" in described.value) == (None, True)

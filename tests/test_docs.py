@@ -86,6 +86,9 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     reference = (site / "reference.html").read_text(encoding="utf-8")
     documented = re.findall(r'id="model_cache\.(\w+)"', reference)
     assert sorted(documented) == sorted(model_cache.__all__)
+    methods = {name for name in vars(RedisCachingDecorator) if not name.startswith("_")}
+    listed = re.findall(r'id="model_cache\.RedisCachingDecorator\.(\w+)"', reference)
+    assert set(listed) == methods - {"ANSWER_OPTIONS"}
 
 
 def test_the_pages_fetch_nothing_from_elsewhere(site: Path) -> None:

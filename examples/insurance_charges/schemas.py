@@ -1,4 +1,7 @@
-"""What the example model takes and what it returns."""
+"""What the example model takes and what it returns.
+
+The fields are those of the article's model, to the letter (see THIRD_PARTY_NOTICES).
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ from model_cache.config import Config
 from model_cache.errors import ConfigurationError, ModelCacheError, NotCacheableError
 from model_cache.events import BindingFailed, Hook
 from model_cache.forks import ForkSafeLock
-from model_cache.keys import KeyMaker, Namespace, derived_key
+from model_cache.keys import KeyMaker, Namespace, tag_key
+from model_cache.layers import layers
 from model_cache.precision import Rounder, Rules
 from model_cache.revision import revision_of
 from model_cache.schemas import fields_at, fingerprint, holds_numbers, leaves, path_tree
@@ -79,7 +80,7 @@ class Binding:
             compressor=config.compressor,
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
-            tag_key=derived_key(config.key_secret, b"model_cache tag"),
+            tag_key=tag_key(config.key_secret),
         )
         self.decode, self.encode = codec.decode, codec.encode
         self._rounder = _rounder(self.input_schema, config)
@@ -227,22 +228,30 @@ def _decorators(model: MLModel) -> bytes:
     They pass the model's name and version through, so the namespace does not tell.
     """
     parts = []
-    while isinstance(model, MLModelDecorator):
-        parts.append(class_identity(type(model)))
-        configuration = model.__dict__.get("_configuration") or {}
-        relevant = getattr(type(model), "ANSWER_OPTIONS", configuration)
+    for layer in layers(model):
+        if not isinstance(layer, MLModelDecorator):
+            break
+        cls = type(layer)
+        parts.append(class_identity(cls))
+        configuration = layer.__dict__.get("_configuration") or {}
+        relevant = getattr(cls, "ANSWER_OPTIONS", configuration)
         for name, value in sorted(configuration.items()):
             if name in relevant:
-                parts += (text(name), _encoded(value))
-        model = model.__dict__.get("_model")
+                parts += (text(name), _encoded_option(cls, name, value))
     return b"".join(parts)
 
 
-def _encoded(value: object) -> bytes:
+def _encoded_option(cls: type, name: str, value: object) -> bytes:
     try:
         return INPUTS.encode(value)
-    except NotCacheableError:
-        return class_identity(type(value))
+    except NotCacheableError as error:
+        # Its type alone would let two decorators that answer differently share entries.
+        raise ConfigurationError(
+            "model",
+            f"the decorator {cls.__qualname__} inside the cache has an option {name!r} that has no "
+            f"canonical form ({error}); give its type one with model_cache.register_canonical, "
+            f"or list the options that make a difference in {cls.__qualname__}.ANSWER_OPTIONS",
+        ) from None
 
 
 def _schema(name: str, model: MLModel) -> type[BaseModel]:

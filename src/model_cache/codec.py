@@ -31,7 +31,7 @@ import msgpack
 from pydantic import BaseModel, RootModel
 
 from model_cache.canonical import PREDICTIONS
-from model_cache.compressors import COMPRESSORS
+from model_cache.compressors import COMPRESSORS, TooLargeError
 from model_cache.errors import NotCacheableError
 from model_cache.fields_set import Unset, all_set, mark_unset, unset_fields
 from model_cache.protocols import Clock, Compressor, Serder
@@ -299,27 +299,24 @@ class Description:
     problem: str | None = None
 
 
-def describe(
-    key: bytes, entry: bytes, tag_key: bytes = b"", max_payload: int = MAX_PAYLOAD
-) -> Description:
+def describe(key: bytes, entry: bytes, tag_key: bytes = b"") -> Description:
     """Return what an entry says of itself; for people, since nothing checks the value.
 
     Args:
         key: where it was found.
         entry: the entry, which may be anything at all.
         tag_key: keys the tag.
-        max_payload: bytes of an uncompressed payload; more are not believed.
     """
     first = entry[:1]
     if first == bytes((_MARK,)):
-        return _describe_envelope(key, entry, tag_key, max_payload)
+        return _describe_envelope(key, entry, tag_key)
     serder = JSON if first == b"{" else MESSAGE_PACK if first and first[0] in _MAPS else None
     if serder is None:
         return Description(problem="neither an object nor an envelope")
     return _with_value(Description("plain", serder.name), serder, entry)
 
 
-def _describe_envelope(key: bytes, entry: bytes, tag_key: bytes, max_payload: int) -> Description:
+def _describe_envelope(key: bytes, entry: bytes, tag_key: bytes) -> Description:
     try:
         head, tag, data = _take_apart(entry)
     except (ValueError, IndexError):
@@ -335,7 +332,9 @@ def _describe_envelope(key: bytes, entry: bytes, tag_key: bytes, max_payload: in
     if serder is None or (head[3] and compressor is None):
         return replace(described, problem="its serder or compressor is not known here")
     try:
-        _, data = _unpack(head, data, max_payload)
+        _, data = _unpack(head, data, MAX_PAYLOAD)
+    except TooLargeError:  # as valid as `max_entry_bytes` lets it be
+        return replace(described, value="more than 8 MiB uncompressed: not looked at")
     except Exception as error:
         return replace(described, problem=f"its payload is damaged ({type(error).__name__})")
     return _with_value(described, serder, data)

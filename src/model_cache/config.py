@@ -26,7 +26,7 @@ from model_cache.endpoint import (
     parse_url,
 )
 from model_cache.errors import ConfigurationError, did_you_mean
-from model_cache.events import HOOKS, Hook
+from model_cache.events import Hook
 from model_cache.protocols import Compressor, Serder
 from model_cache.registry import imported
 from model_cache.serders import SERDERS
@@ -35,6 +35,13 @@ CacheIf: TypeAlias = Callable[[Any, Any], bool]
 
 DEFAULT_HOST, DEFAULT_PORT = DefaultText("localhost"), DefaultNumber(6379)
 DEFAULT_DATABASE = DefaultNumber(0)
+
+HOOKS = {
+    "logging": "model_cache.integrations.logging:PredictionLog",
+    "opentelemetry": "model_cache.integrations.opentelemetry:OpenTelemetryHook",
+    "prometheus": "model_cache.integrations.prometheus:PrometheusHook",
+}
+"""The library's own hooks, by the names that the option `hooks` takes; imported on use."""
 
 _SECRETS = ("password", "key_secret")
 _TEN_YEARS = 10 * 365 * 86_400

@@ -41,6 +41,7 @@ from model_cache.errors import (
 from model_cache.events import Hook, InputNotCacheable, LoggingHook, StaleServed, telling
 from model_cache.keeping import Encoded, Keeper
 from model_cache.outcome import Fate, Kind, Outcome, note, requested_mode
+from model_cache.purging import delete_all
 from model_cache.single_flight import Lease, Seat, SingleFlight
 from model_cache.statistics import Counters, Stats
 from model_cache.storing import Prediction
@@ -434,8 +435,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         self._flights.forget()
         found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
         keys = [key for key in found if namespace.holds(key)]
-        deleted: int = self._store.delete(keys, _PURGE_TIMEOUT)
-        return deleted
+        return delete_all(self._store, keys, _PURGE_TIMEOUT)
 
     def ping(self) -> float:
         """Return how many seconds the store takes to answer a read; 0.0 if the cache is off.

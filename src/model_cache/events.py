@@ -102,13 +102,6 @@ Event: TypeAlias = (
 )
 Hook: TypeAlias = Callable[[Event], None]
 
-HOOKS = {
-    "logging": "model_cache.integrations.logging:PredictionLog",
-    "opentelemetry": "model_cache.integrations.opentelemetry:OpenTelemetryHook",
-    "prometheus": "model_cache.integrations.prometheus:PrometheusHook",
-}
-"""The library's own hooks, by the names that the option `hooks` takes; imported on use."""
-
 # How many different events are remembered as logged: messages name fields and types, no values.
 _MOST_REMEMBERED = 256
 

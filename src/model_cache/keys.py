@@ -35,6 +35,11 @@ def derived_key(secret: str | bytes | None, purpose: bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=64, person=purpose).digest()
 
 
+def tag_key(secret: str | bytes | None) -> bytes:
+    """Return the key for the entries' tags; see `derived_key`."""
+    return derived_key(secret, b"model_cache tag")
+
+
 class Namespace:
     """Where the entries of one version of one model live.
 

@@ -17,18 +17,19 @@ import typer
 from model_cache import __version__
 from model_cache.cli import shown
 from model_cache.cli.checks import check
-from model_cache.cli.connection import LOCAL, Connection, key_secret
+from model_cache.cli.connection import LOCAL, Connection, key_secret, refuse_embedded
 from model_cache.cli.doctor import examine
 from model_cache.cli.inspect import look_up, take_inventory
 from model_cache.cli.loading import caches_of, import_from_here, load_model, load_service
 from model_cache.cli.output import Output, count
-from model_cache.cli.purge import carry_out, plan
+from model_cache.cli.purge import plan
 from model_cache.cli.requests import Format
 from model_cache.cli.warm import Job, warm
 from model_cache.config import Config
 from model_cache.embedded import embedded_redis
 from model_cache.errors import ConfigurationError, StoreUnavailableError
-from model_cache.keys import EntryKey, derived_key
+from model_cache.keys import EntryKey, tag_key
+from model_cache.purging import delete_all
 
 FOUND_WRONG, USAGE, OUT_OF_REACH, INTERRUPTED = 1, 2, 3, 130
 
@@ -136,9 +137,9 @@ def inspect(
         _command(as_json=as_json) as output,
         Connection(url, proxied, timeout).servers() as servers,
     ):
-        tag_key = derived_key(key_secret(), b"model_cache tag")
+        checking = tag_key(key_secret())
         if key is not None:
-            found = look_up(servers, key, timeout, tag_key)
+            found = look_up(servers, key, timeout, checking)
             if found is None:
                 output.say(f"model-cache: there is no entry under {key}")
                 raise typer.Exit(FOUND_WRONG)
@@ -150,7 +151,7 @@ def inspect(
 
         with output.progress("listing keys", None) as tell:
             inventory = take_inventory(
-                servers, timeout, wanted, sample=sample, tag_key=tag_key, tell=tell
+                servers, timeout, wanted, sample=sample, tag_key=checking, tell=tell
             )
         output.answer(inventory, lambda: shown.inventory(output, inventory))
         if any(each.undecodable for each in inventory.models):
@@ -187,7 +188,7 @@ def purge(  # noqa: PLR0913, PLR0917 - options
             if not yes:
                 _ask(output)
             with output.progress("deleting", len(planned.keys)) as tell:
-                deleted = carry_out(planned, store, timeout, tell)
+                deleted = delete_all(store, planned.keys, timeout, tell)
         answer = {
             "prefix": prefix,
             "model": model,
@@ -284,8 +285,7 @@ def _load(
         settings: Config = cache._config
         if not settings.enabled:
             raise ConfigurationError("enabled", "the cache is turned off, so it can't be filled")
-        if settings.endpoint.embedded:
-            raise ConfigurationError("url", "embedded:// ends with this command; give another")
+        refuse_embedded(settings)
     return loaded
 
 

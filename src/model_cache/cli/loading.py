@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
 
 from model_cache.cli.connection import LOCAL, key_secret, login
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import ConfigurationError
+from model_cache.layers import layers
 from model_cache.registry import imported
 
 _PLACE = ("url", "host", "port", "database", "username", "password")
@@ -24,12 +24,7 @@ _WARMING = {"on_error": "raise", "write": "foreground"}
 
 def caches_of(model: MLModel) -> list[RedisCachingDecorator]:
     """Return the caches around a model, the outermost first."""
-    caches = []
-    while isinstance(model, MLModelDecorator):
-        if isinstance(model, RedisCachingDecorator):
-            caches.append(model)
-        model = model.__dict__.get("_model")
-    return caches
+    return [layer for layer in layers(model) if isinstance(layer, RedisCachingDecorator)]
 
 
 def load_model(path: str, options_file: Path | None, changes: Mapping[str, Any]) -> MLModel:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from model_cache.keys import entries_pattern, parse_key
 from model_cache.protocols import Store
-
-_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -56,25 +54,3 @@ def plan(store: Store, timeout: float, model: str, version: str | None, prefix: 
             keys.append(key)
             versions[parsed.version] += 1
     return Plan(prefix, model, dict(sorted(versions.items())), tuple(keys))
-
-
-def carry_out(
-    plan: Plan, store: Store, timeout: float, tell: Callable[[int], None] = lambda _: None
-) -> int:
-    """Delete what was planned, and return how many entries were still there.
-
-    Args:
-        plan: what to delete.
-        store: where.
-        timeout: seconds for each round trip.
-        tell: is told how many keys are done.
-
-    Raises:
-        StoreUnavailableError: Redis failed; some entries may be left.
-    """
-    deleted = 0
-    for start in range(0, len(plan.keys), _AT_ONCE):
-        batch = plan.keys[start : start + _AT_ONCE]
-        deleted += store.delete(batch, timeout)
-        tell(start + len(batch))
-    return deleted

@@ -7,17 +7,17 @@ clients is next door, in `http_caching`.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, TypeAlias
 
-from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
 from ml_base.utilities import ModelManager
 
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import ConfigurationError, ModelCacheError, StoreUnavailableError
 from model_cache.integrations.http_caching import cache_name, cache_status, requested, x_cache
+from model_cache.layers import layers
 from model_cache.outcome import bypass, record_outcomes, refresh
 
 try:
@@ -256,7 +256,7 @@ def caches_in(models: Models) -> list[RedisCachingDecorator]:
     for model in given:
         if not isinstance(model, MLModel):
             raise ConfigurationError("models", f"{model!r} is no ml-base MLModel")
-    found = (layer for model in given for layer in _layers(model))
+    found = (layer for model in given for layer in layers(model))
     caches = {id(layer): layer for layer in found if isinstance(layer, RedisCachingDecorator)}
     return list(caches.values())
 
@@ -269,14 +269,6 @@ def managed_models() -> list[MLModel]:
         with suppress(ValueError):  # it is being decorated
             found.append(manager.get_model(details["qualified_name"]))
     return found
-
-
-def _layers(model: MLModel) -> Iterator[MLModel]:
-    """Yield a model's decorators, from the outermost on, and the model."""
-    while model is not None:
-        yield model
-        # Through __dict__, since ml-base forwards other attributes to the model inside.
-        model = model.__dict__.get("_model") if isinstance(model, MLModelDecorator) else None
 
 
 def _metrics() -> Callable[[Request], Response]:

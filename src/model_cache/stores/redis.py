@@ -25,7 +25,6 @@ from model_cache.stores.connecting import connector
 from model_cache.stores.connections import ConnectionPool, ErrorReply
 
 _SCAN_COUNT = b"1000"
-_DELETE_AT_ONCE = 500
 _ASKING = b"*1\r\n$6\r\nASKING\r\n"
 _REDIRECTION = re.compile(r"(MOVED|ASK) \d+ (.*):(\d{1,5})")
 
@@ -104,14 +103,12 @@ class RedisStore:
         return True
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
-        waiting, deleted = list(keys), 0
         command = b"DEL" if self._endpoint.proxied else b"UNLINK"
-        while waiting:
-            batch, waiting = waiting[:_DELETE_AT_ONCE], waiting[_DELETE_AT_ONCE:]
-            for reply in self._exchange_each([_request(command, key) for key in batch], timeout):
-                if type(reply) is not int:
-                    raise self._failure(reply)
-                deleted += reply
+        deleted = 0
+        for reply in self._exchange_each([_request(command, key) for key in keys], timeout):
+            if type(reply) is not int:
+                raise self._failure(reply)
+            deleted += reply
         return deleted
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:

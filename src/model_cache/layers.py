@@ -1,0 +1,16 @@
+"""The decorators around a model: ml-base's, this library's and the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ml_base import MLModelDecorator
+from ml_base.ml_model import MLModel
+
+
+def layers(model: MLModel | None) -> Iterator[MLModel]:
+    """Yield a model's decorators, the outermost first, and then the model."""
+    while model is not None:
+        yield model
+        # Through __dict__, since ml-base forwards other attributes to the model inside.
+        model = model.__dict__.get("_model") if isinstance(model, MLModelDecorator) else None

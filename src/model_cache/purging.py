@@ -1,0 +1,34 @@
+"""Deleting many entries: in batches, so that no request is large and no server is held up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from model_cache.protocols import Store
+
+_AT_ONCE = 500
+
+
+def delete_all(
+    store: Store,
+    keys: Sequence[bytes],
+    timeout: float,
+    tell: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Delete keys, and return how many of them there still were.
+
+    Args:
+        store: where.
+        keys: what.
+        timeout: seconds for each batch.
+        tell: is told how many keys are done.
+
+    Raises:
+        StoreUnavailableError: the store failed; some keys may be left.
+    """
+    deleted = 0
+    for start in range(0, len(keys), _AT_ONCE):
+        batch = keys[start : start + _AT_ONCE]
+        deleted += store.delete(batch, timeout)
+        tell(start + len(batch))
+    return deleted
