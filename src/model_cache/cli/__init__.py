@@ -5,6 +5,7 @@ What it needs on top of the library is an extra, imported when the command runs.
 
 from __future__ import annotations
 
+import os
 import sys
 
 _EXTRA = ("typer", "rich", "yaml")
@@ -23,4 +24,10 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # Names in Redis may hold what the terminal's encoding has not.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
-    app(prog_name="model-cache")
+    try:
+        app(prog_name="model-cache")
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads has seen enough; Python would complain at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
