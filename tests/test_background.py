@@ -46,6 +46,20 @@ def test_too_many_jobs_are_not_taken_and_a_drop_forgets_them() -> None:
     assert done == [True]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_is_followed_by_another() -> None:
+    writer, done = BackgroundWriter(), []
+
+    def dying() -> None:
+        raise SystemExit
+
+    writer.submit(dying)
+    poll(lambda: not writer._has_thread)
+    writer.submit(lambda: done.append(True))
+    writer.flush()
+    assert done == [True]
+
+
 def test_without_a_thread_no_job_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

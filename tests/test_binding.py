@@ -6,7 +6,9 @@ import copy
 import logging
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ import redis
 from ml_base import MLModelDecorator
 from pydantic import BaseModel, create_model
 
-from model_cache import ConfigurationError, RedisCachingDecorator
+from model_cache import ConfigurationError, RedisCachingDecorator, binding
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server, free_port
 
@@ -393,3 +395,22 @@ def test_a_models_error_says_nothing_of_redis() -> None:
     with pytest.raises(RuntimeError) as raised:
         decorator.predict(person())
     assert raised.value.__context__ is None
+
+
+def test_a_fault_at_a_reload_that_passes_turns_the_cache_off_for_no_longer(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binding, "_RETRY_SECONDS", 0.02)
+    weights = tmp_path / "weights"
+    weights.write_text("1")
+    model = FunctionModel()
+    cache = RedisCachingDecorator(url=server.url, timeout=5.0, revision=[weights]).set_model(model)
+    weights.unlink()  # it is being replaced
+    model.current_version = "2.0.0"
+    cache.predict(person())
+    assert cache.stats().uncacheable == 1
+    weights.write_text("2")
+    time.sleep(0.05)
+    for _ in range(2):
+        cache.predict(person())
+    assert (cache.stats().misses, cache.stats().hits) == (1, 1)

@@ -10,8 +10,9 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 
 import msgpack
+import numpy
 import pytest
-from pydantic import BaseModel, Field, PrivateAttr, RootModel, computed_field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel, computed_field
 
 from model_cache import ConfigurationError, register_compressor, register_serder
 from model_cache.codec import MAX_PAYLOAD, Codec, EntryRefusedError, Refusal
@@ -347,3 +348,25 @@ def test_an_output_that_holds_an_iterator_is_not_used_up() -> None:
 def test_an_entry_larger_than_any_that_would_be_written_is_a_miss() -> None:
     entry = Codec(Echo).encode(KEY, Echo(text="x" * 1000))
     assert Codec(Echo, max_entry_bytes=500).decode(KEY, entry) is None
+
+
+class Loose(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    x: Any = None
+    y: float = 1.0
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reason"),
+    [
+        (Loose(x=(1, 2)), "field 'x', a tuple, comes back as a list"),
+        (Loose(x=numpy.arange(3)), "SerializationError was raised"),
+        (Loose(x=iter([1])), "x: a value of type builtins.list_iterator has no canonical form"),
+        (Loose.model_construct(x=1, y=5), "field 'y', a int, comes back as a float"),
+        ({"x": 1}, "it is a dict, not a Loose"),
+    ],
+)
+def test_a_refusal_says_why(prediction: Any, reason: str) -> None:
+    with pytest.raises(EntryRefusedError, match=reason) as caught:
+        Codec(Loose).encode(b"key", prediction)
+    assert caught.value.reason is Refusal.LOSSY

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
+import functools
 import logging
 import pickle
 import threading
 import time
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -24,7 +27,7 @@ from model_cache import (
     refresh,
 )
 from model_cache.events import EntryStored, Event, WriteFailed
-from tests.models import Charges, FunctionModel, Person, person
+from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port
 
 HEARD: list[Event] = []
@@ -283,6 +286,129 @@ def test_outcomes_of_worker_threads_come_back_by_a_holder(server: Server) -> Non
     asyncio.run(request())
 
 
+def test_a_task_that_outlives_a_block_leaves_it_behind(server: Server) -> None:
+    model = made(server, FunctionModel())
+    kinds = []
+
+    async def later(ended: asyncio.Event) -> None:
+        await ended.wait()
+        model.predict(person())
+        kinds.append(outcome().kind)
+
+    async def request() -> None:
+        ended = asyncio.Event()
+        with bypass(), record_outcomes() as outcomes:
+            task = asyncio.create_task(later(ended))
+            await asyncio.sleep(0)
+        ended.set()
+        await task
+        assert len(outcomes) == 0
+
+    asyncio.run(request())
+    assert kinds == ["miss"]
+
+
+def test_a_block_around_a_yield_ends_with_its_generator(server: Server) -> None:
+    model = made(server, FunctionModel())
+
+    def generate() -> Generator[None]:
+        with bypass():
+            yield
+
+    generator = generate()
+    copied = contextvars.copy_context()
+    copied.run(next, generator)
+    generator.close()  # in another context
+    copied.run(model.predict, person())
+    assert copied.run(outcome).kind == "miss"
+
+
+def test_each_recorder_around_records(server: Server) -> None:
+    model = made(server, FunctionModel())
+    with record_outcomes() as outer:
+        with record_outcomes() as inner:
+            model.predict(person())
+        model.predict(person())
+        assert outcome().kind == "hit"
+    assert [one.kind for one in inner] == ["miss"]
+    assert [one.kind for one in outer] == ["miss", "hit"]
+    assert outer[0:2] == list(outer)
+
+
+def test_of_many_outcomes_hits_are_let_go_first(server: Server) -> None:
+    model = made(server, FunctionModel())
+    with record_outcomes() as outcomes:
+        for _ in range(300):
+            model.predict(person())
+    assert len(outcomes) == 256
+    assert [one.kind for one in outcomes][:2] == ["miss", "hit"]
+
+
+def test_a_thread_hears_of_its_own_prediction_first(server: Server) -> None:
+    model = made(server, FunctionModel())
+    model.predict(person())
+    both = threading.Barrier(2)
+
+    def predict(age: int) -> str:
+        model.predict(person(age=age))
+        both.wait(10)
+        return outcome().kind
+
+    async def request() -> list[str]:
+        with record_outcomes():
+            return await asyncio.gather(*(asyncio.to_thread(predict, age) for age in (42, 43)))
+
+    assert asyncio.run(request()) == ["hit", "miss"]
+
+
+def test_a_hook_that_predicts_is_not_told_of_that(server: Server) -> None:
+    ages = iter(range(1000))
+    model: RedisCachingDecorator
+
+    def predicting(event: Event) -> None:
+        HEARD.append(event)
+        model.predict(person(age=next(ages)))
+
+    model = made(server, FunctionModel(), hooks=[predicting])
+    model.predict(person(bmi=30.0))
+    assert len(HEARD) == 2
+    model.predict(person(bmi=30.0))
+    assert outcome().kind == "hit"
+
+
+def test_nobody_in_a_flight_waits_for_a_hook(server: Server) -> None:
+    told, go_on = threading.Event(), threading.Event()
+
+    def blocking(event: Event) -> None:
+        if isinstance(event, Outcome) and event.kind == "miss":
+            told.set()
+            assert go_on.wait(10)
+
+    model = made(server, FunctionModel(), hooks=[blocking], cache_if=lambda *_: False)
+    first = threading.Thread(target=model.predict, args=(person(),))
+    first.start()
+    try:
+        assert told.wait(10)
+        second = made(server, FunctionModel(), cache_if=lambda *_: False)
+        second.__dict__["_flights"] = model._flights
+        assert second.predict(person()) == charge(person())
+    finally:
+        go_on.set()
+        first.join()
+
+
+def test_an_interrupted_prediction_is_no_answer(server: Server) -> None:
+    def interrupted(data: Any) -> Charges:
+        raise KeyboardInterrupt
+
+    model = made(server, FunctionModel(function=interrupted))
+    with pytest.raises(KeyboardInterrupt), bypass():
+        model.predict(person())
+    with pytest.raises(KeyboardInterrupt):
+        model.predict(person())
+    assert model.stats().predictions == 0
+
+
 def test_hooks_hear_each_prediction_and_each_write(server: Server) -> None:
     for hook in (listen, Listener, Listener(), f"{__name__}:listen", f"{__name__}:Listener"):
         HEARD.clear()
@@ -317,6 +443,17 @@ def test_hooks_hear_what_is_logged(server: Server, client: redis.Redis) -> None:
     assert (failed.model, failed.version, failed.kind) == ("test_model", "1.0.0", "OOM")
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError, GeneratorExit])
+def test_no_error_of_a_hook_fails_a_prediction(server: Server, error: type[BaseException]) -> None:
+    def raising(event: Event) -> None:
+        raise error
+
+    with made(server, FunctionModel(), hooks=[raising], write="background") as model:
+        for age in range(3):
+            model.predict(person(age=age))
+    assert model.stats().stored == 3
+
+
 def test_a_hook_that_raises_fails_nothing_and_is_logged_once(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -331,6 +468,16 @@ def test_a_hook_that_raises_fails_nothing_and_is_logged_once(
     assert "OSError" in caplog.text
 
 
+def test_what_a_hook_holds_is_not_logged(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    def sending(token: str, event: Event) -> None:
+        raise OSError("no route")
+
+    model = made(server, FunctionModel(), hooks=[functools.partial(sending, "s3cret")])
+    model.predict(person())
+    assert "functools.partial" in caplog.text
+    assert "s3cret" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("hooks", "message"),
     [
@@ -338,12 +485,28 @@ def test_a_hook_that_raises_fails_nothing_and_is_logged_once(
         ("prometheus", "list"),
         ([f"{__name__}:nothing"], "can't import"),
         ([3], "function"),
+        (["logging", "logging"], "twice"),
     ],
 )
 def test_a_bad_hook_is_a_configuration_error(hooks: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message) as caught:
         RedisCachingDecorator(hooks=hooks)
     assert "hooks" in str(caught.value)
+
+
+def test_a_copy_tells_the_same_hooks(server: Server) -> None:
+    class Locked:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()  # can't be copied
+            self.heard: list[Event] = []
+
+        def __call__(self, event: Event) -> None:
+            with self.lock:
+                self.heard.append(event)
+
+    hook = Locked()
+    copy.deepcopy(made(server, FunctionModel(), hooks=[hook])).predict(person())
+    assert hook.heard
 
 
 def test_hooks_survive_copies(server: Server) -> None:

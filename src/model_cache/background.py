@@ -90,6 +90,10 @@ class BackgroundWriter:
                 continue
             try:
                 job()
+            except BaseException:
+                with self._lock:
+                    self._has_thread = False  # the next job gets another one
+                raise
             finally:
                 self._done()
             del job  # it holds on to the decorator

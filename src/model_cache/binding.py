@@ -8,6 +8,7 @@ which key an input has, what an entry means, and what entry a prediction becomes
 from __future__ import annotations
 
 import inspect
+import time
 import warnings
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ from model_cache.precision import Rounder, Rules
 from model_cache.revision import revision_of
 from model_cache.schemas import fields_at, fingerprint, holds_numbers, leaves, path_tree
 
+# After which a model that could not be bound is tried again: a file may have been on its way.
+_RETRY_SECONDS = 1.0
 # How many classes of inputs are remembered as instances of the schema, or not.
 _MOST_CLASSES = 256
 
@@ -157,6 +160,11 @@ class Unbindable(Binding):
         self.version = version
         self.namespace = Namespace(prefix, name, version)
         self._reason = reason
+        self._retried_at = time.monotonic() + _RETRY_SECONDS
+
+    def is_current(self) -> bool:
+        """Whether the model is still the same, for a while: what failed may have passed by then."""
+        return super().is_current() and time.monotonic() < self._retried_at
 
     def request(self, data: BaseModel) -> Request:  # noqa: ARG002 - as Binding's
         raise NotCacheableError(self._reason)

@@ -63,8 +63,8 @@ class Refusal(Enum):
 class EntryRefusedError(Exception):
     """A prediction does not become an entry; `reason` says why."""
 
-    def __init__(self, reason: Refusal) -> None:
-        super().__init__(reason.value)
+    def __init__(self, reason: Refusal, detail: str = "") -> None:
+        super().__init__(reason.value + (f": {detail}" if detail else ""))
         self.reason = reason
 
 
@@ -126,21 +126,26 @@ class Codec:
         try:
             # First: a dump would use up an iterator, and an iterator has no canonical form.
             expected = PREDICTIONS.encode(prediction)
-        except NotCacheableError:
-            raise EntryRefusedError(Refusal.LOSSY) from None
+        except NotCacheableError as error:
+            raise EntryRefusedError(Refusal.LOSSY, str(error)) from None
+        detail = ""
         for serder in self._serders:
             for form in (self._dumped, self._dumped_with_unset):
                 try:
                     entry = form(key, serder, prediction, fresh_until)
                     if len(entry) > self._max_entry_bytes:
                         raise EntryRefusedError(Refusal.TOO_LARGE)
-                    if PREDICTIONS.encode(self._open(key, entry)) == expected:
+                    restored = self._open(key, entry)
+                    if PREDICTIONS.encode(restored) == expected:
                         return entry
+                    detail = detail or _first_change(prediction, restored)
                 except EntryRefusedError:
                     raise
-                except Exception:  # whatever a schema or a serder of the user's raises
-                    continue
-        raise EntryRefusedError(Refusal.LOSSY)
+                except Exception as error:  # whatever a schema or a serder of the user's raises
+                    detail = detail or f"{type(error).__name__} was raised"
+        if type(prediction) is not self._schema:
+            detail = f"it is a {type(prediction).__qualname__}, not a {self._schema.__qualname__}"
+        raise EntryRefusedError(Refusal.LOSSY, detail)
 
     def decode(self, key: bytes, entry: bytes) -> BaseModel | None:
         """Return the prediction that an entry holds, a new object each time; None if it can't be.
@@ -248,6 +253,17 @@ def _take_apart(entry: bytes) -> tuple[bytes, bytes, bytes]:
     if len(entry) < end:
         raise ValueError("truncated")
     return entry[:size], entry[size:end], entry[end:]
+
+
+def _first_change(prediction: BaseModel, restored: BaseModel) -> str:
+    """Return which field came back changed, in words without its value; "" if none tells."""
+    for name in type(restored).model_fields:
+        before, after = getattr(prediction, name, None), getattr(restored, name, None)
+        if PREDICTIONS.encode(before) != PREDICTIONS.encode(after):
+            kinds = [type(value).__qualname__ for value in (before, after)]
+            how = "with another value" if kinds[0] == kinds[1] else f"as a {kinds[1]}"
+            return f"field {name!r}, a {kinds[0]}, comes back {how}"
+    return ""
 
 
 def _unpack(head: bytes, data: bytes, max_payload: int) -> tuple[Unset, bytes]:

@@ -308,7 +308,16 @@ def _hooks(value: object) -> tuple[Hook, ...]:
         return ()
     if not isinstance(value, (list, tuple)):
         raise _wrong("hooks", value, "a list of names, import paths or functions")
-    return tuple(map(_hook, value))
+    hooks = tuple(map(_hook, value))
+    names = [name for name, path in HOOKS.items() for hook in hooks if _is_made_by(path, hook)]
+    for name in HOOKS:
+        if names.count(name) > 1:
+            raise ConfigurationError("hooks", f"{name!r} is there twice, and would count twice")
+    return hooks
+
+
+def _is_made_by(path: str, hook: Hook) -> bool:
+    return f"{type(hook).__module__}:{type(hook).__qualname__}" == path
 
 
 def _hook(value: object) -> Hook:

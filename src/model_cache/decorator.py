@@ -40,7 +40,7 @@ from model_cache.errors import (
 )
 from model_cache.events import Hook, InputNotCacheable, LoggingHook, StaleServed, telling
 from model_cache.keeping import Encoded, Keeper
-from model_cache.outcome import Fate, Kind, Outcome, note, requested_mode
+from model_cache.outcome import Kind, Outcome, note, requested_mode
 from model_cache.purging import delete_all
 from model_cache.single_flight import Lease, Seat, SingleFlight
 from model_cache.statistics import Counters, Stats
@@ -304,39 +304,45 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
 
     def _predict_once(self, binding: Binding, request: Request, lookup: Lookup) -> Any:
         """Answer a miss: by what another caller is computing already, or by the model."""
-        with self._board(binding, request.key, lookup) as seat:
-            if seat.entry is not None and is_fresh(seat.entry):
-                prediction = binding.decode(request.key, seat.entry)
-                if prediction is not None:
-                    self._conclude("shared", binding, lookup, entry_bytes=len(seat.entry))
-                    return prediction
-            missed = time.perf_counter()
-            try:
-                with Prediction() as making:
-                    prediction = binding.predict(request.data)
-            except Exception as error:
-                seat.failed = True
-                model_seconds = time.perf_counter() - missed
-                if lookup.stale is None:
-                    self._conclude("error", binding, lookup, model_seconds=model_seconds)
-                    raise
-                self._hook(StaleServed(binding.qualified_name, type(error).__name__))
-                self._conclude("stale", binding, lookup, model_seconds=model_seconds)
-                return lookup.stale
-            model_seconds, budget = time.perf_counter() - missed, lookup.budget
-            fate, size, before = "skipped", 0, budget.left
-            if making.may_be_stored:
-                fate, size = self._keep(binding, request, prediction, lookup, seat)
-            self._conclude(
-                "miss",
-                binding,
-                lookup,
-                write_seconds=before - budget.left,
-                model_seconds=model_seconds,
-                entry_bytes=size,
-                fate=fate,
-            )
-            return prediction
+        outcome: dict[str, Any] = {}
+        try:
+            with self._board(binding, request.key, lookup) as seat:
+                return self._compute(binding, request, lookup, seat, outcome)
+        finally:
+            if outcome:  # told when nobody waits any more
+                self._conclude(binding, lookup, **outcome)
+
+    def _compute(
+        self,
+        binding: Binding,
+        request: Request,
+        lookup: Lookup,
+        seat: Seat,
+        outcome: dict[str, Any],
+    ) -> Any:
+        """Return an answer; put what is to be told of it into `outcome`."""
+        if seat.entry is not None and is_fresh(seat.entry):
+            prediction = binding.decode(request.key, seat.entry)
+            if prediction is not None:
+                outcome.update(kind="shared", entry_bytes=len(seat.entry))
+                return prediction
+        started = time.perf_counter()
+        try:
+            with Prediction() as making:
+                prediction = binding.predict(request.data)
+        except Exception as error:
+            seat.failed = True
+            seconds = time.perf_counter() - started
+            if lookup.stale is None:
+                outcome.update(kind="error", model_seconds=seconds)
+                raise
+            self._hook(StaleServed(binding.qualified_name, type(error).__name__))
+            outcome.update(kind="stale", model_seconds=seconds)
+            return lookup.stale
+        outcome.update(kind="miss", model_seconds=time.perf_counter() - started, fate="skipped")
+        if making.may_be_stored:
+            outcome.update(self._keep(binding, request, prediction, lookup, seat))
+        return prediction
 
     def _keep(
         self,
@@ -345,16 +351,18 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         prediction: BaseModel,
         lookup: Lookup,
         seat: Seat,
-    ) -> tuple[Fate, int]:
-        """Store a prediction; return what became of it, and the size of its entry."""
+    ) -> dict[str, Any]:
+        """Store a prediction; return what is to be told of that."""
         encoded = self._keeper.encode(binding, request, prediction)
         if not isinstance(encoded, Encoded):
-            return encoded, 0
+            return {"fate": encoded}
         # Who waits for it need not wait for the write as well.
         is_current = lookup.purges == self._keeper.purges
-        seat.share(encoded.entry, lookup.budget.left if is_current else 0.0)
+        before = lookup.budget.left
+        seat.share(encoded.entry, before if is_current else 0.0)
         fate = self._keeper.store(binding, request.key, encoded, lookup.budget, lookup.purges)
-        return fate, len(encoded.entry)
+        written = before - lookup.budget.left
+        return {"fate": fate, "entry_bytes": len(encoded.entry), "write_seconds": written}
 
     def _board(self, binding: Binding, key: bytes, lookup: Lookup) -> Seat:
         mode, wait = self._config.single_flight, self._config.single_flight_wait
@@ -375,22 +383,24 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         """Answer by the model alone."""
         started = time.perf_counter()
         try:
-            return binding.predict(data)
+            prediction = binding.predict(data)
         except Exception:
-            kind = "error"
+            seconds = time.perf_counter() - started
+            self._tell("error", binding, began, model_seconds=seconds, **more)
             raise
-        finally:
-            self._tell(kind, binding, began, model_seconds=time.perf_counter() - started, **more)
+        seconds = time.perf_counter() - started
+        self._tell(kind, binding, began, model_seconds=seconds, **more)
+        return prediction
 
-    def _conclude(self, kind: Kind, binding: Binding, lookup: Lookup, **more: Any) -> None:
+    def _conclude(self, binding: Binding, lookup: Lookup, **outcome: Any) -> None:
         self._tell(
-            kind,
+            outcome.pop("kind"),
             binding,
             lookup.began,
             store_seconds=self._config.timeout - lookup.budget.left,
             undecodable=lookup.undecodable,
             refreshed=lookup.refreshes,
-            **more,
+            **outcome,
         )
 
     def _tell(self, kind: Kind, binding: Binding, began: float, **more: Any) -> None:
@@ -398,9 +408,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         seconds = time.perf_counter() - began
         outcome = Outcome(kind, binding.qualified_name, binding.version, seconds, **more)
         self._counters.count(outcome)
-        note(outcome)
         if self._watch is not None:
             self._watch(outcome)
+        note(outcome)
 
     def cache_key(self, data: BaseModel) -> str:
         """Return the key under which the prediction for an input is kept.
@@ -502,5 +512,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # Defined, since else ml-base would find the model's.
         made = memo[id(self)] = type(self).__new__(type(self))
+        # Hooks are where events go to, not part of what is copied.
+        memo.update({id(hook): hook for hook in self._options["hooks"] or ()})
         made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return made

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -106,6 +107,9 @@ Hook: TypeAlias = Callable[[Event], None]
 _MOST_REMEMBERED = 256
 
 
+_telling: ContextVar[bool] = ContextVar("model_cache_telling_hooks", default=False)
+
+
 def _once(event: Event) -> object:
     """What two events have in common of which only one is logged."""
     return (type(event), event.kind) if isinstance(event, WriteFailed) else event
@@ -114,21 +118,38 @@ def _once(event: Event) -> object:
 def telling(hooks: Sequence[Hook]) -> Hook:
     """Return one hook for all; what one of them raises fails neither a prediction nor the others.
 
-    It is logged once for each hook: a full disk under a logging handler, say.
+    It is logged once for each hook: a full disk under a logging handler, say. A hook that predicts
+    is not told of that, lest it never ends.
     """
     failed: set[int] = set()
 
     def tell(event: Event) -> None:
-        for number, hook in enumerate(hooks):
-            try:
-                hook(event)
-            except Exception as error:
-                if number not in failed:
-                    failed.add(number)
-                    with contextlib.suppress(Exception):
-                        logger.warning("a hook raised %s: %r", type(error).__name__, hook)
+        if _telling.get():
+            return
+        token = _telling.set(True)
+        try:
+            for number, hook in enumerate(hooks):
+                try:
+                    hook(event)
+                except (KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException as error:
+                    if number not in failed:
+                        failed.add(number)
+                        with contextlib.suppress(Exception):
+                            logger.warning(
+                                "a hook raised %s: %s", type(error).__name__, _name(hook)
+                            )
+        finally:
+            _telling.reset(token)
 
     return tell
+
+
+def _name(hook: Hook) -> str:
+    # Not its repr, which may hold a secret.
+    named = hook if hasattr(hook, "__qualname__") else type(hook)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 class LoggingHook:

@@ -72,7 +72,7 @@ class Keeper:
             ttl, fresh_until = self._times()
             return Encoded(binding.encode(request.key, prediction, fresh_until), ttl)
         except EntryRefusedError as error:
-            self._hook(PredictionNotStored(name, error.reason.value))
+            self._hook(PredictionNotStored(name, str(error)))
             return "too_large" if error.reason is Refusal.TOO_LARGE else "lossy"
         except Exception as error:  # cache_if's
             self._hook(PredictionNotStored(name, f"{type(error).__name__} was raised"))
@@ -122,8 +122,6 @@ class Keeper:
             if purges != self.purges or not binding.is_current():
                 return "dropped"
             budget.spend(lambda left: self._store.set(key, *encoded, left))
-            size = len(encoded.entry)
-            self._counters.add(stored=1, bytes_stored=size)
             if purges != self.purges:  # a purge may have passed this key before it was there
                 budget.spend(lambda left: self._store.delete([key], left))
                 return "dropped"
@@ -131,6 +129,8 @@ class Keeper:
             return self._failed(binding, error.kind, str(error))
         except Exception as error:  # a property's of the model
             return self._failed(binding, "error", f"{type(error).__name__} was raised")
+        size = len(encoded.entry)
+        self._counters.add(stored=1, bytes_stored=size)
         if self._watch is not None:
             seconds = before - budget.left
             self._watch(EntryStored(binding.qualified_name, binding.version, size, seconds))

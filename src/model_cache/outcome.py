@@ -9,11 +9,11 @@ the holder does.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, overload
 
 Kind: TypeAlias = Literal[
     "hit", "shared", "stale", "miss", "uncacheable", "unavailable", "bypass", "error", "off"
@@ -66,25 +66,78 @@ class Outcome(NamedTuple):
     refreshed: bool = False
 
 
-class _Scope(NamedTuple):
-    """What a `with` block says of the predictions in it, and where it wants their outcomes."""
+class Outcomes(Sequence[Outcome]):
+    """Outcomes as they are recorded, oldest first; of more than 256, hits are let go first."""
 
-    mode: Mode | None = None
-    outcomes: deque[Outcome] | None = None
+    def __init__(self) -> None:
+        self._outcomes: list[Outcome] = []
+        self._lock = threading.RLock()  # a signal handler may predict while this thread records
+
+    def add(self, outcome: Outcome) -> None:
+        """Record one more."""
+        with self._lock:
+            if len(self._outcomes) >= _MOST_RECORDED:
+                kinds = [one.kind for one in self._outcomes]
+                del self._outcomes[kinds.index("hit") if "hit" in kinds else 0]
+            self._outcomes.append(outcome)
+
+    @overload
+    def __getitem__(self, place: int) -> Outcome: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[Outcome]: ...
+
+    def __getitem__(self, place: int | slice) -> Outcome | list[Outcome]:
+        return self._outcomes[place]
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return iter(self._outcomes.copy())  # others may go on recording
 
 
-_OUTSIDE = _Scope()
+class _Scope:
+    """What a `with` block says of the predictions in it, and where it wants their outcomes.
+
+    A task or a thread may outlive the block in which it was started, in whose context it runs: so
+    a block that has ended counts no more, wherever it is still seen.
+    """
+
+    __slots__ = ("has_ended", "mode", "outer", "recorders")
+
+    def __init__(
+        self, outer: _Scope | None, mode: Mode | None, recorders: tuple[Outcomes, ...]
+    ) -> None:
+        self.outer = outer
+        self.mode = mode
+        self.recorders = recorders
+        self.has_ended = False
+
+
+_OUTSIDE = _Scope(None, None, ())
 _scope: ContextVar[_Scope] = ContextVar("model_cache_scope", default=_OUTSIDE)
-_last: ContextVar[Outcome | None] = ContextVar("model_cache_last_outcome", default=None)
+# With the innermost recorder that recorded it.
+_last: ContextVar[tuple[Outcome | None, Outcomes | None]] = ContextVar(
+    "model_cache_last_outcome", default=(None, None)
+)
+
+
+def _current() -> _Scope:
+    scope = _scope.get()
+    while scope.has_ended and scope.outer is not None:
+        scope = scope.outer
+    return scope
 
 
 @contextmanager
 def bypass() -> Iterator[None]:
     """Predict without the cache: in this block nothing is read from it nor written to it.
 
-    Inputs are still rounded, if so configured, so that answers do not depend on this.
+    Inputs are still rounded, if so configured, so that answers do not depend on this. Not for use
+    around a `yield`: what a generator sets, its consumer sees as well, or nobody.
     """
-    with _scoped(_scope.get()._replace(mode="bypass")):
+    with _scoped("bypass"):
         yield
 
 
@@ -92,55 +145,62 @@ def bypass() -> Iterator[None]:
 def refresh() -> Iterator[None]:
     """Compute anew: in this block nothing is read from the cache, and what is computed is stored.
 
-    The model's errors come through, even with `stale_if_error`.
+    The model's errors come through, even with `stale_if_error`. Not for use around a `yield`.
     """
-    with _scoped(_scope.get()._replace(mode="refresh")):
+    with _scoped("refresh"):
         yield
 
 
 @contextmanager
-def record_outcomes() -> Iterator[deque[Outcome]]:
+def record_outcomes() -> Iterator[Outcomes]:
     """Record the outcomes of the predictions in this block, in threads started from it, too.
 
     Those threads must run in a copy of the context, as `asyncio.to_thread` and the thread pool
-    of Starlette and FastAPI do.
+    of Starlette and FastAPI do. Not for use around a `yield`.
 
-    Yields:
-        The outcomes, oldest first, and of many the last 256; it fills as predictions are made.
+    Returns:
+        The outcomes, oldest first; it fills as predictions are made. Of more than 256, hits are
+        let go first.
     """
-    outcomes: deque[Outcome] = deque(maxlen=_MOST_RECORDED)
-    with _scoped(_scope.get()._replace(outcomes=outcomes)):
+    outcomes = Outcomes()
+    with _scoped(_current().mode, outcomes):
         yield outcomes
 
 
 @contextmanager
-def _scoped(scope: _Scope) -> Iterator[None]:
+def _scoped(mode: Mode | None, *recorders: Outcomes) -> Iterator[None]:
+    outer = _current()
+    scope = _Scope(outer, mode, (*outer.recorders, *recorders))
     token = _scope.set(scope)
     try:
         yield
     finally:
-        _scope.reset(token)
+        scope.has_ended = True
+        with suppress(ValueError):  # a generator may end in another context than it began in
+            _scope.reset(token)
 
 
 def last_outcome() -> Outcome | None:
     """Return what came of the last prediction in this context; None before the first.
 
-    Inside `record_outcomes()`, as in a web framework's request, it is the last one recorded.
+    Inside `record_outcomes()`, as in a web framework's request, and if this very context has made
+    no prediction there, it is the last one recorded: that of a worker thread.
     """
-    outcomes = _scope.get().outcomes
-    if outcomes is None:
-        return _last.get()
-    return outcomes[-1] if outcomes else None
+    outcome, recorder = _last.get()
+    recorders = _current().recorders
+    if not recorders or recorder is recorders[-1]:
+        return outcome
+    return recorders[-1][-1] if recorders[-1] else None
 
 
 def requested_mode() -> Mode | None:
     """Return what the innermost block around asks for."""
-    return _scope.get().mode
+    return _current().mode
 
 
 def note(outcome: Outcome) -> None:
     """Make an outcome the last one."""
-    _last.set(outcome)
-    outcomes = _scope.get().outcomes
-    if outcomes is not None:
-        outcomes.append(outcome)
+    recorders = _current().recorders
+    _last.set((outcome, recorders[-1] if recorders else None))
+    for recorder in recorders:
+        recorder.add(outcome)

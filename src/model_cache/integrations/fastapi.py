@@ -130,15 +130,17 @@ class CacheOutcomeMiddleware:
                 return
             # Not in a copy: middleware outside may read what the app leaves in the scope.
             scope[_IS_REPORTED] = True
-            await self._report(scope, receive, send)
+            try:
+                await self._report(scope, receive, send)
+            finally:
+                del scope[_IS_REPORTED]  # whoever tries again does so with the same scope
 
     async def _report(self, scope: Scope, receive: Receive, send: Send) -> None:
         with record_outcomes() as outcomes:
 
             async def send_with_outcome(message: Message) -> None:
                 if message["type"] == "http.response.start" and outcomes:
-                    # One by one: predictions in other threads may go on meanwhile.
-                    made = [outcomes[number] for number in range(len(outcomes))]
+                    made = list(outcomes)  # predictions in other threads may go on meanwhile
                     message = {
                         **message,
                         "headers": [
