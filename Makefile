@@ -78,7 +78,7 @@ $(VENV)/installed: pyproject.toml
 
 $(DEMO_VENV)/installed: pyproject.toml
 	$(call venv,$(DEMO_VENV))
-	$(DEMO_VENV)/bin/python -m pip install --quiet --editable "$(EXTRAS)" --group demo
+	$(DEMO_VENV)/bin/python -m pip install --quiet --editable ".[embedded]" --group demo
 	touch $@
 
 # Apart from the others: the model and its engine take 400 MB.

@@ -75,7 +75,7 @@ def test_the_page_behind_rest_model_service(
     (code,), (configuration,) = blocks("python", "# rest_service.py"), blocks("yaml")
     for shown, here in {
         "examples.insurance_charges.model.InsuranceChargesModel": "tests.models.FunctionModel",
-        "redis://localhost:6379/0": server.url,
+        "embedded://": server.url,
     }.items():
         assert shown in configuration
         configuration = configuration.replace(shown, here)
@@ -87,8 +87,10 @@ def test_the_page_behind_rest_model_service(
         assert [code for code, _, _ in answers] == [200, 200]
         assert [headers["X-Cache"] for _, headers, _ in answers] == ["MISS", "HIT"]
         _, _, answer = service.exchange("GET", "/api/health/cache")
+        _, _, metrics = service.exchange("GET", "/metrics")
     (one,) = json.loads(answer)["caches"]
     assert (one["model"], one["hits"]) == ("test_model", 1)
+    assert b'model_cache_predictions_total{model="test_model",outcome="hit"' in metrics
     assert client.dbsize() == 1
 
 
