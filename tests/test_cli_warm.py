@@ -126,6 +126,46 @@ def test_bad_lines_are_written_down_and_none_of_their_values_shown(
     mended = warm(server, requests)
     assert mended.json["rejected"] == 4
     assert len(rejected_beside(requests)) == 4
+    earlier = requests.with_name(requests.name + ".rejected.jsonl.1")
+    assert [json.loads(line) for line in earlier.read_text().splitlines()] == found
+    assert earlier.name in mended.stderr
+
+
+@pytest.mark.parametrize("going_on", [False, True])
+def test_a_file_that_is_not_a_runs_own_is_never_overwritten(
+    server: Server, requests: Path, tmp_path: Path, going_on: bool
+) -> None:
+    if going_on:
+        assert warm(server, requests, TEST_INTERRUPT_AT="150", TEST_RAISE_AT="40").code == 130
+    precious = tmp_path / "precious.yaml"
+    precious.write_text("precious: 1\n" * 100)
+    refused = warm(server, requests, "--model", MODEL, "--rejected", precious)
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "--rejected" in refused.stderr
+    assert "precious.yaml" in refused.stderr
+    assert precious.read_text() == "precious: 1\n" * 100
+    assert progress_beside(requests).exists() is going_on
+
+
+def test_a_resumed_run_does_not_cut_another_runs_file(
+    server: Server, requests: Path, tmp_path: Path
+) -> None:
+    assert warm(server, requests, TEST_INTERRUPT_AT="150", TEST_RAISE_AT="40").code == 130
+    other = tmp_path / "other.jsonl"
+    text = '{"line": 1, "reason": "no valid JSON", "request": "another run\'s"}\n' * 10
+    other.write_text(text)
+    words = ("--model", MODEL, "--rejected", other)
+    resumed = warm(server, requests, *words, TEST_RAISE_AT="180")
+    assert (resumed.code, resumed.json["rejected"]) == (1, 2)
+    assert (tmp_path / "other.jsonl.1").read_text() == text
+    assert [json.loads(line)["line"] for line in other.read_text().splitlines()] == [181]
+    assert "what was rejected up to line" in resumed.stderr
+
+
+def test_what_is_rejected_may_be_thrown_away(server: Server, requests: Path) -> None:
+    result = warm(server, requests, "--model", MODEL, "--rejected", os.devnull, TEST_RAISE_AT="3")
+    assert (result.code, result.json["rejected"]) == (1, 1)
+    assert Path(os.devnull).is_char_device()
 
 
 def test_a_csv_is_read_by_the_schema(server: Server, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """How far the warming of a cache has come: a small file beside the one with the requests.
 
-It counts only for the same requests, the same keys and the same Redis.
+It counts only for the same requests, the same keys and the same Redis. The file of what was rejected
+goes with it, and nothing of anybody else's is ever overwritten.
 """
 
 from __future__ import annotations
@@ -8,13 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from model_cache.errors import ConfigurationError
+
 _FORMAT = 1
 _BLOCK = 2**20
+# How each of our records of a rejected request begins.
+_RECORD = b'{"line": '
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Progress:
         line: how many lines.
         digest: of these bytes.
         rejected_bytes: of the file of what was rejected.
+        rejected_digest: of these bytes.
         counts: of what became of the requests.
     """
 
@@ -37,6 +44,7 @@ class Progress:
     line: int = 0
     digest: str = ""
     rejected_bytes: int = 0
+    rejected_digest: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -109,18 +117,47 @@ class Rejected:
     """The requests that could not be predicted, each with the reason, in a file of their own.
 
     Args:
-        path: of the file; made when there is something to be written.
-        size: how many of its bytes are good, from an earlier run.
+        path: of the file; made when there is something to be written. One of an earlier run is
+            moved aside, unless this run goes on with it.
+        progress: of the run that this one goes on with.
+        say: is told what people should know.
+
+    Raises:
+        ConfigurationError: what is there is not of such a run.
     """
 
-    def __init__(self, path: Path, size: int = 0) -> None:
+    def __init__(self, path: Path, progress: Progress, say: Callable[[str], None]) -> None:
         self.path = path
-        self.size = 0
-        if path.exists():
-            self.size = min(size, path.stat().st_size)
-            os.truncate(path, self.size)
-            if not self.size:
-                path.unlink()
+        self.written = Consumed()
+        if path.is_dir():
+            raise ConfigurationError("--rejected", f"{str(path)!r} is a folder; give a file")
+        # A device, such as /dev/null, holds nothing that could be lost.
+        if path.is_file() and path.stat().st_size and not self._go_on(progress):
+            self._move_aside(say)
+        if self.written.size < progress.rejected_bytes:
+            say(f"what was rejected up to line {progress.line:,} is not in {path}")
+
+    def _go_on(self, progress: Progress) -> bool:
+        """Keep what is done of the run that was interrupted, if the file is its; return whether."""
+        with self.path.open("rb") as file:
+            written = consumed(file, progress.rejected_bytes)
+        if not written.size or written.digest != progress.rejected_digest:
+            return False
+        os.truncate(self.path, written.size)
+        self.written = written
+        return True
+
+    def _move_aside(self, say: Callable[[str], None]) -> None:
+        with self.path.open("rb") as file:
+            if file.read(len(_RECORD)) != _RECORD:
+                raise ConfigurationError(
+                    "--rejected",
+                    f"{str(self.path)!r} is there, and not of an earlier run; give another file",
+                )
+        names = (self.path.with_name(f"{self.path.name}.{number}") for number in count(1))
+        aside = next(name for name in names if not os.path.lexists(name))
+        self.path.rename(aside)
+        say(f"{self.path}, of an earlier run, is {aside.name} now")
 
     def add(self, number: int, reason: str, request: str) -> None:
         """Write one down."""
@@ -128,7 +165,7 @@ class Rejected:
         raw = json.dumps(record).encode() + b"\n"
         with self.path.open("ab") as file:
             file.write(raw)
-        self.size += len(raw)
+        self.written.add(raw)
 
 
 def advanced(progress: Progress, done: Consumed, line: int, rejected: Rejected) -> Progress:
@@ -138,5 +175,6 @@ def advanced(progress: Progress, done: Consumed, line: int, rejected: Rejected) 
         offset=done.size,
         line=line,
         digest=done.digest,
-        rejected_bytes=rejected.size,
+        rejected_bytes=rejected.written.size,
+        rejected_digest=rejected.written.digest,
     )

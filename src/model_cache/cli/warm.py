@@ -135,7 +135,8 @@ def warm(
         clock: seconds, as `time.monotonic`.
 
     Raises:
-        ConfigurationError: there is no such file, or it has no header.
+        ConfigurationError: there is no such file, or it has no header; or the file for what is
+            rejected is somebody else's.
         StoreUnavailableError: Redis failed, or takes no more; the progress is kept.
     """
     started = clock()
@@ -149,7 +150,7 @@ def warm(
         endpoint = caches[0]._config.endpoint
         begun = Progress(_first_key(job, caches[0]), f"{endpoint}/{endpoint.database}")
         done, progress = _resumed(job, stream, requests, begun, say)
-        rejected = Rejected(job.rejected, progress.rejected_bytes)
+        rejected = Rejected(job.rejected, progress, say)
         run = _Run(job, requests, caches, rejected, tell)
         try:
             finished = run.all(done, progress, clock)
