@@ -182,21 +182,54 @@ def test_a_csv_is_read_by_the_schema(server: Server, tmp_path: Path) -> None:
     result = warm(server, path)
     assert result.code == 1
     assert (result.json["requests"], result.json["stored"]) == (4, 2)
-    assert "note" in result.stderr
+    assert "does not have: 'note'\n" in result.stderr
     found = [(each["line"], each["reason"]) for each in rejected_beside(path)]
     assert found == [(6, "bmi: Field required"), (7, "2 cells, but the header has 7")]
     assert_hits(server, [42, 43])
 
 
+ROW = "{},female,24,2,no,northwest\n"
+
+
+@pytest.mark.parametrize("lines", [3, 12_000])
+def test_a_stray_quote_costs_its_own_line_only(server: Server, tmp_path: Path, lines: int) -> None:
+    path = tmp_path / "requests.csv"
+    rows = [ROW.format(n % 50) for n in range(lines)]
+    path.write_text("age,sex,bmi,children,smoker,region\n" + '"' + "".join(rows))
+    result = warm(server, path)
+    assert result.code == 1
+    assert (result.json["requests"], result.json["rejected"]) == (lines, 1)
+    (found,) = rejected_beside(path)
+    assert (found["line"], found["request"]) == (2, '"' + rows[0].rstrip())
+    assert found["reason"].startswith("a quote opens that is not closed")
+
+
+def test_a_quote_that_closes_in_the_wrong_place_costs_few_lines(
+    server: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "requests.csv"
+    text = "age,sex,bmi,children,smoker,region\n" + '"' + ROW.format(1) + ROW.format(2)
+    path.write_text(text + ROW.format('"3"') + ROW.format("4").replace("24", '"24') + ROW.format(5))
+    result = warm(server, path)
+    assert (result.json["requests"], result.json["rejected"]) == (5, 2)
+    assert [each["line"] for each in rejected_beside(path)] == [2, 5]
+    assert_hits(server, [2, 3, 5])
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
-    [("1,2,3", "names no field"), ("age,sex,bmj,children,smoker,region", "did you mean 'bmj'")],
+    [
+        ("1,2,3", "names no field"),
+        ("age,sex,bmj,children,smoker,region", "did you mean 'bmj'"),
+        ("age,sex,bmi,children,smoker,region\r1,female,2,3,no,northwest", "not \\r alone"),
+        ('"age,sex', "no header of a CSV"),
+    ],
 )
 def test_a_csv_without_its_columns_is_refused(
     server: Server, tmp_path: Path, header: str, message: str
 ) -> None:
     path = tmp_path / "requests.csv"
-    path.write_text(f"{header}\n1,2,3\n")
+    path.write_text(f"{header}\n1,2,3\n", newline="")
     result = warm(server, path)
     assert (result.code, result.stdout) == (2, "")
     assert message in result.stderr
@@ -347,6 +380,24 @@ def test_a_redis_that_takes_no_more_stops_it_and_the_progress_is_kept(requests: 
         assert progress_beside(requests).read_text() == progress
         server.start()
         assert warm(server, requests).json["requests"] == 200
+
+
+def test_a_user_in_the_options_logs_in_with_the_environments_password(
+    server: Server, client: redis.Redis, requests: Path, tmp_path: Path
+) -> None:
+    client.acl_setuser("warmer", enabled=True, passwords=["+s3cret-login"],
+                       keys=["warmed/*"], categories=["+@all"])  # fmt: skip
+    try:
+        file = tmp_path / "options.yaml"
+        file.write_text(json.dumps({"url": server.url, "username": "warmer"}))
+        words = ("warm", "--requests", requests, "--model", MODEL, "--options", file, "--json")
+        result = run(*words, MODEL_CACHE_PASSWORD="s3cret-login")
+        assert (result.code, result.stdout) == (3, "")
+        assert "permissions" in result.stderr  # it is not the default user, who may do all
+        result = run(*words, "--prefix", "warmed", MODEL_CACHE_PASSWORD="s3cret-login")
+        assert (result.code, result.json["stored"]) == (0, 200)
+    finally:
+        client.acl_deluser("warmer")
 
 
 def test_a_redis_that_is_out_of_reach_is_exit_code_3(requests: Path) -> None:

@@ -108,7 +108,7 @@ def _completed(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
     completed |= {**changes, **_WARMING}
     given = login()
     if given["password"] is not None and completed.get("password") is None:
-        completed |= given
+        completed |= {name: value for name, value in given.items() if value is not None}
         if not any(name in completed for name in ("url", "host", "port", "database")):
             completed["url"] = os.environ.get("REDIS_URL") or LOCAL
     return completed

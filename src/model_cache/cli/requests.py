@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, BinaryIO, Literal, TypeAlias
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +18,8 @@ from model_cache.errors import ConfigurationError, did_you_mean
 Format: TypeAlias = Literal["jsonl", "csv"]
 
 csv.field_size_limit(2**26)  # a picture in base64, say
+# Of one request of a CSV: else a stray quote would take all that follows for one text.
+_MOST_LINES = 10_000
 
 
 @dataclass(frozen=True)
@@ -103,36 +107,40 @@ class RequestFile:
                     yield Line(number, raw, problem="no JSON object")
 
     def _csv_lines(self, number: int) -> Iterator[Line]:
-        taken: list[bytes] = []
-
-        def texts() -> Iterator[str]:
-            for raw in self._stream:
-                taken.append(raw)
-                yield raw.decode("utf-8", "surrogateescape")
-
-        rows = csv.reader(texts(), strict=True)
+        ahead: deque[bytes] = deque()
         while True:
-            problem, row = None, []
+            taken: list[bytes] = []
+            rows = csv.reader(islice(self._texts(taken, ahead), _MOST_LINES), strict=True)
+            row, problem = [], None
             try:
                 row = next(rows)
             except StopIteration:
                 return
             except csv.Error as error:
                 problem = f"no valid CSV: {error}"
+            if row and len(row) != len(self._names):
+                problem = f"{len(row)} cells, but the header has {len(self._names)}"
+            if problem is not None and len(taken) > 1:
+                # Only its first line is bad for sure: what follows may be requests.
+                problem = f"a quote opens that is not closed as it should be: {problem}"
+                ahead.extendleft(reversed(taken[1:]))
+                del taken[1:]
             number += len(taken)
-            raw = b"".join(taken)
-            taken.clear()
-            yield self._csv_line(number, raw, row, problem)
+            yield self._csv_line(number, b"".join(taken), row, problem)
+
+    def _texts(self, taken: list[bytes], ahead: deque[bytes]) -> Iterator[str]:
+        """Yield the lines that come next, those read ahead first, and note which were taken."""
+        while raw := ahead.popleft() if ahead else self._stream.readline():
+            taken.append(raw)
+            yield raw.decode("utf-8", "surrogateescape")
 
     def _csv_line(self, number: int, raw: bytes, row: list[str], problem: str | None) -> Line:
-        if problem is None and not row:
-            return Line(number, raw)
-        if problem is None and len(row) != len(self._names):
-            problem = f"{len(row)} cells, but the header has {len(self._names)}"
         if problem is None and not _is_utf8(row):
             problem = "not UTF-8"
         if problem is not None:
             return Line(number, raw, problem=problem)
+        if not row:
+            return Line(number, raw)
         # An empty cell is a field that is absent: CSV has no other way to say so.
         cells = {name: cell for name, cell in zip(self._names, row, strict=True) if cell != ""}
         return Line(number, raw, cells)
@@ -140,7 +148,14 @@ class RequestFile:
     def _read_header(self) -> None:
         raw = self._stream.readline()
         text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "backslashreplace")
-        self._names = next(csv.reader([text]), [])
+        try:
+            self._names = next(csv.reader([text], strict=True), [])
+        except csv.Error as error:
+            lone = b"\r" in raw.rstrip(b"\r\n")
+            hint = "; a line must end with \\n or \\r\\n, not \\r alone" if lone else ""
+            raise ConfigurationError(
+                "--requests", f"the first line is no header of a CSV: {error}{hint}"
+            ) from error
         self.header = Line(1, raw)
         known = _names_of(self._schema)
         if not known & set(self._names):

@@ -1,7 +1,7 @@
 """How far the warming of a cache has come: a small file beside the one with the requests.
 
-It counts only for the same requests, the same keys and the same Redis. The file of what was rejected
-goes with it, and nothing of anybody else's is ever overwritten.
+It counts only for the same requests, the same keys and the same Redis. The file of what was
+rejected goes with it, and nothing of anybody else's is ever overwritten.
 """
 
 from __future__ import annotations

@@ -146,7 +146,8 @@ def warm(
     with _opened(job) as stream:
         requests = RequestFile(stream, job.form, job.model.input_schema)
         if requests.unknown_columns:
-            say(f"columns that the model does not have: {', '.join(requests.unknown_columns)}")
+            unknown = ", ".join(map(repr, requests.unknown_columns))
+            say(f"columns that the model does not have: {unknown}")
         endpoint = caches[0]._config.endpoint
         begun = Progress(_first_key(job, caches[0]), f"{endpoint}/{endpoint.database}")
         done, progress = _resumed(job, stream, requests, begun, say)
