@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import islice
@@ -27,7 +27,7 @@ from model_cache.errors import ConfigurationError, NotCacheableError, StoreUnava
 from model_cache.protocols import Clock
 from model_cache.statistics import Stats
 
-# So many lines per thread between two looks at what became of them.
+# So many lines per thread at most, and seconds, between two looks at what became of them.
 _CHUNK = 32
 _BETWEEN_SAVES = 1.0
 # Lines in which to look for a request that has a key.
@@ -227,7 +227,9 @@ def _resumed(
     return done, begun
 
 
-Map: TypeAlias = Callable[[Callable[[Line], str | None], Iterable[Line]], Iterable[str | None]]
+Answers: TypeAlias = Iterator[tuple[Line, str | None]]
+Map: TypeAlias = Callable[[Callable[[Line], str | None], Iterable[Line]], Answers]
+"""Lines are taken as they are needed, not all at once."""
 
 
 class _Run:
@@ -254,15 +256,20 @@ class _Run:
         self._tell(progress.offset, progress.line)
         try:
             with _mapper(self._job.threads) as mapped:
-                while chunk := list(islice(lines, _CHUNK * self._job.threads)):
-                    counts = self._chunk(chunk, mapped)
+                while True:
+                    chunk: list[Line] = []
+                    until = saved + _BETWEEN_SAVES
+                    counts = self._chunk(self._taken(lines, chunk, until, clock), mapped)
+                    if not chunk:
+                        break
                     for line in chunk:
                         done.add(line.raw)
                     progress = advanced(progress, done, chunk[-1].number, self._rejected)
                     progress = replace(progress, counts=dict(Counter(progress.counts) + counts))
                     self._tell(progress.offset, progress.line)
-                    if file is not None and clock() - saved >= _BETWEEN_SAVES:
-                        file.write(progress)
+                    if clock() >= until:
+                        if file is not None:
+                            file.write(progress)
                         saved = clock()
         except BaseException:
             if file is not None:
@@ -272,12 +279,23 @@ class _Run:
             file.remove()
         return progress
 
-    def _chunk(self, chunk: list[Line], mapped: Map) -> Counter[str]:
+    def _taken(
+        self, lines: Iterator[Line], chunk: list[Line], until: float, clock: Clock
+    ) -> Iterator[Line]:
+        """Yield the requests of a chunk, one line at least, and note which lines it took."""
+        for line in islice(lines, _CHUNK * self._job.threads):
+            chunk.append(line)
+            if line.request is not None or line.problem:
+                yield line
+            if clock() >= until:
+                return
+
+    def _chunk(self, requests: Iterable[Line], mapped: Map) -> Counter[str]:
         """Predict some lines, and return what became of them."""
         before = [cache.stats() for cache in self._caches]
-        requests = [line for line in chunk if line.request is not None or line.problem]
-        counts = Counter(requests=len(requests))
-        for line, problem in zip(requests, mapped(self._attempt, requests), strict=True):
+        counts: Counter[str] = Counter()
+        for line, problem in mapped(self._attempt, requests):
+            counts["requests"] += 1
             if problem is not None:
                 self._rejected.add(line.number, problem, line.text)
                 counts["rejected"] += 1
@@ -308,11 +326,23 @@ class _Run:
 def _mapper(threads: int) -> Iterator[Map]:
     """Yield what calls a function for each line: in turn, or in threads."""
     if threads == 1:
-        yield map
+        yield lambda function, lines: ((line, function(line)) for line in lines)
         return
     pool = ThreadPoolExecutor(threads)
+
+    def mapped(function: Callable[[Line], str | None], lines: Iterable[Line]) -> Answers:
+        # Two for each thread: one that it predicts, and one to go on with.
+        waiting: deque[tuple[Line, Future[str | None]]] = deque()
+        for line in lines:
+            waiting.append((line, pool.submit(function, line)))
+            if len(waiting) == 2 * threads:
+                first, problem = waiting.popleft()
+                yield first, problem.result()
+        for line, problem in waiting:
+            yield line, problem.result()
+
     try:
-        yield pool.map
+        yield mapped
     finally:
         pool.shutdown(cancel_futures=True)
 
