@@ -13,8 +13,8 @@ def revision_of(given: str | Iterable[Path] | None) -> str:
     """Return the revision: as given, or a digest of what the model's files hold.
 
     Args:
-        given: a text, or paths of files and folders; their names and places don't count,
-            except inside a folder.
+        given: a text, or paths of files and folders, from the current folder on; their names and
+            places don't count, except inside a folder.
 
     Raises:
         ConfigurationError: a path that can't be read.
@@ -27,7 +27,11 @@ def revision_of(given: str | Iterable[Path] | None) -> str:
             for part in _parts(path):
                 hasher.update(b"%x:%b" % (len(part), part))
         except (OSError, ValueError) as error:
-            raise ConfigurationError("revision", f"can't read {str(path)!r}: {error}") from error
+            # A service may be started from another folder than the one that was thought of.
+            where = "" if path.is_absolute() else f" in the current folder, {str(Path.cwd())!r}"
+            raise ConfigurationError(
+                "revision", f"can't read {str(path)!r}{where}: {error}"
+            ) from error
     return "files:" + hasher.hexdigest()
 
 
