@@ -8,6 +8,8 @@ import pytest
 import redis
 
 from model_cache import RedisCachingDecorator
+from model_cache.cli import connection
+from model_cache.cli.output import printable
 from tests.command import run, run_apart
 from tests.faults.topologies import running_twemproxy
 from tests.models import FunctionModel, person
@@ -93,6 +95,24 @@ def test_of_many_entries_a_sample_is_looked_at_and_it_says_so(server: Server) ->
     assert found["bytes"] >= 50 * 40
     assert "estimated" in run("inspect", "--url", server.url, "--sample", 10).stdout
     assert "estimated" not in run("inspect", "--url", server.url).stdout
+
+
+def test_some_keys_are_listed_for_those_who_want_to_see_one(server: Server) -> None:
+    first = fill(server.url, 1, name="na me\u202e", prefix="team/a")
+    fill(server.url, 5)
+    assert run("inspect", "--url", server.url, "--json").json["models"][0]["keys"] == []
+    words = ("inspect", "--url", server.url, "--keys", 3)
+    listed = run(*words, "--json").json["models"]
+    assert [len(each["keys"]) for each in listed] == [3, 1]
+    assert listed[1]["keys"] == [first]
+    for key in (*listed[0]["keys"], first):
+        assert run("inspect", "--url", server.url, key).code == 0
+    every = run(*words, "--keys", 5, "--json").json["models"][0]["keys"]
+    shown = run(*words, "--prefix", "team/a").stdout
+    assert printable(first) in shown.splitlines()
+    assert "\u202e" not in shown
+    lines = run(*words, "--model", "a_model").stdout.splitlines()
+    assert len(set(lines) & set(every)) == 3
 
 
 def test_what_can_not_be_decoded_is_counted_and_nothing_of_it_reaches_the_terminal(
@@ -195,6 +215,19 @@ def test_a_proxy_shows_one_key_and_no_list() -> None:
         listed = run("inspect", "--url", proxy.url, "--proxied")
         assert listed.code == 2
         assert "SCAN" in listed.stderr
+
+
+@pytest.mark.parametrize("command", [("inspect",), ("purge", "--model", "m"), ("doctor",)])
+def test_where_nobody_said_where_redis_is_it_says_how(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setattr(connection, "LOCAL", f"redis://127.0.0.1:{free_port()}")
+    hint = "set REDIS_URL or give --url"
+    result = run(*command)
+    assert (result.code, result.stdout) == (3, "")
+    assert hint in result.stderr
+    assert hint not in run(*command, REDIS_URL=connection.LOCAL).stderr
 
 
 @pytest.mark.parametrize("command", [("inspect",), ("purge", "--model", "m"), ("doctor",)])

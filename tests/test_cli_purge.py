@@ -71,6 +71,34 @@ def test_a_name_is_no_pattern(server: Server, client: redis.Redis, name: str) ->
     assert client.dbsize() == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["a_modl"], "did you mean 'a_model'?"),
+        (["zzz"], "known: 'a_model', 'other'"),
+        (["a_model", "--version", "3"], "it has versions '1.0.0', '2.0.0'"),
+        (["other"], "it has entries under prefix 'blue', 'green'"),
+        (["a_model", "--prefix", "p"], "it has entries without a prefix"),
+    ],
+)
+def test_where_there_is_nothing_it_says_what_there_is(
+    server: Server, client: redis.Redis, words: list[str], hint: str
+) -> None:
+    fill(server.url, 1)
+    fill(server.url, 1, version="2.0.0")
+    fill(server.url, 1, name="other", prefix="blue")
+    fill(server.url, 1, name="other", prefix="green")
+    result = run("purge", "--url", server.url, "--yes", "--model", *words)
+    assert (result.code, result.stdout) == (0, "deleted 0 entries\n")
+    assert hint in result.stderr
+    assert client.dbsize() == 4
+
+
+def test_in_an_empty_redis_there_is_nothing_to_name(server: Server) -> None:
+    result = run("purge", "--url", server.url, "--yes", "--model", "a_model")
+    assert "there are no entries" in result.stderr
+
+
 def test_a_dry_run_deletes_nothing(server: Server, client: redis.Redis) -> None:
     fill(server.url, 2)
     result = run("purge", "--url", server.url, "--model", "a_model", "--dry-run")

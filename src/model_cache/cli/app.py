@@ -47,9 +47,10 @@ app = typer.Typer(
 )
 
 Url = Annotated[
-    str,
+    str | None,
     typer.Option(
         envvar="REDIS_URL",
+        show_default=LOCAL,
         help="Where Redis is: redis://, rediss://, unix://, redis+cluster:// or redis+sentinel://.",
     ),
 ]
@@ -117,9 +118,9 @@ def _options(
 
 
 @app.command()
-def inspect(
+def inspect(  # noqa: PLR0913, PLR0917 - options
     key: Annotated[str | None, typer.Argument(help="One key, to be decoded.")] = None,
-    url: Url = LOCAL,
+    url: Url = None,
     proxied: Proxied = False,
     timeout: Timeout = 5.0,
     prefix: Prefix = None,
@@ -127,6 +128,9 @@ def inspect(
     sample: Annotated[
         int, typer.Option(min=1, help="How many entries of each version to look at.")
     ] = 1000,
+    keys: Annotated[
+        int, typer.Option(min=0, help="How many keys of each version to list, of those looked at.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Show the models in a Redis: versions, entries, bytes, time left. Or one key.
@@ -151,7 +155,7 @@ def inspect(
 
         with output.progress("listing keys", None) as tell:
             inventory = take_inventory(
-                servers, timeout, wanted, sample=sample, tag_key=checking, tell=tell
+                servers, timeout, wanted, sample=sample, keys=keys, tag_key=checking, tell=tell
             )
         output.answer(inventory, lambda: shown.inventory(output, inventory))
         if any(each.undecodable for each in inventory.models):
@@ -164,7 +168,7 @@ def purge(  # noqa: PLR0913, PLR0917 - options
     version: Annotated[
         str | None, typer.Option("--version", help="Only this version; all, if not given.")
     ] = None,
-    url: Url = LOCAL,
+    url: Url = None,
     proxied: Proxied = False,
     timeout: Timeout = 5.0,
     prefix: Prefix = None,
@@ -317,7 +321,7 @@ def _warming(output: Output, total: int | None) -> Iterator[Callable[[int, int],
 
 @app.command()
 def doctor(
-    url: Url = LOCAL,
+    url: Url = None,
     proxied: Proxied = False,
     timeout: Timeout = 5.0,
     decorator_timeout: Annotated[

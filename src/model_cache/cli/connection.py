@@ -29,12 +29,12 @@ class Connection:
     """What a command was told about Redis.
 
     Attributes:
-        url: where it is.
+        url: where it is; None if nobody said so: then it is looked for on this machine.
         proxied: whether a proxy is in between.
         timeout: seconds that each round trip may take.
     """
 
-    url: str
+    url: str | None
     proxied: bool
     timeout: float
 
@@ -44,7 +44,7 @@ class Connection:
         Raises:
             ConfigurationError: one that can't be honoured.
         """
-        given = {"url": self.url, "proxied": self.proxied, "timeout": self.timeout}
+        given = {"url": self.url or LOCAL, "proxied": self.proxied, "timeout": self.timeout}
         config = Config.parse({**_defaults(), **given, **login()})
         refuse_embedded(config)
         return config
@@ -53,10 +53,16 @@ class Connection:
     def servers(self) -> Iterator[Mapping[str, RedisStore]]:
         """Open the servers, each by its place: one, or a cluster's primaries."""
         with ExitStack() as stack:
-            servers = administered(self.config(), self.timeout)
-            for place, server in servers.items():
-                stack.callback(server.close)
-                _check_that_it_talks(place, server, self.timeout)
+            try:
+                servers = administered(self.config(), self.timeout)
+                for place, server in servers.items():
+                    stack.callback(server.close)
+                    _check_that_it_talks(place, server, self.timeout)
+            except StoreUnavailableError as error:
+                if self.url or error.kind not in ("connection", "timeout"):
+                    raise
+                message = f"{error}; set REDIS_URL or give --url"
+                raise StoreUnavailableError(message, error.kind) from error
             yield servers
 
     @contextmanager

@@ -62,6 +62,7 @@ class ModelEntries:
         forms: how many are "plain", and how many in an "envelope".
         tags: how many have a tag that is "right", a "wrong" one, or "none".
         problems: why entries can't be decoded, and how many.
+        keys: some of those looked at, as many as were asked for.
     """
 
     prefix: str | None
@@ -78,6 +79,7 @@ class ModelEntries:
     forms: Mapping[str, int]
     tags: Mapping[str, int]
     problems: Mapping[str, int]
+    keys: tuple[str, ...]
 
     @property
     def undecodable(self) -> int:
@@ -147,6 +149,7 @@ def take_inventory(
     wanted: Callable[[EntryKey], bool],
     *,
     sample: int = 1000,
+    keys: int = 0,
     tag_key: bytes = b"",
     tell: Callable[[int], None] = lambda _: None,
 ) -> Inventory:
@@ -157,6 +160,7 @@ def take_inventory(
         timeout: seconds for each round trip.
         wanted: which entries to report.
         sample: how many entries of each version of a model to look at.
+        keys: how many of them to name.
         tag_key: keys the tags.
         tell: is told how many keys have been seen so far.
 
@@ -177,8 +181,10 @@ def take_inventory(
             if seen % 1000 == 0:
                 tell(seen)
     order = sorted(samples, key=lambda parts: tuple(part or "" for part in parts))
-    models = [_summary(parts, samples[parts], servers, timeout, tag_key) for parts in order]
-    return Inventory(tuple(servers), tuple(models), foreign)
+    models = tuple(
+        _summary(parts, samples[parts], servers, timeout, keys, tag_key) for parts in order
+    )
+    return Inventory(tuple(servers), models, foreign)
 
 
 def _summary(
@@ -186,6 +192,7 @@ def _summary(
     sample: _Sample,
     servers: Servers,
     timeout: float,
+    keys: int,
     tag_key: bytes,
 ) -> ModelEntries:
     found = list(_look_at(sample.keys, servers, timeout))
@@ -210,6 +217,7 @@ def _summary(
         forms=Counter(str(each.form) for each in decoded),
         tags=Counter(each.tag for each in decoded),
         problems=Counter(str(each.problem) for each in described if each.problem),
+        keys=tuple(each.key.decode("utf-8", "surrogateescape") for each in found[:keys]),
     )
 
 

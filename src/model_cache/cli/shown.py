@@ -36,6 +36,9 @@ def inventory(output: Output, found: Inventory) -> None:
                 f"{each.model} {each.version}: {each.tags['wrong']:,} tags are wrong, or made with "
                 "another key_secret than the one in MODEL_CACHE_KEY_SECRET"
             )
+    for each in found.models:
+        for key in each.keys:
+            output.line(key)
     if found.foreign:
         output.line(f"{count(found.foreign, 'key is', 'keys are')} not model_cache's.")
 
@@ -108,7 +111,7 @@ def plan(output: Output, planned: Plan) -> None:
     for version, number in planned.versions.items():
         output.say(f"  version {version}: {count(number, 'entry', 'entries')}")
     if not planned.keys:
-        output.say("`model-cache inspect` shows what there is, under which prefix.")
+        output.say(f"{planned.hint}; `model-cache inspect` shows what there is")
 
 
 def purged(output: Output, planned: Plan, deleted: int, *, dry_run: bool) -> None:
