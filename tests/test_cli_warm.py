@@ -223,7 +223,7 @@ def test_a_quote_that_closes_in_the_wrong_place_costs_few_lines(
     [
         ("1,2,3", "names no field"),
         ("age,sex,bmj,children,smoker,region", "did you mean 'bmj'"),
-        ("age,sex,bmi,children,smoker,region\r1,female,2,3,no,northwest", "not \\r alone"),
+        ("age,sex,bmi,children,smoker,region\r1,female,2,3,no,northwest", "not with \\r alone"),
         ('"age,sex', "no header of a CSV"),
     ],
 )

@@ -152,9 +152,9 @@ class RequestFile:
             self._names = next(csv.reader([text], strict=True), [])
         except csv.Error as error:
             lone = b"\r" in raw.rstrip(b"\r\n")
-            hint = "; a line must end with \\n or \\r\\n, not \\r alone" if lone else ""
+            why = "lines must end with \\n or \\r\\n, not with \\r alone" if lone else error
             raise ConfigurationError(
-                "--requests", f"the first line is no header of a CSV: {error}{hint}"
+                "--requests", f"the first line is no header of a CSV: {why}"
             ) from error
         self.header = Line(1, raw)
         known = _names_of(self._schema)
