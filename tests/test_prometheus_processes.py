@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.servers import Server, free_port
 from tests.test_prometheus import counts
 
@@ -152,13 +154,146 @@ print("hanging:", hanging)
 """
 
 
-def test_a_child_that_is_forked_while_others_count_can_count(tmp_path: Path) -> None:
-    finished = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORKING],
-        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
-        capture_output=True,
+# Such a child may find prometheus_client's lock locked, which is all metrics': this one does.
+LOCKED_AT_THE_FORK = """
+import os, threading
+from prometheus_client import Counter
+from model_cache import Outcome
+from model_cache.integrations.prometheus import PrometheusHook
+
+hook, own = PrometheusHook(), Counter("own", "The app's own.")
+[lock] = [
+    cell.cell_contents
+    for cell in type(own._value).inc.__closure__
+    if isinstance(cell.cell_contents, type(threading.Lock()))
+]
+lock.acquire()
+child = os.fork()
+if child == 0:
+    for _ in range(1000):
+        hook(Outcome("miss", "test_model", "1.0.0", 0.002, model_seconds=0.001))
+    raise SystemExit(3)
+lock.release()
+print("child:", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+IN_A_HANDLER = """
+import os, signal, sys, threading
+from prometheus_client import Counter
+from model_cache import Outcome
+from model_cache.events import EntryStored, WriteFailed
+from model_cache.integrations.prometheus import PrometheusHook, exposition
+from tests.signals import signals_every
+from tests.test_prometheus import counts
+
+hook, own, handled = PrometheusHook(), Counter("own", "The app's own."), 0
+
+def predict(*_):
+    global handled
+    handled += 1
+    model = "test_model", str(handled % 50)
+    hook(Outcome("miss", *model, 0.002, model_seconds=0.001))
+    hook(EntryStored(*model, 10, 0.001))
+    hook(WriteFailed(*model, "OOM", "full"))
+    for _ in range(100):
+        hook(Outcome("hit", *model, 0.001))
+
+with signals_every(0.003, predict):
+    while handled < 300:
+        exposition()
+        for _ in range(100):
+            own.inc()
+        hook(Outcome("bypass", "test_model", "1", 0.002))
+samples = [line.split() for line in exposition()[0].decode().splitlines()]
+total = lambda start: sum(float(one[-1]) for one in samples if one[0].startswith(start))
+found = [total("model_cache_" + name) for name in sys.argv[1:]]
+print(*(value / handled for value in found))
+"""
+
+POOL = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from model_cache import Outcome
+from model_cache.integrations.prometheus import PrometheusHook, exposition
+from tests.test_prometheus import counts
+
+hook = PrometheusHook()
+
+def predict(number):
+    for _ in range(10):
+        hook(Outcome("hit", "test_model", "1.0.0", 0.001))
+
+fork = multiprocessing.get_context("fork")
+child = fork.Process(target=predict, args=(0,))
+child.start()
+child.join()
+with ProcessPoolExecutor(2, mp_context=fork) as pool:
+    list(pool.map(predict, range(9)))
+print(counts(exposition()[0]))
+"""
+
+TWO_REGISTRIES = """
+from prometheus_client import CollectorRegistry
+from model_cache import Outcome
+from model_cache.integrations.prometheus import PrometheusHook, exposition
+from tests.test_prometheus import counts
+
+for hook in (PrometheusHook(), PrometheusHook(CollectorRegistry()), PrometheusHook()):
+    for _ in range(10):
+        hook(Outcome("hit", "test_model", "1.0.0", 0.001))
+    exposition()
+print(counts(exposition()[0]))
+"""
+
+
+def printed(code: str, folder: Path | None, *arguments: str) -> str:
+    """Run code in a process that counts in files in a folder, or in memory."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    files = {} if folder is None else {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, *arguments],
+        env={**os.environ, **files, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
         timeout=100,
-    )
-    assert finished.stdout == "hanging: 0\n"
+    ).stdout
+
+
+def test_a_child_that_is_forked_while_others_count_can_count(tmp_path: Path) -> None:
+    assert printed(FORKING, tmp_path) == "hanging: 0\n"
+
+
+def test_a_child_that_is_forked_while_the_app_counts_predicts_and_ends(tmp_path: Path) -> None:
+    assert printed(LOCKED_AT_THE_FORK, tmp_path) == "child: 3\n"
+
+
+@pytest.mark.parametrize("in_files", [True, False])
+def test_a_signal_handler_predicts_on_top_of_one_who_counts(in_files: bool, tmp_path: Path) -> None:
+    names = ("entry_bytes_total", "hit_seconds_count", "model_seconds_count", "store_errors_total")
+    found = printed(IN_A_HANDLER, tmp_path if in_files else None, *names)
+    assert found.split() == ["10.0", "100.0", "1.0", "1.0"]
+
+
+def test_children_of_multiprocessing_lose_no_hits(tmp_path: Path) -> None:
+    assert printed(POOL, tmp_path) == "{'hit': 100.0}\n"
+
+
+def test_hooks_of_two_registries_count_in_one_set_of_files(tmp_path: Path) -> None:
+    assert printed(TWO_REGISTRIES, tmp_path) == "{'hit': 30.0}\n"
+
+
+def test_a_folder_that_is_gone_fails_no_prediction_and_is_logged_once(tmp_path: Path) -> None:
+    code = """
+import os, sys, time, logging
+from model_cache import Outcome
+from model_cache.integrations.prometheus import PrometheusHook
+
+logging.basicConfig(stream=sys.stdout, format="%(name)s: %(message)s")
+hook = PrometheusHook()
+for _ in range(3):
+    hook(Outcome("hit", "test_model", "1.0.0", 0.001))
+    time.sleep(0.4)
+"""
+    (line,) = printed(code, tmp_path / "gone").splitlines()
+    assert line.startswith("model_cache: the Prometheus metrics can't be counted: ")

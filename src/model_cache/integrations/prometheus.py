@@ -1,24 +1,28 @@
 """Prometheus metrics of what the cache does: a hook that counts, and the text to be scraped.
 
 It knows events, and nothing of the decorator. A hit takes some 20 µs of CPU, and to count it in
-prometheus_client's metrics half as much again: so hits are gathered, and counted together, at the
-latest when somebody looks. Everything else is counted at once.
+prometheus_client's metrics half as much again: so events are gathered, and counted together, at
+the latest when somebody looks. This also keeps predictions off prometheus_client's locks: a
+prediction may run in a signal handler, on top of a thread that holds one of them.
 
 Under gunicorn each worker counts for itself; with PROMETHEUS_MULTIPROC_DIR set, prometheus_client
 keeps the counts in files there, and the text is the sum of all workers. Nobody can ask another
-process to count its hits: each does so within a quarter of a second.
+process to count its events: each does so within a quarter of a second, in a thread of its own.
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from typing import Any, get_args
+from multiprocessing import util
+from typing import Any, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
 try:
@@ -41,8 +45,10 @@ except ImportError as error:
     ) from error
 
 from model_cache.events import EntryStored, Event, WriteFailed
-from model_cache.forks import ForkSafeLock, renew_after_fork
+from model_cache.forks import renew_after_fork
 from model_cache.outcome import Kind, Outcome
+
+logger = logging.getLogger("model_cache")
 
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 _MODEL = ("model", "version")
@@ -50,17 +56,48 @@ _UNSTORED = ("skipped", "lossy", "too_large", "dropped")
 # Whose model_seconds are those of an answer.
 _MODEL_ANSWERED = ("miss", "uncacheable", "unavailable", "bypass", "off")
 
-# Held by whoever counts, and during a fork: a lock of prometheus_client that another thread held
-# at the fork would stay locked in the child, and its first prediction would hang.
-_counting = ForkSafeLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_counting.__enter__,
-        after_in_parent=lambda: _counting.__exit__(None, None, None),
-    )
+_Counted: TypeAlias = Outcome | EntryStored | WriteFailed
+_COUNTED = frozenset(get_args(_Counted))
 
-_MOST_GATHERED = 256  # hits; to count them takes a caller 0.2 ms
+_MOST_GATHERED = 256  # events; to count them takes a caller 0.2 ms
+# If nobody can count them, the oldest of so many are let go. They take 20 MB.
+_MOST_KEPT = 65_536
 _GATHERING_SECONDS = 0.25
+_PATIENCE = 1.0  # seconds, at a fork and at the end
+
+
+class _Counting:
+    """Held by whoever counts, and during a fork. Not reentrant, as prometheus_client's locks.
+
+    A lock of a metric here that another thread held at the fork would stay locked in the child.
+    With PROMETHEUS_MULTIPROC_DIR, prometheus_client has one lock for all metrics, the app's own as
+    well: a child that is forked while the app counts may find that one locked for ever. Then its
+    events are not counted, and its predictions are as quick as ever, since they never count there.
+    """
+
+    def __init__(self) -> None:
+        self.after_fork()
+        renew_after_fork(self)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._before_fork, after_in_parent=self._forked)
+
+    def after_fork(self) -> None:
+        """Make the lock anew."""
+        self.lock = threading.Lock()
+        self._forking: int | None = None
+
+    def _before_fork(self) -> None:
+        # In a signal handler on top of a scrape, it would be waited for in vain.
+        if self.lock.acquire(timeout=_PATIENCE):
+            self._forking = threading.get_ident()
+
+    def _forked(self) -> None:
+        if self._forking == threading.get_ident():
+            self._forking = None
+            self.lock.release()
+
+
+_counting = _Counting()
 
 # From a read on the same host to one that `timeout` ends.
 _STORE_BUCKETS = (
@@ -131,9 +168,9 @@ class _Series:
 
 
 class _Metrics(Collector):
-    """The metrics in one registry, and the hits that are still to be counted."""
+    """The metrics, and the events that are still to be counted."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"model_cache_{name}", text, (*_MODEL, *labels), registry=None)
 
@@ -177,59 +214,125 @@ class _Metrics(Collector):
         self._all: list[MetricWrapperBase] = [
             metric for metric in vars(self).values() if isinstance(metric, MetricWrapperBase)
         ]
+        self._failed = False
         self.after_fork()
         renew_after_fork(self)
-        registry.register(self)
         if _in_files():
-            atexit.register(self.count_hits)
+            atexit.register(self._count_at_the_end)
+            # A child that multiprocessing forks ends without atexit, and forgets finalizers.
+            _Metrics._finalize(self)
+            util.register_after_fork(self, _Metrics._finalize)
 
     def after_fork(self) -> None:
-        """Begin anew: hits that were gathered are the parent's, and so are its files."""
-        self._hits: deque[Outcome] = deque()
+        """Begin anew: events that were gathered are the parent's, and so are its files."""
+        self._events: deque[_Counted] = deque(maxlen=_MOST_KEPT)
         self._series: dict[tuple[str, str], _Series] = {}
         self._open: set[tuple[str, str]] = set()
-        self._will_count = not _in_files()
+        self._will_count = False
+        self._in_files = _in_files()
 
     def series(self, model: str, version: str) -> _Series:
         if (model, version) not in self._series:
             self._series[model, version] = _Series(self, model, version)
         return self._series[model, version]
 
-    def gather(self, hit: Outcome) -> None:
-        """Take note of a hit, as quickly as can be."""
-        self._hits.append(hit)
-        if len(self._hits) >= _MOST_GATHERED:
-            self.count_hits()
-        elif not self._will_count:
-            self._will_count = True
-            timer = threading.Timer(_GATHERING_SECONDS, self._count_in_time)
-            timer.daemon = True
+    def gather(self, event: _Counted) -> None:
+        """Take note of an event, as quickly as can be, and without waiting for any lock."""
+        self._events.append(event)
+        if self._in_files:
+            if not self._will_count:
+                self._count_soon()
+        elif len(self._events) >= _MOST_GATHERED and _counting.lock.acquire(blocking=False):
+            # Whoever else has the lock counts, or is the one that this interrupted.
             try:
-                timer.start()
-            except RuntimeError:  # no thread can be had: then when there are enough of them
-                self._will_count = False
-        if self._open:
-            with _counting:
-                self.store_is(hit, open=False)
+                self._count_some()
+            finally:
+                _counting.lock.release()
+
+    def _count_soon(self) -> None:
+        self._will_count = True
+        timer = threading.Timer(_GATHERING_SECONDS, self._count_in_time)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # no thread can be had: perhaps with the next event
+            self._will_count = False
 
     def _count_in_time(self) -> None:
         self._will_count = False
-        self.count_hits()
+        try:
+            self.count()
+        except Exception as error:  # a full disk, or a folder that is gone
+            if not self._failed:
+                self._failed = True
+                logger.warning("the Prometheus metrics can't be counted: %s", error)
 
-    def count_hits(self) -> None:
-        """Count the hits that were gathered."""
-        by_model = defaultdict(list)
-        for _ in range(len(self._hits)):
-            try:
-                hit = self._hits.popleft()
-            except IndexError:  # another thread counts, too
-                break
-            by_model[hit[1:3]].append(hit)
-        with _counting:
-            for (model, version), hits in by_model.items():
-                self.series(model, version).add_hits(hits)
+    def _finalize(self) -> None:
+        util.Finalize(None, self._count_at_the_end, exitpriority=0)
 
-    def store_is(self, outcome: Outcome, *, open: bool) -> None:
+    def _count_at_the_end(self) -> None:
+        # In a thread, lest a lock that is lost since a fork holds up the end of the process.
+        thread = threading.Thread(target=self._count_in_time, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # too late for threads
+            self._count_in_time()
+        else:
+            thread.join(_PATIENCE)
+
+    def count(self) -> None:
+        """Count what was gathered; never called by a prediction."""
+        for _ in range(0, len(self._events), _MOST_GATHERED):
+            with _counting.lock:
+                self._count_some()
+            time.sleep(0.0001)  # to whom waits for the lock, as a fork does
+
+    def _count_some(self) -> None:
+        hits = defaultdict(list)
+        for _ in range(min(len(self._events), _MOST_GATHERED)):
+            event = self._events.popleft()
+            if isinstance(event, Outcome):
+                if event.kind != "hit":
+                    self._count_outcome(event)
+                    continue
+                hits[event.model, event.version].append(event)
+                if self._open:
+                    self._store_is(event, open=False)
+            elif isinstance(event, EntryStored):
+                series = self.series(event.model, event.version)
+                series.wrote(event.seconds)
+                series.bytes_written(event.entry_bytes)
+            else:
+                self._count_error(event.model, event.version, "write", event.kind)
+        for (model, version), outcomes in hits.items():
+            self.series(model, version).add_hits(outcomes)
+
+    def _count_outcome(self, outcome: Outcome) -> None:
+        """Count what is no hit."""
+        kind, fate, error = outcome.kind, outcome.fate, outcome.store_error
+        series = self.series(outcome.model, outcome.version)
+        series.predicted[kind]()
+        if kind in _MODEL_ANSWERED and outcome.model_seconds:
+            series.model_answered(outcome.model_seconds)
+        if kind == "miss":
+            series.missed(outcome.model_seconds)
+        if fate in series.unstored:
+            series.unstored[fate]()
+        if outcome.undecodable:
+            series.undecodable()
+        if error is not None:
+            self._count_error(outcome.model, outcome.version, "read", error)
+        if error == "circuit_open":
+            self._store_is(outcome, open=True)
+        elif outcome.store_seconds and not outcome.refreshed:
+            if error is None:
+                self._store_is(outcome, open=False)
+            series.read.observe(outcome.store_seconds - outcome.write_seconds)
+
+    def _count_error(self, model: str, version: str, operation: str, kind: str) -> None:
+        self.store_errors.labels(model, version, operation, kind).inc()
+
+    def _store_is(self, outcome: Outcome, *, open: bool) -> None:
         """Set the state of a model's store, if it is another than before."""
         name = (outcome.model, outcome.version)
         if open is not (name in self._open):
@@ -237,8 +340,8 @@ class _Metrics(Collector):
             self.series(*name).open(float(open))
 
     def collect(self) -> list[Metric]:
-        self.count_hits()
-        with _counting:
+        self.count()
+        with _counting.lock:
             return [family for metric in self._all for family in metric.collect()]
 
     def describe(self) -> list[Metric]:
@@ -246,13 +349,19 @@ class _Metrics(Collector):
 
 
 _made: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
+_in_all_registries: list[_Metrics] = []  # one, with PROMETHEUS_MULTIPROC_DIR
 
 
 def _metrics(registry: CollectorRegistry) -> _Metrics:
     """Return a registry's metrics, which can be made only once."""
-    with _counting:
+    with _counting.lock:
         if registry not in _made:
-            _made[registry] = _Metrics(registry)
+            # A process has one set of files, in which two metrics would overwrite each other.
+            metrics = _in_all_registries[0] if _in_all_registries else _Metrics()
+            registry.register(metrics)
+            _made[registry] = metrics
+            if _in_files() and not _in_all_registries:
+                _in_all_registries.append(metrics)
         return _made[registry]
 
 
@@ -267,7 +376,8 @@ class PrometheusHook:
     hooks and decorators share the metrics; the labels `model` and `version` tell them apart.
 
     Args:
-        registry: where the metrics are registered; prometheus_client's own by default.
+        registry: where the metrics are registered; prometheus_client's own by default. With
+            PROMETHEUS_MULTIPROC_DIR, all registries of a process show the same metrics.
 
     Raises:
         ValueError: the registry has other metrics of these names.
@@ -278,46 +388,9 @@ class PrometheusHook:
         self._metrics = _metrics(REGISTRY if registry is None else registry)
 
     def __call__(self, event: Event) -> None:
-        """Count an event."""
-        if isinstance(event, Outcome):
-            if event.kind == "hit":
-                self._metrics.gather(event)
-            else:
-                with _counting:
-                    self._count(event)
-        elif isinstance(event, EntryStored):
-            with _counting:
-                series = self._metrics.series(event.model, event.version)
-                series.wrote(event.seconds)
-                series.bytes_written(event.entry_bytes)
-        elif isinstance(event, WriteFailed):
-            with _counting:
-                self._count_error(event.model, event.version, "write", event.kind)
-
-    def _count(self, outcome: Outcome) -> None:
-        """Count what is no hit."""
-        kind, fate, error = outcome.kind, outcome.fate, outcome.store_error
-        series = self._metrics.series(outcome.model, outcome.version)
-        series.predicted[kind]()
-        if kind in _MODEL_ANSWERED and outcome.model_seconds:
-            series.model_answered(outcome.model_seconds)
-        if kind == "miss":
-            series.missed(outcome.model_seconds)
-        if fate in series.unstored:
-            series.unstored[fate]()
-        if outcome.undecodable:
-            series.undecodable()
-        if error is not None:
-            self._count_error(outcome.model, outcome.version, "read", error)
-        if error == "circuit_open":
-            self._metrics.store_is(outcome, open=True)
-        elif outcome.store_seconds and not outcome.refreshed:
-            if error is None:
-                self._metrics.store_is(outcome, open=False)
-            series.read.observe(outcome.store_seconds - outcome.write_seconds)
-
-    def _count_error(self, model: str, version: str, operation: str, kind: str) -> None:
-        self._metrics.store_errors.labels(model, version, operation, kind).inc()
+        """Gather an event, to be counted."""
+        if type(event) in _COUNTED:
+            self._metrics.gather(event)  # type: ignore[arg-type]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PrometheusHook:
         return self
@@ -337,10 +410,10 @@ def exposition() -> tuple[bytes, str]:
     """
     registry = REGISTRY
     if _in_files():
-        for metrics in list(_made.values()):
-            metrics.count_hits()
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        for metrics in _in_all_registries:
+            metrics.count()
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
