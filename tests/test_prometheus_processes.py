@@ -22,32 +22,28 @@ from tests.test_prometheus import counts
 
 ROOT = Path(__file__).parents[1]
 WORKERS = 4
-CONFIG = """
-from model_cache.integrations.prometheus import forget_worker
+CONFIG = ROOT / "examples" / "insurance_service" / "gunicorn.conf.py"
+APP = "tests.metrics_service:application"
 
-def child_exit(server, worker):
-    forget_worker(worker.pid)
-"""
+
+def gunicorn(url: str, folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "gunicorn", "--config", str(CONFIG), *options]
+    command += ["--worker-class", "gthread", "--threads", "2", "--graceful-timeout", "5"]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {"METRICS_REDIS_URL": url, "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics")}
+    return subprocess.Popen(
+        [*command, APP], cwd=ROOT, env={**os.environ, **environment, "PYTHONPATH": path}
+    )
 
 
 @contextlib.contextmanager
-def running_gunicorn(url: str, folder: Path) -> Iterator[int]:
-    port, config, files = free_port(), folder / "gunicorn.conf.py", folder / "metrics"
-    config.write_text(CONFIG)
-    files.mkdir()
-    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", str(WORKERS)]
-    command += ["--config", str(config), "--bind", f"127.0.0.1:{port}", "--log-level", "error"]
-    command += ["--worker-class", "gthread", "--threads", "2", "--graceful-timeout", "5"]
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {"METRICS_REDIS_URL": url, "PROMETHEUS_MULTIPROC_DIR": str(files)}
-    process = subprocess.Popen(
-        [*command, "tests.metrics_service:application"],
-        cwd=ROOT,
-        env={**os.environ, **environment, "PYTHONPATH": path},
-    )
+def running_gunicorn(url: str, folder: Path) -> Iterator[tuple[int, int]]:
+    """Run the service; yield its port and process id."""
+    port = free_port()
+    process = gunicorn(url, folder, "--workers", str(WORKERS), "--bind", f"127.0.0.1:{port}")
     try:
         until(lambda: bool(scraped(port)))
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait(20)
@@ -99,7 +95,7 @@ def test_the_workers_of_gunicorn_are_added_up(server: Server, tmp_path: Path) ->
         for thread in threads:
             thread.join()
 
-    with running_gunicorn(server.url, tmp_path) as port:
+    with running_gunicorn(server.url, tmp_path) as (port, _):
         ask_all(port)
         workers = {worker for worker, _, _ in answers}
         assert len(workers) > 1
@@ -114,6 +110,22 @@ def test_the_workers_of_gunicorn_are_added_up(server: Server, tmp_path: Path) ->
     gauges = [line for line in text.splitlines() if line.startswith("model_cache_store_open{")]
     assert [line.split()[-1] for line in gauges] == ["0.0"]
     assert not (tmp_path / "metrics" / f"gauge_livemax_{dead}.db").exists()
+
+
+def test_only_a_start_begins_the_metrics_anew(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    left_over = tmp_path / "metrics" / "counter_1.db"
+    left_over.touch()
+    os.utime(left_over, (1, 1))
+    with running_gunicorn(server.url, tmp_path) as (port, pid):
+        assert not left_over.exists()
+        pids = {json.loads(get(port, "/1"))[0] for _ in range(20)}
+        until(lambda: scraped(port) == {"miss": 2, "hit": 20})
+        assert gunicorn(server.url, tmp_path, "--check-config").wait(60) == 0
+        os.kill(pid, signal.SIGHUP)
+        until(lambda: not any(map(is_running, pids)))
+        # Each loads the app anew, which then predicts.
+        until(lambda: scraped(port).get("hit", 0) >= 22)
 
 
 FORKING = """
@@ -187,23 +199,26 @@ from tests.signals import signals_every
 from tests.test_prometheus import counts
 
 hook, own, handled = PrometheusHook(), Counter("own", "The app's own."), 0
+in_files = "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 def predict(*_):
     global handled
     handled += 1
-    model = "test_model", str(handled % 50)
+    # A new version has new series: they are made under the lock that a scrape takes.
+    model = "test_model", "1" if in_files else str(handled)
     hook(Outcome("miss", *model, 0.002, model_seconds=0.001))
     hook(EntryStored(*model, 10, 0.001))
     hook(WriteFailed(*model, "OOM", "full"))
     for _ in range(100):
         hook(Outcome("hit", *model, 0.001))
 
-with signals_every(0.003, predict):
-    while handled < 300:
+with signals_every(0.002, predict):
+    while handled < 500:
         exposition()
-        for _ in range(100):
+        for _ in range(200 if in_files else 0):
             own.inc()
-        hook(Outcome("bypass", "test_model", "1", 0.002))
+            hook(Outcome("error", "test_model", "1", 0.002))
+            hook(EntryStored("test_model", "1", 0, 0.001))
 samples = [line.split() for line in exposition()[0].decode().splitlines()]
 total = lambda start: sum(float(one[-1]) for one in samples if one[0].startswith(start))
 found = [total("model_cache_" + name) for name in sys.argv[1:]]

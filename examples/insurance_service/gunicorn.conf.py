@@ -1,6 +1,7 @@
 """gunicorn's settings: `gunicorn --config examples/insurance_service/gunicorn.conf.py`."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,24 @@ worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # The socket of gunicornc lies in the home folder, which a container may not have.
 control_socket_disable = True
 
-# Where the workers count what /metrics sums up. Begun anew at each start, before the model is
-# loaded, since the counts of those that are gone stay in it.
-if metrics := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-    Path(metrics).mkdir(parents=True, exist_ok=True)
-    for left_over in Path(metrics).glob("*.db"):
-        left_over.unlink()
+# Where the workers count what /metrics sums up; it must be there before the model is loaded.
+_metrics = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+if _metrics:
+    Path(_metrics).mkdir(parents=True, exist_ok=True)
+_loaded = time.time()
+
+
+def on_starting(server: Any) -> None:
+    """Begin the metrics anew, since the counts of workers that are gone stay in the folder.
+
+    Not when this file is loaded, as it is at a reload (SIGHUP) and by `--check-config`, too, while
+    workers count; nor beside an older gunicorn that this one is to replace (SIGUSR2).
+    """
+    if not _metrics or server.master_pid:
+        return
+    for file in Path(_metrics).glob("*.db"):
+        if file.stat().st_mtime < _loaded:  # else the app made it, which is loaded by now
+            file.unlink()
 
 
 def child_exit(_server: Any, worker: Any) -> None:
