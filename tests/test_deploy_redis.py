@@ -38,6 +38,7 @@ from tests.models import FunctionModel, person
 from tests.servers import Server, free_port, running_server
 
 PASSWORD = "0123456789abcdef0123456789abcdef"
+AWKWARD = ('say "s3cret"', "s3cret\\", "it's: #s3cret $HOME `id` & *", "s3cr\u00e9t \\x41 %s \\n")
 UNITS = {"mb": 2**20, "Mi": 2**20, "m": 2**20, "Gi": 2**30, "gb": 2**30}
 COUNT = 60
 
@@ -144,6 +145,39 @@ def test_the_server_starts_with_its_limits_and_password(
         assert PASSWORD not in (tmp_path / "server.log").read_text()
 
 
+def test_any_password_of_one_line_works_and_is_not_shown(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    for password in AWKWARD:
+        (tmp_path / "password").write_text(f"{password}\n")
+        with (
+            started(in_compose(), tmp_path, environment) as (port, _),
+            redis.Redis(port=port, password=password, decode_responses=True) as client,
+        ):
+            assert client.config_get("masterauth") == {"masterauth": password}
+        assert password not in (tmp_path / "server.log").read_text()
+
+
+@pytest.mark.parametrize("start", ["redis/start.sh", "overlays/twemproxy/start.sh"])
+def test_a_password_of_two_lines_or_none_is_refused_and_not_shown(
+    start: str, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    for password, reason in (("s3cret\ns3cond", "line"), ("s3cret\ts3cond", "line"), ("", "empty")):
+        (tmp_path / "password").write_text(password)
+        done = subprocess.run(
+            ["sh", str(KUBERNETES / start)],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == 1
+        assert reason in done.stderr
+        assert "s3c" not in done.stdout + done.stderr
+
+
 def test_the_probe_fails_with_a_wrong_password_and_without_a_server(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -241,10 +275,11 @@ def is_well(port: int) -> bool:
 
 @contextlib.contextmanager
 def behind_twemproxy(
-    folder: Path, environment: Mapping[str, str]
+    folder: Path, environment: Mapping[str, str], password: str = PASSWORD
 ) -> Iterator[tuple[RedisCachingDecorator, list[Server]]]:
     """Start the overlay's Twemproxy and three servers; yield the service's cache."""
     find_nutcracker()
+    Path(environment["REDIS_PASSWORD_FILE"]).write_text(f"{password}\n")
     resources = rendered("twemproxy")
     container = container_of(resources, "twemproxy")
     places = mounted(resources, "twemproxy", folder / "proxy")
@@ -252,7 +287,7 @@ def behind_twemproxy(
     configuration = Path(settings) / "nutcracker.yml"
     port = free_port()
     with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(running_server("--requirepass", PASSWORD)) for _ in range(3)]
+        servers = [stack.enter_context(running_server("--requirepass", password)) for _ in range(3)]
         here = {f"redis-{n}.redis:6379": f"127.0.0.1:{s.port}" for n, s in enumerate(servers)}
         text = configuration.read_text()
         here["0.0.0.0:22121"] = f"127.0.0.1:{port}"
@@ -265,7 +300,7 @@ def behind_twemproxy(
         path = f"{environment['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/usr/local/sbin"
         log = folder / "proxy.log"
         process = stack.enter_context(running(command, folder, {**environment, "PATH": path}, log))
-        client = redis.Redis(port=port, password=PASSWORD, protocol=2, driver_info=None)
+        client = redis.Redis(port=port, password=password, protocol=2, driver_info=None)
         stack.callback(client.close)
 
         def answers() -> bool:
@@ -278,12 +313,24 @@ def behind_twemproxy(
         options = cache_options(resources, folder)
         assert options["proxied"] is True
         url = replaced(options["url"], {"twemproxy:22121": f"127.0.0.1:{port}"})
-        options |= {"url": url, "timeout": 10.0}
+        options |= {"url": url, "timeout": 10.0, "password": password}
         yield (
             stack.enter_context(RedisCachingDecorator(**options).set_model(FunctionModel())),
             servers,
         )
-        assert PASSWORD not in log.read_text()
+        assert password not in log.read_text()
+
+
+def test_twemproxy_takes_any_password_of_one_line(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    for number, password in enumerate(AWKWARD):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with behind_twemproxy(folder, environment, password) as (cache, _):
+            predict_all(cache)
+            predict_all(cache)
+            assert cache.stats().hits == COUNT
 
 
 def test_twemproxy_spreads_the_entries_and_leaves_out_a_server_that_died(

@@ -8,7 +8,14 @@ if [ -z "$password" ]; then
     echo "$REDIS_PASSWORD_FILE is empty: the server would be open to all" >&2
     exit 1
 fi
+# Of a line that it does not understand, the server shows all in its log.
+case $password in *[[:cntrl:]]*)
+    echo "$REDIS_PASSWORD_FILE holds more than one line, or another control character" >&2
+    exit 1
+    ;;
+esac
+quoted=$(printf '%s\n' "$password" | sed 's/[\\"]/\\&/g')
 exec valkey-server "$(dirname "$0")/valkey.conf" "$@" - <<END
-requirepass "$password"
-masterauth "$password"
+requirepass "$quoted"
+masterauth "$quoted"
 END
