@@ -11,8 +11,8 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from anyio import CapacityLimiter, to_thread
@@ -27,7 +27,7 @@ from examples.image_service.images import (
     TooManyPixelsError,
     UnsupportedFormatError,
 )
-from examples.image_service.model import ImageInput, ImageText, OcrModel
+from examples.image_service.model import BusyError, ImageInput, ImageText, OcrModel
 from examples.image_service.settings import Settings
 from examples.image_service.uploads import REQUEST_BODY, Upload, read_upload
 from model_cache import Outcome, RedisCachingDecorator, StoreUnavailableError, last_outcome
@@ -36,6 +36,7 @@ from model_cache.integrations.fastapi import CacheOutcomeMiddleware
 logger = logging.getLogger("image_service")
 router = APIRouter()
 
+_LATER = {"Retry-After": "1"}
 _ANSWERED_BY_THE_CACHE = ("hit", "shared", "stale")
 
 
@@ -58,6 +59,26 @@ class Health(BaseModel):
     redis: Literal["ok", "down", "off"]
 
 
+class _Slots:
+    """Counts those who are in a `with` block.
+
+    Raises:
+        HTTPException: 503, if it is one too many.
+    """
+
+    def __init__(self, most: int, refusal: str) -> None:
+        self._free = most
+        self._refusal = refusal
+
+    def __enter__(self) -> None:
+        if not self._free:
+            raise HTTPException(503, self._refusal, _LATER)
+        self._free -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._free += 1
+
+
 class Predictor:
     """The model behind its cache, for as long as the app runs.
 
@@ -69,24 +90,10 @@ class Predictor:
     def __init__(self, cache: RedisCachingDecorator, settings: Settings) -> None:
         self.cache = cache
         self.settings = settings
-        self._requests = 0
+        self.requests = _Slots(settings.max_requests, "too many requests at once")
+        self.uploads = _Slots(settings.max_uploads, "too many uploads at once")
         # As many threads as requests, so that no hit waits behind the images that are read.
         self._threads = CapacityLimiter(settings.max_requests)
-
-    @contextmanager
-    def admission(self) -> Iterator[None]:
-        """Count a request for as long as it is here.
-
-        Raises:
-            HTTPException: 503, if it is one too many.
-        """
-        if self._requests >= self.settings.max_requests:
-            raise HTTPException(503, "too many requests at once", {"Retry-After": "1"})
-        self._requests += 1
-        try:
-            yield
-        finally:
-            self._requests -= 1
 
     async def predict(self, content: bytes) -> tuple[ImageText, Outcome]:
         """Return the text in an image, and what came of asking the cache for it."""
@@ -191,8 +198,9 @@ async def predict(request: Request) -> Answer:
 
     logger.info("predict START job_id=%s", job_id)
     try:
-        with predictor.admission():
+        with predictor.uploads:
             upload = await _receive(request, predictor.settings)
+        with predictor.requests:
             prediction, outcome = await _predict(predictor, upload, job_id)
         return Answer(
             job_id=job_id,
@@ -224,6 +232,8 @@ async def _predict(predictor: Predictor, upload: Upload, job_id: str) -> tuple[I
         prediction, outcome = await predictor.predict(upload.content)
     except BadImageError as error:
         raise HTTPException(_status_of(error), str(error)) from None
+    except BusyError as error:
+        raise HTTPException(503, str(error), _LATER) from None
     except Exception:
         logger.exception("predict FAILED job_id=%s", job_id)
         raise HTTPException(500, f"the model failed; the log says more of job {job_id}") from None

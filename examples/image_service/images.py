@@ -29,6 +29,10 @@ class TooManyPixelsError(BadImageError):
     """An image that would take too much memory once it is decompressed."""
 
 
+class TooMuchTextError(BadImageError):
+    """An image with more lines of text than are read."""
+
+
 class UnreadableImageError(BadImageError):
     """An image that is damaged, or too small or too narrow to hold text."""
 

@@ -9,16 +9,23 @@ import hashlib
 import threading
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
 import rapidocr
 from ml_base import MLModel
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from examples.image_service.drawing import draw
-from examples.image_service.images import decode
+from examples.image_service.images import TooMuchTextError, decode
 
 MODEL_FILES = Path(rapidocr.__file__).with_name("models")
+# A line takes some 20 ms, so an image at most about 7 s; a few kilobytes can hold a thousand lines.
+MAX_LINES = 300
+# For the images before it: each is read alone.
+MAX_WAIT = 10.0
 # Whatever of these is another, answers may be others, if only in the last digit.
 _PACKAGES = (
     "rapidocr",
@@ -68,6 +75,19 @@ class ImageText(BaseModel):
     lines: list[TextLine] = Field(description="From top to bottom; none, if it holds no text.")
 
 
+class BusyError(RuntimeError):
+    """Too many images are to be read before this one."""
+
+
+class _Engine(rapidocr.RapidOCR):  # type: ignore[misc]  # rapidocr has no types
+    def detect_and_crop(self, img: NDArray[np.uint8], op_record: dict[str, Any]) -> Any:
+        # To read only some of the lines would be another answer than the image's.
+        lines, found = super().detect_and_crop(img, op_record)
+        if len(lines) > MAX_LINES:
+            raise TooMuchTextError(f"the image holds more than {MAX_LINES} lines of text")
+        return lines, found
+
+
 class OcrModel(MLModel):  # type: ignore[misc]  # ml-base has no types
     """Reads the text in an image.
 
@@ -76,6 +96,7 @@ class OcrModel(MLModel):  # type: ignore[misc]  # ml-base has no types
 
     Args:
         max_pixels: how many an image may have.
+        max_wait: seconds for which an image may wait for others.
 
     Attributes:
         revision: of this version: a digest of the model's files, its engine and its settings.
@@ -88,12 +109,13 @@ class OcrModel(MLModel):  # type: ignore[misc]  # ml-base has no types
     input_schema = ImageInput
     output_schema = ImageText
 
-    def __init__(self, max_pixels: int = 20_000_000) -> None:
+    def __init__(self, max_pixels: int = 20_000_000, max_wait: float = MAX_WAIT) -> None:
+        self._max_wait = max_wait
         self._max_pixels = max_pixels
         # The engine keeps what it knows of an image on itself.
         self._lock = threading.Lock()
         cv2.setNumThreads(1)
-        self._engine = rapidocr.RapidOCR(params=_PARAMETERS)
+        self._engine = _Engine(params=_PARAMETERS)
         self.revision = revision(max_pixels)
         # The engine loads its files with the first text that it reads: better now than later.
         self.predict(ImageInput(content=draw(["READY"])))
@@ -103,10 +125,15 @@ class OcrModel(MLModel):  # type: ignore[misc]  # ml-base has no types
 
         Raises:
             BadImageError: the content is no image that can be read.
+            BusyError: others took longer than `max_wait`.
         """
-        with self._lock:
+        if not self._lock.acquire(timeout=self._max_wait):
+            raise BusyError(f"other images took longer than {self._max_wait:g} s")
+        try:
             pixels = decode(data.content, self._max_pixels)
             found = self._engine(pixels)
+        finally:
+            self._lock.release()
         height, width, _ = pixels.shape
         lines = [
             TextLine(
@@ -127,7 +154,7 @@ class OcrModel(MLModel):  # type: ignore[misc]  # ml-base has no types
 def revision(max_pixels: int, folder: Path = MODEL_FILES) -> str:
     """Return what tells apart models of one version: their files, their engine, how it is set."""
     parts = [f"{name}={version(name)}" for name in _PACKAGES]
-    parts.append(f"max_pixels={max_pixels}")
+    parts.append(f"max_pixels={max_pixels}, max_lines={MAX_LINES}")
     parts += [f"{name}={value}" for name, value in _PARAMETERS.items() if "dir" not in name]
     for path in sorted(folder.glob("*.onnx")):
         with path.open("rb") as file:

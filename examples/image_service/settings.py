@@ -18,8 +18,10 @@ class Settings:
         cache_timeout: CACHE_TIMEOUT; seconds that a request may lose to Redis.
         max_body_bytes: MAX_BODY_BYTES; of a request. An image in base64 takes a third more.
         max_pixels: MAX_PIXELS; of an image.
-        max_requests: MAX_REQUESTS; how many a process takes at once, lest it run out of memory.
+        max_requests: MAX_REQUESTS; how many a process answers at once, lest it run out of memory.
         body_seconds: BODY_SECONDS; how long a client may take to send a request.
+        max_uploads: MAX_UPLOADS; how many clients may send at once. More than `max_requests`, so
+            that slow ones keep nobody out.
     """
 
     redis_url: str | None = field(default=None, repr=False)
@@ -30,6 +32,7 @@ class Settings:
     max_pixels: int = 20_000_000
     max_requests: int = 32
     body_seconds: float = 30.0
+    max_uploads: int = 128
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -45,7 +48,7 @@ class Settings:
         }
         for name in ("cache_ttl", "cache_timeout", "body_seconds"):
             values |= _number(environment, name, float)
-        for name in ("max_body_bytes", "max_pixels", "max_requests"):
+        for name in ("max_body_bytes", "max_pixels", "max_requests", "max_uploads"):
             values |= _number(environment, name, int)
         return cls(**values)  # type: ignore[arg-type]
 

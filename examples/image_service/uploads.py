@@ -114,11 +114,14 @@ def _from_json(body: bytes) -> Upload:
 
 
 async def _from_form(request: Request) -> Upload:
-    async with request.form(max_files=1, max_fields=8) as form:
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise HTTPException(422, "file: the form has no file of this name")
-        return _upload(file.filename or "", await file.read(), "file")
+    try:
+        async with request.form(max_files=1, max_fields=8) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise HTTPException(422, "file: the form has no file of this name")
+            return _upload(file.filename or "", await file.read(), "file")
+    except ValueError:  # by the parser, of the encoding that the header names
+        raise HTTPException(400, "the form is malformed; is its charset UTF-8?") from None
 
 
 def _upload(name: str, content: bytes, field: str) -> Upload:

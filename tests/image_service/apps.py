@@ -10,12 +10,12 @@ from fastapi import FastAPI
 from ml_base import MLModel
 
 from examples.image_service import app
-from examples.image_service.model import ImageInput, ImageText
+from examples.image_service.model import BusyError, ImageInput, ImageText
 from examples.image_service.settings import Settings
 
 
 class SteeredModel(MLModel):  # type: ignore[misc]  # ml-base has no types
-    """Waits while a file named "wait" is there, and fails while one named "fail" is."""
+    """Waits while a file named "wait" is there, and fails while one named "fail" or "busy" is."""
 
     display_name, qualified_name, version = "Steered", "steered_model", "1.0.0"
     description, input_schema, output_schema = "Does as it is told.", ImageInput, ImageText
@@ -27,6 +27,8 @@ class SteeredModel(MLModel):  # type: ignore[misc]  # ml-base has no types
         (self._folder / "began").touch()
         while (self._folder / "wait").exists():
             time.sleep(0.01)
+        if (self._folder / "busy").exists():
+            raise BusyError("other images took longer than 1 s")
         if (self._folder / "fail").exists():
             raise RuntimeError("the secret reason")
         return ImageText(width=len(data.content), height=1, lines=[])

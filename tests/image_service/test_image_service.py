@@ -122,6 +122,13 @@ def wait_for(path: Path) -> None:
         time.sleep(0.01)
 
 
+def wait_for_log(service: ImageService, text: str, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while service.log.count(text) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_it_reads_an_image_once_and_a_hit_equals_the_miss(
     service: ImageService, client: redis.Redis
 ) -> None:
@@ -201,7 +208,17 @@ def encoded(content: bytes) -> tuple[str, dict[str, str]]:
 def bad_requests() -> dict[str, tuple[Any, dict[str, str], int, str]]:
     text = {"Content-Type": "text/plain"}
     no_boundary = {"Content-Type": "multipart/form-data"}
+    charsets = {
+        f"charset {name}": (
+            form(image("X"))[0],
+            {"Content-Type": f"multipart/form-data; boundary=cut; charset={name}"},
+            400,
+            "charset",
+        )
+        for name in ("undefined", "punycode")
+    }
     return {
+        **charsets,
         "another type": (b"hello", text, 415, "text/plain"),
         "no type": (b"hello", {}, 415, "unnamed"),
         "malformed JSON": ('{"img_base64": ', {"Content-Type": "application/json"}, 400, "JSON"),
@@ -333,6 +350,66 @@ def test_clients_that_never_finish_their_request_do_no_harm(tmp_path: Path, serv
             time.sleep(0.01)
         assert service.predict(b"image")["cache"] == "miss"
         assert "Traceback" not in service.log
+
+
+def test_slow_uploads_keep_nobody_out(steered: ImageService) -> None:
+    head = "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):  # one more than may be answered at once
+            connection = socket.create_connection(("127.0.0.1", steered.port), 60)
+            stack.enter_context(connection)
+            connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        wait_for_log(steered, "predict START", 3)
+        assert steered.predict(b"image")["cache"] == "miss"
+
+
+def test_too_many_uploads_are_refused(tmp_path: Path, server: Server) -> None:
+    head = "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+    environment = {"STEERING_FOLDER": str(tmp_path), "MAX_UPLOADS": "1"}
+    with (
+        running(STEERED, tmp_path, server.url, **environment) as service,
+        socket.create_connection(("127.0.0.1", service.port), 60) as connection,
+    ):
+        connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        wait_for_log(service, "predict START", 1)
+        status, answer = service.send(b"image")
+        assert (status, answer["detail"]) == (503, "too many uploads at once")
+
+
+def test_a_busy_model_is_a_503_and_nothing_is_kept(
+    steered: ImageService, tmp_path: Path, client: redis.Redis
+) -> None:
+    (tmp_path / "busy").touch()
+    status, answer = steered.send(b"image")
+    assert (status, answer["detail"]) == (503, "other images took longer than 1 s")
+    assert client.dbsize() == 0
+    assert "Traceback" not in steered.log
+
+
+def test_the_model_waits_only_so_long_for_others() -> None:
+    from examples.image_service.model import BusyError, ImageInput, OcrModel
+
+    model, data = OcrModel(max_wait=0.01), ImageInput(content=image("WAITING"))
+    with model._lock, pytest.raises(BusyError, match=r"longer than 0\.01 s"):
+        model.predict(data)
+    assert model.predict(data).lines[0].text == "WAITING"
+
+
+def test_an_image_of_too_many_lines_is_refused_before_they_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from examples.image_service import model as module
+    from examples.image_service.images import TooMuchTextError
+
+    monkeypatch.setattr(module, "MAX_LINES", 2)
+    model = module.OcrModel()
+    two, three = (
+        module.ImageInput(content=image(*[f"LINE {n}" for n in range(count)])) for count in (2, 3)
+    )
+    assert len(model.predict(two).lines) == 2
+    monkeypatch.setattr(model._engine, "recognize_txt", None)
+    with pytest.raises(TooMuchTextError, match="more than 2 lines"):
+        model.predict(three)
 
 
 def test_it_starts_without_redis_and_with_the_cache_turned_off(tmp_path: Path) -> None:

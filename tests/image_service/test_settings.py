@@ -24,10 +24,13 @@ def test_every_setting_can_be_given(tmp_path: Path) -> None:
         "MAX_PIXELS": "2000",
         "MAX_REQUESTS": "3",
         "BODY_SECONDS": "4",
+        "MAX_UPLOADS": "5",
     }
     place = {"REDIS_URL": "redis://user:s3cret@here", "REDIS_PASSWORD_FILE": str(secret)}
     settings = Settings.from_environment({**numbers, **place})
-    assert settings == Settings("redis://user:s3cret@here", "s3cret", 60.0, 0.5, 1000, 2000, 3, 4.0)
+    assert settings == Settings(
+        "redis://user:s3cret@here", "s3cret", 60.0, 0.5, 1000, 2000, 3, 4.0, 5
+    )
     assert "s3cret" not in repr(settings)
 
 
