@@ -15,6 +15,7 @@ import pytest
 import redis
 import yaml
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.retry import Retry
 
 from model_cache import RedisCachingDecorator
@@ -300,7 +301,8 @@ def behind_twemproxy(
         path = f"{environment['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/usr/local/sbin"
         log = folder / "proxy.log"
         process = stack.enter_context(running(command, folder, {**environment, "PATH": path}, log))
-        client = redis.Redis(port=port, password=password, protocol=2, driver_info=None)
+        nobody = DriverInfo(name="", lib_version="")  # a proxy knows no CLIENT SETINFO
+        client = redis.Redis(port=port, password=password, protocol=2, driver_info=nobody)
         stack.callback(client.close)
 
         def answers() -> bool:
