@@ -2,7 +2,8 @@
 
 A prediction is looked up under its key; what is found is decoded and returned. Otherwise the
 model predicts, and what it returned is encoded and stored. The parts are next door: the key
-and the entry in `binding`, Redis in `stores`, the options in `config`.
+and the entry in `binding`, what follows a miss in `misses`, Redis in `stores`, the options in
+`config`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Never, Self
+from typing import Any, Literal, Never, Self
 
 from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
@@ -38,13 +39,12 @@ from model_cache.errors import (
     NotCacheableError,
     StoreUnavailableError,
 )
-from model_cache.events import Hook, InputNotCacheable, LoggingHook, StaleServed, telling
-from model_cache.keeping import Encoded, Keeper
+from model_cache.events import Hook, InputNotCacheable, LoggingHook, telling
+from model_cache.keeping import Keeper
+from model_cache.misses import Lookup, Misses
 from model_cache.outcome import Kind, Outcome, note, requested_mode
 from model_cache.purging import delete_all
-from model_cache.single_flight import Lease, Seat, SingleFlight
 from model_cache.statistics import Counters, Stats
-from model_cache.storing import Prediction
 
 _REMADE = (
     "_config",
@@ -54,33 +54,11 @@ _REMADE = (
     "_counters",
     "_store",
     "_keeper",
-    "_flights",
+    "_misses",
     "_current",
 )
 # Purging is for operators: each of its round trips may take this many seconds.
 _PURGE_TIMEOUT = 5.0
-
-
-class Lookup(NamedTuple):
-    """What a look-up that was no hit leaves behind.
-
-    Attributes:
-        began: when the prediction did, by `time.perf_counter`.
-        asked: when the store was asked.
-        budget: what is left of the time that this prediction may lose to the store.
-        purges: how many purges had begun when it was asked.
-        stale: a prediction past its time, should the model raise.
-        undecodable: whether there was something that is no valid entry.
-        refreshes: whether the caller wants no answer from the cache.
-    """
-
-    began: float
-    asked: float
-    budget: Budget
-    purges: int
-    stale: BaseModel | None
-    undecodable: bool
-    refreshes: bool
 
 
 class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
@@ -196,7 +174,10 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         hook = telling([LoggingHook(), *config.hooks])
         watch = telling(config.hooks) if config.hooks else None
         store = compose(config, hook) if config.enabled else None
-        keeper = None if store is None else Keeper(config, store, counters, hook, watch)
+        keeper = misses = None
+        if store is not None:
+            keeper = Keeper(config, store, counters, hook, watch)
+            misses = Misses(config, store, keeper, hook)
         super().__init__(**shown(options))
         # Through __dict__, since ml-base forwards the setting of attributes to the model.
         self.__dict__.update(
@@ -207,7 +188,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             _counters=counters,
             _store=store,
             _keeper=keeper,
-            _flights=SingleFlight(),
+            _misses=misses,
             _current=CurrentBinding(config, hook),
         )
 
@@ -277,7 +258,6 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
                 self._tell("hit", binding, began, store_seconds=store_seconds, entry_bytes=size)
                 return found
         lookup = Lookup(
-            began=began,
             asked=asked,
             budget=Budget(self._config.timeout - store_seconds),
             purges=purges,
@@ -285,7 +265,12 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             undecodable=entry is not None and found is None,
             refreshes=mode == "refresh",
         )
-        return self._predict_once(binding, request, lookup)
+        outcome: dict[str, Any] = {}
+        try:
+            return self._misses.answer(binding, request, lookup, outcome)
+        finally:
+            if outcome:  # told when nobody waits for this computation any more
+                self._tell(binding=binding, began=began, **outcome)
 
     def _request(self, binding: Binding, data: BaseModel) -> Request | None:
         """Return what to look up; None, if the input has no key."""
@@ -302,81 +287,6 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         except StoreUnavailableError as error:
             return None, error
 
-    def _predict_once(self, binding: Binding, request: Request, lookup: Lookup) -> Any:
-        """Answer a miss: by what another caller is computing already, or by the model."""
-        outcome: dict[str, Any] = {}
-        try:
-            with self._board(binding, request.key, lookup) as seat:
-                return self._compute(binding, request, lookup, seat, outcome)
-        finally:
-            if outcome:  # told when nobody waits any more
-                self._conclude(binding, lookup, **outcome)
-
-    def _compute(
-        self,
-        binding: Binding,
-        request: Request,
-        lookup: Lookup,
-        seat: Seat,
-        outcome: dict[str, Any],
-    ) -> Any:
-        """Return an answer; put what is to be told of it into `outcome`."""
-        if seat.entry is not None and is_fresh(seat.entry):
-            prediction = binding.decode(request.key, seat.entry)
-            if prediction is not None:
-                outcome.update(kind="shared", entry_bytes=len(seat.entry))
-                return prediction
-        started = time.perf_counter()
-        try:
-            with Prediction() as making:
-                prediction = binding.predict(request.data)
-        except Exception as error:
-            seat.failed = True
-            seconds = time.perf_counter() - started
-            if lookup.stale is None:
-                outcome.update(kind="error", model_seconds=seconds)
-                raise
-            self._hook(StaleServed(binding.qualified_name, type(error).__name__))
-            outcome.update(kind="stale", model_seconds=seconds)
-            return lookup.stale
-        outcome.update(kind="miss", model_seconds=time.perf_counter() - started, fate="skipped")
-        if making.may_be_stored:
-            outcome.update(self._keep(binding, request, prediction, lookup, seat))
-        return prediction
-
-    def _keep(
-        self,
-        binding: Binding,
-        request: Request,
-        prediction: BaseModel,
-        lookup: Lookup,
-        seat: Seat,
-    ) -> dict[str, Any]:
-        """Store a prediction; return what is to be told of that."""
-        encoded = self._keeper.encode(binding, request, prediction)
-        if not isinstance(encoded, Encoded):
-            return {"fate": encoded}
-        # Who waits for it need not wait for the write as well.
-        is_current = lookup.purges == self._keeper.purges
-        before = lookup.budget.left
-        seat.share(encoded.entry, before if is_current else 0.0)
-        fate = self._keeper.store(binding, request.key, encoded, lookup.budget, lookup.purges)
-        written = before - lookup.budget.left
-        return {"fate": fate, "entry_bytes": len(encoded.entry), "write_seconds": written}
-
-    def _board(self, binding: Binding, key: bytes, lookup: Lookup) -> Seat:
-        mode, wait = self._config.single_flight, self._config.single_flight_wait
-        if mode == "off" or lookup.refreshes:
-            return Seat()
-        seat: Seat = self._flights.board(key, wait, lookup.asked)
-        if mode == "fleet" and seat.leads:
-
-            def is_usable(entry: bytes) -> bool:
-                return binding.decode(key, entry) is not None and is_fresh(entry)
-
-            seat.hold(Lease(self._store, key, wait, lookup.budget, is_usable))
-        return seat
-
     def _predict_aside(
         self, kind: Kind, binding: Binding, data: BaseModel, began: float, **more: Any
     ) -> Any:
@@ -391,17 +301,6 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         seconds = time.perf_counter() - started
         self._tell(kind, binding, began, model_seconds=seconds, **more)
         return prediction
-
-    def _conclude(self, binding: Binding, lookup: Lookup, **outcome: Any) -> None:
-        self._tell(
-            outcome.pop("kind"),
-            binding,
-            lookup.began,
-            store_seconds=self._config.timeout - lookup.budget.left,
-            undecodable=lookup.undecodable,
-            refreshed=lookup.refreshes,
-            **outcome,
-        )
 
     def _tell(self, kind: Kind, binding: Binding, began: float, **more: Any) -> None:
         """Tell everyone what came of a prediction."""
@@ -442,7 +341,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         if self._store is None:
             return 0
         self._keeper.purge_begins()
-        self._flights.forget()
+        self._misses.forget()
         found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
         keys = [key for key in found if namespace.holds(key)]
         return delete_all(self._store, keys, _PURGE_TIMEOUT)
