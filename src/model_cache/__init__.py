@@ -9,8 +9,8 @@ wrong prediction, never a failed one.
     model.predict(data)  # computed, and kept
     model.predict(data)  # from Redis
 
-To read on: `decorator` and `misses` for the order of the steps, `keys` and `canonical` for what makes two
-inputs the same, `codec` for what Redis holds, `stores` for how it is asked.
+To read on: `decorator` and `misses` for the order of the steps, `keys` and `canonical` for what
+makes two inputs the same, `codec` for what Redis holds, `stores` for how it is asked.
 """
 
 from model_cache.canonical import register_canonical
