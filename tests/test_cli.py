@@ -73,15 +73,18 @@ def test_the_page_about_it_names_options_that_there_are() -> None:
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_serve_runs_a_server_until_it_is_stopped(stop: signal.Signals) -> None:
     with spawn("serve", "--json") as process:
-        assert process.stdout is not None
-        lines = iter(process.stdout.readline, "}\n")
-        url = json.loads("".join(lines) + "}")["url"]
-        with redis.Redis.from_url(url) as client:
-            assert client.ping()
-            process.send_signal(stop)
-            process.communicate(timeout=30)
-            assert process.returncode == (0 if stop is signal.SIGINT else -stop)
-            wait_until(lambda: not answers(client))
+        try:
+            assert process.stdout is not None
+            lines = iter(process.stdout.readline, "}\n")
+            url = json.loads("".join(lines) + "}")["url"]
+            with redis.Redis.from_url(url) as client:
+                assert client.ping()
+                process.send_signal(stop)
+                process.communicate(timeout=30)
+                assert process.returncode == (0 if stop is signal.SIGINT else -stop)
+                wait_until(lambda: not answers(client))
+        finally:
+            process.kill()
 
 
 def answers(client: redis.Redis) -> bool:
