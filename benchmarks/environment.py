@@ -89,6 +89,12 @@ def print_environment(console: Console, found: dict[str, Any]) -> None:
     console.print(", ".join(f"{name} {value}" for name, value in found.items()))
 
 
+def print_notes(console: Console, doc: str | None) -> None:
+    """Print what a module says of its measurements, after the first paragraph."""
+    for paragraph in (doc or "").split("\n\n")[1:]:
+        console.print(paragraph.strip().replace("\n", " "))
+
+
 def save(path: Path | None, results: dict[str, Any]) -> None:
     """Write the results as JSON, if there is somewhere to."""
     if path is not None:

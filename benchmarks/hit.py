@@ -32,6 +32,7 @@ from benchmarks.environment import (
     make_console,
     options,
     print_environment,
+    print_notes,
     save,
     table,
 )
@@ -279,8 +280,7 @@ def main() -> None:
     targets = results.targets()
     for made in _tables(results, targets):
         console.print(made)
-    for paragraph in (__doc__ or "").split("\n\n")[1:]:
-        console.print(paragraph.strip().replace("\n", " "))
+    print_notes(console, __doc__)
     save(
         chosen.json,
         {

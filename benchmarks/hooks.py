@@ -27,6 +27,7 @@ from benchmarks.environment import (
     make_console,
     options,
     print_environment,
+    print_notes,
     save,
     table,
 )
@@ -120,8 +121,7 @@ def main() -> None:
         aim = f"at most {LIMIT:.0f}: {verdict(cost)}" if name in (PROMETHEUS, IN_FILES) else ""
         made.add_row(name, *numbers, aim)
     console.print(made)
-    for paragraph in (__doc__ or "").split("\n\n")[1:]:
-        console.print(paragraph.strip().replace("\n", " "))
+    print_notes(console, __doc__)
     save(
         chosen.json,
         {

@@ -37,6 +37,7 @@ from benchmarks.environment import (
     make_console,
     options,
     print_environment,
+    print_notes,
     save,
     table,
 )
@@ -281,8 +282,7 @@ def main() -> None:
         print_environment(console, found)
         compared = Bench(worker, chosen.count).compare(chosen.rounds)
     console.print(_table(compared))
-    for paragraph in (__doc__ or "").split("\n\n")[1:]:
-        console.print(paragraph.strip().replace("\n", " "))
+    print_notes(console, __doc__)
     save(
         chosen.json,
         {
