@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -23,11 +20,11 @@ from model_cache.config import HOOKS
 from model_cache.integrations.prometheus import PrometheusHook
 from model_cache.outcome import Fate, Kind
 from tests.models import FunctionModel, person
-from tests.servers import Server, free_port
+from tests.servers import Server
 from tests.test_opentelemetry import Traces, attributes
 from tests.test_prometheus import counts
 from tests.test_prometheus_processes import get
-from tests.test_rest_service import post, wait_until_ready
+from tests.test_rest_service import post, rest_service
 
 ROOT = Path(__file__).parents[1]
 DOC = (ROOT / "docs" / "observing.md").read_text(encoding="utf-8")
@@ -135,22 +132,10 @@ def service(server: Server, tmp_path: Path) -> Iterator[int]:
     model["class_path"] = "tests.models.FunctionModel"
     [decorator] = model["decorators"]
     decorator["configuration"].update(url=server.url, timeout=5.0)
-    path, port = tmp_path / "rest_config.yaml", free_port()
+    path = tmp_path / "rest_config.yaml"
     path.write_text(yaml.safe_dump(configuration))
-    command = [sys.executable, "-m", "uvicorn", "rest_model_service.main:app"]
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        cwd=ROOT,
-        env={**os.environ, "REST_CONFIG": str(path), "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until_ready(port, process)
+    with rest_service(path) as port:
         yield port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def test_the_service_of_the_yaml_shows_the_metrics(service: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -43,12 +44,19 @@ models:
 def service(server: Server, tmp_path: Path) -> Iterator[int]:
     path = tmp_path / "rest_config.yaml"
     path.write_text(CONFIGURATION.format(url=server.url))
-    port = free_port()
+    with rest_service(path) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def rest_service(configuration: Path) -> Iterator[int]:
+    """Run rest_model_service's own app; yield its port."""
+    port, root = free_port(), str(Path(__file__).parents[1])
     command = [sys.executable, "-m", "uvicorn", "rest_model_service.main:app"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
-        command,
-        env={**os.environ, "REST_CONFIG": str(path), "PYTHONPATH": os.getcwd()},
+        [*command, "--host", "127.0.0.1", "--port", str(port)],
+        cwd=root,
+        env={**os.environ, "REST_CONFIG": str(configuration), "PYTHONPATH": root},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
