@@ -1,0 +1,42 @@
+"""Tell an exception that interrupted a call from one that the call raised.
+
+A soft time limit (Celery's, or `signal.alarm` with a handler that raises) arrives as an
+exception in whatever code happens to run. It often derives from `Exception`, so an
+`except Exception` around a user's function would swallow it. Every such block calls
+`reraise_interruption` first.
+"""
+
+from __future__ import annotations
+
+from types import FrameType, TracebackType
+
+
+def reraise_interruption(error: BaseException) -> None:
+    """Raise `error` again if a signal handler raised it; otherwise do nothing."""
+    if is_interruption(error):
+        raise error
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether a signal handler raised `error`, on top of the code that was running.
+
+    Python calls a handler with the frame that it interrupts. So the traceback of such an
+    exception holds a frame that has the frame before it as an argument, and no other does.
+    """
+    traceback: TracebackType | None = error.__traceback__
+    before: FrameType | None = None
+    while traceback is not None:
+        if before is not None and _was_called_with(traceback.tb_frame, before):
+            return True
+        before, traceback = traceback.tb_frame, traceback.tb_next
+    return False
+
+
+def _was_called_with(frame: FrameType, argument: FrameType) -> bool:
+    code = frame.f_code
+    count = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & 0x04)  # *args
+    values = [frame.f_locals.get(name) for name in code.co_varnames[:count]]
+    return any(
+        value is argument or (type(value) is tuple and any(item is argument for item in value))
+        for value in values
+    )

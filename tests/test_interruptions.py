@@ -1,0 +1,107 @@
+"""Exceptions of signal handlers are told from the errors of the code that they interrupt."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from model_cache.interruptions import is_interruption, reraise_interruption
+
+
+class SoftTimeLimit(Exception):
+    pass
+
+
+def _raising(signum: int, frame: object) -> None:
+    raise SoftTimeLimit
+
+
+def _raising_below(signum: int, frame: object) -> None:
+    _raise_it()
+
+
+def _raise_it() -> None:
+    raise SoftTimeLimit
+
+
+def _with_star(*arguments: object) -> None:
+    raise TimeoutError("a plain OSError")
+
+
+class _Callable:
+    def __call__(self, signum: int, frame: object) -> None:
+        raise SoftTimeLimit
+
+    def method(self, signum: int, frame: object) -> None:
+        raise SoftTimeLimit
+
+
+def _resetting(signum: int, frame: object) -> None:
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    raise SoftTimeLimit
+
+
+HANDLERS: list[Callable[..., Any]] = [
+    _raising,
+    _raising_below,
+    _with_star,
+    _Callable(),
+    _Callable().method,
+    functools.partial(_raising),
+    _resetting,
+]
+
+
+@contextmanager
+def handling(handler: Callable[..., Any]) -> Iterator[None]:
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("handler", HANDLERS, ids=repr)
+def test_what_a_signal_handler_raises_is_an_interruption(handler: Callable[..., Any]) -> None:
+    def interrupted() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        sum(range(1000))
+
+    with handling(handler), pytest.raises((SoftTimeLimit, TimeoutError)) as caught:
+        try:
+            interrupted()
+        except Exception as error:
+            reraise_interruption(error)
+    assert is_interruption(caught.value)
+
+
+def test_an_error_of_the_called_code_is_none() -> None:
+    try:
+        int("x")
+    except ValueError as error:
+        reraise_interruption(error)
+        assert not is_interruption(error)
+
+
+def test_an_error_that_a_handler_dealt_with_is_none() -> None:
+    def dealing(signum: int, frame: object) -> None:
+        try:
+            raise SoftTimeLimit
+        except SoftTimeLimit:
+            pass
+
+    def fails() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        raise ValueError
+
+    with handling(dealing):
+        try:
+            fails()
+        except ValueError as error:
+            assert not is_interruption(error)
