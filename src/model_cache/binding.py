@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import time
 import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
@@ -18,11 +18,12 @@ from pydantic import BaseModel
 
 from model_cache.canonical import INPUTS, Selection
 from model_cache.canonical.identities import class_identity, text
-from model_cache.codec import Codec
+from model_cache.codec import Codec, is_fresh
 from model_cache.config import Config
 from model_cache.errors import ConfigurationError, ModelCacheError, NotCacheableError
 from model_cache.events import BindingFailed, Hook
 from model_cache.forks import ForkSafeLock
+from model_cache.interruptions import reraise_interruption
 from model_cache.keys import KeyMaker, Namespace, tag_key
 from model_cache.layers import layers
 from model_cache.precision import Rounder, Rules
@@ -33,18 +34,6 @@ from model_cache.schemas import fields_at, fingerprint, holds_numbers, leaves, p
 _RETRY_SECONDS = 1.0
 # How many classes of inputs are remembered as instances of the schema, or not.
 _MOST_CLASSES = 256
-
-
-class Request(NamedTuple):
-    """An input that can be cached.
-
-    Attributes:
-        data: the input as the model is to see it: rounded, if so configured.
-        key: where its prediction is kept.
-    """
-
-    data: BaseModel
-    key: bytes
 
 
 class Binding:
@@ -99,27 +88,37 @@ class Binding:
         model = self.model
         return bool(model.version == self.version and model.qualified_name == self.qualified_name)
 
-    def request(self, data: BaseModel) -> Request:
-        """Return what to look up for an input.
+    def rounded(self, data: BaseModel) -> BaseModel:
+        """Return an input as the model is to see it, whether or not there is a cache."""
+        if self._rounder is None or not self._accepts(type(data)):
+            return data
+        return self._rounder(data)
+
+    def key(self, data: BaseModel) -> bytes:
+        """Return where the prediction for an input is kept; the input is rounded already.
 
         Raises:
             NotCacheableError: the input has no key, and why.
         """
+        if not self._accepts(type(data)):
+            raise NotCacheableError(
+                f"expected an instance of {self.input_schema.__qualname__}, "
+                f"got {type(data).__qualname__}"
+            )
+        return self._keys.key(data)
+
+    def read(self, key: bytes, entry: bytes) -> tuple[BaseModel | None, bool]:
+        """Return the prediction that an entry holds, if any, and whether it is fresh."""
+        found = self.decode(key, entry)
+        return found, found is not None and is_fresh(entry)
+
+    def _accepts(self, cls: type) -> bool:
         try:
-            accepted = self._accepted.get(type(data))
-            if accepted is None:
-                accepted = self._accept(type(data))
-            if accepted:
-                if self._rounder is not None:
-                    data = self._rounder(data)
-                return Request(data, self._keys.key(data))
-        except NotCacheableError:
-            raise
+            accepted = self._accepted.get(cls)
+            return self._accept(cls) if accepted is None else accepted
         except Exception as error:  # an unhashable class, say
-            raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
-        raise NotCacheableError(
-            f"a {type(data).__qualname__} is no instance of {self.input_schema.__qualname__}"
-        )
+            reraise_interruption(error)
+            return False
 
     def warn_of_echoed_fields(self) -> None:
         """Warn if a hit would return a field of another request's input."""
@@ -166,7 +165,10 @@ class Unbindable(Binding):
         """Whether the model is still the same, for a while: what failed may have passed by then."""
         return super().is_current() and time.monotonic() < self._retried_at
 
-    def request(self, data: BaseModel) -> Request:  # noqa: ARG002 - as Binding's
+    def rounded(self, data: BaseModel) -> BaseModel:
+        return data
+
+    def key(self, data: BaseModel) -> bytes:  # noqa: ARG002 - as Binding's
         raise NotCacheableError(self._reason)
 
 

@@ -1,16 +1,13 @@
-"""The decorator: the order of the steps, and nothing else.
+"""ml-base's door: the decorator's signature, its model, pickling and copying.
 
-A prediction is looked up under its key; what is found is decoded and returned. Otherwise the
-model predicts, and what it returned is encoded and stored. The parts are next door: the key
-and the entry in `binding`, what follows a miss in `misses`, Redis in `stores`, the options in
-`config`.
+What a prediction does is next door, in `prediction`; the model at one moment in `binding`; the
+options in `config`.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -21,10 +18,7 @@ from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
-from model_cache.binding import Binding, CurrentBinding, Request
-from model_cache.budget import Budget
-from model_cache.codec import is_fresh
-from model_cache.composition import compose
+from model_cache.binding import Binding, CurrentBinding
 from model_cache.config import (
     DEFAULT_DATABASE,
     DEFAULT_HOST,
@@ -34,31 +28,13 @@ from model_cache.config import (
     refuse_unknown,
     shown,
 )
-from model_cache.errors import (
-    ConfigurationError,
-    NotCacheableError,
-    StoreUnavailableError,
-)
-from model_cache.events import Hook, InputNotCacheable, LoggingHook, telling
-from model_cache.keeping import Keeper
-from model_cache.misses import Lookup, Misses
-from model_cache.outcome import Kind, Outcome, note, requested_mode
-from model_cache.purging import delete_all
+from model_cache.errors import ConfigurationError
+from model_cache.events import Hook, LoggingHook, telling
+from model_cache.prediction.assembly import assembled
 from model_cache.statistics import Counters, Stats
 
-_REMADE = (
-    "_config",
-    "_configuration",
-    "_hook",
-    "_watch",
-    "_counters",
-    "_store",
-    "_keeper",
-    "_misses",
-    "_current",
-)
-# Purging is for operators: each of its round trips may take this many seconds.
-_PURGE_TIMEOUT = 5.0
+# Not part of a copy, nor of a pickle: connections, counters and the binding are made anew.
+_REMADE = ("_config", "_configuration", "_counters", "_current", "_predictor")
 
 
 class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
@@ -172,24 +148,15 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
     def _set_up(self, options: dict[str, Any]) -> None:
         config, counters = Config.parse(options), Counters()
         hook = telling([LoggingHook(), *config.hooks])
-        watch = telling(config.hooks) if config.hooks else None
-        store = compose(config, hook) if config.enabled else None
-        keeper = misses = None
-        if store is not None:
-            keeper = Keeper(config, store, counters, hook, watch)
-            misses = Misses(config, store, keeper, hook)
+        current = CurrentBinding(config, hook)
         super().__init__(**shown(options))
         # Through __dict__, since ml-base forwards the setting of attributes to the model.
         self.__dict__.update(
             _options=options,
             _config=config,
-            _hook=hook,
-            _watch=watch,
             _counters=counters,
-            _store=store,
-            _keeper=keeper,
-            _misses=misses,
-            _current=CurrentBinding(config, hook),
+            _current=current,
+            _predictor=assembled(config, current, counters, hook),
         )
 
     def set_model(self, model: MLModel) -> Self:
@@ -230,86 +197,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             StoreUnavailableError: Redis failed, and `on_error` is "raise".
             Exception: whatever the model raises, as it is; nothing is cached then.
         """
-        began = time.perf_counter()
-        if not self._config.enabled:
-            return self._predict_aside("off", self._current.bound(), data, began)
-        binding = self._current.get()
-        request = self._request(binding, data)
-        if request is None:
-            return self._predict_aside("uncacheable", binding, data, began)
-        mode = requested_mode()
-        if mode == "bypass":
-            return self._predict_aside("bypass", binding, request.data, began)
-
-        purges, asked = self._keeper.purges, time.perf_counter()
-        entry, lost = (None, None) if mode == "refresh" else self._look_up(request.key)
-        store_seconds = time.perf_counter() - asked
-        if lost is not None:
-            more = {"store_seconds": store_seconds, "store_error": lost.kind}
-            if self._config.on_error == "raise":
-                self._tell("unavailable", binding, began, **more)
-                raise lost
-            return self._predict_aside("unavailable", binding, request.data, began, **more)
-        found = None
-        if entry is not None:
-            found = binding.decode(request.key, entry)
-            if found is not None and is_fresh(entry):
-                size = len(entry)
-                self._tell("hit", binding, began, store_seconds=store_seconds, entry_bytes=size)
-                return found
-        lookup = Lookup(
-            asked=asked,
-            budget=Budget(self._config.timeout - store_seconds),
-            purges=purges,
-            stale=found,
-            undecodable=entry is not None and found is None,
-            refreshes=mode == "refresh",
-        )
-        outcome: dict[str, Any] = {}
-        try:
-            return self._misses.answer(binding, request, lookup, outcome)
-        finally:
-            if outcome:  # told when nobody waits for this computation any more
-                self._tell(binding=binding, began=began, **outcome)
-
-    def _request(self, binding: Binding, data: BaseModel) -> Request | None:
-        """Return what to look up; None, if the input has no key."""
-        try:
-            return binding.request(data)
-        except NotCacheableError as error:
-            self._hook(InputNotCacheable(binding.qualified_name, str(error)))
-            return None
-
-    def _look_up(self, key: bytes) -> tuple[bytes | None, StoreUnavailableError | None]:
-        """Return the entry, if there is one, or why the store did not answer."""
-        try:
-            return self._store.get(key, self._config.timeout), None
-        except StoreUnavailableError as error:
-            return None, error
-
-    def _predict_aside(
-        self, kind: Kind, binding: Binding, data: BaseModel, began: float, **more: Any
-    ) -> Any:
-        """Answer by the model alone."""
-        started = time.perf_counter()
-        try:
-            prediction = binding.predict(data)
-        except Exception:
-            seconds = time.perf_counter() - started
-            self._tell("error", binding, began, model_seconds=seconds, **more)
-            raise
-        seconds = time.perf_counter() - started
-        self._tell(kind, binding, began, model_seconds=seconds, **more)
-        return prediction
-
-    def _tell(self, kind: Kind, binding: Binding, began: float, **more: Any) -> None:
-        """Tell everyone what came of a prediction."""
-        seconds = time.perf_counter() - began
-        outcome = Outcome(kind, binding.qualified_name, binding.version, seconds, **more)
-        self._counters.count(outcome)
-        if self._watch is not None:
-            self._watch(outcome)
-        note(outcome)
+        return self._predictor.predict(data)
 
     def cache_key(self, data: BaseModel) -> str:
         """Return the key under which the prediction for an input is kept.
@@ -325,26 +213,21 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             NotCacheableError: the input has no key; the message says why.
         """
         binding: Binding = self._current.get()
-        return binding.request(data).key.decode()
+        return binding.key(binding.rounded(data)).decode()
 
     def purge(self) -> int:
         """Delete the entries of this version of this model; return how many there were.
 
-        Predictions of this process that are being made meanwhile are not stored.
+        In this process, no answer from before is given after it: predictions that are being made
+        meanwhile are neither stored nor shared with later callers.
 
         Raises:
             ModelCacheError: there is no model yet.
             ConfigurationError: a proxy is in between, which can't list keys.
             StoreUnavailableError: Redis failed; some entries may be left.
         """
-        namespace = self._current.get().namespace
-        if self._store is None:
-            return 0
-        self._keeper.purge_begins()
-        self._misses.forget()
-        found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
-        keys = [key for key in found if namespace.holds(key)]
-        return delete_all(self._store, keys, _PURGE_TIMEOUT)
+        deleted: int = self._predictor.purge(self._current.get().namespace)
+        return deleted
 
     def ping(self) -> float:
         """Return how many seconds the store takes to answer a read; 0.0 if the cache is off.
@@ -355,16 +238,12 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             ModelCacheError: there is no model yet.
             StoreUnavailableError: Redis failed, or is spared since it kept failing.
         """
-        namespace = self._current.get().namespace
-        if self._store is None:
-            return 0.0
-        began = time.perf_counter()
-        self._store.get(namespace.raw, self._config.timeout)  # a key that no entry has
-        return time.perf_counter() - began
+        seconds: float = self._predictor.ping(self._current.get().namespace)
+        return seconds
 
     def stats(self) -> Stats:
         """Return what this decorator has done so far, as an immutable snapshot."""
-        snapshot: Stats = self._counters.snapshot(self._store.state if self._store else "off")
+        snapshot: Stats = self._counters.snapshot(self._predictor.state)
         return snapshot
 
     def close(self) -> None:
@@ -373,9 +252,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         Servers that a signal stops skip Python's own clean-up: call this when the service shuts
         down, say, in its framework's lifespan.
         """
-        if self._store is not None:
-            self._keeper.close()
-            self._store.close()
+        self._predictor.close()
 
     def __enter__(self) -> Self:
         return self
@@ -398,7 +275,6 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         return type(self).__new__, (type(self),), self.__getstate__()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Connections, counters and the binding are made anew.
         return {name: value for name, value in self.__dict__.items() if name not in _REMADE}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
