@@ -77,9 +77,15 @@ def configured(folder: Path, model: Path, **options: Any) -> str:
 
 @contextlib.contextmanager
 def running(
-    command: list[str], folder: Path, model: Path, url: str, **environment: str
+    command: list[str],
+    folder: Path,
+    model: Path,
+    url: str,
+    timeout: float = 10.0,
+    **environment: str,
 ) -> Iterator[InsuranceService]:
-    environment |= {"REST_CONFIG": configured(folder, model), "REDIS_URL": url}
+    configuration = configured(folder, model, timeout=timeout)
+    environment |= {"REST_CONFIG": configuration, "REDIS_URL": url}
     service = InsuranceService(command, environment, folder / "service.log", READY)
     try:
         service.wait_until_ready()
