@@ -8,7 +8,7 @@ from model_cache.composition import compose
 from model_cache.config import Config
 from model_cache.events import Hook, telling
 from model_cache.outcome import Outcome, note
-from model_cache.prediction.barrier import BARRIER
+from model_cache.prediction.barrier import barrier_at
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.lease import LeaseKeeper
 from model_cache.prediction.single_flight import SingleFlight
@@ -36,14 +36,16 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
 
     if not config.enabled:
         return DirectPredictor(current, tell)
-    store = compose(config, hook)
+    store, endpoint = compose(config, hook), config.endpoint
+    place = "embedded" if endpoint.embedded else f"{endpoint}/{endpoint.database}"
+    barrier = barrier_at(place)
     flow = Flow(
         config=config,
         current=current,
-        barrier=BARRIER,
+        barrier=barrier,
         flights=SingleFlight(config.single_flight),
         leases=LeaseKeeper(store),
-        writing=Writing(config, BARRIER, counters, hook, watch),
+        writing=Writing(config, barrier, counters, hook, watch),
         hook=hook,
     )
     writer = BackgroundWriter() if config.write == "background" else None
@@ -51,7 +53,7 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         flow=flow,
         store=store,
         timeout=config.timeout,
-        barrier=BARRIER,
+        barrier=barrier,
         writer=writer,
         tell=tell,
     )

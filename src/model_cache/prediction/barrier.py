@@ -1,8 +1,8 @@
 """What `purge()` and `refresh()` mean for predictions that are already under way.
 
 Both are barriers: nothing that was begun before them is served after them. A computation that a
-barrier overtakes is not stored and not shared with later callers. One barrier serves the whole
-process, whatever the number of decorators, since several may share a namespace.
+barrier overtakes is not stored and not shared with later callers. All decorators of a process that use
+the same store share one barrier, since they may share a namespace.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from weakref import WeakSet
+from weakref import WeakValueDictionary, ref
 
 from model_cache.forks import renew_after_fork
 from model_cache.protocols import Clock
@@ -33,7 +33,7 @@ class Computation:
 
     __slots__ = ("__weakref__", "ended_at", "is_valid", "is_writing", "key")
 
-    def __init__(self, key: bytes, *, is_valid: bool) -> None:
+    def __init__(self, key: bytes, is_valid: bool) -> None:
         self.key = key
         self.is_valid = is_valid
         self.is_writing = False
@@ -65,7 +65,7 @@ class Barrier:
         """Forget the computations: they are the parent's."""
         self._lock = threading.RLock()
         # Weak: a computation that was interrupted at an unlucky moment goes away by itself.
-        self._computations: WeakSet[Computation] = WeakSet()
+        self._computations: dict[int, ref[Computation]] = {}
         # Keys of writes whose fate is unknown, each with the time of the write ...
         self._late_writes: OrderedDict[bytes, float] = OrderedDict()
         # ... and those that a barrier has overtaken, each with the time until which it counts.
@@ -82,15 +82,16 @@ class Barrier:
         with self._lock:
             if refreshes:
                 self._overtake(key.__eq__)
-            computation = Computation(key, is_valid=epoch == self.epoch)
-            self._computations.add(computation)
+            computation = Computation(key, epoch == self.epoch)
+            number, computations = id(computation), self._computations
+            computations[number] = ref(computation, lambda _: computations.pop(number, None))
         return computation
 
     def end(self, computation: Computation) -> None:
         """Note that nothing is left to do for a computation."""
         computation.is_writing = False
         computation.ended_at = self.clock()
-        self._computations.discard(computation)
+        self._computations.pop(id(computation), None)
 
     def may_write(self, computation: Computation) -> bool:
         """Whether to write now; `end` the computation afterwards."""
@@ -100,9 +101,9 @@ class Barrier:
 
     def is_held_up(self, computation: Computation) -> bool:
         """Whether an overtaken computation is still writing to the same key."""
-        return any(
+        return len(self._computations) > 1 and any(
             other.is_writing and not other.is_valid and other.key == computation.key
-            for other in list(self._computations)
+            for other in self._under_way()
             if other is not computation
         )
 
@@ -148,9 +149,13 @@ class Barrier:
                 if one.is_writing:
                     self.distrust(one.key)
 
+    def _under_way(self) -> list[Computation]:
+        references = list(self._computations.values())
+        return [one for reference in references if (one := reference()) is not None]
+
     def _overtake(self, holds: Callable[[bytes], bool]) -> list[Computation]:
         """Invalidate the computations for some keys; return those that are being written."""
-        overtaken = [one for one in self._computations if holds(one.key)]
+        overtaken = [one for one in self._under_way() if holds(one.key)]
         for one in overtaken:
             one.is_valid = False
         for key, since in list(self._late_writes.items()):
@@ -168,5 +173,16 @@ def _remember(table: OrderedDict[bytes, float], key: bytes, time: float) -> None
         table.popitem(last=False)
 
 
-BARRIER = Barrier()
-"""The process's."""
+_barriers: WeakValueDictionary[str, Barrier] = WeakValueDictionary()
+
+
+def barrier_at(place: str) -> Barrier:
+    """Return the barrier of this process for the entries at a place.
+
+    Args:
+        place: says where the store is.
+    """
+    barrier = _barriers.get(place)
+    if barrier is None:
+        barrier = _barriers.setdefault(place, Barrier())
+    return barrier

@@ -103,7 +103,7 @@ class Flow:
 
     def compute(self, call: Call) -> Steps[BaseModel]:
         """Answer by the model alone; the call's kind says why."""
-        return (yield from self._predict(call, ModelCall(leads=False)))
+        return self._predict(call, ModelCall(leads=False))
 
     def do_without(self, call: Call, error: StoreUnavailableError) -> Steps[BaseModel]:
         """Answer although the store failed.
@@ -116,7 +116,7 @@ class Flow:
         call.store_error = error.kind
         if self._config.on_error == "raise":
             raise error
-        return (yield from self.compute(call))
+        return self.compute(call)
 
     def answer(self, call: Call) -> Steps[BaseModel]:
         """Answer a miss: by what another caller computes already, or by the model."""
@@ -127,15 +127,19 @@ class Flow:
         joined = None if refreshes else self._join(call, computation)
         flight = joined if isinstance(joined, Flight) else None
         try:
-            landed = yield from self._wait(joined, computation)
-            answer = self._shared(call, landed)
-            if answer is None:
-                answer = yield from self._lead(call, computation, budget, flight)
-            return answer
+            if isinstance(joined, Landing):
+                joined = yield from self._wait(joined, computation)
+            if isinstance(joined, Landed):
+                answer = self._shared(call, joined)
+                if answer is not None:
+                    return answer
+            if flight is not None and self._config.single_flight == "fleet":
+                return (yield from self._lead_the_fleet(call, computation, budget, flight))
+            return (yield from self._compute_and_store(call, computation, budget, flight, None))
         finally:
             if flight is not None:  # it may have landed long since
                 flight.land(Landed(failed=call.kind in (None, "error", "stale")))
-            if call.fate != "queued":
+            if computation.ended_at is None and call.fate != "queued":
                 self._barrier.end(computation)
             call.store_seconds = self._config.timeout - budget.left
 
@@ -146,16 +150,12 @@ class Flow:
             return None
         return self._flights.join(computation, call.asked)
 
-    def _wait(
-        self, joined: Flight | Landing | Landed | None, computation: Computation
-    ) -> Steps[Landed | None]:
-        """Return how another caller's flight ended, if there was one."""
-        if not isinstance(joined, Landing):
-            return joined if isinstance(joined, Landed) else None
+    def _wait(self, landing: Landing, computation: Computation) -> Steps[Landed | None]:
+        """Return how another caller's flight ended; None if that takes too long."""
         patience = self._flights.patience(self._config.single_flight_wait)
-        landed: Landed | None = yield Wait(joined, patience)
+        landed: Landed | None = yield Wait(landing, patience)
         if landed is None:
-            self._flights.leave(joined, computation)
+            self._flights.leave(landing, computation)
         return landed
 
     def _shared(self, call: Call, landed: Landed | None) -> BaseModel | None:
@@ -173,22 +173,20 @@ class Flow:
         call.entry_bytes = len(landed.entry)
         return found
 
-    def _lead(
-        self, call: Call, computation: Computation, budget: Budget, flight: Flight | None
+    def _lead_the_fleet(
+        self, call: Call, computation: Computation, budget: Budget, flight: Flight
     ) -> Steps[BaseModel]:
-        """Compute, in a fleet only if no other process does, and store."""
-        lease = None
-        if flight is not None and self._config.single_flight == "fleet":
-            lease = Lease(computation.key, budget, self._clock)
-            patience = self._flights.patience(self._config.single_flight_wait)
-            landed = yield from lease.acquire(patience, self._usable(call))
-            answer = self._shared(call, landed)
-            if answer is not None:
-                if landed is not None and landed.entry is not None:
-                    flight.land(landed)
-                yield from self._release(lease, budget, Landed(b""))
-                return answer
-        return (yield from self._compute_and_store(call, computation, budget, flight, lease))
+        """Compute, unless another process of the fleet does."""
+        lease = Lease(computation.key, budget, self._clock)
+        patience = self._flights.patience(self._config.single_flight_wait)
+        landed = yield from lease.acquire(patience, self._usable(call))
+        answer = self._shared(call, landed)
+        if answer is None:
+            return (yield from self._compute_and_store(call, computation, budget, flight, lease))
+        if landed is not None and landed.entry is not None:
+            flight.land(landed)
+            yield from self._release(lease, budget, landed)
+        return answer
 
     def _usable(self, call: Call) -> Callable[[bytes], bool]:
         key, binding = call.key, call.binding
@@ -222,8 +220,6 @@ class Flow:
             if lease is not None:
                 self._give_back(lease, Landed(failed=True))
             raise
-        if flight is not None:
-            flight.land(landed)
         if lease is not None:
             yield from self._release(lease, budget, landed)
         return prediction

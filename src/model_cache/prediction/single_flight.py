@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from itertools import islice
 from typing import Literal, NamedTuple, TypeAlias
 
 from model_cache.forks import renew_after_fork
@@ -20,8 +18,7 @@ from model_cache.protocols import Clock
 
 # Entries that have just landed, for callers whose look-up missed them by a moment.
 _MOST_RECENT = 64
-_LARGEST_RECENT = 65_536
-_MOST_CHECKED = 8
+_MOST_RECENT_BYTES = 4 * 2**20
 # After so many flights in a row without an entry to share, callers do not wait.
 _MOST_FRUITLESS = 3
 # Seconds that a caller waits at least, however quick the model was so far.
@@ -44,27 +41,31 @@ Notify: TypeAlias = Callable[[Landed], object]
 
 
 class Landing:
-    """Where the callers that wait for a flight learn how it ended."""
+    """Where the callers that wait for a flight learn how it ended.
+
+    Attributes:
+        landed: how it ended; None until then.
+    """
 
     def __init__(self) -> None:
+        self.landed: Landed | None = None
         self._lock = threading.RLock()
-        self._landed: Landed | None = None
         self._waiting: list[Notify] = []
 
     def subscribe(self, notify: Notify) -> None:
         """Call `notify` once when the flight lands, from any thread; at once if it has landed."""
         with self._lock:
-            if self._landed is None:
+            if self.landed is None:
                 self._waiting.append(notify)
                 return
-        notify(self._landed)
+        notify(self.landed)
 
     def land(self, landed: Landed) -> None:
         """Notify all that wait; only the first landing counts."""
         with self._lock:
-            if self._landed is not None:
+            if self.landed is not None:
                 return
-            self._landed = landed
+            self.landed = landed
             waiting, self._waiting = self._waiting, []
         for notify in waiting:
             notify(landed)
@@ -83,7 +84,8 @@ class Flight:
 
     def land(self, landed: Landed) -> None:
         """Let the others go on."""
-        self._table.land(self.landing, self.computation, landed)
+        if self.landing.landed is None:
+            self._table.land(self.landing, self.computation, landed)
 
     def __del__(self) -> None:
         self.land(Landed(failed=True))
@@ -112,7 +114,8 @@ class SingleFlight:
         """Forget the flights: their leaders are the parent's."""
         self._lock = threading.RLock()
         self._landings: dict[bytes, tuple[Landing, Computation]] = {}
-        self._recent: OrderedDict[bytes, tuple[Computation, Landed]] = OrderedDict()
+        self._recent: dict[bytes, tuple[Computation, Landed]] = {}  # the oldest first
+        self._recent_bytes = 0
         self._fruitless = 0
 
     def join(self, computation: Computation, since: float) -> Flight | Landing | Landed | None:
@@ -180,17 +183,17 @@ class SingleFlight:
         self.shared(landed.entry)
         if landed.entry is None:
             return
-        recent = self._recent
-        recent[computation.key] = computation, landed
-        recent.move_to_end(computation.key)
-        # What waits to be written stays: it is not in the store yet.
-        for key, (older, entry) in list(islice(recent.items(), _MOST_CHECKED)):
-            size = len(entry.entry or b"")
+        recent, key = self._recent, computation.key
+        if key in recent:
+            self._recent_bytes -= len(recent.pop(key)[1].entry or b"")
+        recent[key] = computation, landed
+        self._recent_bytes += len(landed.entry)
+        while len(recent) > _MOST_RECENT or self._recent_bytes > _MOST_RECENT_BYTES:
+            key, (older, entry) = next(iter(recent.items()))
             if older.ended_at is None and older.is_valid:
-                continue
-            if size <= _LARGEST_RECENT and len(recent) <= _MOST_RECENT and older.is_valid:
-                break
+                break  # it waits to be written, as do those after it
             del recent[key]
+            self._recent_bytes -= len(entry.entry or b"")
 
 
 def _is_usable(computation: Computation, since: float) -> bool:

@@ -109,9 +109,13 @@ class Writing:
             refreshes: whether it must be written when the answer is returned.
         """
         if not self._is_late or refreshes:
-            return (yield from self._write(binding, computation, encoded, budget))
-        own = Budget(self._config.timeout)
-        steps = self._write(binding, computation, encoded, own)
+            return self._write(binding, computation, encoded, budget)
+        return self._write_later(binding, computation, encoded)
+
+    def _write_later(
+        self, binding: Binding, computation: Computation, encoded: Encoded
+    ) -> Steps[Written]:
+        steps = self._write(binding, computation, encoded, Budget(self._config.timeout))
         if (yield Later(steps, len(encoded.entry))):
             return Written("queued")
         self._barrier.end(computation)
