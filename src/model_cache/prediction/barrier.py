@@ -1,8 +1,8 @@
 """What `purge()` and `refresh()` mean for predictions that are already under way.
 
 Both are barriers: nothing that was begun before them is served after them. A computation that a
-barrier overtakes is not stored and not shared with later callers. All decorators of a process that use
-the same store share one barrier, since they may share a namespace.
+barrier overtakes is not stored and not shared with later callers. All decorators of a process that
+use the same store share one barrier, since they may share a namespace.
 """
 
 from __future__ import annotations
