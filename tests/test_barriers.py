@@ -134,7 +134,7 @@ def test_a_refreshed_prediction_that_must_not_be_stored_replaces_the_older_one(
     cache.predict(person())
     with refresh():
         assert cache.predict(person()) == Charges(charges=2.0)
-    assert client.dbsize() == 0
+    poll(lambda: client.dbsize() == 0)
     assert cache.predict(person()) == Charges(charges=3.0)
 
 

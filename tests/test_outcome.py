@@ -519,3 +519,13 @@ def test_hooks_survive_copies(server: Server) -> None:
     HEARD.clear()
     pickle.loads(pickle.dumps(hooked)).set_model(FunctionModel()).predict(person())
     assert HEARD
+
+
+def test_a_write_that_fails_says_why(server: Server, client: redis.Redis) -> None:
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", "1")
+    try:
+        made(server, FunctionModel()).predict(person())
+    finally:
+        client.config_set("maxmemory", "0")
+    assert (outcome().fate, outcome().store_error) == ("write_failed", "OOM")
