@@ -12,14 +12,18 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
+from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.driver_info import DriverInfo
 from redis.retry import Retry
 
-from model_cache.endpoint import TLS, Endpoint
+from model_cache.endpoint import Endpoint
 from model_cache.errors import ConfigurationError
+from model_cache.interruptions import reraise_interruption
+from model_cache.redaction import without_traceback
 from model_cache.stores.connections import Connect, Connection
+from model_cache.tls import TLS
 
 # Late connections are kept, so a login or a TLS handshake may take longer than a prediction may.
 _CONNECT_TIMEOUT = 5.0
@@ -40,8 +44,7 @@ def connector(endpoint: Endpoint, timeout: float, *, reads_replica: bool = False
     options: dict[str, Any] = {
         **_plainly(max(timeout, _CONNECT_TIMEOUT)),
         "db": endpoint.database,
-        "username": endpoint.username,
-        "password": endpoint.password,
+        **_login(endpoint.username, endpoint.password),
     }
     client: Any = redis.Connection
     if endpoint.tls is not None:
@@ -55,7 +58,11 @@ def connector(endpoint: Endpoint, timeout: float, *, reads_replica: bool = False
     primary = _primary_finder(endpoint, timeout) if endpoint.sentinels else dict
 
     def connect() -> Connection:
-        connection = Connection(client(**options, **primary()))
+        try:
+            connection = Connection(client(**options, **primary()))
+        except Exception as error:
+            reraise_interruption(error)
+            raise without_traceback(error)  # noqa: B904 - it is the same error
         if reads_replica:
             try:
                 (reply,) = connection.exchange(b"READONLY\r\n", 1, _CONNECT_TIMEOUT, time.monotonic)
@@ -67,6 +74,22 @@ def connector(endpoint: Endpoint, timeout: float, *, reads_replica: bool = False
         return connection
 
     return connect
+
+
+class _Login:
+    """What redis-py asks for the login, so that nothing else holds the password in clear."""
+
+    def __init__(self, username: str | None, password: SecretStr) -> None:
+        self._username = username
+        self._password = password
+
+    def get_credentials(self) -> tuple[str, ...]:
+        password = self._password.get_secret_value()
+        return (password,) if self._username is None else (self._username, password)
+
+
+def _login(username: str | None, password: SecretStr | None) -> dict[str, Any]:
+    return {} if password is None else {"credential_provider": _Login(username, password)}
 
 
 def _plainly(timeout: float) -> dict[str, Any]:
@@ -88,8 +111,7 @@ def _primary_finder(endpoint: Endpoint, timeout: float) -> Callable[[], dict[str
     """Return what asks the Sentinels where the primary is, as options for redis-py."""
     options: dict[str, Any] = {
         **_plainly(timeout),
-        "username": endpoint.sentinel_username,
-        "password": endpoint.sentinel_password,
+        **_login(endpoint.sentinel_username, endpoint.sentinel_password),
     }
     if endpoint.tls is not None:
         options |= _tls_options(endpoint.tls)
