@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +17,11 @@ import redis.connection
 from model_cache import ConfigurationError, RedisCachingDecorator
 from model_cache.config import Config
 from model_cache.endpoint import parse_url
+from model_cache.errors import StoreUnavailableError
+from model_cache.stores.redis import RedisStore
 from model_cache.tls import TLS
 from tests.models import FunctionModel
+from tests.servers import Server, running_server
 
 FILE = __file__
 
@@ -51,7 +58,7 @@ def test_parameters_of_redis_py_and_celery_are_ignored_with_one_warning(
     url = f"{scheme}://cache:7/3?{query}"
     for given in ({"url": url}, {"environment": {"REDIS_URL": url}}):
         with pytest.warns(UserWarning, match="ignored in the url of Redis") as warned:
-            endpoint = parse(**given).endpoint  # type: ignore[arg-type]
+            endpoint = parse(**given).endpoint
         assert (endpoint.host, endpoint.port, endpoint.database) == ("cache", 7, 3)
         assert len(warned) == 1
         assert query.partition("=")[0] in str(warned[0].message)
@@ -181,7 +188,7 @@ def test_what_platforms_add_is_named_with_the_way_out(
 
 def test_a_model_in_the_first_place_is_named() -> None:
     with pytest.raises(ConfigurationError, match="set_model"):
-        RedisCachingDecorator(FunctionModel())  # type: ignore[arg-type]
+        RedisCachingDecorator(FunctionModel())
 
 
 def test_white_space_around_a_url_does_not_count() -> None:
@@ -229,4 +236,71 @@ def test_numbers_and_flags_are_taken_as_text() -> None:
 def test_other_text_is_no_number(value: str) -> None:
     for option in ("port", "timeout", "ttl"):
         with pytest.raises(ConfigurationError, match=f"^{option}: expected .*, got '{value}'"):
-            parse(**{option: value})
+            parse(None, **{option: value})
+
+
+@contextmanager
+def answering(reply: bytes) -> Iterator[int]:
+    """Serve a port that answers the first bytes of each connection, then waits for its end."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(reply)
+                    while reply and connection.recv(4096):
+                        pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
+NO_TLS = "the server does not speak TLS: use a url that begins with redis, not rediss"
+ANY_TLS = "the server speaks TLS: use a url that begins with rediss, not redis"
+
+
+@pytest.mark.parametrize(
+    ("url", "reply", "hint"),
+    [
+        ("rediss://127.0.0.1:{}?ssl_cert_reqs=none", b"-ERR unknown command\r\n", NO_TLS),
+        ("redis://127.0.0.1:{}", TLS_ALERT, ANY_TLS),
+        ("redis://:pw@127.0.0.1:{}", TLS_ALERT, ANY_TLS),
+        # The server closes the connection, and its alert is lost.
+        ("redis://127.0.0.1:{}", b"", "if the server speaks TLS, use a url that begins with redi"),
+        ("redis://:pw@127.0.0.1:{}", b"", "if the server speaks TLS"),
+    ],
+)
+def test_a_scheme_that_does_not_fit_the_server_is_named(url: str, reply: bytes, hint: str) -> None:
+    with answering(reply) as port:
+        store = RedisStore(parse_url("url", url.format(port)), timeout=5.0)
+        with pytest.raises(StoreUnavailableError) as raised:
+            store.get(b"key", 5.0)
+        store.close()
+    assert hint in str(raised.value)
+
+
+def test_a_plain_server_that_waits_for_the_end_of_a_tls_handshake_is_named(server: Server) -> None:
+    store = RedisStore(parse_url("url", f"rediss://127.0.0.1:{server.port}"), timeout=5.0)
+    with pytest.raises(StoreUnavailableError, match="does not speak TLS"):
+        store.get(b"key", 0.2)
+    store.close()
+
+
+def test_a_server_that_has_answered_gets_no_advice_about_tls() -> None:
+    with running_server() as server:
+        store = RedisStore(parse_url("url", server.url), timeout=5.0)
+        store.get(b"key", 5.0)
+        server.kill()
+        with pytest.raises(StoreUnavailableError) as raised:
+            store.get(b"key", 5.0)
+        store.close()
+    assert "TLS" not in str(raised.value)

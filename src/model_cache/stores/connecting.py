@@ -76,6 +76,31 @@ def connector(endpoint: Endpoint, timeout: float, *, reads_replica: bool = False
     return connect
 
 
+# A TLS server answers plain text with an alert, whose first byte is no type of a reply; a plain
+# server answers a TLS handshake with plain text, or waits for the end of a line.
+_ALERT = '"\\x15"'
+_PLAIN_TEXT = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+
+
+def tls_hint(error: Exception, endpoint: Endpoint) -> str:
+    """Return what to change if client and server may disagree about TLS, else nothing.
+
+    For errors of a server that has never answered.
+    """
+    text = str(error)
+    if endpoint.tls is None:
+        if endpoint.path is None and _ALERT in text:
+            return "; the server speaks TLS: use a url that begins with rediss, not redis"
+        closed = isinstance(error, ConnectionResetError) or "reset by" in text or "closed" in text
+        if endpoint.path is None and closed:
+            return "; if the server speaks TLS, use a url that begins with rediss, not redis"
+    elif any(reason in text for reason in _PLAIN_TEXT):
+        return "; the server does not speak TLS: use a url that begins with redis, not rediss"
+    elif isinstance(error, (TimeoutError, redis.TimeoutError)):
+        return "; if the server does not speak TLS, use a url that begins with redis, not rediss"
+    return ""
+
+
 class _Login:
     """What redis-py asks for the login, so that nothing else holds the password in clear."""
 
