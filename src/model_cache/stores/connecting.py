@@ -182,13 +182,15 @@ def _no_pass_phrase() -> str:
 
 
 def _tls_context(tls: TLS) -> ssl.SSLContext:
+    option = "ssl_ca_certs"
     try:
         context = ssl.create_default_context(cafile=tls.ca_certs)
         if tls.certfile is not None:
+            option = "ssl_certfile"
             # OpenSSL would ask for the pass phrase on the terminal.
             context.load_cert_chain(tls.certfile, tls.keyfile, password=_no_pass_phrase)
     except (OSError, ssl.SSLError, ValueError) as error:
-        raise ConfigurationError("url", f"a certificate or key can't be loaded: {error}") from error
+        raise ConfigurationError(option, f"can't be loaded: {error}") from error
     context.check_hostname = tls.check_hostname
     if tls.cert_reqs == "none":
         context.verify_mode = ssl.CERT_NONE
