@@ -91,6 +91,12 @@ def test_an_unknown_parameter_is_refused_in_the_option_and_ignored_in_redis_url(
             parse({"REDIS_URL": f"redis://:1{password}@h"})
 
 
+def test_redis_url_is_read_as_redis_py_reads_it() -> None:
+    assert parse({"REDIS_URL": "redis://h/1?db=2"}).endpoint.database == 2
+    assert parse({"REDIS_URL": "redis://h/1?db="}).endpoint.database == 1
+    assert parse({"REDIS_URL": "redis://h?db=3&db=4"}).endpoint.database == 3
+
+
 def test_tls_options_in_redis_url_without_tls_are_ignored() -> None:
     with pytest.warns(UserWarning, match="'ssl_cert_reqs'"):
         assert parse({"REDIS_URL": "redis://h?ssl_cert_reqs=none"}).endpoint.tls is None
@@ -126,6 +132,11 @@ def test_more_is_translated() -> None:
         tls = parse_url("url", f"rediss://h?ssl_check_hostname={value}").tls
         assert tls == TLS(check_hostname=False)
     assert parse_url("url", "redis://h?virtual_host=/4").database == 4
+    assert parse_url("url", "valkeys://h:7/1") == parse_url("url", "rediss://h:7/1")
+    assert parse_url("url", "valkey://h:7/1") == parse_url("url", "redis://h:7/1")
+    assert parse_url("url", "redis+socket:///run/redis.sock?virtual_host=1") == parse_url(
+        "url", "unix:///run/redis.sock?db=1"
+    )
     assert parse_url("url", "redis://h?username=u&password=p") == parse_url("url", "redis://u:p@h")
 
 
@@ -166,6 +177,7 @@ def test_tls_options_stand_next_to_a_url_or_a_host() -> None:
         ),
         ({"url": '"redis://h"'}, "url", "quotes"),
         ({"url": "'redis://h'"}, "url", "quotes"),
+        ({"url": "sentinel://h:26379"}, "url", "write redis+sentinel://host:26379/service"),
         ({"url": "tcp://172.17.0.2:6379"}, "url", "docker writes"),
         ({"port": "tcp://10.0.0.11:6379"}, "port", "Kubernetes and docker set REDIS_PORT"),
         ({"url": "redis://:a b@h"}, "url", "white space"),

@@ -42,6 +42,8 @@ SCHEMES = (
     "redis+sentinel",
     "rediss+sentinel",
 )
+# What valkey-py and Celery write for them.
+_SYNONYMS = {"valkey": "redis", "valkeys": "rediss", "redis+socket": "unix"}
 SENTINEL_PORT = 26379
 
 _NODE = re.compile(r"(\[[^\]]+\]|[^:\[\]@/]*)(?::([0-9]*))?")
@@ -164,10 +166,11 @@ def _parsed(url: Any, tls: Mapping[str, object], *, shared: bool) -> Endpoint:
         parts = urlsplit(text)
     except ValueError:
         raise MalformedUrlError("its host is malformed") from None
-    _check_scheme(parts.scheme)
+    full_scheme = _SYNONYMS.get(parts.scheme, parts.scheme)
+    _check_scheme(full_scheme)
     if parts.fragment or "#" in text:
         raise MalformedUrlError("a '#' in a password is written %23")
-    scheme, _, topology = parts.scheme.partition("+")
+    scheme, _, topology = full_scheme.partition("+")
     if tls and scheme != "rediss":
         raise ConfigurationError(
             next(iter(tls)), f"needs a url that begins with rediss, not {scheme}: it has no TLS"
@@ -183,7 +186,10 @@ def _parsed(url: Any, tls: Mapping[str, object], *, shared: bool) -> Endpoint:
     query = parameters_of(parts.query, topology, encrypted=encrypted, shared=shared)
     login, _, hosts = parts.netloc.rpartition("@")
     name, _, secret = login.partition(":")
-    place = _PLACES[topology](hosts, unquote(parts.path), query)
+    path = unquote(parts.path)
+    if shared and topology == "standalone" and "db" in query:
+        path = ""  # as redis-py and Celery do
+    place = _PLACES[topology](hosts, path, query)
     return replace(
         place,
         username=unquote(name) or query.get("username"),
@@ -220,6 +226,8 @@ def _check_scheme(scheme: str) -> None:
     hint = did_you_mean(scheme, SCHEMES)
     if scheme == "tcp":
         hint = "docker writes the port of a linked container so; write redis:// instead"
+    elif "sentinel" in scheme:
+        hint = "write redis+sentinel://host:26379/service"
     raise MalformedUrlError(f"scheme {scheme!r} is not known; {hint}")
 
 

@@ -80,6 +80,8 @@ def parameters_of(query: str, topology: str, *, encrypted: bool, shared: bool) -
             if not shared and written not in _FOREIGN:
                 raise MalformedUrlError(_unknown(written, own, topology))
             ignored.append(written)
+        elif shared and (name in found or not value):
+            continue  # as redis-py does
         elif name in found or not value:
             raise MalformedUrlError(f"parameter {name!r} is empty or given twice")
         else:
