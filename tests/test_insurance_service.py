@@ -221,7 +221,8 @@ def test_it_does_not_start_with_a_bad_option(tmp_path: Path, trained: Path) -> N
         assert service.process.wait(60) != 0
     finally:
         service.stop()
-    assert "ConfigurationError: ttl: 'a day'" in service.log
+    assert "ConfigurationError: ttl: expected a time in seconds" in service.log
+    assert "got 'a day'" in service.log
 
 
 def test_the_configuration_names_no_place_and_holds_no_secret() -> None:

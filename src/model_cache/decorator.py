@@ -7,6 +7,7 @@ options in `config`.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -16,7 +17,7 @@ from typing import Any, Literal, Never, Self
 
 from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretBytes, SecretStr
 
 from model_cache.binding import Binding, CurrentBinding
 from model_cache.config import (
@@ -26,11 +27,11 @@ from model_cache.config import (
     CacheIf,
     Config,
     refuse_unknown,
-    shown,
 )
 from model_cache.errors import ConfigurationError
 from model_cache.events import Hook, LoggingHook, telling
 from model_cache.prediction.assembly import assembled
+from model_cache.redaction import sealed_options, shown
 from model_cache.statistics import Counters, Stats
 
 # Not part of a copy, nor of a pickle: connections, counters and the binding are made anew.
@@ -62,7 +63,13 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             `redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://` or
             `embedded://`. With neither, the environment's REDIS_URL counts.
         username: of the ACL user, if any.
-        password: of Redis.
+        password: of Redis. Wrapped at once: no repr, error or log line shows it.
+        ssl_ca_certs: file of the certificates to trust; by default the system's. Like the four
+            options below, for a `rediss://` url; with `host` and `port`, it turns TLS on.
+        ssl_certfile: file of the client's certificate, if the server asks for one.
+        ssl_keyfile: file of its key.
+        ssl_cert_reqs: "required" (the default), or "none" to check no certificate at all.
+        ssl_check_hostname: whether the certificate must be for the host; by default True.
         ttl: how long an entry lives, in seconds or as a timedelta, less up to a tenth, so that
             entries written together do not expire together; None for until evicted.
         timeout: seconds that a prediction may lose to Redis, reading and writing together.
@@ -115,15 +122,20 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         *,
         ignored_fields: Sequence[str] | None = None,
         reduced_precision: bool = False,
-        url: str | None = None,
+        url: str | SecretStr | None = None,
         username: str | None = None,
-        password: str | None = None,
+        password: str | SecretStr | None = None,
+        ssl_ca_certs: str | Path | None = None,
+        ssl_certfile: str | Path | None = None,
+        ssl_keyfile: str | Path | None = None,
+        ssl_cert_reqs: str | None = None,
+        ssl_check_hostname: bool | None = None,
         ttl: float | timedelta | None = None,
         timeout: float = 0.1,
         on_error: Literal["predict", "raise"] = "predict",
         revision: str | Path | Sequence[str | Path] | None = None,
         integrity: bool = False,
-        key_secret: str | bytes | None = None,
+        key_secret: str | bytes | SecretStr | SecretBytes | None = None,
         max_entry_bytes: int = 1_048_576,
         max_connections: int = 50,
         cache_if: CacheIf | str | None = None,
@@ -136,14 +148,13 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         hooks: Sequence[str | Hook] | None = None,
         **unknown: Never,
     ) -> None:
-        given = locals()
-        options = {name: given[name] for name in self._option_names()}
-        refuse_unknown(unknown, options)
+        options = sealed_options(locals(), _option_names())
+        # A traceback may show the locals of this frame.
+        del host, url, password, key_secret
+        unknown_names = list(unknown)
+        unknown.clear()
+        refuse_unknown(unknown_names, options)
         self._set_up(options)
-
-    @staticmethod
-    def _option_names() -> list[str]:
-        return list(inspect.signature(RedisCachingDecorator).parameters)[:-1]
 
     def _set_up(self, options: dict[str, Any]) -> None:
         config, counters = Config.parse(options), Counters()
@@ -269,7 +280,34 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         # ml-base's own raises KeyError on a decorator that is being made.
         if "_model" not in self.__dict__:
             raise AttributeError(name)
-        return super().__getattr__(name)
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if name in _option_names():
+                raise self._fixed(name, "can't be read back") from error
+            raise
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # ml-base forwards this to the model, where an option would have no effect.
+        if name in _option_names():
+            del value  # a secret, perhaps: a traceback may show the locals
+            raise self._fixed(name, "can't be changed")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in _option_names():
+            raise self._fixed(name, "can't be deleted")
+        super().__delattr__(name)
+
+    def _fixed(self, name: str, problem: str) -> AttributeError:
+        return AttributeError(
+            f"{name!r} is an option of {type(self).__name__}, fixed when it is made; it {problem}. "
+            f"Make a new decorator with the {name} that you want and give it the model: "
+            f"{type(self).__name__}({name}=..., ...).set_model(model). For the attribute of the "
+            "model with this name, use the model itself",
+            name=name,
+            obj=self,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).__new__, (type(self),), self.__getstate__()
@@ -291,3 +329,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         memo.update({id(hook): hook for hook in self._options["hooks"] or ()})
         made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return made
+
+
+@functools.cache
+def _option_names() -> tuple[str, ...]:
+    return tuple(inspect.signature(RedisCachingDecorator).parameters)[:-1]
