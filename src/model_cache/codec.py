@@ -25,7 +25,7 @@ import hmac
 import time
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgpack
 from pydantic import BaseModel, RootModel
@@ -80,6 +80,18 @@ def is_fresh(entry: bytes, clock: Clock = time.time) -> bool:
     return 1000 * clock() < int.from_bytes(entry[_HEAD_SIZE : _HEAD_SIZE + _TIME_SIZE])
 
 
+class Read(NamedTuple):
+    """What an entry holds for a reader.
+
+    Attributes:
+        prediction: the prediction, a new object each time; None if the entry can't be decoded.
+        fresh: whether it may be a hit. If not, it may still answer when the model raises.
+    """
+
+    prediction: BaseModel | None
+    fresh: bool
+
+
 class Codec:
     """Turns predictions of one schema into entries and back.
 
@@ -90,6 +102,9 @@ class Codec:
         max_entry_bytes: larger entries are refused, and misses.
         integrity: whether entries carry a tag, and those without a valid one are misses.
         tag_key: keys the tag, so that entries can't be forged.
+        ttl: the longest time that an entry may claim to stay fresh, in milliseconds; None for
+            any. A writer whose clock is ahead can't make its entries outlive it by much.
+        clock: seconds since 1970.
     """
 
     def __init__(
@@ -101,6 +116,8 @@ class Codec:
         max_entry_bytes: int = 2**20,
         integrity: bool = False,
         tag_key: bytes = b"",
+        ttl: int | None = None,
+        clock: Clock = time.time,
     ) -> None:
         self._schema = schema
         # What JSON would lose (NaN, infinities, bytes), MessagePack keeps; with very large
@@ -111,6 +128,8 @@ class Codec:
         self._max_payload = max(MAX_PAYLOAD, max_entry_bytes)
         self._integrity = integrity
         self._tag_key = tag_key
+        self._ttl = ttl
+        self._clock = clock
 
     def encode(self, key: bytes, prediction: BaseModel, fresh_until: int | None = None) -> bytes:
         """Return the entry for a prediction.
@@ -146,6 +165,18 @@ class Codec:
         if type(prediction) is not self._schema:
             detail = f"it is a {type(prediction).__qualname__}, not a {self._schema.__qualname__}"
         raise EntryRefusedError(Refusal.LOSSY, detail)
+
+    def read(self, key: bytes, entry: bytes) -> Read:
+        """Return the prediction that an entry holds, and whether it is fresh."""
+        prediction = self.decode(key, entry)
+        return Read(prediction, prediction is not None and self._is_fresh(entry))
+
+    def _is_fresh(self, entry: bytes) -> bool:
+        until = _fresh_until(entry) if entry[0] == _MARK else None
+        if until is None:
+            return True
+        left = until - 1000 * self._clock()
+        return left > 0 and (self._ttl is None or left <= self._ttl)
 
     def decode(self, key: bytes, entry: bytes) -> BaseModel | None:
         """Return the prediction that an entry holds, a new object each time; None if it can't be.
@@ -278,8 +309,10 @@ def _unpack(head: bytes, data: bytes, max_payload: int) -> tuple[Unset, bytes]:
     return unset, data
 
 
-def _fresh_until(head: bytes) -> int | None:
-    return int.from_bytes(head[_HEAD_SIZE:]) if head[4] & _TIMED else None
+def _fresh_until(envelope: bytes) -> int | None:
+    if not envelope[4] & _TIMED:
+        return None
+    return int.from_bytes(envelope[_HEAD_SIZE : _HEAD_SIZE + _TIME_SIZE])
 
 
 def _tag(tag_key: bytes, key: bytes, head: bytes, payload: bytes) -> bytes:
