@@ -22,12 +22,13 @@ from model_cache.codec import Codec
 from model_cache.config import Config
 from model_cache.errors import ConfigurationError, ModelCacheError, NotCacheableError
 from model_cache.events import BindingFailed, Hook
+from model_cache.fingerprint import fingerprint
 from model_cache.forks import ForkSafeLock
 from model_cache.keys import KeyMaker, Namespace, tag_key
 from model_cache.layers import layers
 from model_cache.precision import Rounder, Rules
 from model_cache.revision import revision_of
-from model_cache.schemas import fields_at, fingerprint, holds_numbers, leaves, path_tree
+from model_cache.schemas import fields_at, holds_numbers, leaves, path_tree
 
 # After which a model that could not be bound is tried again: a file may have been on its way.
 _RETRY_SECONDS = 1.0
