@@ -21,11 +21,13 @@ from pydantic import (
     create_model,
     field_validator,
     model_validator,
+    v1,
 )
 from typing_extensions import NamedTuple, TypeAliasType, TypedDict
 
-from model_cache import ConfigurationError
+from model_cache import ConfigurationError, RedisCachingDecorator
 from model_cache.fingerprint import fingerprint
+from tests.models import FunctionModel
 
 
 def out(annotation: Any, default: Any = ...) -> bytes:
@@ -374,3 +376,22 @@ def test_a_schema_that_is_not_complete_is_refused() -> None:
 
 def test_a_default_that_is_never_stored_goes_by_its_class() -> None:
     assert out(Any, object()) == out(Any, object())
+
+
+class OldOutput(v1.BaseModel):
+    charges: float
+
+
+@pytest.mark.parametrize(
+    ("schema", "problem"),
+    [
+        (OldOutput, "its output_schema OldOutput is a model of pydantic.v1; derive it from"),
+        (Later(), "its output_schema is an instance of Later; give the class itself"),
+        (dict, "its output_schema is <class 'dict'>, not a pydantic model"),
+        (None, "its output_schema is None, not a pydantic model"),
+    ],
+)
+def test_a_schema_that_is_none_is_told_what_it_is(schema: Any, problem: str) -> None:
+    decorator = RedisCachingDecorator(url="redis://localhost:1")
+    with pytest.raises(ConfigurationError, match=problem):
+        decorator.set_model(FunctionModel(output_schema=schema))

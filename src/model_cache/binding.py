@@ -265,9 +265,19 @@ def _encoded_option(cls: type, name: str, value: object) -> bytes:
 
 def _schema(name: str, model: MLModel) -> type[BaseModel]:
     schema = getattr(model, name)
-    if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
-        raise ConfigurationError("model", f"its {name} is {schema!r}, not a pydantic model")
-    return schema
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema
+    bases = schema.__mro__ if isinstance(schema, type) else ()
+    if any(base.__module__.startswith("pydantic.v1.") for base in bases):
+        problem = (
+            f"its {name} {schema.__qualname__} is a model of pydantic.v1; "
+            "derive it from pydantic.BaseModel, that of pydantic 2"
+        )
+    elif isinstance(schema, BaseModel):
+        problem = f"its {name} is an instance of {type(schema).__qualname__}; give the class itself"
+    else:
+        problem = f"its {name} is {schema!r}, not a pydantic model"
+    raise ConfigurationError("model", problem)
 
 
 def _selection(schema: type[BaseModel], config: Config) -> Selection | None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from model_cache.canonical import PREDICTIONS
+from model_cache.canonical.leaves import LEAVES
 from model_cache.parts import parts
 
 
@@ -39,11 +40,22 @@ def settle(prediction: Any, restored: Any) -> bool:
             return False
         vars(restored).pop(name, None)
         changed = True
+    if _is_plain(prediction):
+        return changed
     inside = parts(restored)
     for path, part in parts(prediction).items():
-        if path in inside:
+        if path in inside and type(part) not in LEAVES:
             changed |= settle(part, inside[path])
     return changed
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether there is nothing inside a value that could have a cached property."""
+    if type(value) is dict:
+        value = value.values()
+    elif type(value) not in (list, tuple):
+        return False
+    return all(kind in LEAVES for kind in set(map(type, value)))
 
 
 def _filled(value: Any) -> set[str]:

@@ -216,7 +216,9 @@ class Codec:
             # First: a dump would use up an iterator, and an iterator has no canonical form.
             expected = PREDICTIONS.encode(prediction)
         except NotCacheableError as error:
-            raise self._lossy(not_comparable(prediction, error)) from None
+            reraise_interruption(error.__cause__ or error)
+            why = partial(not_comparable, prediction, error)
+            raise self._lossy(_explained(why, str(error))) from None
         reasons: dict[str, Callable[[], str]] = {}
         for form in self._forms.in_order():
             serder, dump = form
@@ -242,7 +244,7 @@ class Codec:
         if type(prediction) is not self._schema:
             given, wanted = type(prediction).__qualname__, self._schema.__qualname__
             raise self._lossy(f"it is a {given}, not a {wanted}")
-        raise self._lossy(_joined({name: reason() for name, reason in reasons.items()}))
+        raise self._lossy(_joined({name: _explained(why) for name, why in reasons.items()}))
 
     def _lossy(self, detail: str) -> EntryRefusedError:
         self._forms.failed(detail)
@@ -332,6 +334,15 @@ class Codec:
         if unset:
             mark_unset(prediction, unset)
         return prediction
+
+
+def _explained(why: Callable[[], str], otherwise: str = "it comes back changed") -> str:
+    """Return what `why` finds out, which goes through whatever the model returned."""
+    try:
+        return why()
+    except Exception as error:
+        reraise_interruption(error)
+        return otherwise
 
 
 def _failure(prediction: BaseModel, error: Exception) -> str:

@@ -18,6 +18,9 @@ from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.parts import parts
 
+# A path that is longer than this helps nobody, and each step costs a comparison.
+_MAX_DEPTH = 40
+
 
 def difference(prediction: Any, restored: Any) -> str:
     """Return what is different in a prediction that was read again."""
@@ -78,18 +81,22 @@ def _at(path: str, words: str) -> str:
     return f"{path.removeprefix('.')}: {words}" if path else words
 
 
-def _deepest(value: Any, fails: Callable[[Any], bool], path: str = "") -> tuple[str, Any]:
+def _deepest(
+    value: Any, fails: Callable[[Any], bool], path: str = "", depth: int = 0
+) -> tuple[str, Any]:
     """Return the innermost part for which `fails`, given that it does for `value`."""
-    for step, part in parts(value).items():
+    for step, part in parts(value).items() if depth < _MAX_DEPTH else ():
         if fails(part):
-            return _deepest(part, fails, path + step)
+            return _deepest(part, fails, path + step, depth + 1)
     return path, value
 
 
-def _difference(before: Any, after: Any, path: str = "") -> tuple[str, str] | None:
+def _difference(before: Any, after: Any, path: str = "", depth: int = 0) -> tuple[str, str] | None:
     """Return the path to the first difference, and what it is; None if there is none."""
     if PREDICTIONS.encode(before) == PREDICTIONS.encode(after):
         return None
+    if depth >= _MAX_DEPTH:
+        return path, "something inside it changes"
     if type(before) is not type(after):
         given, got = _name(type(before)), _name(type(after))
         advice = f"declare the field as {given}, or return {got}"
@@ -99,7 +106,7 @@ def _difference(before: Any, after: Any, path: str = "") -> tuple[str, str] | No
         if step not in theirs:
             why = _not_stored(type(before), step)
             return path + step, why or "it is lost; only fields are stored"
-        if found := _difference(part, theirs[step], path + step):
+        if found := _difference(part, theirs[step], path + step, depth + 1):
             why = _not_stored(type(before), step)
             return (path + step, why) if why else found
     return path, _own_difference(before, after)
