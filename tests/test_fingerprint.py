@@ -12,17 +12,21 @@ from typing import Annotated, Any, Generic, Literal, NewType, TypeVar
 import pytest
 from pydantic import (
     AfterValidator,
+    AllowInfNan,
     BaseModel,
     BeforeValidator,
     Field,
     PlainSerializer,
     PrivateAttr,
+    SkipValidation,
+    Strict,
     StringConstraints,
     create_model,
     field_validator,
     model_validator,
     v1,
 )
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import NamedTuple, TypeAliasType, TypedDict
 
 from model_cache import ConfigurationError, RedisCachingDecorator
@@ -370,12 +374,53 @@ def test_a_function_that_carries_a_whole_program_is_refused() -> None:
 
 
 def test_a_schema_that_is_not_complete_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r"not complete.*Nowhere"):
+    with pytest.raises(ConfigurationError, match=r"Out is not complete .*Nowhere"):
         fingerprint(type("Out", (BaseModel,), {"__annotations__": {"a": "Nowhere"}}))
 
 
 def test_a_default_that_is_never_stored_goes_by_its_class() -> None:
     assert out(Any, object()) == out(Any, object())
+
+
+@pydantic_dataclass
+class Base:
+    a: int = 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        *(
+            (
+                dataclasses.make_dataclass("Derived", [("b", int, 1)], bases=(Base,)),
+                dataclasses.make_dataclass("Derived", [("b", part, 1)], bases=(Base,)),
+            )
+            for part in (float, int | None)
+        ),
+        *(
+            (
+                dataclasses.make_dataclass("Data", [("b", int, field)]),
+                dataclasses.make_dataclass("Data", [("b", int, other)]),
+            )
+            for field, other in [
+                (dataclasses.field(default=1), dataclasses.field(default=2)),
+                (dataclasses.field(default=1), dataclasses.field(default=1, init=False)),
+                (Field(gt=1), Field(gt=2)),
+                (
+                    dataclasses.field(default_factory=lambda: 1),
+                    dataclasses.field(default_factory=lambda: 2),
+                ),
+            ]
+        ),
+        (Annotated[int, Strict()], Annotated[int, Strict(False)]),
+        (Annotated[int, Strict()], int),
+        (SkipValidation[int], int),
+        (Annotated[float, AllowInfNan(False)], float),
+    ],
+)
+def test_the_ways_to_declare_a_part_are_told_apart(before: Any, after: Any) -> None:
+    assert out(before) == out(before)
+    assert out(before) != out(after)
 
 
 class OldOutput(v1.BaseModel):

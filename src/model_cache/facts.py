@@ -16,7 +16,6 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from operator import attrgetter
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -25,6 +24,7 @@ from pydantic_core import PydanticUndefined
 from model_cache.canonical import INPUTS
 from model_cache.canonical.identities import class_identity, counted, text
 from model_cache.errors import NotCacheableError
+from model_cache.interruptions import reraise_interruption
 
 # They change what is dumped or documented, never what is read.
 _NOT_FOR_VALIDATION = ("pydantic.functional_serializers", "pydantic.json_schema")
@@ -115,16 +115,20 @@ def _stands_for(variable: typing.TypeVar) -> list[Any]:
 
 def class_facts(cls: type) -> bytes:
     """Return canonical bytes for a class: its identity, and the members of an enum."""
-    if _root(cls) in sys.stdlib_module_names:  # which private module it is in differs
-        return b"c" + text(cls.__module__.partition("._")[0]) + text(cls.__qualname__)
     if not issubclass(cls, Enum):
-        return class_identity(cls)
+        return _identity(cls)
     members = sorted(text(member.name) + object_facts(member.value) for member in cls)
     missing: Any = cls._missing_
-    parts = [class_identity(cls), counted(members)]
+    parts = [_identity(cls), counted(members)]
     if _root(missing) != "enum":
         parts.append(function_facts(missing.__func__))
     return b"e" + counted(parts)
+
+
+def _identity(cls: type) -> bytes:
+    if _root(cls) in sys.stdlib_module_names:  # which private module it is in differs
+        return b"c" + text(cls.__module__.partition("._")[0]) + text(cls.__qualname__)
+    return class_identity(cls)
 
 
 def field_facts(field: FieldInfo) -> bytes:
@@ -271,7 +275,7 @@ def object_facts(value: Any, inside: _Inside | None = None) -> bytes:
     if value is PydanticUndefined:
         return b"!"
     if _is_constraint(value):
-        return _parts(value, inside)
+        return _constraint_facts(value, inside)
     try:
         return INPUTS.encode(value)
     except NotCacheableError:
@@ -290,29 +294,45 @@ def _parts(value: Any, inside: _Inside) -> bytes:
         return b"l" + counted(object_facts(item, inside) for item in value)
     if type(value) is dict:
         return b"d" + counted(object_facts(item, inside) for item in value.items())
-    return b"O" + _class_or_nothing(type(value)) + counted(_state(value, inside))
+    return b"O" + class_facts(type(value)) + counted(_state(value, inside))
 
 
 def _is_constraint(value: Any) -> bool:
-    """Whether it is a dataclass of pydantic's, to which other versions may add fields."""
-    return dataclasses.is_dataclass(value) and _root(type(value)) in _PYDANTIC
+    """Whether it is metadata of pydantic's, such as `Gt(0)`."""
+    cls = type(value)
+    if isinstance(value, type) or _root(cls) not in _PYDANTIC:
+        return False
+    return dataclasses.is_dataclass(cls) or cls.__module__.startswith("pydantic._internal")
 
 
-def _class_or_nothing(cls: type) -> bytes:
-    return b"" if "<locals>" in cls.__qualname__ and _root(cls) in _PYDANTIC else class_facts(cls)
+def _constraint_facts(value: Any, inside: _Inside) -> bytes:
+    """Return canonical bytes for metadata of pydantic's: what it says, not which class says it.
+
+    Other versions have other classes, and more attributes that are None.
+    """
+    inside = inside.enter(value)
+    names = [field.name for field in dataclasses.fields(value)] if _has_fields(value) else []
+    held = {name: getattr(value, name) for name in {*names, *getattr(value, "__dict__", {})}}
+    said = {name: each for name, each in sorted(held.items()) if each is not None}
+    if not said:
+        return class_facts(type(value))
+    return b"O" + counted(text(name) + object_facts(each, inside) for name, each in said.items())
+
+
+def _has_fields(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _state(value: Any, inside: _Inside) -> Iterator[bytes]:
     """Yield what an object holds: the fields of a dataclass, else what a pickle of it holds."""
-    if dataclasses.is_dataclass(value):
-        for field in sorted(dataclasses.fields(value), key=attrgetter("name")):
-            held = getattr(value, field.name, None)
-            if not (_is_constraint(value) and held is field.default):
-                yield text(field.name) + object_facts(held, inside)
+    if _has_fields(value):
+        for name in sorted(field.name for field in dataclasses.fields(value)):
+            yield text(name) + object_facts(getattr(value, name, None), inside)
         return
     try:
         reduced = value.__reduce_ex__(4)
     except Exception as error:
+        reraise_interruption(error)
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise OpaqueError(f"it holds a value of type {kind}") from error
     if type(value) is object or isinstance(reduced, str):
@@ -326,11 +346,15 @@ def _state(value: Any, inside: _Inside) -> Iterator[bytes]:
 
 
 def is_pydantics(function: Any) -> bool:
-    """Whether a function is pydantic's own, or of the standard library by way of pydantic."""
+    """Whether a function is pydantic's own, or what it uses of the standard library.
+
+    A Python function counts as the author's: a module of theirs may have the name of another.
+    """
     while isinstance(function, functools.partial):
         function = function.func
     root = _root(function)
-    return root in _PYDANTIC or root in sys.stdlib_module_names
+    is_python = isinstance(function, (types.FunctionType, types.MethodType))
+    return root in _PYDANTIC or (root in sys.stdlib_module_names and not is_python)
 
 
 def carried_functions(function: Any) -> Iterator[Callable[..., Any]]:

@@ -78,8 +78,11 @@ def _core_schema(schema: type[BaseModel]) -> Any:
     try:
         schema.model_rebuild()  # does nothing if it is complete
     except (PydanticUndefinedAnnotation, PydanticUserError) as error:
+        problem = str(error).partition("\n")[0]
         raise ConfigurationError(
-            "output_schema", f"{schema.__qualname__} is not complete: {error}"
+            "output_schema",
+            f"{schema.__qualname__} is not complete ({problem}); call its model_rebuild() once "
+            "all that it refers to is defined",
         ) from None
     return schema.__pydantic_core_schema__
 
@@ -186,7 +189,7 @@ def _structure(cls: type) -> bytes:
 
 def _fields(cls: type) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Yield the names of what a structure holds, each with what returns its facts."""
-    known: Mapping[str, FieldInfo] | None = getattr(cls, "__pydantic_fields__", None)
+    known: Mapping[str, FieldInfo] | None = vars(cls).get("__pydantic_fields__")
     if known is not None:  # a model, or a dataclass of pydantic's
         for name, info in sorted(known.items()):
             yield name, partial(field_facts, info)
@@ -195,7 +198,8 @@ def _fields(cls: type) -> Iterator[tuple[str, Callable[[], bytes]]]:
         if extra := hints(cls, extras=True).get("__pydantic_extra__"):
             yield "__pydantic_extra__", partial(_facts, extra)
         return
-    annotations = hints(cls, extras=True)
+    # Without the hints, the texts: what pydantic made of them is in the core schema.
+    annotations = hints(cls, extras=True) or getattr(cls, "__annotations__", {})
     if dataclasses.is_dataclass(cls):
         for field in sorted(dataclasses.fields(cls), key=attrgetter("name")):
             annotation = annotations.get(field.name, field.type)
