@@ -8,6 +8,7 @@ evaluated (no `from __future__ import annotations`), as in most code that is cac
 import collections
 import datetime as dt
 import enum
+import hashlib
 import ipaddress
 import math
 import pathlib
@@ -17,7 +18,7 @@ import zoneinfo
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 
 import numpy as np
 import pydantic
@@ -35,8 +36,9 @@ from pydantic import (
 from model_cache.canonical import Selection
 from model_cache.codec import Codec
 from model_cache.compressors import COMPRESSORS
+from model_cache.fingerprint import fingerprint
 from model_cache.keys import KeyMaker, Namespace, derived_key
-from model_cache.schemas import fingerprint, path_tree
+from model_cache.schemas import path_tree
 from model_cache.serders import JSON, MESSAGE_PACK
 
 SECRET = "a secret of any length"
@@ -380,6 +382,59 @@ PREDICTIONS: dict[str, BaseModel] = {
     "int beyond 64 bits": Numbers([2**64, -(2**70)]),
     "extras": Open.model_validate({"known": 1, "b": [1, 2.5, None], "a": {"c": "d"}}),
 }
+
+
+def not_negative(value: int) -> int:
+    return max(value, 0)
+
+
+UserId = NewType("UserId", int)
+
+
+class Declared(BaseModel):
+    """What a schema can be written with, as far as no version of Python or pydantic matters."""
+
+    model_config = ConfigDict(str_strip_whitespace=True, extra="allow", title="not this")
+    user: UserId
+    level: Level = Level.low
+    mode: Mode | None = None
+    above: Annotated[int, pydantic.Field(gt=0)] = 1
+    several: list[Annotated[int, pydantic.Field(le=9)]] = pydantic.Field([], max_length=3)
+    checked: Annotated[int, pydantic.AfterValidator(not_negative)] = 0
+    words: Annotated[str, pydantic.StringConstraints(to_lower=True)] = ""
+    made: list[int] = pydantic.Field(default_factory=list)
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")] | None = None
+    box: Box[Inner] | None = None
+    node: Node | None = None
+    point: Point | None = None
+    path: pathlib.PurePosixPath | None = None
+    address: ipaddress.IPv4Address | None = None
+    exact: Decimal = Decimal("0.10")
+    ratio: Fraction | None = None
+    queue: collections.deque[int] | None = None
+    url: pydantic.AnyUrl | None = None
+    secret: SecretStr = SecretStr("")
+    literal: Literal["a", 1, Level.high] = "a"
+    anything: Any = None
+    _hidden: int = PrivateAttr(default=3)
+
+    @pydantic.field_validator("above", mode="before")
+    @classmethod
+    def as_it_is(cls, value: Any) -> Any:
+        return value
+
+    @pydantic.model_validator(mode="after")
+    def whole(self) -> Any:
+        return self
+
+
+def fingerprints() -> dict[str, str]:
+    """Return a digest of the fingerprint of each output schema."""
+    schemas = (Person, Outer, Node, Box[Inner], Open, Numbers, Charges, Prediction, Declared)
+    return {
+        schema.__qualname__: hashlib.blake2b(fingerprint(schema), digest_size=16).hexdigest()
+        for schema in schemas
+    }
 
 
 def key_makers() -> dict[str, KeyMaker]:

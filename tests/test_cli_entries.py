@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from model_cache.codec import MAX_PAYLOAD, Codec, describe
+from model_cache.codec import Codec
 from model_cache.compressors import COMPRESSORS
+from model_cache.describe import describe
+from model_cache.envelope import MAX_PAYLOAD
 from model_cache.keys import EntryKey, Namespace, entries_pattern, parse_key
 from model_cache.serders import JSON, MESSAGE_PACK
 from tests.models import Charges, Echo

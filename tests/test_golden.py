@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.golden_cases import KEY, PREDICTIONS, codecs, entries, keys
+from tests.golden_cases import KEY, PREDICTIONS, codecs, entries, fingerprints, keys
 from tests.test_properties import picture
 
 FOLDER = Path(__file__).parent / "golden"
@@ -28,6 +28,10 @@ def committed(name: str) -> Any:
 
 def test_keys_are_the_committed_ones() -> None:
     assert keys() == committed("keys.json")
+
+
+def test_fingerprints_are_the_committed_ones() -> None:
+    assert fingerprints() == committed("fingerprints.json")
 
 
 def test_no_two_inputs_have_the_same_committed_key() -> None:
@@ -49,13 +53,13 @@ def test_no_two_inputs_have_the_same_committed_key() -> None:
     ids=["hash seed 0", "hash seed 1", "random hash seed", "another locale and decimal context"],
 )
 @pytest.mark.parametrize("backwards", [False, True])
-def test_keys_are_the_same_in_a_fresh_process(
+def test_keys_and_fingerprints_are_the_same_in_a_fresh_process(
     variables: dict[str, str], before: str, backwards: bool
 ) -> None:
     program = f"""{before}
 import json
-from tests.golden_cases import keys
-print(json.dumps(keys(backwards={backwards})))
+from tests.golden_cases import fingerprints, keys
+print(json.dumps([keys(backwards={backwards}), fingerprints()]))
 """
     finished = subprocess.run(
         [sys.executable, "-c", program],
@@ -64,7 +68,7 @@ print(json.dumps(keys(backwards={backwards})))
         capture_output=True,
         check=True,
     )
-    assert json.loads(finished.stdout) == committed("keys.json")
+    assert json.loads(finished.stdout) == [committed("keys.json"), committed("fingerprints.json")]
 
 
 @pytest.mark.parametrize("name", PREDICTIONS)

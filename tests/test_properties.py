@@ -58,9 +58,10 @@ from model_cache import ConfigurationError, NotCacheableError, RedisCachingDecor
 from model_cache.canonical import Selection, Tree
 from model_cache.codec import Codec, EntryRefusedError
 from model_cache.compressors import COMPRESSORS
+from model_cache.fingerprint import fingerprint
 from model_cache.keys import KeyMaker, Namespace
 from model_cache.precision import Rounder
-from model_cache.schemas import fingerprint, path_tree
+from model_cache.schemas import path_tree
 from model_cache.serders import JSON, MESSAGE_PACK
 from tests import catalogue
 from tests.catalogue import CASES, Case

@@ -18,17 +18,18 @@ from pydantic import BaseModel
 
 from model_cache.canonical import INPUTS, Selection
 from model_cache.canonical.identities import class_identity, text
-from model_cache.codec import Codec, is_fresh
+from model_cache.codec import Codec
 from model_cache.config import Config
 from model_cache.errors import ConfigurationError, ModelCacheError, NotCacheableError
 from model_cache.events import BindingFailed, Hook
+from model_cache.fingerprint import fingerprint
 from model_cache.forks import ForkSafeLock
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys import KeyMaker, Namespace, tag_key
 from model_cache.layers import layers
 from model_cache.precision import Rounder, Rules
 from model_cache.revision import revision_of
-from model_cache.schemas import fields_at, fingerprint, holds_numbers, leaves, path_tree
+from model_cache.schemas import fields_at, holds_numbers, leaves, path_tree
 
 # After which a model that could not be bound is tried again: a file may have been on its way.
 _RETRY_SECONDS = 1.0
@@ -73,8 +74,9 @@ class Binding:
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
+            ttl=config.ttl,
         )
-        self.decode, self.encode = codec.decode, codec.encode
+        self.read, self.encode = codec.read, codec.encode
         self._rounder = _rounder(self.input_schema, config)
         self._accepted: dict[type, bool] = {}
 
@@ -106,11 +108,6 @@ class Binding:
                 f"got {type(data).__qualname__}"
             )
         return self._keys.key(data)
-
-    def read(self, key: bytes, entry: bytes) -> tuple[BaseModel | None, bool]:
-        """Return the prediction that an entry holds, if any, and whether it is fresh."""
-        found = self.decode(key, entry)
-        return found, found is not None and is_fresh(entry)
 
     def _accepts(self, cls: type) -> bool:
         try:
@@ -266,9 +263,19 @@ def _encoded_option(cls: type, name: str, value: object) -> bytes:
 
 def _schema(name: str, model: MLModel) -> type[BaseModel]:
     schema = getattr(model, name)
-    if not (isinstance(schema, type) and issubclass(schema, BaseModel)):
-        raise ConfigurationError("model", f"its {name} is {schema!r}, not a pydantic model")
-    return schema
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return schema
+    bases = schema.__mro__ if isinstance(schema, type) else ()
+    if any(base.__module__.startswith("pydantic.v1.") for base in bases):
+        problem = (
+            f"its {name} {schema.__qualname__} is a model of pydantic.v1; "
+            "derive it from pydantic.BaseModel, that of pydantic 2"
+        )
+    elif isinstance(schema, BaseModel):
+        problem = f"its {name} is an instance of {type(schema).__qualname__}; give the class itself"
+    else:
+        problem = f"its {name} is {schema!r}, not a pydantic model"
+    raise ConfigurationError("model", problem)
 
 
 def _selection(schema: type[BaseModel], config: Config) -> Selection | None:

@@ -1,18 +1,7 @@
 """Entries: what Redis holds for a prediction, and how it is read again.
 
 A prediction that its serder dumps to an object is stored as that plain JSON or MessagePack.
-Anything else is an envelope, which describes itself, so a fleet may mix and change options:
-
-    byte 0  0xC1, the first byte of neither JSON nor MessagePack
-    byte 1  the envelope's format version
-    byte 2  the serder's id
-    byte 3  the compressor's id; 0 for none
-    byte 4  flags; bit 0: there is a tag; bit 1: the payload begins with the unset fields;
-            bit 2: there is a time
-    8 bytes  the time until which the entry is fresh, in milliseconds since 1970
-    16 bytes  the tag, over the key, the bytes above and the payload
-    the payload, compressed: the unset fields, as MessagePack after their length in two bytes,
-        then what the serder wrote
+Anything else is an envelope (see `envelope`).
 
 Entries are verified on write: one that does not decode to what the model returned is refused.
 On read, whatever can't be decoded is a miss. Redis and its keys' making are unknown here.
@@ -20,37 +9,47 @@ On read, whatever can't be decoded is a miss. Redis and its keys' making are unk
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, Literal
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import msgpack
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel
 
+from model_cache.cached_properties import settle
 from model_cache.canonical import PREDICTIONS
-from model_cache.compressors import COMPRESSORS, TooLargeError
+from model_cache.differences import difference, not_comparable, not_readable, not_writable
+from model_cache.envelope import (
+    HEAD_SIZE,
+    MAPS,
+    MARK,
+    MAX_PAYLOAD,
+    OBJECT,
+    TAGGED,
+    TIME_SIZE,
+    TIMED,
+    UNSET,
+    VERSION,
+    fresh_until_of,
+    tag_of,
+    take_apart,
+    unpack,
+)
 from model_cache.errors import NotCacheableError
-from model_cache.fields_set import Unset, all_set, mark_unset, unset_fields
+from model_cache.fields_set import all_set, mark_unset, unset_fields
+from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Clock, Compressor, Serder
 from model_cache.serders import JSON, MESSAGE_PACK, SERDERS
 
-MAX_PAYLOAD = 8 * 2**20
-"""Bytes of a payload, uncompressed: more is neither written nor believed, unless
-`max_entry_bytes` is more. Small objects take up to 80 times as much as Python objects."""
-
-_MARK = 0xC1
-_VERSION = 1
-_TAGGED = 1
-_UNSET = 2
-_TIMED = 4
-_TAG_SIZE = 16
-_HEAD_SIZE = 5
-_TIME_SIZE = 8
-_OBJECT = 0x7B  # "{"
-_MAPS = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])  # fixmap, map 16, map 32
+# So many predictions in a row that are refused, and only one of so many is tried after that.
+_FAILURES = 8
+_TRIED_OF_FAILING = 16
+# So many in a row that do not take the first form, and another is tried first for a while.
+_MISLED = 3
+_PREDICTIONS_OF_AN_ORDER = 256
 
 
 class Refusal(Enum):
@@ -75,9 +74,87 @@ def is_fresh(entry: bytes, clock: Clock = time.time) -> bool:
         entry: the entry.
         clock: seconds since 1970.
     """
-    if entry[0] != _MARK or not entry[4] & _TIMED:
+    if entry[0] != MARK or not entry[4] & TIMED:
         return True
-    return 1000 * clock() < int.from_bytes(entry[_HEAD_SIZE : _HEAD_SIZE + _TIME_SIZE])
+    return 1000 * clock() < int.from_bytes(entry[HEAD_SIZE : HEAD_SIZE + TIME_SIZE])
+
+
+class Read(NamedTuple):
+    """What an entry holds for a reader.
+
+    Attributes:
+        prediction: the prediction, a new object each time; None if the entry can't be decoded.
+        fresh: whether it may be a hit. If not, it may still answer when the model raises.
+    """
+
+    prediction: BaseModel | None
+    fresh: bool
+
+
+_Dump: TypeAlias = Callable[[Serder, BaseModel], tuple[bytes, int] | None]
+_Form: TypeAlias = tuple[Serder, _Dump]
+
+
+def _dumped(serder: Serder, prediction: BaseModel) -> tuple[bytes, int]:
+    return serder.dumps(prediction), 0
+
+
+def _dumped_with_unset(serder: Serder, prediction: BaseModel) -> tuple[bytes, int] | None:
+    unset = unset_fields(prediction)
+    if not unset:
+        return None  # nothing was left out the first time
+    noted: bytes = msgpack.packb(unset)
+    data = serder.dumps(all_set(prediction))
+    return b"%b%b%b" % (len(noted).to_bytes(2), noted, data), UNSET
+
+
+class _Forms:
+    """The forms that an entry may take, and what is known of them.
+
+    Each one that fails costs a dump, a load and a comparison. So a form that works where the
+    first one fails is soon tried first, and predictions that no form takes are soon tried only
+    now and then. Threads may share it: a count that is lost does no harm.
+
+    Args:
+        forms: the forms, the best one first.
+
+    Attributes:
+        reason: why the last prediction was refused that no form takes.
+    """
+
+    def __init__(self, forms: Sequence[_Form]) -> None:
+        self.reason = ""
+        self._best = self._order = tuple(forms)
+        self._tried = self._misled = self._failed = 0
+
+    def seem_hopeless(self) -> bool:
+        """Whether a prediction is not worth trying, since so many before it were refused."""
+        if self._failed < _FAILURES:
+            return False
+        self._failed += 1
+        return self._failed % _TRIED_OF_FAILING != 0
+
+    def in_order(self) -> Sequence[_Form]:
+        """Return the forms in the order in which to try them."""
+        self._tried += 1
+        if self._tried % _PREDICTIONS_OF_AN_ORDER == 0:
+            self._order, self._misled = self._best, 0
+        return self._order
+
+    def worked(self, form: _Form) -> None:
+        """Note that a prediction took a form."""
+        self._failed = 0
+        if form is self._order[0]:
+            self._misled = 0
+            return
+        self._misled += 1
+        if self._misled >= _MISLED:
+            self._order = (form, *(each for each in self._best if each is not form))
+
+    def failed(self, reason: str) -> None:
+        """Note that no form took a prediction."""
+        self.reason = reason
+        self._failed += 1
 
 
 class Codec:
@@ -90,6 +167,9 @@ class Codec:
         max_entry_bytes: larger entries are refused, and misses.
         integrity: whether entries carry a tag, and those without a valid one are misses.
         tag_key: keys the tag, so that entries can't be forged.
+        ttl: the longest time that an entry may claim to stay fresh, in milliseconds; None for
+            any. A writer whose clock is ahead can't make its entries outlive it by much.
+        clock: seconds since 1970.
     """
 
     def __init__(
@@ -101,16 +181,23 @@ class Codec:
         max_entry_bytes: int = 2**20,
         integrity: bool = False,
         tag_key: bytes = b"",
+        ttl: int | None = None,
+        clock: Clock = time.time,
     ) -> None:
         self._schema = schema
         # What JSON would lose (NaN, infinities, bytes), MessagePack keeps; with very large
         # ints, and schemas that are strict about types, it is the other way round.
-        self._serders = (serder, JSON if serder is MESSAGE_PACK else MESSAGE_PACK)
+        self._serder, other = serder, JSON if serder is MESSAGE_PACK else MESSAGE_PACK
+        self._forms = _Forms(
+            [(each, dump) for each in (serder, other) for dump in (_dumped, _dumped_with_unset)]
+        )
         self._compressor = compressor
         self._max_entry_bytes = max_entry_bytes
         self._max_payload = max(MAX_PAYLOAD, max_entry_bytes)
         self._integrity = integrity
         self._tag_key = tag_key
+        self._ttl = ttl
+        self._clock = clock
 
     def encode(self, key: bytes, prediction: BaseModel, fresh_until: int | None = None) -> bytes:
         """Return the entry for a prediction.
@@ -123,29 +210,57 @@ class Codec:
         Raises:
             EntryRefusedError: the prediction would come back changed, or it is too large.
         """
+        if self._forms.seem_hopeless():
+            raise EntryRefusedError(Refusal.LOSSY, self._forms.reason)
         try:
             # First: a dump would use up an iterator, and an iterator has no canonical form.
             expected = PREDICTIONS.encode(prediction)
         except NotCacheableError as error:
-            raise EntryRefusedError(Refusal.LOSSY, str(error)) from None
-        detail = ""
-        for serder in self._serders:
-            for form in (self._dumped, self._dumped_with_unset):
-                try:
-                    entry = form(key, serder, prediction, fresh_until)
-                    if len(entry) > self._max_entry_bytes:
-                        raise EntryRefusedError(Refusal.TOO_LARGE)
-                    restored = self._open(key, entry)
-                    if PREDICTIONS.encode(restored) == expected:
-                        return entry
-                    detail = detail or _first_change(prediction, restored)
-                except EntryRefusedError:
-                    raise
-                except Exception as error:  # whatever a schema or a serder of the user's raises
-                    detail = detail or f"{type(error).__name__} was raised"
+            reraise_interruption(error.__cause__ or error)
+            why = partial(not_comparable, prediction, error)
+            raise self._lossy(_explained(why, str(error))) from None
+        reasons: dict[str, Callable[[], str]] = {}
+        for form in self._forms.in_order():
+            serder, dump = form
+            try:
+                dumped = dump(serder, prediction)
+                if dumped is None:
+                    continue
+                entry = self._smallest(key, serder, *dumped, fresh_until)
+                if len(entry) > self._max_entry_bytes:
+                    raise EntryRefusedError(Refusal.TOO_LARGE)
+                restored = self._open(key, entry)
+                if PREDICTIONS.encode(restored) == expected or (
+                    settle(prediction, restored) and PREDICTIONS.encode(restored) == expected
+                ):
+                    self._forms.worked(form)
+                    return entry
+                reasons[serder.name] = partial(difference, prediction, restored)
+            except EntryRefusedError:
+                raise
+            except Exception as error:  # whatever a schema or a serder of the user's raises
+                reraise_interruption(error)
+                reasons[serder.name] = partial(_failure, prediction, error)
         if type(prediction) is not self._schema:
-            detail = f"it is a {type(prediction).__qualname__}, not a {self._schema.__qualname__}"
-        raise EntryRefusedError(Refusal.LOSSY, detail)
+            given, wanted = type(prediction).__qualname__, self._schema.__qualname__
+            raise self._lossy(f"it is a {given}, not a {wanted}")
+        raise self._lossy(_joined({name: _explained(why) for name, why in reasons.items()}))
+
+    def _lossy(self, detail: str) -> EntryRefusedError:
+        self._forms.failed(detail)
+        return EntryRefusedError(Refusal.LOSSY, detail)
+
+    def read(self, key: bytes, entry: bytes) -> Read:
+        """Return the prediction that an entry holds, and whether it is fresh."""
+        prediction = self.decode(key, entry)
+        return Read(prediction, prediction is not None and self._is_fresh(entry))
+
+    def _is_fresh(self, entry: bytes) -> bool:
+        until = fresh_until_of(entry) if entry[0] == MARK else None
+        if until is None:
+            return True
+        left = until - 1000 * self._clock()
+        return left > 0 and (self._ttl is None or left <= self._ttl)
 
     def decode(self, key: bytes, entry: bytes) -> BaseModel | None:
         """Return the prediction that an entry holds, a new object each time; None if it can't be.
@@ -154,55 +269,33 @@ class Codec:
         """
         try:
             return self._open(key, entry)
-        except Exception:  # Redis is untrusted; a user's validators may raise anything, too
+        except Exception as error:  # Redis is untrusted; a user's validators may raise anything
+            reraise_interruption(error)
             return None
 
-    def _dumped(
-        self, key: bytes, serder: Serder, prediction: BaseModel, fresh_until: int | None
-    ) -> bytes:
-        data = serder.dumps(prediction)
-        plain = (
-            serder is self._serders[0]
-            and not self._integrity
-            and fresh_until is None
-            and (
-                (serder is JSON and data[0] == _OBJECT)
-                or (serder is MESSAGE_PACK and data[0] in _MAPS)
-            )
-        )
-        return self._smallest(key, serder, data, fresh_until, plain=plain)
-
-    def _dumped_with_unset(
-        self, key: bytes, serder: Serder, prediction: BaseModel, fresh_until: int | None
-    ) -> bytes:
-        unset = unset_fields(prediction)
-        if not unset:
-            raise ValueError("nothing was left out the first time")
-        noted: bytes = msgpack.packb(unset)
-        data = b"%b%b%b" % (len(noted).to_bytes(2), noted, serder.dumps(all_set(prediction)))
-        return self._smallest(key, serder, data, fresh_until, flags=_UNSET)
-
     def _smallest(
-        self,
-        key: bytes,
-        serder: Serder,
-        data: bytes,
-        fresh_until: int | None,
-        *,
-        plain: bool = False,
-        flags: int = 0,
+        self, key: bytes, serder: Serder, data: bytes, flags: int, fresh_until: int | None
     ) -> bytes:
         if len(data) > self._max_payload:
             raise EntryRefusedError(Refusal.TOO_LARGE)
+        plain = (
+            serder is self._serder
+            and not (self._integrity or flags)
+            and fresh_until is None
+            and (
+                (serder is JSON and data[0] == OBJECT)
+                or (serder is MESSAGE_PACK and data[0] in MAPS)
+            )
+        )
         until = b""
         if fresh_until is not None:
-            flags, until = flags | _TIMED, fresh_until.to_bytes(_TIME_SIZE)
+            flags, until = flags | TIMED, fresh_until.to_bytes(TIME_SIZE)
         if self._integrity:
-            flags |= _TAGGED
+            flags |= TAGGED
 
         def seal(compressor: int, payload: bytes) -> bytes:
-            head = bytes((_MARK, _VERSION, serder.id, compressor, flags)) + until
-            tag = _tag(self._tag_key, key, head, payload) if self._integrity else b""
+            head = bytes((MARK, VERSION, serder.id, compressor, flags)) + until
+            tag = tag_of(self._tag_key, key, head, payload) if self._integrity else b""
             return b"%b%b%b" % (head, tag, payload)
 
         entry = data if plain else seal(0, data)
@@ -215,13 +308,13 @@ class Codec:
         if len(entry) > self._max_entry_bytes:
             raise ValueError("larger than any that would be written")
         first = entry[0]
-        if first == _MARK:
+        if first == MARK:
             prediction = self._unseal(key, entry)
         elif self._integrity:
             raise ValueError("no tag")
-        elif first == _OBJECT:
+        elif first == OBJECT:
             prediction = JSON.loads(entry, self._schema)
-        elif first in _MAPS:
+        elif first in MAPS:
             prediction = MESSAGE_PACK.loads(entry, self._schema)
         else:
             raise ValueError("neither an object nor an envelope")
@@ -230,143 +323,34 @@ class Codec:
         return prediction
 
     def _unseal(self, key: bytes, entry: bytes) -> BaseModel:
-        head, tag, data = _take_apart(entry)
+        head, tag, data = take_apart(entry)
         if tag:
-            if not hmac.compare_digest(tag, _tag(self._tag_key, key, head, data)):
+            if not hmac.compare_digest(tag, tag_of(self._tag_key, key, head, data)):
                 raise ValueError("wrong tag")
         elif self._integrity:
             raise ValueError("no tag")
-        unset, data = _unpack(head, data, self._max_payload)
+        unset, data = unpack(head, data, self._max_payload)
         prediction = SERDERS.numbered(head[2]).loads(data, self._schema)
         if unset:
             mark_unset(prediction, unset)
         return prediction
 
 
-def _take_apart(entry: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the head of an envelope, its tag, empty if it has none, and its payload."""
-    version, flags = entry[1], entry[4]
-    if version != _VERSION or flags & ~(_TAGGED | _UNSET | _TIMED):
-        raise ValueError("not this envelope")
-    size = _HEAD_SIZE + (_TIME_SIZE if flags & _TIMED else 0)
-    end = size + (_TAG_SIZE if flags & _TAGGED else 0)
-    if len(entry) < end:
-        raise ValueError("truncated")
-    return entry[:size], entry[size:end], entry[end:]
-
-
-def _first_change(prediction: BaseModel, restored: BaseModel) -> str:
-    """Return which field came back changed, in words without its value; "" if none tells."""
-    for name in type(restored).model_fields:
-        before, after = getattr(prediction, name, None), getattr(restored, name, None)
-        if PREDICTIONS.encode(before) != PREDICTIONS.encode(after):
-            kinds = [type(value).__qualname__ for value in (before, after)]
-            how = "with another value" if kinds[0] == kinds[1] else f"as a {kinds[1]}"
-            return f"field {name!r}, a {kinds[0]}, comes back {how}"
-    return ""
-
-
-def _unpack(head: bytes, data: bytes, max_payload: int) -> tuple[Unset, bytes]:
-    """Return the unset fields of an envelope's payload, and what its serder wrote."""
-    compressor, flags = head[3], head[4]
-    if compressor:
-        data = COMPRESSORS.numbered(compressor).decompress(data, max_payload)
-    unset: Unset = []
-    if flags & _UNSET:
-        size = 2 + int.from_bytes(data[:2])
-        unset, data = msgpack.unpackb(data[2:size]), data[size:]
-    return unset, data
-
-
-def _fresh_until(head: bytes) -> int | None:
-    return int.from_bytes(head[_HEAD_SIZE:]) if head[4] & _TIMED else None
-
-
-def _tag(tag_key: bytes, key: bytes, head: bytes, payload: bytes) -> bytes:
-    hasher = hashlib.blake2b(b"%x:%b%b" % (len(key), key, head), digest_size=_TAG_SIZE, key=tag_key)
-    hasher.update(payload)
-    return hasher.digest()
-
-
-class _Anything(RootModel[Any]):
-    """The schema of an entry of which no schema is known."""
-
-
-@dataclass(frozen=True)
-class Description:
-    """What an entry says of itself, read without its schema.
-
-    Attributes:
-        form: "plain", or "envelope"; None for what is neither.
-        serder: the name of what it was written with, or "#" and an id that is not known here.
-        compressor: likewise; None for none.
-        tag: "none", "right", or "wrong", which it also is if it was made with another secret.
-        fresh_until: when it becomes stale, in milliseconds since 1970; None for never.
-        value: what it holds, as plain Python values; None if it can't be read.
-        problem: why it can't be read; None if it can.
-    """
-
-    form: Literal["plain", "envelope"] | None = None
-    serder: str | None = None
-    compressor: str | None = None
-    tag: Literal["none", "right", "wrong"] = "none"
-    fresh_until: int | None = None
-    value: Any = None
-    problem: str | None = None
-
-
-def describe(key: bytes, entry: bytes, tag_key: bytes = b"") -> Description:
-    """Return what an entry says of itself; for people, since nothing checks the value.
-
-    Args:
-        key: where it was found.
-        entry: the entry, which may be anything at all.
-        tag_key: keys the tag.
-    """
-    first = entry[:1]
-    if first == bytes((_MARK,)):
-        return _describe_envelope(key, entry, tag_key)
-    serder = JSON if first == b"{" else MESSAGE_PACK if first and first[0] in _MAPS else None
-    if serder is None:
-        return Description(problem="neither an object nor an envelope")
-    return _with_value(Description("plain", serder.name), serder, entry)
-
-
-def _describe_envelope(key: bytes, entry: bytes, tag_key: bytes) -> Description:
+def _explained(why: Callable[[], str], otherwise: str = "it comes back changed") -> str:
+    """Return what `why` finds out, which goes through whatever the model returned."""
     try:
-        head, tag, data = _take_apart(entry)
-    except (ValueError, IndexError):
-        return Description("envelope", problem="truncated, or of another format")
-    serder, compressor = SERDERS.get(head[2]), COMPRESSORS.get(head[3])
-    described = Description(
-        "envelope",
-        serder.name if serder else f"#{head[2]}",
-        (compressor.name if compressor else f"#{head[3]}") if head[3] else None,
-        _verdict(tag, tag_key, key, head, data),
-        _fresh_until(head),
-    )
-    if serder is None or (head[3] and compressor is None):
-        return replace(described, problem="its serder or compressor is not known here")
-    try:
-        _, data = _unpack(head, data, MAX_PAYLOAD)
-    except TooLargeError:  # as valid as `max_entry_bytes` lets it be
-        return replace(described, value="more than 8 MiB uncompressed: not looked at")
+        return why()
     except Exception as error:
-        return replace(described, problem=f"its payload is damaged ({type(error).__name__})")
-    return _with_value(described, serder, data)
+        reraise_interruption(error)
+        return otherwise
 
 
-def _verdict(
-    tag: bytes, tag_key: bytes, key: bytes, head: bytes, data: bytes
-) -> Literal["none", "right", "wrong"]:
-    if not tag:
-        return "none"
-    return "right" if hmac.compare_digest(tag, _tag(tag_key, key, head, data)) else "wrong"
+def _failure(prediction: BaseModel, error: Exception) -> str:
+    return not_readable(error) or not_writable(prediction, error)
 
 
-def _with_value(described: Description, serder: Serder, data: bytes) -> Description:
-    try:
-        value = getattr(serder.loads(data, _Anything), "root", None)
-    except Exception as error:  # Redis is untrusted
-        return replace(described, problem=f"no valid {serder.name} ({type(error).__name__})")
-    return replace(described, value=value)
+def _joined(reasons: dict[str, str]) -> str:
+    """Return why each serder was of no use: once, if it is the same for all."""
+    if len(set(reasons.values())) <= 1:
+        return next(iter(reasons.values()), "")
+    return "; ".join(f"as {name}, {reason}" for name, reason in reasons.items())

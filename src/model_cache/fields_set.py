@@ -57,7 +57,9 @@ def _models(value: Any) -> Iterator[BaseModel]:
     """Walk through a value in an order that depends on nothing but what it holds."""
     if isinstance(value, BaseModel):
         yield value
-        for inner in (*value.__dict__.values(), *(value.__pydantic_extra__ or {}).values()):
+        fields = type(value).model_fields  # beside them, there may be cached properties
+        inside = [inner for name, inner in value.__dict__.items() if name in fields]
+        for inner in (*inside, *(value.__pydantic_extra__ or {}).values()):
             yield from _models(inner)
     elif isinstance(value, dict):
         for inner in value.values():

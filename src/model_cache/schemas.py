@@ -14,16 +14,9 @@ from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
-from model_cache.canonical import INPUTS, Tree
-from model_cache.canonical.identities import (
-    annotation_identity,
-    callable_name,
-    class_identity,
-    text,
-)
-from model_cache.errors import ConfigurationError, NotCacheableError, did_you_mean
+from model_cache.canonical import Tree
+from model_cache.errors import ConfigurationError, did_you_mean
 
 
 def path_tree(paths: typing.Iterable[str]) -> Tree:
@@ -86,22 +79,28 @@ def field_annotations(cls: type) -> dict[str, Any]:
     """Return the fields of a model, dataclass, TypedDict or NamedTuple with their annotations."""
     if issubclass(cls, BaseModel):
         return {name: field.annotation for name, field in cls.model_fields.items()}
-    hints = _hints(cls)
+    found = hints(cls)
     if dataclasses.is_dataclass(cls):
-        return {field.name: hints.get(field.name, Any) for field in dataclasses.fields(cls)}
-    return hints or dict.fromkeys(getattr(cls, "_fields", ()), Any)
+        return {field.name: found.get(field.name, Any) for field in dataclasses.fields(cls)}
+    return found or dict.fromkeys(getattr(cls, "_fields", ()), Any)
 
 
-def _hints(cls: type) -> dict[str, Any]:
+def hints(cls: type, *, extras: bool = False) -> dict[str, Any]:
+    """Return the annotations of a class; none if one refers to what can't be found.
+
+    Args:
+        cls: the class.
+        extras: whether to keep the metadata of `Annotated`.
+    """
     try:
-        return typing.get_type_hints(cls)
+        return typing.get_type_hints(cls, include_extras=extras)
     except Exception:  # a forward reference that only its author can resolve
         return {}
 
 
 def structures(annotation: Any) -> list[type]:
     """Return the models, dataclasses and the like that values of an annotation may hold."""
-    return [leaf for leaf in leaves(annotation) if _is_structure(leaf)]
+    return [leaf for leaf in leaves(annotation) if is_structure(leaf)]
 
 
 def leaves(annotation: Any, aliases: tuple[Any, ...] = ()) -> Iterator[Any]:
@@ -110,12 +109,14 @@ def leaves(annotation: Any, aliases: tuple[Any, ...] = ()) -> Iterator[Any]:
         if annotation not in aliases:
             for part in (annotation.__value__, *typing.get_args(annotation)):
                 yield from leaves(part, (*aliases, annotation))
+    elif isinstance(annotation, typing.NewType):
+        yield from leaves(annotation.__supertype__, aliases)
     elif typing.get_origin(annotation) is typing.Literal:
         yield from map(type, typing.get_args(annotation))
     elif typing.get_origin(annotation) is typing.Annotated:
         yield from leaves(typing.get_args(annotation)[0], aliases)
     elif arguments := typing.get_args(annotation):
-        if _is_structure(typing.get_origin(annotation)):
+        if is_structure(typing.get_origin(annotation)):
             yield typing.get_origin(annotation)
         for argument in arguments:
             yield from leaves(argument, aliases)
@@ -123,7 +124,8 @@ def leaves(annotation: Any, aliases: tuple[Any, ...] = ()) -> Iterator[Any]:
         yield annotation
 
 
-def _is_structure(kind: Any) -> bool:
+def is_structure(kind: Any) -> bool:
+    """Whether a type is a model, a dataclass, a TypedDict or a NamedTuple."""
     return isinstance(kind, type) and (
         issubclass(kind, BaseModel)
         or dataclasses.is_dataclass(kind)
@@ -149,49 +151,3 @@ def _is_number(cls: type) -> bool:
     numpy = sys.modules.get("numpy")
     arrays = (numpy.ndarray, numpy.number) if numpy else ()
     return issubclass(cls, (int, float, Decimal, *arrays)) and not issubclass(cls, bool)
-
-
-def fingerprint(schema: type[BaseModel]) -> bytes:
-    """Return canonical bytes for the fields of a schema, their types and their defaults.
-
-    It covers the structures inside, too. It is part of each key: an entry that was written
-    before a field was added must not answer for the schema that has it.
-    """
-    parts: list[bytes] = []
-    seen: set[bytes] = set()
-    waiting: list[type] = [schema]
-    while waiting:
-        cls = waiting.pop(0)
-        identity = class_identity(cls)
-        if identity in seen:
-            continue
-        seen.add(identity)
-        parts.append(identity)
-        for name, annotation in sorted(field_annotations(cls).items()):
-            parts += (text(name), annotation_identity(annotation), _default(cls, name))
-            waiting += structures(annotation)
-        if issubclass(cls, BaseModel) and cls.model_config.get("extra") == "allow":
-            waiting += structures(_hints(cls).get("__pydantic_extra__"))
-    return b"".join(parts)
-
-
-def _default(cls: type, name: str) -> bytes:
-    if issubclass(cls, BaseModel):
-        default, factory = cls.model_fields[name].default, cls.model_fields[name].default_factory
-    elif dataclasses.is_dataclass(cls):
-        field = {field.name: field for field in dataclasses.fields(cls)}[name]
-        default = PydanticUndefined if field.default is dataclasses.MISSING else field.default
-        factory = None if field.default_factory is dataclasses.MISSING else field.default_factory
-    elif hasattr(cls, "_field_defaults"):
-        default, factory = cls._field_defaults.get(name, PydanticUndefined), None
-    else:
-        required: frozenset[str] = getattr(cls, "__required_keys__", frozenset())
-        return b"!" if name in required else b"?"
-    if factory is not None:
-        return b"*" + text(callable_name(factory))
-    if default is PydanticUndefined:
-        return b"!"
-    try:
-        return b"=" + INPUTS.encode(default)
-    except NotCacheableError:
-        return b"=" + class_identity(type(default))

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.golden_cases import entries, keys
+from tests.golden_cases import entries, fingerprints, keys
 
 FOLDER = Path(__file__).parent
 
@@ -25,3 +25,4 @@ def write(name: str, vectors: Any) -> None:
 if __name__ == "__main__":
     write("keys.json", keys())
     write("entries.json", entries())
+    write("fingerprints.json", fingerprints())

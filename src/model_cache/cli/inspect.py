@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from model_cache.codec import Description, describe
+from model_cache.describe import Description, describe
 from model_cache.errors import ConfigurationError
 from model_cache.keys import EntryKey, parse_key
 from model_cache.stores.redis import RedisStore
