@@ -71,7 +71,11 @@ class Binding:
         self._selection = selection
         self._keys = KeyMaker(
             self.namespace,
-            revision=revision_of(config.revision),
+            revision=(
+                revision_of(*config.revision)
+                if isinstance(config.revision, tuple)
+                else config.revision or ""
+            ),
             schema=fingerprint(self.output_schema),
             decorators=_decorators(model),
             selection=selection,
