@@ -240,7 +240,7 @@ def test_what_is_no_input_gets_the_models_own_answer(
         decorator.predict(data)
     assert str(decorated.value) == str(direct.value)
     assert client.dbsize() == 0
-    with pytest.raises(NotCacheableError, match="no instance of Person"):
+    with pytest.raises(NotCacheableError, match="expected an instance of Person"):
         decorator.cache_key(data)
 
 

@@ -209,8 +209,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         if not isinstance(model, MLModel):
             hint = "; give an instance of it" if isinstance(model, type) else ""
             raise ConfigurationError("model", f"{model!r} is no ml-base MLModel{hint}")
-        binding = Binding(model, self._config)
-        binding.warn_of_echoed_fields()
+        binding = self._current.bind(model)
         with self._current.lock:
             super().set_model(model)
             self._current.binding = binding
@@ -399,13 +398,16 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
 
     def __getstate__(self) -> dict[str, Any]:
         # Connections, counters and the binding are made anew.
-        return {name: value for name, value in self.__dict__.items() if name not in _REMADE}
+        state = {name: value for name, value in self.__dict__.items() if name not in _REMADE}
+        return {**state, "_taken": self._current.taken}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        taken = state.pop("_taken")
         self.__dict__.update(state)
         model = self._model
         self._set_up(self._options)
         if model is not None:
+            self._current.adopt(model, taken)
             self.set_model(model)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
