@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import pickle
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -255,6 +258,48 @@ def test_a_model_that_can_not_tell_its_version_is_predicted_without_the_cache(
     decorator.predict(person())
     assert decorator.predict(person()) == charge(person())
     assert decorator.stats().hits == int(enabled)
+
+
+class SoftTimeLimitError(Exception):
+    """What a worker's signal handler raises."""
+
+
+class Interrupted(FunctionModel):
+    interrupts = ""
+
+    def _interrupt(self, name: str) -> None:
+        if self.interrupts == name:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    @property
+    def version(self) -> str:
+        self._interrupt("version")
+        return self.current_version
+
+    @property
+    def input_schema(self) -> type[BaseModel]:
+        self._interrupt("input_schema")
+        return Person
+
+
+@pytest.mark.parametrize("interrupted", ["version", "input_schema"])
+def test_a_soft_time_limit_gets_through_while_a_model_is_bound_again(
+    decorator: RedisCachingDecorator, interrupted: str
+) -> None:
+    def limit(number: int, frame: FrameType | None) -> None:
+        raise SoftTimeLimitError
+
+    before = signal.signal(signal.SIGUSR1, limit)
+    try:
+        model = Interrupted()
+        decorator.set_model(model)
+        model.current_version, model.interrupts = "2", interrupted
+        with pytest.raises(SoftTimeLimitError):
+            decorator.predict(person())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    model.interrupts = ""
+    assert decorator.cache_key(person()).startswith("test_model/2/")
 
 
 def test_a_set_model_while_a_reloaded_model_is_bound_again_is_not_lost(

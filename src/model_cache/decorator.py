@@ -92,7 +92,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         timeout: seconds that a prediction may lose to Redis, reading and writing together.
         on_error: "predict" without the cache when Redis fails, or "raise".
         revision: tells apart models of the same version: a text, or a list of the model's
-            files, which are hashed.
+            files, which are hashed; see `revision_of`.
         integrity: whether entries carry a tag, and damaged or swapped ones are misses.
         key_secret: keys the digests, so that inputs can't be guessed from keys nor entries
             forged; implies `integrity`.
@@ -193,8 +193,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         )
 
     def set_model(self, model: MLModel) -> Self:
-        """Bind to a model; its name, version, revision and schemas are read now.
+        """Bind to a model; its name, version and schemas are read now.
 
+        Files of the revision are hashed once for each model object, unless its version changes.
         May be called again; a prediction under way keeps to the model that it began with.
 
         Args:
