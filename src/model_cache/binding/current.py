@@ -45,6 +45,7 @@ class CurrentBinding:
         self.binding: Bound | None = None
         self.lock = ForkSafeLock()
         self._config = config
+        self._files = config.revision if isinstance(config.revision, tuple) else ()
         self._hook = hook
         self._clock = clock
         self._thread: threading.Thread | None = None
@@ -93,14 +94,13 @@ class CurrentBinding:
         try:
             if (outer := self._waiting_for_inner(model, name, version)) is not None:
                 return self._swap(binding, outer)
-            files = self._config.revision
-            hashed = not isinstance(files, tuple) or recall(innermost(model), files) is not None
+            revision = self._known_revision(model)
             # In this order: who has the files hashed replaces the binding before they are.
             if self.binding is not binding:
                 return self.bound()
-            if not hashed:
+            if revision is None:
                 return self._waiting_for_files(binding, name, version)
-            renewed: Bound = self._made(model)
+            renewed: Bound = Binding(model, self._config, revision, _inside(model))
         except Exception as error:  # the options don't fit its schemas any more
             reraise_interruption(error)
             renewed = self._failed(model, name, version, error)
@@ -109,11 +109,10 @@ class CurrentBinding:
     @property
     def taken(self) -> Taken | None:
         """What was taken of the model's files, for a copy of the decorator to have as well."""
-        files = self._config.revision
-        if self.binding is None or not isinstance(files, tuple):
+        if self.binding is None or not self._files:
             return None
         try:
-            return recall(innermost(self.binding.model), files)
+            return recall(innermost(self.binding.model), self._files)
         except Exception as error:  # its version can't be told
             reraise_interruption(error)
             return None
@@ -133,10 +132,18 @@ class CurrentBinding:
         return self._made(model)
 
     def _made(self, model: MLModel) -> Binding:
-        revision = self._config.revision
-        if isinstance(revision, tuple):
-            revision = take(innermost(model), revision).revision
-        return Binding(model, self._config, revision or "", _inside(model))
+        """Return a new binding; read the files of the revision if need be."""
+        revision = self._known_revision(model)
+        if revision is None:
+            revision = take(innermost(model), self._files).revision
+        return Binding(model, self._config, revision, _inside(model))
+
+    def _known_revision(self, model: MLModel) -> str | None:
+        """Return the model's revision; None if its files must be read for it."""
+        if not isinstance(self._config.revision, tuple):
+            return self._config.revision or ""
+        taken = recall(innermost(model), self._files)
+        return None if taken is None else taken.revision
 
     def _swap(self, before: Bound, renewed: Bound) -> Bound:
         with self.lock:
