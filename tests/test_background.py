@@ -106,7 +106,7 @@ def test_a_purge_drops_what_waits() -> None:
         decorator.predict(person(age=0))
         decorator.close()
         go = threading.Event()
-        decorator._keeper._writer.submit(lambda: go.wait(10))
+        decorator._predictor._writer.submit(lambda: go.wait(10))
         for age in range(1, 20):
             decorator.predict(person(age=age))
         decorator.purge()
@@ -120,9 +120,9 @@ def test_a_full_queue_drops_the_newest_and_counts_it(server: Server) -> None:
     decorator = RedisCachingDecorator(url=server.url, timeout=2.0, write="background")
     decorator.set_model(FunctionModel())
     go = threading.Event()
-    decorator._keeper._writer._size = 5
-    decorator._keeper._writer.submit(lambda: go.wait(10))
-    poll(lambda: decorator._keeper._writer._jobs.qsize() == 0)
+    decorator._predictor._writer._size = 5
+    decorator._predictor._writer.submit(lambda: go.wait(10))
+    poll(lambda: decorator._predictor._writer._jobs.qsize() == 0)
     for age in range(8):
         assert decorator.predict(person(age=age)) == charge(person(age=age))
     assert decorator.stats().write_failures == 3

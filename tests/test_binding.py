@@ -228,7 +228,7 @@ def test_copies_share_the_cache_and_not_the_connections(decorator: RedisCachingD
         assert type(made) is RedisCachingDecorator
         assert made.predict(person()) == charge(person())
         assert made.stats().hits == 1
-        assert made._store is not decorator._store
+        assert made._predictor._store is not decorator._predictor._store
         made.close()
     assert copy.copy(decorator)._model is decorator._model
     assert copy.deepcopy(decorator)._model is not decorator._model

@@ -335,14 +335,16 @@ def test_without_a_ttl_entries_stay(decorator: RedisCachingDecorator, client: re
     assert client.ttl(decorator.cache_key(person())) == -1
 
 
-def test_enabled_false_leaves_the_model_alone(client: redis.Redis, server: Server) -> None:
+def test_a_cache_that_is_turned_off_rounds_all_the_same(
+    client: redis.Redis, server: Server
+) -> None:
     model = FunctionModel()
     decorator = RedisCachingDecorator(
         url=server.url, enabled=False, reduced_precision=True, number_of_places=0
     )
     decorator.set_model(model)
     for _ in range(2):
-        assert decorator.predict(person(bmi=24.3)) == charge(person(bmi=24.3))
+        assert decorator.predict(person(bmi=24.3)) == charge(person(bmi=24.0))
     assert len(model.calls) == 2
     assert client.dbsize() == 0
     assert decorator.stats().store == "off"
@@ -451,3 +453,17 @@ def test_a_ping_asks_the_store_and_tells_when_it_is_out_of_reach(
     with pytest.raises(StoreUnavailableError):
         unreachable.ping()
     assert RedisCachingDecorator(enabled=False).set_model(FunctionModel()).ping() == 0.0
+
+
+@pytest.mark.parametrize("error", [StopIteration("once"), StopAsyncIteration(), RuntimeError("r")])
+def test_any_error_of_the_model_arrives_as_it_is(
+    decorator: RedisCachingDecorator, error: Exception
+) -> None:
+    def fail(_: Person) -> Charges:
+        raise error
+
+    decorator.set_model(FunctionModel(function=fail))
+    with pytest.raises(type(error)) as raised:
+        decorator.predict(person())
+    assert raised.value is error
+    assert raised.value.__cause__ is None

@@ -256,8 +256,8 @@ def my_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("my_service")
 @pytest.mark.parametrize(("name", "example"), [(row[0], row[3]) for row in ROWS])
-def test_the_example_of_an_option_is_accepted(name: str, example: str) -> None:
-    options = yaml.safe_load(example)
+def test_the_example_of_an_option_is_accepted(name: str, example: str, tmp_path: Path) -> None:
+    options = yaml.safe_load(with_files(example, tmp_path))
     assert name in options
     with RedisCachingDecorator(**{"enabled": False, **options}) as decorator:
         assert decorator.stats().store == "off"

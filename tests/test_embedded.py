@@ -143,7 +143,7 @@ def temp_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @both_transports
 def test_the_url_leads_redis_py_to_an_empty_server(tcp: bool) -> None:
     with embedded_redis(tcp=tcp) as url, connected(url) as client:
-        assert url.startswith("redis://:" if tcp else "unix:///")
+        assert url.startswith("redis://default:" if tcp else "unix:///")
         assert client.dbsize() == 0
         client.set("key", b"value")
         assert client.get("key") == b"value"
@@ -183,6 +183,16 @@ def test_the_tcp_server_asks_for_its_password() -> None:
             client.ping()
 
 
+def test_redis_cli_can_log_in_with_the_url() -> None:
+    with embedded_redis(tcp=True) as url:
+        # redis-cli always sends both parts of the login, even an empty name.
+        username, _, password = url.removeprefix("redis://").partition("@")[0].partition(":")
+        with connected(url) as client:
+            assert client.execute_command(  # type: ignore[no-untyped-call]
+                "AUTH", username, password
+            ) in (True, "OK")
+
+
 def test_the_tcp_server_listens_on_the_loopback_address_only() -> None:
     with embedded_redis(tcp=True) as url, connected(url) as client:
         assert client.config_get("bind") == {"bind": "127.0.0.1"}
@@ -191,7 +201,7 @@ def test_the_tcp_server_listens_on_the_loopback_address_only() -> None:
 @pytest.mark.skipif(shutil.which("ps") is None, reason="there is no ps to look with")
 def test_the_password_is_on_no_command_line() -> None:
     with embedded_redis(tcp=True) as url:
-        password = url.partition("redis://:")[2].partition("@")[0]
+        password = url.partition("redis://default:")[2].partition("@")[0]
         server = process_of(url)
         shown = subprocess.run(
             ["ps", "-o", "args=", "-p", f"{server},{supervisor_of(server)}"],

@@ -77,9 +77,15 @@ def configured(folder: Path, model: Path, **options: Any) -> str:
 
 @contextlib.contextmanager
 def running(
-    command: list[str], folder: Path, model: Path, url: str, **environment: str
+    command: list[str],
+    folder: Path,
+    model: Path,
+    url: str,
+    timeout: float = 10.0,
+    **environment: str,
 ) -> Iterator[InsuranceService]:
-    environment |= {"REST_CONFIG": configured(folder, model), "REDIS_URL": url}
+    configuration = configured(folder, model, timeout=timeout)
+    environment |= {"REST_CONFIG": configuration, "REDIS_URL": url}
     service = InsuranceService(command, environment, folder / "service.log", READY)
     try:
         service.wait_until_ready()
@@ -215,7 +221,8 @@ def test_it_does_not_start_with_a_bad_option(tmp_path: Path, trained: Path) -> N
         assert service.process.wait(60) != 0
     finally:
         service.stop()
-    assert "ConfigurationError: ttl: 'a day'" in service.log
+    assert "ConfigurationError: ttl: expected a time in seconds" in service.log
+    assert "got 'a day'" in service.log
 
 
 def test_the_configuration_names_no_place_and_holds_no_secret() -> None:

@@ -102,6 +102,6 @@ def test_an_error_that_a_handler_dealt_with_is_none() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
         raise ValueError
 
-    with handling(dealing), pytest.raises(ValueError, match="^$") as caught:
+    with handling(dealing), pytest.raises(ValueError, match=r"^$") as caught:
         fails()
     assert not is_interruption(caught.value)

@@ -390,7 +390,7 @@ def test_nobody_in_a_flight_waits_for_a_hook(server: Server) -> None:
     try:
         assert told.wait(10)
         second = made(server, FunctionModel(), cache_if=lambda *_: False)
-        second._misses._flights = model._misses._flights
+        second._predictor._flow._flights = model._predictor._flow._flights
         assert second.predict(person()) == charge(person())
     finally:
         go_on.set()
@@ -516,4 +516,16 @@ def test_hooks_survive_copies(server: Server) -> None:
         again.predict(person())
         assert HEARD
     hooked = RedisCachingDecorator(url=server.url, hooks=[listen])
-    assert pickle.loads(pickle.dumps(hooked))._watch is not None
+    HEARD.clear()
+    pickle.loads(pickle.dumps(hooked)).set_model(FunctionModel()).predict(person())
+    assert HEARD
+
+
+def test_a_write_that_fails_says_why(server: Server, client: redis.Redis) -> None:
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", "1")
+    try:
+        made(server, FunctionModel()).predict(person())
+    finally:
+        client.config_set("maxmemory", "0")
+    assert (outcome().fate, outcome().store_error) == ("write_failed", "OOM")

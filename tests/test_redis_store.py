@@ -21,6 +21,7 @@ import pytest
 import redis
 import trustme
 from cryptography.hazmat.primitives import serialization
+from pydantic import SecretStr
 
 from model_cache.endpoint import Endpoint, parse_url
 from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
@@ -280,7 +281,7 @@ def test_a_login_may_take_longer_than_a_prediction() -> None:
             connection.sendall(b"$1\r\nx\r\n")
 
     with server_that(slowly) as slow:
-        endpoint = replace(slow._endpoint, password="pw")
+        endpoint = replace(slow._endpoint, password=SecretStr("pw"))
         store = RedisStore(endpoint, timeout=0.05)
         with pytest.raises(StoreUnavailableError):
             store.get(b"key", 0.05)
@@ -356,7 +357,9 @@ def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message() -> 
         connection.sendall(b"-ERR unknown command, with args: %b\r\n" % b" ".join(words))
 
     with server_that(repeat) as server:
-        store = RedisStore(replace(server._endpoint, password="hunter2secret"), timeout=TIMEOUT)
+        store = RedisStore(
+            replace(server._endpoint, password=SecretStr("hunter2secret")), timeout=TIMEOUT
+        )
         with pytest.raises(StoreUnavailableError) as raised:
             store.get(b"key", TIMEOUT)
         assert "hunter2secret" not in "".join(traceback.format_exception(raised.value))

@@ -5,19 +5,27 @@ from __future__ import annotations
 import multiprocessing
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import redis
 
-from model_cache import RedisCachingDecorator
-from model_cache.budget import Budget
+from model_cache import RedisCachingDecorator, StoreUnavailableError
 from model_cache.endpoint import parse_url
-from model_cache.single_flight import Lease, SingleFlight
+from model_cache.prediction.barrier import Barrier
+from model_cache.prediction.effects import Ask, Budget, Effect, Pause, Steps
+from model_cache.prediction.lease import Lease, LeaseKeeper
+from model_cache.prediction.single_flight import Flight, Landed, Landing, SingleFlight
+from model_cache.prediction.sync import take
+from model_cache.protocols import Store
 from model_cache.stores.redis import RedisStore
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server
+from tests.test_background import poll
+
+T = TypeVar("T")
 
 
 def all_at_once(count: int, function: Any) -> list[Any]:
@@ -67,19 +75,20 @@ def test_other_keys_do_not_wait(server: Server) -> None:
         assert held.result() == charge(person(age=1))
 
 
-def test_a_leaders_error_is_its_own_and_another_leads(server: Server) -> None:
-    calls = []
+def test_when_a_leader_fails_the_others_compute_together(server: Server) -> None:
+    calls: list[Person] = []
+    together = threading.Barrier(7)
 
-    def fails_twice(data: Person) -> Charges:
+    def fails_at_first(data: Person) -> Charges:
         calls.append(data)
-        number = len(calls)
-        time.sleep(0.05)
-        if number <= 2:
-            raise RuntimeError(f"call {number}")
+        if len(calls) == 1:
+            time.sleep(0.2)  # the others arrive
+            raise RuntimeError("the first call")
+        together.wait(10)  # none of them waits for another
         return charge(data)
 
     decorator = RedisCachingDecorator(url=server.url, timeout=5.0)
-    decorator.set_model(FunctionModel(function=fails_twice))
+    decorator.set_model(FunctionModel(function=fails_at_first))
 
     def predict(_: int) -> Any:
         try:
@@ -87,10 +96,68 @@ def test_a_leaders_error_is_its_own_and_another_leads(server: Server) -> None:
         except RuntimeError as error:
             return str(error)
 
-    answers = all_at_once(16, predict)
-    assert sorted(map(str, answers))[:2] == ["call 1", "call 2"]
-    assert answers.count(charge(person())) == 14
-    assert len(calls) == 3
+    answers = all_at_once(8, predict)
+    assert answers.count("the first call") == 1
+    assert answers.count(charge(person())) == 7
+
+
+def test_when_a_leader_fails_those_with_a_stale_entry_answer_at_once(server: Server) -> None:
+    gate = threading.Event()
+    model = FunctionModel()
+    decorator = RedisCachingDecorator(
+        url=server.url, timeout=5.0, ttl=0.05, stale_if_error=60
+    ).set_model(model)
+    decorator.predict(person())
+    time.sleep(0.1)  # past its ttl
+
+    def fails(data: Person) -> Charges:
+        gate.wait(10)
+        raise RuntimeError
+
+    model._function = fails
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(decorator.predict, person()) for _ in range(8)]
+        poll(lambda: waiting_in(decorator) == 7)
+        gate.set()
+        assert [answer.result() for answer in answers] == [charge(person())] * 8
+    assert len(model.calls) == 2
+    assert decorator.stats().stale == 8
+
+
+def waiting_in(decorator: RedisCachingDecorator) -> int:
+    landings = decorator._predictor._flow._flights._landings.values()
+    return sum(len(landing._waiting) for landing, _ in landings)
+
+
+def test_predictions_that_are_never_stored_are_not_waited_for(server: Server) -> None:
+    together = threading.Barrier(6)
+    is_warm = False
+
+    def model(data: Person) -> Charges:
+        if is_warm:
+            together.wait(10)  # passes only if all compute at once
+        return charge(data)
+
+    decorator = RedisCachingDecorator(url=server.url, timeout=5.0, cache_if=lambda *_: False)
+    decorator.set_model(FunctionModel(function=model))
+    for age in range(3):
+        decorator.predict(person(age=age))
+    is_warm = True
+    assert all_at_once(6, lambda _: decorator.predict(person())) == [charge(person())] * 6
+
+
+def test_an_entry_in_the_queue_of_background_writes_is_shared(server: Server) -> None:
+    model = FunctionModel()
+    with RedisCachingDecorator(url=server.url, timeout=5.0, write="background") as decorator:
+        decorator.set_model(model)
+        held = threading.Event()
+        decorator._predictor._writer.submit(lambda: held.wait(10))
+        for age in range(40):
+            assert decorator.predict(person(age=age)) == charge(person(age=age))
+            assert decorator.predict(person(age=age)) == charge(person(age=age))
+        held.set()
+    assert len(model.calls) == 40
+    assert decorator.stats().shared == 40
 
 
 def test_what_can_not_be_stored_is_computed_by_each(server: Server) -> None:
@@ -161,24 +228,44 @@ def test_a_model_that_asks_for_its_own_input_by_a_pool_waits_no_longer_than_conf
 
 
 def test_a_landing_just_missed_is_not_missed() -> None:
-    flights = SingleFlight(clock=lambda: now)
     now = 1.0
-    with flights.board(b"key", 1.0, since=0.5) as leader:
-        assert leader.entry is None
-        now = 2.0
-        leader.share(b"entry", 0.0)
-    assert flights.board(b"key", 1.0, since=1.5).entry == b"entry"
-    with flights.board(b"key", 1.0, since=2.5) as next_leader:
-        assert next_leader.entry is None
+    barrier = Barrier(clock=lambda: now)
+    flights = SingleFlight(clock=lambda: now)
+    computation = barrier.begin(b"key", barrier.epoch)
+    flight = flights.join(computation, since=0.5)
+    assert isinstance(flight, Flight)
+    now = 2.0
+    flight.land(Landed(b"entry"))
+    barrier.end(computation)
+    late = barrier.begin(b"key", barrier.epoch)
+    assert flights.join(late, since=1.5) == Landed(b"entry")
+    assert isinstance(flights.join(late, since=2.5), Flight)
 
 
-def test_an_interrupted_leader_is_waited_for_no_longer_than_configured() -> None:
+def test_a_flight_that_its_leader_drops_has_landed() -> None:
+    barrier, flights = Barrier(), SingleFlight()
+    landed: list[Landed] = []
+    leader = flights.join(barrier.begin(b"key", 0), since=0.0)  # interrupted, say
+    follower = flights.join(barrier.begin(b"key", 0), since=0.0)
+    assert isinstance(follower, Landing)
+    follower.subscribe(landed.append)
+    assert not landed
+    del leader
+    assert landed == [Landed(failed=True)]
+    assert isinstance(flights.join(barrier.begin(b"key", 0), since=0.0), Flight)
+
+
+def test_nobody_waits_much_longer_than_the_model_has_taken() -> None:
     flights = SingleFlight()
-    flights.board(b"key", 1.0, since=0.0)  # and never entered nor left
-    started = time.monotonic()
-    assert flights.board(b"key", 0.05, since=0.0).entry is None
-    assert flights.board(b"key", 10.0, since=0.0).leads
-    assert time.monotonic() - started < 5
+    assert flights.patience(10.0) == 10.0
+    flights.model_took(0.02)
+    assert flights.patience(10.0) < 0.6
+    flights.model_took(2.0)
+    assert 2.0 < flights.patience(10.0) <= 10.0
+    for _ in range(100):
+        flights.model_took(0.02)
+    assert flights.patience(10.0) < 0.6
+    assert flights.patience(0.1) == 0.1
 
 
 def test_one_process_of_the_fleet_computes(server: Server) -> None:
@@ -236,22 +323,22 @@ def test_a_fleet_takes_no_foreign_entry_for_an_answer(
     assert decorator.stats().hits == 1
 
 
-def test_who_is_interrupted_while_it_waits_for_a_lease_leaves_nothing_behind(
-    server: Server,
-) -> None:
+def run(steps: Steps[T], store: RedisStore, pause: Callable[[float], None] = time.sleep) -> T:
+    """Take the steps of a lease."""
+
+    def perform(effect: Effect) -> Any:
+        if isinstance(effect, Pause):
+            return pause(effect.seconds)
+        assert isinstance(effect, Ask)
+        return effect.request(store, effect.seconds)
+
+    return take(steps, perform)
+
+
+@pytest.fixture
+def store(server: Server) -> Iterator[RedisStore]:
     store = RedisStore(parse_url("url", server.url), timeout=5.0)
-    store.set(b"{key}:lease", b"another's", 60_000, 5.0)
-    flights = SingleFlight()
-
-    def interrupt(_: float) -> None:
-        raise KeyboardInterrupt
-
-    seat = flights.board(b"key", 5.0, since=0.0)
-    seat.hold(Lease(store, b"key", 5.0, Budget(5.0), lambda _: True, sleep=interrupt))
-    with pytest.raises(KeyboardInterrupt), seat:
-        pass
-    assert flights.board(b"key", 5.0, since=0.0).leads
-    assert store.get(b"{key}:lease", 5.0) == b"another's"
+    yield store
     store.close()
 
 
@@ -264,16 +351,81 @@ def test_an_outer_model_that_waits_for_nobody_lets_the_inner_one_wait(server: Se
     assert len(model.calls) == 1
 
 
-def test_a_lease_whose_holder_died_ends_by_itself(server: Server, client: redis.Redis) -> None:
+def test_a_lease_whose_holder_died_is_waited_for_no_longer_than_it_lasts(
+    server: Server, client: redis.Redis, store: RedisStore
+) -> None:
+    decorator = RedisCachingDecorator(
+        url=server.url, timeout=5.0, single_flight="fleet", single_flight_wait=3600
+    ).set_model(FunctionModel())
+    key = decorator.cache_key(person()).encode()
+    dead = Lease(key, Budget(5.0))
+    assert run(dead.acquire(1.0, lambda _: True), store) is None
+    assert 0 < client.pttl(dead.name) <= 1000
+    assert decorator.predict(person()) == charge(person())
+    assert decorator.stats().misses == 1
+
+
+def test_a_lease_that_never_ends_costs_the_wait_and_no_more(
+    server: Server, client: redis.Redis
+) -> None:
     decorator = RedisCachingDecorator(
         url=server.url, timeout=5.0, single_flight="fleet", single_flight_wait=0.3
     ).set_model(FunctionModel())
-    lease = "{" + decorator.cache_key(person()) + "}:lease"
-    client.set(lease, "", px=200)
+    client.set("{" + decorator.cache_key(person()) + "}:lease", "")
     assert decorator.predict(person()) == charge(person())
-    client.flushall()
-    client.set(lease, "")  # one that never ends costs the wait, and no more
-    assert decorator.predict(person()) == charge(person())
+
+
+def test_a_lease_is_renewed_while_its_holder_lives(client: redis.Redis, store: RedisStore) -> None:
+    keeper = LeaseKeeper(store)
+    lease = Lease(b"key", Budget(5.0))
+    assert run(lease.acquire(1.0, lambda _: True), store) is None
+    keeper.hold(lease)
+    client.pexpire(lease.name, 300)
+    poll(lambda: client.pttl(lease.name) > 400)
+    keeper.drop(lease)
+    poll(lambda: not client.exists(lease.name))
+
+
+def test_the_lease_of_an_interrupted_holder_is_not_renewed(
+    client: redis.Redis, store: RedisStore
+) -> None:
+    keeper = LeaseKeeper(store)
+    lease = Lease(b"key", Budget(5.0))
+    name = lease.name
+    assert run(lease.acquire(1.0, lambda _: True), store) is None
+    keeper.hold(lease)
+    del lease
+    poll(lambda: not client.exists(name))
+
+
+@pytest.mark.parametrize("landed", [Landed(), Landed(failed=True)])
+def test_a_holder_without_an_entry_lets_the_others_go_on_at_once(
+    store: RedisStore, landed: Landed
+) -> None:
+    def no_waiting(_: float) -> None:
+        raise AssertionError("it waits")
+
+    holder = Lease(b"key", Budget(5.0))
+    assert run(holder.acquire(1.0, lambda _: True), store) is None
+    holder.release(landed)(store, 5.0)
+    waiting = Lease(b"key", Budget(5.0))
+    assert run(waiting.acquire(30.0, lambda _: True), store, no_waiting) == landed
+
+
+def test_a_lease_that_could_not_be_given_back_is_tried_again(
+    client: redis.Redis, store: RedisStore
+) -> None:
+    keeper = LeaseKeeper(store)
+    client.set("{key}:lease", "")
+    failures = iter([StoreUnavailableError("no time is left", "timeout")])
+
+    def request(store: Store, timeout: float) -> object:
+        for failure in failures:
+            raise failure
+        return store.delete([b"{key}:lease"], timeout)
+
+    keeper.give_back(request)
+    poll(lambda: not client.exists("{key}:lease"))
 
 
 def test_an_entry_past_its_time_is_no_answer_for_the_fleet(server: Server) -> None:
@@ -291,28 +443,25 @@ def test_an_entry_past_its_time_is_no_answer_for_the_fleet(server: Server) -> No
     assert decorators[1].stats().stale == 0
 
 
-def test_an_entry_stored_between_look_up_and_lease_is_found(server: Server) -> None:
-    store = RedisStore(parse_url("url", server.url), timeout=5.0)
+def test_an_entry_stored_between_look_up_and_lease_is_found(store: RedisStore) -> None:
     store.set(b"key", b"entry", None, 5.0)
-    lease = Lease(store, b"key", 1.0, Budget(5.0), lambda entry: entry == b"entry")
-    assert lease.acquire() == b"entry"
-    assert store.get(b"{key}:lease", 5.0) is None
-    store.close()
+    lease = Lease(b"key", Budget(5.0))
+    found = run(lease.acquire(1.0, lambda entry: entry == b"entry"), store)
+    assert found == Landed(b"entry")
 
 
 def test_a_request_that_is_sent_again_does_not_wait_for_its_own_lease(
-    server: Server, client: redis.Redis
+    store: RedisStore, client: redis.Redis
 ) -> None:
     def no_waiting(_: float) -> None:
         raise AssertionError("it waits")
 
-    store = RedisStore(parse_url("url", server.url), timeout=5.0)
-    lease = Lease(store, b"key", 30.0, Budget(5.0), lambda _: True, sleep=no_waiting)
-    client.set("{key}:lease", lease._token)  # what the first sending left behind
-    assert lease.acquire() is None
-    lease.release()
+    lease = Lease(b"key", Budget(5.0))
+    client.set(lease.name, lease.token)  # what the first sending left behind
+    assert run(lease.acquire(30.0, lambda _: True), store, no_waiting) is None
+    assert lease.is_held
+    lease.release(Landed(b"entry"))(store, 5.0)
     assert client.dbsize() == 0
-    store.close()
 
 
 def test_a_lease_is_in_the_slot_of_its_entry() -> None:
@@ -320,9 +469,9 @@ def test_a_lease_is_in_the_slot_of_its_entry() -> None:
 
     key = b"prefix/model/1.0/AAAAAAAAAAAAAAAAAAAAAA"
     store = RedisStore(parse_url("url", "redis://127.0.0.1:1"))
-    lease = Lease(store, key, 1.0, Budget(0.5), lambda _: True)
-    assert key_slot(lease._name) == key_slot(key)
-    assert lease.acquire() is None  # an unreachable store decides nothing
+    lease = Lease(key, Budget(0.5))
+    assert key_slot(lease.name) == key_slot(key)
+    assert run(lease.acquire(1.0, lambda _: True), store) is None  # no store decides nothing
 
 
 @pytest.mark.parametrize("mode", ["process", "fleet"])

@@ -124,7 +124,7 @@ def test_a_purge_reaches_a_shard_that_is_new() -> None:
 
 def test_many_keys_go_each_to_its_own_shard(cluster: Cluster) -> None:
     with decorated(cluster.url, "many") as decorator:
-        store = decorator._store
+        store = decorator._predictor._store
         entries = [(b"many/%d" % number, b"entry %d" % number, None) for number in range(300)]
         store.set_many(entries, TIMEOUT)
         keys = [key for key, _, _ in entries]
@@ -363,7 +363,7 @@ def test_behind_a_proxy_a_fleet_computes_and_stores(twemproxy: Twemproxy) -> Non
 
 def test_many_keys_go_through_a_proxy(twemproxy: Twemproxy) -> None:
     with decorated(twemproxy.url, "many", proxied=True) as decorator:
-        store = decorator._store
+        store = decorator._predictor._store
         entries = [(b"many/%d" % number, b"entry %d" % number, None) for number in range(300)]
         keys = [key for key, _, _ in entries]
         store.set_many(entries, TIMEOUT)

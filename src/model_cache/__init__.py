@@ -9,7 +9,7 @@ wrong prediction, never a failed one.
     model.predict(data)  # computed, and kept
     model.predict(data)  # from Redis
 
-To read on: `decorator` and `misses` for the order of the steps, `keys` and `canonical` for what
+To read on: `prediction` for the steps of a prediction, `keys` and `canonical` for what
 makes two inputs the same, `codec` for what Redis holds, `stores` for how it is asked.
 """
 
@@ -24,11 +24,11 @@ from model_cache.errors import (
     StoreUnavailableError,
 )
 from model_cache.outcome import Outcome, bypass, last_outcome, record_outcomes, refresh
+from model_cache.prediction.veto import do_not_store
 from model_cache.protocols import Compressor, Serder
 from model_cache.revision import revision_of
 from model_cache.serders import register_serder
 from model_cache.statistics import Stats
-from model_cache.storing import do_not_store
 
 __all__ = [
     "Compressor",

@@ -7,27 +7,32 @@ values are plain YAML types, or the Python types that stand for them.
 
 from __future__ import annotations
 
-import datetime as dt
 import inspect
 import os
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from model_cache.compressors import COMPRESSORS
-from model_cache.endpoint import (
-    DEFAULT,
-    DefaultNumber,
-    DefaultText,
-    Endpoint,
-    masked_url,
-    parse_url,
-)
+from model_cache.connection_options import endpoint_from
+from model_cache.endpoint import DefaultNumber, DefaultText, Endpoint
 from model_cache.errors import ConfigurationError, did_you_mean
 from model_cache.events import Hook
+from model_cache.option_values import (
+    choice,
+    field_names,
+    flag,
+    seconds,
+    secret,
+    switch,
+    text,
+    ttl,
+    whole,
+    wrong,
+)
 from model_cache.protocols import Compressor, Serder
+from model_cache.redaction import KeySecret, sealed_options
 from model_cache.registry import imported
 from model_cache.revision import parse_revision
 from model_cache.serders import SERDERS
@@ -44,8 +49,6 @@ HOOKS = {
 }
 """The library's own hooks, by the names that the option `hooks` takes; imported on use."""
 
-_SECRETS = ("password", "key_secret")
-_TEN_YEARS = 10 * 365 * 86_400
 _MOST_PLACES = 308
 
 
@@ -56,16 +59,16 @@ class Config:
     endpoint: Endpoint
     prefix: str | None
     hashing_fields: tuple[str, ...] | None
-    ignored_fields: tuple[str, ...] | None
     serder: Serder
     compressor: Compressor | None
     places: Mapping[str, int] | int | None
+    ignored_fields: tuple[str, ...] | None
     ttl: int | None
     timeout: float
     on_error: Literal["predict", "raise"]
     revision: str | tuple[Path, ...] | None
     integrity: bool
-    key_secret: str | bytes | None = field(repr=False)
+    key_secret: KeySecret | None
     max_entry_bytes: int
     max_connections: int
     cache_if: CacheIf | None
@@ -78,155 +81,88 @@ class Config:
 
     @classmethod
     def parse(
-        cls, options: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+        cls,
+        options: Mapping[str, Any],
+        environment: Callable[[str], str | None] = os.getenv,
     ) -> Config:
         """Check the options of `RedisCachingDecorator`.
 
         Raises:
             ConfigurationError: an option, or a pair of options, that can't be honoured.
         """
-        key_secret = _secret("key_secret", options["key_secret"])
-        hashing_fields = _field_names("hashing_fields", options["hashing_fields"])
-        ignored_fields = _field_names("ignored_fields", options["ignored_fields"])
+        options = sealed_options(options, options)
+        key_secret = secret("key_secret", options["key_secret"])
+        hashing_fields = field_names("hashing_fields", options["hashing_fields"])
+        ignored_fields = field_names("ignored_fields", options["ignored_fields"])
         if hashing_fields is not None and ignored_fields is not None:
             raise ConfigurationError(
                 "ignored_fields", "excludes hashing_fields: give the one or the other"
             )
-        ttl = _ttl("ttl", options["ttl"])
-        stale_if_error = _ttl("stale_if_error", options["stale_if_error"])
-        if stale_if_error is not None and ttl is None:
+        lifetime = ttl("ttl", options["ttl"])
+        stale_if_error = ttl("stale_if_error", options["stale_if_error"])
+        if stale_if_error is not None and lifetime is None:
             raise ConfigurationError(
                 "stale_if_error", "needs a ttl: entries that live for ever are never stale"
             )
-        disabled = environment.get("MODEL_CACHE_DISABLED", "").strip().lower()
+        disabled = (environment("MODEL_CACHE_DISABLED") or "").strip().lower()
         return cls(
-            endpoint=_endpoint(options, environment),
+            endpoint=endpoint_from(options, environment),
             prefix=_prefix(options["prefix"]),
             hashing_fields=hashing_fields,
             ignored_fields=ignored_fields,
             serder=_serder(options["serder"]),
             compressor=_compressor(options["use_compression"]),
             places=_places(options),
-            ttl=ttl,
-            timeout=_seconds("timeout", options["timeout"], 0.001, 60.0),
-            on_error=_choice("on_error", options["on_error"], ("predict", "raise")),
+            ttl=lifetime,
+            timeout=seconds("timeout", options["timeout"], 0.001, 60.0),
+            on_error=choice("on_error", options["on_error"], ("predict", "raise")),
             revision=parse_revision(options["revision"]),
-            integrity=_flag("integrity", options["integrity"]) or key_secret is not None,
+            integrity=flag("integrity", options["integrity"]) or key_secret is not None,
             key_secret=key_secret,
-            max_entry_bytes=_whole("max_entry_bytes", options["max_entry_bytes"], 1, 512 * 2**20),
-            max_connections=_whole("max_connections", options["max_connections"], 1, 10_000),
+            max_entry_bytes=whole("max_entry_bytes", options["max_entry_bytes"], 1, 512 * 2**20),
+            max_connections=whole("max_connections", options["max_connections"], 1, 10_000),
             cache_if=_cache_if(options["cache_if"]),
-            enabled=_flag("enabled", options["enabled"])
+            enabled=flag("enabled", options["enabled"])
             and disabled not in ("1", "true", "yes", "on"),
-            single_flight=_choice(
+            single_flight=choice(
                 "single_flight",
                 # YAML reads a bare `off` as false.
-                "off" if options["single_flight"] is False else options["single_flight"],
+                "off" if switch(options["single_flight"]) is False else options["single_flight"],
                 ("process", "fleet", "off"),
             ),
-            single_flight_wait=_seconds(
+            single_flight_wait=seconds(
                 "single_flight_wait", options["single_flight_wait"], 0.001, 3600.0
             ),
-            write=_choice("write", options["write"], ("foreground", "background")),
+            write=choice("write", options["write"], ("foreground", "background")),
             stale_if_error=stale_if_error,
             hooks=_hooks(options["hooks"]),
         )
 
 
-def refuse_unknown(unknown: Mapping[str, object], known: Mapping[str, object]) -> None:
-    """Raise `ConfigurationError` for the first option that there is not."""
-    for name in unknown:
-        raise ConfigurationError(name, f"there is no such option; {did_you_mean(name, known)}")
-
-
-def shown(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options without their secrets."""
-    safe = {name: "***" if name in _SECRETS and value else value for name, value in options.items()}
-    if isinstance(safe["url"], str):
-        safe["url"] = masked_url(safe["url"])
-    return safe
-
-
-def _wrong(option: str, value: object, allowed: str) -> ConfigurationError:
-    return ConfigurationError(option, f"{value!r} is not {allowed}")
-
-
-def _flag(option: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong(option, value, "true or false")
-    return value
-
-
-def _whole(option: str, value: object, least: int, most: int) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        value = int(value)  # an environment variable in YAML; the article's own annotations
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise _wrong(option, value, f"a whole number from {least:,} to {most:,}")
-    return value
-
-
-def _seconds(option: str, value: object, least: float, most: float) -> float:
-    if isinstance(value, dt.timedelta):
-        value = value.total_seconds()
-    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not numeric or not least <= value <= most:  # type: ignore[operator]  # a NaN is not
-        raise _wrong(option, value, f"a time in seconds from {least:g} to {most:,.0f}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _choice(option: str, value: object, allowed: tuple[Any, ...]) -> Any:
-    if not isinstance(value, str) or value not in allowed:
-        raise _wrong(option, value, " or ".join(map(repr, allowed)))
-    return value
-
-
-def _text(option: str, value: object, what: str = "a text that is not empty") -> str:
-    if not isinstance(value, str) or not value:
-        raise _wrong(option, value, what)
-    return value
+def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `ConfigurationError` for the first option that does not exist."""
+    for name in names:
+        hint = did_you_mean(name, known)
+        if name == "model":
+            hint = "give the model to set_model: RedisCachingDecorator(...).set_model(model)"
+        raise ConfigurationError(name, f"there is no such option; {hint}")
 
 
 def _prefix(value: object) -> str | None:
-    return None if value is None else _text("prefix", value, "a text that is not empty, or null")
-
-
-def _secret(option: str, value: object) -> str | bytes | None:
-    if value is None or (isinstance(value, (str, bytes)) and value):
-        return value
-    # The value is not shown: it is meant to be a secret.
-    raise ConfigurationError(option, "must be a text that is not empty, or null")
-
-
-def _ttl(option: str, value: object) -> int | None:
-    """Return a time to live in milliseconds."""
-    if value is None:
-        return None
-    return max(1, round(1000 * _seconds(option, value, 0.001, _TEN_YEARS)))
-
-
-def _field_names(option: str, value: object) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    if isinstance(value, (str, bytes)) or not isinstance(value, (list, tuple, set, frozenset)):
-        raise _wrong(option, value, "a list of field names")
-    if not value:
-        raise ConfigurationError(option, "the list is empty; leave the option out instead")
-    for name in value:
-        if not isinstance(name, str) or not all(name.split(".")):
-            raise _wrong(option, name, "a field's name, or a dotted path to one (customer.income)")
-    return tuple(sorted(set(value)))
+    return None if value is None else text("prefix", value, "a text that is not empty, or null")
 
 
 def _serder(value: object) -> Serder:
-    return SERDERS.named(_text("serder", value, "the name of a serder, or package.module:name"))
+    return SERDERS.named(text("serder", value, "the name of a serder, or package.module:name"))
 
 
 def _compressor(value: object) -> Compressor | None:
+    value = switch(value)
     if value is None or value is False:
         return None
     name = "snappy" if value is True else value
     compressor = COMPRESSORS.named(
-        _text("use_compression", name, "true, false, or the name of a compressor")
+        text("use_compression", name, "true, false, or the name of a compressor")
     )
     compressor.compress(b"")  # an extra that is not installed shows now
     return compressor
@@ -234,8 +170,8 @@ def _compressor(value: object) -> Compressor | None:
 
 def _places(options: Mapping[str, Any]) -> Mapping[str, int] | int | None:
     """Return the places of each field to round, or of every float and Decimal, or None."""
-    every = _flag("reduced_precision", options["reduced_precision"])
-    fields = _field_names("reduced_precision_fields", options["reduced_precision_fields"])
+    every = flag("reduced_precision", options["reduced_precision"])
+    fields = field_names("reduced_precision_fields", options["reduced_precision_fields"])
     places = options["number_of_places"]
     if every and fields is not None:
         raise ConfigurationError(
@@ -263,14 +199,7 @@ def _places(options: Mapping[str, Any]) -> Mapping[str, int] | int | None:
 
 
 def _number_of_places(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MOST_PLACES:
-        raise _wrong(
-            "number_of_places",
-            value,
-            f"a whole number from -{_MOST_PLACES} to {_MOST_PLACES} (or, with "
-            "reduced_precision_fields, a mapping from each field to one)",
-        )
-    return value
+    return whole("number_of_places", value, -_MOST_PLACES, _MOST_PLACES)
 
 
 def _cache_if(value: object) -> CacheIf | None:
@@ -278,7 +207,7 @@ def _cache_if(value: object) -> CacheIf | None:
         return None
     found = imported("cache_if", value) if isinstance(value, str) else value
     if not callable(found) or inspect.iscoroutinefunction(found):
-        raise _wrong(
+        raise wrong(
             "cache_if",
             value,
             "a callable (input, prediction) -> bool, not async, or package.module:name",
@@ -291,7 +220,7 @@ def _hooks(value: object) -> tuple[Hook, ...]:
     if value is None:
         return ()
     if not isinstance(value, (list, tuple)):
-        raise _wrong("hooks", value, "a list of names, import paths or functions")
+        raise wrong("hooks", value, "a list of names, import paths or functions")
     hooks = tuple(map(_hook, value))
     names = [name for name, path in HOOKS.items() for hook in hooks if _is_made_by(path, hook)]
     for name in HOOKS:
@@ -317,48 +246,6 @@ def _hook(value: object) -> Hook:
     if isinstance(found, type):
         found = found()
     if not callable(found) or inspect.iscoroutinefunction(found):
-        raise _wrong("hooks", value, "a name, an import path or a function, not async")
+        raise wrong("hooks", value, "a name, an import path or a function, not async")
     hook: Hook = found
     return hook
-
-
-def _host(value: object) -> str:
-    host = _text("host", value)
-    if not re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:.%]+", host):
-        # The value is not shown: it may be a url, with a password in it.
-        raise ConfigurationError("host", "is not a host's name or address; a url goes into 'url'")
-    return host
-
-
-def _endpoint(options: Mapping[str, Any], environment: Mapping[str, str]) -> Endpoint:
-    """Return where Redis is: by `url`, by host and port, by REDIS_URL, or on localhost."""
-    url, username, password = options["url"], options["username"], options["password"]
-    given = [
-        name for name in ("host", "port", "database") if not isinstance(options[name], DEFAULT)
-    ]
-    if url is not None and given:
-        raise ConfigurationError(
-            "url", f"excludes {' and '.join(given)}: give the one or the other"
-        )
-    if username is not None:
-        _text("username", username)
-    _secret("password", password)
-    if isinstance(password, bytes):
-        raise ConfigurationError("password", "is not a text")
-    if username is not None and password is None:
-        raise ConfigurationError("username", "is given without a password")
-    variable = environment.get("REDIS_URL")
-    if url is not None:
-        endpoint = parse_url("url", url)
-    elif not given and username is None and password is None and variable:
-        endpoint = parse_url("REDIS_URL", variable)
-    else:
-        endpoint = Endpoint(
-            host=_host(options["host"]),
-            port=_whole("port", options["port"], 1, 65_535),
-            database=_whole("database", options["database"], 0, 2**31 - 1),
-        )
-    endpoint = endpoint.with_login(username, password)
-    if endpoint.username is not None and endpoint.password is None:
-        raise ConfigurationError("url", "names a user and no password; give it as 'password'")
-    return endpoint.behind_proxy() if _flag("proxied", options["proxied"]) else endpoint

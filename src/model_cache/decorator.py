@@ -1,16 +1,14 @@
-"""The decorator: the order of the steps, and nothing else.
+"""ml-base's door: the decorator's signature, its model, pickling and copying.
 
-A prediction is looked up under its key; what is found is decoded and returned. Otherwise the
-model predicts, and what it returned is encoded and stored. The parts are next door: the key
-and the entry in `binding`, what follows a miss in `misses`, Redis in `stores`, the options in
-`config`.
+What a prediction does is next door, in `prediction`; the model at one moment in `binding`; the
+options in `config`.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
-import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -19,12 +17,9 @@ from typing import Any, Literal, Never, Self
 
 from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretBytes, SecretStr
 
-from model_cache.binding import Binding, CurrentBinding, Request
-from model_cache.budget import Budget
-from model_cache.codec import is_fresh
-from model_cache.composition import compose
+from model_cache.binding import Binding, CurrentBinding
 from model_cache.config import (
     DEFAULT_DATABASE,
     DEFAULT_HOST,
@@ -32,33 +27,15 @@ from model_cache.config import (
     CacheIf,
     Config,
     refuse_unknown,
-    shown,
 )
-from model_cache.errors import (
-    ConfigurationError,
-    NotCacheableError,
-    StoreUnavailableError,
-)
-from model_cache.events import Hook, InputNotCacheable, LoggingHook, telling
-from model_cache.keeping import Keeper
-from model_cache.misses import Lookup, Misses
-from model_cache.outcome import Kind, Outcome, note, requested_mode
-from model_cache.purging import delete_all
+from model_cache.errors import ConfigurationError
+from model_cache.events import Hook, LoggingHook, telling
+from model_cache.prediction.assembly import assembled
+from model_cache.redaction import sealed_options, shown
 from model_cache.statistics import Counters, Stats
 
-_REMADE = (
-    "_config",
-    "_configuration",
-    "_hook",
-    "_watch",
-    "_counters",
-    "_store",
-    "_keeper",
-    "_misses",
-    "_current",
-)
-# Purging is for operators: each of its round trips may take this many seconds.
-_PURGE_TIMEOUT = 5.0
+# Not part of a copy, nor of a pickle: connections, counters and the binding are made anew.
+_REMADE = ("_config", "_configuration", "_counters", "_current", "_predictor")
 
 
 class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
@@ -86,7 +63,13 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             `redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://` or
             `embedded://`. With neither, the environment's REDIS_URL counts.
         username: of the ACL user, if any.
-        password: of Redis.
+        password: of Redis. Wrapped at once: no repr, error or log line shows it.
+        ssl_ca_certs: file of the certificates to trust; by default the system's. Like the four
+            options below, for a `rediss://` url; with `host` and `port`, it turns TLS on.
+        ssl_certfile: file of the client's certificate, if the server asks for one.
+        ssl_keyfile: file of its key.
+        ssl_cert_reqs: "required" (the default), or "none" to check no certificate at all.
+        ssl_check_hostname: whether the certificate must be for the host; by default True.
         ttl: how long an entry lives, in seconds or as a timedelta, less up to a tenth, so that
             entries written together do not expire together; None for until evicted.
         timeout: seconds that a prediction may lose to Redis, reading and writing together.
@@ -139,15 +122,20 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         *,
         ignored_fields: Sequence[str] | None = None,
         reduced_precision: bool = False,
-        url: str | None = None,
+        url: str | SecretStr | None = None,
         username: str | None = None,
-        password: str | None = None,
+        password: str | SecretStr | None = None,
+        ssl_ca_certs: str | Path | None = None,
+        ssl_certfile: str | Path | None = None,
+        ssl_keyfile: str | Path | None = None,
+        ssl_cert_reqs: str | None = None,
+        ssl_check_hostname: bool | None = None,
         ttl: float | timedelta | None = None,
         timeout: float = 0.1,
         on_error: Literal["predict", "raise"] = "predict",
         revision: str | Path | Sequence[str | Path] | None = None,
         integrity: bool = False,
-        key_secret: str | bytes | None = None,
+        key_secret: str | bytes | SecretStr | SecretBytes | None = None,
         max_entry_bytes: int = 1_048_576,
         max_connections: int = 50,
         cache_if: CacheIf | str | None = None,
@@ -160,36 +148,26 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         hooks: Sequence[str | Hook] | None = None,
         **unknown: Never,
     ) -> None:
-        given = locals()
-        options = {name: given[name] for name in self._option_names()}
-        refuse_unknown(unknown, options)
+        options = sealed_options(locals(), _option_names())
+        # A traceback may show the locals of this frame.
+        del host, url, password, key_secret
+        unknown_names = list(unknown)
+        unknown.clear()
+        refuse_unknown(unknown_names, options)
         self._set_up(options)
-
-    @staticmethod
-    def _option_names() -> list[str]:
-        return list(inspect.signature(RedisCachingDecorator).parameters)[:-1]
 
     def _set_up(self, options: dict[str, Any]) -> None:
         config, counters = Config.parse(options), Counters()
         hook = telling([LoggingHook(), *config.hooks])
-        watch = telling(config.hooks) if config.hooks else None
-        store = compose(config, hook) if config.enabled else None
-        keeper = misses = None
-        if store is not None:
-            keeper = Keeper(config, store, counters, hook, watch)
-            misses = Misses(config, store, keeper, hook)
+        current = CurrentBinding(config, hook)
         super().__init__(**shown(options))
         # Through __dict__, since ml-base forwards the setting of attributes to the model.
         self.__dict__.update(
             _options=options,
             _config=config,
-            _hook=hook,
-            _watch=watch,
             _counters=counters,
-            _store=store,
-            _keeper=keeper,
-            _misses=misses,
-            _current=CurrentBinding(config, hook),
+            _current=current,
+            _predictor=assembled(config, current, counters, hook),
         )
 
     def set_model(self, model: MLModel) -> Self:
@@ -230,86 +208,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             StoreUnavailableError: Redis failed, and `on_error` is "raise".
             Exception: whatever the model raises, as it is; nothing is cached then.
         """
-        began = time.perf_counter()
-        if not self._config.enabled:
-            return self._predict_aside("off", self._current.bound(), data, began)
-        binding = self._current.get()
-        request = self._request(binding, data)
-        if request is None:
-            return self._predict_aside("uncacheable", binding, data, began)
-        mode = requested_mode()
-        if mode == "bypass":
-            return self._predict_aside("bypass", binding, request.data, began)
-
-        purges, asked = self._keeper.purges, time.perf_counter()
-        entry, lost = (None, None) if mode == "refresh" else self._look_up(request.key)
-        store_seconds = time.perf_counter() - asked
-        if lost is not None:
-            more = {"store_seconds": store_seconds, "store_error": lost.kind}
-            if self._config.on_error == "raise":
-                self._tell("unavailable", binding, began, **more)
-                raise lost
-            return self._predict_aside("unavailable", binding, request.data, began, **more)
-        found = None
-        if entry is not None:
-            found = binding.decode(request.key, entry)
-            if found is not None and is_fresh(entry):
-                size = len(entry)
-                self._tell("hit", binding, began, store_seconds=store_seconds, entry_bytes=size)
-                return found
-        lookup = Lookup(
-            asked=asked,
-            budget=Budget(self._config.timeout - store_seconds),
-            purges=purges,
-            stale=found,
-            undecodable=entry is not None and found is None,
-            refreshes=mode == "refresh",
-        )
-        outcome: dict[str, Any] = {}
-        try:
-            return self._misses.answer(binding, request, lookup, outcome)
-        finally:
-            if outcome:  # told when nobody waits for this computation any more
-                self._tell(binding=binding, began=began, **outcome)
-
-    def _request(self, binding: Binding, data: BaseModel) -> Request | None:
-        """Return what to look up; None, if the input has no key."""
-        try:
-            return binding.request(data)
-        except NotCacheableError as error:
-            self._hook(InputNotCacheable(binding.qualified_name, str(error)))
-            return None
-
-    def _look_up(self, key: bytes) -> tuple[bytes | None, StoreUnavailableError | None]:
-        """Return the entry, if there is one, or why the store did not answer."""
-        try:
-            return self._store.get(key, self._config.timeout), None
-        except StoreUnavailableError as error:
-            return None, error
-
-    def _predict_aside(
-        self, kind: Kind, binding: Binding, data: BaseModel, began: float, **more: Any
-    ) -> Any:
-        """Answer by the model alone."""
-        started = time.perf_counter()
-        try:
-            prediction = binding.predict(data)
-        except Exception:
-            seconds = time.perf_counter() - started
-            self._tell("error", binding, began, model_seconds=seconds, **more)
-            raise
-        seconds = time.perf_counter() - started
-        self._tell(kind, binding, began, model_seconds=seconds, **more)
-        return prediction
-
-    def _tell(self, kind: Kind, binding: Binding, began: float, **more: Any) -> None:
-        """Tell everyone what came of a prediction."""
-        seconds = time.perf_counter() - began
-        outcome = Outcome(kind, binding.qualified_name, binding.version, seconds, **more)
-        self._counters.count(outcome)
-        if self._watch is not None:
-            self._watch(outcome)
-        note(outcome)
+        return self._predictor.predict(data)
 
     def cache_key(self, data: BaseModel) -> str:
         """Return the key under which the prediction for an input is kept.
@@ -325,26 +224,21 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             NotCacheableError: the input has no key; the message says why.
         """
         binding: Binding = self._current.get()
-        return binding.request(data).key.decode()
+        return binding.key(binding.rounded(data)).decode()
 
     def purge(self) -> int:
         """Delete the entries of this version of this model; return how many there were.
 
-        Predictions of this process that are being made meanwhile are not stored.
+        In this process, no answer from before is given after it: predictions that are being made
+        meanwhile are neither stored nor shared with later callers.
 
         Raises:
             ModelCacheError: there is no model yet.
             ConfigurationError: a proxy is in between, which can't list keys.
             StoreUnavailableError: Redis failed; some entries may be left.
         """
-        namespace = self._current.get().namespace
-        if self._store is None:
-            return 0
-        self._keeper.purge_begins()
-        self._misses.forget()
-        found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
-        keys = [key for key in found if namespace.holds(key)]
-        return delete_all(self._store, keys, _PURGE_TIMEOUT)
+        deleted: int = self._predictor.purge(self._current.get().namespace)
+        return deleted
 
     def ping(self) -> float:
         """Return how many seconds the store takes to answer a read; 0.0 if the cache is off.
@@ -355,16 +249,12 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             ModelCacheError: there is no model yet.
             StoreUnavailableError: Redis failed, or is spared since it kept failing.
         """
-        namespace = self._current.get().namespace
-        if self._store is None:
-            return 0.0
-        began = time.perf_counter()
-        self._store.get(namespace.raw, self._config.timeout)  # a key that no entry has
-        return time.perf_counter() - began
+        seconds: float = self._predictor.ping(self._current.get().namespace)
+        return seconds
 
     def stats(self) -> Stats:
         """Return what this decorator has done so far, as an immutable snapshot."""
-        snapshot: Stats = self._counters.snapshot(self._store.state if self._store else "off")
+        snapshot: Stats = self._counters.snapshot(self._predictor.state)
         return snapshot
 
     def close(self) -> None:
@@ -373,9 +263,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         Servers that a signal stops skip Python's own clean-up: call this when the service shuts
         down, say, in its framework's lifespan.
         """
-        if self._store is not None:
-            self._keeper.close()
-            self._store.close()
+        self._predictor.close()
 
     def __enter__(self) -> Self:
         return self
@@ -392,7 +280,34 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         # ml-base's own raises KeyError on a decorator that is being made.
         if "_model" not in self.__dict__:
             raise AttributeError(name)
-        return super().__getattr__(name)
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            if name in _option_names():
+                raise self._fixed(name, "can't be read back") from error
+            raise
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # ml-base forwards this to the model, where an option would have no effect.
+        if name in _option_names():
+            del value  # a secret, perhaps: a traceback may show the locals
+            raise self._fixed(name, "can't be changed")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in _option_names():
+            raise self._fixed(name, "can't be deleted")
+        super().__delattr__(name)
+
+    def _fixed(self, name: str, problem: str) -> AttributeError:
+        return AttributeError(
+            f"{name!r} is an option of {type(self).__name__}, fixed when it is made; it {problem}. "
+            f"Make a new decorator with the {name} that you want and give it the model: "
+            f"{type(self).__name__}({name}=..., ...).set_model(model). For the attribute of the "
+            "model with this name, use the model itself",
+            name=name,
+            obj=self,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).__new__, (type(self),), self.__getstate__()
@@ -418,3 +333,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         memo.update({id(hook): hook for hook in self._options["hooks"] or ()})
         made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return made
+
+
+@functools.cache
+def _option_names() -> tuple[str, ...]:
+    return tuple(inspect.signature(RedisCachingDecorator).parameters)[:-1]

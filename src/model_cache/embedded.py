@@ -55,7 +55,8 @@ def embedded_redis(*, tcp: bool = False) -> Iterator[str]:
             unix socket in a folder that only this user can enter.
 
     Yields:
-        The server's url: `unix:///.../redis.sock`, or `redis://:PASSWORD@127.0.0.1:PORT/0`.
+        The server's url: `unix:///.../redis.sock`, or
+        `redis://default:PASSWORD@127.0.0.1:PORT/0`.
 
     Raises:
         ConfigurationError: no server binary is installed.
@@ -266,7 +267,8 @@ def _write_config(folder: Path, *, tcp: bool) -> str:
     if tcp:
         port, password = _free_port(), secrets.token_hex(24)
         settings += ["bind 127.0.0.1", f"port {port}", f"requirepass {password}"]
-        url = f"redis://:{password}@127.0.0.1:{port}/0"
+        # With the user's name: redis-cli sends an empty one otherwise, which the server rejects.
+        url = f"redis://default:{password}@127.0.0.1:{port}/0"
     else:
         path = folder / _SOCKET_NAME
         settings += ["port 0", f"unixsocket {_quoted(path)}", "unixsocketperm 700"]

@@ -1,18 +1,23 @@
-"""Where Redis is, and as whom to go there: the `url` option, taken apart.
+"""Where Redis is, and as whom to log in there: the `url` option, taken apart.
 
-Nothing is opened here, and no secret ever shows in a repr or an error.
+Nothing is opened here. Passwords are wrapped, and no error shows one.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
+from pydantic import SecretStr
+
+from model_cache import tls as tls_options
 from model_cache.errors import ConfigurationError, did_you_mean
+from model_cache.redaction import masked_url, revealed, sealed
+from model_cache.tls import TLS, tls_from
+from model_cache.url_parameters import MalformedUrlError, flag_in, parameters_of, plain_flag
 
 
 class DefaultText(str):
@@ -37,22 +42,10 @@ SCHEMES = (
     "redis+sentinel",
     "rediss+sentinel",
 )
+# What valkey-py and Celery write for them.
+_SYNONYMS = {"valkey": "redis", "valkeys": "rediss", "redis+socket": "unix"}
 SENTINEL_PORT = 26379
 
-# The query parameters of rediss://, named as in redis-py's urls.
-_TLS_PARAMETERS = (
-    "ssl_ca_certs",
-    "ssl_certfile",
-    "ssl_keyfile",
-    "ssl_cert_reqs",
-    "ssl_check_hostname",
-)
-_PARAMETERS: Mapping[str, tuple[str, ...]] = {
-    "standalone": ("db",),
-    "unix": ("db", "password"),
-    "cluster": ("replicas",),
-    "sentinel": ("db", "sentinel_username", "sentinel_password"),
-}
 _NODE = re.compile(r"(\[[^\]]+\]|[^:\[\]@/]*)(?::([0-9]*))?")
 
 
@@ -64,25 +57,6 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True)
-class TLS:
-    """How to check the server's certificate, and which to show.
-
-    Attributes:
-        ca_certs: a file of certificates to trust; None for the system's.
-        certfile: the client's certificate, if the server asks for one.
-        keyfile: its key.
-        cert_reqs: "required", or "none" for no check at all.
-        check_hostname: whether the certificate must be for the host that was asked for.
-    """
-
-    ca_certs: str | None = None
-    certfile: str | None = None
-    keyfile: str | None = None
-    cert_reqs: str = "required"
-    check_hostname: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,7 +86,7 @@ class Endpoint:
     database: int = 0
     path: str | None = None
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: SecretStr | None = None
     tls: TLS | None = None
     embedded: bool = False
     cluster: tuple[Address, ...] = ()
@@ -120,7 +94,7 @@ class Endpoint:
     sentinels: tuple[Address, ...] = ()
     service: str | None = None
     sentinel_username: str | None = None
-    sentinel_password: str | None = field(default=None, repr=False)
+    sentinel_password: SecretStr | None = None
     proxied: bool = False
 
     def __str__(self) -> str:
@@ -130,10 +104,10 @@ class Endpoint:
     def masked(self, text: str) -> str:
         """Return a text without the secrets of this endpoint."""
         for secret in filter(None, (self.password, self.sentinel_password)):
-            text = text.replace(secret, "***")
+            text = text.replace(secret.get_secret_value(), "***")
         return text
 
-    def with_login(self, username: str | None, password: str | None) -> Endpoint:
+    def with_login(self, username: str | None, password: SecretStr | None) -> Endpoint:
         """Return the same endpoint with a login from elsewhere, say, from a secret."""
         if password is None:
             return self
@@ -154,89 +128,158 @@ class Endpoint:
         return replace(self, proxied=True)
 
 
-def masked_url(url: str) -> str:
-    """Return what of a url, well-formed or not, can be shown: a password may be anywhere in it."""
-    scheme, _, rest = url.partition("://")
-    hosts = re.fullmatch(r"(?:.*@)?([\w.,:\[\]-]*)(/\d*)?", rest, re.S) if "@" in rest else None
-    shown = f"***@{hosts[1]}{hosts[2] or ''}" if hosts else "***"
-    return f"{scheme}://{shown}" if re.fullmatch(r"[\w+.-]+", scheme) and rest else "***"
-
-
-def parse_url(option: str, url: object) -> Endpoint:
+def parse_url(
+    option: str,
+    url: object,
+    tls: Mapping[str, object] | None = None,
+    *,
+    shared: bool = False,
+) -> Endpoint:
     """Take a url apart.
+
+    Args:
+        option: the name of the option, or of the environment's variable, that the url is from.
+        url: the url, wrapped or not.
+        tls: TLS options that are given next to the url.
+        shared: whether other libraries read the url, too: their parameters are ignored then.
 
     Raises:
         ConfigurationError: it is malformed; the message shows it without its passwords.
     """
-    if not isinstance(url, str) or "://" not in url:
-        # The value is not shown: a password may be anywhere in it.
-        raise ConfigurationError(
-            option, f"a {type(url).__name__} that is no url such as redis://localhost:6379/0"
-        )
-
-    def wrong(problem: str) -> ConfigurationError:
-        return ConfigurationError(option, f"{masked_url(url)!r}: {problem}")
-
+    url = sealed(url)
     try:
-        parts = urlsplit(url)
+        return _parsed(url, tls or {}, shared=shared)
+    except MalformedUrlError as error:
+        text = revealed(url)
+        place = f"{masked_url(text)!r}: " if isinstance(text, str) and "://" in text else ""
+        failure = ConfigurationError(option, f"{place}{error}")
+        del text
+    except ConfigurationError as error:  # of an option next to the url
+        failure = ConfigurationError(error.option, error.problem)
+    # Raised here, without the frames above, whose locals hold the url in clear.
+    raise failure
+
+
+def _parsed(url: Any, tls: Mapping[str, object], *, shared: bool) -> Endpoint:
+    text = _plain(revealed(url))
+    try:
+        parts = urlsplit(text)
     except ValueError:
-        raise wrong("its host is malformed") from None
-    if parts.scheme not in SCHEMES:
-        raise wrong(f"scheme {parts.scheme!r} is not known; {did_you_mean(parts.scheme, SCHEMES)}")
-    if parts.fragment or "#" in url:
-        raise wrong("a '#' in a password is written %23")
-    scheme, _, topology = parts.scheme.partition("+")
+        raise MalformedUrlError("its host is malformed") from None
+    full_scheme = _SYNONYMS.get(parts.scheme, parts.scheme)
+    _check_scheme(full_scheme)
+    if parts.fragment or "#" in text:
+        raise MalformedUrlError("a '#' in a password is written %23")
+    scheme, _, topology = full_scheme.partition("+")
+    if tls and scheme != "rediss":
+        raise ConfigurationError(
+            next(iter(tls)), f"needs a url that begins with rediss, not {scheme}: it has no TLS"
+        )
     if scheme == "embedded":
-        if url.partition("://")[2].strip("/"):
-            raise wrong("embedded:// stands alone")
+        if text.partition("://")[2].strip("/"):
+            raise MalformedUrlError("embedded:// stands alone")
         return Endpoint(embedded=True)
     topology = topology or ("unix" if scheme == "unix" else "standalone")
-    if topology != "unix" and "@" in parts.path + parts.query:
-        raise wrong("a '/' or '?' in a password is written %2F or %3F")
-    query = _query(parts, topology, wrong)
+    if topology != "unix" and "@" in parts.path:
+        raise MalformedUrlError("a '/' in a password is written %2F")
+    encrypted = scheme == "rediss"
+    query = parameters_of(parts.query, topology, encrypted=encrypted, shared=shared)
     login, _, hosts = parts.netloc.rpartition("@")
     name, _, secret = login.partition(":")
-    username, password = unquote(name) or None, unquote(secret) or query.get("password")
-    place = _PLACES[topology](hosts, unquote(parts.path), query, wrong)
-    tls = _tls(query, wrong) if scheme == "rediss" else None
-    return replace(place, username=username, password=password, tls=tls)
-
-
-def _unix(hosts: str, path: str, query: Mapping[str, str], wrong: Any) -> Endpoint:
-    if not path.strip("/") or hosts:
-        raise wrong("a socket's path is absolute: unix:///run/redis.sock")
-    return Endpoint(path=path, database=_database(query, "", wrong))
-
-
-def _standalone(hosts: str, path: str, query: Mapping[str, str], wrong: Any) -> Endpoint:
-    node, *others = _nodes(hosts, 6379, wrong)
-    if others:
-        raise wrong("several hosts are for redis+cluster:// and redis+sentinel://")
-    database = _database(query, path.strip("/"), wrong)
-    return Endpoint(host=node.host, port=node.port, database=database)
-
-
-def _cluster(hosts: str, path: str, query: Mapping[str, str], wrong: Any) -> Endpoint:
-    if path.strip("/") not in ("", "0"):
-        raise wrong("a cluster has database 0 only")
-    replicas = _flag(query, "replicas", "false", wrong)
-    return Endpoint(cluster=_nodes(hosts, 6379, wrong), replicas=replicas)
-
-
-def _sentinel(hosts: str, path: str, query: Mapping[str, str], wrong: Any) -> Endpoint:
-    service, _, database = path.strip("/").partition("/")
-    if not service:
-        raise wrong("name the service: redis+sentinel://host:26379/service/0")
-    return Endpoint(
-        sentinels=_nodes(hosts, SENTINEL_PORT, wrong),
-        service=service,
-        database=_database(query, database, wrong),
-        sentinel_username=query.get("sentinel_username"),
-        sentinel_password=query.get("sentinel_password"),
+    path = unquote(parts.path)
+    if shared and topology == "standalone" and "db" in query:
+        path = ""  # as redis-py and Celery do
+    place = _PLACES[topology](hosts, path, query)
+    return replace(
+        place,
+        username=unquote(name) or query.get("username"),
+        password=sealed(unquote(secret) or query.get("password")),
+        tls=_tls(query, tls) if encrypted else None,
     )
 
 
-_PLACES: Mapping[str, Callable[[str, str, Mapping[str, str], Any], Endpoint]] = {
+def _plain(url: object) -> str:
+    """Return a url without the white space around it; refuse what can't be one."""
+    if not isinstance(url, str):
+        raise MalformedUrlError(
+            f"expected a url such as redis://localhost:6379/0, got a {type(url).__name__}"
+        )
+    text = url.strip()
+    if text[:1] in ("'", '"', "`"):
+        raise MalformedUrlError(
+            "the url is in quotes that are part of it; remove them "
+            "(docker's --env-file keeps quotes)"
+        )
+    if "://" not in text:
+        # The value is not shown: a password may be anywhere in it.
+        raise MalformedUrlError(
+            "expected a url such as redis://localhost:6379/0, got a text without '://'"
+        )
+    if re.search(r"\s", text):
+        raise MalformedUrlError("a url has no white space; in a password it is percent-encoded")
+    return text
+
+
+def _check_scheme(scheme: str) -> None:
+    if scheme in SCHEMES:
+        return
+    hint = did_you_mean(scheme, SCHEMES)
+    if scheme == "tcp":
+        hint = "docker writes the port of a linked container so; write redis:// instead"
+    elif "sentinel" in scheme:
+        hint = "write redis+sentinel://host:26379/service"
+    raise MalformedUrlError(f"scheme {scheme!r} is not known; {hint}")
+
+
+def _tls(query: Mapping[str, str], given: Mapping[str, object]) -> TLS:
+    in_url = {name: query[name] for name in tls_options.NAMES if name in query}
+    if "ssl_check_hostname" in in_url:
+        in_url["ssl_check_hostname"] = plain_flag(in_url["ssl_check_hostname"])
+    for name in in_url.keys() & given.keys():
+        raise ConfigurationError(name, "is given twice: here and in the url")
+    try:
+        return tls_from({**in_url, **given})
+    except ConfigurationError as error:
+        if error.option in in_url:
+            raise MalformedUrlError(str(error)) from None
+        raise
+
+
+def _unix(hosts: str, path: str, query: Mapping[str, str]) -> Endpoint:
+    if not path.strip("/") or hosts:
+        raise MalformedUrlError("a socket's path is absolute: unix:///run/redis.sock")
+    return Endpoint(path=path, database=_database(query, ""))
+
+
+def _standalone(hosts: str, path: str, query: Mapping[str, str]) -> Endpoint:
+    node, *others = _nodes(hosts, 6379)
+    if others:
+        raise MalformedUrlError("several hosts are for redis+cluster:// and redis+sentinel://")
+    database = _database(query, path.strip("/"))
+    return Endpoint(host=node.host, port=node.port, database=database)
+
+
+def _cluster(hosts: str, path: str, query: Mapping[str, str]) -> Endpoint:
+    if path.strip("/") not in ("", "0"):
+        raise MalformedUrlError("a cluster has database 0 only")
+    replicas = flag_in(query, "replicas", default=False)
+    return Endpoint(cluster=_nodes(hosts, 6379), replicas=replicas)
+
+
+def _sentinel(hosts: str, path: str, query: Mapping[str, str]) -> Endpoint:
+    service, _, database = path.strip("/").partition("/")
+    if not service:
+        raise MalformedUrlError("name the service: redis+sentinel://host:26379/service/0")
+    return Endpoint(
+        sentinels=_nodes(hosts, SENTINEL_PORT),
+        service=service,
+        database=_database(query, database),
+        sentinel_username=query.get("sentinel_username"),
+        sentinel_password=sealed(query.get("sentinel_password")),
+    )
+
+
+_PLACES: Mapping[str, Callable[[str, str, Mapping[str, str]], Endpoint]] = {
     "unix": _unix,
     "standalone": _standalone,
     "cluster": _cluster,
@@ -244,61 +287,21 @@ _PLACES: Mapping[str, Callable[[str, str, Mapping[str, str], Any], Endpoint]] = 
 }
 
 
-def _nodes(hosts: str, port: int, wrong: Any) -> tuple[Address, ...]:
+def _nodes(hosts: str, port: int) -> tuple[Address, ...]:
     nodes = []
     for node in hosts.split(","):
         match = _NODE.fullmatch(node)
         number = int((match[2] or str(port))[:6]) if match else 0
         if match is None or not 1 <= number <= 65_535:
-            raise wrong("it has not a host and a port; ports are from 1 to 65535")
+            raise MalformedUrlError("expected host:port; ports are from 1 to 65535")
         nodes.append(Address(unquote(match[1]).strip("[]") or "localhost", number))
     return tuple(nodes)
 
 
-def _query(parts: SplitResult, topology: str, wrong: Any) -> dict[str, str]:
-    allowed = _PARAMETERS[topology]
-    if parts.scheme.startswith("rediss"):
-        allowed += _TLS_PARAMETERS
-    query: dict[str, str] = {}
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in allowed:
-            raise wrong(f"there is no such parameter; {did_you_mean(name, allowed)}")
-        if name in query or not value:
-            raise wrong(f"parameter {name!r} is empty or given twice")
-        query[name] = value
-    return query
-
-
-def _flag(query: Mapping[str, str], name: str, default: str, wrong: Any) -> bool:
-    value = query.get(name, default).lower()
-    if value not in ("true", "false"):
-        raise wrong(f"{name}: {value!r} is not 'true' or 'false'")
-    return value == "true"
-
-
-def _database(query: Mapping[str, str], path: str, wrong: Any) -> int:
+def _database(query: Mapping[str, str], path: str) -> int:
     if "db" in query and path:
-        raise wrong("the database is given twice")
+        raise MalformedUrlError("the database is given twice")
     number = query.get("db") or path or "0"
     if not (number.isascii() and number.isdigit() and len(number) < 10):
-        raise wrong("its database is not a whole number")
+        raise MalformedUrlError("its database is not a whole number")
     return int(number)
-
-
-def _tls(query: Mapping[str, str], wrong: Any) -> TLS:
-    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
-        if name in query and not Path(query[name]).is_file():
-            raise wrong(f"{name}: there is no file {query[name]!r}")
-    if ("ssl_certfile" in query) != ("ssl_keyfile" in query):
-        raise wrong("ssl_certfile and ssl_keyfile go together")
-    cert_reqs = query.get("ssl_cert_reqs", "required")
-    if cert_reqs not in ("required", "none"):
-        raise wrong(f"ssl_cert_reqs: {cert_reqs!r} is not 'required' or 'none'")
-    check = _flag(query, "ssl_check_hostname", "true", wrong)
-    return TLS(
-        ca_certs=query.get("ssl_ca_certs"),
-        certfile=query.get("ssl_certfile"),
-        keyfile=query.get("ssl_keyfile"),
-        cert_reqs=cert_reqs,
-        check_hostname=check and cert_reqs == "required",
-    )

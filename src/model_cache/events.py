@@ -7,13 +7,14 @@ or exports it is unknown here.
 
 from __future__ import annotations
 
-import contextlib
 import logging
+from asyncio import CancelledError
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from model_cache.context import Flag, FlagVar
+from model_cache.interruptions import reraise_interruption
 from model_cache.outcome import Outcome
 
 logger = logging.getLogger("model_cache")
@@ -107,7 +108,7 @@ Hook: TypeAlias = Callable[[Event], None]
 _MOST_REMEMBERED = 256
 
 
-_telling: ContextVar[bool] = ContextVar("model_cache_telling_hooks", default=False)
+_calling: FlagVar[Flag] = FlagVar("model_cache_calling_hooks")
 
 
 def _once(event: Event) -> object:
@@ -116,34 +117,35 @@ def _once(event: Event) -> object:
 
 
 def telling(hooks: Sequence[Hook]) -> Hook:
-    """Return one hook for all; what one of them raises fails neither a prediction nor the others.
+    """Return one hook for all; an error of one fails neither a prediction nor the others.
 
-    It is logged once for each hook: a full disk under a logging handler, say. A hook that predicts
-    is not told of that, lest it never ends.
+    Errors are logged once for each hook: say, a full disk under a logging handler. Predictions
+    made inside a hook are not reported, which prevents recursion.
     """
     failed: set[int] = set()
 
     def tell(event: Event) -> None:
-        if _telling.get():
+        if _calling.get() is not None:
             return
-        token = _telling.set(True)
-        try:
+        with _calling.raised(Flag()):
             for number, hook in enumerate(hooks):
                 try:
                     hook(event)
-                except (KeyboardInterrupt, SystemExit):
-                    raise
-                except BaseException as error:
+                # A hook that waits for a cancelled future is one that failed.
+                except (Exception, CancelledError, GeneratorExit) as error:
+                    reraise_interruption(error)
                     if number not in failed:
                         failed.add(number)
-                        with contextlib.suppress(Exception):
-                            logger.warning(
-                                "a hook raised %s: %s", type(error).__name__, _name(hook)
-                            )
-        finally:
-            _telling.reset(token)
+                        _log_failure(hook, error)
 
     return tell
+
+
+def _log_failure(hook: Hook, error: BaseException) -> None:
+    try:
+        logger.warning("a hook raised %s: %s", type(error).__name__, _name(hook))
+    except Exception as logging_error:  # a logging handler's
+        reraise_interruption(logging_error)
 
 
 def _name(hook: Hook) -> str:

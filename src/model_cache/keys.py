@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from model_cache.canonical import FORMAT, INPUTS, Selection, Tree
 from model_cache.canonical.identities import text
+from model_cache.redaction import KeySecret, revealed
 
 DIGEST_LENGTH = 22
 """Characters of a digest: 128 bits as base64url without padding."""
@@ -27,15 +28,16 @@ _DIGEST = re.compile(b"[A-Za-z0-9_-]{%d}" % DIGEST_LENGTH)
 _SPECIAL = frozenset("/%{}*?[]\\")
 
 
-def derived_key(secret: str | bytes | None, purpose: bytes) -> bytes:
+def derived_key(secret: str | bytes | KeySecret | None, purpose: bytes) -> bytes:
     """Return 64 bytes for one purpose, made of a secret of any length; none without a secret."""
     if secret is None:
         return b""
-    raw = secret.encode("utf-8", "surrogatepass") if isinstance(secret, str) else secret
+    plain: str | bytes = revealed(secret)
+    raw = plain.encode("utf-8", "surrogatepass") if isinstance(plain, str) else plain
     return hashlib.blake2b(raw, digest_size=64, person=purpose).digest()
 
 
-def tag_key(secret: str | bytes | None) -> bytes:
+def tag_key(secret: str | bytes | KeySecret | None) -> bytes:
     """Return the key for the entries' tags; see `derived_key`."""
     return derived_key(secret, b"model_cache tag")
 
@@ -140,7 +142,7 @@ class KeyMaker:
         schema: bytes = b"",
         decorators: bytes = b"",
         selection: Selection | None = None,
-        secret: str | bytes | None = None,
+        secret: str | bytes | KeySecret | None = None,
     ) -> None:
         self._prefix = namespace.raw
         self._encode = INPUTS.encode if selection is None else INPUTS.selecting(selection)

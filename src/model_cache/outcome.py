@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, NamedTuple, TypeAlias, overload
+
+from model_cache.context import Flag, FlagVar
 
 Kind: TypeAlias = Literal[
     "hit", "shared", "stale", "miss", "uncacheable", "unavailable", "bypass", "error", "off"
@@ -97,26 +99,19 @@ class Outcomes(Sequence[Outcome]):
         return iter(self._outcomes.copy())  # others may go on recording
 
 
-class _Scope:
-    """What a `with` block says of the predictions in it, and where it wants their outcomes.
+class _Scope(Flag):
+    """What a `with` block says of the predictions in it, and where it wants their outcomes."""
 
-    A task or a thread may outlive the block in which it was started, in whose context it runs: so
-    a block that has ended counts no more, wherever it is still seen.
-    """
+    __slots__ = ("mode", "recorders")
 
-    __slots__ = ("has_ended", "mode", "outer", "recorders")
-
-    def __init__(
-        self, outer: _Scope | None, mode: Mode | None, recorders: tuple[Outcomes, ...]
-    ) -> None:
-        self.outer = outer
+    def __init__(self, mode: Mode | None, recorders: tuple[Outcomes, ...]) -> None:
+        super().__init__()
         self.mode = mode
         self.recorders = recorders
-        self.has_ended = False
 
 
-_OUTSIDE = _Scope(None, None, ())
-_scope: ContextVar[_Scope] = ContextVar("model_cache_scope", default=_OUTSIDE)
+_OUTSIDE = _Scope(None, ())
+_scopes: FlagVar[_Scope] = FlagVar("model_cache_scope")
 # With the innermost recorder that recorded it.
 _last: ContextVar[tuple[Outcome | None, Outcomes | None]] = ContextVar(
     "model_cache_last_outcome", default=(None, None)
@@ -124,10 +119,7 @@ _last: ContextVar[tuple[Outcome | None, Outcomes | None]] = ContextVar(
 
 
 def _current() -> _Scope:
-    scope = _scope.get()
-    while scope.has_ended and scope.outer is not None:
-        scope = scope.outer
-    return scope
+    return _scopes.get() or _OUTSIDE
 
 
 @contextmanager
@@ -169,15 +161,8 @@ def record_outcomes() -> Iterator[Outcomes]:
 
 @contextmanager
 def _scoped(mode: Mode | None, *recorders: Outcomes) -> Iterator[None]:
-    outer = _current()
-    scope = _Scope(outer, mode, (*outer.recorders, *recorders))
-    token = _scope.set(scope)
-    try:
+    with _scopes.raised(_Scope(mode, (*_current().recorders, *recorders))):
         yield
-    finally:
-        scope.has_ended = True
-        with suppress(ValueError):  # a generator may end in another context than it began in
-            _scope.reset(token)
 
 
 def last_outcome() -> Outcome | None:

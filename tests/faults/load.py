@@ -261,6 +261,7 @@ class Row:
         bounded: whether the worst extra latency is: with more busy threads than cores, the
             interpreter's lock decides.
         recovers_within: seconds from the end of the fault until hits return.
+        extra: seconds that this fault may cost on top.
     """
 
     fault: str
@@ -269,3 +270,4 @@ class Row:
     threads: int = 2
     bounded: bool = True
     recovers_within: float = 2.0
+    extra: float = 0.0

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import gc
 
-from tests.faults import in_company, in_processes, one_server
+from tests.faults import in_a_fleet, in_company, in_processes, one_server
 from tests.faults.load import Row, Run
 from tests.faults.stalls import Stalls
 
-ROWS: tuple[Row, ...] = (*one_server.ROWS, *in_processes.ROWS, *in_company.ROWS)
+ROWS: tuple[Row, ...] = (
+    *one_server.ROWS,
+    *in_processes.ROWS,
+    *in_a_fleet.ROWS,
+    *in_company.ROWS,
+)
 
 TIMEOUT = 0.1
 """Seconds: the decorator's default, which the rows do not change where the wait is bounded."""
@@ -47,7 +52,7 @@ def broken_promises(row: Row, run: Run, generously: float = 0.0) -> list[str]:
         broken.append(f"{tally.failed} predictions failed, the first: {tally.first_error}")
     if tally.wrong:
         broken.append(f"{tally.wrong} predictions were wrong, the first: {tally.first_error}")
-    most = TIMEOUT + SLACK + run.stall + generously
+    most = TIMEOUT + SLACK + row.extra + run.stall + generously
     if row.bounded and tally.worst > most:
         broken.append(f"a prediction waited {tally.worst:.3f} s for the store, over {most:.3f} s")
     if run.recovery is None or run.recovery > row.recovers_within + generously:

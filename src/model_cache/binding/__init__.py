@@ -5,7 +5,7 @@ revisions of models in memory, `inside` the decorators between the cache and its
 how options and schemas go together, and `namesakes` the models that share entries by mistake.
 """
 
-from model_cache.binding.bound import Binding, Bound, Request, Unbound
+from model_cache.binding.bound import Binding, Bound, Unbound
 from model_cache.binding.current import CurrentBinding
 
-__all__ = ["Binding", "Bound", "CurrentBinding", "Request", "Unbound"]
+__all__ = ["Binding", "Bound", "CurrentBinding", "Unbound"]

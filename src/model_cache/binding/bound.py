@@ -8,7 +8,7 @@ which key an input has, what an entry means, and what entry a prediction becomes
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
@@ -16,24 +16,12 @@ from pydantic import BaseModel
 from model_cache.binding import fitting
 from model_cache.binding.inputs import Inputs
 from model_cache.binding.inside import NOTHING, Inside
-from model_cache.codec import Codec
+from model_cache.codec import Codec, is_fresh
 from model_cache.config import Config
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys import KeyMaker, Namespace, tag_key
 from model_cache.schemas import fingerprint
-
-
-class Request(NamedTuple):
-    """An input that can be cached.
-
-    Attributes:
-        data: the input as the model is to see it: rounded, if so configured.
-        key: where its prediction is kept.
-    """
-
-    data: BaseModel
-    key: bytes
 
 
 class Binding:
@@ -121,14 +109,10 @@ class Binding:
             reraise_interruption(error)
             raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
 
-    def request(self, data: BaseModel) -> Request:
-        """Return what to look up for an input.
-
-        Raises:
-            NotCacheableError: the input has no key, and why.
-        """
-        data = self.rounded(data)
-        return Request(data, self.key(data))
+    def read(self, key: bytes, entry: bytes) -> tuple[BaseModel | None, bool]:
+        """Return the prediction that an entry holds, if any, and whether it is fresh."""
+        found = self.decode(key, entry)
+        return found, found is not None and is_fresh(entry)
 
     def decode(self, key: bytes, entry: bytes) -> BaseModel | None:
         """Return the prediction that an entry holds; None if it is not valid."""
@@ -196,10 +180,19 @@ class Unbound:
         """Raise `NotCacheableError`."""
         raise NotCacheableError(self.reason)
 
-    def request(self, data: BaseModel) -> Request:
+    def read(self, key: bytes, entry: bytes) -> tuple[None, bool]:  # noqa: ARG002
+        """Return that there is no prediction: a model without keys has no entries."""
+        return None, False
+
+    def encode(
+        self,
+        key: bytes,  # noqa: ARG002
+        prediction: BaseModel,  # noqa: ARG002
+        fresh_until: int | None = None,  # noqa: ARG002
+    ) -> bytes:
         """Raise `NotCacheableError`."""
-        return Request(data, self.key(data))
+        raise NotCacheableError(self.reason)
 
 
 Bound: TypeAlias = Binding | Unbound
-"""What a prediction begins with. Only a `Binding` makes keys, and so has entries."""
+"""What a prediction begins with."""

@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from model_cache.composition import administered, compose
@@ -34,7 +34,7 @@ class Connection:
         timeout: seconds that each round trip may take.
     """
 
-    url: str | None
+    url: str | None = field(repr=False)
     proxied: bool
     timeout: float
 

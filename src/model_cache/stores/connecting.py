@@ -12,14 +12,18 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
+from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.driver_info import DriverInfo
 from redis.retry import Retry
 
-from model_cache.endpoint import TLS, Endpoint
+from model_cache.endpoint import Endpoint
 from model_cache.errors import ConfigurationError
+from model_cache.interruptions import reraise_interruption
+from model_cache.redaction import without_traceback
 from model_cache.stores.connections import Connect, Connection
+from model_cache.tls import TLS
 
 # Late connections are kept, so a login or a TLS handshake may take longer than a prediction may.
 _CONNECT_TIMEOUT = 5.0
@@ -40,8 +44,7 @@ def connector(endpoint: Endpoint, timeout: float, *, reads_replica: bool = False
     options: dict[str, Any] = {
         **_plainly(max(timeout, _CONNECT_TIMEOUT)),
         "db": endpoint.database,
-        "username": endpoint.username,
-        "password": endpoint.password,
+        **_login(endpoint.username, endpoint.password),
     }
     client: Any = redis.Connection
     if endpoint.tls is not None:
@@ -55,7 +58,11 @@ def connector(endpoint: Endpoint, timeout: float, *, reads_replica: bool = False
     primary = _primary_finder(endpoint, timeout) if endpoint.sentinels else dict
 
     def connect() -> Connection:
-        connection = Connection(client(**options, **primary()))
+        try:
+            connection = Connection(client(**options, **primary()))
+        except Exception as error:
+            reraise_interruption(error)
+            raise without_traceback(error)  # noqa: B904 - it is the same error
         if reads_replica:
             try:
                 (reply,) = connection.exchange(b"READONLY\r\n", 1, _CONNECT_TIMEOUT, time.monotonic)
@@ -67,6 +74,47 @@ def connector(endpoint: Endpoint, timeout: float, *, reads_replica: bool = False
         return connection
 
     return connect
+
+
+# A TLS server answers plain text with an alert, whose first byte is no type of a reply; a plain
+# server answers a TLS handshake with plain text, or waits for the end of a line.
+_ALERT = '"\\x15"'
+_PLAIN_TEXT = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+
+
+def tls_hint(error: Exception, endpoint: Endpoint) -> str:
+    """Return what to change if client and server may disagree about TLS, else nothing.
+
+    For errors of a server that has never answered.
+    """
+    text = str(error)
+    if endpoint.tls is None:
+        if endpoint.path is None and _ALERT in text:
+            return "; the server speaks TLS: use a url that begins with rediss, not redis"
+        closed = isinstance(error, ConnectionResetError) or "reset by" in text or "closed" in text
+        if endpoint.path is None and closed:
+            return "; if the server speaks TLS, use a url that begins with rediss, not redis"
+    elif any(reason in text for reason in _PLAIN_TEXT):
+        return "; the server does not speak TLS: use a url that begins with redis, not rediss"
+    elif isinstance(error, (TimeoutError, redis.TimeoutError)):
+        return "; if the server does not speak TLS, use a url that begins with redis, not rediss"
+    return ""
+
+
+class _Login:
+    """What redis-py asks for the login, so that nothing else holds the password in clear."""
+
+    def __init__(self, username: str | None, password: SecretStr) -> None:
+        self._username = username
+        self._password = password
+
+    def get_credentials(self) -> tuple[str, ...]:
+        password = self._password.get_secret_value()
+        return (password,) if self._username is None else (self._username, password)
+
+
+def _login(username: str | None, password: SecretStr | None) -> dict[str, Any]:
+    return {} if password is None else {"credential_provider": _Login(username, password)}
 
 
 def _plainly(timeout: float) -> dict[str, Any]:
@@ -88,8 +136,7 @@ def _primary_finder(endpoint: Endpoint, timeout: float) -> Callable[[], dict[str
     """Return what asks the Sentinels where the primary is, as options for redis-py."""
     options: dict[str, Any] = {
         **_plainly(timeout),
-        "username": endpoint.sentinel_username,
-        "password": endpoint.sentinel_password,
+        **_login(endpoint.sentinel_username, endpoint.sentinel_password),
     }
     if endpoint.tls is not None:
         options |= _tls_options(endpoint.tls)
@@ -135,13 +182,15 @@ def _no_pass_phrase() -> str:
 
 
 def _tls_context(tls: TLS) -> ssl.SSLContext:
+    option = "ssl_ca_certs"
     try:
         context = ssl.create_default_context(cafile=tls.ca_certs)
         if tls.certfile is not None:
+            option = "ssl_certfile"
             # OpenSSL would ask for the pass phrase on the terminal.
             context.load_cert_chain(tls.certfile, tls.keyfile, password=_no_pass_phrase)
     except (OSError, ssl.SSLError, ValueError) as error:
-        raise ConfigurationError("url", f"a certificate or key can't be loaded: {error}") from error
+        raise ConfigurationError(option, f"can't be loaded: {error}") from error
     context.check_hostname = tls.check_hostname
     if tls.cert_reqs == "none":
         context.verify_mode = ssl.CERT_NONE

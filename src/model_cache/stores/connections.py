@@ -117,6 +117,8 @@ class ConnectionPool:
         self._connect = connect
         self._size = size
         self._clock = clock
+        self.has_answered = False
+        """Whether a server has ever answered, the login apart."""
         self._closing: finalize[Any, Any] | None = None
         self._begin()
         renew_after_fork(self)
@@ -182,6 +184,7 @@ class ConnectionPool:
         except BaseException:
             self._discard(connection, idle)
             raise
+        self.has_answered = True
         idle.put(connection)
         return received
 

@@ -21,7 +21,7 @@ from model_cache.errors import (
     WriteRefusedError,
 )
 from model_cache.protocols import Clock
-from model_cache.stores.connecting import connector
+from model_cache.stores.connecting import connector, tls_hint
 from model_cache.stores.connections import ConnectionPool, ErrorReply
 
 _SCAN_COUNT = b"1000"
@@ -143,13 +143,18 @@ class RedisStore:
                 return self._pool.exchange(_ASKING + request, 1 + replies, timeout)[1:]
             return self._pool.exchange(request, replies, timeout)
         except (TimeoutError, redis.TimeoutError) as error:
-            raise StoreUnavailableError(f"{self._place}: no answer in time", "timeout") from error
+            message = f"{self._place}: no answer in time{self._hint(error)}"
+            raise StoreUnavailableError(message, "timeout") from error
         except redis.RedisError as error:
             # Without the cause: a server that knows no AUTH repeats the password.
-            message = self._endpoint.masked(f"{self._place}: {error}")
+            message = self._endpoint.masked(f"{self._place}: {error}{self._hint(error)}")
             raise StoreUnavailableError(message, _kind(error)) from None
         except Exception as error:  # an OSError, a reply that is no RESP
-            raise StoreUnavailableError(f"{self._place}: {error}", "connection") from error
+            message = f"{self._place}: {error}{self._hint(error)}"
+            raise StoreUnavailableError(message, "connection") from error
+
+    def _hint(self, error: Exception) -> str:
+        return "" if self._pool.has_answered else tls_hint(error, self._endpoint)
 
     def _exchange_each(self, requests: list[bytes], timeout: float) -> list[Any]:
         return self._exchange(b"".join(requests), len(requests), timeout) if requests else []

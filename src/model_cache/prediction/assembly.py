@@ -1,0 +1,59 @@
+"""Puts the parts of a decorator together, by its options."""
+
+from __future__ import annotations
+
+from model_cache.background import BackgroundWriter
+from model_cache.binding import CurrentBinding
+from model_cache.composition import compose
+from model_cache.config import Config
+from model_cache.events import Hook, telling
+from model_cache.outcome import Outcome, note
+from model_cache.prediction.barrier import barrier_at
+from model_cache.prediction.flow import Flow
+from model_cache.prediction.lease import LeaseKeeper
+from model_cache.prediction.single_flight import SingleFlight
+from model_cache.prediction.sync import CachedPredictor, DirectPredictor, Predictor
+from model_cache.prediction.writing import Writing
+from model_cache.statistics import Counters
+
+
+def assembled(config: Config, current: CurrentBinding, counters: Counters, hook: Hook) -> Predictor:
+    """Return what answers the predictions of a decorator; nothing is connected yet.
+
+    Args:
+        config: the options.
+        current: the binding that predictions begin with.
+        counters: count the outcomes.
+        hook: hears of rare events.
+    """
+    watch = telling(config.hooks) if config.hooks else None
+
+    def tell(outcome: Outcome) -> None:
+        counters.count(outcome)
+        if watch is not None:
+            watch(outcome)
+        note(outcome)
+
+    if not config.enabled:
+        return DirectPredictor(current, tell)
+    store, endpoint = compose(config, hook), config.endpoint
+    place = "embedded" if endpoint.embedded else f"{endpoint}/{endpoint.database}"
+    barrier = barrier_at(place)
+    flow = Flow(
+        config=config,
+        current=current,
+        barrier=barrier,
+        flights=SingleFlight(config.single_flight),
+        leases=LeaseKeeper(store),
+        writing=Writing(config, barrier, counters, hook, watch),
+        hook=hook,
+    )
+    writer = BackgroundWriter() if config.write == "background" else None
+    return CachedPredictor(
+        flow=flow,
+        store=store,
+        timeout=config.timeout,
+        barrier=barrier,
+        writer=writer,
+        tell=tell,
+    )

@@ -1,0 +1,188 @@
+"""What `purge()` and `refresh()` mean for predictions that are already under way.
+
+Both are barriers: nothing that was begun before them is served after them. A computation that a
+barrier overtakes is not stored and not shared with later callers. All decorators of a process that
+use the same store share one barrier, since they may share a namespace.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from weakref import WeakValueDictionary, ref
+
+from model_cache.forks import renew_after_fork
+from model_cache.protocols import Clock
+
+# A write that timed out may still be on its way to the server for so many seconds.
+_LATE_WRITE_SECONDS = 60.0
+_MOST_LATE_WRITES = 4096
+
+
+class Computation:
+    """A prediction on its way from the model to the store.
+
+    Attributes:
+        key: where it goes.
+        is_valid: whether no purge and no refresh has overtaken it.
+        is_writing: whether a write is under way.
+        ended_at: when nothing was left to do, by the barrier's clock; None until then.
+    """
+
+    __slots__ = ("__weakref__", "ended_at", "is_valid", "is_writing", "key")
+
+    def __init__(self, key: bytes, is_valid: bool) -> None:
+        self.key = key
+        self.is_valid = is_valid
+        self.is_writing = False
+        self.ended_at: float | None = None
+
+
+class Barrier:
+    """Knows what is being computed in this process, and overtakes it.
+
+    Args:
+        clock: seconds, as `time.perf_counter`.
+        sleep: waits for so many seconds.
+
+    Attributes:
+        epoch: how many purges have begun. Read it before the binding is read: what is computed
+            with a binding from before a purge counts as begun before it.
+    """
+
+    def __init__(
+        self, clock: Clock = time.perf_counter, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self.epoch = 0
+        self.clock = clock
+        self._sleep = sleep
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the computations: they are the parent's."""
+        self._lock = threading.RLock()
+        # Weak: a computation that was interrupted at an unlucky moment goes away by itself.
+        self._computations: dict[int, ref[Computation]] = {}
+        # Keys of writes whose fate is unknown, each with the time of the write ...
+        self._late_writes: OrderedDict[bytes, float] = OrderedDict()
+        # ... and those that a barrier has overtaken, each with the time until which it counts.
+        self._distrusted: OrderedDict[bytes, float] = OrderedDict()
+
+    def begin(self, key: bytes, epoch: int, *, refreshes: bool = False) -> Computation:
+        """Register a computation.
+
+        Args:
+            key: where the prediction goes.
+            epoch: the barrier's epoch when the prediction was asked for.
+            refreshes: whether it overtakes all others for this key.
+        """
+        with self._lock:
+            if refreshes:
+                self._overtake(key.__eq__)
+            computation = Computation(key, epoch == self.epoch)
+            number, computations = id(computation), self._computations
+            computations[number] = ref(computation, lambda _: computations.pop(number, None))
+        return computation
+
+    def end(self, computation: Computation) -> None:
+        """Note that nothing is left to do for a computation."""
+        computation.is_writing = False
+        computation.ended_at = self.clock()
+        self._computations.pop(id(computation), None)
+
+    def may_write(self, computation: Computation) -> bool:
+        """Whether to write now; `end` the computation afterwards."""
+        with self._lock:
+            computation.is_writing = computation.is_valid
+            return computation.is_writing
+
+    def is_held_up(self, computation: Computation) -> bool:
+        """Whether an overtaken computation is still writing to the same key."""
+        return len(self._computations) > 1 and any(
+            other.is_writing and not other.is_valid and other.key == computation.key
+            for other in self._under_way()
+            if other is not computation
+        )
+
+    def write_may_be_late(self, computation: Computation) -> None:
+        """Note that a write failed in a way that does not tell whether it will arrive yet."""
+        with self._lock:
+            if computation.is_valid:
+                _remember(self._late_writes, computation.key, self.clock())
+            else:
+                self.distrust(computation.key)
+
+    def distrust(self, key: bytes) -> None:
+        """Answer no caller of this process by the entry of a key, until no write can be late."""
+        with self._lock:
+            self._late_writes.pop(key, None)
+            _remember(self._distrusted, key, self.clock() + _LATE_WRITE_SECONDS)
+
+    def distrusts(self, key: bytes) -> bool:
+        """Whether an entry may be from before a barrier, so that it must be computed anew."""
+        if not self._distrusted or key not in self._distrusted:
+            return False
+        with self._lock:
+            until = self._distrusted.get(key, 0.0)
+            if until <= self.clock():  # the caller's write is the last that is needed
+                self._distrusted.pop(key, None)
+        return True
+
+    def purge(self, holds: Callable[[bytes], bool], wait: float) -> None:
+        """Overtake the computations of a namespace, and wait for their writes.
+
+        Args:
+            holds: whether a key is in the namespace.
+            wait: seconds to wait at most. A write that takes longer is distrusted.
+        """
+        with self._lock:
+            self.epoch += 1
+            overtaken = self._overtake(holds)
+        deadline = self.clock() + wait
+        while any(one.is_writing for one in overtaken) and self.clock() < deadline:
+            self._sleep(0.001)
+        with self._lock:
+            for one in overtaken:
+                if one.is_writing:
+                    self.distrust(one.key)
+
+    def _under_way(self) -> list[Computation]:
+        references = list(self._computations.values())
+        return [one for reference in references if (one := reference()) is not None]
+
+    def _overtake(self, holds: Callable[[bytes], bool]) -> list[Computation]:
+        """Invalidate the computations for some keys; return those that are being written."""
+        overtaken = [one for one in self._under_way() if holds(one.key)]
+        for one in overtaken:
+            one.is_valid = False
+        for key, since in list(self._late_writes.items()):
+            if since + _LATE_WRITE_SECONDS < self.clock():
+                del self._late_writes[key]
+            elif holds(key):
+                self.distrust(key)
+        return [one for one in overtaken if one.is_writing]
+
+
+def _remember(table: OrderedDict[bytes, float], key: bytes, time: float) -> None:
+    table[key] = time
+    table.move_to_end(key)
+    if len(table) > _MOST_LATE_WRITES:
+        table.popitem(last=False)
+
+
+_barriers: WeakValueDictionary[str, Barrier] = WeakValueDictionary()
+
+
+def barrier_at(place: str) -> Barrier:
+    """Return the barrier of this process for the entries at a place.
+
+    Args:
+        place: says where the store is.
+    """
+    barrier = _barriers.get(place)
+    if barrier is None:
+        barrier = _barriers.setdefault(place, Barrier())
+    return barrier

@@ -1,0 +1,203 @@
+"""Single-flight: of many callers that need one prediction at once, one computes it.
+
+The first caller leads a flight, the others wait for its landing. This saves work and never decides
+what is right: a caller that has waited long enough computes for itself, and if the leader fails
+or has nothing to share, nobody waits any longer. How a caller waits is the drivers' business.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple, TypeAlias
+
+from model_cache.forks import renew_after_fork
+from model_cache.prediction.barrier import Computation
+from model_cache.protocols import Clock
+
+# Entries that have just landed, for callers whose look-up missed them by a moment.
+_MOST_RECENT = 64
+_MOST_RECENT_BYTES = 4 * 2**20
+# After so many flights in a row without an entry to share, callers do not wait.
+_MOST_FRUITLESS = 3
+# Seconds that a caller waits at least, however quick the model was so far.
+_LEAST_PATIENCE = 0.5
+
+
+class Landed(NamedTuple):
+    """How a flight ended.
+
+    Attributes:
+        entry: the entry, if there is one to share.
+        failed: whether the leader got no prediction.
+    """
+
+    entry: bytes | None = None
+    failed: bool = False
+
+
+Notify: TypeAlias = Callable[[Landed], object]
+
+
+class Landing:
+    """Where the callers that wait for a flight learn how it ended.
+
+    Attributes:
+        landed: how it ended; None until then.
+    """
+
+    def __init__(self) -> None:
+        self.landed: Landed | None = None
+        self._lock = threading.RLock()
+        self._waiting: list[Notify] = []
+
+    def subscribe(self, notify: Notify) -> None:
+        """Call `notify` once when the flight lands, from any thread; at once if it has landed."""
+        with self._lock:
+            if self.landed is None:
+                self._waiting.append(notify)
+                return
+        notify(self.landed)
+
+    def land(self, landed: Landed) -> None:
+        """Notify all that wait; only the first landing counts."""
+        with self._lock:
+            if self.landed is not None:
+                return
+            self.landed = landed
+            waiting, self._waiting = self._waiting, []
+        for notify in waiting:
+            notify(landed)
+
+
+class Flight:
+    """A computation that others wait for, in the hands of its leader.
+
+    If the leader drops it, for whatever reason, it has landed without an entry.
+    """
+
+    def __init__(self, table: SingleFlight, computation: Computation) -> None:
+        self.landing = Landing()
+        self.computation = computation
+        self._table = table
+
+    def land(self, landed: Landed) -> None:
+        """Let the others go on."""
+        if self.landing.landed is None:
+            self._table.land(self.landing, self.computation, landed)
+
+    def __del__(self) -> None:
+        self.land(Landed(failed=True))
+
+
+class SingleFlight:
+    """The flights of one process.
+
+    Args:
+        mode: "off" if each caller computes for itself.
+        clock: seconds, as `time.perf_counter`.
+    """
+
+    def __init__(
+        self,
+        mode: Literal["process", "fleet", "off"] = "process",
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self._is_off = mode == "off"
+        self._clock = clock
+        self._slowest = 0.0  # seconds that the model took, and what is left of slower ones
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the flights: their leaders are the parent's."""
+        self._lock = threading.RLock()
+        self._landings: dict[bytes, tuple[Landing, Computation]] = {}
+        self._recent: dict[bytes, tuple[Computation, Landed]] = {}  # the oldest first
+        self._recent_bytes = 0
+        self._fruitless = 0
+
+    def join(self, computation: Computation, since: float) -> Flight | Landing | Landed | None:
+        """Join the flight for a computation's key.
+
+        Args:
+            computation: the caller's, should it have to compute.
+            since: when the caller looked its key up, by the clock.
+
+        Returns:
+            A flight to lead; a landing to wait for; what has just landed; or None, to compute
+            alone.
+        """
+        key = computation.key
+        if self._is_off or not computation.is_valid:
+            return None
+        with self._lock:
+            if (recent := self._recent.get(key)) and _is_usable(recent[0], since):
+                return recent[1]
+            if self._fruitless >= _MOST_FRUITLESS:
+                return None
+            known = self._landings.get(key)
+            if known is not None and known[1].is_valid:
+                return known[0]
+            flight = Flight(self, computation)
+            self._landings[key] = flight.landing, computation
+            return flight
+
+    def land(self, landing: Landing, computation: Computation, landed: Landed) -> None:
+        """End a flight; see `Flight.land`."""
+        key = computation.key
+        with self._lock:
+            if self._landings.get(key, (None,))[0] is landing:
+                del self._landings[key]
+                self._note(computation, landed)
+        landing.land(landed)
+
+    def leave(self, landing: Landing, computation: Computation) -> None:
+        """Stop waiting; the next caller leads, since this flight takes too long."""
+        with self._lock:
+            if self._landings.get(computation.key, (None,))[0] is landing:
+                del self._landings[computation.key]
+
+    def shared(self, entry: bytes | None) -> None:
+        """Note whether a computation had an entry to share, if it led no flight."""
+        self._fruitless = 0 if entry is not None else self._fruitless + 1
+
+    def model_took(self, seconds: float) -> None:
+        """Note how long a model call took."""
+        self._slowest = max(seconds, 0.9 * self._slowest)
+
+    def patience(self, wait: float) -> float:
+        """Return how long to wait for another caller's computation.
+
+        Args:
+            wait: seconds at most, which is all that counts before the first model call.
+        """
+        if not self._slowest:
+            return wait
+        return min(wait, _LEAST_PATIENCE + 3 * self._slowest)
+
+    def _note(self, computation: Computation, landed: Landed) -> None:
+        if landed.failed:
+            return
+        self.shared(landed.entry)
+        if landed.entry is None:
+            return
+        recent, key = self._recent, computation.key
+        if key in recent:
+            self._recent_bytes -= len(recent.pop(key)[1].entry or b"")
+        recent[key] = computation, landed
+        self._recent_bytes += len(landed.entry)
+        while len(recent) > _MOST_RECENT or self._recent_bytes > _MOST_RECENT_BYTES:
+            key, (older, entry) = next(iter(recent.items()))
+            if older.ended_at is None and older.is_valid:
+                break  # it waits to be written, as do those after it
+            del recent[key]
+            self._recent_bytes -= len(entry.entry or b"")
+
+
+def _is_usable(computation: Computation, since: float) -> bool:
+    """Whether an entry that has landed answers a caller that looked it up at `since`."""
+    if not computation.is_valid:
+        return False
+    return computation.ended_at is None or computation.ended_at >= since
