@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import pickle
+import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 import redis
-from ml_base import MLModelDecorator
 from pydantic import BaseModel, create_model
 
-from model_cache import ConfigurationError, RedisCachingDecorator, binding
+from model_cache import RedisCachingDecorator
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server, free_port
 
@@ -184,38 +184,6 @@ def test_a_write_under_way_when_a_purge_begins_is_dropped(
     assert client.dbsize() == 1
 
 
-class PredictionId(MLModelDecorator):  # type: ignore[misc]
-    """Gives each prediction an id: the article's companion."""
-
-    counter = 0
-
-    def predict(self, data: Any) -> Any:
-        PredictionId.counter += 1
-        return self._model.predict(data).model_copy(update={"charges": float(PredictionId.counter)})
-
-
-def test_a_decorator_outside_the_cache_runs_each_time(decorator: RedisCachingDecorator) -> None:
-    model = FunctionModel()
-    stacked = PredictionId().set_model(decorator.set_model(model))
-    assert stacked.predict(person()) != stacked.predict(person())
-    assert len(model.calls) == 1
-
-
-def test_a_decorator_inside_the_cache_runs_once(decorator: RedisCachingDecorator) -> None:
-    decorator.set_model(PredictionId().set_model(FunctionModel()))
-    assert decorator.predict(person()) == decorator.predict(person())
-    assert repr(decorator) == "RedisCachingDecorator(PredictionId(FunctionModel))"
-
-
-def test_two_caches_can_be_stacked(server: Server) -> None:
-    model = FunctionModel()
-    inner = RedisCachingDecorator(url=server.url, prefix="inner").set_model(model)
-    outer = RedisCachingDecorator(url=server.url, prefix="outer").set_model(inner)
-    for _ in range(2):
-        assert outer.predict(person()) == charge(person())
-    assert len(model.calls) == 1
-
-
 def test_many_threads_get_right_answers_while_the_model_is_set_and_purged(
     server: Server,
 ) -> None:
@@ -267,57 +235,6 @@ def test_copies_share_the_cache_and_not_the_connections(decorator: RedisCachingD
     assert copy.copy(RedisCachingDecorator())._current.binding is None
 
 
-class Doubling(MLModelDecorator):  # type: ignore[misc]
-    def predict(self, data: Any) -> Any:
-        return Charges(charges=2 * self._model.predict(data).charges)
-
-
-def test_what_stands_between_cache_and_model_is_part_of_the_key(server: Server) -> None:
-    def cached(model: Any, **options: Any) -> Any:
-        return RedisCachingDecorator(url=server.url, **options).set_model(model)
-
-    assert cached(Doubling().set_model(FunctionModel())).predict(person()).charges == (
-        2 * charge(person()).charges
-    )
-    assert cached(FunctionModel()).predict(person()) == charge(person())
-    rounding = cached(FunctionModel(), reduced_precision=True, number_of_places=0)
-    assert cached(rounding).predict(person(bmi=24.4)) == charge(person(bmi=24.0))
-    assert cached(FunctionModel()).predict(person(bmi=24.4)) == charge(person(bmi=24.4))
-    keys = {
-        cached(Doubling(factor=factor).set_model(FunctionModel())).cache_key(person())
-        for factor in (1, 2, 2)
-    }
-    assert len(keys) == 2
-    # Where the inner cache keeps its entries makes no difference to its answers.
-    inner = [cached(FunctionModel(), prefix=prefix) for prefix in ("a", "b")]
-    assert len({cached(each).cache_key(person()) for each in inner}) == 1
-
-
-class Factor:
-    """An option's type that has no canonical form."""
-
-
-def double(value: float) -> float:
-    return 2 * value
-
-
-class Naming(Doubling):
-    ANSWER_OPTIONS = ("factor",)
-
-
-def test_an_option_that_can_not_be_told_apart_keeps_its_decorator_out_of_the_cache(
-    server: Server,
-) -> None:
-    cache = RedisCachingDecorator(url=server.url)
-    for option in (Factor(), double):
-        inner = Doubling(factor=1, how=option).set_model(FunctionModel())
-        with pytest.raises(ConfigurationError, match=r"Doubling .* 'how' .*ANSWER_OPTIONS"):
-            cache.set_model(inner)
-    # Its word that the rest makes no difference.
-    cache.set_model(Naming(factor=1, how=Factor()).set_model(FunctionModel()))
-    assert cache.predict(person()).charges == 2 * charge(person()).charges
-
-
 class Broken(FunctionModel):
     broken = False
 
@@ -341,6 +258,48 @@ def test_a_model_that_can_not_tell_its_version_is_predicted_without_the_cache(
     decorator.predict(person())
     assert decorator.predict(person()) == charge(person())
     assert decorator.stats().hits == int(enabled)
+
+
+class SoftTimeLimitError(Exception):
+    """What a worker's signal handler raises."""
+
+
+class Interrupted(FunctionModel):
+    interrupts = ""
+
+    def _interrupt(self, name: str) -> None:
+        if self.interrupts == name:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    @property
+    def version(self) -> str:
+        self._interrupt("version")
+        return self.current_version
+
+    @property
+    def input_schema(self) -> type[BaseModel]:
+        self._interrupt("input_schema")
+        return Person
+
+
+@pytest.mark.parametrize("interrupted", ["version", "input_schema"])
+def test_a_soft_time_limit_gets_through_while_a_model_is_bound_again(
+    decorator: RedisCachingDecorator, interrupted: str
+) -> None:
+    def limit(number: int, frame: FrameType | None) -> None:
+        raise SoftTimeLimitError
+
+    before = signal.signal(signal.SIGUSR1, limit)
+    try:
+        model = Interrupted()
+        decorator.set_model(model)
+        model.current_version, model.interrupts = "2", interrupted
+        with pytest.raises(SoftTimeLimitError):
+            decorator.predict(person())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    model.interrupts = ""
+    assert decorator.cache_key(person()).startswith("test_model/2/")
 
 
 def test_a_set_model_while_a_reloaded_model_is_bound_again_is_not_lost(
@@ -395,22 +354,3 @@ def test_a_models_error_says_nothing_of_redis() -> None:
     with pytest.raises(RuntimeError) as raised:
         decorator.predict(person())
     assert raised.value.__context__ is None
-
-
-def test_a_fault_at_a_reload_that_passes_turns_the_cache_off_for_no_longer(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(binding, "_RETRY_SECONDS", 0.02)
-    weights = tmp_path / "weights"
-    weights.write_text("1")
-    model = FunctionModel()
-    cache = RedisCachingDecorator(url=server.url, timeout=5.0, revision=[weights]).set_model(model)
-    weights.unlink()  # it is being replaced
-    model.current_version = "2.0.0"
-    cache.predict(person())
-    assert cache.stats().uncacheable == 1
-    weights.write_text("2")
-    time.sleep(0.05)
-    for _ in range(2):
-        cache.predict(person())
-    assert (cache.stats().misses, cache.stats().hits) == (1, 1)

@@ -20,6 +20,7 @@ from tests.command import Result, run, spawn
 from tests.models import FunctionModel, Person, charge, person
 from tests.servers import Server, free_port, running_server
 from tests.test_rest_service import CONFIGURATION
+from tests.warm_models import Behaving
 
 MODEL = "tests.warm_models:Behaving"
 
@@ -52,7 +53,7 @@ def progress_beside(requests: Path) -> Path:
 def assert_hits(server: Server, ages: Iterable[int], **options: Any) -> None:
     """The entries are those that the decorator itself would look for."""
     with RedisCachingDecorator(url=server.url, timeout=5.0, **options) as decorator:
-        decorator.set_model(FunctionModel(qualified_name="behaving"))
+        decorator.set_model(Behaving())
         for age in ages:
             decorator.predict(person(age=age))
         assert (decorator.stats().misses, decorator.stats().unavailable) == (0, 0)

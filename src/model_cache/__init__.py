@@ -26,6 +26,7 @@ from model_cache.errors import (
 from model_cache.outcome import Outcome, bypass, last_outcome, record_outcomes, refresh
 from model_cache.prediction.veto import do_not_store
 from model_cache.protocols import Compressor, Serder
+from model_cache.revision import revision_of
 from model_cache.serders import register_serder
 from model_cache.statistics import Stats
 
@@ -48,5 +49,6 @@ __all__ = [
     "register_canonical",
     "register_compressor",
     "register_serder",
+    "revision_of",
 ]
 __version__ = "0.1.0"

@@ -34,6 +34,7 @@ from model_cache.option_values import (
 from model_cache.protocols import Compressor, Serder
 from model_cache.redaction import KeySecret, sealed_options
 from model_cache.registry import imported
+from model_cache.revision import parse_revision
 from model_cache.serders import SERDERS
 
 CacheIf: TypeAlias = Callable[[Any, Any], bool]
@@ -115,7 +116,7 @@ class Config:
             ttl=lifetime,
             timeout=seconds("timeout", options["timeout"], 0.001, 60.0),
             on_error=choice("on_error", options["on_error"], ("predict", "raise")),
-            revision=_revision(options["revision"]),
+            revision=parse_revision(options["revision"]),
             integrity=flag("integrity", options["integrity"]) or key_secret is not None,
             key_secret=key_secret,
             max_entry_bytes=whole("max_entry_bytes", options["max_entry_bytes"], 1, 512 * 2**20),
@@ -199,23 +200,6 @@ def _places(options: Mapping[str, Any]) -> Mapping[str, int] | int | None:
 
 def _number_of_places(value: object) -> int:
     return whole("number_of_places", value, -_MOST_PLACES, _MOST_PLACES)
-
-
-def _revision(value: Any) -> str | tuple[Path, ...] | None:
-    if value is None:
-        return None
-    if isinstance(value, str) and value:
-        if Path(value).is_file():
-            raise ConfigurationError(
-                "revision", f"{value!r} is a file; to have it hashed, give a list: [{value!r}]"
-            )
-        return value
-    paths = (value,) if isinstance(value, Path) else value
-    is_list = isinstance(paths, (list, tuple)) and len(paths) > 0
-    if is_list and all(isinstance(path, (str, Path)) and str(path) for path in paths):
-        return tuple(map(Path, paths))
-    allowed = "a text that is not empty (in quotes, in YAML), or a list of the model's files"
-    raise wrong("revision", value, allowed)
 
 
 def _cache_if(value: object) -> CacheIf | None:

@@ -75,7 +75,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         timeout: seconds that a prediction may lose to Redis, reading and writing together.
         on_error: "predict" without the cache when Redis fails, or "raise".
         revision: tells apart models of the same version: a text, or a list of the model's
-            files, which are hashed.
+            files, which are hashed; see `revision_of`.
         integrity: whether entries carry a tag, and damaged or swapped ones are misses.
         key_secret: keys the digests, so that inputs can't be guessed from keys nor entries
             forged; implies `integrity`.
@@ -171,8 +171,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         )
 
     def set_model(self, model: MLModel) -> Self:
-        """Bind to a model; its name, version, revision and schemas are read now.
+        """Bind to a model; its name, version and schemas are read now.
 
+        Files of the revision are hashed once for each model object, unless its version changes.
         May be called again; a prediction under way keeps to the model that it began with.
 
         Args:
@@ -187,8 +188,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         if not isinstance(model, MLModel):
             hint = "; give an instance of it" if isinstance(model, type) else ""
             raise ConfigurationError("model", f"{model!r} is no ml-base MLModel{hint}")
-        binding = Binding(model, self._config)
-        binding.warn_of_echoed_fields()
+        binding = self._current.bind(model)
         with self._current.lock:
             super().set_model(model)
             self._current.binding = binding
@@ -313,13 +313,17 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         return type(self).__new__, (type(self),), self.__getstate__()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in _REMADE}
+        # Connections, counters and the binding are made anew.
+        state = {name: value for name, value in self.__dict__.items() if name not in _REMADE}
+        return {**state, "_taken": self._current.taken}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        taken = state.pop("_taken")
         self.__dict__.update(state)
         model = self._model
         self._set_up(self._options)
         if model is not None:
+            self._current.adopt(model, taken)
             self.set_model(model)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

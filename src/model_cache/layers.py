@@ -14,3 +14,9 @@ def layers(model: MLModel | None) -> Iterator[MLModel]:
         yield model
         # Through __dict__, since ml-base forwards other attributes to the model inside.
         model = model.__dict__.get("_model") if isinstance(model, MLModelDecorator) else None
+
+
+def innermost(model: MLModel) -> MLModel:
+    """Return the model inside all decorators."""
+    *_, last = layers(model)
+    return last

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from model_cache.binding import Binding
+from model_cache.binding import Bound
 from model_cache.outcome import Fate, Kind, Mode, Outcome
 
 
@@ -37,7 +37,7 @@ class Call:
     store_error: str | None = None
     undecodable: bool = False
 
-    def __init__(self, binding: Binding, data: BaseModel, began: float) -> None:
+    def __init__(self, binding: Bound, data: BaseModel, began: float) -> None:
         self.binding = binding
         self.data = data
         self.began = began

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
-from model_cache.binding import Binding
+from model_cache.binding import Bound
 from model_cache.errors import StoreUnavailableError
 from model_cache.prediction.single_flight import Landing
 from model_cache.protocols import Clock, Store
@@ -31,7 +31,7 @@ class Ask(NamedTuple):
 class Predict(NamedTuple):
     """Call the model; the result is its prediction."""
 
-    binding: Binding
+    binding: Bound
     data: BaseModel
 
 

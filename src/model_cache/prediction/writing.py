@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from model_cache.binding import Binding
+from model_cache.binding import Bound
 from model_cache.codec import EntryRefusedError, Refusal
 from model_cache.config import Config
 from model_cache.errors import StoreUnavailableError, WriteRefusedError
@@ -73,7 +73,7 @@ class Writing:
         self._is_late = config.write == "background" and config.single_flight != "fleet"
 
     def encode(
-        self, binding: Binding, key: bytes, data: BaseModel, prediction: BaseModel
+        self, binding: Bound, key: bytes, data: BaseModel, prediction: BaseModel
     ) -> Encoded | Fate:
         """Return a prediction as an entry, or why it does not become one."""
         name = binding.qualified_name
@@ -92,7 +92,7 @@ class Writing:
 
     def store(
         self,
-        binding: Binding,
+        binding: Bound,
         computation: Computation,
         encoded: Encoded,
         budget: Budget,
@@ -113,7 +113,7 @@ class Writing:
         return self._write_later(binding, computation, encoded)
 
     def _write_later(
-        self, binding: Binding, computation: Computation, encoded: Encoded
+        self, binding: Bound, computation: Computation, encoded: Encoded
     ) -> Steps[Written]:
         steps = self._write(binding, computation, encoded, Budget(self._config.timeout))
         if (yield Later(steps, len(encoded.entry))):
@@ -123,7 +123,7 @@ class Writing:
         return self._failed(binding, "queue_full", reason)
 
     def _write(
-        self, binding: Binding, computation: Computation, encoded: Encoded, budget: Budget
+        self, binding: Bound, computation: Computation, encoded: Encoded, budget: Budget
     ) -> Steps[Written]:
         before = budget.left
         try:
@@ -177,7 +177,7 @@ class Writing:
         # Not by a DEL, which the login may not be allowed to use: nothing, and only for a moment.
         return budget.ask(lambda store, left: store.set(key, b"", 1, left))
 
-    def _failed(self, binding: Binding, kind: str, reason: str) -> Written:
+    def _failed(self, binding: Bound, kind: str, reason: str) -> Written:
         self._counters.add(write_failures=1)
         self._hook(WriteFailed(binding.qualified_name, binding.version, kind, reason))
         return Written("write_failed", kind)

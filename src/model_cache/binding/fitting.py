@@ -1,0 +1,162 @@
+"""How the options and a model's schemas go together: what can't be honoured is an error here.
+
+Runs once per `set_model`, never per prediction.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from ml_base.ml_model import MLModel
+from pydantic import BaseModel
+
+from model_cache.canonical import INPUTS, Selection
+from model_cache.config import Config
+from model_cache.errors import ConfigurationError
+from model_cache.precision import Rounder, Rules
+from model_cache.schemas import (
+    field_annotations,
+    fields_at,
+    holds_numbers,
+    leaves,
+    path_tree,
+    structures,
+)
+
+
+def schema(name: str, model: MLModel) -> type[BaseModel]:
+    """Return the model's `input_schema` or `output_schema`."""
+    found = getattr(model, name)
+    if isinstance(found, type) and issubclass(found, BaseModel):
+        return found
+    bases = found.__mro__ if isinstance(found, type) else ()
+    if any(base.__module__.startswith("pydantic.v1.") for base in bases):
+        problem = (
+            f"its {name} {found.__qualname__} is a model of pydantic.v1; "
+            "derive it from pydantic.BaseModel, that of pydantic 2"
+        )
+    elif isinstance(found, BaseModel):
+        problem = f"its {name} is an instance of {type(found).__qualname__}; give the class itself"
+    else:
+        problem = f"its {name} is {found!r}, not a pydantic model"
+    raise ConfigurationError("model", problem)
+
+
+def selection(input_schema: type[BaseModel], config: Config) -> Selection | None:
+    """Return which fields of the input count; None for all."""
+    for option, paths in (
+        ("hashing_fields", config.hashing_fields),
+        ("ignored_fields", config.ignored_fields),
+    ):
+        if paths is None:
+            continue
+        for path in paths:
+            fields_at(option, input_schema, path)
+        found = Selection(path_tree(paths), keep=option == "hashing_fields")
+        if all(found.omits(name) for name in input_schema.model_fields):
+            raise ConfigurationError(option, "leaves no field, so all inputs would share one entry")
+        return found
+    return None
+
+
+def rounder(input_schema: type[BaseModel], config: Config) -> Rounder | None:
+    """Return what rounds inputs; None if they are not rounded."""
+    if config.places is None or isinstance(config.places, int):
+        return None if config.places is None else Rounder(config.places)
+    rules: dict[str, Any] = {}
+    for path, places in sorted(config.places.items()):
+        found = fields_at("reduced_precision_fields", input_schema, path)
+        if not any(map(holds_numbers, found)):
+            raise ConfigurationError(
+                "reduced_precision_fields", f"{path!r} holds no numbers, so it can't be rounded"
+            )
+        node: dict[str, Rules | int] = rules
+        *parents, leaf = path.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})  # type: ignore[assignment]
+        node[leaf] = places
+    return Rounder(rules)
+
+
+def check_canonical(input_schema: type[BaseModel], chosen: Selection | None) -> None:
+    """Refuse a field of a type that pydantic knows nothing of, and neither do we."""
+    if not input_schema.model_config.get("arbitrary_types_allowed"):
+        return
+    for name, field in input_schema.model_fields.items():
+        if chosen is not None and chosen.omits(name):
+            continue
+        for leaf in leaves(field.annotation):
+            if _is_opaque(leaf) and not INPUTS.covers(leaf):
+                raise ConfigurationError(
+                    "input_schema",
+                    f"field {name!r} is of type {leaf.__module__}.{leaf.__qualname__}, which has "
+                    "no canonical form; give it one with model_cache.register_canonical, or "
+                    "leave the field out by ignored_fields",
+                )
+
+
+def _is_opaque(leaf: Any) -> bool:
+    """Whether a type says what its values are, and says nothing to pydantic."""
+    return (
+        isinstance(leaf, type)
+        and leaf not in (object, Any)
+        and not inspect.isabstract(leaf)
+        and not leaf.__subclasses__()
+        and not hasattr(leaf, "__get_pydantic_core_schema__")
+    )
+
+
+def warn_of_echoed_fields(
+    input_schema: type[BaseModel],
+    output_schema: type[BaseModel],
+    chosen: Selection | None,
+    stacklevel: int,
+) -> None:
+    """Warn if a hit would return a field of another request's input."""
+    if chosen is None:
+        return
+    omitted = ["." + path for path in _omitted(input_schema, chosen)]
+    warned: list[str] = []
+    for path in _paths(output_schema):
+        if any(path.startswith(above + ".") for above in warned):
+            continue
+        for source in omitted:
+            if ("." + path).endswith(source) or source.endswith("." + path):
+                warned.append(path)
+                _warn_of_echo(path, source[1:], stacklevel + 1)
+                break
+
+
+def _warn_of_echo(path: str, source: str, stacklevel: int) -> None:
+    warnings.warn(
+        f"{path!r} of the output has the name of the input's {source!r}, which is not part of the "
+        "key: a hit returns the value that another request came with. If a decorator "
+        "passes it through (a prediction id, say), put that decorator outside the cache: the "
+        "cache's set_model gets the model, and the other's gets the cache.",
+        UserWarning,
+        stacklevel=stacklevel + 1,
+    )
+
+
+def _omitted(schema: type, chosen: Selection) -> Iterator[str]:
+    """Yield the paths of the fields that don't count, with those inside them."""
+    for name, annotation in field_annotations(schema).items():
+        if chosen.omits(name):
+            yield name
+            for cls in structures(annotation):
+                yield from (f"{name}.{path}" for path in _paths(cls))
+        elif (below := chosen.inside(name)) is not None:
+            for cls in structures(annotation):
+                yield from (f"{name}.{path}" for path in _omitted(cls, below))
+
+
+def _paths(schema: type, above: tuple[type, ...] = ()) -> Iterator[str]:
+    """Yield the dotted paths of all fields, each before those inside it."""
+    for name, annotation in field_annotations(schema).items():
+        yield name
+        for cls in structures(annotation):
+            if cls not in (*above, schema):  # a schema may hold itself
+                yield from (f"{name}.{path}" for path in _paths(cls, (*above, schema)))
