@@ -291,7 +291,7 @@ def test_a_forked_child_writes_its_own_and_only_its_own(
     assert client.dbsize() == 2
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_of_multiprocessing_writes_what_waits_when_it_ends(
     server: Server, client: redis.Redis, method: str
 ) -> None:
