@@ -269,6 +269,22 @@ while len(hook._metrics._events) == 250:
     time.sleep(0.0001)
 """
 
+ENDS_BY_A_SIGNAL = """
+import asyncio, os
+from model_cache import Outcome
+from model_cache.integrations.fastapi import closing
+from model_cache.integrations.prometheus import PrometheusHook
+
+async def serve():
+    async with closing([])(None):
+        hook = PrometheusHook()
+        for _ in range(30):
+            hook(Outcome("hit", "test_model", "1.0.0", 0.001))
+
+asyncio.run(serve())
+os._exit(0)  # as little happens as if a signal ended it
+"""
+
 TOTAL = """
 from model_cache.integrations.prometheus import exposition
 from tests.test_prometheus import counts
@@ -326,6 +342,11 @@ def test_children_of_multiprocessing_lose_no_hits(tmp_path: Path) -> None:
 def test_a_process_that_ends_while_it_counts_loses_nothing(counter: str, tmp_path: Path) -> None:
     printed(ENDS_WHILE_COUNTING, tmp_path, counter)
     assert printed(TOTAL, tmp_path) == "{'hit': 150.0}\n"
+
+
+def test_a_service_that_a_signal_ends_counts_in_its_lifespan(tmp_path: Path) -> None:
+    printed(ENDS_BY_A_SIGNAL, tmp_path)
+    assert printed(TOTAL, tmp_path) == "{'hit': 30.0}\n"
 
 
 def test_files_that_cannot_be_read_are_skipped_and_logged_once(tmp_path: Path) -> None:

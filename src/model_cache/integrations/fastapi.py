@@ -7,6 +7,7 @@ clients is next door, in `http_caching`.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, TypeAlias
@@ -193,8 +194,9 @@ class CacheOutcomeMiddleware:
 def closing(models: Models, lifespan: Lifespan[Any] | None = None) -> Lifespan[Any]:
     """Return a lifespan that closes the caches after another lifespan, if there is one.
 
-    Closing writes what waits to be written. It is done in threads, for no longer than about two
-    seconds, and what it raises is logged: a shutdown goes on.
+    Closing writes what waits to be written; then the Prometheus hook counts what it has gathered,
+    since uvicorn ends a process by a signal, and so without `atexit`. It is done in threads, within
+    a few seconds, and what closing raises is logged: a shutdown goes on.
 
     Args:
         models: the cached models.
@@ -208,6 +210,8 @@ def closing(models: Models, lifespan: Lifespan[Any] | None = None) -> Lifespan[A
                 yield state
         finally:
             await _close(models)
+            if hook := sys.modules.get("model_cache.integrations.prometheus"):
+                await run_in_threadpool(hook.count_all)
 
     return lifespan_that_closes
 

@@ -475,6 +475,15 @@ def exposition() -> tuple[bytes, str]:
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
+def count_all() -> None:
+    """Count what was gathered, within a bound, as at the end of a process.
+
+    For servers that a signal ends without it. Without PROMETHEUS_MULTIPROC_DIR it does nothing.
+    """
+    for metrics in _in_all_registries:
+        metrics.at_exit()
+
+
 def forget_worker(pid: int) -> None:
     """Let a worker's gauges go that has ended; for gunicorn's `child_exit`.
 
