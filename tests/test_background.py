@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 import redis
 
-from model_cache import ConfigurationError, RedisCachingDecorator
+from model_cache import ConfigurationError, RedisCachingDecorator, exits
 from model_cache.background import BackgroundWriter
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, running_server
@@ -204,14 +205,15 @@ def test_an_interrupted_start_of_the_thread_leaves_nothing_behind() -> None:
 
 
 def test_a_writer_that_is_dropped_leaves_nothing_behind() -> None:
-    def made() -> int:
-        for _ in range(200):
-            BackgroundWriter()
-        gc.collect()
-        return len(gc.get_objects())
-
-    handlers = made() and atexit._ncallbacks()
-    assert made() - made() < 100
+    BackgroundWriter()  # the first one registers what all have in common
+    handlers, living = atexit._ncallbacks(), len(exits._living)
+    writers = [BackgroundWriter() for _ in range(200)]
+    assert len(exits._living) >= living + 200
+    dropped = [weakref.ref(writer) for writer in writers]
+    del writers
+    gc.collect()
+    assert not any(writer() for writer in dropped)
+    assert len(exits._living) <= living
     assert atexit._ncallbacks() == handlers
 
 

@@ -273,7 +273,7 @@ def test_managed_models_are_those_of_the_model_manager(server: Server) -> None:
     )
     finished = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])},
         capture_output=True,
         text=True,
         check=True,
