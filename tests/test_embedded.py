@@ -316,7 +316,7 @@ def test_a_start_sweeps_what_killed_owners_and_supervisors_left_and_nothing_else
     kept = [temp_folder / f"model-cache-{name}" for name in ("notes", "other")]
     for folder in kept:
         folder.mkdir()
-    (kept[1] / "server.conf").write_text("port 0\n")
+    (kept[1] / "server.conf").write_bytes(b"\xff\n")
     with python(OWNER, TMPDIR=str(temp_folder)) as owner, embedded_redis() as in_use:
         url = line(owner)
         server, left = process_of(url), folder_of(url)
