@@ -23,6 +23,7 @@ from model_cache.integrations.prometheus import PrometheusHook, exposition, forg
 from model_cache.outcome import Fate
 from tests.models import FunctionModel, person
 from tests.servers import Server
+from tests.signals import signals_every
 from tests.test_outcome import NO_KEY, failing
 
 
@@ -221,6 +222,34 @@ def test_the_default_registry_is_what_is_exposed(server: Server) -> None:
     assert counts(text, "exposed_model") == {"miss": 1}
     assert b"python_info" in text  # what else is in the registry is there, too
     forget_worker(os.getpid())  # there is nothing to forget, and it says nothing
+
+
+def test_interrupted_hooks_count_on(metrics: Metrics) -> None:
+    class SoftTimeLimit(Exception):
+        pass
+
+    armed, interrupted = False, 0
+    hit = Outcome("hit", "test_model", "1.0.0", 0.001)
+
+    def handler(signum: int, frame: object) -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            raise SoftTimeLimit
+
+    with signals_every(0.0002, handler):
+        for _ in range(300):
+            try:
+                armed = True
+                for _ in range(300):
+                    metrics.hook(hit)
+                armed = False
+            except SoftTimeLimit:
+                interrupted += 1
+    assert interrupted
+    before = metrics("predictions_total", outcome="hit") or 0.0
+    metrics.hook(hit)
+    assert metrics("predictions_total", outcome="hit") == before + 1
 
 
 @pytest.mark.parametrize("private", [prometheus._PRIVATE, ("_of_another_version",)])

@@ -259,12 +259,11 @@ class _Metrics(Collector):
         if self._in_files:
             if time.monotonic() >= self._will_count_until:
                 self._count_soon()
-        elif len(self._events) >= _MOST_GATHERED and _counting.lock.acquire(blocking=False):
-            # Whoever else has the lock counts, or is the one that this interrupted.
-            try:
+        elif len(self._events) >= _MOST_GATHERED and not _counting.lock.locked():
+            # Whoever else has the lock counts, or is the one that this interrupted. Taken by a
+            # `with`, since an interruption after `acquire` would leave it locked for ever.
+            with _counting.lock:
                 self._count_some()
-            finally:
-                _counting.lock.release()
 
     def _count_soon(self) -> None:
         self._will_count_until = time.monotonic() + 4 * _GATHERING_SECONDS
