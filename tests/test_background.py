@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+import multiprocessing
 import os
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import pytest
 import redis
 
-from model_cache import ConfigurationError, RedisCachingDecorator
+from model_cache import ConfigurationError, RedisCachingDecorator, exits
 from model_cache.background import BackgroundWriter
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, running_server
+from tests.signals import signals_every
 
 
 def poll(condition: Callable[[], bool]) -> None:
@@ -27,58 +35,186 @@ def poll(condition: Callable[[], bool]) -> None:
 
 
 def test_jobs_are_done_in_their_order_and_flush_waits_for_them() -> None:
-    writer, done = BackgroundWriter(), []
+    writer, done = BackgroundWriter(), list[int]()
     for number in range(500):
-        assert writer.submit(lambda number=number: done.append(number))  # type: ignore[misc]
+        assert writer.submit(partial(done.append, number))
     writer.flush()
     assert done == list(range(500))
 
 
+@contextmanager
+def held_up(writer: BackgroundWriter, done: list[Any] | None = None) -> Iterator[threading.Event]:
+    """Keep the writer's thread at a job until the event is set, or the block ends."""
+    begun, go = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        go.wait(10)
+        if done is not None:
+            done.append("waited")
+
+    assert writer.submit(wait)
+    assert begun.wait(10)
+    try:
+        yield go
+    finally:
+        go.set()
+        assert writer.flush(10)
+
+
 def test_too_many_jobs_are_not_taken_and_a_drop_forgets_them() -> None:
-    writer, go, done = BackgroundWriter(size=3), threading.Event(), []
-    assert writer.submit(lambda: done.append(go.wait(10)))
-    poll(lambda: writer._jobs.qsize() == 0)
-    taken = [writer.submit(lambda: done.append(False)) for _ in range(5)]
-    assert taken == [True, True, True, False, False]
-    writer.drop()
-    go.set()
-    writer.flush()
-    assert done == [True]
+    writer, done = BackgroundWriter(max_jobs=3), list[Any]()
+    with held_up(writer, done):
+        taken = [writer.submit(lambda: done.append("dropped")) for _ in range(5)]
+        assert taken == [True, True, True, False, False]
+        writer.drop()
+        assert writer.submit(lambda: done.append("later"))
+    assert done == ["waited", "later"]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_dies_is_followed_by_another() -> None:
-    writer, done = BackgroundWriter(), []
+def test_jobs_of_too_many_bytes_are_not_taken() -> None:
+    writer = BackgroundWriter(max_bytes=100)
+    with held_up(writer):
+        assert [writer.submit(int, 40) for _ in range(3)] == [True, True, False]
+        assert writer.submit(int, 20)
+        assert not writer.submit(int, 1)
+        assert writer.submit(int)
+        writer.drop()
+        assert writer.submit(int, 1000)  # nothing else waits
+        assert not writer.submit(int, 1)
 
-    def dying() -> None:
+
+def test_flush_after_a_drop_waits_for_the_job_under_way_alone() -> None:
+    writer, done = BackgroundWriter(), list[Any]()
+    with held_up(writer, done) as go:
+        writer.submit(lambda: done.append("dropped"))
+        writer.drop()
+        assert not writer.flush(0.01)
+        later = threading.Timer(0.05, go.set)
+        later.start()
+        assert writer.flush(10)
+        assert done == ["waited"]
+        later.join()
+
+
+def test_flush_does_not_wait_for_what_is_submitted_meanwhile() -> None:
+    writer, ended = BackgroundWriter(), threading.Event()
+
+    def again() -> None:
+        if not ended.is_set():
+            writer.submit(again)
+
+    writer.submit(again)
+    assert writer.flush(10)
+    ended.set()
+    assert writer.flush(10)
+
+
+def test_a_job_that_raises_does_not_stop_those_behind_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    writer, done = BackgroundWriter(), list[Any]()
+
+    def exits() -> None:
         raise SystemExit
 
-    writer.submit(dying)
-    poll(lambda: not writer._has_thread)
-    writer.submit(lambda: done.append(True))
-    writer.flush()
-    assert done == [True]
+    with held_up(writer):
+        writer.submit(exits)
+        writer.submit(lambda: done.append("behind"))
+    assert done == ["behind"]
+    assert "a background job raised" in caplog.text
 
 
 def test_without_a_thread_no_job_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
     writer = BackgroundWriter()
-    assert not writer.submit(lambda: None)
-    started = time.monotonic()
-    writer.flush()
-    assert time.monotonic() - started < 1
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert not writer.submit(int)
+        assert writer.flush(0)
+    assert writer.submit(int)
+    assert writer.flush(10)
 
 
 def test_flush_waits_no_longer_than_its_bound() -> None:
-    writer, go = BackgroundWriter(flush_seconds=0.05), threading.Event()
-    writer.submit(lambda: go.wait(10))  # type: ignore[arg-type]
-    started = time.monotonic()
-    writer.flush()
-    assert time.monotonic() - started < 5
-    go.set()
+    writer = BackgroundWriter(flush_seconds=0.05)
+    with held_up(writer):
+        started = time.monotonic()
+        assert not writer.flush()
+        assert time.monotonic() - started < 5
+
+
+class SoftTimeLimit(Exception):
+    pass
+
+
+def interrupted(call: Callable[[], Any], times: int) -> int:
+    """Call it often, while a signal handler raises at any moment; return how often it did."""
+    count, armed = 0, False
+
+    def handler(signum: int, frame: object) -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            raise SoftTimeLimit
+
+    with signals_every(0.0002, handler):
+        for _ in range(times):
+            try:
+                armed = True
+                call()
+                armed = False
+            except SoftTimeLimit:
+                count += 1
+    return count
+
+
+def assert_in_order(writer: BackgroundWriter) -> None:
+    """Assert that as many jobs are taken, and done, as if nothing had happened."""
+    done: list[int] = []
+    assert writer.flush(10)
+    with held_up(writer):
+        for number in range(3):
+            assert writer.submit(partial(done.append, number), 33)
+        assert not writer.submit(int, 33)
+    assert done == [0, 1, 2]
+
+
+def test_interrupted_calls_leave_nothing_behind() -> None:
+    writer = BackgroundWriter(max_jobs=3, max_bytes=100)
+
+    def use() -> None:
+        for _ in range(20):
+            writer.submit(int, 30)
+            writer.drop()
+            writer.submit(int, 30)
+        writer.flush(0.002)
+
+    assert interrupted(use, 1000) > 0
+    assert_in_order(writer)
+
+
+def test_an_interrupted_start_of_the_thread_leaves_nothing_behind() -> None:
+    writers = [BackgroundWriter(max_jobs=3, max_bytes=100) for _ in range(200)]
+    new = iter(writers)
+    assert interrupted(lambda: next(new).submit(int, 30), len(writers)) > 0
+    for writer in writers:
+        assert_in_order(writer)
+
+
+def test_a_writer_that_is_dropped_leaves_nothing_behind() -> None:
+    BackgroundWriter()  # the first one registers what all have in common
+    handlers, living = atexit._ncallbacks(), len(exits._living)
+    writers = [BackgroundWriter() for _ in range(200)]
+    assert len(exits._living) >= living + 200
+    dropped = [weakref.ref(writer) for writer in writers]
+    del writers
+    gc.collect()
+    assert not any(writer() for writer in dropped)
+    assert len(exits._living) <= living
+    assert atexit._ncallbacks() == handlers
 
 
 def test_a_miss_is_written_a_little_later(server: Server, client: redis.Redis) -> None:
@@ -105,12 +241,10 @@ def test_a_purge_drops_what_waits() -> None:
         decorator.set_model(FunctionModel())
         decorator.predict(person(age=0))
         decorator.close()
-        go = threading.Event()
-        decorator._predictor._writer.submit(lambda: go.wait(10))
-        for age in range(1, 20):
-            decorator.predict(person(age=age))
-        decorator.purge()
-        go.set()
+        with held_up(decorator._predictor._writer):
+            for age in range(1, 20):
+                decorator.predict(person(age=age))
+            decorator.purge()
         decorator.close()
         with server.client() as client:
             assert client.dbsize() == 0
@@ -119,14 +253,11 @@ def test_a_purge_drops_what_waits() -> None:
 def test_a_full_queue_drops_the_newest_and_counts_it(server: Server) -> None:
     decorator = RedisCachingDecorator(url=server.url, timeout=2.0, write="background")
     decorator.set_model(FunctionModel())
-    go = threading.Event()
-    decorator._predictor._writer._size = 5
-    decorator._predictor._writer.submit(lambda: go.wait(10))
-    poll(lambda: decorator._predictor._writer._jobs.qsize() == 0)
-    for age in range(8):
-        assert decorator.predict(person(age=age)) == charge(person(age=age))
-    assert decorator.stats().write_failures == 3
-    go.set()
+    decorator._predictor._writer._max_jobs = 5
+    with held_up(decorator._predictor._writer):
+        for age in range(8):
+            assert decorator.predict(person(age=age)) == charge(person(age=age))
+        assert decorator.stats().write_failures == 3
     decorator.close()
     assert decorator.stats().stored == 5
 
@@ -160,6 +291,27 @@ def test_a_forked_child_writes_its_own_and_only_its_own(
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     decorator.close()
     assert client.dbsize() == 2
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_of_multiprocessing_writes_what_waits_when_it_ends(
+    server: Server, client: redis.Redis, method: str
+) -> None:
+    decorator = RedisCachingDecorator(url=server.url, timeout=5.0, write="background")
+    decorator.set_model(FunctionModel())
+    context: Any = multiprocessing.get_context(method)
+    children = [context.Process(target=predict_many, args=(decorator, 100 * n)) for n in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    assert client.dbsize() == 200
+
+
+def predict_many(decorator: RedisCachingDecorator, first: int) -> None:
+    for age in range(first, first + 100):
+        decorator.predict(person(age=age))
 
 
 class Flaky:

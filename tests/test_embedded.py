@@ -288,12 +288,74 @@ def test_a_killed_owner_takes_the_server_and_its_folder_with_it(how: signal.Sign
         assert eventually(lambda: not folder.exists())
 
 
-def test_a_terminated_supervisor_takes_the_server_and_its_folder_with_it() -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT", "SIGUSR1", "SIGALRM"])
+def test_a_signal_to_the_supervisor_ends_the_server_and_removes_its_folder(name: str) -> None:
     with embedded_redis() as url:
         server, folder = process_of(url), folder_of(url)
-        os.kill(supervisor_of(server), signal.SIGTERM)
+        os.kill(supervisor_of(server), getattr(signal, name))
         assert eventually(lambda: not is_alive(server))
         assert eventually(lambda: not folder.exists())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the server")
+def test_a_killed_supervisor_takes_the_server_with_it_and_the_owner_removes_the_folder() -> None:
+    with embedded_redis() as url:
+        server, folder = process_of(url), folder_of(url)
+        os.kill(supervisor_of(server), signal.SIGKILL)
+        assert eventually(lambda: not is_alive(server))
+    assert not folder.exists()
+
+
+@both_transports
+def test_a_server_that_outlives_its_killed_supervisor_is_shut_down_by_the_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temp_folder: Path, tcp: bool
+) -> None:
+    # As without the help of Linux: the kernel kills the script, which is not the server.
+    put_on_path(tmp_path, monkeypatch, f'#!/bin/sh\n{installed_binary()} "$@" &\nwait\n')
+    with embedded_redis(tcp=tcp) as url:
+        server = process_of(url)
+        os.kill(supervisor_of(server), signal.SIGKILL)
+        assert is_alive(server)
+    assert eventually(lambda: not is_alive(server))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the server")
+def test_a_start_sweeps_what_killed_owners_and_supervisors_left_and_nothing_else(
+    temp_folder: Path,
+) -> None:
+    kept = [temp_folder / f"model-cache-{name}" for name in ("notes", "other")]
+    for folder in kept:
+        folder.mkdir()
+    (kept[1] / "server.conf").write_bytes(b"\xff\n")
+    with python(OWNER, TMPDIR=str(temp_folder)) as owner, embedded_redis() as in_use:
+        url = line(owner)
+        server, left = process_of(url), folder_of(url)
+        os.kill(supervisor_of(server), signal.SIGKILL)
+        owner.kill()
+        assert eventually(lambda: not is_alive(server))
+        assert left.exists()
+        for folder in (*kept, left, folder_of(in_use)):
+            os.utime(folder, (1, 1))
+        with embedded_redis():
+            assert eventually(lambda: not left.exists())
+        assert folder_of(in_use).exists()
+    for folder in kept:
+        shutil.rmtree(folder)  # which raises if it is not there
+
+
+def test_an_import_registers_nothing() -> None:
+    output_of(
+        """
+import atexit, os
+import redis, pydantic, ml_base.ml_model, multiprocessing.util, msgpack, snappy, logging
+forks = []
+os.register_at_fork = lambda **hooks: forks.append(hooks)
+handlers = atexit._ncallbacks()
+import model_cache
+assert not [hooks for hooks in forks if "model_cache" in str(hooks)], forks
+assert atexit._ncallbacks() == handlers
+"""
+    )
 
 
 def test_a_server_that_dies_by_itself_leaves_no_folder() -> None:

@@ -16,8 +16,11 @@ import httpx
 import pytest
 import redis
 from fastapi import APIRouter, FastAPI
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Mount, Route
 
-from model_cache import RedisCachingDecorator
+from model_cache import ConfigurationError, RedisCachingDecorator
 from model_cache.integrations.fastapi import (
     add_model_cache,
     caches_in,
@@ -144,6 +147,48 @@ def get(app: Any, path: str) -> httpx.Response:
     return asyncio.run(asking())
 
 
+class Anything(BaseRoute):
+    def matches(self, scope: Any) -> tuple[Match, dict[str, Any]]:
+        return Match.FULL, {}
+
+    async def handle(self, scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("model_cache_first", [True, False])
+@pytest.mark.parametrize("kind", [FastAPI, Starlette])
+@pytest.mark.parametrize(
+    "catching_all",
+    [Mount("/", Starlette()), Mount("/", FastAPI()), Route("/{path:path}", Response), Anything()],
+)
+def test_its_paths_are_reached_beside_what_takes_all_paths(
+    kind: type[Starlette], catching_all: BaseRoute, model_cache_first: bool
+) -> None:
+    app = kind()
+    if not model_cache_first:
+        app.router.routes.append(catching_all)
+    add_model_cache(app, [], health_path="/health", metrics_path="/a/metrics")
+    if model_cache_first:
+        app.router.routes.append(catching_all)
+    assert get(app, "/health").json() == {"status": "ok", "caches": []}
+    assert "# HELP" in get(app, "/a/metrics").text
+
+
+def test_a_path_that_the_app_serves_already_is_refused() -> None:
+    app = FastAPI()
+    router = APIRouter()
+    router.add_api_route("/cache", lambda: None)
+    app.include_router(router, prefix="/health")
+    app.add_api_route("/metrics", lambda: None)
+    app.add_api_route("/health", lambda: None, methods=["POST"])
+    for option, path in (("health_path", "/health/cache"), ("metrics_path", "/metrics")):
+        with pytest.raises(ConfigurationError, match=f"{option}: the app has a route for '{path}'"):
+            add_model_cache(app, [], **{option: path})  # type: ignore[arg-type]
+    assert not app.user_middleware
+    add_model_cache(app, [], health_path="/health")
+    assert get(app, "/health").json() == {"status": "ok", "caches": []}
+
+
 def test_health_tells_of_each_cache(server: Server) -> None:
     model = made(server)
     app = FastAPI()
@@ -177,13 +222,15 @@ def test_health_is_degraded_without_the_store_and_keeps_secrets() -> None:
     model = RedisCachingDecorator(url=url).set_model(FunctionModel())
     app = FastAPI()
     add_model_cache(app, [model, RedisCachingDecorator(url=url)], health_path="/health")
-    for error, state in (("connection", "closed"), ("circuit_open", "open")):
+    # On a slow machine, the second finds that it is time to probe.
+    for errors, state in ((["connection"], "closed"), (["circuit_open", "connection"], "open")):
         response = get(app, "/health")
         assert response.status_code == 200
         answer = response.json()
         assert answer["status"] == "degraded"
         first, unbound = answer["caches"]
-        assert (first["store_error"], first["store"]) == (error, state)
+        assert first["store_error"] in errors
+        assert first["store"] == state
         assert (unbound["model"], unbound["store_error"]) == (None, None)
         assert "secret" not in response.text
         for _ in range(4):
@@ -226,7 +273,7 @@ def test_managed_models_are_those_of_the_model_manager(server: Server) -> None:
     )
     finished = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])},
         capture_output=True,
         text=True,
         check=True,

@@ -9,18 +9,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from model_cache import ConfigurationError, Outcome, RedisCachingDecorator, bypass, refresh
+from model_cache.integrations import prometheus
 from model_cache.integrations.prometheus import PrometheusHook, exposition, forget_worker
 from model_cache.outcome import Fate
 from tests.models import FunctionModel, person
 from tests.servers import Server
+from tests.signals import signals_every
 from tests.test_outcome import NO_KEY, failing
 
 
@@ -219,6 +222,54 @@ def test_the_default_registry_is_what_is_exposed(server: Server) -> None:
     assert counts(text, "exposed_model") == {"miss": 1}
     assert b"python_info" in text  # what else is in the registry is there, too
     forget_worker(os.getpid())  # there is nothing to forget, and it says nothing
+
+
+def test_interrupted_hooks_count_on(metrics: Metrics) -> None:
+    class SoftTimeLimit(Exception):
+        pass
+
+    armed, interrupted = False, 0
+    hit = Outcome("hit", "test_model", "1.0.0", 0.001)
+
+    def handler(signum: int, frame: object) -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            raise SoftTimeLimit
+
+    with signals_every(0.0002, handler):
+        for _ in range(300):
+            try:
+                armed = True
+                for _ in range(300):
+                    metrics.hook(hit)
+                armed = False
+            except SoftTimeLimit:
+                interrupted += 1
+    assert interrupted
+    before = metrics("predictions_total", outcome="hit") or 0.0
+    metrics.hook(hit)
+    assert metrics("predictions_total", outcome="hit") == before + 1
+
+
+@pytest.mark.parametrize("private", [prometheus._PRIVATE, ("_of_another_version",)])
+def test_many_values_at_once_count_as_one_by_one(
+    private: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prometheus, "_PRIVATE", private)
+    values = [0.0, 0.1, 0.25, 0.3, 1.0, 7.0]
+
+    def shown(count: Callable[[prometheus._Histogram], None]) -> bytes:
+        registry = CollectorRegistry()
+        count(prometheus._Histogram("seconds", "Text.", buckets=(0.1, 0.25), registry=registry))
+        lines = generate_latest(registry).splitlines()
+        return b"\n".join(line for line in lines if b"_created" not in line)
+
+    def one_by_one(histogram: prometheus._Histogram) -> None:
+        for value in values:
+            histogram.observe(value)
+
+    assert shown(lambda histogram: histogram.add(values)) == shown(one_by_one)
 
 
 def counts(text: bytes, model: str = "test_model") -> dict[str, float]:

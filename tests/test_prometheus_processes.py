@@ -253,6 +253,44 @@ with ProcessPoolExecutor(2, mp_context=fork) as pool:
 print(counts(exposition()[0]))
 """
 
+# Its end falls into its first count, which makes the files and many series.
+ENDS_WHILE_COUNTING = """
+import sys, time
+from model_cache import Outcome
+from model_cache.integrations.prometheus import PrometheusHook, exposition
+
+hook = PrometheusHook()
+for number in range(250):
+    hook(Outcome("hit", f"other_{number}" if number < 100 else "test_model", "1.0.0", 0.001))
+if sys.argv[1] == "a scrape":
+    import threading
+    threading.Thread(target=exposition, daemon=True).start()
+while len(hook._metrics._events) == 250:
+    time.sleep(0.0001)
+"""
+
+ENDS_BY_A_SIGNAL = """
+import asyncio, os
+from model_cache import Outcome
+from model_cache.integrations.fastapi import closing
+from model_cache.integrations.prometheus import PrometheusHook
+
+async def serve():
+    async with closing([])(None):
+        hook = PrometheusHook()
+        for _ in range(30):
+            hook(Outcome("hit", "test_model", "1.0.0", 0.001))
+
+asyncio.run(serve())
+os._exit(0)  # as little happens as if a signal ended it
+"""
+
+TOTAL = """
+from model_cache.integrations.prometheus import exposition
+from tests.test_prometheus import counts
+print(counts(exposition()[0]))
+"""
+
 TWO_REGISTRIES = """
 from prometheus_client import CollectorRegistry
 from model_cache import Outcome
@@ -298,6 +336,46 @@ def test_a_signal_handler_predicts_on_top_of_one_who_counts(in_files: bool, tmp_
 
 def test_children_of_multiprocessing_lose_no_hits(tmp_path: Path) -> None:
     assert printed(POOL, tmp_path) == "{'hit': 100.0}\n"
+
+
+@pytest.mark.parametrize("counter", ["its own thread", "a scrape"])
+def test_a_process_that_ends_while_it_counts_loses_nothing(counter: str, tmp_path: Path) -> None:
+    printed(ENDS_WHILE_COUNTING, tmp_path, counter)
+    assert printed(TOTAL, tmp_path) == "{'hit': 150.0}\n"
+
+
+def test_a_service_that_a_signal_ends_counts_in_its_lifespan(tmp_path: Path) -> None:
+    printed(ENDS_BY_A_SIGNAL, tmp_path)
+    assert printed(TOTAL, tmp_path) == "{'hit': 30.0}\n"
+
+
+def test_files_that_cannot_be_read_are_skipped_and_logged_once(tmp_path: Path) -> None:
+    printed(TWO_REGISTRIES, tmp_path)
+    (whole,) = tmp_path.glob("counter_*.db")
+    (tmp_path / "counter_1.db").touch()
+    (tmp_path / "histogram_1.db").write_bytes(whole.read_bytes()[:8] + b"x" * 5000)
+    (tmp_path / "gauge_livemax_1.db").write_bytes(whole.read_bytes()[:100])
+    code = f"""
+import logging, sys
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+{TOTAL}
+{TOTAL}
+"""
+    *logged, first, second = printed(code, tmp_path).splitlines()
+    assert first == second == "{'hit': 30.0}"
+    assert sorted(line.split(", ")[0].rpartition("/")[2] for line in logged) == [
+        *("counter_1.db", "gauge_livemax_1.db", "histogram_1.db")
+    ]
+
+
+def test_what_a_killed_worker_left_incomplete_is_removed_with_its_gauges(tmp_path: Path) -> None:
+    printed(TWO_REGISTRIES, tmp_path)
+    whole = set(tmp_path.iterdir())
+    for name in ("counter_1.db", "histogram_1.db", "gauge_livemax_1.db"):
+        (tmp_path / name).touch()
+    code = "from model_cache.integrations.prometheus import forget_worker; forget_worker(1)"
+    printed(code, tmp_path)
+    assert set(tmp_path.iterdir()) == whole
 
 
 def test_hooks_of_two_registries_count_in_one_set_of_files(tmp_path: Path) -> None:

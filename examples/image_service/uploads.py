@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from anyio import to_thread
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, Field, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.types import Message
 
@@ -114,14 +115,27 @@ def _from_json(body: bytes) -> Upload:
 
 
 async def _from_form(request: Request) -> Upload:
+    _check_charset(request.headers["content-type"])
     try:
         async with request.form(max_files=1, max_fields=8) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise HTTPException(422, "file: the form has no file of this name")
             return _upload(file.filename or "", await file.read(), "file")
-    except ValueError:  # by the parser, of the encoding that the header names
+    except ValueError:  # by the parser, of a file's name that the charset can't decode
         raise HTTPException(400, "the form is malformed; is its charset UTF-8?") from None
+
+
+def _check_charset(content_type: str) -> None:
+    """Refuse a charset in which ASCII is something else: the form's names would be, too."""
+    _, parameters = parse_options_header(content_type)  # as Starlette does
+    charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
+    try:
+        decoded = b"file".decode(charset)
+    except (LookupError, ValueError):
+        decoded = ""
+    if decoded != "file":
+        raise HTTPException(400, f"the form's charset is {charset!r}; use UTF-8")
 
 
 def _upload(name: str, content: bytes, field: str) -> Upload:

@@ -16,31 +16,59 @@ import os
 import select
 import signal
 import sys
+import time
+
+FOLDER_PREFIX = "model-cache-"
+# The first line of `server.conf`: only folders that have it are ever swept.
+MARK = "# An embedded server of model_cache; this folder goes when the server does."
 
 _OWNER = 0
 _LOG_TAIL_BYTES = 2000
+_SWEPT_AFTER_SECONDS = 60  # a younger folder may belong to a server that starts just now
+
+# All that would end this script, and leave its server behind, were they not handled.
+_ENDING = [
+    getattr(signal, name)
+    for name in (
+        *("SIGHUP", "SIGINT", "SIGQUIT", "SIGABRT", "SIGTERM", "SIGUSR1", "SIGUSR2"),
+        *("SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGIO"),
+    )
+    if hasattr(signal, name)
+]
 
 
 def main(binary: str, folder: str) -> int:
     """Serve until the owner is gone (0) or the server has ended by itself (1)."""
-    # A supervisor that just died of SIGTERM would leave its server behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    _handle_signals(_end)
     try:
         return _serve(binary, folder)
     except OSError as error:
         _report(f"{binary}: {error}")
         return 1
     finally:
-        import shutil
+        _remove(folder)
 
-        shutil.rmtree(folder, ignore_errors=True)
+
+def _handle_signals(handler: object) -> None:
+    for number in _ENDING:
+        signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def _end(*_: object) -> None:
+    _handle_signals(signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+    sys.exit(1)
 
 
 def _serve(binary: str, folder: str) -> int:
     log = os.path.join(folder, "server.log")
+    _lock(folder)
+    # A signal between the server's start and the `try` would leave the server behind.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
     server, server_end = _start(binary, os.path.join(folder, "server.conf"), log)
     ended_by_itself = False
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _sweep(os.path.dirname(folder))
         ended_by_itself = _server_ends_first(server_end)
     finally:
         status = _kill(server)
@@ -49,19 +77,96 @@ def _serve(binary: str, folder: str) -> int:
     return int(ended_by_itself)
 
 
+def _lock(folder: str) -> None:
+    """Lock a folder for as long as this process or the server lives, which inherits the lock."""
+    import fcntl
+
+    held = os.open(folder, os.O_RDONLY)
+    os.set_inheritable(held, True)
+    with contextlib.suppress(OSError):  # no locks there, so nobody sweeps there either
+        fcntl.flock(held, fcntl.LOCK_SH)
+
+
 def _start(binary: str, config: str, log: str) -> tuple[int, int]:
     """Return the server's process id, and a descriptor that ends when the server does."""
     server_end, held_by_server = os.pipe()
-    os.set_inheritable(held_by_server, True)
-    streams = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-        (os.POSIX_SPAWN_DUP2, 1, 2),
-    ]
-    # A group of its own: the server may be a wrapper script, or have forked to save.
-    server = os.posix_spawn(binary, [binary, config], os.environ, file_actions=streams, setpgroup=0)
+    failure, failed = os.pipe()  # closed by a successful exec
+    supervisor = os.getpid()
+    server = os.fork()
+    if server == 0:
+        try:
+            os.set_inheritable(held_by_server, True)
+            _become(binary, config, log, supervisor)
+        except BaseException as error:
+            os.write(failed, str(error).encode("utf-8", "replace"))
+        finally:
+            os._exit(1)
     os.close(held_by_server)
+    os.close(failed)
+    if reason := os.read(failure, 4096):
+        os.waitpid(server, 0)
+        raise OSError(reason.decode("utf-8", "replace"))
+    os.close(failure)
     return server, server_end
+
+
+def _become(binary: str, config: str, log: str, supervisor: int) -> None:
+    """Turn this process, a fork, into the server."""
+    # A group of its own: the server may be a wrapper script, or have forked to save.
+    os.setpgid(0, 0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    _handle_signals(signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    _die_with(supervisor)
+    os.execv(binary, [binary, config])
+
+
+def _die_with(parent: int) -> None:
+    """Ask Linux to kill this process when its parent dies, of SIGKILL, too."""
+    if sys.platform != "linux":
+        return
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    except (ImportError, OSError, AttributeError):
+        return
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _sweep(parent: str) -> None:
+    """Remove the folders of servers whose supervisor was killed before it could."""
+    with contextlib.suppress(OSError), os.scandir(parent) as entries:
+        for entry in entries:
+            if entry.name.startswith(FOLDER_PREFIX):
+                _sweep_one(entry.path)
+
+
+def _sweep_one(folder: str) -> None:
+    import fcntl
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(OSError, ValueError))  # ValueError: no ASCII
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        stack.callback(os.close, held)
+        status = os.fstat(held)
+        if status.st_uid != os.getuid() or time.time() - status.st_mtime < _SWEPT_AFTER_SECONDS:
+            return
+        with open(os.path.join(folder, "server.conf"), encoding="ascii") as config:
+            if config.readline().rstrip() != MARK:
+                return
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while it is in use
+        _remove(folder)
+
+
+def _remove(folder: str) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _server_ends_first(server_end: int) -> bool:

@@ -1,14 +1,14 @@
 """A Redis server of one's own: for tests, for demos, and for services on a single machine.
 
 It starts a real server in a private folder and sees to it that both are gone when the process
-that started them is, however that process ends. It speaks no more of the protocol than a PING,
-and knows nothing of stores or entries.
+that started them is, however that process ends. It speaks no more of the protocol than PING and
+SHUTDOWN, and knows nothing of stores or entries.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
+import functools
 import importlib.util
 import os
 import secrets
@@ -23,9 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from model_cache import _supervisor
 from model_cache.errors import ConfigurationError, StoreUnavailableError
+from model_cache.exits import run_at_exit
 
-_SUPERVISOR = Path(__file__).with_name("_supervisor.py")
 _URL_VARIABLE = "MODEL_CACHE_EMBEDDED_URL"
 
 _START_SECONDS = 10.0
@@ -38,7 +39,6 @@ _TCP_ATTEMPTS = 3
 
 # sockaddr_un holds 104 bytes on macOS and 108 on Linux, with the final NUL.
 _SOCKET_PATH_BYTES = 103
-_FOLDER_PREFIX = "model-cache-"
 _SOCKET_NAME = "redis.sock"
 
 
@@ -106,14 +106,16 @@ class _Server:
 
     def __init__(self, binary: Path, folder: Path, url: str) -> None:
         self.url = url
+        self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        _watch_this_process()
         with _state.owning:
             supervisor_end, self._lifeline = os.pipe()
             _state.servers.add(self)
         try:
             self._process = subprocess.Popen(
                 # Isolated and without site: it starts in milliseconds, whatever is installed.
-                [sys.executable, "-I", "-S", str(_SUPERVISOR), str(binary), str(folder)],
+                [sys.executable, "-I", "-S", _supervisor.__file__, str(binary), str(folder)],
                 stdin=supervisor_end,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -154,6 +156,9 @@ class _Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._folder.exists():  # the supervisor was killed
+            _ask(self.url, "SHUTDOWN NOSAVE")
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def disown(self) -> None:
         """In a forked child: neither keep the server alive nor ever stop it."""
@@ -188,20 +193,23 @@ class _State:
             server.disown()
         self.reset()
 
-    def stop_all(self) -> None:
+    def at_exit(self) -> None:
         for server in list(self.servers):
             server.stop()
 
 
 _state = _State()
-# At import, so that handlers which register later, and may still use a server, run earlier.
-atexit.register(_state.stop_all)
-if hasattr(os, "register_at_fork"):  # Windows has no fork, and must be able to import this.
-    os.register_at_fork(
-        before=_state.before_fork,
-        after_in_parent=_state.after_fork_in_parent,
-        after_in_child=_state.after_fork_in_child,
-    )
+
+
+@functools.cache  # registered twice, by two threads, it would do no harm
+def _watch_this_process() -> None:
+    run_at_exit(_state, last=True)  # others may still use a server
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=_state.before_fork,
+            after_in_parent=_state.after_fork_in_parent,
+            after_in_child=_state.after_fork_in_child,
+        )
 
 
 def _start(*, tcp: bool) -> _Server:
@@ -255,15 +263,16 @@ def _candidates() -> Iterator[Path]:
 def _make_folder() -> Path:
     """Make a folder that only this user can enter, with a path short enough for a socket."""
     parent = tempfile.gettempdir()
-    longest = os.path.join(parent, f"{_FOLDER_PREFIX}12345678", _SOCKET_NAME)
+    longest = os.path.join(parent, f"{_supervisor.FOLDER_PREFIX}12345678", _SOCKET_NAME)
     if len(os.fsencode(longest)) > _SOCKET_PATH_BYTES:
         parent = "/tmp"
-    return Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=parent))
+    return Path(tempfile.mkdtemp(prefix=_supervisor.FOLDER_PREFIX, dir=parent))
 
 
 def _write_config(folder: Path, *, tcp: bool) -> str:
     """Write the server's configuration into its folder, and return the server's url."""
-    settings = ["daemonize no", 'save ""', "appendonly no", f"dir {_quoted(folder)}"]
+    settings = [_supervisor.MARK, "daemonize no", 'save ""', "appendonly no"]
+    settings += [f"dir {_quoted(folder)}"]
     if tcp:
         port, password = _free_port(), secrets.token_hex(24)
         settings += ["bind 127.0.0.1", f"port {port}", f"requirepass {password}"]
@@ -296,15 +305,20 @@ def _free_port() -> int:
 
 def _answers(url: str) -> bool:
     """Return whether a server answers PING at the url, with the url's password."""
+    return _ask(url, "PING") == b"+PONG\r\n"
+
+
+def _ask(url: str, command: str) -> bytes:
+    """Return the reply to a command, with the url's password; empty if there is none."""
     parts = urlsplit(url)
     commands = [f"AUTH {parts.password}"] if parts.password else []
-    commands.append("PING")
+    commands.append(command)
     try:
         with _connect(parts) as connection, connection.makefile("rb") as replies:
             connection.sendall("".join(f"{command}\r\n" for command in commands).encode())
-            return [replies.readline(64) for _ in commands][-1] == b"+PONG\r\n"
+            return [replies.readline(64) for _ in commands][-1]
     except (OSError, ValueError):  # ValueError: a path or port that can't be one
-        return False
+        return b""
 
 
 def _connect(parts: SplitResult) -> socket.socket:

@@ -6,6 +6,7 @@ socket that two processes read from gives each the other's answers.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from types import TracebackType
@@ -50,12 +51,15 @@ _living: WeakSet[Forkable] = WeakSet()
 def renew_after_fork(item: Forkable) -> None:
     """Call `item.after_fork()` in every forked child, as long as `item` lives."""
     _living.add(item)
+    _register()
+
+
+@functools.cache  # registered twice, by two threads, it would do no harm
+def _register() -> None:
+    if hasattr(os, "register_at_fork"):  # Windows has no fork
+        os.register_at_fork(after_in_child=_renew)
 
 
 def _renew() -> None:
     for item in list(_living):
         item.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)

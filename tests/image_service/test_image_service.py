@@ -215,7 +215,7 @@ def bad_requests() -> dict[str, tuple[Any, dict[str, str], int, str]]:
             400,
             "charset",
         )
-        for name in ("undefined", "punycode")
+        for name in ("undefined", "punycode", "utf-16", "klingon", "hex")
     }
     return {
         **charsets,

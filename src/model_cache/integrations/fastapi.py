@@ -7,9 +7,11 @@ clients is next door, in `http_caching`.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, TypeAlias
+from uuid import uuid4
 
 from ml_base.ml_model import MLModel
 from ml_base.utilities import ModelManager
@@ -26,6 +28,7 @@ try:
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
+    from starlette.routing import BaseRoute, Match, Route
     from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 except ImportError as error:
     raise ImportError(
@@ -71,8 +74,12 @@ def add_model_cache(
         metrics_path: where Prometheus finds the metrics, if anywhere; for models that are given
             `hooks=["prometheus"]`.
 
+    Both paths come before the app's mounts and before its routes with parameters that would match
+    them.
+
     Raises:
-        ConfigurationError: an argument can't be honoured.
+        ConfigurationError: an argument can't be honoured, or the app has a route for one of the
+            paths already.
     """
     if not isinstance(app, Starlette):
         raise ConfigurationError("app", f"{app!r} is neither a FastAPI nor a Starlette app")
@@ -82,17 +89,37 @@ def add_model_cache(
         if path is not None and not path.startswith("/"):
             raise ConfigurationError(option, f"{path!r} does not begin with '/'")
     cache_name(name)
-    metrics = None if metrics_path is None else _metrics()
+    # Endpoints that are no coroutines run in the thread pool: the event loop goes on.
+    added: list[tuple[int, str, Callable[[Request], Response]]] = []
+    if health_path is not None:
+        place = _place_for("health_path", health_path, app)
+        added.append((place, health_path, lambda _: JSONResponse(health(models))))
+    if metrics_path is not None:
+        added.append((_place_for("metrics_path", metrics_path, app), metrics_path, _metrics()))
     app.add_middleware(CacheOutcomeMiddleware, client_control=client_control, name=name)
     app.router.lifespan_context = closing(models, app.router.lifespan_context)
 
-    # Endpoints that are no coroutines run in the thread pool: the event loop goes on.
-    if health_path is not None:
-        app.router.add_route(
-            health_path, lambda _: JSONResponse(health(models)), include_in_schema=False
-        )
-    if metrics_path is not None and metrics is not None:
-        app.router.add_route(metrics_path, metrics, include_in_schema=False)
+    for place, path, endpoint in added:
+        app.router.routes.insert(place, Route(path, endpoint, include_in_schema=False))
+
+
+def _place_for(option: str, path: str, app: Starlette) -> int:
+    """Return where among the app's routes one for a path will be reached.
+
+    That is before a mount at `/`, say, or before `/{page}`, which would take the path as well.
+    """
+    sibling = f"{path.rpartition('/')[0]}/{uuid4()}"
+    for place, route in enumerate(app.router.routes):
+        if _takes(route, path):
+            if _takes(route, sibling):
+                return place
+            raise ConfigurationError(option, f"the app has a route for {path!r} already")
+    return len(app.router.routes)
+
+
+def _takes(route: BaseRoute, path: str) -> bool:
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+    return route.matches(scope)[0] is Match.FULL
 
 
 class CacheOutcomeMiddleware:
@@ -167,8 +194,9 @@ class CacheOutcomeMiddleware:
 def closing(models: Models, lifespan: Lifespan[Any] | None = None) -> Lifespan[Any]:
     """Return a lifespan that closes the caches after another lifespan, if there is one.
 
-    Closing writes what waits to be written. It is done in threads, for no longer than about two
-    seconds, and what it raises is logged: a shutdown goes on.
+    Closing writes what waits to be written; then the Prometheus hook counts what it has gathered,
+    since uvicorn ends a process by a signal, and so without `atexit`. It is done in threads, within
+    a few seconds, and what closing raises is logged: a shutdown goes on.
 
     Args:
         models: the cached models.
@@ -182,6 +210,8 @@ def closing(models: Models, lifespan: Lifespan[Any] | None = None) -> Lifespan[A
                 yield state
         finally:
             await _close(models)
+            if hook := sys.modules.get("model_cache.integrations.prometheus"):
+                await run_in_threadpool(hook.count_all)
 
     return lifespan_that_closes
 

@@ -7,12 +7,12 @@ prediction may run in a signal handler, on top of a thread that holds one of the
 
 Under gunicorn each worker counts for itself; with PROMETHEUS_MULTIPROC_DIR set, prometheus_client
 keeps the counts in files there, and the text is the sum of all workers. Nobody can ask another
-process to count its events: each does so within a quarter of a second, in a thread of its own.
+process to count its events: each does so within a quarter of a second, in a thread of its own,
+and when it ends.
 """
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import threading
@@ -21,7 +21,7 @@ from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from multiprocessing import util
+from pathlib import Path
 from typing import Any, TypeAlias, get_args
 from weakref import WeakKeyDictionary
 
@@ -44,8 +44,11 @@ except ImportError as error:
         'prometheus_client is missing; install it with: pip install "ml-model-cache[prometheus]"'
     ) from error
 
+from model_cache.background import BackgroundWriter
 from model_cache.events import EntryStored, Event, WriteFailed
+from model_cache.exits import run_at_exit
 from model_cache.forks import renew_after_fork
+from model_cache.interruptions import reraise_interruption
 from model_cache.outcome import Kind, Outcome
 
 logger = logging.getLogger("model_cache")
@@ -86,6 +89,11 @@ class _Counting:
         self.lock = threading.Lock()
         self._forking: int | None = None
 
+    def wait(self) -> None:
+        """Wait for a count that is under way, within a bound."""
+        if self.lock.acquire(timeout=_PATIENCE):
+            self.lock.release()
+
     def _before_fork(self) -> None:
         # In a signal handler on top of a scrape, it would be waited for in vain.
         if self.lock.acquire(timeout=_PATIENCE):
@@ -110,12 +118,20 @@ _MODEL_BUCKETS = (
 )
 
 
+# What `_Histogram` uses of prometheus_client's Histogram, if it is there.
+_PRIVATE = ("_upper_bounds", "_sum", "_buckets")
+
+
 class _Histogram(Histogram):
     """A histogram that takes many values at a time."""
 
     def add(self, values: Iterable[float]) -> None:
-        # As `observe` does, which takes one at a time and has no public counterpart for many.
+        """Do what `observe` does, which takes one value and has no public counterpart for many."""
         values = list(values)
+        if not all(hasattr(self, name) for name in _PRIVATE):
+            for value in values:
+                self.observe(value)
+            return
         bounds = self._upper_bounds
         self._sum.inc(sum(values))
         for place, count in Tally([bisect_left(bounds, value) for value in values]).items():
@@ -215,20 +231,21 @@ class _Metrics(Collector):
             metric for metric in vars(self).values() if isinstance(metric, MetricWrapperBase)
         ]
         self._failed = False
+        self._counter = BackgroundWriter(max_jobs=1, flush_seconds=_PATIENCE)
         self.after_fork()
         renew_after_fork(self)
         if _in_files():
-            atexit.register(self._count_at_the_end)
-            # A child that multiprocessing forks ends without atexit, and forgets finalizers.
-            _Metrics._finalize(self)
-            util.register_after_fork(self, _Metrics._finalize)
+            run_at_exit(self)
 
     def after_fork(self) -> None:
         """Begin anew: events that were gathered are the parent's, and so are its files."""
         self._events: deque[_Counted] = deque(maxlen=_MOST_KEPT)
         self._series: dict[tuple[str, str], _Series] = {}
         self._open: set[tuple[str, str]] = set()
-        self._will_count = False
+        # Until when nobody else needs to start a count: a time, not a flag, since whoever sets
+        # it may be interrupted before the count has been started.
+        self._will_count_until = 0.0
+        self._ends = threading.Event()
         self._in_files = _in_files()
 
     def series(self, model: str, version: str) -> _Series:
@@ -240,45 +257,39 @@ class _Metrics(Collector):
         """Take note of an event, as quickly as can be, and without waiting for any lock."""
         self._events.append(event)
         if self._in_files:
-            if not self._will_count:
+            if time.monotonic() >= self._will_count_until:
                 self._count_soon()
-        elif len(self._events) >= _MOST_GATHERED and _counting.lock.acquire(blocking=False):
-            # Whoever else has the lock counts, or is the one that this interrupted.
-            try:
+        elif len(self._events) >= _MOST_GATHERED and not _counting.lock.locked():
+            # Whoever else has the lock counts, or is the one that this interrupted. Taken by a
+            # `with`, since an interruption after `acquire` would leave it locked for ever.
+            with _counting.lock:
                 self._count_some()
-            finally:
-                _counting.lock.release()
 
     def _count_soon(self) -> None:
-        self._will_count = True
-        timer = threading.Timer(_GATHERING_SECONDS, self._count_in_time)
-        timer.daemon = True
-        try:
-            timer.start()
-        except RuntimeError:  # no thread can be had: perhaps with the next event
-            self._will_count = False
+        self._will_count_until = time.monotonic() + 4 * _GATHERING_SECONDS
+        if not self._counter.submit(self._count_in_time):  # no thread: perhaps with the next event
+            self._will_count_until = 0.0
 
     def _count_in_time(self) -> None:
-        self._will_count = False
+        self._ends.wait(_GATHERING_SECONDS)
+        self._will_count_until = 0.0
         try:
             self.count()
         except Exception as error:  # a full disk, or a folder that is gone
+            reraise_interruption(error)
             if not self._failed:
                 self._failed = True
                 logger.warning("the Prometheus metrics can't be counted: %s", error)
 
-    def _finalize(self) -> None:
-        util.Finalize(None, self._count_at_the_end, exitpriority=0)
-
-    def _count_at_the_end(self) -> None:
-        # In a thread, lest a lock that is lost since a fork holds up the end of the process.
-        thread = threading.Thread(target=self._count_in_time, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # too late for threads
-            self._count_in_time()
-        else:
-            thread.join(_PATIENCE)
+    def at_exit(self) -> None:
+        """Count what was gathered, and wait for counts that are under way, within a bound."""
+        self._ends.set()
+        if not self._counter.flush():
+            return  # it waits for a lock that is lost since a fork
+        if self._events and not self._counter.submit(self._count_in_time):
+            self._count_in_time()  # too late for threads
+        self._counter.flush()
+        _counting.wait()  # a scrape counts, too
 
     def count(self) -> None:
         """Count what was gathered; never called by a prediction."""
@@ -399,11 +410,57 @@ class PrometheusHook:
         return PrometheusHook, () if self._registry is None else (self._registry,)
 
 
+class _AllProcesses(Collector):
+    """The sums over all processes, without the files that can't be read.
+
+    A worker that is killed while it makes a file leaves it empty or cut off.
+    """
+
+    def __init__(self, folder: str) -> None:
+        if not Path(folder).is_dir():
+            raise ValueError(f"{_MULTIPROCESS}: expected a folder, got {folder!r}")
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        files = [str(file) for file in Path(self._folder).glob("*.db")]
+        try:
+            return _merged(files)
+        except Exception as error:
+            reraise_interruption(error)
+            return _merged([file for file in files if _is_readable(file)])
+
+
+def _merged(files: list[str]) -> Iterable[Metric]:
+    merged: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+    return merged
+
+
+_unreadable: set[str] = set()
+
+
+def _is_readable(file: str) -> bool:
+    try:
+        _merged([file])
+    except FileNotFoundError:  # cleared away meanwhile
+        return False
+    except Exception as error:
+        reraise_interruption(error)
+        if file not in _unreadable:
+            _unreadable.add(file)
+            logger.warning(
+                "Prometheus metrics: skipping %s, which a process left incomplete (%s: %s)",
+                *(file, type(error).__name__, error),
+            )
+        return False
+    return True
+
+
 def exposition() -> tuple[bytes, str]:
     """Return the metrics of the default registry, as text, and its content type.
 
     With PROMETHEUS_MULTIPROC_DIR in the environment, they are sums over all processes that share
-    that folder; prometheus_client leaves out those of Python and of the process then.
+    that folder; prometheus_client leaves out those of Python and of the process then. A file that
+    can't be read, such as that of a worker that was killed while it made it, is skipped and logged.
 
     Raises:
         ValueError: PROMETHEUS_MULTIPROC_DIR is no folder.
@@ -411,19 +468,34 @@ def exposition() -> tuple[bytes, str]:
     registry = REGISTRY
     if _in_files():
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        registry.register(_AllProcesses(os.environ[_MULTIPROCESS]))
         for metrics in _in_all_registries:
             metrics.count()
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
+def count_all() -> None:
+    """Count what was gathered, within a bound, as at the end of a process.
+
+    For servers that a signal ends without it. Without PROMETHEUS_MULTIPROC_DIR it does nothing.
+    """
+    for metrics in _in_all_registries:
+        metrics.at_exit()
+
+
 def forget_worker(pid: int) -> None:
     """Let a worker's gauges go that has ended; for gunicorn's `child_exit`.
 
-    What it has counted stays in the sums. Without PROMETHEUS_MULTIPROC_DIR it does nothing.
+    What it has counted stays in the sums. A file that it left incomplete, since it was killed, is
+    removed: prometheus_client's own `MultiProcessCollector` would fail at it from then on. Without
+    PROMETHEUS_MULTIPROC_DIR it does nothing.
 
     Args:
         pid: the worker's process id.
     """
-    if _in_files():
-        mark_process_dead(pid)  # type: ignore[no-untyped-call]
+    if not _in_files():
+        return
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+    for file in Path(os.environ[_MULTIPROCESS]).glob(f"*_{pid}.db"):
+        if not _is_readable(str(file)):
+            file.unlink(missing_ok=True)

@@ -129,13 +129,13 @@ class CachedPredictor:
                 return _wait(landing, seconds)
             case Pause(seconds):
                 return time.sleep(seconds)
-            case Later(steps, _):
+            case Later(steps, size):
                 assert self._writer is not None
 
                 def write() -> None:
                     self._take(steps)
 
-                return self._writer.submit(write)
+                return self._writer.submit(write, size)
 
     def purge(self, namespace: Namespace) -> int:
         self._barrier.purge(namespace.holds, _PURGE_TIMEOUT)
