@@ -305,15 +305,6 @@ def test_who_waits_for_a_connection_learns_that_there_will_be_none() -> None:
     assert time.monotonic() - started < 10
 
 
-def test_an_interrupted_opening_leaves_its_place() -> None:
-    store = RedisStore(Endpoint("127.0.0.1", free_port()), max_connections=2)
-    pool = store._pool
-    for _ in range(10):
-        pool._start_opening(pool._idle)  # and nobody waits for it
-        gc.collect()
-    poll(lambda: len(pool._opening) == 0)
-
-
 def test_an_encrypted_key_is_refused_and_not_asked_for(
     authority: tuple[trustme.CA, Path], tmp_path: Path
 ) -> None:
@@ -360,7 +351,7 @@ def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message() -> 
         with pytest.raises(StoreUnavailableError) as raised:
             store.get(b"key", TIMEOUT)
         assert "hunter2secret" not in "".join(traceback.format_exception(raised.value))
-        assert "***" in str(raised.value)
+        assert "refused the login (ERR)" in str(raised.value)
 
 
 def test_a_write_that_is_refused_says_so_and_reading_goes_on() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from model_cache import access
+from model_cache.access import AddressMap, CredentialProvider
 from model_cache.compressors import COMPRESSORS
 from model_cache.endpoint import (
     DEFAULT,
@@ -67,6 +70,9 @@ class Config:
     key_secret: str | bytes | None = field(repr=False)
     max_entry_bytes: int
     max_connections: int
+    max_connection_age: float
+    credential_provider: CredentialProvider | None = field(repr=False)
+    address_map: AddressMap | None
     cache_if: CacheIf | None
     enabled: bool
     single_flight: Literal["process", "fleet", "off"]
@@ -114,6 +120,9 @@ class Config:
             key_secret=key_secret,
             max_entry_bytes=_whole("max_entry_bytes", options["max_entry_bytes"], 1, 512 * 2**20),
             max_connections=_whole("max_connections", options["max_connections"], 1, 10_000),
+            max_connection_age=_age("max_connection_age", options["max_connection_age"]),
+            credential_provider=_credential_provider(options),
+            address_map=access.address_map(options["address_map"]),
             cache_if=_cache_if(options["cache_if"]),
             enabled=_flag("enabled", options["enabled"])
             and disabled not in ("1", "true", "yes", "on"),
@@ -141,6 +150,8 @@ def refuse_unknown(unknown: Mapping[str, object], known: Mapping[str, object]) -
 def shown(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options without their secrets."""
     safe = {name: "***" if name in _SECRETS and value else value for name, value in options.items()}
+    if not isinstance(safe["credential_provider"], (str, type(None))):
+        safe["credential_provider"] = type(safe["credential_provider"]).__qualname__
     if isinstance(safe["url"], str):
         safe["url"] = masked_url(safe["url"])
     return safe
@@ -201,6 +212,19 @@ def _ttl(option: str, value: object) -> int | None:
     if value is None:
         return None
     return max(1, round(1000 * _seconds(option, value, 0.001, _TEN_YEARS)))
+
+
+def _age(option: str, value: object) -> float:
+    return math.inf if value is None else _seconds(option, value, 1.0, 30 * 86_400)
+
+
+def _credential_provider(options: Mapping[str, Any]) -> CredentialProvider | None:
+    provider = access.credential_provider(options["credential_provider"])
+    if provider is not None:
+        for name in ("username", "password"):
+            if options[name] is not None:
+                raise ConfigurationError("credential_provider", f"excludes {name}")
+    return provider
 
 
 def _field_names(option: str, value: object) -> tuple[str, ...] | None:
@@ -375,6 +399,11 @@ def _endpoint(options: Mapping[str, Any], environment: Mapping[str, str]) -> End
             database=_whole("database", options["database"], 0, 2**31 - 1),
         )
     endpoint = endpoint.with_login(username, password)
+    if options["credential_provider"] is not None:
+        if endpoint.embedded:
+            raise ConfigurationError("credential_provider", "the embedded server needs none")
+        if endpoint.username is not None or endpoint.password is not None:
+            raise ConfigurationError("credential_provider", "excludes a login in the url")
     if endpoint.username is not None and endpoint.password is None:
         raise ConfigurationError("url", "names a user and no password; give it as 'password'")
     return endpoint.behind_proxy() if _flag("proxied", options["proxied"]) else endpoint
