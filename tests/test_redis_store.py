@@ -7,6 +7,8 @@ import gc
 import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -17,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 import trustme
@@ -24,6 +27,7 @@ from cryptography.hazmat.primitives import serialization
 
 from model_cache.endpoint import Endpoint, parse_url
 from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
+from model_cache.stores.connections import Connection
 from model_cache.stores.redis import RedisStore
 from tests.servers import Server, free_port, running_server
 from tests.signals import signals_every
@@ -341,17 +345,95 @@ def test_a_cluster_that_is_taken_for_one_server_says_so() -> None:
         store.get(b"key", TIMEOUT)
 
 
-def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message() -> None:
+@pytest.mark.parametrize("password", ["hunter2secret", "hunter2\nsecret", "hunter2" + 200 * "x"])
+def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message(password: str) -> None:
     def repeat(connection: socket.socket, request: bytes) -> None:
-        words = request.split(b"\r\n")
-        connection.sendall(b"-ERR unknown command, with args: %b\r\n" % b" ".join(words))
+        words = request.replace(b"\r\n", b" ").replace(b"\n", b" ")[:128]
+        connection.sendall(b"-ERR unknown command 'AUTH', with args beginning with: %b\r\n" % words)
 
     with server_that(repeat) as server:
-        store = RedisStore(replace(server._endpoint, password="hunter2secret"), timeout=TIMEOUT)
+        store = RedisStore(replace(server._endpoint, password=password), timeout=TIMEOUT)
         with pytest.raises(StoreUnavailableError) as raised:
             store.get(b"key", TIMEOUT)
-        assert "hunter2secret" not in "".join(traceback.format_exception(raised.value))
+        assert "hunter2" not in "".join(traceback.format_exception(raised.value))
         assert "refused the login (ERR)" in str(raised.value)
+
+
+def test_a_login_without_a_user_is_enough_before_redis_6() -> None:
+    def old(connection: socket.socket, request: bytes) -> None:
+        if b"AUTH" not in request:
+            connection.sendall(b"$1\r\nx\r\n")
+        elif request.startswith(b"*3"):
+            connection.sendall(b"-ERR wrong number of arguments for 'auth' command\r\n")
+        else:
+            connection.sendall(b"+OK\r\n")
+
+    with server_that(old) as server:
+        endpoint = replace(server._endpoint, username="h", password="secret")
+        store = RedisStore(endpoint, timeout=TIMEOUT)
+        assert store.get(b"key", TIMEOUT) == b"x"
+        store.close()
+
+
+def test_the_kinds_of_errors_are_few_and_their_texts_short() -> None:
+    numbers = iter(range(1000))
+
+    def lie(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(b"-E%d \x1b[31m%b\r\n" % (next(numbers), b"x" * 5000))
+
+    kinds = set()
+    with server_that(lie) as store:
+        for call in (
+            lambda: store.get(b"key", TIMEOUT),
+            lambda: store.set(b"key", b"x", None, TIMEOUT),
+            lambda: store.delete([b"key"], TIMEOUT),
+        ):
+            for _ in range(5):
+                with pytest.raises(StoreUnavailableError) as raised:
+                    call()
+                kinds.add(raised.value.kind)
+                assert len(str(raised.value)) < 300
+                assert str(raised.value).isprintable()
+    assert kinds == {"other"}
+
+
+def test_nothing_else_leaves_the_store_when_its_own_code_fails(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_on(server)
+    for error in (TypeError("no"), KeyError("no"), MemoryError(), hiredis.ProtocolError("no")):
+
+        def fails(*_: object, raised: Exception = error) -> None:
+            raise raised
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "exchange", fails)
+            with pytest.raises(StoreUnavailableError) as caught:
+                store.get(b"key", TIMEOUT)
+            assert caught.value.kind == "connection"
+    assert store.get(b"key", TIMEOUT) is None
+    store.close()
+
+
+WITHOUT_POLL = """
+import select, selectors, sys
+del select.poll, select.epoll
+selectors.DefaultSelector = selectors.SelectSelector
+from model_cache.endpoint import parse_url
+from model_cache.stores.connections import Connection
+from model_cache.stores.redis import RedisStore
+store = RedisStore(parse_url("url", sys.argv[1]))
+store.set(b"key", b"entry", None, 5.0)
+for _ in range(3):
+    assert store.get(b"key", 5.0) == b"entry"
+store.execute(5.0, b"CLIENT", b"KILL", b"SKIPME", b"no", b"TYPE", b"normal")
+assert store.get(b"key", 5.0) == b"entry"
+store.close()
+"""
+
+
+def test_it_works_where_there_is_no_poll(server: Server) -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_POLL, server.url], check=True, timeout=60)
 
 
 def test_a_write_that_is_refused_says_so_and_reading_goes_on() -> None:

@@ -121,7 +121,7 @@ class Config:
             max_entry_bytes=_whole("max_entry_bytes", options["max_entry_bytes"], 1, 512 * 2**20),
             max_connections=_whole("max_connections", options["max_connections"], 1, 10_000),
             max_connection_age=_age("max_connection_age", options["max_connection_age"]),
-            credential_provider=_credential_provider(options),
+            credential_provider=access.credential_provider(options["credential_provider"]),
             address_map=access.address_map(options["address_map"]),
             cache_if=_cache_if(options["cache_if"]),
             enabled=_flag("enabled", options["enabled"])
@@ -216,15 +216,6 @@ def _ttl(option: str, value: object) -> int | None:
 
 def _age(option: str, value: object) -> float:
     return math.inf if value is None else _seconds(option, value, 1.0, 30 * 86_400)
-
-
-def _credential_provider(options: Mapping[str, Any]) -> CredentialProvider | None:
-    provider = access.credential_provider(options["credential_provider"])
-    if provider is not None:
-        for name in ("username", "password"):
-            if options[name] is not None:
-                raise ConfigurationError("credential_provider", f"excludes {name}")
-    return provider
 
 
 def _field_names(option: str, value: object) -> tuple[str, ...] | None:
@@ -403,7 +394,7 @@ def _endpoint(options: Mapping[str, Any], environment: Mapping[str, str]) -> End
         if endpoint.embedded:
             raise ConfigurationError("credential_provider", "the embedded server needs none")
         if endpoint.username is not None or endpoint.password is not None:
-            raise ConfigurationError("credential_provider", "excludes a login in the url")
+            raise ConfigurationError("credential_provider", "excludes a login, here or in the url")
     if endpoint.username is not None and endpoint.password is None:
         raise ConfigurationError("url", "names a user and no password; give it as 'password'")
     return endpoint.behind_proxy() if _flag("proxied", options["proxied"]) else endpoint

@@ -226,6 +226,18 @@ def running_cluster(
         cluster.stop()
 
 
+def cut_off_from_primary(replica: Server, password: str | None) -> None:
+    """Let a replica answer MASTERDOWN: it may not log in at its primary any more."""
+    with replica.client(password=password) as client:
+        client.config_set("replica-serve-stale-data", "no")
+        client.config_set("masterauth", "not-the-password")
+        client.execute_command("CLIENT", "KILL", "TYPE", "master")
+        wait_until(
+            lambda: client.info("replication")["master_link_status"] == "down",
+            "the replica has lost its primary",
+        )
+
+
 class Sentinel(Server):
     """A Sentinel that watches one primary."""
 

@@ -174,8 +174,13 @@ class RedisStore:
         except _FAILURES as error:
             reraise_interruption(error)
             if isinstance(error, TimeoutError):
-                raise self._unavailable("no answer in time", "timeout") from error
+                raise self._unavailable(self._too_late(), "timeout") from error
             raise self._unavailable(f"{error or type(error).__name__}", "connection") from error
+
+    def _too_late(self) -> str:
+        if self._endpoint.tls is None or self._pool.has_connected:
+            return "no answer in time"
+        return "no TLS handshake in time; does this port speak TLS?"
 
     def _unavailable(self, problem: str, kind: str) -> StoreUnavailableError:
         hint = "" if self._pool.has_connected or not self._hint else f"; {self._hint}"
