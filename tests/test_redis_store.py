@@ -6,7 +6,6 @@ import contextlib
 import gc
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -31,6 +30,7 @@ from model_cache.stores.connections import Connection
 from model_cache.stores.redis import RedisStore
 from tests.servers import Server, free_port, running_server
 from tests.signals import signals_every
+from tests.tls import tls_in_front_of
 
 TIMEOUT = 5.0  # generous: the machine may be busy
 
@@ -563,43 +563,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Pat
     path = tmp_path_factory.mktemp("ca") / "ca.pem"
     authority.cert_pem.write_to_path(str(path))
     return authority, path
-
-
-@contextlib.contextmanager
-def tls_in_front_of(server: Server, authority: trustme.CA, name: str) -> Iterator[int]:
-    """A proxy that ends TLS before a server that has none; yields its port."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    listener = socket.create_server(("127.0.0.1", 0))
-    ends: list[Any] = [listener]
-
-    def pump(source: Any, sink: Any) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                sink.sendall(data)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                plain, _ = listener.accept()
-                try:
-                    outside = context.wrap_socket(plain, server_side=True)
-                except OSError:
-                    plain.close()
-                    continue
-                inside = socket.create_connection(("127.0.0.1", server.port))
-                ends.extend((outside, inside))
-                for source, sink in ((outside, inside), (inside, outside)):
-                    threading.Thread(target=pump, args=(source, sink), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        for end in ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
 
 
 def test_tls_checks_the_certificate_and_the_hosts_name(
