@@ -278,10 +278,11 @@ def name_moves(run: Run) -> None:
                 together.execute_command("REPLICAOF", "127.0.0.1", free_port())
                 together.execute()
             run.lasts()
-            resolver.port = new.port
-            run.recovers(load)
+            resolver.port, since = new.port, time.perf_counter()
             with new.client() as other:
-                assert other.dbsize()
+                wait_until(lambda: other.dbsize() == len(INPUTS), "the new primary has all")
+            run.recovers(load)
+            run.recovery = time.perf_counter() - since
 
 
 def loading(run: Run) -> None:
