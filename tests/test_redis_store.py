@@ -356,7 +356,7 @@ def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message(passw
         with pytest.raises(StoreUnavailableError) as raised:
             store.get(b"key", TIMEOUT)
         assert "hunter2" not in "".join(traceback.format_exception(raised.value))
-        assert "refused the login (ERR)" in str(raised.value)
+        assert "refused the login (ERR: " in str(raised.value)
 
 
 def test_a_login_without_a_user_is_enough_before_redis_6() -> None:

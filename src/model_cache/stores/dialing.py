@@ -20,6 +20,7 @@ from model_cache.stores.pool import Connect
 
 # Late connections are kept, so a login or a TLS handshake may take longer than a prediction may.
 _CONNECT_TIMEOUT = 5.0
+_REFUSALS = {"WRONGPASS": "wrong username or password", "ERR": "it may have no password"}
 
 
 class Dialer:
@@ -184,7 +185,8 @@ def _log_in(ask: Callable[..., Any], user: str | None, password: str | None) -> 
     if reply != b"OK":
         # Not the reply itself: a server that knows no AUTH repeats the password.
         kind = reply.kind if isinstance(reply, ErrorReply) else "protocol"
-        raise StoreUnavailableError(f"the server refused the login ({kind})", kind)
+        why = f"{kind}: {_REFUSALS[kind]}" if kind in _REFUSALS else kind
+        raise StoreUnavailableError(f"the server refused the login ({why})", kind)
 
 
 def _expect_ok(reply: object) -> None:
