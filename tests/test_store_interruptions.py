@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
-from model_cache import RedisCachingDecorator
+from model_cache import RedisCachingDecorator, access
 from model_cache.breaker import CircuitBreaker
 from model_cache.composition import compose
 from model_cache.endpoint import parse_url
 from model_cache.errors import StoreUnavailableError
 from model_cache.stores import pool as pool_module
+from model_cache.stores.cluster import ClusterStore
 from model_cache.stores.redis import RedisStore
+from tests.faults.topologies import running_node_behind_nat
 from tests.models import FunctionModel, charge, person
 from tests.servers import Server
 from tests.signals import signals_every
@@ -88,6 +90,30 @@ def test_an_interruption_at_any_line_takes_up_no_connection_for_good(server: Ser
     assert at_each_line(lambda: store.get(b"key", TIMEOUT)) > 20
     poll(lambda: store.get(b"key", TIMEOUT) == b"entry")
     store.close()
+
+
+def test_an_interruption_at_any_line_does_no_harm_in_a_cluster() -> None:
+    with running_node_behind_nat() as (server, announced):
+        here = f"127.0.0.1:{server.port}"
+        store = compose(
+            parse_url("url", f"redis+cluster://{here}?replicas=true"),
+            lambda _: None,
+            timeout=TIMEOUT,
+            address_map=access.address_map({announced: here}),
+        )
+        assert isinstance(store, ClusterStore)
+        store.set(b"key", b"entry", None, TIMEOUT)
+
+        def begins_and_gets() -> None:
+            if store._refreshing is not None:
+                store._refreshing.wait(TIMEOUT)
+            store._slots, store._refreshed = [], -1e9
+            store.get(b"key", TIMEOUT)
+
+        assert at_each_line(begins_and_gets) > 100
+        poll(lambda: store.get(b"key", TIMEOUT) == b"entry")
+        assert store.state == "closed"
+        store.close()
 
 
 def test_threads_that_never_begin_count_for_a_while_only(

@@ -223,10 +223,12 @@ def test_a_frozen_replica_is_left_alone_and_its_primary_read(cluster: Cluster) -
         finally:
             frozen.thaw()
         wait_until(cluster.is_whole, "the cluster is whole again")
-        wait_until(
-            lambda: predict_all(decorator) or decorator.stats().store == "closed",
-            "the replica is read again",
-        )
+
+        def is_read_again() -> bool:
+            predict_all(decorator)
+            return bool(decorator.stats().store == "closed")
+
+        wait_until(is_read_again, "the replica is read again")
 
 
 def test_a_replica_without_a_primary_is_left_alone(cluster: Cluster) -> None:

@@ -42,5 +42,5 @@ class Task:
 
     def wait(self, timeout: float) -> None:
         """Wait for the end of the function, but no longer than so many seconds."""
-        if self._running.acquire(timeout=timeout):
+        if not self.is_done and self._running.acquire(timeout=timeout):
             self._running.release()
