@@ -250,6 +250,8 @@ def my_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reader's own package, which examples of import paths lead into."""
     (tmp_path / "my_service").mkdir()
     (tmp_path / "my_service" / "rules.py").write_text("def is_plausible(*both): return True\n")
+    login = "class Login:\n    def get_credentials(self): return ('user', 'token')\n"
+    (tmp_path / "my_service" / "logins.py").write_text(login)
     (tmp_path / "my_service" / "hooks.py").write_text("def watch(event): return None\n")
     monkeypatch.syspath_prepend(tmp_path)
 

@@ -118,7 +118,7 @@ def test_a_failing_write_fails_no_prediction_and_hits_go_on(
             assert decorator.predict(person(age=age)) == charge(person(age=age))
         assert decorator.predict(person()) == charge(person())
         stats = decorator.stats()
-        assert (stats.hits, stats.write_failures, stats.store) == (1, 10, "closed")
+        assert (stats.hits, stats.write_failures, stats.store) == (1, 10, "read_only")
         decorator.close()
     assert len([r for r in caplog.records if "OOM" in r.message]) == 1
 
@@ -132,7 +132,7 @@ def test_a_read_only_server_still_answers_hits() -> None:
         assert decorator.predict(person(age=1)) == charge(person(age=1))
         decorator.predict(person())
         stats = decorator.stats()
-        assert (stats.hits, stats.write_failures, stats.store) == (1, 1, "closed")
+        assert (stats.hits, stats.write_failures, stats.store) == (1, 1, "read_only")
         decorator.close()
 
 

@@ -6,7 +6,8 @@ import contextlib
 import gc
 import os
 import socket
-import ssl
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 import trustme
@@ -25,9 +27,11 @@ from pydantic import SecretStr
 
 from model_cache.endpoint import Endpoint, parse_url
 from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
+from model_cache.stores.connections import Connection
 from model_cache.stores.redis import RedisStore
 from tests.servers import Server, free_port, running_server
 from tests.signals import signals_every
+from tests.tls import tls_in_front_of
 
 TIMEOUT = 5.0  # generous: the machine may be busy
 
@@ -281,7 +285,7 @@ def test_a_login_may_take_longer_than_a_prediction() -> None:
             connection.sendall(b"$1\r\nx\r\n")
 
     with server_that(slowly) as slow:
-        endpoint = replace(slow._endpoint, password=SecretStr("pw"))
+        endpoint = replace(slow._endpoint, password="pw")
         store = RedisStore(endpoint, timeout=0.05)
         with pytest.raises(StoreUnavailableError):
             store.get(b"key", 0.05)
@@ -304,15 +308,6 @@ def test_who_waits_for_a_connection_learns_that_there_will_be_none() -> None:
     with ThreadPoolExecutor(16) as pool:
         assert set(pool.map(get, range(16))) == {"connection"}
     assert time.monotonic() - started < 10
-
-
-def test_an_interrupted_opening_leaves_its_place() -> None:
-    store = RedisStore(Endpoint("127.0.0.1", free_port()), max_connections=2)
-    pool = store._pool
-    for _ in range(10):
-        pool._start_opening(pool._idle)  # and nobody waits for it
-        gc.collect()
-    poll(lambda: len(pool._opening) == 0)
 
 
 def test_an_encrypted_key_is_refused_and_not_asked_for(
@@ -351,19 +346,95 @@ def test_a_cluster_that_is_taken_for_one_server_says_so() -> None:
         store.get(b"key", TIMEOUT)
 
 
-def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message() -> None:
+@pytest.mark.parametrize("password", ["hunter2secret", "hunter2\nsecret", "hunter2" + 200 * "x"])
+def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message(password: str) -> None:
     def repeat(connection: socket.socket, request: bytes) -> None:
-        words = request.split(b"\r\n")
-        connection.sendall(b"-ERR unknown command, with args: %b\r\n" % b" ".join(words))
+        words = request.replace(b"\r\n", b" ").replace(b"\n", b" ")[:128]
+        connection.sendall(b"-ERR unknown command 'AUTH', with args beginning with: %b\r\n" % words)
 
     with server_that(repeat) as server:
-        store = RedisStore(
-            replace(server._endpoint, password=SecretStr("hunter2secret")), timeout=TIMEOUT
-        )
+        store = RedisStore(replace(server._endpoint, password=SecretStr(password)), timeout=TIMEOUT)
         with pytest.raises(StoreUnavailableError) as raised:
             store.get(b"key", TIMEOUT)
-        assert "hunter2secret" not in "".join(traceback.format_exception(raised.value))
-        assert "***" in str(raised.value)
+        assert "hunter2" not in "".join(traceback.format_exception(raised.value))
+        assert "refused the login (ERR: " in str(raised.value)
+
+
+def test_a_login_without_a_user_is_enough_before_redis_6() -> None:
+    def old(connection: socket.socket, request: bytes) -> None:
+        if b"AUTH" not in request:
+            connection.sendall(b"$1\r\nx\r\n")
+        elif request.startswith(b"*3"):
+            connection.sendall(b"-ERR wrong number of arguments for 'auth' command\r\n")
+        else:
+            connection.sendall(b"+OK\r\n")
+
+    with server_that(old) as server:
+        endpoint = replace(server._endpoint, username="h", password=SecretStr("secret"))
+        store = RedisStore(endpoint, timeout=TIMEOUT)
+        assert store.get(b"key", TIMEOUT) == b"x"
+        store.close()
+
+
+def test_the_kinds_of_errors_are_few_and_their_texts_short() -> None:
+    numbers = iter(range(1000))
+
+    def lie(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(b"-E%d \x1b[31m%b\r\n" % (next(numbers), b"x" * 5000))
+
+    kinds = set()
+    with server_that(lie) as store:
+        for call in (
+            lambda: store.get(b"key", TIMEOUT),
+            lambda: store.set(b"key", b"x", None, TIMEOUT),
+            lambda: store.delete([b"key"], TIMEOUT),
+        ):
+            for _ in range(5):
+                with pytest.raises(StoreUnavailableError) as raised:
+                    call()
+                kinds.add(raised.value.kind)
+                assert len(str(raised.value)) < 300
+                assert str(raised.value).isprintable()
+    assert kinds == {"other"}
+
+
+def test_nothing_else_leaves_the_store_when_its_own_code_fails(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_on(server)
+    for error in (TypeError("no"), KeyError("no"), MemoryError(), hiredis.ProtocolError("no")):
+
+        def fails(*_: object, raised: Exception = error) -> None:
+            raise raised
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "exchange", fails)
+            with pytest.raises(StoreUnavailableError) as caught:
+                store.get(b"key", TIMEOUT)
+            assert caught.value.kind == "connection"
+    assert store.get(b"key", TIMEOUT) is None
+    store.close()
+
+
+WITHOUT_POLL = """
+import select, selectors, sys
+del select.poll, select.epoll
+selectors.DefaultSelector = selectors.SelectSelector
+from model_cache.endpoint import parse_url
+from model_cache.stores.connections import Connection
+from model_cache.stores.redis import RedisStore
+store = RedisStore(parse_url("url", sys.argv[1]))
+store.set(b"key", b"entry", None, 5.0)
+for _ in range(3):
+    assert store.get(b"key", 5.0) == b"entry"
+store.execute(5.0, b"CLIENT", b"KILL", b"SKIPME", b"no", b"TYPE", b"normal")
+assert store.get(b"key", 5.0) == b"entry"
+store.close()
+"""
+
+
+def test_it_works_where_there_is_no_poll(server: Server) -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_POLL, server.url], check=True, timeout=60)
 
 
 def test_a_write_that_is_refused_says_so_and_reading_goes_on() -> None:
@@ -493,43 +564,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Pat
     path = tmp_path_factory.mktemp("ca") / "ca.pem"
     authority.cert_pem.write_to_path(str(path))
     return authority, path
-
-
-@contextlib.contextmanager
-def tls_in_front_of(server: Server, authority: trustme.CA, name: str) -> Iterator[int]:
-    """A proxy that ends TLS before a server that has none; yields its port."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    listener = socket.create_server(("127.0.0.1", 0))
-    ends: list[Any] = [listener]
-
-    def pump(source: Any, sink: Any) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                sink.sendall(data)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                plain, _ = listener.accept()
-                try:
-                    outside = context.wrap_socket(plain, server_side=True)
-                except OSError:
-                    plain.close()
-                    continue
-                inside = socket.create_connection(("127.0.0.1", server.port))
-                ends.extend((outside, inside))
-                for source, sink in ((outside, inside), (inside, outside)):
-                    threading.Thread(target=pump, args=(source, sink), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        for end in ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
 
 
 def test_tls_checks_the_certificate_and_the_hosts_name(

@@ -20,6 +20,7 @@ from tests.faults.topologies import (
     Cluster,
     SentinelPair,
     Twemproxy,
+    cut_off_from_primary,
     running_cluster,
     running_sentinel_pair,
     running_twemproxy,
@@ -185,6 +186,81 @@ def test_replicas_answer_reads_on_request_only(cluster: Cluster) -> None:
             predict_all(decorator)
         assert decorator.stats().hits == hits + 5 * COUNT
         assert all(after > first for after, first in zip(reads(), before, strict=True))
+
+
+def replicas_of(cluster: Cluster) -> list[Server]:
+    return [node for node in cluster.nodes if node not in primaries(cluster)]
+
+
+@contextlib.contextmanager
+def reading_replicas(cluster: Cluster, name: str, **options: Any) -> Iterator[Any]:
+    """A decorator that reads from replicas, which have all entries."""
+    with decorated(f"{cluster.url}?replicas=true", name, **options) as decorator:
+        predict_all(decorator)
+        wait_until(
+            lambda: sum(entries_on(node, name) for node in replicas_of(cluster)) == COUNT,
+            "the replicas have the entries",
+        )
+        yield decorator
+
+
+def assert_all_hit(decorator: RedisCachingDecorator, times: int = 5) -> None:
+    before = decorator.stats()
+    for _ in range(times):
+        predict_all(decorator)
+    stats = decorator.stats()
+    assert stats.hits - before.hits == times * COUNT
+    assert stats.unavailable == before.unavailable
+
+
+def test_a_frozen_replica_is_left_alone_and_its_primary_read(cluster: Cluster) -> None:
+    with reading_replicas(cluster, "frozen_replica", timeout=2.0) as decorator:
+        frozen = replicas_of(cluster)[0]
+        frozen.freeze()
+        try:
+            assert_all_hit(decorator)
+            assert decorator.stats().store == "partly_open"
+        finally:
+            frozen.thaw()
+        wait_until(cluster.is_whole, "the cluster is whole again")
+
+        def is_read_again() -> bool:
+            predict_all(decorator)
+            return bool(decorator.stats().store == "closed")
+
+        wait_until(is_read_again, "the replica is read again")
+
+
+def test_a_replica_without_a_primary_is_left_alone(cluster: Cluster) -> None:
+    with reading_replicas(cluster, "masterdown") as decorator:
+        cut_off = replicas_of(cluster)[1]
+        cut_off_from_primary(cut_off, PASSWORD)
+        try:
+            assert_all_hit(decorator)
+            assert decorator.stats().store == "partly_open"
+        finally:
+            with cut_off.client(password=PASSWORD) as client:
+                client.config_set("masterauth", PASSWORD)
+                client.config_set("replica-serve-stale-data", "yes")
+        wait_until(cluster.is_whole, "the cluster is whole again")
+
+
+def test_a_replica_that_joins_later_is_read_too() -> None:
+    with running_cluster() as cluster:
+        decorator = RedisCachingDecorator(url=f"{cluster.url}?replicas=true", timeout=TIMEOUT)
+        with decorator.set_model(FunctionModel(qualified_name="joined")):
+            predict_all(decorator)
+            decorator._store._refresh_after = 0.1
+            added = cluster.add_node()
+            cluster.ask(added, "CLUSTER", "REPLICATE", cluster.node_id(cluster.nodes[0]))
+
+            def is_read() -> bool:
+                predict_all(decorator)
+                with added.client() as client:
+                    statistics: Any = client.info("commandstats")
+                return "cmdstat_get" in statistics
+
+            wait_until(is_read, "the new replica is read")
 
 
 def test_one_good_node_among_wrong_ones_is_enough(cluster: Cluster, shared_server: Server) -> None:

@@ -5,58 +5,98 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import replace
+from functools import partial
 
+from model_cache.access import AddressMap, CredentialProvider
 from model_cache.breaker import CircuitBreaker
-from model_cache.config import Config
 from model_cache.embedded import embedded_url
 from model_cache.endpoint import Address, Endpoint, parse_url
 from model_cache.errors import StoreUnavailableError
 from model_cache.events import Hook
 from model_cache.stores.cluster import ClusterStore, Node
+from model_cache.stores.dialing import Dialer
 from model_cache.stores.guarded import GuardedStore
 from model_cache.stores.redis import RedisStore, Role
 
+_DEFAULT_AGE = 300.0
+_ANNOUNCED = (
+    "the cluster announces this address; if it can't be reached from here (NAT, containers), set "
+    "cluster-announce-ip on the servers, or the option address_map"
+)
 
-def compose(config: Config, hook: Hook) -> GuardedStore | ClusterStore:
-    """Return the store that the options ask for; nothing is connected yet."""
-    endpoint = config.endpoint
+
+def compose(
+    endpoint: Endpoint,
+    hook: Hook,
+    *,
+    timeout: float,
+    max_connections: int = 50,
+    max_connection_age: float = _DEFAULT_AGE,
+    credential_provider: CredentialProvider | None = None,
+    address_map: AddressMap | None = None,
+) -> GuardedStore | ClusterStore:
+    """Return the store at an endpoint; nothing is connected yet.
+
+    Args:
+        endpoint: where it is.
+        hook: is called when the store is lost, and when it is found again.
+        timeout: seconds for each question to a Sentinel.
+        max_connections: how many connections each server gets at most.
+        max_connection_age: seconds after which a connection is replaced.
+        credential_provider: returns the login, instead of the endpoint.
+        address_map: returns where to connect to reach an address.
+
+    Raises:
+        ConfigurationError: a certificate that can't be loaded.
+    """
     if endpoint.embedded:
         endpoint = parse_url("url", embedded_url())
+    open_server = partial(
+        RedisStore,
+        timeout=timeout,
+        max_connections=max_connections,
+        max_connection_age=max_connection_age,
+        dialer=Dialer(
+            endpoint.tls, timeout, credentials=credential_provider, address_map=address_map
+        ),
+    )
+    if not endpoint.cluster:
+        return GuardedStore(open_server(endpoint), _make_breaker, hook, str(endpoint))
 
     def open_node(address: Address, role: Role) -> Node:
-        return _guarded(
-            replace(endpoint, cluster=(), host=address.host, port=address.port), config, hook, role
-        )
+        at = replace(endpoint, cluster=(), host=address.host, port=address.port)
+        hint = "" if address in endpoint.cluster else _ANNOUNCED
+        server = open_server(at, role=role, hint=hint)
+        if role == "replica":  # its primary takes over, so nothing is lost
+            return Node(GuardedStore(server, _make_impatient_breaker, _ignore, str(at)), server)
+        return Node(GuardedStore(server, _make_breaker, hook, str(at)), server)
 
-    if endpoint.cluster:
-        return ClusterStore(
-            endpoint.cluster,
-            open_node,
-            time.monotonic,
-            _make_breaker(),
-            hook,
-            replicas=endpoint.replicas,
-        )
-    return _guarded(endpoint, config, hook).guarded
+    return ClusterStore(
+        endpoint.cluster,
+        open_node,
+        time.monotonic,
+        _make_breaker(),
+        hook,
+        replicas=endpoint.replicas,
+    )
 
 
-def administered(config: Config, timeout: float) -> dict[str, RedisStore]:
-    """Return the servers that the options lead to, each by its place, and without a breaker.
+def administered(endpoint: Endpoint, timeout: float) -> dict[str, RedisStore]:
+    """Return the servers at an endpoint, each by its place, and without a breaker.
 
     For operators: of a cluster, they are the primaries of this moment.
 
     Args:
-        config: the options.
+        endpoint: where they are.
         timeout: seconds for finding out who they are.
 
     Raises:
         StoreUnavailableError: there is no cluster where it should be; the message says why.
     """
-    endpoint = config.endpoint
     if not endpoint.cluster:
-        return {str(endpoint): RedisStore(endpoint, timeout=config.timeout)}
+        return {str(endpoint): RedisStore(endpoint, timeout=timeout)}
     _check_cluster(endpoint, timeout)
-    cluster = compose(config, lambda _: None)
+    cluster = compose(endpoint, _ignore, timeout=timeout)
     assert isinstance(cluster, ClusterStore)
     return {str(address): server for address, server in cluster.primaries(timeout).items()}
 
@@ -80,12 +120,20 @@ def _check_cluster(endpoint: Endpoint, timeout: float) -> None:
         raise failure
 
 
-def _guarded(endpoint: Endpoint, config: Config, hook: Hook, role: Role | None = None) -> Node:
-    server = RedisStore(
-        endpoint, timeout=config.timeout, max_connections=config.max_connections, role=role
-    )
-    return Node(GuardedStore(server, _make_breaker, hook, str(endpoint)), server)
-
-
 def _make_breaker() -> CircuitBreaker:
     return CircuitBreaker(time.monotonic, random.SystemRandom().random)
+
+
+def _make_impatient_breaker() -> CircuitBreaker:
+    """One that opens at the first failure, since there is somebody else to ask."""
+    return CircuitBreaker(
+        time.monotonic,
+        random.SystemRandom().random,
+        threshold=1,
+        first_pause=1.0,
+        longest_pause=5.0,
+    )
+
+
+def _ignore(_: object) -> None:
+    pass

@@ -8,12 +8,15 @@ values are plain YAML types, or the Python types that stand for them.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from model_cache import access
+from model_cache.access import AddressMap, CredentialProvider
 from model_cache.compressors import COMPRESSORS
 from model_cache.connection_options import endpoint_from
 from model_cache.endpoint import DefaultNumber, DefaultText, Endpoint
@@ -71,6 +74,9 @@ class Config:
     key_secret: KeySecret | None
     max_entry_bytes: int
     max_connections: int
+    max_connection_age: float
+    credential_provider: CredentialProvider | None = field(repr=False)
+    address_map: AddressMap | None
     cache_if: CacheIf | None
     enabled: bool
     single_flight: Literal["process", "fleet", "off"]
@@ -121,6 +127,9 @@ class Config:
             key_secret=key_secret,
             max_entry_bytes=whole("max_entry_bytes", options["max_entry_bytes"], 1, 512 * 2**20),
             max_connections=whole("max_connections", options["max_connections"], 1, 10_000),
+            max_connection_age=_age("max_connection_age", options["max_connection_age"]),
+            credential_provider=access.credential_provider(options["credential_provider"]),
+            address_map=access.address_map(options["address_map"]),
             cache_if=_cache_if(options["cache_if"]),
             enabled=flag("enabled", options["enabled"])
             and disabled not in ("1", "true", "yes", "on"),
@@ -150,6 +159,10 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
 
 def _prefix(value: object) -> str | None:
     return None if value is None else text("prefix", value, "a text that is not empty, or null")
+
+
+def _age(option: str, value: object) -> float:
+    return math.inf if value is None else seconds(option, value, 1.0, 30 * 86_400)
 
 
 def _serder(value: object) -> Serder:

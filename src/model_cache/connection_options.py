@@ -47,6 +47,11 @@ def endpoint_from(options: Mapping[str, Any], environment: Callable[[str], str |
             tls=tls_from(encryption) if encryption else None,
         )
     endpoint = endpoint.with_login(username, password)
+    if options["credential_provider"] is not None:
+        if endpoint.embedded:
+            raise ConfigurationError("credential_provider", "the embedded server needs none")
+        if endpoint.username is not None or endpoint.password is not None:
+            raise ConfigurationError("credential_provider", "excludes a login, here or in the url")
     if endpoint.username is not None and endpoint.password is None:
         raise ConfigurationError("url", "names a user and no password; give it as 'password'")
     return endpoint.behind_proxy() if flag("proxied", options["proxied"]) else endpoint

@@ -19,6 +19,7 @@ from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel, SecretBytes, SecretStr
 
+from model_cache.access import AddressMap, CredentialProvider
 from model_cache.binding import Binding, CurrentBinding
 from model_cache.config import (
     DEFAULT_DATABASE,
@@ -81,6 +82,13 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             forged; implies `integrity`.
         max_entry_bytes: larger entries are not stored.
         max_connections: how many connections this process opens at most.
+        max_connection_age: seconds after which a connection is replaced, so that a name that moves
+            to another server is followed; None for never.
+        credential_provider: an object whose `get_credentials()` returns `(password,)` or
+            `(username, password)`, or an import path to one; called for each new connection.
+        address_map: where to connect instead of the addresses that a cluster or a Sentinel
+            announces: a mapping of `host:port` to `host:port`, or a function of `(host, port)`, or
+            an import path to either.
         cache_if: a function `(input, prediction) -> bool`, or an import path to one, that says
             whether to store a prediction.
         enabled: False turns the cache off, as does MODEL_CACHE_DISABLED=1 in the environment.
@@ -138,6 +146,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         key_secret: str | bytes | SecretStr | SecretBytes | None = None,
         max_entry_bytes: int = 1_048_576,
         max_connections: int = 50,
+        max_connection_age: float | timedelta | None = 300.0,
+        credential_provider: CredentialProvider | str | None = None,
+        address_map: Mapping[str, str] | AddressMap | str | None = None,
         cache_if: CacheIf | str | None = None,
         enabled: bool = True,
         proxied: bool = False,
@@ -331,6 +342,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         made = memo[id(self)] = type(self).__new__(type(self))
         # Hooks are where events go to, not part of what is copied.
         memo.update({id(hook): hook for hook in self._options["hooks"] or ()})
+        # Nor is a provider, which may have threads and clients.
+        provider = self._options["credential_provider"]
+        memo[id(provider)] = provider
         made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return made
 

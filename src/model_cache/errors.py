@@ -72,8 +72,8 @@ class StoreUnavailableError(ModelCacheError):
 
     Attributes:
         kind: what went wrong, as one word fit for a metric's label: "timeout",
-            "connection", "circuit_open", "protocol", "no_slot", "redirected", or the first
-            word of the server's error reply.
+            "connection", "credentials", "circuit_open", "protocol", "no_slot", "redirected", or
+            the code of the server's error reply, "other" if Redis is not known for it.
     """
 
     def __init__(self, message: str, kind: str) -> None:

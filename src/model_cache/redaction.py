@@ -52,10 +52,13 @@ def sealed_options(options: Mapping[str, Any], names: Iterable[str]) -> dict[str
 
 def shown(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options as they may be shown: a url without its secrets, and no other secret."""
-    return {
+    safe = {
         name: _shown(name, value) if isinstance(value, _WRAPPERS) else value
         for name, value in options.items()
     }
+    if not isinstance(safe["credential_provider"], (str, type(None))):
+        safe["credential_provider"] = type(safe["credential_provider"]).__qualname__
+    return safe
 
 
 def _shown(name: str, value: Any) -> str:

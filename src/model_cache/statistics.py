@@ -47,8 +47,8 @@ class Stats:
         hit_seconds: time that the hits took, all in all.
         model_seconds: time that the model took for the misses, all in all.
         store: "closed" while the store is asked, "open" while the circuit breaker spares it,
-            "partly_open" while it spares some of a cluster's nodes, "off" if the cache is
-            turned off.
+            "partly_open" while it spares some of a cluster's nodes, "read_only" while reads go
+            through and the last write was refused, "off" if the cache is turned off.
     """
 
     hits: int = 0

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import trustme
 from redis.crc import key_slot
 
 from model_cache import RedisCachingDecorator
@@ -16,11 +19,13 @@ from tests.faults.topologies import (
     SentinelPair,
     Twemproxy,
     answers,
+    cut_off_from_primary,
     running_cluster,
     running_sentinel_pair,
     running_twemproxy,
 )
 from tests.servers import Server
+from tests.tls import tls_in_front_of
 
 
 @contextlib.contextmanager
@@ -112,6 +117,60 @@ def cluster_down(run: Run) -> None:
         run.recovers(load)
 
 
+def replicas_lost(run: Run) -> None:
+    with (
+        running_cluster(password="secret") as cluster,
+        run.load(RedisCachingDecorator(url=f"{cluster.url}?replicas=true")) as load,
+    ):
+        frozen, cut_off, killed = cluster.nodes[3:]
+        frozen.freeze()
+        run.lasts()
+        run.recovers(load)
+        frozen.thaw()
+        cut_off_from_primary(cut_off, cluster.password)
+        run.lasts()
+        run.recovers(load)
+        killed.kill()
+        run.lasts()
+        run.recovers(load)
+        stats = load.decorator.stats()
+        assert stats.unavailable < 0.01 * stats.predictions
+        assert stats.store == "partly_open"
+
+
+def certificates_removed(run: Run) -> None:
+    """Remove the authorities' file, then move slots to a node that is new."""
+    authority = trustme.CA()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.ExitStack() as stack,
+        running_cluster() as cluster,
+    ):
+        path = Path(folder) / "ca.pem"
+        authority.cert_pem.write_to_path(str(path))
+        addresses: dict[int, int] = {}
+
+        def encrypt(node: Server) -> None:
+            proxy = tls_in_front_of(node, authority, "localhost")
+            addresses[node.port] = stack.enter_context(proxy)
+
+        for node in cluster.nodes:
+            encrypt(node)
+        decorator = RedisCachingDecorator(
+            url=f"rediss+cluster://localhost:{addresses[cluster.nodes[0].port]}"
+            f"?ssl_ca_certs={path}",
+            address_map=lambda at: ("localhost", addresses.get(at[1], at[1])),
+        )
+        with run.load(decorator) as load:
+            path.unlink()
+            new = cluster.add_node()
+            encrypt(new)
+            for slot in {slot_of(load, number) for number in range(0, len(INPUTS), 6)}:
+                cluster.move(slot, new)
+            run.lasts()
+            run.recovers(load)
+
+
 @contextlib.contextmanager
 def load_on_sentinels(run: Run) -> Iterator[tuple[SentinelPair, Load]]:
     with (
@@ -180,6 +239,8 @@ ROWS = (
     Row("slots moved", CLUSTER, slots_moved, recovers_within=5),
     Row("a shard lost for good", CLUSTER, shard_lost, recovers_within=5),
     Row("all nodes killed, then back", CLUSTER, cluster_down, recovers_within=5),
+    Row("replicas frozen, MASTERDOWN, killed", CLUSTER, replicas_lost, recovers_within=5),
+    Row("CA file removed, a new node", CLUSTER, certificates_removed, recovers_within=5),
     Row("failover", SENTINEL, failed_over, recovers_within=5),
     Row("primary killed, back as replica", SENTINEL, primary_killed_and_back, recovers_within=5),
     Row("one shard down, then back", TWEMPROXY, one_shard_down, recovers_within=5),

@@ -203,6 +203,40 @@ def interrupted_by_a_signal_handler(run: Run) -> None:
         run.recovers(load)
 
 
+class SoftTimeLimitExceeded(Exception):
+    """As Celery's, which `except Exception` would take for a failure of Redis."""
+
+
+def soft_time_limits(run: Run) -> None:
+    armed, raised, arrived = False, 0, 0
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        nonlocal armed, raised
+        # What is raised in a finalizer that happens to run is lost.
+        inside = frame is not None and frame.f_code.co_name != "close"
+        if armed and inside and frame is not None and "/stores/" in frame.f_code.co_filename:
+            armed = False
+            raised += 1
+            raise SoftTimeLimitExceeded
+
+    with load_on_server(run) as (_, load):
+        tally, end, number = load.tally(), time.monotonic() + run.seconds, 0
+        with signals_every(0.0007, interrupt):  # in this thread: it predicts, too
+            while time.monotonic() < end:
+                number = (number + 1) % len(INPUTS)
+                try:
+                    armed = True
+                    answer = load.decorator.predict(INPUTS[number])
+                    armed = False
+                except SoftTimeLimitExceeded:
+                    arrived += 1
+                else:
+                    tally.wrong += answer != load.models[0].answers[number]
+        assert arrived == raised > 10
+        assert load.decorator.stats().store == "closed"
+        run.recovers(load)
+
+
 def full_memory(run: Run) -> None:
     with load_on_server(run, "--maxmemory-policy", "noeviction") as (server, load):
         with server.client() as client:
@@ -228,6 +262,27 @@ def read_only(run: Run) -> None:
         client.replicaof("NO", "ONE")
         client.flushall()
         run.recovers(load)
+
+
+def name_moves(run: Run) -> None:
+    with (
+        Resolver() as resolver,
+        running_server() as old,
+        running_server() as new,
+        old.client() as client,
+    ):
+        decorator = RedisCachingDecorator(host="cache.test", port=old.port)
+        with run.load(decorator) as load:
+            with client.pipeline(transaction=True) as together:
+                together.flushall()  # so that each hit is one from the new primary
+                together.execute_command("REPLICAOF", "127.0.0.1", free_port())
+                together.execute()
+            run.lasts()
+            resolver.port, since = new.port, time.perf_counter()
+            with new.client() as other:
+                wait_until(lambda: other.dbsize() == len(INPUTS), "the new primary has all")
+            run.recovers(load)
+            run.recovery = time.perf_counter() - since
 
 
 def loading(run: Run) -> None:
@@ -369,16 +424,17 @@ class Resolver:
     def __init__(self) -> None:
         self._real = socket.getaddrinfo
         self.fails = False
+        self.port: int | None = None  # where the name leads to, if not to the port asked for
         self.answers = threading.Event()
         self.answers.set()
 
-    def __call__(self, host: Any, *details: Any, **more: Any) -> Any:
+    def __call__(self, host: Any, port: Any, *details: Any, **more: Any) -> Any:
         if host != "cache.test":
-            return self._real(host, *details, **more)
+            return self._real(host, port, *details, **more)
         if self.fails:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         self.answers.wait()
-        return self._real("127.0.0.1", *details, **more)
+        return self._real("127.0.0.1", self.port or port, *details, **more)
 
     def __enter__(self) -> Resolver:
         socket.getaddrinfo = self
@@ -440,8 +496,10 @@ ROWS = (
     Row("connections reset between calls", ONE, reset_between_calls),
     Row("idle connections closed by the server", ONE, closed_while_idle),
     Row("a signal handler raises mid-request", ONE, interrupted_by_a_signal_handler, bounded=False),
+    Row("soft time limits, an Exception each", ONE, soft_time_limits, bounded=False),
     Row("memory full, noeviction", ONE, full_memory),
     Row("READONLY, as after a failover", ONE, read_only),
+    Row("READONLY, then the name moves", ONE, name_moves),
     Row("LOADING", ONE, loading),
     Row("wrong password", ONE, wrong_password),
     Row("user deleted", ONE, user_revoked),

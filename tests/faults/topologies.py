@@ -25,7 +25,7 @@ from redis.retry import Retry
 
 from model_cache.embedded import find_server
 from tests.faults.load import wait_until
-from tests.servers import Server, free_port
+from tests.servers import Server, free_port, running_server
 
 SHARDS = 3
 SERVICE = "cache"
@@ -224,6 +224,30 @@ def running_cluster(
         yield cluster
     finally:
         cluster.stop()
+
+
+@contextlib.contextmanager
+def running_node_behind_nat() -> Iterator[tuple[Server, str]]:
+    """A cluster of one server, and the address that it announces, where nobody listens."""
+    port = free_port()
+    options = ("--cluster-enabled", "yes", "--cluster-announce-port", str(port))
+    with running_server(*options, "--cluster-port", str(free_port())) as server:
+        ask(server, "CLUSTER", "ADDSLOTSRANGE", 0, REDIS_CLUSTER_HASH_SLOTS - 1)
+        ask(server, "CONFIG", "SET", "cluster-announce-ip", "127.0.0.1")
+        wait_until(lambda: "cluster_state:ok" in ask(server, "CLUSTER", "INFO"), "it works")
+        yield server, f"127.0.0.1:{port}"
+
+
+def cut_off_from_primary(replica: Server, password: str | None) -> None:
+    """Let a replica answer MASTERDOWN: it may not log in at its primary any more."""
+    with replica.client(password=password) as client:
+        client.config_set("replica-serve-stale-data", "no")
+        client.config_set("masterauth", "not-the-password")
+        client.execute_command("CLIENT", "KILL", "TYPE", "master")
+        wait_until(
+            lambda: client.info("replication")["master_link_status"] == "down",
+            "the replica has lost its primary",
+        )
 
 
 class Sentinel(Server):

@@ -19,9 +19,9 @@ from model_cache.binding.inside import NOTHING, Inside
 from model_cache.codec import Codec, Read
 from model_cache.config import Config
 from model_cache.errors import NotCacheableError
+from model_cache.fingerprint import fingerprint
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys import KeyMaker, Namespace, tag_key
-from model_cache.fingerprint import fingerprint
 
 
 class Binding:

@@ -54,7 +54,7 @@ class Connection:
         """Open the servers, each by its place: one, or a cluster's primaries."""
         with ExitStack() as stack:
             try:
-                servers = administered(self.config(), self.timeout)
+                servers = administered(self.config().endpoint, self.timeout)
                 for place, server in servers.items():
                     stack.callback(server.close)
                     _check_that_it_talks(place, server, self.timeout)
@@ -70,7 +70,7 @@ class Connection:
         """Open them as one store."""
         with self.servers():  # says what is wrong, where a cluster's store would only wait
             pass
-        store = compose(self.config(), lambda _: None)
+        store = compose(self.config().endpoint, lambda _: None, timeout=self.timeout)
         try:
             yield store
         finally:

@@ -36,7 +36,16 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
 
     if not config.enabled:
         return DirectPredictor(current, tell)
-    store, endpoint = compose(config, hook), config.endpoint
+    endpoint = config.endpoint
+    store = compose(
+        endpoint,
+        hook,
+        timeout=config.timeout,
+        max_connections=config.max_connections,
+        max_connection_age=config.max_connection_age,
+        credential_provider=config.credential_provider,
+        address_map=config.address_map,
+    )
     place = "embedded" if endpoint.embedded else f"{endpoint}/{endpoint.database}"
     barrier = barrier_at(place)
     flow = Flow(

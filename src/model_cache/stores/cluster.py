@@ -2,7 +2,8 @@
 
 Each node is a store of its own, with a circuit breaker of its own: a shard that is lost costs
 its own keys and no others. Which node has which slot is learnt from any of them, on a thread of
-its own, whenever an answer shows that it has changed; no prediction waits for that but the first.
+its own, whenever an answer shows that it has changed, and now and then, since replicas join
+unnoticed; no prediction waits for that but the first.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from model_cache.endpoint import Address
 from model_cache.errors import StoreUnavailableError
 from model_cache.events import Hook, StoreFound, StoreLost
 from model_cache.forks import renew_after_fork
+from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Clock
 from model_cache.stores.guarded import GuardedStore, State
 from model_cache.stores.redis import RedirectedError, RedisStore, Role
+from model_cache.stores.threads import Task
 
 T = TypeVar("T")
 
@@ -31,7 +34,9 @@ _MOST_REDIRECTIONS = 5
 # Asking for the slots is no part of a prediction.
 _SLOTS_TIMEOUT = 1.0
 _BETWEEN_REFRESHES = 0.1
-
+_LONGEST_BETWEEN_REFRESHES = 60.0
+# Of the time that is left: a replica that hangs must leave enough for the primary.
+_SHARE_OF_REPLICA = 0.5
 
 # The system's: a model may have seeded Python's own.
 _draw = random.SystemRandom().randrange
@@ -60,8 +65,9 @@ class ClusterStore:
         clock: seconds, as `time.monotonic`.
         breaker: stands before the first look for the slots, while none are known.
         hook: is told when no node answers, and when one does.
-        replicas: whether to read from replicas, too.
+        replicas: whether to read from replicas, too; if one fails, from its primary.
         draw: a number below another, at random.
+        refresh_after: seconds after which to look for the slots again.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class ClusterStore:
         *,
         replicas: bool = False,
         draw: Callable[[int], int] = _draw,
+        refresh_after: float = _LONGEST_BETWEEN_REFRESHES,
     ) -> None:
         self._draw = draw
         self._breaker = breaker
@@ -82,6 +89,7 @@ class ClusterStore:
         self._open_node = open_node
         self._clock = clock
         self._reads_replicas = replicas
+        self._refresh_after = refresh_after
         self._nodes: dict[tuple[Address, Role], Node] = {}
         self._slots: list[Shard | None] = []
         # When a refresh began last, and when the last that succeeded did.
@@ -92,17 +100,27 @@ class ClusterStore:
     def after_fork(self) -> None:
         """Forget the parent's thread and its lock."""
         self._lock = threading.RLock()
-        self._refreshing: threading.Thread | None = None
+        self._refreshing: Task | None = None
 
     @property
     def state(self) -> State:
-        """Whether all nodes are asked ("closed"), or none ("open"), or some ("partly_open")."""
+        """The state of all nodes, or "partly_open" if only some are "open".
+
+        Replicas count if they are read from.
+        """
         if not self._slots:
             return self._breaker.state
-        primaries = {shard.primary for shard in self._slots if shard}
-        nodes = [self._nodes.get((address, "primary")) for address in primaries]
+        shards = {shard for shard in self._slots if shard}
+        used: set[tuple[Address, Role]] = {(shard.primary, "primary") for shard in shards}
+        if self._reads_replicas:
+            used |= {(address, "replica") for shard in shards for address in shard.replicas}
+        nodes = [self._nodes.get(each) for each in used]
         states = {node.guarded.state if node else "closed" for node in nodes}
-        return "partly_open" if len(states) > 1 else next(iter(states), "closed")
+        if states == {"open"}:
+            return "open"
+        if "open" in states:
+            return "partly_open"
+        return "read_only" if "read_only" in states else "closed"
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
         return self._at_owner(
@@ -173,10 +191,14 @@ class ClusterStore:
         """Ask the node that has a key, following redirections, all in `timeout`."""
         deadline = self._clock() + timeout
         slot: int = key_slot(key)
-        address, role = self._choose(self._owner(slot, deadline), reads=reads)
+        shard = self._owner(slot, deadline)
+        address, role = self._choose(shard, reads=reads)
         for _ in range(_MOST_REDIRECTIONS):
+            left = self._left(deadline)
             try:
-                return ask(self._node(address, role).guarded, self._left(deadline))
+                if role == "replica":
+                    left *= _SHARE_OF_REPLICA
+                return ask(self._node(address, role).guarded, left)
             except RedirectedError as error:
                 # A node that does not know its own address means: the one that you asked.
                 address = Address(error.address.host or address.host, error.address.port)
@@ -184,9 +206,13 @@ class ClusterStore:
                 if error.for_good:
                     self._slots[slot] = Shard(address, ())
                     self._refresh_soon()
-            except StoreUnavailableError:
-                self._refresh_soon()  # it may have a successor
-                raise
+            except StoreUnavailableError as error:
+                if role != "replica":
+                    self._refresh_soon()  # it may have a successor
+                    raise
+                if error.kind != "circuit_open":
+                    self._refresh_soon()
+                address, role = shard.primary, "primary"
         raise StoreUnavailableError("redirected in a circle", "redirected")
 
     def _left(self, deadline: float) -> float:
@@ -236,14 +262,16 @@ class ClusterStore:
         if shard is None:
             self._refresh_soon()
             raise StoreUnavailableError("no node has the key's slot, or none answers", "no_slot")
+        if self._clock() > self._refreshed + self._refresh_after:
+            self._refresh_soon()
         return shard
 
     def _look_for_slots(self, deadline: float) -> None:
         if not self._breaker.allows():
             raise StoreUnavailableError("no node of the cluster answers", "circuit_open")
-        thread = self._refresh_soon()
-        if thread is not None:
-            thread.join(max(0.0, deadline - self._clock()))
+        task = self._refresh_soon()
+        if task is not None:
+            task.wait(max(0.0, deadline - self._clock()))
         place = ",".join(map(str, self._startup_nodes))
         if self._slots:
             if self._breaker.succeeded():
@@ -251,34 +279,35 @@ class ClusterStore:
         elif self._breaker.failed():
             self._hook(StoreLost(f"{place}: no node of the cluster tells who has which slot"))
 
-    def _refresh_soon(self) -> threading.Thread | None:
+    def _refresh_soon(self) -> Task | None:
         """Learn the slots anew, on a thread; at most one at a time, and not too often."""
         with self._lock:
-            if self._refreshing is not None and self._refreshing.is_alive():
+            if self._refreshing is not None and not self._refreshing.is_done:
                 return self._refreshing
             if self._clock() - self._refreshed < _BETWEEN_REFRESHES:
                 return None
             self._refreshed = self._clock()
-            thread = threading.Thread(target=self._refresh, daemon=True)
+            task = Task(self._refresh)
             try:
-                thread.start()
-            except RuntimeError:  # no more threads, or the interpreter is about to end
+                task.start()
+            except RuntimeError as error:  # no more threads, or the interpreter is about to end
+                reraise_interruption(error)
                 return None
-            self._refreshing = thread
-            return thread
+            self._refreshing = task
+            return task
 
     def _refresh_now(self, timeout: float) -> None:
         """Learn the slots anew, and wait for it: a shard may have joined unnoticed."""
         asked = self._clock()
         while self._learnt < asked:
-            thread = self._refresh_soon()
+            task = self._refresh_soon()
             left = asked + timeout - self._clock()
             if left <= 0:
                 raise StoreUnavailableError("no node of the cluster answers in time", "timeout")
-            if thread is None:
+            if task is None:
                 time.sleep(min(left, _BETWEEN_REFRESHES))
             else:
-                thread.join(left)
+                task.wait(left)
 
     def _refresh(self) -> None:
         started = self._clock()

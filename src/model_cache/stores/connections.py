@@ -1,30 +1,36 @@
-"""Connections to Redis: opened by redis-py, then used directly, and only one request at a time.
+"""One connection to Redis: a request, its whole reply, then the next request.
 
-A connection goes back to the pool only after one whole reply with nothing left behind it.
-Whatever comes in between (a time-out, Ctrl-C, a soft time limit) closes it: otherwise the next
-caller would get this caller's reply. Keys and entries are unknown here.
+Whoever holds a connection must close it when an exchange ends by an exception: what is left of
+the reply would be the next caller's.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 import select
-import threading
+import selectors
+import socket
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
-from typing import Any, TypeAlias
-from weakref import WeakSet, finalize
+from typing import Any
 
 import hiredis
 
-from model_cache.forks import renew_after_fork
 from model_cache.protocols import Clock
 
 _INCOMPLETE = object()
 _BUFFER_SIZE = 65_536
 _ONE_SEGMENT = 1400  # bytes that are sent without waiting for the other side
-# So many threads at most wait for a connect at once: one that hangs in a DNS look-up is stuck
-# for as long as the resolver likes.
-_MOST_OPENING = 4
+_LONGEST_TEXT = 200
+
+# A server may send any word as an error's code, so only these become labels of metrics.
+_KINDS = frozenset(
+    (
+        *("ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "ERR", "LOADING", "MASTERDOWN", "MISCONF"),
+        *("MOVED", "NOAUTH", "NOPERM", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN", "WRONGPASS"),
+        "WRONGTYPE",
+    )
+)
 
 
 class ErrorReply(Exception):  # noqa: N818 - the protocol's own word for it
@@ -35,20 +41,36 @@ class ErrorReply(Exception):  # noqa: N818 - the protocol's own word for it
         """The reply's first word: OOM, READONLY, WRONGTYPE, ..."""
         return str(self).partition(" ")[0]
 
+    @property
+    def kind(self) -> str:
+        """The code, if it is one that Redis is known for; otherwise "other"."""
+        return self.code if self.code in _KINDS else "other"
+
+
+def printable(reply: object) -> str:
+    """Return a reply as a text for a log line: short, and without control characters."""
+    text = str(reply)[:_LONGEST_TEXT]
+    return "".join(character if character.isprintable() else " " for character in text)
+
 
 class Connection:
-    """One connection: a request, its whole reply; then the next."""
+    """One connection.
 
-    def __init__(self, client: Any) -> None:
-        client.connect()
-        self._client = client
-        # redis-py has no public name for the socket; reading from it here, with a reader of
-        # our own, halves the CPU of a request, and lets the time-out bound the whole reply.
-        self._socket: Any = client._sock
-        self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
+    Attributes:
+        expires: when the pool should replace it, on its clock.
+        retired: whether it must not be used again.
+        closed: whether it is closed.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.expires = math.inf
+        self.retired = self.closed = False
+        self._socket = sock
+        self._has_input = _input_check(sock)
         self._timeout: float | None = None
         self._buffer = bytearray(_BUFFER_SIZE)
+        # A reader of our own costs half the CPU of redis-py's, and lets the time-out bound the
+        # whole reply.
         self._reader: Any = hiredis.Reader(replyError=ErrorReply, notEnoughData=_INCOMPLETE)
 
     def exchange(self, request: bytes, replies: int, timeout: float, clock: Clock) -> list[Any]:
@@ -63,6 +85,7 @@ class Connection:
         Raises:
             TimeoutError: they are not.
             OSError: the connection is broken.
+            hiredis.HiredisError: the server does not speak RESP.
         """
         deadline = clock() + timeout
         if timeout != self._timeout:  # to set it is a system call
@@ -88,7 +111,7 @@ class Connection:
 
     def is_quiet(self) -> bool:
         """Whether nothing has come since the last reply: no stray reply, and no end."""
-        return not self._poll.poll(0)
+        return not self._has_input(0)
 
     def _limit(self, timeout: float) -> None:
         if timeout <= 0:
@@ -98,200 +121,21 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket."""
-        self._client.disconnect()
+        self.closed = True
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+    # A connection that is dropped, say by an interruption, is closed without a warning.
+    __del__ = close
 
 
-Connect: TypeAlias = Callable[[], Connection]
-
-
-class ConnectionPool:
-    """Opens connections as needed, up to a number, and keeps them.
-
-    Args:
-        connect: opens one.
-        size: how many may be open.
-        clock: seconds, as `time.monotonic`.
-    """
-
-    def __init__(self, connect: Connect, size: int, clock: Clock) -> None:
-        self._connect = connect
-        self._size = size
-        self._clock = clock
-        self.has_answered = False
-        """Whether a server has ever answered, the login apart."""
-        self._closing: finalize[Any, Any] | None = None
-        self._begin()
-        renew_after_fork(self)
-
-    def after_fork(self) -> None:
-        """Forget the connections: they are the parent's."""
-        self._begin()
-
-    def _begin(self) -> None:
-        if self._closing is not None:
-            self._closing.detach()
-        # None among the idle wakes one who waits: there is room for a connection again.
-        self._idle: SimpleQueue[Connection | None] = SimpleQueue()
-        # Before the sockets' own finalizers, which warn of what was not closed.
-        self._closing = finalize(self, _close_all, self._idle)
-        # Weak: a connection whose user was interrupted at a bad moment is closed when it is
-        # collected, and must not take up room for ever.
-        self._open: WeakSet[Connection] = WeakSet()
-        self._opening: WeakSet[_Opening] = WeakSet()
-        self._lock = threading.RLock()
-
-    def exchange(self, request: bytes, replies: int, timeout: float) -> list[Any]:
-        """Send a request, return its replies; opening a connection if need be, all in `timeout`.
-
-        Raises:
-            TimeoutError: the replies are not complete after `timeout` seconds.
-            OSError, redis.RedisError: connecting failed, or the connection broke.
-        """
-        if timeout <= 0:
-            raise TimeoutError
-        idle, deadline = self._idle, self._clock() + timeout
-        connection = self._take_idle(idle)
-        if connection is not None:
-            try:
-                if not connection.is_quiet():
-                    raise ConnectionResetError("closed by the server, or out of step")
-                received = connection.exchange(request, replies, timeout, self._clock)
-            except BaseException as error:  # a half-read reply would be the next caller's
-                self._discard(connection, idle)
-                if isinstance(error, TimeoutError) or not isinstance(error, OSError):
-                    raise
-                # It went stale while it was idle, and so probably did the others.
-                self.close_idle()
-            else:
-                idle.put(connection)
-                return received
-        return self._exchange_on_new(idle, request, replies, deadline)
-
-    def _exchange_on_new(
-        self,
-        idle: SimpleQueue[Connection | None],
-        request: bytes,
-        replies: int,
-        deadline: float,
-    ) -> list[Any]:
-        connection = self._wait_for_one(idle, deadline)
-        left = deadline - self._clock()
-        if left <= 0:
-            idle.put(connection)  # for the next one
-            raise TimeoutError
-        try:
-            received = connection.exchange(request, replies, left, self._clock)
-        except BaseException:
-            self._discard(connection, idle)
-            raise
-        self.has_answered = True
-        idle.put(connection)
-        return received
-
-    def _take_idle(self, idle: SimpleQueue[Connection | None]) -> Connection | None:
-        try:
-            while (connection := idle.get_nowait()) is None:
-                pass
-        except Empty:
-            return None
-        return connection
-
-    def _wait_for_one(self, idle: SimpleQueue[Connection | None], deadline: float) -> Connection:
-        """Return a new connection, or, if there may be no more, one that somebody gives back."""
-        while True:
-            opening = self._start_opening(idle)
-            left = max(0.0, deadline - self._clock())
-            try:
-                if opening is not None:
-                    return opening.result(left)
-                connection = idle.get(timeout=left)
-            except Empty:
-                raise TimeoutError("no connection in time") from None
-            if connection is not None:
-                return connection
-
-    def _start_opening(self, idle: SimpleQueue[Connection | None]) -> _Opening | None:
-        with self._lock:
-            under_way = len(self._opening)
-            if under_way >= _MOST_OPENING or len(self._open) + under_way >= self._size:
-                return None
-            opening = _Opening(idle)
-            self._opening.add(opening)
-        # A thread, since no time-out bounds the resolving of a name. A daemon, since it must
-        # not hold up the end of the process. From here on it alone keeps `opening` alive.
-        threading.Thread(target=self._run, args=(opening,), daemon=True).start()
-        return opening
-
-    def _run(self, opening: _Opening) -> None:
-        result: Connection | Exception
-        try:
-            result = self._connect()
-        except Exception as error:
-            result = error
-        with self._lock:
-            self._opening.discard(opening)
-            if isinstance(result, Connection):
-                self._open.add(result)
-        opening.deliver(result)
-
-    def _discard(self, connection: Connection, idle: SimpleQueue[Connection | None]) -> None:
-        with self._lock:
-            self._open.discard(connection)
-        connection.close()
-        idle.put(None)
-
-    def close_idle(self) -> None:
-        """Close the connections that nobody is using."""
-        idle = self._idle
-        while (connection := self._take_idle(idle)) is not None:
-            self._discard(connection, idle)
-
-    def close(self) -> None:
-        """Close the connections, each when nobody is using it; a later request opens new ones."""
-        idle = self._idle
-        # What is given back to the old queue goes with it.
-        self._begin()
-        _close_all(idle)
-
-
-def _close_all(idle: SimpleQueue[Connection | None]) -> None:
-    try:
-        while True:
-            if (connection := idle.get_nowait()) is not None:
-                connection.close()
-    except Empty:
-        return
-
-
-class _Opening:
-    """A connection being opened; one that comes too late goes to the idle ones."""
-
-    def __init__(self, idle: SimpleQueue[Connection | None]) -> None:
-        self._idle = idle
-        self._results: SimpleQueue[Connection | Exception] = SimpleQueue()
-        self._abandoned = False
-
-    def result(self, timeout: float) -> Connection:
-        try:
-            result = self._results.get(timeout=timeout)
-        except BaseException:  # too late, or interrupted
-            self._abandoned = True
-            self._reclaim()
-            raise
-        if isinstance(result, Connection):
-            return result
-        raise result
-
-    def deliver(self, result: Connection | Exception) -> None:
-        self._results.put(result)
-        if self._abandoned:
-            self._reclaim()
-        elif isinstance(result, Exception):
-            self._idle.put(None)  # who waits for a free one may try for itself
-
-    def _reclaim(self) -> None:
-        try:
-            result = self._results.get_nowait()
-        except Empty:
-            return
-        self._idle.put(result if isinstance(result, Connection) else None)
+def _input_check(sock: socket.socket) -> Callable[[float], Any]:
+    """Return what says, after so many seconds at most, whether there is something to read."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        return poll.poll
+    # Windows has no poll, and eventlet removes it.
+    selector = selectors.DefaultSelector()
+    selector.register(sock, selectors.EVENT_READ)
+    return selector.select

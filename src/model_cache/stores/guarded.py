@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from model_cache.breaker import CircuitBreaker
-from model_cache.errors import StoreAnsweredError, StoreUnavailableError
+from model_cache.errors import StoreAnsweredError, StoreUnavailableError, WriteRefusedError
 from model_cache.events import Hook, StoreFound, StoreLost
 from model_cache.protocols import Store
 
 T = TypeVar("T")
-State: TypeAlias = Literal["closed", "open", "partly_open"]
+State: TypeAlias = Literal["closed", "open", "partly_open", "read_only"]
 
 
 class GuardedStore:
@@ -36,10 +36,13 @@ class GuardedStore:
         # Writes may hang, or fail, where reads do not, and must not close the road for them.
         self._reads, self._writes = make_breaker(), make_breaker()
         self._hook = hook
+        self._refuses_writes = False
 
     @property
     def state(self) -> State:
-        """Whether the store is asked ("closed") or spared ("open")."""
+        """Whether requests go through ("closed") or not ("open"), or only reads ("read_only")."""
+        if self._refuses_writes and self._reads.state == "closed":
+            return "read_only"
         return self._reads.state
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
@@ -68,10 +71,12 @@ class GuardedStore:
 
     def _call(self, breaker: CircuitBreaker, ask: Callable[..., T], *arguments: Any) -> T:
         if not breaker.allows():
-            raise StoreUnavailableError("spared, since it kept failing", "circuit_open")
+            raise StoreUnavailableError("not asked, since it kept failing", "circuit_open")
         try:
             answer = ask(*arguments)
-        except StoreAnsweredError:  # it is alive
+        except StoreAnsweredError as error:  # it is alive
+            if isinstance(error, WriteRefusedError):
+                self._refuses_writes = True
             if breaker.succeeded():
                 self._closed(breaker)
             raise
@@ -79,6 +84,8 @@ class GuardedStore:
             if breaker.failed() and breaker is self._reads:
                 self._hook(StoreLost(str(error)))
             raise
+        if breaker is self._writes:
+            self._refuses_writes = False
         if breaker.succeeded():
             self._closed(breaker)
         return answer

@@ -6,12 +6,13 @@ to ask at all is for others to say.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
-import redis
+import hiredis
 
 from model_cache.endpoint import Address, Endpoint
 from model_cache.errors import (
@@ -20,12 +21,29 @@ from model_cache.errors import (
     StoreUnavailableError,
     WriteRefusedError,
 )
+from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Clock
-from model_cache.stores.connecting import connector, tls_hint
-from model_cache.stores.connections import ConnectionPool, ErrorReply
+from model_cache.stores.connections import ErrorReply, printable
+from model_cache.stores.dialing import Dialer, request_of, tls_hint
+from model_cache.stores.pool import ConnectionPool
 
 _SCAN_COUNT = b"1000"
 _ASKING = b"*1\r\n$6\r\nASKING\r\n"
+# What the socket, the parser and Python itself raise, hence what this package's own code may.
+# Not `Exception`: a soft time limit of the caller's is none of these.
+_FAILURES = (
+    OSError,
+    hiredis.HiredisError,
+    ArithmeticError,
+    AttributeError,
+    BufferError,
+    LookupError,
+    MemoryError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _REDIRECTION = re.compile(r"(MOVED|ASK) \d+ (.*):(\d{1,5})")
 
 Role: TypeAlias = Literal["primary", "replica", "asking"]
@@ -52,9 +70,12 @@ class RedisStore:
         endpoint: where it is.
         timeout: seconds for each question to a Sentinel; connecting may take longer.
         max_connections: how many connections may be open.
+        max_connection_age: seconds after which a connection is replaced.
         clock: seconds, as `time.monotonic`.
         role: of a cluster's node, which may redirect: a "replica" answers reads itself, and one
             that is "asking" answers for keys that are on their way to it.
+        dialer: opens the connections; by default one of its own.
+        hint: is added to errors as long as no connection could be made.
     """
 
     def __init__(
@@ -63,14 +84,19 @@ class RedisStore:
         *,
         timeout: float = 0.1,
         max_connections: int = 50,
+        max_connection_age: float = math.inf,
         clock: Clock = time.monotonic,
         role: Role | None = None,
+        dialer: Dialer | None = None,
+        hint: str = "",
     ) -> None:
         self._place = str(endpoint)
         self._endpoint = endpoint
         self._role = role
-        connect = connector(endpoint, timeout, reads_replica=role == "replica")
-        self._pool = ConnectionPool(connect, max_connections, clock)
+        self._hint = hint
+        dialer = dialer or Dialer(endpoint.tls, timeout)
+        connect = dialer.connector(endpoint, reads_replica=role == "replica")
+        self._pool = ConnectionPool(connect, max_connections, clock, max_connection_age)
 
     @property
     def proxied(self) -> bool:
@@ -87,7 +113,7 @@ class RedisStore:
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         # GETs in a row, not an MGET, whose keys a cluster wants in one slot.
-        replies = self._exchange_each([_request(b"GET", key) for key in keys], timeout)
+        replies = self._exchange_each([request_of(b"GET", key) for key in keys], timeout)
         return [reply if type(reply) is bytes else self._no_entry(reply) for reply in replies]
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
@@ -95,7 +121,7 @@ class RedisStore:
         self._check_written(self._exchange_each(requests, timeout))
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
-        request = _request(b"SET", key, entry, b"PX", b"%d" % ttl, b"NX")
+        request = request_of(b"SET", key, entry, b"PX", b"%d" % ttl, b"NX")
         reply = self._exchange(request, 1, timeout)[0]
         if reply is None:
             return False
@@ -105,7 +131,7 @@ class RedisStore:
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
         command = b"DEL" if self._endpoint.proxied else b"UNLINK"
         deleted = 0
-        for reply in self._exchange_each([_request(command, key) for key in keys], timeout):
+        for reply in self._exchange_each([request_of(command, key) for key in keys], timeout):
             if type(reply) is not int:
                 raise self._failure(reply)
             deleted += reply
@@ -132,7 +158,7 @@ class RedisStore:
 
     def execute_many(self, timeout: float, commands: Sequence[Sequence[bytes]]) -> list[Any]:
         """Return the replies to commands, by one round trip; each `ErrorReply` among them."""
-        return self._exchange_each([_request(*words) for words in commands], timeout)
+        return self._exchange_each([request_of(*words) for words in commands], timeout)
 
     def close(self) -> None:
         self._pool.close()
@@ -142,19 +168,21 @@ class RedisStore:
             if self._role == "asking":
                 return self._pool.exchange(_ASKING + request, 1 + replies, timeout)[1:]
             return self._pool.exchange(request, replies, timeout)
-        except (TimeoutError, redis.TimeoutError) as error:
-            message = f"{self._place}: no answer in time{self._hint(error)}"
-            raise StoreUnavailableError(message, "timeout") from error
-        except redis.RedisError as error:
-            # Without the cause: a server that knows no AUTH repeats the password.
-            message = self._endpoint.masked(f"{self._place}: {error}{self._hint(error)}")
-            raise StoreUnavailableError(message, _kind(error)) from None
-        except Exception as error:  # an OSError, a reply that is no RESP
-            message = f"{self._place}: {error}{self._hint(error)}"
-            raise StoreUnavailableError(message, "connection") from error
+        except StoreUnavailableError as error:  # there is no connection
+            reraise_interruption(error)
+            raise self._unavailable(str(error), error.kind, error) from error.__cause__
+        except _FAILURES as error:
+            reraise_interruption(error)
+            if isinstance(error, TimeoutError):
+                raise self._unavailable("no answer in time", "timeout", error) from error
+            problem = f"{error or type(error).__name__}"
+            raise self._unavailable(problem, "connection", error) from error
 
-    def _hint(self, error: Exception) -> str:
-        return "" if self._pool.has_answered else tls_hint(error, self._endpoint)
+    def _unavailable(self, problem: str, kind: str, error: Exception) -> StoreUnavailableError:
+        hint = "" if self._pool.has_answered else tls_hint(error, self._endpoint)
+        if self._hint and not self._pool.has_connected:
+            hint += f"; {self._hint}"
+        return StoreUnavailableError(self._endpoint.masked(f"{self._place}: {problem}{hint}"), kind)
 
     def _exchange_each(self, requests: list[bytes], timeout: float) -> list[Any]:
         return self._exchange(b"".join(requests), len(requests), timeout) if requests else []
@@ -171,9 +199,9 @@ class RedisStore:
                 continue
             if not isinstance(reply, ErrorReply) or reply.code in ("MOVED", "ASK"):
                 raise self._failure(reply)
-            if reply.code == "READONLY" and self._endpoint.sentinels:
-                self._pool.close_idle()  # a primary no more; the next connection asks who is
-            raise WriteRefusedError(f"{self._place}: {reply}", reply.code)
+            if reply.code == "READONLY":
+                self._pool.retire()  # a primary no more; its name may lead to the new one
+            raise WriteRefusedError(f"{self._place}: {printable(reply)}", reply.kind)
 
     def _failure(self, reply: object) -> StoreUnavailableError:
         """The server has not the key, can't be read from now, or speaks another language."""
@@ -181,31 +209,16 @@ class RedisStore:
         if redirection is not None:
             kind, host, port = redirection.groups()
             if self._role is not None:
-                return RedirectedError(str(reply), kind, Address(host, int(port)))
+                return RedirectedError(printable(reply), kind, Address(host, int(port)))
             message = f"{self._place} is a node of a Redis Cluster; use redis+cluster://"
             return StoreUnavailableError(message, kind)
         # Say it was "max number of clients reached": the server is about to close, too.
         self._pool.close_idle()
-        kind = reply.code if isinstance(reply, ErrorReply) else "protocol"
-        return StoreUnavailableError(f"{self._place}: {reply!s:.200}", kind)
-
-
-def _request(*words: bytes) -> bytes:
-    parts = [b"*%d\r\n" % len(words)]
-    parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
-    return b"".join(parts)
+        kind = reply.kind if isinstance(reply, ErrorReply) else "protocol"
+        return StoreUnavailableError(f"{self._place}: {printable(reply)}", kind)
 
 
 def _set_request(key: bytes, entry: bytes, ttl: int | None) -> bytes:
     if ttl is None:
-        return _request(b"SET", key, entry)
-    return _request(b"SET", key, entry, b"PX", b"%d" % ttl)
-
-
-def _kind(error: Exception) -> str:
-    """One word for what went wrong: an error reply's code, else "connection"."""
-    word = str(error).partition(" ")[0]
-    is_code = word.isalpha() and word.isupper()
-    if isinstance(error, redis.AuthenticationError):
-        return word if is_code else "WRONGPASS"
-    return word if is_code else "connection"
+        return request_of(b"SET", key, entry)
+    return request_of(b"SET", key, entry, b"PX", b"%d" % ttl)

@@ -1,0 +1,258 @@
+"""How a connection is made: find the primary, resolve, connect, encrypt, log in, select.
+
+All of it runs on a thread of its own, so it may take longer than a prediction may.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pydantic import SecretStr
+
+from model_cache.access import AddressMap, CredentialProvider
+from model_cache.endpoint import Address, Endpoint
+from model_cache.errors import ConfigurationError, StoreUnavailableError
+from model_cache.interruptions import reraise_interruption
+from model_cache.redaction import without_traceback
+from model_cache.stores.connections import Connection, ErrorReply, printable
+from model_cache.stores.pool import Connect
+from model_cache.tls import TLS
+
+# Late connections are kept, so a login or a TLS handshake may take longer than a prediction may.
+_CONNECT_TIMEOUT = 5.0
+_REFUSALS = {"WRONGPASS": "wrong username or password", "ERR": "it may have no password"}
+
+
+class Dialer:
+    """Opens connections to the servers of one endpoint.
+
+    The certificates are read once, here: that a file is gone later makes no difference.
+
+    Args:
+        tls: how to encrypt; None for not at all.
+        timeout: seconds that each question to a Sentinel may take; the steps of a connect may
+            take longer, and its caller waits no longer than it likes.
+        credentials: returns the login of the moment, instead of the endpoint's own.
+        address_map: returns where to connect to reach an address.
+
+    Raises:
+        ConfigurationError: a certificate that can't be loaded.
+    """
+
+    def __init__(
+        self,
+        tls: TLS | None,
+        timeout: float,
+        *,
+        credentials: CredentialProvider | None = None,
+        address_map: AddressMap | None = None,
+    ) -> None:
+        self._context = None if tls is None else _tls_context(tls)
+        self._timeout = timeout
+        self._connect_timeout = max(timeout, _CONNECT_TIMEOUT)
+        self._credentials = credentials
+        self._address_map = address_map
+
+    def connector(self, endpoint: Endpoint, *, reads_replica: bool = False) -> Connect:
+        """Return what opens connections to an endpoint.
+
+        Args:
+            endpoint: where to. Of Sentinels, the primary is asked for each time.
+            reads_replica: whether a cluster's replica is to answer reads itself.
+        """
+        return partial(self._connect, endpoint, reads_replica)
+
+    def _connect(self, endpoint: Endpoint, reads_replica: bool) -> Connection:
+        if endpoint.path is not None:
+            sock = _unix_socket(endpoint.path, self._connect_timeout)
+        elif endpoint.sentinels:
+            sock = self._dial(self._primary(endpoint), self._connect_timeout)
+        else:
+            sock = self._dial(Address(endpoint.host, endpoint.port), self._connect_timeout)
+        connection = Connection(sock)
+        try:
+            ask = partial(_ask, connection, self._connect_timeout)
+            _log_in(ask, *self._login(endpoint))
+            if endpoint.database:
+                _expect_ok(ask(b"SELECT", b"%d" % endpoint.database))
+            if reads_replica:
+                _expect_ok(ask(b"READONLY"))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _login(self, endpoint: Endpoint) -> tuple[str | None, SecretStr | None]:
+        """Return user and password; either may be None."""
+        if self._credentials is None:
+            return endpoint.username, endpoint.password
+        try:
+            *user, password = self._credentials.get_credentials()
+        except Exception as error:
+            message = f"credential_provider raised {type(error).__name__}: {error!s:.200}"
+            raise StoreUnavailableError(message, "credentials") from error
+        return (user[0] if user else None), SecretStr(password)
+
+    def _dial(self, address: Address, timeout: float) -> socket.socket:
+        if self._address_map is not None:
+            try:
+                address = Address(*self._address_map(address))
+            except Exception as error:
+                message = f"address_map raised {type(error).__name__}: {error!s:.200}"
+                raise StoreUnavailableError(message, "connection") from error
+        sock = socket.create_connection(address, timeout)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock if self._context is None else self._encrypted(sock, address.host)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _encrypted(self, sock: socket.socket, host: str) -> socket.socket:
+        assert self._context is not None
+        try:
+            return self._context.wrap_socket(sock, server_hostname=host)
+        except ssl.SSLCertVerificationError:
+            raise
+        except OSError as error:
+            message = f"the TLS handshake failed ({error})"
+            kind = "timeout" if isinstance(error, TimeoutError) else "connection"
+            raise StoreUnavailableError(message, kind) from error
+
+    def _primary(self, endpoint: Endpoint) -> Address:
+        """Return where the primary is, by the word of the first Sentinel that knows."""
+        said, kind = [], "connection"
+        for sentinel in endpoint.sentinels:
+            try:
+                found = self._ask_sentinel(sentinel, endpoint)
+            except (OSError, StoreUnavailableError) as error:
+                said.append(f"{sentinel}: {error}")
+                kind = error.kind if isinstance(error, StoreUnavailableError) else kind
+            else:
+                if found is not None:
+                    return found
+                said.append(f"{sentinel}: no such service")
+        raise StoreUnavailableError(
+            f"no Sentinel says where {endpoint.service!r} is: {'; '.join(said)}", kind
+        )
+
+    def _ask_sentinel(self, sentinel: Address, endpoint: Endpoint) -> Address | None:
+        connection = Connection(self._dial(sentinel, self._timeout))
+        try:
+            ask = partial(_ask, connection, self._timeout)
+            _log_in(ask, endpoint.sentinel_username, endpoint.sentinel_password)
+            service = (endpoint.service or "").encode()
+            reply = ask(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", service)
+        finally:
+            connection.close()
+        if reply is None:
+            return None
+        if not (isinstance(reply, list) and len(reply) == 2):
+            raise _refused(reply)
+        host, port = reply
+        return Address(host.decode(), int(port))
+
+
+def _unix_socket(path: str, timeout: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def request_of(*words: bytes) -> bytes:
+    """Return a command in the bytes of the protocol."""
+    parts = [b"*%d\r\n" % len(words)]
+    parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+    return b"".join(parts)
+
+
+def _ask(connection: Connection, timeout: float, *words: bytes) -> Any:
+    return connection.exchange(request_of(*words), 1, timeout, time.monotonic)[0]
+
+
+def _log_in(ask: Callable[..., Any], user: str | None, password: SecretStr | None) -> None:
+    if password is None:
+        return
+    try:
+        reply = _auth(ask, user, password)
+    except Exception as error:
+        reraise_interruption(error)
+        raise without_traceback(error)  # noqa: B904 - it is the same error
+    if reply != b"OK":
+        # Not the reply itself: a server that knows no AUTH repeats the password.
+        kind = reply.kind if isinstance(reply, ErrorReply) else "protocol"
+        why = f"{kind}: {_REFUSALS[kind]}" if kind in _REFUSALS else kind
+        raise StoreUnavailableError(f"the server refused the login ({why})", kind)
+
+
+def _auth(ask: Callable[..., Any], user: str | None, password: SecretStr) -> Any:
+    words = [part.encode() for part in (user, password.get_secret_value()) if part is not None]
+    reply = ask(b"AUTH", *words)
+    if len(words) == 2 and "wrong number of arguments" in str(reply):  # Redis before 6
+        reply = ask(b"AUTH", words[1])
+    return reply
+
+
+def _expect_ok(reply: object) -> None:
+    if reply != b"OK":
+        raise _refused(reply)
+
+
+def _refused(reply: object) -> StoreUnavailableError:
+    kind = reply.kind if isinstance(reply, ErrorReply) else "protocol"
+    return StoreUnavailableError(printable(reply), kind)
+
+
+def _no_pass_phrase() -> str:
+    raise ValueError("the key is encrypted; give one that is not")
+
+
+# A TLS server answers plain text with an alert, whose first byte is no type of a reply; a plain
+# server answers a TLS handshake with plain text, or waits for the end of a line.
+_ALERT = '"\\x15"'
+_PLAIN_TEXT = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+
+
+def tls_hint(error: Exception, endpoint: Endpoint) -> str:
+    """Return what to change if client and server may disagree about TLS, else nothing.
+
+    For errors of a server that has never answered.
+    """
+    text = str(error)
+    if endpoint.tls is None:
+        if endpoint.path is None and _ALERT in text:
+            return "; the server speaks TLS: use a url that begins with rediss, not redis"
+        closed = isinstance(error, ConnectionResetError) or "reset by" in text or "closed" in text
+        if endpoint.path is None and closed:
+            return "; if the server speaks TLS, use a url that begins with rediss, not redis"
+    elif any(reason in text for reason in _PLAIN_TEXT):
+        return "; the server does not speak TLS: use a url that begins with redis, not rediss"
+    elif isinstance(error, TimeoutError) or getattr(error, "kind", "") == "timeout":
+        return "; if the server does not speak TLS, use a url that begins with redis, not rediss"
+    return ""
+
+
+def _tls_context(tls: TLS) -> ssl.SSLContext:
+    option = "ssl_ca_certs"
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_certs)
+        if tls.certfile is not None:
+            option = "ssl_certfile"
+            # OpenSSL would ask for the pass phrase on the terminal.
+            context.load_cert_chain(tls.certfile, tls.keyfile, password=_no_pass_phrase)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise ConfigurationError(option, f"can't be loaded: {error}") from error
+    context.check_hostname = tls.check_hostname
+    if tls.cert_reqs == "none":
+        context.verify_mode = ssl.CERT_NONE
+    return context
