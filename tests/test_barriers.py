@@ -21,8 +21,8 @@ from tests.test_background import poll
 SECONDS = float(os.environ.get("PURGE_SECONDS", "3"))
 
 
-def cached(server: Server, model: FunctionModel, **options: Any) -> RedisCachingDecorator:
-    return RedisCachingDecorator(url=server.url, timeout=5.0, **options).set_model(model)  # type: ignore[no-any-return]
+def cached(server: Server, model: FunctionModel, **options: Any) -> Any:
+    return RedisCachingDecorator(url=server.url, timeout=5.0, **options).set_model(model)
 
 
 class Weights:

@@ -285,7 +285,7 @@ def test_a_login_may_take_longer_than_a_prediction() -> None:
             connection.sendall(b"$1\r\nx\r\n")
 
     with server_that(slowly) as slow:
-        endpoint = replace(slow._endpoint, password="pw")
+        endpoint = replace(slow._endpoint, password=SecretStr("pw"))
         store = RedisStore(endpoint, timeout=0.05)
         with pytest.raises(StoreUnavailableError):
             store.get(b"key", 0.05)

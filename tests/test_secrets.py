@@ -223,7 +223,7 @@ def answering(reply: Callable[[bytes], bytes]) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("reply", [b"", b"-WRONGPASS no\r\n", b"+what", b"\x15\x03\x01\x00\x02"])
-def test_a_failed_login_leaves_no_password_in_the_frames_of_redis_py(reply: bytes) -> None:
+def test_a_failed_login_leaves_no_password_in_the_frames(reply: bytes) -> None:
     with answering(lambda _: reply) as port:
         for url in (
             f"redis://:{SECRET}@127.0.0.1:{port}",
@@ -232,7 +232,7 @@ def test_a_failed_login_leaves_no_password_in_the_frames_of_redis_py(reply: byte
             config = Config.parse(
                 {**RedisCachingDecorator(enabled=False)._options, "url": url, "timeout": 5.0}
             )
-            (store,) = administered(config, 5.0).values()
+            (store,) = administered(config.endpoint, 5.0).values()
             with pytest.raises(ModelCacheError) as raised:
                 store.get(b"key", 5.0)
             assert not holding_the_secret(local_variables(raised.value))

@@ -41,16 +41,26 @@ def leaders_killed(run: Run) -> None:
             run.recovers(load, among=())
 
 
+class HangingModel(LoadModel):
+    """Says that it is computing, and does not end."""
+
+    def __init__(self, pipe: int) -> None:
+        super().__init__()
+        self._pipe = pipe
+
+    def predict(self, data: Any) -> Any:
+        os.write(self._pipe, b".")
+        time.sleep(60)
+
+
 def kill_a_leader(url: str, number: int) -> None:
     """Fork a process that begins to compute a prediction, and kill it in the middle."""
     reads, writes = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            model = LoadModel()
-            model.predict = lambda _: os.write(writes, b".") and time.sleep(60)  # type: ignore[assignment]
             decorator = RedisCachingDecorator(url=url, single_flight="fleet", timeout=5.0)
-            decorator.set_model(model).predict(INPUTS[number])
+            decorator.set_model(HangingModel(writes)).predict(INPUTS[number])
         finally:
             os._exit(1)
     os.close(writes)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
+from weakref import ref
 
 from model_cache.forks import renew_after_fork
 from model_cache.prediction.barrier import Computation
@@ -45,7 +46,11 @@ class Landing:
 
     Attributes:
         landed: how it ended; None until then.
+        leader: the flight, as long as its leader has not dropped it. An interrupted leader may.
+            There is no finalizer to notice that: a soft time limit that strikes in one is lost.
     """
+
+    leader: Callable[[], Flight | None]
 
     def __init__(self) -> None:
         self.landed: Landed | None = None
@@ -60,6 +65,10 @@ class Landing:
                 return
         notify(self.landed)
 
+    def is_abandoned(self) -> bool:
+        """Whether the leader has dropped the flight, so that it never lands."""
+        return self.leader() is None and self.landed is None
+
     def land(self, landed: Landed) -> None:
         """Notify all that wait; only the first landing counts."""
         with self._lock:
@@ -72,13 +81,11 @@ class Landing:
 
 
 class Flight:
-    """A computation that others wait for, in the hands of its leader.
-
-    If the leader drops it, for whatever reason, it has landed without an entry.
-    """
+    """A computation that others wait for, in the hands of its leader."""
 
     def __init__(self, table: SingleFlight, computation: Computation) -> None:
         self.landing = Landing()
+        self.landing.leader = ref(self)
         self.computation = computation
         self._table = table
 
@@ -86,9 +93,6 @@ class Flight:
         """Let the others go on."""
         if self.landing.landed is None:
             self._table.land(self.landing, self.computation, landed)
-
-    def __del__(self) -> None:
-        self.land(Landed(failed=True))
 
 
 class SingleFlight:
@@ -138,7 +142,7 @@ class SingleFlight:
             if self._fruitless >= _MOST_FRUITLESS:
                 return None
             known = self._landings.get(key)
-            if known is not None and known[1].is_valid:
+            if known is not None and known[1].is_valid and not known[0].is_abandoned():
                 return known[0]
             flight = Flight(self, computation)
             self._landings[key] = flight.landing, computation

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 # Purging is for operators: each of its round trips may take this many seconds.
 _PURGE_TIMEOUT = 5.0
+# A caller that waits looks so often, in seconds, whether there is still a leader.
+_ABANDONED_AFTER = 0.05
 
 
 class Predictor(Protocol):
@@ -156,6 +158,47 @@ class CachedPredictor:
         if self._writer is not None:
             self._writer.flush()
         self._store.close()
+
+
+def take(steps: Steps[T], perform: Callable[[Effect], Any]) -> T:
+    """Take steps, one by one, to their end.
+
+    Args:
+        steps: the steps.
+        perform: does what one of them needs, and returns the result or raises.
+    """
+    result, error = None, None
+    try:
+        while True:
+            try:
+                effect = steps.send(result) if error is None else steps.throw(error)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            try:
+                result, error = perform(effect), None
+            except BaseException as caught:
+                error = caught
+    except RuntimeError as wrapped:
+        # What Python makes of a model's StopIteration that passes through a generator.
+        if error is not None and wrapped.__cause__ is error:
+            raise error from error.__cause__
+        raise
+    finally:
+        del error  # it holds this frame, which holds it
+
+
+def _wait(landing: Landing, seconds: float) -> Landed | None:
+    landed: SimpleQueue[Landed] = SimpleQueue()
+    landing.subscribe(landed.put)
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            return landed.get(timeout=min(left, _ABANDONED_AFTER))
+        except Empty:
+            if landing.is_abandoned():
+                return Landed(failed=True)
+    return None
 
 
 def take(steps: Steps[T], perform: Callable[[Effect], Any]) -> T:
