@@ -248,7 +248,7 @@ def test_a_wrong_password_is_exit_code_3_and_is_not_shown() -> None:
             assert run(*words).code == 3
             wrong = run(*words, MODEL_CACHE_PASSWORD="wrong-s3cret")
             assert wrong.code == 3
-            assert "wrong username or password" in wrong.stderr
+            assert "invalid username-password" in wrong.stderr
             assert "wrong-s3cret" not in wrong.stderr
             assert run(*words, MODEL_CACHE_PASSWORD="the-right-one").code == 0
         in_url = server.url.replace("//", "//:wrong-s3cret@")

@@ -357,7 +357,22 @@ def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message(passw
         with pytest.raises(StoreUnavailableError) as raised:
             store.get(b"key", TIMEOUT)
         assert "hunter2" not in "".join(traceback.format_exception(raised.value))
-        assert "refused the login (ERR: " in str(raised.value)
+        assert "refused the login (ERR)" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (b"-ERR max number of clients reached", "max number of clients reached"),
+        (b"-DENIED Redis is running in protected mode because ...", "DENIED: protected mode"),
+        (b"-WRONGPASS invalid username-password pair or user is disabled.", "user is disabled"),
+    ],
+)
+def test_why_a_login_was_refused_is_said_if_it_is_known(reply: bytes, says: str) -> None:
+    with server_that(lambda connection, _: connection.sendall(reply + b"\r\n")) as server:
+        store = RedisStore(replace(server._endpoint, password="hunter2"), timeout=TIMEOUT)
+        with pytest.raises(StoreUnavailableError, match=says):
+            store.get(b"key", TIMEOUT)
 
 
 def test_a_login_without_a_user_is_enough_before_redis_6() -> None:

@@ -355,6 +355,18 @@ def test_sentinels_lead_to_the_primary(pair: SentinelPair) -> None:
         assert entries_on(pair.primary(), "by_sentinels") == 0
 
 
+def test_an_address_map_translates_what_sentinels_say(pair: SentinelPair) -> None:
+    asked = set()
+
+    def translate(address: tuple[str, int]) -> tuple[str, int]:
+        asked.add(address)
+        return address
+
+    with decorated(pair.url, "translated", address_map=translate) as decorator:
+        assert_caches(decorator)
+    assert ("127.0.0.1", pair.primary().port) in asked
+
+
 def test_sentinels_lead_to_a_database(pair: SentinelPair) -> None:
     ports = [sentinel.port for sentinel in pair.sentinels]
     with decorated(pair.url_of(*ports, database=3), "in_three") as decorator:

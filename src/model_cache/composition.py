@@ -14,6 +14,7 @@ from model_cache.endpoint import Address, Endpoint, parse_url
 from model_cache.errors import StoreUnavailableError
 from model_cache.events import Hook
 from model_cache.stores.cluster import ClusterStore, Node
+from model_cache.stores.connections import printable
 from model_cache.stores.dialing import Dialer
 from model_cache.stores.guarded import GuardedStore
 from model_cache.stores.redis import RedisStore, Role
@@ -113,7 +114,7 @@ def _check_cluster(endpoint: Endpoint, timeout: float) -> None:
         else:
             if isinstance(reply, list):
                 return
-            failure = StoreUnavailableError(f"{address}: {reply}", "protocol")
+            failure = StoreUnavailableError(f"{address}: {printable(reply)}", "protocol")
         finally:
             node.close()
     if failure is not None:

@@ -26,8 +26,18 @@ _LONGEST_TEXT = 200
 # A server may send any word as an error's code, so only these become labels of metrics.
 _KINDS = frozenset(
     (
-        *("ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "ERR", "LOADING", "MASTERDOWN", "MISCONF"),
-        *("MOVED", "NOAUTH", "NOPERM", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN", "WRONGPASS"),
+        *("ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "DENIED", "ERR", "LOADING", "MASTERDOWN"),
+        *(
+            "MISCONF",
+            "MOVED",
+            "NOAUTH",
+            "NOPERM",
+            "NOREPLICAS",
+            "OOM",
+            "READONLY",
+            "TRYAGAIN",
+            "WRONGPASS",
+        ),
         "WRONGTYPE",
     )
 )

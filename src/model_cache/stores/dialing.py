@@ -25,7 +25,14 @@ from model_cache.tls import TLS
 
 # Late connections are kept, so a login or a TLS handshake may take longer than a prediction may.
 _CONNECT_TIMEOUT = 5.0
-_REFUSALS = {"WRONGPASS": "wrong username or password", "ERR": "it may have no password"}
+# What a refusal may be quoted for.
+_REASONS = (
+    "max number of clients reached",
+    "protected mode",
+    "without any password configured",
+    "user is disabled",
+    "invalid username-password pair",
+)
 
 
 class Dialer:
@@ -191,8 +198,9 @@ def _log_in(ask: Callable[..., Any], user: str | None, password: SecretStr | Non
     if reply != b"OK":
         # Not the reply itself: a server that knows no AUTH repeats the password.
         kind = reply.kind if isinstance(reply, ErrorReply) else "protocol"
-        why = f"{kind}: {_REFUSALS[kind]}" if kind in _REFUSALS else kind
-        raise StoreUnavailableError(f"the server refused the login ({why})", kind)
+        reasons = [reason for reason in _REASONS if reason in str(reply)]
+        message = f"the server refused the login ({': '.join([kind, *reasons])})"
+        raise StoreUnavailableError(message, kind)
 
 
 def _auth(ask: Callable[..., Any], user: str | None, password: SecretStr) -> Any:
