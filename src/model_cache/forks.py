@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from types import TracebackType
 from typing import Protocol
 from weakref import WeakSet
 
@@ -23,7 +22,12 @@ class Forkable(Protocol):
 
 
 class ForkSafeLock:
-    """A reentrant lock that is free in a forked child, whoever held it in the parent."""
+    """A reentrant lock that is free in a forked child, whoever held it in the parent.
+
+    Attributes:
+        lock: the lock itself, for `with`: an interruption between its acquisition and the block
+            would leave a wrapper around it locked.
+    """
 
     def __init__(self) -> None:
         self.after_fork()
@@ -31,18 +35,7 @@ class ForkSafeLock:
 
     def after_fork(self) -> None:
         """Make the lock anew."""
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock.release()
+        self.lock = threading.RLock()
 
 
 _living: WeakSet[Forkable] = WeakSet()
