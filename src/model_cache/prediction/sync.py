@@ -201,43 +201,6 @@ def _wait(landing: Landing, seconds: float) -> Landed | None:
     return None
 
 
-def take(steps: Steps[T], perform: Callable[[Effect], Any]) -> T:
-    """Take steps, one by one, to their end.
-
-    Args:
-        steps: the steps.
-        perform: does what one of them needs, and returns the result or raises.
-    """
-    result, error = None, None
-    try:
-        while True:
-            try:
-                effect = steps.send(result) if error is None else steps.throw(error)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            try:
-                result, error = perform(effect), None
-            except BaseException as caught:
-                error = caught
-    except RuntimeError as wrapped:
-        # What Python makes of a model's StopIteration that passes through a generator.
-        if error is not None and wrapped.__cause__ is error:
-            raise error from error.__cause__
-        raise
-    finally:
-        del error  # it holds this frame, which holds it
-
-
-def _wait(landing: Landing, seconds: float) -> Landed | None:
-    landed: SimpleQueue[Landed] = SimpleQueue()
-    landing.subscribe(landed.put)
-    try:
-        return landed.get(timeout=seconds)
-    except Empty:
-        return None
-
-
 class DirectPredictor:
     """Predicts without a cache, since it is turned off; inputs are rounded all the same.
 
