@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from types import TracebackType
+from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakSet
 
@@ -23,7 +23,12 @@ class Forkable(Protocol):
 
 
 class ForkSafeLock:
-    """A reentrant lock that is free in a forked child, whoever held it in the parent."""
+    """A reentrant lock for `with`, free in a forked child, whoever held it in the parent.
+
+    The `with` calls the methods of the lock of C themselves. A signal handler may raise at the
+    beginning or end of any function of Python, and one around `acquire` or `release` would then
+    leave the lock held for ever.
+    """
 
     def __init__(self) -> None:
         self.after_fork()
@@ -33,16 +38,13 @@ class ForkSafeLock:
         """Make the lock anew."""
         self._lock = threading.RLock()
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
+    @property
+    def __enter__(self) -> Callable[[], bool]:
+        return self._lock.__enter__
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock.release()
+    @property
+    def __exit__(self) -> Callable[..., None]:  # noqa: PLE0302 - a property
+        return self._lock.__exit__
 
 
 _living: WeakSet[Forkable] = WeakSet()
