@@ -6,12 +6,15 @@ import functools
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from model_cache.forks import ForkSafeLock
 from model_cache.interruptions import is_interruption, reraise_interruption
+from tests.signals import signals_every
 
 
 class SoftTimeLimit(Exception):
@@ -105,3 +108,27 @@ def test_an_error_that_a_handler_dealt_with_is_none() -> None:
     with handling(dealing), pytest.raises(ValueError, match=r"^$") as caught:
         fails()
     assert not is_interruption(caught.value)
+
+
+def test_an_interruption_leaves_no_lock_held() -> None:
+    lock, armed, interrupted = ForkSafeLock(), False, 0
+
+    def raising(signum: int, frame: object) -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            raise SoftTimeLimit
+
+    with signals_every(0.0002, raising):
+        for _ in range(20_000):
+            try:
+                armed = True
+                for _ in range(20):
+                    with lock:
+                        pass
+                armed = False
+            except SoftTimeLimit:
+                interrupted += 1
+    assert interrupted
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lock._lock.acquire, timeout=10).result()

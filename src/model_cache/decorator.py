@@ -200,7 +200,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             hint = "; give an instance of it" if isinstance(model, type) else ""
             raise ConfigurationError("model", f"{model!r} is no ml-base MLModel{hint}")
         binding = self._current.bind(model)
-        with self._current.locked.lock:
+        with self._current.lock:
             super().set_model(model)
             self._current.binding = binding
         return self

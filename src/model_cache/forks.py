@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakSet
 
@@ -22,11 +23,11 @@ class Forkable(Protocol):
 
 
 class ForkSafeLock:
-    """A reentrant lock that is free in a forked child, whoever held it in the parent.
+    """A reentrant lock for `with`, free in a forked child, whoever held it in the parent.
 
-    Attributes:
-        lock: the lock itself, for `with`: an interruption between its acquisition and the block
-            would leave a wrapper around it locked.
+    The `with` calls the methods of the lock of C themselves. A signal handler may raise at the
+    beginning or end of any function of Python, and one around `acquire` or `release` would then
+    leave the lock held for ever.
     """
 
     def __init__(self) -> None:
@@ -35,7 +36,15 @@ class ForkSafeLock:
 
     def after_fork(self) -> None:
         """Make the lock anew."""
-        self.lock = threading.RLock()
+        self._lock = threading.RLock()
+
+    @property
+    def __enter__(self) -> Callable[[], bool]:
+        return self._lock.__enter__
+
+    @property
+    def __exit__(self) -> Callable[..., None]:  # noqa: PLE0302 - a property
+        return self._lock.__exit__
 
 
 _living: WeakSet[Forkable] = WeakSet()

@@ -38,12 +38,12 @@ class CurrentBinding:
 
     Attributes:
         binding: the binding; None before the first model.
-        locked: its lock is to be held while setting it.
+        lock: to be held while setting it.
     """
 
     def __init__(self, config: Config, hook: Hook, clock: Clock = time.monotonic) -> None:
         self.binding: Bound | None = None
-        self.locked = ForkSafeLock()
+        self.lock = ForkSafeLock()
         self._config = config
         self._files = config.revision if isinstance(config.revision, tuple) else ()
         self._hook = hook
@@ -146,7 +146,7 @@ class CurrentBinding:
         return None if taken is None else taken.revision
 
     def _swap(self, before: Bound, renewed: Bound) -> Bound:
-        with self.locked.lock:
+        with self.lock:
             if self.binding is before:  # else a set_model came in between
                 self.binding = renewed
         return renewed
@@ -160,7 +160,7 @@ class CurrentBinding:
 
     def _waiting_for_files(self, before: Bound, name: str, version: str) -> Bound:
         """Have the files hashed by a thread; return what to go on with until they are."""
-        with self.locked.lock:
+        with self.lock:
             if self.binding is not before:  # another prediction was faster, or a set_model
                 return self.bound()
             thread = self._thread
@@ -180,7 +180,7 @@ class CurrentBinding:
             return waiting
 
     def _bind_anew(self, waiting: Unbound) -> None:
-        with self.locked.lock:
+        with self.lock:
             pass  # who started this has replaced the binding now; see `get`
         model = waiting.model
         try:

@@ -49,7 +49,7 @@ def take(model: MLModel, files: Files) -> Taken:
     """
     names = _names(model)
     taken = recall(model, files) or Taken(*names, files, revision_of(*files))
-    with _lock.lock:
+    with _lock:
         # Of two threads that hash at once, the first one's counts.
         return recall(model, files) or remember(model, taken)
 
