@@ -1,0 +1,75 @@
+"""Members of enums: their class, name and value, and the attributes that were set on them."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from model_cache.canonical.identities import class_identity, counted, text
+from model_cache.canonical.leaves import LEAVES, Encode
+from model_cache.canonical.refusals import attribute, refuse
+
+_read_dict: Callable[[Any], dict[str, Any]] = vars(Enum)["__dict__"].__get__
+
+
+def enum_encoder(cls: type[Enum], encode: Encode) -> Encode | None:
+    """Return the encoder of an enum's members; None if they can change as a list can."""
+    if issubclass(cls, (list, dict, set)):
+        return None
+    head = b"e" + class_identity(cls)
+
+    def encode_member(member: Enum) -> bytes:
+        state = _read_dict(member)
+        added = _added(state)
+        # Neither name nor value is enough: a model may look at either.
+        parts = [head, encode(state["_name_"]), counted(map(text, added))]
+        for name in ("_value_", *added):
+            try:
+                parts.append(encode(state[name]))
+            except Exception as error:
+                refuse(error, attribute(name.strip("_")))
+        return b"".join(parts)
+
+    if (members := encode_members(cls, encode_member)) is None:
+        return encode_member
+    ready, size = members
+
+    def encode_known(member: Enum) -> bytes:
+        form = ready.get(id(member))
+        return form if form and len(_read_dict(member)) == size else encode_member(member)
+
+    return encode_known
+
+
+def encode_members(cls: type[Enum], encode: Encode) -> tuple[dict[int, bytes], int] | None:
+    """Encode the members that nothing was added to, by id: hashing a member runs Python code.
+
+    The class keeps them alive. The number is that of the attributes of each: a member that has
+    another number of them is not what was encoded. None if there are no such members.
+    """
+    if not _shows_its_dict(cls):
+        return None
+    plain = [
+        member
+        for member in cls.__members__.values()
+        if type(member._value_) in LEAVES and not _added(_read_dict(member))
+    ]
+    if not plain:
+        return None
+    size = len(_read_dict(plain[0]))
+    return {id(member): encode(member) for member in plain if len(_read_dict(member)) == size}, size
+
+
+def _shows_its_dict(cls: type[Enum]) -> bool:
+    """Whether `member.__dict__` is what it holds, whatever the class defines."""
+    found = next(vars(base)["__dict__"] for base in cls.__mro__ if "__dict__" in vars(base))
+    return isinstance(found, types.GetSetDescriptorType) and isinstance(
+        cls.__getattribute__, types.WrapperDescriptorType
+    )
+
+
+def _added(state: dict[str, Any]) -> list[str]:
+    # Names that begin and end with an underscore are the enum module's own.
+    return sorted(name for name in state if not (name.startswith("_") and name.endswith("_")))
