@@ -8,26 +8,36 @@ import enum
 import io
 import ipaddress
 import math
+import signal
 import struct
 import sys
 import threading
+import time
 import uuid
 import zoneinfo
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import pydantic
 import pytest
-from dateutil import tz
-from pydantic import AnyUrl, BaseModel, ConfigDict, PostgresDsn, PrivateAttr, SecretStr
+from dateutil import tz  # type: ignore[import-untyped]
+from pydantic import AnyUrl, BaseModel, ConfigDict, Field, PostgresDsn, PrivateAttr, SecretStr
 from pydantic_core import TzInfo
 
-from model_cache import ConfigurationError, NotCacheableError, register_canonical
-from model_cache.canonical import INPUTS, PREDICTIONS, Canonicalizer, _registered
+from model_cache import (
+    ConfigurationError,
+    NotCacheableError,
+    RedisCachingDecorator,
+    register_canonical,
+)
+from model_cache.canonical import INPUTS, PREDICTIONS, Canonicalizer, Selection, _registered
 from model_cache.codec import Codec, EntryRefusedError
+from tests.models import FunctionModel
 
 ONE_HOUR = dt.timedelta(hours=1)
 NOON = dt.datetime(2024, 1, 1, 12)
@@ -63,9 +73,9 @@ class Masked(Account):
     name: str = ""
 
     def __init__(self, number: int) -> None:
-        Account.number.__set__(self, number)  # type: ignore[attr-defined]
+        vars(Account)["number"].__set__(self, number)
 
-    number = property(lambda self: "***")  # type: ignore[assignment]
+    number = property(lambda self: "***")
 
 
 @dataclass
@@ -258,7 +268,7 @@ class HoldsReplaced(Replaced):
 def buried() -> HoldsBuried:
     made = HoldsBuried()
     made.number = 1  # type: ignore[attr-defined]
-    Account.number.__set__(made, 2)  # type: ignore[attr-defined]
+    vars(Account)["number"].__set__(made, 2)
     return made
 
 
@@ -549,6 +559,124 @@ def test_an_error_while_reading_a_value_says_where_it_is() -> None:
     assert isinstance(caught.value.__cause__, AttributeError)
 
 
+class SoftLimitError(Exception):
+    """As a worker raises it from a signal's handler."""
+
+
+@pytest.mark.usefixtures("registrations")
+@pytest.mark.parametrize(
+    "data",
+    [Part(value=Raising()), Part(items=[{"a": (Raising(),)}]), part(value=Raising())],
+    ids=["field", "containers", "private attribute"],
+)
+def test_an_interruption_gets_through_whatever_is_being_read(data: BaseModel) -> None:
+    def interrupted(_: object) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        raise SoftLimitError
+
+    register_canonical(Raising, interrupted)
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with pytest.raises(SoftLimitError):
+            INPUTS.encode(data)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.usefixtures("registrations")
+def test_an_enum_whose_members_hold_what_has_no_form_can_be_given_one() -> None:
+    class Operation(enum.Enum):
+        add = "add"
+
+    Operation.add.run = len  # type: ignore[attr-defined]
+    with pytest.raises(NotCacheableError, match=r"^value\.run: "):
+        form(Operation.add)
+    register_canonical(Operation, lambda member: member.name)
+    assert form(Operation.add)
+
+
+# --- what set_model says
+
+
+class Picture:
+    """Like PIL's: plugins derive from it."""
+
+
+def derived() -> type:
+    return type("Plugin", (Picture,), {})
+
+
+def framed(cls: Any) -> type[BaseModel]:
+    members = {"__annotations__": {"picture": cls}, "model_config": Anything.model_config}
+    return type("Framed", (BaseModel,), {"__module__": __name__, **members})
+
+
+def set_model(schema: type[BaseModel], **options: Any) -> None:
+    RedisCachingDecorator(**options).set_model(FunctionModel(schema))
+
+
+@pytest.mark.usefixtures("registrations")
+def test_a_type_without_a_form_is_refused_whatever_is_imported() -> None:
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"'picture' is of type .*Picture, which has"):
+            set_model(framed(Picture))
+        plugin = derived()  # is imported
+    register_canonical(plugin, repr)
+    set_model(framed(Picture))
+
+
+def test_a_type_whose_subclasses_have_a_form_is_accepted() -> None:
+    class Shape:
+        pass
+
+    with pytest.raises(ConfigurationError, match="Shape"):
+        set_model(framed(Shape))
+
+    @dataclass
+    class Circle(Shape):
+        radius: float
+
+    set_model(framed(Shape))
+    set_model(framed(dt.tzinfo))
+    set_model(framed(np.memmap))
+
+
+class Identified(BaseModel):
+    identity: uuid.UUID = Field(default_factory=uuid.uuid4)
+    many: list[int] = Field(default_factory=list)
+
+
+def utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@dataclass
+class Timed:
+    when: float = field(default_factory=time.time)
+
+
+class Requested(BaseModel):
+    at: dt.datetime = Field(default_factory=partial(dt.datetime.now, dt.UTC))
+    seen: dt.datetime = Field(default_factory=utc_now)
+    text: str = Field(default_factory=lambda: str(uuid.uuid4()))
+    part: Identified = Identified()
+    timed: list[Timed] = []
+
+
+def test_set_model_says_which_defaults_keep_inputs_from_hitting() -> None:
+    with pytest.warns(UserWarning, match="never hit") as caught:
+        set_model(Requested)
+    paths = ["at", "seen", "text", "part.identity", "timed.when"]
+    assert [str(warning.message).split("'")[1] for warning in caught] == paths
+    assert all(warning.filename == __file__ for warning in caught)
+    assert "uuid4" in str(caught[3].message)
+    with pytest.warns(UserWarning, match="'seen'") as caught:
+        set_model(Requested, ignored_fields=["at", "text", "part.identity", "timed"])
+    assert len(caught) == 1
+
+
 # --- how deep
 
 
@@ -571,17 +699,19 @@ def test_a_value_nested_too_deeply_has_no_key_whatever_the_recursion_limit(fresh
         before = sys.getrecursionlimit()
         sys.setrecursionlimit(1_000_000)
         try:
+            selecting = fresh().selecting(Selection({"value": {"x": None}}, keep=True))
             for value in (deep, {"a": (deep,)}, Anything(value=deep)):
-                with pytest.raises(NotCacheableError, match="nested more than 256") as caught:
-                    fresh().encode(value)
-                told.append(str(caught.value))
+                for encode_value in (fresh().encode, selecting):
+                    with pytest.raises(NotCacheableError, match="nested more than 256") as caught:
+                        encode_value(value)
+                    told.append(str(caught.value))
         finally:
             sys.setrecursionlimit(before)
 
     thread = threading.Thread(target=encode)
     thread.start()
     thread.join()
-    assert len(told) == 3
+    assert len(told) == 6
     assert all(len(message) < 300 for message in told)
     while deep:  # Python's own deallocation of it is bounded
         deep = deep[0]

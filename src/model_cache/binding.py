@@ -7,7 +7,6 @@ which key an input has, what an entry means, and what entry a prediction becomes
 
 from __future__ import annotations
 
-import inspect
 import time
 import warnings
 from typing import Any, NamedTuple
@@ -23,11 +22,12 @@ from model_cache.config import Config
 from model_cache.errors import ConfigurationError, ModelCacheError, NotCacheableError
 from model_cache.events import BindingFailed, Hook
 from model_cache.forks import ForkSafeLock
+from model_cache.keyless import check_canonical, warn_of_fresh_defaults
 from model_cache.keys import KeyMaker, Namespace, tag_key
 from model_cache.layers import layers
 from model_cache.precision import Rounder, Rules
 from model_cache.revision import revision_of
-from model_cache.schemas import fields_at, fingerprint, holds_numbers, leaves, path_tree
+from model_cache.schemas import fields_at, fingerprint, holds_numbers, path_tree
 
 # After which a model that could not be bound is tried again: a file may have been on its way.
 _RETRY_SECONDS = 1.0
@@ -67,7 +67,7 @@ class Binding:
         self.output_schema = _schema("output_schema", model)
         self.namespace = Namespace(config.prefix, self.qualified_name, self.version)
         selection = _selection(self.input_schema, config)
-        _check_canonical(self.input_schema, selection)
+        check_canonical(self.input_schema, selection)
         self._selection = selection
         self._keys = KeyMaker(
             self.namespace,
@@ -122,7 +122,8 @@ class Binding:
         )
 
     def warn_of_echoed_fields(self) -> None:
-        """Warn if a hit would return a field of another request's input."""
+        """Warn if a hit would return a field of another request's input, or if nothing can hit."""
+        warn_of_fresh_defaults(self.input_schema, self._selection, stacklevel=3)
         echoed = self.input_schema.model_fields.keys() & self.output_schema.model_fields.keys()
         for name in sorted(echoed):
             if self._selection is not None and self._selection.omits(name):
@@ -301,31 +302,3 @@ def _rounder(schema: type[BaseModel], config: Config) -> Rounder | None:
             node = node.setdefault(parent, {})  # type: ignore[assignment]
         node[leaf] = places
     return Rounder(rules)
-
-
-def _check_canonical(schema: type[BaseModel], selection: Selection | None) -> None:
-    """Refuse a field of a type that pydantic knows nothing of, and neither do we."""
-    if not schema.model_config.get("arbitrary_types_allowed"):
-        return
-    for name, field in schema.model_fields.items():
-        if selection is not None and selection.omits(name):
-            continue
-        for leaf in leaves(field.annotation):
-            if _is_opaque(leaf) and not INPUTS.covers(leaf):
-                raise ConfigurationError(
-                    "input_schema",
-                    f"field {name!r} is of type {leaf.__module__}.{leaf.__qualname__}, which has "
-                    "no canonical form; give it one with model_cache.register_canonical, or "
-                    "leave the field out by ignored_fields",
-                )
-
-
-def _is_opaque(leaf: Any) -> bool:
-    """Whether a type says what its values are, and says nothing to pydantic."""
-    return (
-        isinstance(leaf, type)
-        and leaf not in (object, Any)
-        and not inspect.isabstract(leaf)
-        and not leaf.__subclasses__()
-        and not hasattr(leaf, "__get_pydantic_core_schema__")
-    )

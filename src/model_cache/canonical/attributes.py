@@ -19,12 +19,12 @@ def state_reader(cls: type) -> Callable[[Any], State]:
     A class may mask them by a property, or its base's slot by one of the same name, so each is
     read by the descriptor of the class that defines it.
     """
-    read_dict, slots = dict_reader(cls), _slots(cls)
+    read_dict, slots = _dict_reader(cls), _slots(cls)
     if not slots:
-        return read_dict or (lambda _: _NO_ATTRIBUTES)
+        return read_dict
 
     def read(value: Any) -> State:
-        state = dict(read_dict(value)) if read_dict else {}
+        state = dict(read_dict(value))
         for name, get in slots:
             try:
                 item = get(value)
@@ -38,10 +38,9 @@ def state_reader(cls: type) -> Callable[[Any], State]:
     return read
 
 
-def dict_reader(cls: type) -> Callable[[Any], dict[str, Any]] | None:
-    """Return what reads the `__dict__` of instances; None if they have none."""
+def _dict_reader(cls: type) -> Callable[[Any], State]:
     if not cls.__dictoffset__:
-        return None
+        return lambda _: _NO_ATTRIBUTES
     for base in reversed(cls.__mro__):
         member = vars(base).get("__dict__")
         if isinstance(member, types.GetSetDescriptorType):

@@ -8,7 +8,7 @@ from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 
 _LONGEST_NAME = 60
-_LONGEST_PATH = 200
+_LONGEST_PATH = 120
 
 
 def refuse(error: Exception, place: str = "") -> NoReturn:
