@@ -22,9 +22,10 @@ def state_reader(cls: type) -> Callable[[Any], State]:
     read_dict, slots = _dict_reader(cls), _slots(cls)
     if not slots:
         return read_dict
+    has_dict = cls.__dictoffset__ != 0
 
     def read(value: Any) -> State:
-        state = dict(read_dict(value))
+        state = dict(read_dict(value)) if has_dict else {}
         for name, get in slots:
             try:
                 item = get(value)

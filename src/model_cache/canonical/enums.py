@@ -32,9 +32,11 @@ def enum_encoder(cls: type[Enum], encode: Encode) -> Encode | None:
                 refuse(error, attribute(name.strip("_")))
         return b"".join(parts)
 
-    if (members := encode_members(cls, encode_member)) is None:
+    members = encode_members(cls, encode_member)
+    if not members:
         return encode_member
-    ready, size = members
+    ready = {id(member): form for member, form in members}
+    size = len(_read_dict(members[0][0]))
 
     def encode_known(member: Enum) -> bytes:
         form = ready.get(id(member))
@@ -43,23 +45,25 @@ def enum_encoder(cls: type[Enum], encode: Encode) -> Encode | None:
     return encode_known
 
 
-def encode_members(cls: type[Enum], encode: Encode) -> tuple[dict[int, bytes], int] | None:
-    """Encode the members that nothing was added to, by id: hashing a member runs Python code.
+def encode_members(cls: type[Enum], encode: Encode) -> list[tuple[Enum, bytes]]:
+    """Return the members that nothing was added to, with their forms.
 
-    The class keeps them alive. The number is that of the attributes of each: a member that has
-    another number of them is not what was encoded. None if there are no such members.
+    All have the same number of attributes: a member that has another number of them is not what
+    was encoded. They are found by id, since hashing a member runs Python code; the class keeps
+    them alive.
     """
     if not _shows_its_dict(cls):
-        return None
+        return []
     plain = [
         member
         for member in cls.__members__.values()
         if type(member._value_) in LEAVES and not _added(_read_dict(member))
     ]
-    if not plain:
-        return None
-    size = len(_read_dict(plain[0]))
-    return {id(member): encode(member) for member in plain if len(_read_dict(member)) == size}, size
+    sizes = [len(_read_dict(member)) for member in plain]
+    unique = {
+        id(member): member for member, size in zip(plain, sizes, strict=True) if size == sizes[0]
+    }
+    return [(member, encode(member)) for member in unique.values()]
 
 
 def _shows_its_dict(cls: type[Enum]) -> bool:

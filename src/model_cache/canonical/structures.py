@@ -53,10 +53,11 @@ _IN_PLACE = {
     int: 'b"i%x;" % v if type(v := state[{name!r}]) is int else other(v)',
     float: 'b"f" + pack(v) if type(v := state[{name!r}]) is float else other(v)',
     bool: 'b"T" if (v := state[{name!r}]) is True else b"F" if v is False else other(v)',
-    # A member that was given an attribute since is another value.
-    Enum: "form if (form := ready{number}.get(id(v := state[{name!r}]))) and "
-    "len(v.__dict__) == size{number} else other(v)",
 }
+# A member that was given an attribute since is another value. A few are found faster one by one.
+_MEMBER = "form if (form := {found}) and len(v.__dict__) == size{number} else other(v)"
+_MEMBER_BY_ID = "ready{number}.get(id(v := state[{name!r}]))"
+_MOST_BY_NAME = 6
 _OTHER = "other(state[{name!r}])"
 _CODE = """
 def encode_state(state, tail=b""):
@@ -123,13 +124,11 @@ def compile_fields(
     scope: dict[str, Any] = {}
     for number, name in enumerate(names):
         kind = fields[name]
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            if members := encode_members(kind, encode):
-                scope[f"ready{number}"], scope[f"size{number}"] = members
-            kind = Enum if members else object
-        code = _OTHER if not isinstance(kind, type) else _IN_PLACE.get(kind, _OTHER)
+        code = _IN_PLACE.get(kind, _OTHER) if isinstance(kind, type) else _OTHER
         if name in own:
             code = "own[{name!r}](state[{name!r}])"
+        elif isinstance(kind, type) and issubclass(kind, Enum):
+            code = _member_code(kind, encode, number, scope) or _OTHER
         lines.append(f"        p{number} = " + code.format(name=name, number=number))
     # With all declared fields found, their number tells that there is nothing else; where one
     # may be missing, since it is ignored, it does not.
@@ -153,6 +152,23 @@ def compile_fields(
     exec(source, scope)  # as dataclasses does; the names stand in it as literals
     encode_state: EncodeState = scope["encode_state"]
     return encode_state
+
+
+def _member_code(cls: type[Enum], encode: Encode, number: int, scope: dict[str, Any]) -> str:
+    """Return code that finds the form of an enum's member; "" if it takes more than finding."""
+    members = encode_members(cls, encode)
+    if not members:
+        return ""
+    scope[f"ready{number}"] = {id(member): form for member, form in members}
+    scope[f"size{number}"] = len(members[0][0].__dict__)
+    if len(members) > _MOST_BY_NAME:
+        return _MEMBER.replace("{found}", _MEMBER_BY_ID)
+    found = []
+    for place, (member, form) in enumerate(members):
+        scope |= {f"member{number}_{place}": member, f"form{number}_{place}": form}
+        value = "v" if found else "(v := state[{name!r}])"
+        found.append(f"form{{number}}_{place} if {value} is member{{number}}_{place} else ")
+    return _MEMBER.replace("{found}", f"({''.join(found)}None)")
 
 
 def encode_named(values: Mapping[str, Any], encode: Encode) -> bytes:
