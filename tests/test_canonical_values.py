@@ -221,6 +221,10 @@ DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: np.zeros(1, [(("one", "a"), "u1")]),
         lambda: np.zeros(1, [(("two", "a"), "u1")]),
     ),
+    "the names of a tuple's values": (
+        lambda: collections.namedtuple("Point", "x y")(1, 2),
+        lambda: collections.namedtuple("Point", "y x")(1, 2),
+    ),
     "classes of arrays": (lambda: SQUARE, lambda: SQUARE.view(np.matrix)),
     "how a UUID was made": (
         lambda: uuid.UUID(int=1),

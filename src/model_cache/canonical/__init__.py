@@ -199,7 +199,7 @@ class Canonicalizer:
             return self._numpy(numpy, cls)
         for base in BUILTIN_PART:
             if issubclass(cls, base) and _is_plain_subclass(cls, base):
-                head = b"k" + class_identity(cls)
+                head = b"k" + class_identity(cls) + _names_of_places(cls)
                 return _reduced(head, BUILTIN_PART[base], encode, _attributes(cls, encode))
         return None
 
@@ -305,6 +305,12 @@ def _reduced(
     if attributes is None:
         return lambda value: head + encode(reduce(value))
     return lambda value: head + encode(reduce(value)) + attributes(value)
+
+
+def _names_of_places(cls: type) -> bytes:
+    """Return what a NamedTuple calls its values: two local classes may differ in that alone."""
+    names = getattr(cls, "_fields", None) if issubclass(cls, tuple) else None
+    return counted(text(name) for name in names) if type(names) is tuple else b""
 
 
 def _attributes(cls: type, encode: Encode, own: Collection[str] = ()) -> Encode:
