@@ -117,6 +117,11 @@ def colour(attribute: object = None) -> enum.Enum:
     return Colour.red
 
 
+def point(names: str) -> Any:
+    make: Any = collections.namedtuple
+    return make("Point", names)(1, 2)
+
+
 def padded(padding: int) -> Any:
     dtype = np.dtype([("flag", "u1"), ("number", "<f8")], align=True)
     array = np.frombuffer(bytes([padding]) * 2 * dtype.itemsize, dtype).copy()
@@ -222,8 +227,8 @@ DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: np.zeros(1, [(("two", "a"), "u1")]),
     ),
     "the names of a tuple's values": (
-        lambda: collections.namedtuple("Point", "x y")(1, 2),
-        lambda: collections.namedtuple("Point", "y x")(1, 2),
+        lambda: point("x y"),
+        lambda: point("y x"),
     ),
     "classes of arrays": (lambda: SQUARE, lambda: SQUARE.view(np.matrix)),
     "how a UUID was made": (

@@ -11,6 +11,8 @@ from model_cache.canonical.identities import class_identity, counted, text
 from model_cache.canonical.leaves import LEAVES, Encode
 from model_cache.canonical.refusals import attribute, refuse
 
+# What the enum module itself keeps on a member.
+_OWN = {"_name_", "_value_", "__objclass__", "_sort_order_", "_inverted_"}
 _read_dict: Callable[[Any], dict[str, Any]] = vars(Enum)["__dict__"].__get__
 
 
@@ -75,5 +77,4 @@ def _shows_its_dict(cls: type[Enum]) -> bool:
 
 
 def _added(state: dict[str, Any]) -> list[str]:
-    # Names that begin and end with an underscore are the enum module's own.
-    return sorted(name for name in state if not (name.startswith("_") and name.endswith("_")))
+    return sorted(state.keys() - _OWN)

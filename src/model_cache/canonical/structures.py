@@ -163,7 +163,7 @@ def _member_code(cls: type[Enum], encode: Encode, number: int, scope: dict[str, 
     scope[f"size{number}"] = len(members[0][0].__dict__)
     if len(members) > _MOST_BY_NAME:
         return _MEMBER.replace("{found}", _MEMBER_BY_ID)
-    found = []
+    found: list[str] = []
     for place, (member, form) in enumerate(members):
         scope |= {f"member{number}_{place}": member, f"form{number}_{place}": form}
         value = "v" if found else "(v := state[{name!r}])"
