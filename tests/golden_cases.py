@@ -13,6 +13,7 @@ import ipaddress
 import math
 import pathlib
 import re
+import struct
 import uuid
 import zoneinfo
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from pydantic import (
     SecretBytes,
     SecretStr,
 )
+from pydantic_core import TzInfo
 
 from model_cache.canonical import Selection
 from model_cache.codec import Codec
@@ -159,6 +161,19 @@ class Pair(NamedTuple):
     second: str
 
 
+class MaskedDsn(pydantic.PostgresDsn):
+    def __str__(self) -> str:
+        return "***"
+
+
+class Weighed(enum.Enum):
+    light = 1, 0.5
+    heavy = 2, 2.5
+
+    def __init__(self, _: int, weight: float) -> None:
+        self.weight = weight
+
+
 class Token(str):
     source: int
 
@@ -175,6 +190,11 @@ def token(text: str, source: int) -> Token:
     made = Token(text)
     made.source = source
     return made
+
+
+def named(value: Any, name: str) -> Any:
+    value.name = name
+    return value
 
 
 berlin = zoneinfo.ZoneInfo("Europe/Berlin")
@@ -199,6 +219,8 @@ VALUES: dict[str, Any] = {
     "smallest float": 5e-324,
     "infinity": -math.inf,
     "nan": math.nan,
+    "negative nan": -math.nan,
+    "nan of another payload": struct.unpack(">d", bytes.fromhex("7ff8000000000001"))[0],
     "str": "1",
     "unicode": "e\u0301 é \U0001f600 \0",
     "lone surrogates": "\ud83d\ude00",
@@ -219,6 +241,7 @@ VALUES: dict[str, Any] = {
     "no flags": Permission(0),
     "int flags": Mode.a | Mode.b,
     "int flags beyond": Mode(9),
+    "enum with attributes": Weighed.heavy,
     "date": dt.date(2024, 2, 29),
     "time": dt.time(23, 59, 59, 999999),
     "time with offset": dt.time(1, 2, tzinfo=an_hour_east),
@@ -232,8 +255,13 @@ VALUES: dict[str, Any] = {
     ),
     "datetime in a zone": night.replace(tzinfo=berlin),
     "datetime in a zone, fold": night.replace(tzinfo=berlin, fold=1),
+    "datetime in a zone of pydantic": night.replace(tzinfo=TzInfo(-5400)),
+    "time in a zone of pydantic": dt.time(1, 2, tzinfo=TzInfo(3600)),
     "timedelta": dt.timedelta(days=-1, seconds=2, microseconds=3),
     "timezone": dt.UTC,
+    "timezone of pydantic": TzInfo(3600),
+    "timezone by a key": berlin,
+    "uuid made safely": uuid.UUID(int=1, is_safe=uuid.SafeUUID.safe),
     "uuid": uuid.UUID("12345678-1234-5678-1234-567812345678"),
     "path": pathlib.Path("/a/b c"),
     "pure path": pathlib.PurePosixPath("a/../b"),
@@ -261,6 +289,9 @@ VALUES: dict[str, Any] = {
     "dict": {"b": 1, "a": [2], 3: None, (4, 5): {}},
     "deque": collections.deque([1, 2], maxlen=3),
     "ordered dict": collections.OrderedDict(b=1, a=2),
+    "ordered dict with an attribute": named(collections.OrderedDict(b=1), "order"),
+    "url with an attribute": named(pydantic.AnyUrl("http://a.example"), "url"),
+    "url of a class that masks it": MaskedDsn("postgres://user:secret@a.example/db"),
     "default dict": collections.defaultdict(int, a=1),
     "counter": collections.Counter("abca"),
     "named tuple": Pair(1, "a"),
@@ -284,6 +315,18 @@ VALUES: dict[str, Any] = {
     "numpy datetime array": np.array(["2024-02-29", "NaT"], dtype="<M8[D]"),
     "numpy timedelta array": np.array([1, -1], dtype="<m8[ms]"),
     "numpy structured array": np.array([(1, 2.5)], dtype=[("a", "<i4"), ("b", "<f8")]),
+    "numpy strided array": np.arange(6, dtype="<i4")[::2],
+    "numpy backwards array": np.arange(3, dtype="<i4")[::-1],
+    "numpy broadcast array": np.broadcast_to(np.arange(2, dtype="<f8"), (3, 2)),
+    "numpy nan array": np.array([math.nan, -math.nan]),
+    "numpy aligned array": np.array([(1, 2)], np.dtype([("a", "u1"), ("b", "<i4")], align=True)),
+    "numpy titled array": np.array([(1,)], [(("title", "a"), "u1")]),
+    "numpy nested array": np.zeros(2, [("a", [("b", "<i2", (2,)), ("c", "S3")])]),
+    "numpy record array": np.array([(1, 2.5)], np.dtype((np.record, [("a", "<i4"), ("b", "<f8")]))),
+    "numpy record": np.array([(1,)], np.dtype((np.record, [("a", "<i4")])))[0],
+    "numpy void": np.array([(1,)], [("a", "<i4")])[0],
+    "numpy raw void": np.void(b"raw"),
+    "numpy matrix": np.array([[1.0, 2.0]]).view(np.matrix),
     "numpy float": np.float64(1.5),
     "numpy single": np.float32(1.5),
     "numpy int": np.int64(7),

@@ -47,7 +47,8 @@ class NotCacheableError(ModelCacheError):
     Raised by `RedisCachingDecorator.cache_key`; `predict` counts the case and goes on.
 
     Attributes:
-        path: the dotted path of the value that is the reason; empty for the input itself.
+        path: the path of the value that is the reason, as in `points[3].when`; empty for the
+            input itself.
         reason: why that value has no canonical form.
     """
 
@@ -58,11 +59,6 @@ class NotCacheableError(ModelCacheError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}" if self.path else self.reason
-
-    def inside(self, name: str) -> NotCacheableError:
-        """Return the same error as seen from the object that holds the value as `name`."""
-        path = f"{name}.{self.path}" if self.path else name
-        return NotCacheableError(self.reason, path)
 
 
 class StoreUnavailableError(ModelCacheError):

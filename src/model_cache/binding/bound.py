@@ -21,6 +21,7 @@ from model_cache.config import Config
 from model_cache.errors import NotCacheableError
 from model_cache.fingerprint import fingerprint
 from model_cache.interruptions import reraise_interruption
+from model_cache.keyless import check_canonical
 from model_cache.keys import KeyMaker, Namespace, tag_key
 
 
@@ -54,7 +55,7 @@ class Binding:
         self.output_fingerprint = fingerprint(self.output_schema)
         self.namespace = Namespace(config.prefix, self.qualified_name, self.version)
         self.selection = fitting.selection(self.input_schema, config)
-        fitting.check_canonical(self.input_schema, self.selection)
+        check_canonical(self.input_schema, self.selection)
         self._keys = KeyMaker(
             self.namespace,
             revision=revision,

@@ -20,6 +20,7 @@ from model_cache.errors import ConfigurationError, ModelCacheError
 from model_cache.events import BindingFailed, Hook
 from model_cache.forks import ForkSafeLock
 from model_cache.interruptions import reraise_interruption
+from model_cache.keyless import warn_of_fresh_defaults
 from model_cache.keys import Namespace
 from model_cache.layers import innermost, layers
 from model_cache.protocols import Clock
@@ -71,6 +72,7 @@ class CurrentBinding:
             fitting.warn_of_echoed_fields(
                 binding.input_schema, binding.output_schema, binding.selection, stacklevel=3
             )
+            warn_of_fresh_defaults(binding.input_schema, binding.selection, stacklevel=3)
             warn_of_namesakes(binding, self._config, stacklevel=3)
         return binding
 

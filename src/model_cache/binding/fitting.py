@@ -5,7 +5,6 @@ Runs once per `set_model`, never per prediction.
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
-from model_cache.canonical import INPUTS, Selection
+from model_cache.canonical import Selection
 from model_cache.config import Config
 from model_cache.errors import ConfigurationError
 from model_cache.precision import Rounder, Rules
@@ -21,7 +20,6 @@ from model_cache.schemas import (
     field_annotations,
     fields_at,
     holds_numbers,
-    leaves,
     path_tree,
     structures,
 )
@@ -79,34 +77,6 @@ def rounder(input_schema: type[BaseModel], config: Config) -> Rounder | None:
             node = node.setdefault(parent, {})  # type: ignore[assignment]
         node[leaf] = places
     return Rounder(rules)
-
-
-def check_canonical(input_schema: type[BaseModel], chosen: Selection | None) -> None:
-    """Refuse a field of a type that pydantic knows nothing of, and neither do we."""
-    if not input_schema.model_config.get("arbitrary_types_allowed"):
-        return
-    for name, field in input_schema.model_fields.items():
-        if chosen is not None and chosen.omits(name):
-            continue
-        for leaf in leaves(field.annotation):
-            if _is_opaque(leaf) and not INPUTS.covers(leaf):
-                raise ConfigurationError(
-                    "input_schema",
-                    f"field {name!r} is of type {leaf.__module__}.{leaf.__qualname__}, which has "
-                    "no canonical form; give it one with model_cache.register_canonical, or "
-                    "leave the field out by ignored_fields",
-                )
-
-
-def _is_opaque(leaf: Any) -> bool:
-    """Whether a type says what its values are, and says nothing to pydantic."""
-    return (
-        isinstance(leaf, type)
-        and leaf not in (object, Any)
-        and not inspect.isabstract(leaf)
-        and not leaf.__subclasses__()
-        and not hasattr(leaf, "__get_pydantic_core_schema__")
-    )
 
 
 def warn_of_echoed_fields(

@@ -14,26 +14,31 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 import sys
 import types
+import uuid
 from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 from typing import Any, Generic
 
 from pydantic import BaseModel
 
+from model_cache.canonical.arrays import array_encoder, scalar_encoder
+from model_cache.canonical.attributes import State, slot_reader, state_reader
+from model_cache.canonical.enums import enum_encoder
 from model_cache.canonical.identities import class_identity, counted, described, text
-from model_cache.canonical.leaves import (
-    BUILTIN_PART,
-    LEAVES,
-    REDUCED,
-    URLS,
-    Encode,
-    numpy_encoder,
-    pack_doubles,
-    zone_form,
+from model_cache.canonical.leaves import LEAVES, Encode, pack_doubles, safe_uuid
+from model_cache.canonical.moments import MOMENTS, ZONES
+from model_cache.canonical.reductions import BUILTIN_PART, REDUCED, URLS, own_attributes, url_part
+from model_cache.canonical.refusals import item_of, refuse
+from model_cache.canonical.structures import (
+    EncodeState,
+    Selection,
+    Tree,
+    compile_fields,
+    encode_named,
 )
-from model_cache.canonical.structures import Selection, Tree, compile_fields, state_reader
 from model_cache.errors import ConfigurationError, NotCacheableError
 
 __all__ = [
@@ -46,8 +51,11 @@ __all__ = [
     "register_canonical",
 ]
 
-FORMAT = 1
+FORMAT = 2
 """The version of the form. Any change of it is a new version, and so a new set of keys."""
+
+_DEEPEST = 256
+"""How deep values may be nested. JSON is read 200 levels deep; the C stack has an end, too."""
 
 # How many classes stay compiled: schemas that are built anew at each access must not pile up.
 _MAX_COMPILED = 1024
@@ -69,7 +77,8 @@ def register_canonical(cls: type, function: Callable[[Any], Any]) -> None:
     Call it at import, before `set_model`. A function that changes needs a new `revision`.
 
     Args:
-        cls: the type, matched exactly (a subclass needs its own registration).
+        cls: the type, matched exactly (a subclass needs its own registration). Only a `tzinfo`
+            class stands for its subclasses, too: pytz makes one for each zone.
         function: takes an instance and returns a value that has a canonical form: a str,
             bytes, a tuple of numbers, ... It must tell apart every two instances that the
             model could tell apart, and must give the same value in every process.
@@ -77,23 +86,33 @@ def register_canonical(cls: type, function: Callable[[Any], Any]) -> None:
     Raises:
         ConfigurationError: the type has a canonical form already.
     """
-    covered = cls in LEAVES or cls in _CONTAINERS or cls in REDUCED
-    if covered or issubclass(cls, (BaseModel, Enum)):
+    covered = any(cls in forms for forms in (LEAVES, MOMENTS, ZONES, REDUCED, _CONTAINERS))
+    if covered or issubclass(cls, BaseModel):
         raise ConfigurationError("register_canonical", f"{cls!r} has a canonical form already")
     _registered[cls] = function
     for canonicalizer in (INPUTS, PREDICTIONS):
         canonicalizer.forget()
 
 
+def _registered_for(cls: type) -> Callable[[Any], Any] | None:
+    if issubclass(cls, dt.tzinfo) and cls not in ZONES:
+        return next((_registered[base] for base in cls.__mro__ if base in _registered), None)
+    return _registered.get(cls)
+
+
 class Canonicalizer:
     """Encodes values as canonical bytes.
 
     Args:
-        fields_set: whether a model's `model_fields_set` counts.
+        predictions: whether the values are predictions. Of those, `model_fields_set` counts,
+            since a dump may depend on it, and what no entry holds does not: how an array lies in
+            memory, how a UUID was made.
+        level: how deep the values are nested in others.
     """
 
-    def __init__(self, *, fields_set: bool = False) -> None:
-        self._fields_set = fields_set
+    def __init__(self, *, predictions: bool = False, level: int = 0) -> None:
+        self._predictions = predictions
+        self._level = level
         self._encoders = _Encoders(self._compile)
         self.encode = _guarded(self._encoders)
         """Return the canonical bytes of a value, or raise `NotCacheableError`."""
@@ -101,9 +120,11 @@ class Canonicalizer:
 
     def forget(self) -> None:
         """Drop the compiled classes."""
+        self.__dict__.pop("_inside", None)
         self._encoders.clear()
         self._encoders.update(LEAVES)
-        self._encoders.update({cls: self._container(cls, self._encode) for cls in _CONTAINERS})
+        if not self._predictions:
+            self._encoders[uuid.UUID] = safe_uuid
 
     def selecting(self, selection: Selection) -> Encode:
         """Return an encoder for structures of which only a selection of fields counts.
@@ -113,116 +134,193 @@ class Canonicalizer:
         """
         return _guarded(self._selecting(selection))
 
-    def _encode(self, value: Any) -> bytes:
-        """Like `encode`, inside another encoding."""
-        return self._encoders[type(value)](value)
+    @functools.cached_property
+    def _inside(self) -> Canonicalizer:
+        """What encodes the values inside others.
+
+        Each level has its own table of encoders, so the depth is bounded without counting.
+        """
+        return Canonicalizer(predictions=self._predictions, level=self._level + 1)
 
     def _selecting(self, selection: Selection) -> _Encoders:
         def compile_class(cls: type) -> Encode | None:
+            self._check_depth()
             if cls in _CONTAINERS:
-                return self._container(cls, encoders.encode)
+                inside = self._inside
+                return _container(cls, inside._encoders.encode, inside._selecting(selection).encode)
             if cls not in _registered and _is_structure(cls):
                 return self._structure(cls, selection)
-            return self._encode
+            return self._encoders[cls]
 
-        encoders = _Encoders(compile_class)
-        return encoders
+        return _Encoders(compile_class)
 
     def covers(self, cls: type) -> bool:
         """Whether instances of exactly this class have a canonical form."""
-        return self._compile(cls) is not None or cls in LEAVES or cls in _CONTAINERS
+        return cls in LEAVES or self._compile(cls) is not None
+
+    def _check_depth(self) -> None:
+        if self._level > _DEEPEST:
+            raise NotCacheableError(f"it is nested more than {_DEEPEST} levels deep")
 
     def _compile(self, cls: type) -> Encode | None:
-        if cls in _registered:
-            return self._reduced(class_identity(cls), _registered[cls])
+        self._check_depth()
+        return self._compile_known(cls) or self._compile_derived(cls)
+
+    def _compile_known(self, cls: type) -> Encode | None:
+        """Compile a class that is known as such: registered, or named by this package."""
+        encode = self._inside._encoders.encode
+        if (function := _registered_for(cls)) is not None:
+            return _reduced(b"o" + class_identity(cls), function, encode)
+        if cls in ZONES:
+            return ZONES[cls]
+        if cls in MOMENTS:
+            return MOMENTS[cls](encode)
+        if cls in _CONTAINERS:
+            return _container(cls, encode, encode)
         if cls in REDUCED:
             name, reduce = REDUCED[cls]
-            return self._reduced(text(name), reduce)
+            attributes = _attributes(cls, encode, own_attributes(cls))
+            head = b"o" + text(name)
+            return _reduced(head, reduce, encode, attributes if cls.__dictoffset__ else None)
+        return None
+
+    def _compile_derived(self, cls: type) -> Encode | None:
+        """Compile a class by what it is derived from."""
+        encode = self._inside._encoders.encode
         if issubclass(cls, Enum):
-            return self._enum(cls)
+            return enum_encoder(cls, encode)
         if _is_structure(cls):
             return self._structure(cls)
         if issubclass(cls, URLS):
-            return self._reduced(class_identity(cls), str)
-        if issubclass(cls, dt.tzinfo):
-            return lambda value: b"z" + zone_form(value, None)
+            attributes = _attributes(cls, encode, own_attributes(cls))
+            return _reduced(b"o" + class_identity(cls), url_part, encode, attributes)
         numpy = sys.modules.get("numpy")
         if numpy is not None and issubclass(cls, (numpy.ndarray, numpy.generic)):
-            return numpy_encoder(numpy, cls)
+            return self._numpy(numpy, cls)
         for base in BUILTIN_PART:
             if issubclass(cls, base) and _is_plain_subclass(cls, base):
-                return self._subclass(cls, base)
+                head = b"k" + class_identity(cls) + _names_of_places(cls)
+                return _reduced(head, BUILTIN_PART[base], encode, _attributes(cls, encode))
         return None
 
-    def _container(self, cls: type, encode: Encode) -> Encode:
-        tag, packed_tag = _CONTAINERS[cls]
-
-        def encode_sequence(values: Sequence[Any]) -> bytes:
-            if set(map(type, values)) == {float}:  # an embedding: packed, 20 times as fast
-                return b"%b%x;%b" % (packed_tag, len(values), pack_doubles(values))
-            return tag + counted(map(encode, values))
-
-        def encode_set(values: Collection[Any]) -> bytes:
-            return tag + counted(sorted(map(encode, values)))
-
-        def encode_dict(value: dict[Any, Any]) -> bytes:
-            parts = [b"%b%x;" % (tag, len(value))]
-            for key, item in value.items():
-                parts += (self._encode(key), encode(item))
-            return b"".join(parts)
-
-        if cls is dict:
-            return encode_dict
-        return encode_set if cls in (set, frozenset) else encode_sequence
-
-    def _reduced(self, identity: bytes, reduce: Callable[[Any], Any]) -> Encode:
-        head = b"o" + identity
-        return lambda value: head + self._encode(reduce(value))
-
-    def _enum(self, cls: type[Enum]) -> Encode:
-        head = b"e" + class_identity(cls)
-        # Neither name nor value is enough: a model may look at either.
-        return lambda member: head + self._encode(member._name_) + self._encode(member._value_)
+    def _numpy(self, numpy: Any, cls: type) -> Encode | None:
+        if issubclass(cls, numpy.generic):
+            return scalar_encoder(numpy, cls)
+        if cls is numpy.ndarray:
+            return array_encoder(numpy, layout=not self._predictions)
+        if not _is_plain_subclass(cls, numpy.ndarray):
+            return None
+        # A memory map is what is in it, and where: its handle of the file tells nothing else.
+        own = {"_mmap"} if issubclass(cls, numpy.memmap) else ()
+        encode = self._inside._encoders.encode
+        return _reduced(
+            b"k" + class_identity(cls),
+            lambda value: numpy.ndarray.view(value, numpy.ndarray),
+            encode,
+            _attributes(cls, encode, own),
+        )
 
     def _structure(self, cls: type, selection: Selection | None = None) -> Encode | None:
+        inside = self._inside
         fields = _fields(cls)
         if selection is not None and selection.keep and not fields.keys() & selection.tree.keys():
             selection = None
-        head = (b"M" if issubclass(cls, BaseModel) else b"c") + class_identity(cls)
+        is_model = issubclass(cls, BaseModel)
         encode_fields = compile_fields(
-            head, fields, self._encode, selection, lambda inside: self._selecting(inside).encode
+            (b"M" if is_model else b"c") + class_identity(cls),
+            fields,
+            inside._encoders.encode,
+            selection,
+            lambda below: inside._selecting(below).encode,
         )
         state_of = state_reader(cls)
-        if issubclass(cls, BaseModel) and (selection is None or not selection.keep):
-            return self._model(encode_fields, state_of)
-        if not issubclass(cls, BaseModel) and not all(map(_is_python_class, cls.__mro__)):
+        if is_model and (selection is None or not selection.keep):
+            return self._model(cls, encode_fields, state_of)
+        if not is_model and not all(map(_is_python_class, cls.__mro__)):
             return None
         return lambda value: encode_fields(state_of(value))
 
-    def _model(self, encode_fields: Encode, state_of: Callable[[Any], Any]) -> Encode:
+    def _model(
+        self, cls: type, encode_fields: EncodeState, state_of: Callable[[Any], State]
+    ) -> Encode:
         """A model is its fields, and what it keeps elsewhere: extras, private attributes."""
-        fields_set = self._fields_set
-
-        def encode(value: BaseModel) -> bytes:
-            extra, private = value.__pydantic_extra__, value.__pydantic_private__
-            if not (extra or private or fields_set):
-                return encode_fields(state_of(value)) + b"NN"
-            return b"%b%b%b%b" % (
-                encode_fields(state_of(value)),
-                self._encode(extra or None),
-                self._encode(dict(sorted(private.items())) if private else None),
-                self._encode(value.__pydantic_fields_set__) if fields_set else b"",
-            )
-
-        return encode
-
-    def _subclass(self, cls: type, base: type) -> Encode:
-        """A subclass is its class, its base's value, and the attributes set on it."""
-        head, builtin_part = b"k" + class_identity(cls), BUILTIN_PART[base]
-        state_of, encode_state = state_reader(cls), compile_fields(b"", {}, self._encode)
-        return lambda value: (
-            head + self._encode(builtin_part(value)) + encode_state(state_of(value))
+        fields_set, encode = self._predictions, self._inside._encoders.encode
+        extra_of, private_of, fields_set_of = (
+            slot_reader(cls, BaseModel, f"__pydantic_{name}__")
+            for name in ("extra", "private", "fields_set")
         )
+
+        def encode_model(value: BaseModel) -> bytes:
+            extra, private = extra_of(value), private_of(value)
+            tail = b"NN"
+            if extra or private or fields_set:
+                tail = b"%b%b%b" % (
+                    encode_named(extra, encode) if extra else b"N",
+                    encode_named(dict(sorted(private.items())), encode) if private else b"N",
+                    encode(fields_set_of(value)) if fields_set else b"",
+                )
+            return encode_fields(state_of(value), tail)
+
+        return encode_model
+
+
+def _container(cls: type, encode_key: Encode, encode: Encode) -> Encode:
+    tag, packed_tag = _CONTAINERS[cls]
+
+    def encode_sequence(values: Sequence[Any]) -> bytes:
+        if set(map(type, values)) == {float}:  # an embedding: packed, 20 times as fast
+            return b"%b%x;%b" % (packed_tag, len(values), pack_doubles(values))
+        parts: list[bytes] = []
+        try:
+            parts.extend(map(encode, values))
+        except Exception as error:
+            refuse(error, f"[{len(parts)}]")
+        return b"%b%x;%b" % (tag, len(parts), b"".join(parts))
+
+    def encode_set(values: Collection[Any]) -> bytes:
+        return tag + counted(sorted(map(encode, values)))
+
+    def encode_dict(value: dict[Any, Any]) -> bytes:
+        parts = [b"%b%x;" % (tag, len(value))]
+        key = None
+        try:
+            for key, item in value.items():
+                parts += (encode_key(key), encode(item))
+        except Exception as error:
+            refuse(error, item_of(key))
+        return b"".join(parts)
+
+    if cls is dict:
+        return encode_dict
+    return encode_set if cls in (set, frozenset) else encode_sequence
+
+
+def _reduced(
+    head: bytes,
+    reduce: Callable[[Any], Any],
+    encode: Encode,
+    attributes: Encode | None = None,
+) -> Encode:
+    """What is its class, a simpler value, and perhaps attributes beside that."""
+    if attributes is None:
+        return lambda value: head + encode(reduce(value))
+    return lambda value: head + encode(reduce(value)) + attributes(value)
+
+
+def _names_of_places(cls: type) -> bytes:
+    """Return what a NamedTuple calls its values: two local classes may differ in that alone."""
+    names = getattr(cls, "_fields", None) if issubclass(cls, tuple) else None
+    return counted(text(name) for name in names) if type(names) is tuple else b""
+
+
+def _attributes(cls: type, encode: Encode, own: Collection[str] = ()) -> Encode:
+    """Return the encoder of an instance's attributes, but for its own: those of every instance."""
+    state_of, encode_state = state_reader(cls), compile_fields(b"", {}, encode)
+    if not own:
+        return lambda value: encode_state(state_of(value))
+    return lambda value: encode_state(
+        {name: item for name, item in state_of(value).items() if name not in own}
+    )
 
 
 class _Encoders(dict[type, Encode]):
@@ -239,7 +337,7 @@ class _Encoders(dict[type, Encode]):
         encode = self._compile(cls) or _no_form(cls)
         if len(self) >= _MAX_COMPILED:
             for known in list(self):
-                if known not in LEAVES and known not in _CONTAINERS:
+                if known not in LEAVES:
                     self.pop(known, None)
         self[cls] = encode
         return encode
@@ -251,12 +349,8 @@ def _guarded(encoders: _Encoders) -> Encode:
     def encode(value: object) -> bytes:
         try:
             return encoders[type(value)](value)
-        except NotCacheableError:
-            raise
-        except RecursionError:
-            raise NotCacheableError("it holds itself, or is nested too deeply") from None
-        except Exception as error:  # a half-built object, a registered function: a miss, no crash
-            raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
+        except Exception as error:
+            refuse(error)
 
     return encode
 
@@ -291,7 +385,7 @@ def _is_python_class(cls: type) -> bool:
 
 def _is_plain_subclass(cls: type, base: type) -> bool:
     """Whether all that `cls` adds to `base` is written in Python, and so can be read."""
-    return all(map(_is_python_class, cls.__mro__[: cls.__mro__.index(base)]))
+    return all(_is_python_class(each) for each in cls.__mro__ if each is not base)
 
 
 def _no_form(cls: type) -> Encode:
@@ -305,4 +399,4 @@ def _no_form(cls: type) -> Encode:
 
 
 INPUTS = Canonicalizer()
-PREDICTIONS = Canonicalizer(fields_set=True)
+PREDICTIONS = Canonicalizer(predictions=True)

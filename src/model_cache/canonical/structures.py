@@ -6,18 +6,20 @@ attributes, sorted, and their values; it is the same whichever road wrote it.
 
 from __future__ import annotations
 
-import copyreg
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from model_cache.canonical.identities import counted, text
-from model_cache.canonical.leaves import LEAVES, Encode, pack_double
+from model_cache.canonical.attributes import State, state_reader
+from model_cache.canonical.enums import encode_members
+from model_cache.canonical.identities import annotation_identity, counted, text
+from model_cache.canonical.leaves import Encode, pack_double
+from model_cache.canonical.refusals import attribute, refuse
 from model_cache.errors import NotCacheableError
 
-State: TypeAlias = Mapping[str, Any]
+__all__ = ["Selection", "State", "Tree", "compile_fields", "encode_named", "state_reader"]
+
 Tree: TypeAlias = Mapping[str, "Tree | None"]
 """Dotted paths, taken apart: a name leads to the paths below it, or to None for all of it."""
 
@@ -49,24 +51,33 @@ class Selection:
 # The types met most are encoded in place: calling a function for each costs as much again.
 _IN_PLACE = {
     int: 'b"i%x;" % v if type(v := state[{name!r}]) is int else other(v)',
-    float: 'b"f" + pack(v) if type(v := state[{name!r}]) is float and v == v else other(v)',
+    float: 'b"f" + pack(v) if type(v := state[{name!r}]) is float else other(v)',
     bool: 'b"T" if (v := state[{name!r}]) is True else b"F" if v is False else other(v)',
-    Enum: "ready.get(id(v := state[{name!r}])) or other(v)",
 }
+# A member that was given an attribute since is another value. A few are found faster one by one.
+_MEMBER = "form if (form := {found}) and len(v.__dict__) == size{number} else other(v)"
+_MEMBER_BY_ID = "ready{number}.get(id(v := state[{name!r}]))"
+_MOST_BY_NAME = 6
 _OTHER = "other(state[{name!r}])"
 _CODE = """
-def encode_state(state):
+def encode_state(state, tail=b""):
     if {unexpected}:
-        return rest(state)
+        return rest(state, tail)
     try:
 {lines}
     except KeyError:
-        return rest(state)
-    except NotCacheableError as error:
+        return rest(state, tail)
+    except Exception as error:
         done = sum(name.startswith("p") for name in locals())
-        raise error.inside(names[done]) from None
-    return b"".join((head, {parts}))
+        refuse(error, names[done])
+    return b"".join((head, {parts} tail))
 """
+
+
+class EncodeState(Protocol):
+    """Encodes attributes, and puts `tail` behind them."""
+
+    def __call__(self, state: State, tail: bytes = b"") -> bytes: ...
 
 
 def compile_fields(
@@ -75,7 +86,7 @@ def compile_fields(
     encode: Encode,
     selection: Selection | None = None,
     select: Callable[[Selection], Encode] | None = None,
-) -> Callable[[State], bytes]:
+) -> EncodeState:
     """Compile the encoding of an object's attributes.
 
     Args:
@@ -93,34 +104,32 @@ def compile_fields(
             if inside is not None:
                 own[name] = select(inside)
 
-    def rest(state: State) -> bytes:
+    def rest(state: State, tail: bytes) -> bytes:
         """The slow road, for attributes set or missing against the declaration."""
         names = sorted(name for name in state if selection is None or not selection.omits(name))
-        parts = [head, counted(map(text, names))]
+        parts = [head, counted(map(_name, names))]
         for name in names:
             try:
-                parts.append(own.get(name, encode)(state[name]))
-            except NotCacheableError as error:
-                raise error.inside(name) from None
+                if name == "__orig_class__":  # what a generic class was made by
+                    parts.append(b"G" + annotation_identity(state[name]))
+                else:
+                    parts.append(own.get(name, encode)(state[name]))
+            except Exception as error:
+                refuse(error, attribute(name))
+        parts.append(tail)
         return b"".join(parts)
 
     names = sorted(name for name in fields if selection is None or not selection.omits(name))
     lines: list[str] = []
-    ready: dict[int, bytes] = {}
+    scope: dict[str, Any] = {}
     for number, name in enumerate(names):
         kind = fields[name]
-        if isinstance(kind, type) and issubclass(kind, Enum):
-            # By id: hashing a member runs Python code. The class keeps its members alive.
-            ready |= {
-                id(member): encode(member)
-                for member in kind.__members__.values()
-                if type(member._value_) in LEAVES
-            }
-            kind = Enum
-        code = _OTHER if not isinstance(kind, type) else _IN_PLACE.get(kind, _OTHER)
+        code = _IN_PLACE.get(kind, _OTHER) if isinstance(kind, type) else _OTHER
         if name in own:
             code = "own[{name!r}](state[{name!r}])"
-        lines.append(f"        p{number} = " + code.format(name=name))
+        elif isinstance(kind, type) and issubclass(kind, Enum):
+            code = _member_code(kind, encode, number, scope) or _OTHER
+        lines.append(f"        p{number} = " + code.format(name=name, number=number))
     # With all declared fields found, their number tells that there is nothing else; where one
     # may be missing, since it is ignored, it does not.
     unexpected = "len(state) != size" if len(names) == len(fields) else "state.keys() != declared"
@@ -129,33 +138,51 @@ def compile_fields(
         lines="\n".join(lines) or "        pass",
         parts=" ".join(f"p{number}," for number in range(len(names))),
     )
-    scope: dict[str, Any] = {
-        "NotCacheableError": NotCacheableError,
+    scope |= {
         "declared": fields.keys(),
         "head": head + counted(map(text, names)),
         "names": names,
         "other": encode,
         "own": own,
         "pack": pack_double,
-        "ready": ready,
+        "refuse": refuse,
         "rest": rest,
         "size": len(fields),
     }
     exec(source, scope)  # as dataclasses does; the names stand in it as literals
-    encode_state: Callable[[State], bytes] = scope["encode_state"]
+    encode_state: EncodeState = scope["encode_state"]
     return encode_state
 
 
-def state_reader(cls: type) -> Callable[[Any], State]:
-    """Compile the reading of an instance's attributes, be they in `__dict__` or in slots."""
-    # pydantic keeps what is no field in slots of its own, which are read elsewhere.
-    slots = [name for name in copyreg._slotnames(cls) if not name.startswith("__pydantic_")]  # type: ignore[attr-defined]
-    if not slots:
-        return attrgetter("__dict__") if cls.__dictoffset__ else lambda _: {}
+def _member_code(cls: type[Enum], encode: Encode, number: int, scope: dict[str, Any]) -> str:
+    """Return code that finds the form of an enum's member; "" if it takes more than finding."""
+    members = encode_members(cls, encode)
+    if not members:
+        return ""
+    scope[f"ready{number}"] = {id(member): form for member, form in members}
+    scope[f"size{number}"] = len(members[0][0].__dict__)
+    if len(members) > _MOST_BY_NAME:
+        return _MEMBER.replace("{found}", _MEMBER_BY_ID)
+    found: list[str] = []
+    for place, (member, form) in enumerate(members):
+        scope |= {f"member{number}_{place}": member, f"form{number}_{place}": form}
+        value = "v" if found else "(v := state[{name!r}])"
+        found.append(f"form{{number}}_{place} if {value} is member{{number}}_{place} else ")
+    return _MEMBER.replace("{found}", f"({''.join(found)}None)")
 
-    def read(value: Any) -> State:
-        state = dict(getattr(value, "__dict__", {}))
-        state.update({name: getattr(value, name) for name in slots if hasattr(value, name)})
-        return state
 
-    return read
+def encode_named(values: Mapping[str, Any], encode: Encode) -> bytes:
+    """Encode what a model keeps under names, in their order: extras, private attributes."""
+    parts = [b"m%x;" % len(values)]
+    for name, item in values.items():
+        try:
+            parts += (_name(name), encode(item))
+        except Exception as error:
+            refuse(error, attribute(name))
+    return b"".join(parts)
+
+
+def _name(name: object) -> bytes:
+    if type(name) is not str:
+        raise NotCacheableError("the name of an attribute is no str")
+    return text(name)

@@ -1,0 +1,96 @@
+"""What an instance holds: its `__dict__` and its slots, read past anything that masks them."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from model_cache.errors import NotCacheableError
+
+State: TypeAlias = Mapping[str, Any]
+
+_NO_ATTRIBUTES: State = types.MappingProxyType({})
+
+
+def state_reader(cls: type) -> Callable[[Any], State]:
+    """Compile the reading of an instance's attributes, be they in `__dict__` or in slots.
+
+    A class may mask them by a property, or its base's slot by one of the same name, so each is
+    read by the descriptor of the class that defines it.
+    """
+    read_dict, slots = _dict_reader(cls), _slots(cls)
+    if not slots:
+        return read_dict
+    has_dict = cls.__dictoffset__ != 0
+
+    def read(value: Any) -> State:
+        state = dict(read_dict(value)) if has_dict else {}
+        for name, get in slots:
+            try:
+                item = get(value)
+            except AttributeError:  # nothing is in it
+                continue
+            if name in state:
+                raise NotCacheableError(f"it has two attributes of the name {name!r}")
+            state[name] = item
+        return state
+
+    return read
+
+
+def _dict_reader(cls: type) -> Callable[[Any], State]:
+    if not cls.__dictoffset__:
+        return lambda _: _NO_ATTRIBUTES
+    for base in reversed(cls.__mro__):
+        member = vars(base).get("__dict__")
+        if isinstance(member, types.GetSetDescriptorType):
+            return member.__get__
+    return _unreadable
+
+
+def slot_reader(cls: type, base: type, name: str) -> Callable[[Any], Any]:
+    """Return what reads a slot of a base class; None for an empty one, if the class masks it."""
+    get: Callable[[Any], Any] = vars(base)[name].__get__
+    if not any(name in vars(each) for each in cls.__mro__ if each is not base):
+        return get
+
+    def read(value: Any) -> Any:
+        try:
+            return get(value)
+        except AttributeError:  # pydantic's RootModel masks slots that it never fills
+            return None
+
+    return read
+
+
+def _slots(cls: type) -> list[tuple[str, Callable[[Any], Any]]]:
+    found: list[tuple[str, Callable[[Any], Any]]] = []
+    for base in cls.__mro__:
+        members = {
+            name: member
+            for name, member in vars(base).items()
+            if isinstance(member, types.MemberDescriptorType)
+        }
+        # pydantic keeps what is no field in slots of its own, which are read elsewhere.
+        found += [
+            (name, member.__get__)
+            for name, member in members.items()
+            if not name.startswith("__pydantic_")
+        ]
+        declared = vars(base).get("__slots__", ())
+        names = (declared,) if isinstance(declared, str) else tuple(declared)
+        hidden = {_mangled(base, name) for name in names} - members.keys()
+        if hidden - {"__dict__", "__weakref__"}:  # the class replaced the slot's descriptor
+            found.append(("", _unreadable))
+    return found
+
+
+def _mangled(cls: type, name: str) -> str:
+    private = name.startswith("__") and not name.endswith("__")
+    owner = cls.__name__.lstrip("_")
+    return f"_{owner}{name}" if private and owner else name
+
+
+def _unreadable(_: Any) -> Any:
+    raise NotCacheableError("it has attributes that can't be read")

@@ -1,0 +1,49 @@
+"""Why a value has no canonical form, and where in the input it is."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from model_cache.errors import NotCacheableError
+from model_cache.interruptions import reraise_interruption
+
+_LONGEST_NAME = 60
+_LONGEST_PATH = 120
+
+
+def refuse(error: Exception, place: str = "") -> NoReturn:
+    """Raise what says why the value at `place` has no canonical form.
+
+    Args:
+        error: what was raised while encoding it. An interruption is raised as it is.
+        place: its place in what holds it.
+    """
+    if isinstance(error, NotCacheableError):
+        path = _joined(place, error.path)
+        raise NotCacheableError(error.reason, path) from error.__cause__
+    reraise_interruption(error)
+    if isinstance(error, RecursionError):
+        reason = "it holds itself, or is nested too deeply"
+    else:  # a half-built object, a function of the user's
+        reason = f"reading it raised {type(error).__name__}"
+    raise NotCacheableError(reason, place) from error
+
+
+def item_of(key: object) -> str:
+    """Return the place of a dict's item; a key that does not look like a name is data."""
+    return f"[{key!r}]" if type(key) is str and _is_name(key) else "[...]"
+
+
+def attribute(name: Any) -> str:
+    """Return the place of an attribute; the names of extra fields come with the request."""
+    return name if type(name) is str and _is_name(name) else "..."
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= _LONGEST_NAME and text.isidentifier()
+
+
+def _joined(place: str, path: str) -> str:
+    dot = "." if place and path and not path.startswith("[") else ""
+    joined = place + dot + path
+    return joined if len(joined) <= _LONGEST_PATH else joined[:_LONGEST_PATH] + "..."
