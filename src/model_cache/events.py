@@ -8,6 +8,7 @@ or exports it is unknown here.
 from __future__ import annotations
 
 import logging
+import re
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -108,12 +109,19 @@ Hook: TypeAlias = Callable[[Event], None]
 _MOST_REMEMBERED = 256
 
 
+_INDEX = re.compile(r"\[\d+\]")  # in a path: items[3].when
+
 _calling: FlagVar[Flag] = FlagVar("model_cache_calling_hooks")
 
 
 def _once(event: Event) -> object:
     """What two events have in common of which only one is logged."""
-    return (type(event), event.kind) if isinstance(event, WriteFailed) else event
+    match event:
+        case WriteFailed(kind=kind):
+            return WriteFailed, kind
+        case InputNotCacheable(model, reason) | PredictionNotStored(model, reason):
+            return type(event), model, _INDEX.sub("[]", reason)
+    return event
 
 
 def telling(hooks: Sequence[Hook]) -> Hook:
