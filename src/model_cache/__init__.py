@@ -26,10 +26,12 @@ from model_cache.errors import (
 from model_cache.outcome import Outcome, bypass, last_outcome, record_outcomes, refresh
 from model_cache.protocols import Compressor, Serder
 from model_cache.serders import register_serder
+from model_cache.settings import CacheSettings
 from model_cache.statistics import Stats
 from model_cache.storing import do_not_store
 
 __all__ = [
+    "CacheSettings",
     "Compressor",
     "ConfigurationError",
     "ModelCacheError",

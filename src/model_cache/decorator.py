@@ -44,6 +44,7 @@ from model_cache.keeping import Keeper
 from model_cache.misses import Lookup, Misses
 from model_cache.outcome import Kind, Outcome, note, requested_mode
 from model_cache.purging import delete_all
+from model_cache.settings import CacheSettings
 from model_cache.statistics import Counters, Stats
 
 _REMADE = (
@@ -366,6 +367,21 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         """Return what this decorator has done so far, as an immutable snapshot."""
         snapshot: Stats = self._counters.snapshot(self._store.state if self._store else "off")
         return snapshot
+
+    @property
+    def cache_settings(self) -> CacheSettings:
+        """The settings that are in effect, without secrets."""
+        config: Config = self._config
+        place = config.endpoint
+        return CacheSettings(
+            store="embedded" if place.embedded else f"{place}/{place.database}",
+            prefix=config.prefix,
+            ttl=None if config.ttl is None else config.ttl / 1000,
+            timeout=config.timeout,
+            on_error=config.on_error,
+            write=config.write,
+            enabled=config.enabled,
+        )
 
     def close(self) -> None:
         """Write what waits to be written, and close the connections; they open again if need be.
