@@ -158,9 +158,9 @@ def test_values_are_made_fit_for_json() -> None:
     ("shown", "expected"),
     [
         (size(None), "?"),
-        (size(999), "999 B"),
+        (size(999), "999 bytes"),
         (size(1500), "1.5 kB"),
-        (size(2.5e12), "2,500.0 GB"),
+        (size(2.5e12), "2.5 TB"),
         (durations(5), "5 ms"),
         (durations(0), "0 ms"),
         (durations(1500), "1.5 s"),

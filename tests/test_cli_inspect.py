@@ -79,9 +79,9 @@ def test_people_get_text(server: Server) -> None:
     assert result.code == 0
     assert re.fullmatch(
         r"a_model 1\.0\.0\n"
-        r"  12 entries, [\d.]+ kB \(\d+ B each\), TTL left [\d. /]+ h, JSON\n"
+        r"  12 entries, [\d.]+ kB \(\d+ bytes each\), TTL left [\d. /]+ h, JSON\n"
         r"a_model 1\.0\.0 \(prefix p\)\n"
-        r"  1 entry, \d+ B \(\d+ B each\), no TTL, MessagePack\n",
+        r"  1 entry, \d+ bytes \(\d+ bytes each\), no TTL, MessagePack\n",
         result.stdout,
     )
 

@@ -176,6 +176,26 @@ def test_requests_may_come_through_a_pipe(
     assert [path.name for path in tmp_path.iterdir()] == ["requests.rejected.jsonl"]
 
 
+def test_a_request_from_a_pipe_does_not_wait_for_the_next_one(server: Server) -> None:
+    reader, writer = os.pipe()
+    seen: list[int] = []
+
+    def predict(data: Person) -> Any:
+        seen.append(data.age)
+        if data.age < 5:
+            os.write(writer, person(age=data.age + 1).model_dump_json().encode() + b"\n")
+        else:
+            os.close(writer)
+        return charge(data)
+
+    os.write(writer, person(age=1).model_dump_json().encode() + b"\n")
+    cached = RedisCachingDecorator(url=server.url, timeout=5.0, on_error="raise")
+    cached.set_model(FunctionModel(function=predict))
+    with os.fdopen(reader, "rb") as stream, RejectedFile(Path("unused")) as rejected:
+        report = fill(cached, open_requests(stream, "jsonl", Person), rejected)
+    assert (seen, report.stored) == ([1, 2, 3, 4, 5], 5)
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 def test_an_interrupted_run_is_run_again_and_nothing_is_computed_twice(
     server: Server, client: redis.Redis, requests: Path, tmp_path: Path, threads: int

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     Progress,
@@ -130,13 +131,7 @@ def count(number: int, one: str, many: str) -> str:
 
 def size(number: float | None) -> str:
     """Return a number of bytes with a unit; `?` if it is unknown."""
-    if number is None:
-        return "?"
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000 or unit == "GB":
-            break
-        number /= 1000
-    return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
+    return "?" if number is None else decimal(round(number))
 
 
 def durations(*milliseconds: float) -> str:

@@ -7,12 +7,11 @@ of the first one and computes the rest.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, fields
 from itertools import islice
-from typing import TypeAlias
 
 from ml_base.ml_model import MLModel
 from pydantic import ValidationError
@@ -26,9 +25,10 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Clock
 from model_cache.statistics import Stats
 
-# Lines that are read ahead: enough to keep each thread busy, and fewer than the writes that a
-# decorator queues.
+# Lines that are read ahead to keep the threads busy.
 _LINES_PER_THREAD = 32
+# Twice as many are the writes that a decorator queues at most: so many may be ahead, and so many
+# are done between two flushes.
 _MAX_LINES = 500
 _SECONDS_BETWEEN_LOOKS = 0.2
 # A decorator that writes in the background closes after two seconds at most, done or not.
@@ -215,23 +215,25 @@ def _attempts(
         return None
 
     lines = (line for line in requests if not line.is_blank)
-    with _mapping(threads) as mapped:
-        while some := list(islice(lines, min(_LINES_PER_THREAD * threads, _MAX_LINES))):
-            yield from zip(some, mapped(attempt, some), strict=True)
-            flush()
+    with closing(_mapped(attempt, lines, threads)) as attempts:
+        for number, each in enumerate(attempts, 1):
+            yield each
+            if number % _MAX_LINES == 0:
+                flush()
+    flush()
 
 
-Map: TypeAlias = Callable[[Callable[[Line], str | None], Iterable[Line]], Iterable[str | None]]
-
-
-@contextmanager
-def _mapping(threads: int) -> Iterator[Map]:
-    """Yield a `map` that works in threads; with one, in this thread, where Ctrl-C stops it."""
-    if threads == 1:
-        yield map
+def _mapped(
+    attempt: Callable[[Line], str | None], lines: Iterator[Line], threads: int
+) -> Generator[tuple[Line, str | None]]:
+    """Yield each line with its attempt, made in threads if there are several."""
+    if threads == 1:  # in this thread, where Ctrl-C interrupts the model
+        for line in lines:
+            yield line, attempt(line)
         return
     pool = ThreadPoolExecutor(threads)
     try:
-        yield pool.map
+        while some := list(islice(lines, min(_LINES_PER_THREAD * threads, _MAX_LINES))):
+            yield from zip(some, pool.map(attempt, some), strict=True)
     finally:
         pool.shutdown(cancel_futures=True)
