@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -99,6 +100,15 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_the_command_reads_no_private_attribute_of_others() -> None:
+    allowed = ("_replace",)  # a named tuple's own, and public
+    for path in (REPOSITORY / "src" / "model_cache" / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and re.match("_(?!_)", node.attr):
+                is_own = isinstance(node.value, ast.Name) and node.value.id == "self"
+                assert is_own or node.attr in allowed, f"{path.name}: {node.attr}"
 
 
 def test_a_wrong_command_is_exit_code_2() -> None:

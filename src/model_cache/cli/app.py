@@ -269,9 +269,10 @@ def doctor(
     model: options.CheckedModel = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Check a Redis (version, memory policy, latency, permissions, clock) and advise on changes.
+    """Check a Redis, and advise on changes.
 
-    It writes one small entry and deletes it. Exits with 1 if there is a problem.
+    It looks at version, role, memory policy, persistence, connections, clock, permissions and
+    latency. It writes one small entry and deletes it. Exits with 1 if there is a problem.
     """
     target = Target(url, proxied, timeout)
     with _command(as_json=as_json) as output, target.servers() as servers:

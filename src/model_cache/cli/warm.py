@@ -25,13 +25,13 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Clock
 from model_cache.statistics import Stats
 
-# Lines that are read ahead to keep the threads busy.
+# Lines that are read ahead, to keep the threads busy.
 _LINES_PER_THREAD = 32
-# Twice as many are the writes that a decorator queues at most: so many may be ahead, and so many
-# are done between two flushes.
+# The most lines that are read ahead, and those between two flushes: together no more than the
+# writes that a decorator queues.
 _MAX_LINES = 500
 _SECONDS_BETWEEN_LOOKS = 0.2
-# A decorator that writes in the background closes after two seconds at most, done or not.
+# Closing a decorator that writes in the background takes two seconds at most, done or not.
 _MAX_CLOSES = 5
 
 _COUNTED = {
