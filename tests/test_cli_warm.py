@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,7 @@ def test_a_request_from_a_pipe_does_not_wait_for_the_next_one(server: Server) ->
     os.write(writer, person(age=1).model_dump_json().encode() + b"\n")
     cached = RedisCachingDecorator(url=server.url, timeout=5.0, on_error="raise")
     cached.set_model(FunctionModel(function=predict))
-    with os.fdopen(reader, "rb") as stream, RejectedFile(Path("unused")) as rejected:
+    with os.fdopen(reader, "rb") as stream, closing(RejectedFile(Path("unused"))) as rejected:
         report = fill(cached, open_requests(stream, "jsonl", Person), rejected)
     assert (seen, report.stored) == ([1, 2, 3, 4, 5], 5)
 
@@ -242,7 +243,10 @@ def test_progress_is_shown_all_along(server: Server, requests: Path) -> None:
 
     cached = RedisCachingDecorator(url=server.url, timeout=5.0, on_error="raise")
     cached.set_model(FunctionModel(function=slow))
-    with requests.open("rb") as stream, RejectedFile(requests.with_name("rejected")) as rejected:
+    with (
+        requests.open("rb") as stream,
+        closing(RejectedFile(requests.with_name("rejected"))) as rejected,
+    ):
         fill(
             cached,
             open_requests(stream, "jsonl", Person),
@@ -310,6 +314,20 @@ def test_a_user_in_the_options_logs_in_with_the_environments_password(
         assert (result.code, result.json["stored"]) == (0, 200)
     finally:
         client.acl_deluser("warmer")
+
+
+def test_a_login_that_may_not_write_is_told_the_missing_rule(
+    server: Server, client: redis.Redis, requests: Path
+) -> None:
+    client.acl_setuser("reader", enabled=True, passwords=["+s3cret-login"],
+                       keys=["*"], commands=["+get"])  # fmt: skip
+    user = {"MODEL_CACHE_USERNAME": "reader", "MODEL_CACHE_PASSWORD": "s3cret-login"}
+    try:
+        result = warm(server, requests, **user)
+    finally:
+        client.acl_deluser("reader")
+    assert (result.code, result.stdout) == (3, "")
+    assert "missing rule: ACL SETUSER <user> +set" in result.stderr
 
 
 def test_a_redis_that_is_out_of_reach_is_exit_code_3(requests: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -242,7 +242,9 @@ def _warm(
     total = path.stat().st_size if path.is_file() else None
     with (
         _opened(path) as stream,
-        RejectedFile(rejected or beside.with_name(f"{beside.name}.rejected.jsonl")) as file,
+        closing(
+            RejectedFile(rejected or beside.with_name(f"{beside.name}.rejected.jsonl"))
+        ) as file,
     ):
         requests = open_requests(stream, form, model.input_schema)
         if requests.unknown_columns:

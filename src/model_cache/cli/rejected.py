@@ -7,8 +7,7 @@ from contextlib import suppress
 from itertools import chain
 from itertools import count as numbers
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
 from model_cache.errors import ConfigurationError
 
@@ -58,14 +57,7 @@ class RejectedFile:
                 return file
         raise AssertionError("the numbers do not end")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         if self._file is not None:
             self._file.close()
