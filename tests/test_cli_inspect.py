@@ -198,6 +198,7 @@ def test_the_secret_for_tags_is_from_the_environment_and_never_shown(server: Ser
     key = fill(server.url, 1, key_secret=secret)
     words = ("inspect", "--url", server.url, key, "--json")
     assert run(*words).json["entry"]["tag"] == "wrong"
+    assert "1 tag is wrong, or made with another key_secret" in run(*words[:3]).stdout
     told = run(*words, MODEL_CACHE_KEY_SECRET=secret)
     assert told.json["entry"]["tag"] == "right"
     assert secret not in told.stdout + told.stderr

@@ -330,6 +330,13 @@ def test_a_login_that_may_not_write_is_told_the_missing_rule(
     assert "missing rule: ACL SETUSER <user> +set" in result.stderr
 
 
+def test_requests_that_can_not_be_read_are_exit_code_2(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing.jsonl"):
+        result = run("warm", "--requests", path, "--model", MODEL)
+        assert (result.code, result.stdout) == (2, "")
+        assert f"--requests: can't read {str(path)!r}" in result.stderr
+
+
 def test_a_redis_that_is_out_of_reach_is_exit_code_3(requests: Path) -> None:
     words = ("warm", "--requests", requests, "--model", MODEL)
     result = run(*words, "--url", f"redis://127.0.0.1:{free_port()}")

@@ -68,6 +68,7 @@ def test_a_quote_that_closes_in_the_wrong_place_costs_few_lines(
         ("1,2,3", "must be a header that names fields of Person"),
         ("age,sex,bmj,children,smoker,region", "did you mean 'bmj'"),
         ("age,sex,bmi,children,smoker,region\r1,female,2,3,no,northwest", "not with \\r alone"),
+        ("age,sex,bmi,children,smoker,region,age", "the header names a column twice"),
         ('"age,sex', "not the header of a CSV"),
     ],
 )
@@ -79,6 +80,15 @@ def test_a_csv_without_its_columns_is_refused(
     result = warm(server, path)
     assert (result.code, result.stdout) == (2, "")
     assert message in result.stderr
+
+
+def test_a_row_that_is_not_utf_8_is_rejected(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "requests.csv"
+    path.write_bytes(
+        b"age,sex,bmi,children,smoker,region\n" + ROW.format(1).encode() + b"2,\xff,3,4,no,x\n"
+    )
+    assert warm(server, path).json["stored"] == 1
+    assert [(each["line"], each["reason"]) for each in rejected_beside(path)] == [(3, "not UTF-8")]
 
 
 @pytest.mark.parametrize("name", ["requests.csv", "requests.TSV"])

@@ -239,12 +239,11 @@ def _warm(
     if form is None:
         form = "csv" if path.suffix.lower() in (".csv", ".tsv") else "jsonl"
     beside = path if path.is_file() else Path("requests")  # a pipe has no folder of its own
+    default = beside.with_name(f"{beside.name}.rejected.jsonl")
     total = path.stat().st_size if path.is_file() else None
     with (
         _opened(path) as stream,
-        closing(
-            RejectedFile(rejected or beside.with_name(f"{beside.name}.rejected.jsonl"))
-        ) as file,
+        closing(RejectedFile(rejected or default)) as file,
     ):
         requests = open_requests(stream, form, model.input_schema)
         if requests.unknown_columns:
