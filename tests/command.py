@@ -16,6 +16,8 @@ from model_cache.cli.app import app
 
 REPOSITORY = Path(__file__).parents[1]
 PROGRAM = [sys.executable, "-m", "model_cache.cli"]
+# For processes of their own: the tests, and the package that is tested.
+IMPORTS = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "src")])
 
 
 class Result:
@@ -44,7 +46,7 @@ def spawn(*words: object, **environment: str) -> subprocess.Popen[str]:
     """Start the command in a process of its own, in whose import path the tests are."""
     return subprocess.Popen(
         [*PROGRAM, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
+        env={**os.environ, "PYTHONPATH": IMPORTS, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -101,6 +102,15 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def test_the_command_reads_no_private_attribute_of_others() -> None:
+    allowed = ("_replace",)  # a named tuple's own, and public
+    for path in (REPOSITORY / "src" / "model_cache" / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and re.match("_(?!_)", node.attr):
+                is_own = isinstance(node.value, ast.Name) and node.value.id == "self"
+                assert is_own or node.attr in allowed, f"{path.name}: {node.attr}"
+
+
 def test_a_wrong_command_is_exit_code_2() -> None:
     result = run("polish")
     assert (result.code, result.stdout) == (2, "")
@@ -158,9 +168,9 @@ def test_values_are_made_fit_for_json() -> None:
     ("shown", "expected"),
     [
         (size(None), "?"),
-        (size(999), "999 B"),
+        (size(999), "999 bytes"),
         (size(1500), "1.5 kB"),
-        (size(2.5e12), "2,500.0 GB"),
+        (size(2.5e12), "2.5 TB"),
         (durations(5), "5 ms"),
         (durations(0), "0 ms"),
         (durations(1500), "1.5 s"),

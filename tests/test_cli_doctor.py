@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from model_cache.cli.checks import Finding, check
-from model_cache.cli.connection import Connection
-from model_cache.cli.doctor import Facts, examine
+from model_cache.cli.doctor import Facts, examine, scratch_namespace
+from model_cache.cli.target import Target
 from tests.command import Result, run
 from tests.faults.topologies import running_twemproxy
 from tests.servers import Server, running_server
@@ -133,7 +133,7 @@ def test_what_a_login_may_not_ask_is_not_known_and_no_problem(
     assert mine.code == 0
     told = [each for each in mine.json["findings"] if each["check"] != "latency"]
     assert {each["verdict"] for each in told} == {"unknown", "note"}
-    assert "can't tell" in found(mine)["memory"]["text"]
+    assert "unknown: " in found(mine)["memory"]["text"]
     notes = [each["text"] for each in told if each["verdict"] == "note"]
     assert any("purge" in text for text in notes)
     assert elsewhere.code == 1
@@ -180,9 +180,10 @@ def test_behind_a_proxy_what_can_be_told_is_told() -> None:
 @pytest.fixture
 def facts(server: Server) -> Facts:
     """Of a real server, to be changed by the test in one point."""
-    with Connection(server.url, proxied=False, timeout=5.0).servers() as servers:
-        ((place, real),) = servers.items()
-        return examine(place, real, 5.0, in_cluster=False, round_trips=5)
+    with Target(server.url, proxied=False, timeout=5.0).servers() as servers:
+        ((address, real),) = servers.items()
+        namespace = scratch_namespace(None, None)
+        return examine(address, real, 5.0, namespace, in_cluster=False, round_trips=5)
 
 
 def the(findings: list[Finding], name: str) -> Finding:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import redis
 
 from model_cache import RedisCachingDecorator
-from model_cache.cli import connection
+from model_cache.cli import target
 from model_cache.cli.output import printable
-from tests.command import run, run_apart
+from tests.command import IMPORTS, PROGRAM, run, run_apart
 from tests.faults.topologies import running_twemproxy
 from tests.models import FunctionModel, person
 from tests.servers import Server, free_port, running_server
@@ -64,14 +72,39 @@ def test_the_models_are_listed_with_what_their_entries_are_like(
     assert client.dbsize() == 13
 
 
-def test_people_get_a_table(server: Server) -> None:
-    fill(server.url, 12, ttl=7200, use_compression=True)
+def test_people_get_text(server: Server) -> None:
+    fill(server.url, 12, ttl=7200)
+    fill(server.url, 1, prefix="p", serder="MessagePack")
     result = run("inspect", REDIS_URL=server.url)
     assert result.code == 0
-    assert "a_model" in result.stdout
-    assert "12" in result.stdout
-    assert "JSON" in result.stdout
-    assert " h " in result.stdout
+    assert re.fullmatch(
+        r"a_model 1\.0\.0\n"
+        r"  12 entries, [\d.]+ kB \(\d+ bytes each\), TTL left [\d. /]+ h, JSON\n"
+        r"a_model 1\.0\.0 \(prefix p\)\n"
+        r"  1 entry, \d+ bytes \(\d+ bytes each\), no TTL, MessagePack\n",
+        result.stdout,
+    )
+
+
+def test_names_are_whole_on_a_narrow_terminal(server: Server) -> None:
+    name, version, prefix = "a_model_of_a_team_" * 4, "2024.11.25-rc.1+build.77", "europe/blue"
+    fill(server.url, 1, name=name, version=version, prefix=prefix)
+    assert f"{name} {version} (prefix {prefix})" in on_a_terminal(server, "inspect").splitlines()
+
+
+def on_a_terminal(server: Server, *words: str, columns: int = 80) -> str:
+    """Return what a command prints on a terminal, without control sequences."""
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm", "REDIS_URL": server.url, "PYTHONPATH": IMPORTS}
+    with subprocess.Popen([*PROGRAM, *words], env=environment, stdout=end, stderr=end):
+        os.close(end)
+        shown = b""
+        with suppress(OSError):  # the end of it
+            while part := os.read(terminal, 4096):
+                shown += part
+    os.close(terminal)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "")
 
 
 def test_models_and_prefixes_can_be_chosen(server: Server) -> None:
@@ -165,6 +198,7 @@ def test_the_secret_for_tags_is_from_the_environment_and_never_shown(server: Ser
     key = fill(server.url, 1, key_secret=secret)
     words = ("inspect", "--url", server.url, key, "--json")
     assert run(*words).json["entry"]["tag"] == "wrong"
+    assert "1 tag is wrong, or made with another key_secret" in run(*words[:3]).stdout
     told = run(*words, MODEL_CACHE_KEY_SECRET=secret)
     assert told.json["entry"]["tag"] == "right"
     assert secret not in told.stdout + told.stderr
@@ -181,7 +215,7 @@ def test_nan_and_bytes_are_valid_json(server: Server, client: redis.Redis) -> No
 def test_a_key_that_is_not_there_and_one_that_is_none(server: Server) -> None:
     missing = run("inspect", "--url", server.url, f"name/1/{DIGEST}")
     assert (missing.code, missing.stdout) == (1, "")
-    assert "there is no entry" in missing.stderr
+    assert "no entry under" in missing.stderr
     foreign = run("inspect", "--url", server.url, "a/session")
     assert (foreign.code, foreign.stdout) == (2, "")
     assert "[prefix/]name/version/22 characters" in foreign.stderr
@@ -201,10 +235,38 @@ def test_what_the_login_does_not_permit_is_not_known(server: Server) -> None:
             assert result.code == 0
             (found,) = result.json["models"]
             assert (found["entries"], found["bytes"], found["ttl"]["known"]) == (3, None, 0)
-            assert "?" in run("inspect", **environment).stdout
+            shown = run("inspect", **environment).stdout
+            assert "TTL left ?" in shown
+            assert "ACL SETUSER <user> +pttl +memory|usage" in shown
             assert run("inspect", key, "--json", **environment).json["ttl_ms"] == "unknown"
         finally:
             admin.acl_deluser("purger")
+
+
+def test_missing_permissions_are_named_as_rules(server: Server, client: redis.Redis) -> None:
+    key = fill(server.url, 3, prefix="p q")
+    execute: Any = client.execute_command
+    execute("ACL", "SETUSER", "newcomer", "reset", "on", ">s3cret")
+    user = {"MODEL_CACHE_USERNAME": "newcomer", "MODEL_CACHE_PASSWORD": "s3cret"}
+    rules: list[str] = []
+    try:
+        # As often as it asks for a rule, it gets it; then everything is shown.
+        while granted := re.search(
+            r"ACL SETUSER <user> (.+)", (result := run_either(server, key, user))
+        ):
+            assert len(rules) < 10, result
+            rules += granted[1].split()
+            execute("ACL", "SETUSER", "newcomer", *granted[1].split())
+        assert "?" not in result
+        assert set(rules) == {"+scan", "+get", "+pttl", "+memory|usage", "~p%20q/a_model/*"}
+    finally:
+        client.acl_deluser("newcomer")
+
+
+def run_either(server: Server, key: str, user: dict[str, str]) -> str:
+    """Return what the list and the key show together."""
+    results = [run("inspect", *words, "--url", server.url, **user) for words in ((), (key,))]
+    return "".join(each.stdout + each.stderr for each in results)
 
 
 def test_a_proxy_shows_one_key_and_no_list() -> None:
@@ -222,12 +284,12 @@ def test_where_nobody_said_where_redis_is_it_says_how(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
-    monkeypatch.setattr(connection, "LOCAL", f"redis://127.0.0.1:{free_port()}")
+    monkeypatch.setattr(target, "LOCAL", f"redis://127.0.0.1:{free_port()}")
     hint = "set REDIS_URL or give --url"
     result = run(*command)
     assert (result.code, result.stdout) == (3, "")
     assert hint in result.stderr
-    assert hint not in run(*command, REDIS_URL=connection.LOCAL).stderr
+    assert hint not in run(*command, REDIS_URL=target.LOCAL).stderr
 
 
 @pytest.mark.parametrize("command", [("inspect",), ("purge", "--model", "m"), ("doctor",)])

@@ -10,7 +10,10 @@ import subprocess
 import pytest
 import redis
 
-from tests.command import PROGRAM, REPOSITORY, run, run_apart
+from model_cache import StoreUnavailableError
+from model_cache.cli.purge import Selection, delete, plan
+from model_cache.cli.target import Target
+from tests.command import IMPORTS, PROGRAM, Result, run, run_apart
 from tests.servers import Server
 from tests.test_cli_inspect import DIGEST, fill
 from tests.test_operations import apply, login
@@ -24,18 +27,97 @@ def test_one_version_goes_and_the_others_stay(server: Server, client: redis.Redi
     result = run(*words, "--version", "1.0.0")
     assert result.code == 0
     assert result.json == {
-        "prefix": None,
         "model": "a_model",
-        "versions": {"1.0.0": 5},
+        "entries": [{"prefix": None, "version": "1.0.0", "entries": 5}],
         "dry_run": False,
         "deleted": 5,
     }
-    assert "version 1.0.0: 5 entries" in result.stderr
+    assert "a_model 1.0.0: 5 entries" in result.stderr
     assert client.dbsize() == 7
-    assert run(*words).json["versions"] == {"2.0.0": 4}
+    assert groups(run(*words)) == [(None, "2.0.0", 4)]
     assert run(*words).json["deleted"] == 0
-    assert run(*words, "--prefix", "p").json["versions"] == {"1.0.0": 3}
+    assert groups(run(*words, "--prefix", "p")) == [("p", "1.0.0", 3)]
     assert client.dbsize() == 0
+
+
+def groups(result: Result) -> list[tuple[str | None, str, int]]:
+    return [tuple(each.values()) for each in result.json["entries"]]
+
+
+def test_all_versions_but_some_go(server: Server, client: redis.Redis) -> None:
+    for version in ("1", "2", "3"):
+        fill(server.url, 2, version=version)
+    fill(server.url, 1, version="1", name="other")
+    words = ("purge", "--url", server.url, "--model", "a_model", "--yes", "--json")
+    result = run(*words, "--all-but", "2", "--all-but", "3")
+    assert groups(result) == [(None, "1", 2)]
+    assert groups(run(*words, "--all-but", "3")) == [(None, "2", 2)]
+    left = run(*words, "--all-but", "3")
+    assert (left.code, left.json["deleted"]) == (0, 0)
+    assert client.dbsize() == 3
+    assert run(*words[:4], "missing", *words[5:], "--all-but", "3").code == 0
+
+
+def test_a_misspelt_version_does_not_cost_all_entries(server: Server, client: redis.Redis) -> None:
+    fill(server.url, 2, version="1.0.0")
+    result = run(
+        "purge", "--url", server.url, "--model", "a_model", "--yes", "--all-but", "1.0"
+    )  # fmt: skip
+    assert (result.code, result.stdout) == (2, "")
+    assert "version '1.0' has no entries; did you mean '1.0.0'?" in result.stderr
+    assert client.dbsize() == 2
+
+
+def test_all_prefixes_go_and_other_models_stay(server: Server, client: redis.Redis) -> None:
+    fill(server.url, 1)
+    fill(server.url, 2, prefix="blue")
+    fill(server.url, 3, prefix="green/*", version="2.0.0")
+    others = [
+        fill(server.url, 1, name="x_a_model"),
+        fill(server.url, 1, name="other", prefix="a_model"),
+        fill(server.url, 1, name="other", version="a_model"),
+        fill(server.url, 1, name="a_model/1", version="2"),
+    ]
+    words = ("purge", "--url", server.url, "--model", "a_model", "--yes", "--json")
+    one = run(*words, "--all-prefixes", "--version", "2.0.0")
+    assert groups(one) == [("green/*", "2.0.0", 3)]
+    result = run(*words, "--all-prefixes")
+    assert groups(result) == [(None, "1.0.0", 1), ("blue", "1.0.0", 2)]
+    assert result.json["deleted"] == 3
+    assert {key.decode() for key in client.scan_iter()} == set(others)
+
+
+@pytest.mark.parametrize(
+    "words", [["--version", "1", "--all-but", "2"], ["--prefix", "p", "--all-prefixes"]]
+)
+def test_options_that_contradict_each_other_are_refused(server: Server, words: list[str]) -> None:
+    result = run("purge", "--url", server.url, "--model", "a_model", "--yes", *words)
+    assert (result.code, result.stdout) == (2, "")
+    assert "can't be combined with" in result.stderr
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, StoreUnavailableError])
+def test_a_purge_that_stops_says_how_many_entries_are_deleted(
+    server: Server, client: redis.Redis, failure: type[BaseException]
+) -> None:
+    client.mset({f"a_model/1/{number:022}": "{}" for number in range(1200)})
+    said: list[str] = []
+    with Target(server.url, proxied=False, timeout=5.0).store() as store:
+        planned = plan(store, 5.0, Selection("a_model"))
+
+        def stop(done: int) -> None:
+            if done == 1000 and failure is KeyboardInterrupt:
+                raise KeyboardInterrupt
+            if done == 1000:
+                client.acl_setuser("default", enabled=True, commands=["-unlink"])
+
+        try:
+            with pytest.raises(failure):
+                delete(store, planned.keys, 5.0, said.append, stop)
+        finally:
+            client.acl_setuser("default", enabled=True, commands=["+unlink"])
+    assert said == ["stopped after deleting at least 1,000 of 1,200 entries"]
+    assert client.dbsize() == 200
 
 
 def test_a_foreign_key_is_never_deleted(server: Server, client: redis.Redis) -> None:
@@ -126,7 +208,7 @@ def test_on_a_terminal_it_asks(
     terminal, end = pty.openpty()
     process = subprocess.Popen(
         [*PROGRAM, "purge", "--url", server.url, "--model", "a_model"],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm"},
+        env={**os.environ, "PYTHONPATH": IMPORTS, "TERM": "xterm"},
         stdin=end,
         stdout=end,
         stderr=end,
@@ -149,7 +231,7 @@ def test_on_a_terminal_it_asks(
         process.kill()
         process.wait()
         os.close(terminal)
-    assert "version 1.0.0: 2 entries" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert "a_model 1.0.0: 2 entries" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert client.dbsize() == left
 
 
@@ -171,6 +253,7 @@ def test_a_login_that_may_not_delete_is_told_so(server: Server, client: redis.Re
         client.acl_deluser("predictor")
     assert (result.code, result.stdout) == (3, "")
     assert "NOPERM" in result.stderr
+    assert "missing rule: ACL SETUSER <user> +scan" in result.stderr
     assert user["password"] not in result.stderr
     assert client.dbsize() == 2
 

@@ -1,12 +1,14 @@
-"""`model-cache warm`: fills a cache from a file, goes on after an interruption, loses nothing."""
+"""`model-cache warm`: fills a cache from a file, and computes nothing twice."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,8 @@ import pytest
 import redis
 
 from model_cache import RedisCachingDecorator
-from model_cache.cli.warm import Job
+from model_cache.cli.rejected import RejectedFile
+from model_cache.cli.request_file import open_requests
 from model_cache.cli.warm import warm as fill
 from tests.command import Result, run, spawn
 from tests.models import FunctionModel, Person, charge, person
@@ -42,12 +45,11 @@ def warm(server: Server, requests: object, *words: object, **more: Any) -> Resul
 
 
 def rejected_beside(requests: Path) -> list[dict[str, Any]]:
-    lines = requests.with_name(requests.name + ".rejected.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    return records(requests.with_name(requests.name + ".rejected.jsonl"))
 
 
-def progress_beside(requests: Path) -> Path:
-    return requests.with_name(requests.name + ".warm-progress")
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def assert_hits(server: Server, ages: Iterable[int], **options: Any) -> None:
@@ -121,48 +123,31 @@ def test_bad_lines_are_written_down_and_none_of_their_values_shown(
     assert [each["line"] for each in found] == [14, 202, 203, 204, 205, 206]
     reasons = [each["reason"] for each in found]
     assert reasons[0] == reasons[5] == "the model raised ValueError: unlucky"
-    assert reasons[1:3] == ["no valid JSON", "no JSON object"]
+    assert reasons[1:3] == ["invalid JSON", "not a JSON object"]
     assert reasons[3].startswith("age: Input should be a valid integer")
     assert reasons[4] == "not UTF-8"
     assert found[3]["request"] == bad[2]
     assert "s3cret-value" not in result.stdout + result.stderr
     mended = warm(server, requests)
     assert mended.json["rejected"] == 4
-    assert len(rejected_beside(requests)) == 4
-    earlier = requests.with_name(requests.name + ".rejected.jsonl.1")
-    assert [json.loads(line) for line in earlier.read_text().splitlines()] == found
-    assert earlier.name in mended.stderr
+    assert rejected_beside(requests) == found
+    assert len(records(Path(mended.json["rejected_file"]))) == 4
 
 
-@pytest.mark.parametrize("going_on", [False, True])
-def test_a_file_that_is_not_a_runs_own_is_never_overwritten(
-    server: Server, requests: Path, tmp_path: Path, going_on: bool
+@pytest.mark.parametrize("name", ["requests.jsonl.rejected.jsonl", "precious.yaml"])
+def test_a_file_that_exists_is_never_touched(
+    server: Server, requests: Path, tmp_path: Path, name: str
 ) -> None:
-    if going_on:
-        assert warm(server, requests, TEST_INTERRUPT_AT="150", TEST_RAISE_AT="40").code == 130
-    precious = tmp_path / "precious.yaml"
-    precious.write_text("precious: 1\n" * 100)
-    refused = warm(server, requests, "--model", MODEL, "--rejected", precious)
-    assert (refused.code, refused.stdout) == (2, "")
-    assert "--rejected" in refused.stderr
-    assert "precious.yaml" in refused.stderr
-    assert precious.read_text() == "precious: 1\n" * 100
-    assert progress_beside(requests).exists() is going_on
-
-
-def test_a_resumed_run_does_not_cut_another_runs_file(
-    server: Server, requests: Path, tmp_path: Path
-) -> None:
-    assert warm(server, requests, TEST_INTERRUPT_AT="150", TEST_RAISE_AT="40").code == 130
-    other = tmp_path / "other.jsonl"
-    text = '{"line": 1, "reason": "no valid JSON", "request": "another run\'s"}\n' * 10
-    other.write_text(text)
-    words = ("--model", MODEL, "--rejected", other)
-    resumed = warm(server, requests, *words, TEST_RAISE_AT="180")
-    assert (resumed.code, resumed.json["rejected"]) == (1, 2)
-    assert (tmp_path / "other.jsonl.1").read_text() == text
-    assert [json.loads(line)["line"] for line in other.read_text().splitlines()] == [181]
-    assert "what was rejected up to line" in resumed.stderr
+    precious, other = tmp_path / name, tmp_path / "requests.jsonl.warm-progress"
+    precious.write_text("precious: 1\n")
+    other.write_text("of an earlier version, or of somebody else")
+    words = ("--model", MODEL, "--rejected", precious)
+    for number in (1, 2):
+        result = warm(server, requests, *words, TEST_RAISE_AT="40")
+        assert result.json["rejected_file"] == f"{precious}.{number}"
+        assert [each["line"] for each in records(Path(f"{precious}.{number}"))] == [41]
+    assert precious.read_text() == "precious: 1\n"
+    assert other.read_text() == "of an earlier version, or of somebody else"
 
 
 def test_what_is_rejected_may_be_thrown_away(server: Server, requests: Path) -> None:
@@ -193,95 +178,84 @@ def test_requests_may_come_through_a_pipe(
     assert [path.name for path in tmp_path.iterdir()] == ["requests.rejected.jsonl"]
 
 
-@pytest.mark.parametrize("left", [None, ""])
-def test_a_lost_file_of_the_rejected_does_not_stop_it(
-    server: Server, requests: Path, left: str | None
-) -> None:
-    assert warm(server, requests, TEST_INTERRUPT_AT="150", TEST_RAISE_AT="40").code == 130
-    file = requests.with_name(requests.name + ".rejected.jsonl")
-    file.unlink() if left is None else file.write_text(left)
-    resumed = warm(server, requests, TEST_RAISE_AT="180")
-    assert (resumed.code, resumed.json["rejected"]) == (1, 2)
-    assert [each["line"] for each in rejected_beside(requests)] == [181]
+def test_a_request_from_a_pipe_does_not_wait_for_the_next_one(server: Server) -> None:
+    reader, writer = os.pipe()
+    seen: list[int] = []
+
+    def predict(data: Person) -> Any:
+        seen.append(data.age)
+        if data.age < 5:
+            os.write(writer, person(age=data.age + 1).model_dump_json().encode() + b"\n")
+        else:
+            os.close(writer)
+        return charge(data)
+
+    os.write(writer, person(age=1).model_dump_json().encode() + b"\n")
+    cached = RedisCachingDecorator(url=server.url, timeout=5.0, on_error="raise")
+    cached.set_model(FunctionModel(function=predict))
+    with os.fdopen(reader, "rb") as stream, closing(RejectedFile(Path("unused"))) as rejected:
+        report = fill(cached, open_requests(stream, "jsonl", Person), rejected)
+    assert (seen, report.stored) == ([1, 2, 3, 4, 5], 5)
 
 
-# 140 may be done a second time: the chunk that it is in is interrupted.
-@pytest.mark.parametrize("bad", [[40], [140], [40, 140]])
-def test_after_an_interruption_it_goes_on_where_it_stopped(
-    server: Server, client: redis.Redis, requests: Path, bad: list[int]
+@pytest.mark.parametrize("threads", [1, 4])
+def test_an_interrupted_run_is_run_again_and_nothing_is_computed_twice(
+    server: Server, client: redis.Redis, requests: Path, tmp_path: Path, threads: int
 ) -> None:
-    raising = ",".join(map(str, bad))
-    interrupted = warm(server, requests, TEST_INTERRUPT_AT="150", TEST_RAISE_AT=raising)
+    calls = tmp_path / "calls"
+    words = ("--model", MODEL, "--threads", threads)
+    interrupted = warm(server, requests, *words, TEST_INTERRUPT_AT="150", TEST_CALLS=str(calls))
     assert (interrupted.code, interrupted.stdout) == (130, "")
-    progress = json.loads(progress_beside(requests).read_text())
-    assert 0 < progress["line"] <= 150
-    assert len(rejected_beside(requests)) == len(bad)
-    client.flushall()  # so that what is not done again can be told
-    resumed = warm(server, requests, TEST_RAISE_AT=raising)
-    assert resumed.code == 1
-    report = resumed.json
-    assert report["resumed_at"] == progress["line"]
-    assert f"after line {progress['line']}" in resumed.stderr
-    assert (report["requests"], report["rejected"]) == (200, len(bad))
-    again = sum(progress["line"] <= age < 150 for age in bad)
-    assert client.dbsize() == 200 - progress["line"] - again
-    assert [each["line"] for each in rejected_beside(requests)] == [age + 1 for age in bad]
-    assert not progress_beside(requests).exists()
+    stopped = re.search(r"stopped after (\d+) requests; run it again", interrupted.stderr)
+    assert stopped is not None
+    done = client.dbsize()
+    assert int(stopped[1]) <= done < 200
+    again = warm(server, requests, *words, TEST_CALLS=str(calls))
+    assert again.code == 0
+    assert (again.json["present"], again.json["computed"]) == (done, 200 - done)
+    computed = calls.read_text().split()
+    assert sorted(computed) == sorted(str(age) for age in range(200))
+    assert_hits(server, range(200))
 
 
-def test_with_a_slow_model_no_more_than_a_second_is_done_again(
-    server: Server, requests: Path
+@pytest.mark.parametrize(
+    "options",
+    [{"hashing_fields": ["age"]}, {"ignored_fields": ["bmi"]}, {"revision": "2"}, {"prefix": "p"}],
+)
+def test_after_an_interruption_other_keys_are_computed_anew(
+    server: Server, requests: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    now, kept = 0.0, []
+    assert warm(server, requests, TEST_INTERRUPT_AT="150").code == 130
+    file = tmp_path / "options.yaml"
+    file.write_text(json.dumps(options))
+    result = warm(server, requests, "--model", MODEL, "--options", file)
+    assert (result.code, result.json["present"], result.json["stored"]) == (0, 0, 200)
+    assert_hits(server, range(200), **options)
+
+
+def test_progress_is_shown_all_along(server: Server, requests: Path) -> None:
+    now = 0.0
+    told: list[tuple[float, int]] = []
 
     def slow(data: Person) -> Any:
         nonlocal now
         now += 0.4
-        path = progress_beside(requests)
-        kept.append(json.loads(path.read_text())["line"] if path.exists() else 0)
-        if data.age == 20:
-            raise KeyboardInterrupt
         return charge(data)
 
     cached = RedisCachingDecorator(url=server.url, timeout=5.0, on_error="raise")
     cached.set_model(FunctionModel(function=slow))
-    job = Job(cached, requests, "jsonl", requests.with_name("rejected.jsonl"))
-    with pytest.raises(KeyboardInterrupt):
-        fill(job, lambda _: None, clock=lambda: now)
-    # What is kept is at most a second old, and the prediction that was under way.
-    assert kept == [3 * (age // 3) for age in range(21)]
-
-
-@pytest.mark.parametrize("change", ["file", "options", "restart", "redis", "garbage"])
-def test_progress_of_something_else_does_not_count(
-    server: Server, requests: Path, change: str
-) -> None:
-    assert warm(server, requests, TEST_INTERRUPT_AT="150").code == 130
-    words: tuple[object, ...] = ("--model", MODEL)
-    if change == "file":
-        write(requests, [0, 1000, *range(2, 200)])
-    elif change == "options":
-        words += ("--prefix", "p")
-    elif change == "restart":
-        words += ("--restart",)
-    elif change == "redis":
-        words += ("--url", server.url.replace("/0", "/1"))
-    else:
-        progress_beside(requests).write_text('{"format": 1, "line": -5}')
-    result = warm(server, requests, *words)
-    assert (result.code, result.json["resumed_at"], result.json["requests"]) == (0, 0, 200)
-    assert ("starting over" in result.stderr) == (change in ("file", "options", "redis"))
-
-
-def test_lines_that_were_appended_meanwhile_are_done_as_well(
-    server: Server, requests: Path
-) -> None:
-    assert warm(server, requests, TEST_INTERRUPT_AT="150").code == 130
-    with requests.open("a") as file:
-        file.write(person(age=500).model_dump_json() + "\n")
-    resumed = warm(server, requests)
-    assert (resumed.code, resumed.json["requests"]) == (0, 201)
-    assert resumed.json["resumed_at"] > 0
+    with (
+        requests.open("rb") as stream,
+        closing(RejectedFile(requests.with_name("rejected"))) as rejected,
+    ):
+        fill(
+            cached,
+            open_requests(stream, "jsonl", Person),
+            rejected,
+            tell=lambda _size, line: told.append((now, line)),
+            clock=lambda: now,
+        )
+    assert [line for _, line in told] == list(range(1, 201))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -302,15 +276,12 @@ def test_a_process_that_is_stopped_in_the_middle_loses_nothing(
     assert stdout == ""
     assert "Traceback" not in stderr
     assert process.returncode == (130 if number is signal.SIGINT else -number)
-    assert progress_beside(requests).exists() or number is signal.SIGKILL
     result = warm(server, requests)
-    assert (result.code, result.json["requests"]) == (0, 200)
-    if number is signal.SIGKILL:
-        assert result.json["present"] + result.json["resumed_at"] >= 150
+    assert (result.code, result.json["present"], result.json["computed"]) == (0, 150, 50)
     assert_hits(server, range(200))
 
 
-def test_a_redis_that_takes_no_more_stops_it_and_the_progress_is_kept(requests: Path) -> None:
+def test_a_redis_that_accepts_no_more_entries_stops_it(requests: Path) -> None:
     with running_server() as server:
         with server.client() as client:
             assert warm(server, requests, TEST_INTERRUPT_AT="150").code == 130
@@ -319,12 +290,11 @@ def test_a_redis_that_takes_no_more_stops_it_and_the_progress_is_kept(requests: 
             full = warm(server, requests)
             assert (full.code, full.stdout) == (3, "")
             assert "OOM" in full.stderr
-            assert "takes no more" in full.stderr
-            progress = progress_beside(requests).read_text()
+            assert "does not accept new entries" in full.stderr
         server.kill()
         gone = warm(server, requests)
         assert gone.code == 3
-        assert progress_beside(requests).read_text() == progress
+        assert "stopped after 0 requests" in gone.stderr
         server.start()
         assert warm(server, requests).json["requests"] == 200
 
@@ -347,6 +317,27 @@ def test_a_user_in_the_options_logs_in_with_the_environments_password(
         client.acl_deluser("warmer")
 
 
+def test_a_login_that_may_not_write_is_told_the_missing_rule(
+    server: Server, client: redis.Redis, requests: Path
+) -> None:
+    client.acl_setuser("reader", enabled=True, passwords=["+s3cret-login"],
+                       keys=["*"], commands=["+get"])  # fmt: skip
+    user = {"MODEL_CACHE_USERNAME": "reader", "MODEL_CACHE_PASSWORD": "s3cret-login"}
+    try:
+        result = warm(server, requests, **user)
+    finally:
+        client.acl_deluser("reader")
+    assert (result.code, result.stdout) == (3, "")
+    assert "missing rule: ACL SETUSER <user> +set" in result.stderr
+
+
+def test_requests_that_can_not_be_read_are_exit_code_2(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing.jsonl"):
+        result = run("warm", "--requests", path, "--model", MODEL)
+        assert (result.code, result.stdout) == (2, "")
+        assert f"--requests: can't read {str(path)!r}" in result.stderr
+
+
 def test_a_redis_that_is_out_of_reach_is_exit_code_3(requests: Path) -> None:
     words = ("warm", "--requests", requests, "--model", MODEL)
     result = run(*words, "--url", f"redis://127.0.0.1:{free_port()}")
@@ -361,7 +352,7 @@ def test_a_cache_that_is_set_up_already_is_used_as_it_is(server: Server, request
     assert_hits(server, range(200))
     refused = run(*words, "--url", server.url, TEST_URL=server.url)
     assert refused.code == 2
-    assert "has a cache already" in refused.stderr
+    assert "already has a cache" in refused.stderr
     unreachable = run(*words, TEST_URL=f"redis://127.0.0.1:{free_port()}")
     assert unreachable.code == 3
 
@@ -403,22 +394,30 @@ def test_a_service_finds_what_was_warmed_by_its_own_configuration(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "--model: is missing"),
+        ([], "--model: is required"),
         (["--model", "nothing.here:Model"], "nothing.here"),
         (["--model", "tests.warm_models:nothing"], "nothing"),
-        (["--model", "tests.models:Person"], "no ml-base MLModel"),
+        (["--model", "tests.models:Person"], "not an ml-base MLModel"),
         (["--model", "tests.warm_models:Broken"], "no weights"),
-        (["--model", MODEL, "--format", "xml"], "'xml' is not"),
+        (["--model", MODEL, "--format", "xml"], "'xml'"),
         (["--model", MODEL, "--options", "missing.yaml"], "missing.yaml"),
         (["--model", MODEL, "--options", "{tmp}/bad.yaml"], "bad.yaml"),
         (["--model", MODEL, "--options", "{tmp}/typo.yaml"], "did you mean 'prefix'"),
-        (["--config", "{tmp}/typo.yaml"], "no model with a RedisCachingDecorator"),
-        (["--config", "{tmp}/odd.yaml"], "configuration is no mapping"),
-        (["--config", "{tmp}/odder.yaml"], "decorators is no list"),
-        (["--config", "x.yaml", "--model", MODEL, "--options", "y.yaml"], "excludes"),
+        (["--config", "{tmp}/typo.yaml"], "models: Field required"),
+        (
+            ["--config", "{tmp}/odd.yaml"],
+            "models.0.configuration: Input should be a valid dictionary",
+        ),
+        (["--config", "{tmp}/odder.yaml"], "models.0.decorators: Input should be a valid list"),
+        (
+            ["--config", "x.yaml", "--model", MODEL, "--options", "y.yaml"],
+            "can't be combined with --config",
+        ),
         (["--model", MODEL, "--url", "embedded://"], "embedded://"),
         (["--model", MODEL, "--options", "{tmp}/off.yaml"], "turned off"),
-        (["--model", MODEL, "--rejected", "{tmp}/requests.jsonl"], "--rejected"),
+        (["--config", "{tmp}/uncached.yaml"], "no model has a RedisCachingDecorator"),
+        (["--model", MODEL, "--rejected", "{tmp}"], "--rejected"),
+        (["--model", MODEL, "--rejected", "{tmp}/missing/x.jsonl"], "--rejected"),
         (["--model", MODEL, "--threads", "0"], "--threads"),
     ],
 )
@@ -429,7 +428,8 @@ def test_wrong_usage_is_exit_code_2(
     (tmp_path / "typo.yaml").write_text("prefx: p")
     odd = "models: [{class_path: tests.models.FunctionModel, decorators: [%s], configuration: 3}]"
     (tmp_path / "odd.yaml").write_text(odd % "{class_path: model_cache.RedisCachingDecorator}")
-    (tmp_path / "odder.yaml").write_text(odd % "cache")
+    (tmp_path / "odder.yaml").write_text((odd % "").replace("[]", "cache"))
+    (tmp_path / "uncached.yaml").write_text("models: [{class_path: tests.models.FunctionModel}]")
     (tmp_path / "off.yaml").write_text("enabled: false")
     before = requests.read_bytes()
     given = [word.format(tmp=tmp_path) for word in words]
@@ -438,10 +438,3 @@ def test_wrong_usage_is_exit_code_2(
     assert message in result.stderr
     assert "s3cret-of-yaml" not in result.stderr
     assert requests.read_bytes() == before
-
-
-def test_a_folder_that_can_not_be_written_is_said(server: Server, requests: Path) -> None:
-    requests.write_text("none\n")
-    result = warm(server, requests, "--model", MODEL, "--rejected", requests / "x.jsonl")
-    assert (result.code, result.stdout) == (1, "")
-    assert "x.jsonl" in result.stderr

@@ -1,15 +1,18 @@
-"""`model-cache warm` from a CSV: what its texts are, where it breaks, and where it goes on."""
+"""`model-cache warm` from a CSV: how its texts are read, and where it breaks."""
 
 from __future__ import annotations
 
-import json
+import enum
+import io
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import AfterValidator, BaseModel, ValidationError
 
-from tests.models import Person, person
+from model_cache.cli.request_file import open_requests
 from tests.servers import Server
-from tests.test_cli_warm import assert_hits, progress_beside, rejected_beside, warm
+from tests.test_cli_warm import assert_hits, rejected_beside, warm
 
 ROW = "{},female,24,2,no,northwest\n"
 
@@ -28,9 +31,9 @@ def test_a_csv_is_read_by_the_schema(server: Server, tmp_path: Path) -> None:
     result = warm(server, path)
     assert result.code == 1
     assert (result.json["requests"], result.json["stored"]) == (4, 2)
-    assert "does not have: 'note'\n" in result.stderr
+    assert "not in the input schema: 'note'\n" in result.stderr
     found = [(each["line"], each["reason"]) for each in rejected_beside(path)]
-    assert found == [(6, "bmi: Field required"), (7, "2 cells, but the header has 7")]
+    assert found == [(6, "bmi: Field required"), (7, "expected 7 cells as in the header, got 2")]
     assert_hits(server, [42, 43])
 
 
@@ -44,7 +47,7 @@ def test_a_stray_quote_costs_its_own_line_only(server: Server, tmp_path: Path, l
     assert (result.json["requests"], result.json["rejected"]) == (lines, 1)
     (found,) = rejected_beside(path)
     assert (found["line"], found["request"]) == (2, '"' + rows[0].rstrip())
-    assert found["reason"].startswith("a quote opens that is not closed")
+    assert found["reason"].startswith("a quote is not closed properly")
 
 
 def test_a_quote_that_closes_in_the_wrong_place_costs_few_lines(
@@ -62,10 +65,11 @@ def test_a_quote_that_closes_in_the_wrong_place_costs_few_lines(
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("1,2,3", "names no field"),
+        ("1,2,3", "must be a header that names fields of Person"),
         ("age,sex,bmj,children,smoker,region", "did you mean 'bmj'"),
         ("age,sex,bmi,children,smoker,region\r1,female,2,3,no,northwest", "not with \\r alone"),
-        ('"age,sex', "no header of a CSV"),
+        ("age,sex,bmi,children,smoker,region,age", "the header names a column twice"),
+        ('"age,sex', "not the header of a CSV"),
     ],
 )
 def test_a_csv_without_its_columns_is_refused(
@@ -78,16 +82,63 @@ def test_a_csv_without_its_columns_is_refused(
     assert message in result.stderr
 
 
-def test_a_csv_goes_on_where_it_stopped_too(server: Server, tmp_path: Path) -> None:
+def test_a_row_that_is_not_utf_8_is_rejected(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "requests.csv"
-    names = list(Person.model_fields)
-    rows = [json.loads(person(age=age).model_dump_json()) for age in range(100)]
-    cells = [",".join(str(row[name]) for name in names) for row in rows]
-    path.write_text("\n".join([",".join(names), *cells]) + "\n")
-    assert warm(server, path, TEST_INTERRUPT_AT="80").code == 130
-    done = json.loads(progress_beside(path).read_text())["line"]
-    assert 1 < done <= 81  # the header is one
-    resumed = warm(server, path)
-    assert (resumed.code, resumed.json["requests"]) == (0, 100)
-    assert resumed.json["resumed_at"] == done
-    assert_hits(server, range(100))
+    path.write_bytes(
+        b"age,sex,bmi,children,smoker,region\n" + ROW.format(1).encode() + b"2,\xff,3,4,no,x\n"
+    )
+    assert warm(server, path).json["stored"] == 1
+    assert [(each["line"], each["reason"]) for each in rejected_beside(path)] == [(3, "not UTF-8")]
+
+
+@pytest.mark.parametrize("name", ["requests.csv", "requests.TSV"])
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separators_are_detected(
+    server: Server, tmp_path: Path, separator: str, name: str
+) -> None:
+    path = tmp_path / name
+    lines = ['"age",sex,bmi,children,smoker,region,note\n', ROW.format(7).strip() + ',"a,b;c"\n']
+    path.write_text("".join(lines).replace(",", separator))
+    result = warm(server, path)
+    assert (result.code, result.json["stored"]) == (0, 1)
+    assert_hits(server, [7])
+
+
+class Level(enum.Enum):
+    low, high = 1, 2.5
+
+
+class Choices(BaseModel):
+    size: Literal[1, 2]
+    maybe: Literal[10, 20] | None = None
+    kind: Literal["1", 1] = 1
+    level: Level = Level.low
+    whole: enum.IntEnum("Whole", {"one": 1}) = 1  # type: ignore[valid-type]
+    scale: Annotated[float, AfterValidator(lambda value: value / 100)] = 0.0
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "fields"),
+    [
+        ("size", "2", {"size": 2}),
+        ("size,maybe", "1,20", {"size": 1, "maybe": 20}),
+        ("size,level", "1,2.5", {"size": 1, "level": 2.5}),
+        ("size,level", "1,1", {"size": 1, "level": 1}),
+        ("size,whole", "1,1", {"size": 1, "whole": 1}),
+        ("size,kind", "1,1", {"size": 1, "kind": "1"}),
+        ("size,scale", "1,50", {"size": 1, "scale": 50.0}),
+    ],
+)
+def test_numbers_to_choose_from_are_those_of_json(
+    header: str, row: str, fields: dict[str, object]
+) -> None:
+    requests = open_requests(io.BytesIO(f"{header}\n{row}\n".encode()), "csv", Choices)
+    (line,) = requests
+    assert requests.parse(line) == Choices.model_validate(fields)
+
+
+def test_a_number_that_is_not_to_be_chosen_is_rejected() -> None:
+    requests = open_requests(io.BytesIO(b"size,level\n3,1\n"), "csv", Choices)
+    (line,) = requests
+    with pytest.raises(ValidationError, match=r"size\n.*should be 1 or 2"):
+        requests.parse(line)

@@ -27,6 +27,7 @@ from tests.servers import Server, free_port
 
 def test_the_public_names_are_these() -> None:
     assert model_cache.__all__ == [
+        "CacheSettings",
         "Compressor",
         "ConfigurationError",
         "ModelCacheError",

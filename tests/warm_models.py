@@ -22,6 +22,9 @@ def _behave(data: Person) -> Any:
         Path(os.environ["TEST_MARKER"]).touch()
         time.sleep(600)
     print("a model that prints")
+    if calls := os.environ.get("TEST_CALLS"):
+        with Path(calls).open("a") as file:
+            file.write(f"{data.age} ")
     return charge(data)
 
 

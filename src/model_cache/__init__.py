@@ -28,9 +28,11 @@ from model_cache.prediction.veto import do_not_store
 from model_cache.protocols import Compressor, Serder
 from model_cache.revision import revision_of
 from model_cache.serders import register_serder
+from model_cache.settings import CacheSettings
 from model_cache.statistics import Stats
 
 __all__ = [
+    "CacheSettings",
     "Compressor",
     "ConfigurationError",
     "ModelCacheError",

@@ -33,6 +33,7 @@ from model_cache.errors import ConfigurationError
 from model_cache.events import Hook, LoggingHook, telling
 from model_cache.prediction.assembly import assembled
 from model_cache.redaction import sealed_options, shown
+from model_cache.settings import CacheSettings
 from model_cache.statistics import Counters, Stats
 
 # Not part of a copy, nor of a pickle: connections, counters and the binding are made anew.
@@ -267,6 +268,21 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         """Return what this decorator has done so far, as an immutable snapshot."""
         snapshot: Stats = self._counters.snapshot(self._predictor.state)
         return snapshot
+
+    @property
+    def cache_settings(self) -> CacheSettings:
+        """The settings that are in effect, without secrets."""
+        config: Config = self._config
+        place = config.endpoint
+        return CacheSettings(
+            store="embedded" if place.embedded else f"{place}/{place.database}",
+            prefix=config.prefix,
+            ttl=None if config.ttl is None else config.ttl / 1000,
+            timeout=config.timeout,
+            on_error=config.on_error,
+            write=config.write,
+            enabled=config.enabled,
+        )
 
     def close(self) -> None:
         """Write what waits to be written, and close the connections; they open again if need be.

@@ -1,6 +1,6 @@
-"""The command `model-cache`: for people who look after a cache, and for their scripts.
+"""The command `model-cache`, for operators and their scripts.
 
-What it needs on top of the library is an extra, imported when the command runs.
+Its dependencies are the extra `cli`, imported when the command runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _EXTRA = ("typer", "rich", "yaml")
 
 
 def main() -> None:
-    """Run the command with the arguments of this process, and exit."""
+    """Run the command with the arguments of this process and exit."""
     try:
         from model_cache.cli.app import app
     except ModuleNotFoundError as error:
@@ -22,12 +22,12 @@ def main() -> None:
         print(message, file=sys.stderr)
         sys.exit(2)
     for stream in (sys.stdout, sys.stderr):
-        # Names in Redis may hold what the terminal's encoding has not.
+        # Names in Redis may contain characters that the terminal's encoding lacks.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
         app(prog_name="model-cache")
     finally:
         try:
             sys.stdout.flush()
-        except BrokenPipeError:  # whoever reads has seen enough; Python would complain at its end
+        except BrokenPipeError:  # the reader has closed it; Python would complain at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The commands and their options, and what each exits with."""
+"""The commands, and their exit codes."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import contextlib
 import logging
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, BinaryIO
 
 import typer
+from ml_base.ml_model import MLModel
 
 from model_cache import __version__
-from model_cache.cli import shown
-from model_cache.cli.checks import check
-from model_cache.cli.connection import LOCAL, Connection, key_secret, refuse_embedded
-from model_cache.cli.doctor import examine
-from model_cache.cli.inspect import look_up, take_inventory
-from model_cache.cli.loading import caches_of, import_from_here, load_model, load_service
+from model_cache.cli import options, rendering
+from model_cache.cli.checks import Finding, check
+from model_cache.cli.doctor import examine, scratch_namespace
+from model_cache.cli.inventory import Reader
+from model_cache.cli.loading import import_from_here, load
 from model_cache.cli.output import Output, count
-from model_cache.cli.purge import plan
-from model_cache.cli.requests import Format
-from model_cache.cli.warm import Job, warm
-from model_cache.config import Config
+from model_cache.cli.permissions import with_rule
+from model_cache.cli.purge import Selection, delete, plan
+from model_cache.cli.rejected import RejectedFile
+from model_cache.cli.request_file import Format, open_requests
+from model_cache.cli.target import Target, key_secret
+from model_cache.cli.warm import Report, warm
 from model_cache.embedded import embedded_redis
 from model_cache.errors import ConfigurationError, StoreUnavailableError
 from model_cache.keys import EntryKey, tag_key
-from model_cache.purging import delete_all
 
-FOUND_WRONG, USAGE, OUT_OF_REACH, INTERRUPTED = 1, 2, 3, 130
+FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 
 app = typer.Typer(
-    help="""Look after a model_cache: see what is in it, empty it, fill it, check its Redis.
+    help="""Inspect, purge and warm a model_cache, and check its Redis.
 
     Secrets come from the environment only: MODEL_CACHE_USERNAME, MODEL_CACHE_PASSWORD and
-    MODEL_CACHE_KEY_SECRET. Exit codes: 0 fine, 1 something was found wrong or failed, 2 wrong
-    usage, 3 Redis is out of reach, 130 interrupted.""",
+    MODEL_CACHE_KEY_SECRET. Exit codes: 0 success, 1 a problem was found or something failed,
+    2 wrong usage, 3 Redis unavailable, 130 interrupted.""",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -46,27 +46,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Url = Annotated[
-    str | None,
-    typer.Option(
-        envvar="REDIS_URL",
-        show_default=LOCAL,
-        help="Where Redis is: redis://, rediss://, unix://, redis+cluster:// or redis+sentinel://.",
-    ),
-]
-Proxied = Annotated[
-    bool, typer.Option("--proxied", help="A proxy such as Twemproxy is in between.")
-]
-Timeout = Annotated[
-    float, typer.Option(min=0.001, max=60.0, help="Seconds that each round trip may take.")
-]
-Prefix = Annotated[str | None, typer.Option(help="The decorator's prefix.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
-
 
 @contextmanager
 def _command(*, as_json: bool) -> Iterator[Output]:
-    """Yield where to print; turn what may go wrong into a message and an exit code."""
+    """Yield the output; turn errors into a message and an exit code."""
     output = Output(as_json=as_json)
     handler = _Messages(output)
     logger = logging.getLogger("model_cache")
@@ -77,13 +60,13 @@ def _command(*, as_json: bool) -> Iterator[Output]:
         output.say(f"model-cache: {error}")
         raise typer.Exit(USAGE) from None
     except StoreUnavailableError as error:
-        output.say(f"model-cache: {error}")
-        raise typer.Exit(OUT_OF_REACH) from None
-    except BrokenPipeError:  # whoever reads has seen enough
+        output.say(f"model-cache: {with_rule(str(error))}")
+        raise typer.Exit(UNAVAILABLE) from None
+    except BrokenPipeError:  # the reader of stdout has closed it
         raise
-    except OSError as error:  # a file, or a folder, that can't be written
+    except OSError as error:  # a file that can't be written
         output.say(f"model-cache: {error}")
-        raise typer.Exit(FOUND_WRONG) from None
+        raise typer.Exit(FAILED) from None
     except (KeyboardInterrupt, typer.Abort):
         output.say("model-cache: interrupted")
         raise typer.Exit(INTERRUPTED) from None
@@ -99,19 +82,20 @@ class _Messages(logging.Handler):
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._output.say(f"{record.levelname.lower()}: {record.getMessage()}")
+        self._output.say(f"{record.levelname.lower()}: {with_rule(record.getMessage())}")
 
 
-def _version(asked: bool) -> None:
+def _show_version(asked: bool) -> None:
     if asked:
         typer.echo(f"model-cache {__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def _options(
+def _main(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version.")
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version."),
     ] = False,
 ) -> None:
     pass
@@ -119,255 +103,204 @@ def _options(
 
 @app.command()
 def inspect(  # noqa: PLR0913, PLR0917 - options
-    key: Annotated[str | None, typer.Argument(help="One key, to be decoded.")] = None,
-    url: Url = None,
-    proxied: Proxied = False,
-    timeout: Timeout = 5.0,
-    prefix: Prefix = None,
-    model: Annotated[str | None, typer.Option(help="Only this model's, by qualified name.")] = None,
-    sample: Annotated[
-        int, typer.Option(min=1, help="How many entries of each version to look at.")
-    ] = 1000,
-    keys: Annotated[
-        int, typer.Option(min=0, help="How many keys of each version to list, of those looked at.")
-    ] = 0,
-    as_json: AsJson = False,
+    key: options.Key = None,
+    url: options.Url = None,
+    proxied: options.Proxied = False,
+    timeout: options.Timeout = 5.0,
+    prefix: options.Prefix = None,
+    model: options.OnlyModel = None,
+    sample: options.Sample = 1000,
+    keys: options.Keys = 0,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Show the models in a Redis: versions, entries, bytes, time left. Or one key.
+    """Show the models in a Redis: versions, entries, memory, TTLs. Or decode one key.
 
-    It only reads. Exits with 1 if an entry can't be decoded, or the key is not there.
+    It only reads. Exits with 1 if an entry can't be decoded, or the key does not exist.
     """
-    with (
-        _command(as_json=as_json) as output,
-        Connection(url, proxied, timeout).servers() as servers,
-    ):
-        checking = tag_key(key_secret())
+
+    def wanted(entry: EntryKey) -> bool:
+        return prefix in (None, entry.prefix) and model in (None, entry.qualified_name)
+
+    target = Target(url, proxied, timeout)
+    with _command(as_json=as_json) as output, target.servers() as servers:
+        reader = Reader(servers, timeout, tag_key(key_secret()))
         if key is not None:
-            found = look_up(servers, key, timeout, checking)
-            if found is None:
-                output.say(f"model-cache: there is no entry under {key}")
-                raise typer.Exit(FOUND_WRONG)
-            output.answer(found, lambda: shown.entry(output, found))
-            raise typer.Exit(FOUND_WRONG if found.entry.problem else 0)
-
-        def wanted(entry: EntryKey) -> bool:
-            return prefix in (None, entry.prefix) and model in (None, entry.qualified_name)
-
+            _inspect_key(output, reader, key)
+            return
         with output.progress("listing keys", None) as tell:
-            inventory = take_inventory(
-                servers, timeout, wanted, sample=sample, keys=keys, tag_key=checking, tell=tell
-            )
-        output.answer(inventory, lambda: shown.inventory(output, inventory))
-        if any(each.undecodable for each in inventory.models):
-            raise typer.Exit(FOUND_WRONG)
+            found = reader.take_inventory(wanted, sample=sample, keys=keys, tell=tell)
+        output.answer(found, lambda: rendering.inventory(output, found))
+        if any(each.undecodable for each in found.models):
+            raise typer.Exit(FAILED)
+
+
+def _inspect_key(output: Output, reader: Reader, key: str) -> None:
+    found = reader.look_up(key)
+    if found is None:
+        output.say(f"model-cache: no entry under {key}")
+        raise typer.Exit(FAILED)
+    output.answer(found, lambda: rendering.entry(output, found))
+    raise typer.Exit(FAILED if found.entry.problem else 0)
 
 
 @app.command()
 def purge(  # noqa: PLR0913, PLR0917 - options
-    model: Annotated[str, typer.Option(help="The model's qualified name.")],
-    version: Annotated[
-        str | None, typer.Option("--version", help="Only this version; all, if not given.")
-    ] = None,
-    url: Url = None,
-    proxied: Proxied = False,
-    timeout: Timeout = 5.0,
-    prefix: Prefix = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    as_json: AsJson = False,
+    model: options.PurgedModel,
+    version: options.Version = None,
+    all_but: options.AllBut = None,
+    url: options.Url = None,
+    proxied: options.Proxied = False,
+    timeout: options.Timeout = 5.0,
+    prefix: options.Prefix = None,
+    all_prefixes: options.AllPrefixes = False,
+    dry_run: options.DryRun = False,
+    yes: options.Yes = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Delete a model's entries, and nothing else.
+    """Delete the entries of a model.
 
-    Without --prefix, those that have none. Running services go on writing new ones. Exits with 1
-    if you answer no.
+    Without --prefix or --all-prefixes, only entries without a prefix. Services that are running
+    continue to write new entries. Exits with 1 if you do not confirm.
     """
-    with (
-        _command(as_json=as_json) as output,
-        Connection(url, proxied, timeout).store() as store,
-    ):
-        planned = plan(store, timeout, model, version, prefix)
-        shown.plan(output, planned)
+    target = Target(url, proxied, timeout)
+    with _command(as_json=as_json) as output, target.store() as store:
+        selection = Selection(model, prefix, all_prefixes, version, all_but or ())
+        planned = plan(store, timeout, selection)
+        rendering.plan(output, selection, planned)
         deleted = 0
         if planned.keys and not dry_run:
             if not yes:
-                _ask(output)
+                _confirm(output)
             with output.progress("deleting", len(planned.keys)) as tell:
-                deleted = delete_all(store, planned.keys, timeout, tell)
+                deleted = delete(store, planned.keys, timeout, output.say, tell)
         answer = {
-            "prefix": prefix,
             "model": model,
-            "versions": planned.versions,
+            "entries": planned.groups,
             "dry_run": dry_run,
             "deleted": deleted,
         }
-        output.answer(answer, lambda: shown.purged(output, planned, deleted, dry_run=dry_run))
+        output.answer(answer, lambda: rendering.purged(output, planned, deleted, dry_run=dry_run))
 
 
-def _ask(output: Output) -> None:
+def _confirm(output: Output) -> None:
     if not sys.stdin.isatty():
-        raise ConfigurationError("--yes", "nobody can be asked here; give --yes, or --dry-run")
+        raise ConfigurationError("--yes", "stdin is not a terminal; give --yes or --dry-run")
     if not typer.confirm("Delete them?", err=True):
         output.say("nothing was deleted")
-        raise typer.Exit(FOUND_WRONG)
+        raise typer.Exit(FAILED)
 
 
 @app.command(name="warm")
 def warm_command(  # noqa: PLR0913, PLR0917 - options
-    requests: Annotated[
-        str, typer.Option(help="JSON Lines or CSV with a header, a request a line; - for stdin.")
-    ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="package.module:name of a model's class, of a model, or of a cached one."
-        ),
-    ] = None,
-    options: Annotated[
-        Path | None, typer.Option(help="YAML mapping of RedisCachingDecorator's options.")
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="A rest_model_service's YAML, instead of --options.")
-    ] = None,
-    url: Annotated[
-        str | None,
-        typer.Option(help="Where Redis is, if not where the options or REDIS_URL say."),
-    ] = None,
-    timeout: Timeout = 5.0,
-    prefix: Prefix = None,
-    form: Annotated[
-        str | None, typer.Option("--format", help="jsonl or csv, if the name does not tell.")
-    ] = None,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Predictions at once.")] = 1,
-    rejected: Annotated[
-        Path | None, typer.Option(help="Where bad lines go; <requests>.rejected.jsonl.")
-    ] = None,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin at the first line, whatever was done.")
-    ] = False,
-    as_json: AsJson = False,
+    requests: options.Requests,
+    model: options.WarmedModel = None,
+    options_file: options.DecoratorOptions = None,
+    config: options.ServiceConfig = None,
+    url: options.UrlInstead = None,
+    timeout: options.Timeout = 5.0,
+    prefix: options.Prefix = None,
+    form: options.RequestFormat = None,
+    threads: options.Threads = 1,
+    rejected: options.Rejected = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Fill the cache: have a model predict the requests in a file.
 
-    An interrupted run goes on where it stopped. Exits with 1 if a request could not be predicted,
-    or its prediction not be kept; with 3, progress kept, if Redis takes no more.
+    If it is interrupted, run it again: cached predictions are not computed again. Exits with 1 if
+    a request could not be predicted or its prediction not be stored, and with 3 if Redis fails.
     """
+    given = {"url": url, "prefix": prefix}
+    changes = {"timeout": timeout, **{k: v for k, v in given.items() if v is not None}}
     with _command(as_json=as_json) as output, contextlib.redirect_stdout(sys.stderr):
-        changes: dict[str, Any] = {"timeout": timeout}
-        changes |= {"url": url} if url is not None else {}
-        changes |= {"prefix": prefix} if prefix is not None else {}
-        source, kind = _source(requests, form)
-        # A pipe has no folder of its own.
-        beside = source if source is not None and source.is_file() else Path("requests")
-        job = Job(
-            model=_load(model, options, config, changes),
-            source=source,
-            form=kind,
-            rejected=rejected or beside.with_name(beside.name + ".rejected.jsonl"),
-            threads=threads,
-            restart=restart,
-        )
-        total = job.source.stat().st_size if job.source and job.source.is_file() else None
-        with _warming(output, total) as tell:
-            report = warm(job, output.say, tell)
-    output.answer(report, lambda: shown.warmed(output, report))
-    raise typer.Exit(0 if report.is_complete else FOUND_WRONG)
+        import_from_here()
+        loaded = load(model, options_file, config, changes)
+        report = _warm(output, loaded, requests, form, rejected, threads)
+    output.answer(report, lambda: rendering.warmed(output, report))
+    raise typer.Exit(0 if report.is_complete else FAILED)
 
 
-def _load(
-    model: str | None, options: Path | None, config: Path | None, changes: dict[str, Any]
-) -> Any:
-    import_from_here()
-    if config is not None:
-        if options is not None:
-            raise ConfigurationError("--options", "excludes --config: give the one or the other")
-        loaded = load_service(config, model, changes)
-    elif model is None:
-        raise ConfigurationError("--model", "is missing; give it, or a service's --config")
-    else:
-        loaded = load_model(model, options, changes)
-    for cache in caches_of(loaded):
-        settings: Config = cache._config
-        if not settings.enabled:
-            raise ConfigurationError("enabled", "the cache is turned off, so it can't be filled")
-        refuse_embedded(settings)
-    return loaded
+def _opened(requests: Path) -> AbstractContextManager[BinaryIO]:
+    if requests == Path("-"):
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return requests.open("rb")
+    except OSError as error:
+        raise ConfigurationError("--requests", f"can't read {str(requests)!r}: {error}") from error
 
 
-def _source(requests: str, form: str | None) -> tuple[Path | None, Format]:
+def _warm(
+    output: Output,
+    model: MLModel,
+    path: Path,
+    form: Format | None,
+    rejected: Path | None,
+    threads: int,
+) -> Report:
     if form is None:
-        form = "csv" if requests.lower().endswith(".csv") else "jsonl"
-    if form not in ("jsonl", "csv"):
-        raise ConfigurationError("--format", f"{form!r} is not 'jsonl' or 'csv'")
-    return None if requests == "-" else Path(requests), "csv" if form == "csv" else "jsonl"
-
-
-@contextmanager
-def _warming(output: Output, total: int | None) -> Iterator[Callable[[int, int], None]]:
-    started, first, lines = time.monotonic(), None, 0
-
-    def unit() -> str:
-        rate = (lines - (first or 0)) / max(time.monotonic() - started, 1e-3)
-        return f"{count(lines, 'line', 'lines')}, {rate:,.0f} a second"
-
-    with output.progress("warming", total, unit) as tell:
-
-        def both(size: int, line: int) -> None:
-            nonlocal first, lines
-            first, lines = line if first is None else first, line
-            tell(size)
-
-        yield both
+        form = "csv" if path.suffix.lower() in (".csv", ".tsv") else "jsonl"
+    beside = path if path.is_file() else Path("requests")  # a pipe has no folder of its own
+    default = beside.with_name(f"{beside.name}.rejected.jsonl")
+    total = path.stat().st_size if path.is_file() else None
+    with (
+        _opened(path) as stream,
+        closing(RejectedFile(rejected or default)) as file,
+    ):
+        requests = open_requests(stream, form, model.input_schema)
+        if requests.unknown_columns:
+            columns = ", ".join(map(repr, requests.unknown_columns))
+            output.say(f"ignoring columns that are not in the input schema: {columns}")
+        with output.progress("warming", total) as tell:
+            return warm(
+                model,
+                requests,
+                file,
+                threads=threads,
+                say=output.say,
+                tell=lambda size, line: tell(size, count(line, "line", "lines")),
+            )
 
 
 @app.command()
 def doctor(
-    url: Url = None,
-    proxied: Proxied = False,
-    timeout: Timeout = 5.0,
-    decorator_timeout: Annotated[
-        float, typer.Option(min=0.001, max=60.0, help="The decorator's timeout, in seconds.")
-    ] = 0.1,
-    prefix: Prefix = None,
-    model: Annotated[
-        str | None, typer.Option(help="Try permissions as for this model, by qualified name.")
-    ] = None,
-    as_json: AsJson = False,
+    url: options.Url = None,
+    proxied: options.Proxied = False,
+    timeout: options.Timeout = 5.0,
+    decorator_timeout: options.DecoratorTimeout = 0.1,
+    prefix: options.Prefix = None,
+    model: options.CheckedModel = None,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Check a Redis: version, memory policy, latency, permissions, clock; say what to change.
+    """Check a Redis, and advise on changes.
 
-    It writes one small entry and removes it. Exits with 1 if there is a problem.
+    It looks at version, role, memory policy, persistence, connections, clock, permissions and
+    latency. It writes one small entry and deletes it. Exits with 1 if there is a problem.
     """
-    connection = Connection(url, proxied, timeout)
-    with _command(as_json=as_json) as output, connection.servers() as servers:
-        in_cluster = bool(connection.config().endpoint.cluster)
-        findings = []
-        for place, server in servers.items():
-            with output.progress(f"asking {place}", None) as tell:
+    target = Target(url, proxied, timeout)
+    with _command(as_json=as_json) as output, target.servers() as servers:
+        in_cluster = bool(target.config().endpoint.cluster)
+        findings: list[Finding] = []
+        for address, server in servers.items():
+            with output.progress(f"checking {address}", None) as tell:
                 facts = examine(
-                    place,
-                    server,
-                    timeout,
-                    in_cluster=in_cluster,
-                    model=model,
-                    prefix=prefix,
-                    tell=tell,
-                )
+                    address, server, timeout, scratch_namespace(prefix, model),
+                    in_cluster=in_cluster, tell=tell,
+                )  # fmt: skip
             findings += check(facts, decorator_timeout)
-        output.answer({"findings": findings}, lambda: shown.findings(output, findings))
+        output.answer({"findings": findings}, lambda: rendering.findings(output, findings))
         if any(each.verdict == "problem" for each in findings):
-            raise typer.Exit(FOUND_WRONG)
+            raise typer.Exit(FAILED)
 
 
 @app.command()
-def serve(as_json: AsJson = False) -> None:
-    """Run a Redis of its own for trying things out, until Ctrl-C, and print its url.
+def serve(as_json: options.AsJson = False) -> None:
+    """Run a temporary Redis for trying things out, and print its url.
 
-    It keeps nothing on disk, and takes the server that the extra "embedded" brings, or one on
-    PATH. The url holds the password, which is another one each time.
+    It runs until Ctrl-C, on a free port with a random password, and keeps nothing on disk. It needs
+    the extra "embedded", or a Redis or Valkey server on PATH.
     """
     with _command(as_json=as_json) as output, embedded_redis(tcp=True) as url:
         output.answer({"url": url}, lambda: output.line(url))
         sys.stdout.flush()
-        output.say("export REDIS_URL to that; Ctrl-C ends it")
+        output.say("export REDIS_URL with this url to use it; press Ctrl-C to stop it")
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()

@@ -1,7 +1,4 @@
-"""What the facts about a server mean for a cache, and what to change. Nothing is asked here.
-
-The advice is that of docs/operations.md.
-"""
+"""What the facts about a server mean for a cache, and what to change (docs/operations.md)."""
 
 from __future__ import annotations
 
@@ -12,24 +9,25 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from model_cache.cli.doctor import SCRATCH_MODEL, Facts
+from model_cache.cli.permissions import grant
 
 Verdict: TypeAlias = Literal["ok", "note", "problem", "unknown"]
 
 _BEST_POLICY = "allkeys-lru"
-# Of the clocks: entries may be served as fresh, or be stale, too early or too late by as much.
+# Seconds by which entries may become stale too early or too late.
 _MUCH_SKEW, _TOO_MUCH_SKEW = 1.0, 60.0
 _MANY_CLIENTS = 0.8
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look at one server brought to light.
+    """The result of one check of one server.
 
     Attributes:
-        server: which one.
-        check: what was looked at.
-        verdict: "ok", "note", "problem", or "unknown" if nobody can tell.
-        text: what it is like.
+        server: the server's address.
+        check: the name of the check.
+        verdict: "ok", "note", "problem", or "unknown".
+        text: what was found.
         advice: what to change, if anything.
     """
 
@@ -41,12 +39,7 @@ class Finding:
 
 
 def check(facts: Facts, timeout: float) -> list[Finding]:
-    """Return what there is to say of one server.
-
-    Args:
-        facts: about it.
-        timeout: the decorator's.
-    """
+    """Return the findings about one server, for decorators with this timeout."""
     findings = [
         *_server(facts),
         *_topology(facts),
@@ -58,22 +51,22 @@ def check(facts: Facts, timeout: float) -> list[Finding]:
         *_permissions(facts),
         *_latency(facts, timeout),
     ]
-    return [Finding(facts.place, *each) for each in findings]
+    return [Finding(facts.address, *each) for each in findings]
 
 
-_Found: TypeAlias = tuple[str, Verdict, str, str | None]
+_Result: TypeAlias = tuple[str, Verdict, str, str | None]
 
 
 def _number(value: str | None) -> int | None:
     return int(value) if value is not None and value.isascii() and value.isdigit() else None
 
 
-def _unknown(facts: Facts, check: str, command: str) -> _Found:
-    who = "behind a proxy" if facts.proxied else f"the server gives no {command}"
-    return check, "unknown", f"can't tell: {who}", None
+def _unknown(facts: Facts, check: str, command: str) -> _Result:
+    why = "behind a proxy" if facts.proxied else f"{command} is not available"
+    return check, "unknown", f"unknown: {why}", None
 
 
-def _server(facts: Facts) -> Iterator[_Found]:
+def _server(facts: Facts) -> Iterator[_Result]:
     info = facts.info
     if info is None:
         yield _unknown(facts, "server", "INFO")
@@ -82,19 +75,19 @@ def _server(facts: Facts) -> Iterator[_Found]:
     version = info.get(f"{name}_version") or info.get("redis_version", "")
     major = _number(version.partition(".")[0])
     if name == "redis" and major is not None and major < 7:
-        advice = "upgrade to Redis 7 or Valkey: older ones are not tested"
+        advice = "upgrade to Redis 7 or Valkey: older versions are not tested"
         yield "server", "note", f"{name} {version}", advice
     else:
         yield "server", "ok", f"{name} {version}", None
 
 
-def _topology(facts: Facts) -> Iterator[_Found]:
+def _topology(facts: Facts) -> Iterator[_Result]:
     info, cluster = facts.info, facts.cluster
     if info is None:
         yield _unknown(facts, "role", "INFO")
     elif info.get("role") == "slave":
-        advice = "name its primary, or use redis+sentinel:// or redis+cluster://"
-        yield "role", "problem", "a replica: it refuses writes", advice
+        advice = "use the url of its primary, redis+sentinel:// or redis+cluster://"
+        yield "role", "problem", "a replica, which refuses writes", advice
     else:
         text = f"a primary; replicas: {info.get('connected_slaves', '?')}"
         yield "role", "ok", text, None
@@ -102,25 +95,25 @@ def _topology(facts: Facts) -> Iterator[_Found]:
         text = "refuses writes when replicas are missing"
         yield "replication", "note", text, "CONFIG SET min-replicas-to-write 0"
     if info is not None and info.get("cluster_enabled") == "1" and not facts.in_cluster:
-        advice = f"--url redis+cluster://{facts.place}, and so in the decorator's url"
-        yield "cluster", "problem", "a node of a Redis Cluster, asked as a server", advice
+        advice = f"use redis+cluster://{facts.address}, here and in the decorator's url"
+        yield "cluster", "problem", "a node of a Redis Cluster, used as a single server", advice
     if not facts.in_cluster:
         return
     state = (cluster or {}).get("cluster_state")
     if cluster is None or state is None:
         yield _unknown(facts, "cluster", "CLUSTER INFO")
     elif state != "ok" or cluster.get("cluster_slots_ok") != "16384":
-        text = f"its state is {state}; {cluster.get('cluster_slots_ok')} of 16384 slots are served"
-        yield "cluster", "problem", text, "see CLUSTER NODES for who has failed"
+        text = f"state {state}; {cluster.get('cluster_slots_ok')} of 16384 slots are served"
+        yield "cluster", "problem", text, "see CLUSTER NODES for the nodes that failed"
     else:
-        text = f"all slots served, {cluster.get('cluster_known_nodes', '?')} nodes"
+        text = f"all slots are served, {cluster.get('cluster_known_nodes', '?')} nodes"
         yield "cluster", "ok", text, None
     if facts.settings.get("cluster-require-full-coverage") == "yes":
         text = "refuses all keys when one shard is lost"
         yield "coverage", "note", text, "CONFIG SET cluster-require-full-coverage no"
 
 
-def _memory(facts: Facts) -> Iterator[_Found]:
+def _memory(facts: Facts) -> Iterator[_Result]:
     info = facts.info or {}
     limit, policy = _number(info.get("maxmemory")), info.get("maxmemory_policy", "")
     if limit is None:
@@ -131,31 +124,31 @@ def _memory(facts: Facts) -> Iterator[_Found]:
         machine = _number(info.get("total_system_memory"))
         most = f"{machine * 3 // 4 // 2**20}mb" if machine else "<bytes>"
         advice = f"CONFIG SET maxmemory {most}"
-        advice += " (three quarters of its machine, if it has it for itself)" if machine else ""
+        advice += " (three quarters of the memory, if nothing else runs there)" if machine else ""
         if policy != _BEST_POLICY:
             advice += f"; CONFIG SET maxmemory-policy {_BEST_POLICY}"
-        text = f"{used} used, no limit: it grows until the system kills it"
+        text = f"{used} used, no limit: it grows until the system runs out of memory"
         yield "memory", "note", text, advice
         return
     text = f"{used} of {info.get('maxmemory_human', limit)} used, {policy}"
     change = f"CONFIG SET maxmemory-policy {_BEST_POLICY}"
     if policy == "noeviction":
-        yield "memory", "problem", f"{text}: when it is full, no new entry is stored", change
+        yield "memory", "problem", f"{text}: once it is full, no new entries are stored", change
     elif policy.startswith("volatile"):
-        text += ": evicts only entries that have a ttl"
+        text += ": evicts only entries with a TTL"
         yield (
             "memory",
             "note",
             text,
-            f"{change}, unless it shares the server with keys that must stay",
+            f"{change}, unless other keys there must not be evicted",
         )
     elif policy in (_BEST_POLICY, "allkeys-lfu"):
         yield "memory", "ok", text, None
     else:
-        yield "memory", "note", f"{text}: popular entries go, too", change
+        yield "memory", "note", f"{text}: evicts popular entries, too", change
 
 
-def _traffic(facts: Facts) -> Iterator[_Found]:
+def _traffic(facts: Facts) -> Iterator[_Result]:
     info = facts.info or {}
     hits, misses = _number(info.get("keyspace_hits")), _number(info.get("keyspace_misses"))
     evicted = _number(info.get("evicted_keys"))
@@ -163,17 +156,15 @@ def _traffic(facts: Facts) -> Iterator[_Found]:
         yield _unknown(facts, "traffic", "INFO stats")
         return
     looked_up = hits + misses
-    text = (
-        f"{hits / looked_up:.1%} of {looked_up:,} look-ups hit" if looked_up else "no look-ups yet"
-    )
+    text = f"{hits / looked_up:.1%} of {looked_up:,} lookups hit" if looked_up else "no lookups yet"
     if evicted:
-        advice = "double maxmemory, for as long as the hit ratio's gain is worth it"
-        yield "traffic", "note", f"{text}; {evicted:,} keys were evicted", advice
+        advice = "double maxmemory as long as that raises the hit ratio enough"
+        yield "traffic", "note", f"{text}; {evicted:,} keys evicted", advice
     else:
-        yield "traffic", "ok", f"{text}; no key was evicted", None
+        yield "traffic", "ok", f"{text}; no keys evicted", None
 
 
-def _persistence(facts: Facts) -> Iterator[_Found]:
+def _persistence(facts: Facts) -> Iterator[_Result]:
     info, save = facts.info or {}, facts.settings.get("save")
     if facts.info is None:
         yield _unknown(facts, "persistence", "INFO persistence")
@@ -181,13 +172,13 @@ def _persistence(facts: Facts) -> Iterator[_Found]:
     stops = facts.settings.get("stop-writes-on-bgsave-error", "yes") == "yes"
     if info.get("rdb_last_bgsave_status") == "err" and stops and save != "":
         text = "the last snapshot failed, so writes are refused (MISCONF)"
-        yield "persistence", "problem", text, 'CONFIG SET save "", or mend its disk'
+        yield "persistence", "problem", text, 'CONFIG SET save "", or repair its disk'
         return
     if info.get("aof_enabled") == "1":
-        text = "an append-only file: it buys nothing that a cache needs"
+        text = "append-only file, which a cache does not need"
         yield "persistence", "note", text, "CONFIG SET appendonly no"
     if save:
-        text = f"snapshots (save {save}): each forks, and takes memory beyond maxmemory"
+        text = f"snapshots (save {save}): each forks and needs memory beyond maxmemory"
         advice = 'CONFIG SET save "", unless a cold cache takes hours to warm up'
         yield "persistence", "note", text, advice
     elif save is None:
@@ -196,26 +187,26 @@ def _persistence(facts: Facts) -> Iterator[_Found]:
         yield "persistence", "ok", "off", None
 
 
-def _clients(facts: Facts) -> Iterator[_Found]:
+def _clients(facts: Facts) -> Iterator[_Result]:
     info = facts.info or {}
     clients = _number(info.get("connected_clients"))
     most = _number(info.get("maxclients") or facts.settings.get("maxclients"))
     rejected = _number(info.get("rejected_connections")) or 0
     if clients is None or most is None:
-        yield _unknown(facts, "connections", "INFO clients and no CONFIG GET maxclients")
+        yield _unknown(facts, "connections", "INFO clients or CONFIG GET maxclients")
         return
     text = f"{clients:,} of {most:,}"
     if clients >= _MANY_CLIENTS * most:
-        advice = f"CONFIG SET maxclients {2 * most}, or a lower max_connections in the decorators"
+        advice = f"CONFIG SET maxclients {2 * most}, or lower max_connections in the decorators"
         yield "connections", "problem", text, advice
     elif rejected:
-        advice = f"CONFIG SET maxclients {2 * most}, if that happens again"
-        yield "connections", "note", f"{text}; {rejected:,} were refused since it started", advice
+        advice = f"CONFIG SET maxclients {2 * most}, if this happens again"
+        yield "connections", "note", f"{text}; {rejected:,} refused since it started", advice
     else:
         yield "connections", "ok", text, None
 
 
-def _clock(facts: Facts) -> Iterator[_Found]:
+def _clock(facts: Facts) -> Iterator[_Result]:
     ahead = facts.clock_ahead
     if ahead is None:
         yield _unknown(facts, "clock", "TIME")
@@ -223,7 +214,7 @@ def _clock(facts: Facts) -> Iterator[_Found]:
     least = max(0.0, abs(ahead) - facts.clock_doubt)
     direction = "ahead of" if ahead > 0 else "behind"
     text = f"{abs(ahead):.3f} s {direction} this machine's"
-    advice = "synchronise both clocks (NTP): stale_if_error compares the times of machines"
+    advice = "synchronize both clocks (NTP): stale_if_error compares their times"
     if least >= _TOO_MUCH_SKEW:
         yield "clock", "problem", text, advice
     elif least >= _MUCH_SKEW:
@@ -232,19 +223,19 @@ def _clock(facts: Facts) -> Iterator[_Found]:
         yield "clock", "ok", text, None
 
 
-def _permissions(facts: Facts) -> Iterator[_Found]:
+def _permissions(facts: Facts) -> Iterator[_Result]:
     refused = {command: error for command, error in facts.errors.items() if error is not None}
     for command, error in refused.items():
         needed = command in ("GET", "SET")
         if error.startswith("NOPERM"):
             pattern = facts.namespace.rpartition("/doctor/")[0] + "/*"
-            advice = f"ACL SETUSER <user> ~{pattern} +{command.lower()}"
+            advice = grant(f"~{pattern}", f"+{command.lower()}")
             if facts.namespace.endswith(f"{SCRATCH_MODEL}/doctor/"):
-                advice += "; or give --model, if the login is for one model"
+                advice += "; or give --model if the login is limited to one model"
             text = f"{command} is not permitted"
-            text += "" if needed else ", which purge needs"
+            text += "" if needed else "; purge needs it"
             if command == "UNLINK":
-                text += ", and single_flight: fleet"
+                text += ", and so does single_flight: fleet"
             yield "permissions", "problem" if needed else "note", text, advice
         else:
             text = f"{command} was refused: {error:.200}"
@@ -256,23 +247,23 @@ def _permissions(facts: Facts) -> Iterator[_Found]:
 
 _REASONS = {
     "OOM": f"CONFIG SET maxmemory-policy {_BEST_POLICY}",
-    "READONLY": "name the primary, or use redis+sentinel:// or redis+cluster://",
-    "MISCONF": 'CONFIG SET save "", or mend its disk',
+    "READONLY": "use the url of the primary, redis+sentinel:// or redis+cluster://",
+    "MISCONF": 'CONFIG SET save "", or repair its disk',
     "NOREPLICAS": "CONFIG SET min-replicas-to-write 0",
     "MOVED": "use redis+cluster://",
-    "CLUSTERDOWN": "see CLUSTER NODES for who has failed",
+    "CLUSTERDOWN": "see CLUSTER NODES for the nodes that failed",
 }
 
 
-def _latency(facts: Facts, timeout: float) -> Iterator[_Found]:
+def _latency(facts: Facts, timeout: float) -> Iterator[_Result]:
     ordered = sorted(facts.seconds)
     if not ordered:
         return
     median = statistics.median(ordered)
     high = ordered[math.ceil(0.99 * len(ordered)) - 1]
-    text = f"{len(ordered)} GETs: median {1000 * median:.2f} ms, 99 % within {1000 * high:.2f} ms"
+    text = f"{len(ordered)} GETs: median {1000 * median:.2f} ms, 99% within {1000 * high:.2f} ms"
     text += f"; the decorator's timeout is {1000 * timeout:g} ms"
-    advice = f"timeout: {max(0.1, math.ceil(40 * high) / 10):g} in the decorator, or a Redis nearby"
+    advice = f"timeout: {max(0.1, math.ceil(40 * high) / 10):g} in the decorator, or a closer Redis"
     if high >= timeout:
         yield "latency", "problem", text, advice
     elif high >= timeout / 2:

@@ -1,6 +1,6 @@
-"""`doctor`: asks servers how they are. What to think of the answers is the business of `checks`.
+"""`doctor`: collects facts about servers; `checks` judges them.
 
-It writes one small entry of its own, which expires by itself, and takes it away again.
+It writes one small entry, which expires by itself, and deletes it.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ _SETTINGS = (
     "cluster-require-full-coverage",
 )
 _ROUND_TRIPS = 200
-# A cluster's node has a part of the slots: so many random keys, and one of them is in it.
+# A node of a cluster serves some of the slots: among so many random keys, one is in them.
 _MOST_KEYS = 1000
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a server says, and how it behaves.
+    """What a server says about itself, and how it behaves.
 
     Attributes:
-        place: its address.
-        proxied: whether a proxy is in between, which can't be asked any of this.
-        in_cluster: whether it was asked as a node of a cluster.
+        address: the server's address.
+        proxied: whether it is behind a proxy, which passes none of these commands on.
+        in_cluster: whether it is used as a node of a cluster.
         namespace: where the scratch entry was.
-        info: its INFO; None if it can't be had.
-        settings: those of its settings that it tells.
-        cluster: its CLUSTER INFO; None if it can't be had, or there is no cluster.
-        errors: for each command that was tried, what it was refused with; None if it worked.
-        seconds: how long each of a number of GETs took.
-        clock_ahead: by how many seconds its clock is ahead of this machine's; None if unknown.
-        clock_doubt: how far off that may be.
+        info: its INFO; None if it is not available.
+        settings: the settings that CONFIG GET returned.
+        cluster: its CLUSTER INFO; None if it is not available.
+        errors: the error of each command that was tried; None for success.
+        seconds: the latency of each of a number of GETs.
+        clock_ahead: seconds that its clock is ahead of this machine's; None if unknown.
+        clock_doubt: the uncertainty of that, in seconds.
     """
 
-    place: str
+    address: str
     proxied: bool
     in_cluster: bool
     namespace: str
@@ -62,53 +62,43 @@ class Facts:
     clock_doubt: float
 
 
+def scratch_namespace(prefix: str | None, model: str | None) -> Namespace:
+    """Return where to write the scratch entry: a model's keys, or the doctor's own."""
+    return Namespace(prefix, model or SCRATCH_MODEL, _SCRATCH_VERSION)
+
+
 def examine(
-    place: str,
+    address: str,
     server: RedisStore,
     timeout: float,
+    namespace: Namespace,
     *,
     in_cluster: bool,
-    model: str | None = None,
-    prefix: str | None = None,
     round_trips: int = _ROUND_TRIPS,
     tell: Callable[[int], None] = lambda _: None,
 ) -> Facts:
-    """Return the facts about one server.
-
-    Args:
-        place: its address.
-        server: the server.
-        timeout: seconds for each round trip.
-        in_cluster: whether it is asked as a node of a cluster.
-        model: whose namespace to try; None for one of the doctor's own.
-        prefix: of that namespace.
-        round_trips: how many GETs to time.
-        tell: is told how many of them are done.
+    """Return the facts about one server; `round_trips` GETs are timed.
 
     Raises:
-        StoreUnavailableError: it is out of reach.
+        StoreUnavailableError: the server is unavailable.
     """
-    namespace = Namespace(prefix, model or SCRATCH_MODEL, _SCRATCH_VERSION)
     proxied = server.proxied
 
     def ask(*words: bytes) -> Any:
         return server.execute(timeout, *words)
 
-    # First: what follows counts as traffic, too.
-    info = None if proxied else _sections(ask(b"INFO"))
-    settings = {} if proxied else _settings(ask)
+    info = None if proxied else _sections(ask(b"INFO"))  # before this adds to the traffic
     has_cluster = in_cluster or (info or {}).get("cluster_enabled") == "1"
-    cluster = _sections(ask(b"CLUSTER", b"INFO")) if has_cluster and not proxied else None
     ahead, doubt = (None, 0.0) if proxied else _clock(ask)
     errors, seconds = _try_commands(ask, namespace, round_trips, tell, proxied=proxied)
     return Facts(
-        place=place,
+        address=address,
         proxied=proxied,
         in_cluster=in_cluster,
         namespace=namespace.text,
         info=info,
-        settings=settings,
-        cluster=cluster,
+        settings={} if proxied else _settings(ask),
+        cluster=_sections(ask(b"CLUSTER", b"INFO")) if has_cluster and not proxied else None,
         errors=errors,
         seconds=seconds,
         clock_ahead=ahead,
@@ -120,7 +110,7 @@ Ask = Callable[..., Any]
 
 
 def _sections(reply: object) -> Mapping[str, str] | None:
-    """Return the lines `name:value` of a reply; None if it is none such."""
+    """Return the lines `name:value` of a reply; None if the reply is an error."""
     if not isinstance(reply, bytes):
         return None
     lines = [line.partition(":") for line in reply.decode("utf-8", "replace").splitlines()]
@@ -155,7 +145,7 @@ def _try_commands(
     *,
     proxied: bool,
 ) -> tuple[Mapping[str, str | None], tuple[float, ...]]:
-    """Use a key as the decorator would; return what was refused, and how long GETs took."""
+    """Use a key as the decorator does; return the error of each command, and latencies."""
     key = _scratch_key(ask, namespace)
     errors = {"SET": _error(ask(b"SET", key, b"{}", b"PX", _SCRATCH_TTL))}
     try:
@@ -172,7 +162,7 @@ def _try_commands(
         delete = "DEL" if proxied else "UNLINK"
         errors[delete] = _error(ask(delete.encode(), key))
         if errors[delete] is not None and errors["SET"] is None:
-            ask(b"SET", key, b"{}", b"PX", b"1")  # so it is gone in a millisecond
+            ask(b"SET", key, b"{}", b"PX", b"1")  # expires in a millisecond
     return errors, tuple(seconds)
 
 

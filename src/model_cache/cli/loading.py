@@ -1,4 +1,4 @@
-"""Models to warm a cache with: found by their import paths, or in a service's configuration."""
+"""The model for `warm`: from an import path, or from the configuration of a service."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import Any
 
 import yaml
 from ml_base.ml_model import MLModel
+from pydantic import BaseModel, ValidationError
 
-from model_cache.cli.connection import LOCAL, key_secret, login
+from model_cache.cli.request_file import reason
+from model_cache.cli.target import LOCAL, embedded_error, key_secret, login
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import ConfigurationError
+from model_cache.interruptions import reraise_interruption
 from model_cache.layers import layers
 from model_cache.registry import imported
 
-_PLACE = ("url", "host", "port", "database", "username", "password")
-# What a failing store must not pass over in silence; neither is part of a key or an entry.
+_ADDRESS = ("url", "host", "port", "database", "username", "password")
+# Failures of Redis must not pass silently. Neither option affects keys or entries.
 _WARMING = {"on_error": "raise", "write": "foreground"}
 
 
@@ -27,28 +30,41 @@ def caches_of(model: MLModel) -> list[RedisCachingDecorator]:
     return [layer for layer in layers(model) if isinstance(layer, RedisCachingDecorator)]
 
 
-def load_model(path: str, options_file: Path | None, changes: Mapping[str, Any]) -> MLModel:
-    """Return a model with a cache around it.
-
-    Args:
-        path: `package.module:name` of a class, of an instance, or of one with a cache around it.
-        options_file: a YAML mapping of the cache's options.
-        changes: options that go before those in the file.
+def load(
+    model: str | None, options: Path | None, config: Path | None, changes: Mapping[str, Any]
+) -> MLModel:
+    """Return a model with a cache around it; `changes` override the options in the files.
 
     Raises:
-        ConfigurationError: it can't be loaded, or an option can't be honoured.
+        ConfigurationError: the model can't be loaded, or an option is invalid.
     """
+    if config is not None and options is not None:
+        raise ConfigurationError("--options", "can't be combined with --config")
+    if config is not None:
+        loaded = _load_service(config, model, changes)
+    elif model is not None:
+        loaded = _load_model(model, options, changes)
+    else:
+        raise ConfigurationError("--model", "is required, unless --config names a service")
+    for settings in (cache.cache_settings for cache in caches_of(loaded)):
+        if not settings.enabled:
+            raise ConfigurationError("enabled", "the cache is turned off, so it can't be filled")
+        if settings.store == "embedded":
+            raise embedded_error()
+    return loaded
+
+
+def _load_model(path: str, options_file: Path | None, changes: Mapping[str, Any]) -> MLModel:
     model = _made("--model", imported, "--model", path)
     if isinstance(model, type) and issubclass(model, MLModel):
         model = _made("--model", model)
     if not isinstance(model, MLModel):
-        raise ConfigurationError(
-            "--model", f"{path!r} is no ml-base MLModel, nor an instance of one"
-        )
+        raise ConfigurationError("--model", f"{path!r} is not an ml-base MLModel")
     if caches_of(model):
         if options_file or changes.keys() - {"timeout"}:
             raise ConfigurationError(
-                "--model", f"{path!r} has a cache already: no options go with it, nor a url"
+                "--model",
+                f"{path!r} already has a cache, so --options, --url and --prefix do not apply",
             )
         return model
     options = _mapping("--options", options_file) if options_file else {}
@@ -58,53 +74,74 @@ def load_model(path: str, options_file: Path | None, changes: Mapping[str, Any])
     return cache.set_model(model)
 
 
-def load_service(file: Path, chosen: str | None, changes: Mapping[str, Any]) -> MLModel:
-    """Return a model of a rest_model_service with all its decorators, as the service makes it.
+class _Part(BaseModel):
+    """A model or a decorator in a service's configuration."""
 
-    Args:
-        file: the service's configuration.
-        chosen: the model's class path or qualified name; None for the only one with a cache.
-        changes: options of the cache that go before those in the file.
+    class_path: str
+    configuration: dict[str, Any] | None = None
 
-    Raises:
-        ConfigurationError: it can't be loaded, or an option can't be honoured.
-    """
-    listed = _mapping("--config", file).get("models")
-    entries = (
-        [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    )
-    cached = [each for each in entries if any(map(_is_cache, _decorators(each)))]
-    if not cached:
-        raise ConfigurationError(
-            "--config", f"{str(file)!r}: no model with a RedisCachingDecorator"
-        )
-    models = {_class_path(each): each for each in cached}
-    if chosen is not None:
-        wanted = chosen.replace(":", ".")
-        entry = models.get(wanted) or next(
-            (each for each in cached if _model(each).qualified_name == chosen), None
-        )
-    else:
-        entry = cached[0] if len(cached) == 1 else None
-    if entry is None:
-        raise ConfigurationError(
-            "--model", f"say which of the models in {str(file)!r}: {', '.join(map(repr, models))}"
-        )
-    model = _model(entry)
-    for each in _decorators(entry):
-        options = _configuration(each)
-        decorator = _type(each)
-        if issubclass(decorator, RedisCachingDecorator):
-            options = _completed(options, changes)
-        model = _made(_class_path(each), decorator, **options).set_model(model)
+    @property
+    def type(self) -> Any:
+        module, _, name = self.class_path.rpartition(".")
+        return _made("--config", imported, "class_path", f"{module}:{name}")
+
+    def make(self) -> Any:
+        return _made(self.class_path, self.type, **(self.configuration or {}))
+
+
+class _Model(_Part):
+    decorators: list[_Part] | None = None
+
+    @property
+    def is_cached(self) -> bool:
+        return any(map(_is_cache, self.decorators or ()))
+
+
+class _Service(BaseModel):
+    models: list[_Model]
+
+
+def _is_cache(part: _Part) -> bool:
+    return isinstance(part.type, type) and issubclass(part.type, RedisCachingDecorator)
+
+
+def _load_service(file: Path, chosen: str | None, changes: Mapping[str, Any]) -> MLModel:
+    """Return a model of a rest_model_service with all its decorators, built as the service does."""
+    try:
+        service = _Service.model_validate(_mapping("--config", file))
+    except ValidationError as error:
+        raise ConfigurationError("--config", f"{str(file)!r}: {reason(error)}") from None
+    part = _chosen(service, chosen)
+    model = part.make()
+    for each in part.decorators or ():
+        if _is_cache(each):
+            each.configuration = _completed(each.configuration or {}, changes)
+        model = each.make().set_model(model)
     return model
 
 
+def _chosen(service: _Service, chosen: str | None) -> _Model:
+    """Return the model with a cache that is meant, by class path or qualified name."""
+    cached = {each.class_path: each for each in service.models if each.is_cached}
+    if not cached:
+        raise ConfigurationError("--config", "no model has a RedisCachingDecorator")
+    if chosen is None and len(cached) == 1:
+        return next(iter(cached.values()))
+    if chosen is not None:
+        if (path := chosen.replace(":", ".")) in cached:
+            return cached[path]
+        for each in cached.values():
+            if each.make().qualified_name == chosen:
+                return each
+    names = ", ".join(map(repr, cached))
+    raise ConfigurationError("--model", f"expected one of {names}, got {chosen!r}")
+
+
 def _completed(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a cache, with where it is and the login, if they are from elsewhere."""
+    """Return the options of a cache, completed by the command line and the environment."""
     completed = dict(options)
     if "url" in changes:
-        completed = {name: value for name, value in options.items() if name not in _PLACE}
+        completed = {name: value for name, value in options.items() if name not in _ADDRESS}
     completed |= {**changes, **_WARMING}
     given = login()
     if given["password"] is not None and completed.get("password") is None:
@@ -115,7 +152,7 @@ def _completed(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
 
 
 def import_from_here() -> None:
-    """Let import paths begin in the current folder, as with `python -m`."""
+    """Make modules in the current folder importable, as `python -m` does."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -127,58 +164,25 @@ def _mapping(option: str, file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(option, f"can't read {str(file)!r}: {error}") from error
     except yaml.YAMLError as error:
-        # Without its text, in which there may be a password.
+        # The error quotes the file, which may hold a password.
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise ConfigurationError(option, f"{str(file)!r} is no YAML{line}") from None
+        raise ConfigurationError(option, f"{str(file)!r} is not valid YAML{line}") from None
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise ConfigurationError(option, f"{str(file)!r} is not a mapping of names to values")
+        raise ConfigurationError(option, f"{str(file)!r} must be a mapping of names to values")
     return found
-
-
-def _decorators(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = entry.get("decorators") or []
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise ConfigurationError(
-            "--config", f"{_class_path(entry)}: decorators is no list of mappings"
-        )
-    return found
-
-
-def _configuration(entry: Mapping[str, Any]) -> dict[str, Any]:
-    found = entry.get("configuration") or {}
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise ConfigurationError("--config", f"{_class_path(entry)}: configuration is no mapping")
-    return found
-
-
-def _class_path(entry: Mapping[str, Any]) -> str:
-    return str(entry.get("class_path"))
-
-
-def _type(entry: Mapping[str, Any]) -> Any:
-    module, _, name = _class_path(entry).rpartition(".")
-    return _made("--config", imported, "class_path", f"{module}:{name}")
-
-
-def _is_cache(entry: Mapping[str, Any]) -> bool:
-    found = _type(entry)
-    return isinstance(found, type) and issubclass(found, RedisCachingDecorator)
-
-
-def _model(entry: Mapping[str, Any]) -> MLModel:
-    return _made("--config", _type(entry), **_configuration(entry))
 
 
 def _made(option: str, make: Any, /, *args: Any, **options: Any) -> Any:
-    """Call what is not this library's, and may raise anything."""
+    """Call code of the user, which may raise anything."""
     try:
         return make(*args, **options)
     except ConfigurationError:
         raise
     except Exception as error:
+        reraise_interruption(error)
         name = getattr(make, "__qualname__", str(make))
         what = args[-1] if args else name
         raise ConfigurationError(
-            option, f"making {what!r} raised {type(error).__name__}: {error}"
+            option, f"loading {what!r} failed with {type(error).__name__}: {error}"
         ) from error

@@ -1,14 +1,66 @@
-"""`purge`: deletes the entries of a model, those of this library's form and nothing else."""
+"""`purge`: deletes the entries of a model, and only keys that have the form of an entry's."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from model_cache.errors import did_you_mean
-from model_cache.keys import entries_pattern, parse_key
+from model_cache.errors import ConfigurationError, did_you_mean
+from model_cache.keys import EntryKey, entries_pattern, parse_key
 from model_cache.protocols import Store
+from model_cache.purging import delete_all
+
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which entries of a model to delete.
+
+    Attributes:
+        model: the qualified name.
+        prefix: the prefix of the keys; None for keys without one.
+        all_prefixes: whether to ignore `prefix` and take the keys with and without one.
+        version: the model's version; None for all versions.
+        all_but: versions to leave alone.
+    """
+
+    model: str
+    prefix: str | None = None
+    all_prefixes: bool = False
+    version: str | None = None
+    all_but: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.all_prefixes and self.prefix is not None:
+            raise ConfigurationError("--all-prefixes", "can't be combined with --prefix")
+        if self.all_but and self.version is not None:
+            raise ConfigurationError("--all-but", "can't be combined with --version")
+
+    @property
+    def pattern(self) -> bytes:
+        """A glob that matches the keys of the model, and possibly others."""
+        if self.all_prefixes:
+            return b"*" + entries_pattern(None, self.model, self.version)
+        return entries_pattern(self.prefix, self.model, self.version)
+
+    def is_model(self, key: EntryKey) -> bool:
+        """Whether a key belongs to the model, in any of its versions."""
+        return key.qualified_name == self.model and (self.all_prefixes or key.prefix == self.prefix)
+
+    def is_version(self, version: str) -> bool:
+        """Whether to delete the entries of a version."""
+        return self.version in (None, version) and version not in self.all_but
+
+
+@dataclass(frozen=True)
+class Group:
+    """The entries of one version under one prefix."""
+
+    prefix: str | None
+    version: str
+    entries: int
 
 
 @dataclass(frozen=True)
@@ -16,58 +68,88 @@ class Plan:
     """What a purge would delete.
 
     Attributes:
-        prefix: of the entries; None for those without one.
-        model: the qualified name.
-        versions: how many entries there are of each version.
-        keys: theirs.
+        groups: the entries by prefix and version.
+        keys: their keys.
         hint: what there is instead, if there are none.
     """
 
-    prefix: str | None
-    model: str
-    versions: Mapping[str, int]
+    groups: tuple[Group, ...]
     keys: tuple[bytes, ...] = field(repr=False)
     hint: str = ""
 
 
-def plan(store: Store, timeout: float, model: str, version: str | None, prefix: str | None) -> Plan:
+def plan(store: Store, timeout: float, selection: Selection) -> Plan:
     """Return what to delete.
 
-    Args:
-        store: where to look.
-        timeout: seconds for each round trip.
-        model: the qualified name.
-        version: the model's; None for all.
-        prefix: of the entries; None for those without one.
-
     Raises:
-        ConfigurationError: a proxy is in between, which can't list keys.
+        ConfigurationError: a proxy can't list keys; or a version to leave alone has no entries.
         StoreUnavailableError: Redis failed.
     """
     keys: list[bytes] = []
-    versions: Counter[str] = Counter()
-    for key in store.scan(entries_pattern(prefix, model, version), timeout):
+    there: Counter[tuple[str | None, str]] = Counter()
+    for key in store.scan(selection.pattern, timeout):
         parsed = parse_key(key)
-        # A `*` of the pattern may stand for more than one part.
-        if (
-            parsed is not None
-            and (parsed.prefix, parsed.qualified_name) == (prefix, model)
-            and version in (None, parsed.version)
-        ):
+        if parsed is None or not selection.is_model(parsed):
+            continue  # a `*` in the pattern matches several parts
+        there[parsed.prefix, parsed.version] += 1
+        if selection.is_version(parsed.version):
             keys.append(key)
-            versions[parsed.version] += 1
-    hint = "" if keys else _hint(store, timeout, model, prefix)
-    return Plan(prefix, model, dict(sorted(versions.items())), tuple(keys), hint)
+    _check_spelling(selection.all_but, {version for _, version in there})
+    groups = (
+        Group(*parts, entries)
+        for parts, entries in sorted(there.items(), key=lambda each: (each[0][0] or "", each[0][1]))
+        if selection.is_version(parts[1])
+    )
+    hint = "" if keys else _hint(store, timeout, selection)
+    return Plan(tuple(groups), tuple(keys), hint)
 
 
-def _hint(store: Store, timeout: float, model: str, prefix: str | None) -> str:
-    """Return where the entries are that may have been meant."""
-    parsed = filter(None, map(parse_key, store.scan(b"*", timeout)))
-    there = {(each.prefix, each.qualified_name, each.version) for each in parsed}
-    if versions := sorted(each[2] for each in there if each[:2] == (prefix, model)):
+def _check_spelling(all_but: Collection[str], versions: set[str]) -> None:
+    """Raise if a version to leave alone has no entries: with a typo, everything would go."""
+    for version in all_but:
+        if versions and version not in versions:
+            raise ConfigurationError(
+                "--all-but",
+                f"version {version!r} has no entries; {did_you_mean(version, versions)} "
+                "To delete all versions, leave the option out",
+            )
+
+
+def _hint(store: Store, timeout: float, selection: Selection) -> str:
+    """Return which entries may have been meant."""
+    keys = filter(None, map(parse_key, store.scan(b"*", timeout)))
+    there = {each._replace(digest="") for each in keys}
+    if versions := sorted({each.version for each in there if selection.is_model(each)}):
         return f"it has versions {', '.join(map(repr, versions))}"
-    if prefixes := {each[0] for each in there if each[1] == model}:
+    model = selection.model
+    if prefixes := {each.prefix for each in there if each.qualified_name == model}:
         named = sorted(repr(each) for each in prefixes if each is not None)
         given = [f"under prefix {', '.join(named)}"] if named else []
         return f"it has entries {' and '.join(given + ['without a prefix'] * (None in prefixes))}"
-    return did_you_mean(model, {each[1] for each in there}) if there else "there are no entries"
+    names = {each.qualified_name for each in there}
+    return did_you_mean(model, names) if names else "there are no entries"
+
+
+def delete(
+    store: Store,
+    keys: Sequence[bytes],
+    timeout: float,
+    say: Callable[[str], None],
+    tell: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Delete entries, and return how many there still were; if it is interrupted, say how many.
+
+    Raises:
+        StoreUnavailableError: Redis failed; some entries may be left.
+    """
+    deleted = 0
+    try:
+        for start in range(0, len(keys), _BATCH):
+            batch = keys[start : start + _BATCH]
+            deleted += delete_all(store, batch, timeout)
+            tell(start + len(batch))
+    except BaseException:
+        # The server may have deleted the batch under way as well.
+        say(f"stopped after deleting at least {deleted:,} of {len(keys):,} entries")
+        raise
+    return deleted

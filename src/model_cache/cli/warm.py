@@ -1,39 +1,38 @@
 """`warm`: has a model predict the requests in a file, so that their predictions are cached.
 
-Whatever is interrupted goes on where it stopped; whatever can't be predicted is written down.
+The cache is the record of what is done: after an interruption, a second run finds the predictions
+of the first one and computes the rest.
 """
 
 from __future__ import annotations
 
-import sys
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, fields
 from itertools import islice
-from pathlib import Path
-from typing import BinaryIO, TypeAlias
 
 from ml_base.ml_model import MLModel
 from pydantic import ValidationError
 
 from model_cache.cli.loading import caches_of
-from model_cache.cli.requests import Format, Line, RequestFile, reason
-from model_cache.cli.resuming import Consumed, Progress, ProgressFile, Rejected, advanced, consumed
+from model_cache.cli.rejected import RejectedFile
+from model_cache.cli.request_file import Csv, JsonLines, Line, reason
 from model_cache.decorator import RedisCachingDecorator
-from model_cache.errors import ConfigurationError, NotCacheableError, StoreUnavailableError
+from model_cache.errors import StoreUnavailableError
+from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Clock
 from model_cache.statistics import Stats
 
-# So many lines per thread at most, and seconds, between two looks at what became of them.
-_CHUNK = 32
-_BETWEEN_SAVES = 1.0
-# Lines in which to look for a request that has a key.
-_SEARCHED = 1000
-# A decorator that writes in the background closes within two seconds, done or not.
-_MOST_CLOSES = 5
+# Lines that are read ahead, to keep the threads busy.
+_LINES_PER_THREAD = 32
+# The most lines that are read ahead, and those between two flushes: together no more than the
+# writes that a decorator queues.
+_MAX_LINES = 500
+_SECONDS_BETWEEN_LOOKS = 0.2
+# Closing a decorator that writes in the background takes two seconds at most, done or not.
+_MAX_CLOSES = 5
 
 _COUNTED = {
     "present": ("hits", "shared"),
@@ -47,23 +46,22 @@ _COUNTED = {
 
 @dataclass(frozen=True)
 class Report:
-    """What became of the requests, those of interrupted runs included.
+    """The result of a run.
 
     Attributes:
         model: the qualified name.
-        version: the model's.
+        version: the model's version.
         store: where the entries are.
-        requests: how many there were, blank lines not counted.
-        present: whose prediction was cached already, or equal to another's of this run.
-        computed: which the model predicted.
+        requests: how many requests there were, blank lines not counted.
+        present: how many were cached already, or equal to another one of this run.
+        computed: how many the model predicted.
         stored: how many predictions were stored.
-        skipped: how many were not, on the word of `cache_if` or `do_not_store()`.
-        not_stored: how many can't be: too large, would come back changed, inputs without a key.
-        stale: for which the model raised, and an entry past its ttl is all there is.
-        rejected: which were no requests, or for which the model raised.
+        skipped: how many were not, because of `cache_if` or `do_not_store()`.
+        not_stored: how many can't be: too large, lossy, or an input without a key.
+        stale: how many have only a stale entry, because the model raised.
+        rejected: how many were invalid, or made the model raise.
         rejected_file: where these are; None if there are none.
-        resumed_at: how many lines earlier runs had done.
-        seconds: how long this run took.
+        seconds: how long the run took.
     """
 
     model: str
@@ -78,297 +76,164 @@ class Report:
     stale: int
     rejected: int
     rejected_file: str | None
-    resumed_at: int
     seconds: float
 
     @property
     def is_complete(self) -> bool:
-        """Whether each request has its prediction in the cache, but for those that are not to."""
+        """Whether every prediction is cached, except those that are skipped on purpose."""
         return not (self.rejected or self.stale or self.not_stored)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What to do.
+class _Caches:
+    """The caches around a model, and what they have counted since the run began."""
 
-    Attributes:
-        model: with a cache around it, and maybe more decorators.
-        source: the file of requests; None for standard input.
-        form: of the file.
-        rejected: where to write what can't be predicted.
-        threads: how many predictions to make at once.
-        restart: whether to forget what earlier runs have done.
-    """
+    def __init__(self, model: MLModel) -> None:
+        self._caches = caches_of(model)
+        self._before = [cache.stats() for cache in self._caches]
+        self.store = self._caches[0].cache_settings.store
 
-    model: MLModel
-    source: Path | None
-    form: Format
-    rejected: Path
-    threads: int = 1
-    restart: bool = False
+    def counted(self) -> dict[str, int]:
+        """Return the counts of the outermost cache, by the names of the report."""
+        counts = _since(self._caches[0].stats(), self._before[0])
+        return {name: sum(counts[each] for each in of) for name, of in _COUNTED.items()}
 
-    @property
-    def can_be_resumed(self) -> bool:
-        """Whether the requests can be read a second time; a pipe can't."""
-        return self.source is not None and self.source.is_file()
+    def check(self) -> None:
+        """Raise if a store failed: there is no point in going on."""
+        for cache, before in zip(self._caches, self._before, strict=True):
+            counts = _since(cache.stats(), before)
+            if counts["unavailable"]:
+                raise StoreUnavailableError("Redis is unavailable", "unavailable")
+            if counts["write_failures"]:
+                raise StoreUnavailableError("Redis does not accept new entries", "write")
 
-    @property
-    def progress_file(self) -> ProgressFile | None:
-        """Where progress is kept."""
-        if self.source is None or not self.can_be_resumed:
-            return None
-        return ProgressFile(self.source.with_name(self.source.name + ".warm-progress"))
+    def flush(self) -> None:
+        """Wait for entries that are written in the background."""
+        for cache, before in zip(self._caches, self._before, strict=True):
+            if cache.cache_settings.write == "background":
+                _flush(cache, before)
+
+    def close(self) -> None:
+        for cache in self._caches:
+            cache.close()
+
+
+def _flush(cache: RedisCachingDecorator, before: Stats) -> None:
+    for _ in range(_MAX_CLOSES):
+        cache.close()
+        counts = _since(cache.stats(), before)
+        ended = ("stored", "skipped", "lossy", "too_large", "write_failures")
+        if sum(counts[each] for each in ended) >= counts["misses"]:
+            return
+    raise StoreUnavailableError("Redis can't keep up with the writes", "timeout")
+
+
+def _since(stats: Stats, before: Stats) -> dict[str, int]:
+    names = [each.name for each in fields(Stats) if each.name != "store"]
+    return {name: int(getattr(stats, name) - getattr(before, name)) for name in names}
 
 
 def warm(
-    job: Job,
-    say: Callable[[str], None],
+    model: MLModel,
+    requests: JsonLines | Csv,
+    rejected: RejectedFile,
+    *,
+    threads: int = 1,
+    say: Callable[[str], None] = lambda _: None,
     tell: Callable[[int, int], None] = lambda _size, _line: None,
     clock: Clock = time.monotonic,
 ) -> Report:
-    """Fill the cache.
-
-    Args:
-        job: what to do.
-        say: is told what people should know.
-        tell: is told how many bytes and lines of the file are done.
-        clock: seconds, as `time.monotonic`.
+    """Fill the caches around a model; `tell` is called with the bytes and lines that are done.
 
     Raises:
-        ConfigurationError: there is no such file, or it has no header; or the file for what is
-            rejected is somebody else's.
-        StoreUnavailableError: Redis failed, or takes no more; the progress is kept.
+        StoreUnavailableError: Redis failed or does not accept new entries.
     """
-    started = clock()
-    caches = caches_of(job.model)
-    if job.source is not None and job.source.resolve() == job.rejected.resolve():
-        raise ConfigurationError("--rejected", "is the file of the requests itself")
-    with _opened(job) as stream:
-        requests = RequestFile(stream, job.form, job.model.input_schema)
-        if requests.unknown_columns:
-            unknown = ", ".join(map(repr, requests.unknown_columns))
-            say(f"columns that the model does not have: {unknown}")
-        endpoint = caches[0]._config.endpoint
-        begun = Progress(_first_key(job, caches[0]), f"{endpoint}/{endpoint.database}")
-        done, progress = _resumed(job, stream, requests, begun, say)
-        rejected = Rejected(job.rejected, progress, say)
-        run = _Run(job, requests, caches, rejected, tell)
-        try:
-            finished = run.all(done, progress, clock)
-        finally:
-            for cache in caches:
-                cache.close()
-    counts = Counter(finished.counts)
+    started, caches, progress = clock(), _Caches(model), _Progress(tell, clock)
+    try:
+        with closing(_attempts(model, requests, threads, caches.flush)) as attempts:
+            for line, problem in attempts:
+                if problem is not None:
+                    rejected.add(line.number, problem, line.text)
+                if progress.add(line):
+                    caches.check()
+        caches.check()
+    except BaseException:
+        say(f"stopped after {progress.requests:,} requests; run it again to do the rest")
+        raise
+    finally:
+        caches.close()
     return Report(
-        model=job.model.qualified_name,
-        version=job.model.version,
-        store=begun.store,
-        **{name: counts[name] for name in ("requests", "rejected", *_COUNTED)},
-        rejected_file=str(job.rejected) if counts["rejected"] else None,
-        resumed_at=progress.line,
+        model=model.qualified_name,
+        version=model.version,
+        store=caches.store,
+        requests=progress.requests,
+        rejected=rejected.count,
+        rejected_file=str(rejected.path) if rejected.count else None,
         seconds=clock() - started,
+        **caches.counted(),
     )
 
 
-@contextmanager
-def _opened(job: Job) -> Iterator[BinaryIO]:
-    if job.source is None:
-        yield sys.stdin.buffer
-        return
-    try:
-        stream = job.source.open("rb")
-    except OSError as error:
-        raise ConfigurationError(
-            "--requests", f"can't read {str(job.source)!r}: {error}"
-        ) from error
-    with stream:
-        yield stream
+class _Progress:
+    """How far a run is; tells it a few times a second."""
 
-
-def _first_key(job: Job, cache: RedisCachingDecorator) -> str:
-    """Return the key of the first request that has one; "" if none of the first has."""
-    if not job.can_be_resumed:
-        return ""
-    with _opened(job) as stream:
-        requests = RequestFile(stream, job.form, job.model.input_schema)
-        for line in islice(requests.lines(), _SEARCHED):
-            if line.request is None:
-                continue
-            try:
-                return cache.cache_key(requests.parse(line))
-            except (ValidationError, NotCacheableError):
-                continue
-    return ""
-
-
-def _resumed(
-    job: Job,
-    stream: BinaryIO,
-    requests: RequestFile,
-    begun: Progress,
-    say: Callable[[str], None],
-) -> tuple[Consumed, Progress]:
-    """Return where to go on; the stream is there then."""
-    kept = job.progress_file.read() if job.progress_file and not job.restart else None
-    if kept is not None and kept.offset:
-        changed = [name for name in ("key", "store") if getattr(kept, name) != getattr(begun, name)]
-        stream.seek(0)
-        done = consumed(stream, kept.offset)
-        if not changed and done.digest == kept.digest:
-            say(f"going on after line {kept.line:,}, where an earlier run stopped")
-            return done, kept
-        reasons = {"key": "the model or its options", "store": "the Redis"}
-        what = " and ".join(reasons[name] for name in changed) or "the beginning of the file"
-        say(f"starting over: {what} changed since the run that was interrupted")
-        stream.seek(len(requests.header.raw) if requests.header else 0)
-    done = Consumed()
-    if requests.header is not None:
-        done.add(requests.header.raw)
-    return done, begun
-
-
-Answers: TypeAlias = Iterator[tuple[Line, str | None]]
-Map: TypeAlias = Callable[[Callable[[Line], str | None], Iterable[Line]], Answers]
-"""Lines are taken as they are needed, not all at once."""
-
-
-class _Run:
-    """One run over what is left of the requests."""
-
-    def __init__(
-        self,
-        job: Job,
-        requests: RequestFile,
-        caches: list[RedisCachingDecorator],
-        rejected: Rejected,
-        tell: Callable[[int, int], None],
-    ) -> None:
-        self._job = job
-        self._requests = requests
-        self._caches = caches
-        self._rejected = rejected
+    def __init__(self, tell: Callable[[int, int], None], clock: Clock) -> None:
+        self.requests = 0
+        self._size = 0
         self._tell = tell
+        self._clock = clock
+        self._told = clock()
 
-    def all(self, done: Consumed, progress: Progress, clock: Clock) -> Progress:
-        """Predict what is left; whatever goes wrong, the progress up to then is kept."""
-        file, saved = self._job.progress_file, clock()
-        lines = self._requests.lines(progress.line)
-        self._tell(progress.offset, progress.line)
-        try:
-            with _mapper(self._job.threads) as mapped:
-                while True:
-                    chunk: list[Line] = []
-                    until = saved + _BETWEEN_SAVES
-                    counts = self._chunk(self._taken(lines, chunk, until, clock), mapped)
-                    if not chunk:
-                        break
-                    for line in chunk:
-                        done.add(line.raw)
-                    progress = advanced(progress, done, chunk[-1].number, self._rejected)
-                    progress = replace(progress, counts=dict(Counter(progress.counts) + counts))
-                    self._tell(progress.offset, progress.line)
-                    if clock() >= until:
-                        if file is not None:
-                            file.write(progress)
-                        saved = clock()
-        except BaseException:
-            if file is not None:
-                file.write(progress)
-            raise
-        if file is not None:
-            file.remove()
-        return progress
+    def add(self, line: Line) -> bool:
+        """Count a line; return whether it is time to look after the caches, too."""
+        self.requests += 1
+        self._size += len(line.raw)
+        now = self._clock()
+        if now - self._told < _SECONDS_BETWEEN_LOOKS:
+            return False
+        self._tell(self._size, line.number)
+        self._told = now
+        return True
 
-    def _taken(
-        self, lines: Iterator[Line], chunk: list[Line], until: float, clock: Clock
-    ) -> Iterator[Line]:
-        """Yield the requests of a chunk, one line at least, and note which lines it took."""
-        for line in islice(lines, _CHUNK * self._job.threads):
-            chunk.append(line)
-            if line.request is not None or line.problem:
-                yield line
-            if clock() >= until:
-                return
 
-    def _chunk(self, requests: Iterable[Line], mapped: Map) -> Counter[str]:
-        """Predict some lines, and return what became of them."""
-        before = [cache.stats() for cache in self._caches]
-        counts: Counter[str] = Counter()
-        for line, problem in mapped(self._attempt, requests):
-            counts["requests"] += 1
-            if problem is not None:
-                self._rejected.add(line.number, problem, line.text)
-                counts["rejected"] += 1
-        for cache, earlier in zip(self._caches, before, strict=True):
-            _finish_writes(cache)
-            _check(_since(cache.stats(), earlier))
-        become = _since(self._caches[0].stats(), before[0])
-        for name, counters in _COUNTED.items():
-            counts[name] += sum(become[counter] for counter in counters)
-        return counts
+def _attempts(
+    model: MLModel, requests: JsonLines | Csv, threads: int, flush: Callable[[], None]
+) -> Generator[tuple[Line, str | None]]:
+    """Predict the requests in order; yield each with the reason if it can't be predicted."""
 
-    def _attempt(self, line: Line) -> str | None:
-        """Predict one request; return why that can't be done."""
+    def attempt(line: Line) -> str | None:
         if line.problem is not None:
             return line.problem
         try:
-            self._job.model.predict(self._requests.parse(line))
+            model.predict(requests.parse(line))
         except ValidationError as error:
             return reason(error)
         except StoreUnavailableError:
             raise
         except Exception as error:
+            reraise_interruption(error)
             return f"the model raised {type(error).__name__}: {error}"
         return None
 
+    lines = (line for line in requests if not line.is_blank)
+    with closing(_mapped(attempt, lines, threads)) as attempts:
+        for number, each in enumerate(attempts, 1):
+            yield each
+            if number % _MAX_LINES == 0:
+                flush()
+    flush()
 
-@contextmanager
-def _mapper(threads: int) -> Iterator[Map]:
-    """Yield what calls a function for each line: in turn, or in threads."""
-    if threads == 1:
-        yield lambda function, lines: ((line, function(line)) for line in lines)
+
+def _mapped(
+    attempt: Callable[[Line], str | None], lines: Iterator[Line], threads: int
+) -> Generator[tuple[Line, str | None]]:
+    """Yield each line with its attempt, made in threads if there are several."""
+    if threads == 1:  # in this thread, where Ctrl-C interrupts the model
+        for line in lines:
+            yield line, attempt(line)
         return
     pool = ThreadPoolExecutor(threads)
-
-    def mapped(function: Callable[[Line], str | None], lines: Iterable[Line]) -> Answers:
-        # Two for each thread: one that it predicts, and one to go on with.
-        waiting: deque[tuple[Line, Future[str | None]]] = deque()
-        for line in lines:
-            waiting.append((line, pool.submit(function, line)))
-            if len(waiting) == 2 * threads:
-                first, problem = waiting.popleft()
-                yield first, problem.result()
-        for line, problem in waiting:
-            yield line, problem.result()
-
     try:
-        yield mapped
+        while some := list(islice(lines, min(_LINES_PER_THREAD * threads, _MAX_LINES))):
+            yield from zip(some, pool.map(attempt, some), strict=True)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _finish_writes(cache: RedisCachingDecorator) -> None:
-    """Wait for what a cache writes in the background."""
-    if cache._config.write == "foreground":
-        return
-    for _ in range(_MOST_CLOSES):
-        cache.close()
-        stats = cache.stats()
-        ended = stats.stored + stats.skipped + stats.lossy + stats.too_large + stats.write_failures
-        if ended >= stats.misses:
-            return
-    raise StoreUnavailableError("Redis is slower than the predictions come", "timeout")
-
-
-def _since(stats: Stats, earlier: Stats) -> dict[str, int]:
-    """Return what a decorator has counted since then."""
-    names = [each.name for each in fields(Stats) if each.name != "store"]
-    return {name: int(getattr(stats, name) - getattr(earlier, name)) for name in names}
-
-
-def _check(counted: Mapping[str, int]) -> None:
-    """Raise if the store failed: warming it is of no use then."""
-    if counted["unavailable"]:
-        raise StoreUnavailableError("Redis failed", "unavailable")
-    if counted["write_failures"]:
-        raise StoreUnavailableError("Redis takes no more entries", "write")

@@ -1,4 +1,4 @@
-"""Where Redis is, for a command: the decorator's own options, its secrets from the environment."""
+"""The Redis that a command works on: the decorator's options, secrets from the environment."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from model_cache.stores.redis import RedisStore
 
 LOCAL = "redis://localhost:6379/0"
 _VARIABLES = {"username": "MODEL_CACHE_USERNAME", "password": "MODEL_CACHE_PASSWORD"}
-# Replies of a server to which we are logged in, and which has its data.
-_TALKING = ("NOPERM", "WRONGTYPE")
 SECRET_VARIABLE = "MODEL_CACHE_KEY_SECRET"
+# Error replies of a server that is up and accepts the login.
+_READY = ("NOPERM", "WRONGTYPE")
 
 
 @dataclass(frozen=True)
-class Connection:
-    """What a command was told about Redis.
+class Target:
+    """A Redis server or cluster.
 
     Attributes:
-        url: where it is; None if nobody said so: then it is looked for on this machine.
-        proxied: whether a proxy is in between.
+        url: its address; None for the one on this machine.
+        proxied: whether it is behind a proxy.
         timeout: seconds that each round trip may take.
     """
 
@@ -39,25 +39,26 @@ class Connection:
     timeout: float
 
     def config(self) -> Config:
-        """Return this as options of the decorator, checked, with the login from the environment.
+        """Return the target as options of the decorator, with the login from the environment.
 
         Raises:
-            ConfigurationError: one that can't be honoured.
+            ConfigurationError: an option is invalid.
         """
         given = {"url": self.url or LOCAL, "proxied": self.proxied, "timeout": self.timeout}
         config = Config.parse({**_defaults(), **given, **login()})
-        refuse_embedded(config)
+        if config.endpoint.embedded:
+            raise embedded_error()
         return config
 
     @contextmanager
     def servers(self) -> Iterator[Mapping[str, RedisStore]]:
-        """Open the servers, each by its place: one, or a cluster's primaries."""
+        """Open the servers by address: one server, or the primaries of a cluster."""
         with ExitStack() as stack:
             try:
                 servers = administered(self.config().endpoint, self.timeout)
-                for place, server in servers.items():
+                for address, server in servers.items():
                     stack.callback(server.close)
-                    _check_that_it_talks(place, server, self.timeout)
+                    _check_ready(address, server, self.timeout)
             except StoreUnavailableError as error:
                 if self.url or error.kind not in ("connection", "timeout"):
                     raise
@@ -67,8 +68,8 @@ class Connection:
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        """Open them as one store."""
-        with self.servers():  # says what is wrong, where a cluster's store would only wait
+        """Open the servers as one store."""
+        with self.servers():  # fails at once with a reason; a cluster's store retries
             pass
         store = compose(self.config().endpoint, lambda _: None, timeout=self.timeout)
         try:
@@ -77,19 +78,20 @@ class Connection:
             store.close()
 
 
-def _check_that_it_talks(place: str, server: RedisStore, timeout: float) -> None:
-    question = (b"GET", b"model-cache") if server.proxied else (b"PING",)
-    reply = server.execute(timeout, *question)
-    if isinstance(reply, ErrorReply) and reply.code not in _TALKING:
-        raise StoreUnavailableError(f"{place}: {reply}", reply.code)
+def _check_ready(address: str, server: RedisStore, timeout: float) -> None:
+    command = (b"GET", b"model-cache") if server.proxied else (b"PING",)
+    reply = server.execute(timeout, *command)
+    if isinstance(reply, ErrorReply) and reply.code not in _READY:
+        raise StoreUnavailableError(f"{address}: {reply}", reply.code)
 
 
-def refuse_embedded(config: Config) -> None:
-    """Raise `ConfigurationError` for a server that nobody else would see."""
-    if config.endpoint.embedded:
-        raise ConfigurationError(
-            "url", "embedded:// is a server of one process's own; give one that others use, too"
-        )
+def embedded_error() -> ConfigurationError:
+    """Return the error for a server that only one process can see."""
+    return ConfigurationError(
+        "url",
+        "expected a Redis that other processes can reach, got 'embedded://'; "
+        "`model-cache serve` starts one",
+    )
 
 
 def login() -> dict[str, str | None]:

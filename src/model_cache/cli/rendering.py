@@ -1,0 +1,162 @@
+"""The answers of the commands as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from model_cache.cli.checks import Finding
+from model_cache.cli.inventory import Inventory, ModelEntries, OneEntry, TimesLeft
+from model_cache.cli.output import Output, count, durations, size
+from model_cache.cli.permissions import grant
+from model_cache.cli.purge import Plan, Selection
+from model_cache.cli.warm import Report
+
+_VERDICTS = {"ok": "ok", "note": "note", "problem": "PROBLEM", "unknown": "?"}
+
+
+def inventory(output: Output, found: Inventory) -> None:
+    """Show which models there are, in two lines each: names of any length stay whole."""
+    for each in found.models:
+        _model_entries(output, each)
+    if not found.models:
+        output.line("no entries")
+    if found.foreign:
+        output.line(f"{count(found.foreign, 'other key', 'other keys')}, not model_cache's")
+    if any(each.looked_at < each.entries for each in found.models):
+        largest = max(each.looked_at for each in found.models)
+        output.line(
+            f"Sizes, TTLs and formats are estimated from up to {largest:,} entries of each "
+            "version (--sample)."
+        )
+    _missing(output, found.missing_rules)
+
+
+def _model_entries(output: Output, found: ModelEntries) -> None:
+    output.line(_name(found.model, found.version, found.prefix), "bold")
+    each = found.bytes / found.entries if found.bytes is not None and found.entries else None
+    facts = [
+        count(found.entries, "entry", "entries"),
+        f"{size(found.bytes)} ({size(each)} each)",
+        _times(found.ttl),
+        _formats(found) or "format ?",
+    ]
+    output.line(f"  {', '.join(facts)}")
+    for problem, number in sorted(found.problems.items()):
+        output.line(f"  {count(number, 'entry', 'entries')} can't be decoded: {problem}")
+    if wrong := found.tags.get("wrong"):
+        output.line(
+            f"  {count(wrong, 'tag is', 'tags are')} wrong, or made with another key_secret than "
+            "the one in MODEL_CACHE_KEY_SECRET"
+        )
+    for key in found.keys:
+        output.line(key)
+
+
+def _name(model: str, version: str, prefix: str | None) -> str:
+    return f"{model} {version}" + (f" (prefix {prefix})" if prefix is not None else "")
+
+
+def _missing(output: Output, rules: Sequence[str]) -> None:
+    if rules:
+        output.line(f"? and NOPERM: the login lacks ACL rules: {grant(*rules)}")
+
+
+def _times(ttl: TimesLeft) -> str:
+    if not ttl.known:
+        return "TTL left ?"
+    if ttl.least is None or ttl.median is None or ttl.most is None:
+        return "no TTL"
+    times = durations(ttl.least, ttl.median, ttl.most)
+    without = f" ({ttl.without_ttl:.0%} have none)" if ttl.without_ttl else ""
+    return f"TTL left {times}{without}"
+
+
+def _formats(found: ModelEntries) -> str:
+    compressors = {name: number for name, number in found.compressors.items() if name != "none"}
+    envelopes = {name: number for name, number in found.forms.items() if name == "envelope"}
+    total = found.looked_at - found.undecodable
+    return ", ".join(
+        name if number == total else f"{name} {number / total:.0%}"
+        for mix in (found.serders, compressors, envelopes)
+        for name, number in sorted(mix.items(), key=lambda each: -each[1])
+    )
+
+
+def entry(output: Output, found: OneEntry) -> None:
+    """Show one entry."""
+    entry = found.entry
+    ttl = "?" if found.ttl_ms == "unknown" else durations(found.ttl_ms or 0)
+    facts: Mapping[str, object] = {
+        "model": found.model,
+        "version": found.version,
+        "prefix": found.prefix or "-",
+        "digest": found.digest,
+        "value": f"{found.value_bytes:,} bytes",
+        "memory": size(found.bytes),
+        "TTL left": "none" if found.ttl_ms is None else ttl,
+        "form": entry.form or "-",
+        "serder": entry.serder or "-",
+        "compressor": entry.compressor or "-",
+        "tag": entry.tag,
+        "stale": "yes" if found.is_stale else "no",
+    }
+    for name, fact in facts.items():
+        output.line(f"{name:<12}{fact}")
+    if entry.problem:
+        output.line(f"{'problem':<12}{entry.problem}")
+    else:
+        output.json(entry.value)
+    _missing(output, found.missing_rules)
+
+
+def plan(output: Output, selection: Selection, planned: Plan) -> None:
+    """Show what a purge would delete."""
+    for each in planned.groups:
+        name = _name(selection.model, each.version, each.prefix)
+        output.say(f"{name}: {count(each.entries, 'entry', 'entries')}")
+    if not planned.keys:
+        name = _name(selection.model, "", selection.prefix)
+        output.say(f"{name}: no entries to delete; {planned.hint}")
+        output.say("`model-cache inspect` lists all entries")
+
+
+def purged(output: Output, planned: Plan, deleted: int, *, dry_run: bool) -> None:
+    """Show what a purge deleted, or would delete."""
+    number = len(planned.keys) if dry_run else deleted
+    verb = "would delete" if dry_run else "deleted"
+    output.line(f"{verb} {count(number, 'entry', 'entries')}")
+
+
+def warmed(output: Output, report: Report) -> None:
+    """Show the result of warming."""
+    output.line(f"{_name(report.model, report.version, None)} at {report.store}")
+    rate = report.requests / report.seconds if report.seconds else 0.0
+    output.line(
+        f"{count(report.requests, 'request', 'requests')}: {report.present:,} already cached, "
+        f"{report.computed:,} computed, {report.stored:,} stored, {report.rejected:,} rejected "
+        f"({report.seconds:.1f} s, {rate:,.0f} per second)"
+    )
+    if report.skipped:
+        output.line(f"{report.skipped:,} predictions skipped by cache_if or do_not_store()")
+    if report.not_stored:
+        output.line(f"{report.not_stored:,} predictions can't be stored: see the warnings above")
+    if report.stale:
+        output.line(f"{report.stale:,} predictions are stale, and computing them anew failed")
+    if report.rejected_file:
+        output.line(f"rejected requests, with reasons: {report.rejected_file}")
+
+
+def findings(output: Output, found: Sequence[Finding]) -> None:
+    """Show the findings of the doctor."""
+    server = None
+    for each in found:
+        if each.server != server:
+            server = each.server
+            output.line(server, "bold")
+        style = {"problem": "bold red", "note": "yellow"}.get(each.verdict, "")
+        output.line(f"  {_VERDICTS[each.verdict]:<8} {each.check:<12} {each.text}", style)
+        if each.advice:
+            output.line(f"{'':<24}-> {each.advice}")
+    problems = sum(each.verdict == "problem" for each in found)
+    notes = sum(each.verdict == "note" for each in found)
+    output.line(f"{count(problems, 'problem', 'problems')}, {count(notes, 'note', 'notes')}")
