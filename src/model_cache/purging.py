@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from model_cache.protocols import Store
 
 _AT_ONCE = 500
 
 
-def delete_all(
-    store: Store,
-    keys: Sequence[bytes],
-    timeout: float,
-    tell: Callable[[int], None] = lambda _: None,
-) -> int:
+def delete_all(store: Store, keys: Sequence[bytes], timeout: float) -> int:
     """Delete keys, and return how many of them there still were.
 
     Args:
         store: where.
         keys: what.
         timeout: seconds for each batch.
-        tell: is told how many keys are done.
 
     Raises:
         StoreUnavailableError: the store failed; some keys may be left.
@@ -30,5 +24,4 @@ def delete_all(
     for start in range(0, len(keys), _AT_ONCE):
         batch = keys[start : start + _AT_ONCE]
         deleted += store.delete(batch, timeout)
-        tell(start + len(batch))
     return deleted
