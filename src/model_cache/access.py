@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from model_cache.endpoint import Address
 from model_cache.errors import ConfigurationError
-from model_cache.registry import imported
+from model_cache.import_paths import imported
 
 
 @runtime_checkable

@@ -36,7 +36,7 @@ from model_cache.option_values import (
 )
 from model_cache.protocols import Compressor, Serder
 from model_cache.redaction import KeySecret, sealed_options
-from model_cache.registry import imported
+from model_cache.import_paths import imported
 from model_cache.revision import parse_revision
 from model_cache.serders import SERDERS
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 from model_cache.errors import ConfigurationError, did_you_mean
+from model_cache.import_paths import imported
 
 
 class Named(Protocol):
@@ -78,21 +78,3 @@ class Registry(Generic[T]):
 
     def _error(self, problem: str) -> ConfigurationError:
         return ConfigurationError(self._option, problem)
-
-
-def imported(option: str, path: str) -> Any:
-    """Return what an import path `package.module:name` leads to.
-
-    Raises:
-        ConfigurationError: the path is malformed, or leads nowhere.
-    """
-    module, _, name = path.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for attribute in name.split("."):
-            found = getattr(found, attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ConfigurationError(
-            option, f"can't import {path!r} (package.module:name): {error}"
-        ) from error
-    return found

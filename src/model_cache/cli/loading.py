@@ -18,7 +18,7 @@ from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import ConfigurationError
 from model_cache.interruptions import reraise_interruption
 from model_cache.layers import layers
-from model_cache.registry import imported
+from model_cache.import_paths import imported
 
 _ADDRESS = ("url", "host", "port", "database", "username", "password")
 # Failures of Redis must not pass silently. Neither option affects keys or entries.

@@ -1,0 +1,26 @@
+"""Import paths `package.module:name`, as options give them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from model_cache.errors import ConfigurationError
+
+
+def imported(option: str, path: str) -> Any:
+    """Return what an import path `package.module:name` leads to.
+
+    Raises:
+        ConfigurationError: the path is malformed, or leads nowhere.
+    """
+    module, _, name = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for attribute in name.split("."):
+            found = getattr(found, attribute)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ConfigurationError(
+            option, f"can't import {path!r} (package.module:name): {error}"
+        ) from error
+    return found
