@@ -34,8 +34,8 @@ from examples.insurance_charges.schemas import (
     InsuranceChargesModelOutput,
 )
 from model_cache import RedisCachingDecorator, embedded_redis
-from model_cache.codec import Codec
-from model_cache.serders import JSON, MESSAGE_PACK
+from model_cache.entries.codec import Codec
+from model_cache.entries.serders import JSON, MESSAGE_PACK
 
 HELD = 0.2
 """The share of the inputs that the server has memory for."""

@@ -43,7 +43,7 @@ from examples.insurance_charges.schemas import (
     InsuranceChargesModelOutput,
 )
 from model_cache import RedisCachingDecorator, embedded_redis
-from model_cache.keys import KeyMaker, Namespace
+from model_cache.keys.key import KeyMaker, Namespace
 
 OURS, BARE, ARTICLES = "model_cache", "redis-py, bare", "article's code"
 FLOOR = "bare socket"

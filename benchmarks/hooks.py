@@ -33,10 +33,10 @@ from benchmarks.environment import (
 )
 from benchmarks.timing import Variant, cpu_in_turn
 from model_cache import RedisCachingDecorator, embedded_redis, last_outcome, refresh
-from model_cache.events import Hook
-from model_cache.integrations.logging import PredictionLog
 from model_cache.integrations.opentelemetry import OpenTelemetryHook
+from model_cache.integrations.prediction_log import PredictionLog
 from model_cache.integrations.prometheus import PrometheusHook
+from model_cache.observing.events import Hook
 
 NONE, PROMETHEUS, IN_FILES = "no hook", "prometheus", "prometheus, in files"
 LIMIT = 5.0

@@ -31,10 +31,10 @@ from benchmarks.environment import (
 )
 from benchmarks.timing import Measured, Variant, in_turn
 from model_cache import ConfigurationError
-from model_cache.codec import Codec
-from model_cache.compressors import COMPRESSORS
+from model_cache.entries.codec import Codec
+from model_cache.entries.compressors import COMPRESSORS
+from model_cache.entries.serders import JSON, MESSAGE_PACK
 from model_cache.protocols import Compressor
-from model_cache.serders import JSON, MESSAGE_PACK
 
 BASELINE = "json and model_dump"
 KEY = b"benchmark/model/0.1.0/AAAAAAAAAAAAAAAAAAAAAA"

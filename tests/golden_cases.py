@@ -35,13 +35,13 @@ from pydantic import (
 )
 from pydantic_core import TzInfo
 
-from model_cache.canonical import Selection
-from model_cache.codec import Codec
-from model_cache.compressors import COMPRESSORS
-from model_cache.fingerprint import fingerprint
-from model_cache.keys import KeyMaker, Namespace, derived_key
-from model_cache.schemas import path_tree
-from model_cache.serders import JSON, MESSAGE_PACK
+from model_cache.binding.fingerprint import fingerprint
+from model_cache.binding.schemas import path_tree
+from model_cache.entries.codec import Codec
+from model_cache.entries.compressors import COMPRESSORS
+from model_cache.entries.serders import JSON, MESSAGE_PACK
+from model_cache.keys.canonical import Selection
+from model_cache.keys.key import KeyMaker, Namespace, derived_key
 
 SECRET = "a secret of any length"
 KEY = b"golden/1.0.0/AAAAAAAAAAAAAAAAAAAAAA"

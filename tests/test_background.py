@@ -21,7 +21,7 @@ import pytest
 import redis
 
 from model_cache import ConfigurationError, RedisCachingDecorator, exits
-from model_cache.background import BackgroundWriter
+from model_cache.prediction.background import BackgroundWriter
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, running_server
 from tests.signals import signals_every

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from model_cache.breaker import CircuitBreaker
+from model_cache.stores.breaker import CircuitBreaker
 
 
 class Clock:

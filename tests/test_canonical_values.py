@@ -35,8 +35,8 @@ from model_cache import (
     RedisCachingDecorator,
     register_canonical,
 )
-from model_cache.canonical import INPUTS, PREDICTIONS, Canonicalizer, Selection, _registered
-from model_cache.codec import Codec, EntryRefusedError
+from model_cache.entries.codec import Codec, EntryRefusedError
+from model_cache.keys.canonical import INPUTS, PREDICTIONS, Canonicalizer, Selection, _registered
 from tests.models import FunctionModel
 
 ONE_HOUR = dt.timedelta(hours=1)

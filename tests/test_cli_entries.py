@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from model_cache.codec import Codec
-from model_cache.compressors import COMPRESSORS
-from model_cache.describe import describe
-from model_cache.envelope import MAX_PAYLOAD
-from model_cache.keys import EntryKey, Namespace, entries_pattern, parse_key
-from model_cache.serders import JSON, MESSAGE_PACK
+from model_cache.entries.codec import Codec
+from model_cache.entries.compressors import COMPRESSORS
+from model_cache.entries.describe import describe
+from model_cache.entries.envelope import MAX_PAYLOAD
+from model_cache.entries.serders import JSON, MESSAGE_PACK
+from model_cache.keys.key import EntryKey, Namespace, entries_pattern, parse_key
 from tests.models import Charges, Echo
 
 DIGEST = b"COugf-4jqZA8Qk3-s_YD9Q"

@@ -29,10 +29,10 @@ from pydantic import (
 )
 
 from model_cache import ConfigurationError, register_compressor, register_serder
-from model_cache.codec import Codec, EntryRefusedError, Refusal
-from model_cache.compressors import COMPRESSORS
-from model_cache.envelope import MAX_PAYLOAD
-from model_cache.serders import JSON, MESSAGE_PACK, SERDERS
+from model_cache.entries.codec import Codec, EntryRefusedError, Refusal
+from model_cache.entries.compressors import COMPRESSORS
+from model_cache.entries.envelope import MAX_PAYLOAD
+from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS
 from tests.models import Charges, Echo
 
 KEY = b"model/1/AAAAAAAAAAAAAAAAAAAAAA"

@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from model_cache import ConfigurationError, ModelCacheError, RedisCachingDecorator
-from model_cache.config import Config
-from model_cache.endpoint import Address, Endpoint, parse_url
+from model_cache.options.config import Config
+from model_cache.stores.url import Address, Endpoint, parse_url
 from tests.models import Charges, FunctionModel, person
 from tests.servers import Server
 

@@ -15,7 +15,7 @@ import pytest
 
 from model_cache import RedisCachingDecorator, do_not_store, last_outcome, record_outcomes
 from model_cache.context import Flag, FlagVar
-from model_cache.events import Event
+from model_cache.observing.events import Event
 from model_cache.prediction.veto import is_inside_a_flight, model_calls
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server

@@ -25,11 +25,11 @@ import zstandard
 from lz4 import block as lz4
 from pydantic import BaseModel
 
-from model_cache.codec import Codec, is_fresh
-from model_cache.compressors import COMPRESSORS
-from model_cache.envelope import MAX_PAYLOAD
+from model_cache.entries.codec import Codec, is_fresh
+from model_cache.entries.compressors import COMPRESSORS
+from model_cache.entries.envelope import MAX_PAYLOAD
+from model_cache.entries.serders import JSON, MESSAGE_PACK
 from model_cache.protocols import Compressor
-from model_cache.serders import JSON, MESSAGE_PACK
 from tests.golden_cases import PREDICTIONS, Charges, Holds, Node, Prediction
 from tests.test_properties import picture
 

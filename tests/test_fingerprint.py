@@ -30,7 +30,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import NamedTuple, TypeAliasType, TypedDict
 
 from model_cache import ConfigurationError, RedisCachingDecorator
-from model_cache.fingerprint import fingerprint
+from model_cache.binding.fingerprint import fingerprint
 from tests.models import FunctionModel
 
 

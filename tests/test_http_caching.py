@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from model_cache import ConfigurationError, Outcome
 from model_cache.integrations.http_caching import cache_name, cache_status, requested, x_cache
-from model_cache.outcome import Fate, Kind
+from model_cache.observing.outcome import Fate, Kind
 from tests.web import members
 
 

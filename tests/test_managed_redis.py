@@ -17,10 +17,10 @@ import redis
 import trustme
 
 from model_cache import ConfigurationError, RedisCachingDecorator, Stats, StoreUnavailableError
-from model_cache.composition import compose
-from model_cache.endpoint import parse_url
 from model_cache.stores import dialing
-from model_cache.stores.redis import RedisStore
+from model_cache.stores.opening import compose
+from model_cache.stores.server import RedisStore
+from model_cache.stores.url import parse_url
 from tests.faults.load import Load, wait_until
 from tests.faults.topologies import running_node_behind_nat
 from tests.models import FunctionModel, charge, person

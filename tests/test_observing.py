@@ -16,9 +16,9 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from model_cache import Outcome, RedisCachingDecorator, events
-from model_cache.config import HOOKS
 from model_cache.integrations.prometheus import PrometheusHook
-from model_cache.outcome import Fate, Kind
+from model_cache.observing.outcome import Fate, Kind
+from model_cache.options.config import HOOKS
 from tests.models import FunctionModel, person
 from tests.servers import Server
 from tests.test_opentelemetry import Traces, attributes

@@ -18,7 +18,7 @@ import yaml
 
 from model_cache import RedisCachingDecorator, Stats, StoreUnavailableError, events
 from model_cache.embedded import find_server
-from model_cache.outcome import Outcome
+from model_cache.observing.outcome import Outcome
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port, running_server
 from tests.test_benchmarks import run

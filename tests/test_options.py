@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from model_cache import RedisCachingDecorator
-from model_cache.config import Config
-from model_cache.endpoint import DEFAULT
+from model_cache.options.config import Config
+from model_cache.stores.url import DEFAULT
 from tests.models import FunctionModel, person
 from tests.servers import Server
 

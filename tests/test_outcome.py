@@ -26,7 +26,7 @@ from model_cache import (
     record_outcomes,
     refresh,
 )
-from model_cache.events import EntryStored, Event, WriteFailed
+from model_cache.observing.events import EntryStored, Event, WriteFailed
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port
 

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from model_cache import RedisCachingDecorator, last_outcome
-from model_cache.integrations.logging import PredictionLog
+from model_cache.integrations.prediction_log import PredictionLog
 from tests.models import FunctionModel, person
 from tests.servers import Server
 

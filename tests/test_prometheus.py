@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from model_cache import ConfigurationError, Outcome, RedisCachingDecorator, bypass, refresh
 from model_cache.integrations import prometheus
 from model_cache.integrations.prometheus import PrometheusHook, exposition, forget_worker
-from model_cache.outcome import Fate
+from model_cache.observing.outcome import Fate
 from tests.models import FunctionModel, person
 from tests.servers import Server
 from tests.signals import signals_every

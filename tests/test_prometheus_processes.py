@@ -194,7 +194,7 @@ AT_EACH_LINE = """
 import signal, sys
 from prometheus_client import Counter
 from model_cache import Outcome
-from model_cache.events import EntryStored, WriteFailed
+from model_cache.observing.events import EntryStored, WriteFailed
 from model_cache.integrations.prometheus import PrometheusHook, exposition
 
 hook, own, handled, lines = PrometheusHook(), Counter("own", "The app's own."), 0, set()

@@ -55,14 +55,14 @@ from pydantic import (
 from typing_extensions import TypeAliasType
 
 from model_cache import ConfigurationError, NotCacheableError, RedisCachingDecorator
-from model_cache.canonical import Selection, Tree
-from model_cache.codec import Codec, EntryRefusedError
-from model_cache.compressors import COMPRESSORS
-from model_cache.fingerprint import fingerprint
-from model_cache.keys import KeyMaker, Namespace
-from model_cache.precision import Rounder
-from model_cache.schemas import path_tree
-from model_cache.serders import JSON, MESSAGE_PACK
+from model_cache.binding.fingerprint import fingerprint
+from model_cache.binding.schemas import path_tree
+from model_cache.entries.codec import Codec, EntryRefusedError
+from model_cache.entries.compressors import COMPRESSORS
+from model_cache.entries.serders import JSON, MESSAGE_PACK
+from model_cache.keys.canonical import Selection, Tree
+from model_cache.keys.key import KeyMaker, Namespace
+from model_cache.keys.rounding import Rounder
 from tests import catalogue
 from tests.catalogue import CASES, Case
 from tests.models import Charges, FunctionModel

@@ -25,10 +25,10 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from pydantic import SecretStr
 
-from model_cache.endpoint import Endpoint, parse_url
 from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
-from model_cache.stores.connections import Connection
-from model_cache.stores.redis import RedisStore
+from model_cache.stores.connection import Connection
+from model_cache.stores.server import RedisStore
+from model_cache.stores.url import Endpoint, parse_url
 from tests.servers import Server, free_port, running_server
 from tests.signals import signals_every
 from tests.tls import tls_in_front_of
@@ -370,7 +370,7 @@ def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message(passw
 )
 def test_why_a_login_was_refused_is_said_if_it_is_known(reply: bytes, says: str) -> None:
     with server_that(lambda connection, _: connection.sendall(reply + b"\r\n")) as server:
-        store = RedisStore(replace(server._endpoint, password="hunter2"), timeout=TIMEOUT)
+        store = RedisStore(replace(server._endpoint, password=SecretStr("hunter2")), timeout=TIMEOUT)
         with pytest.raises(StoreUnavailableError, match=says):
             store.get(b"key", TIMEOUT)
 
@@ -435,9 +435,9 @@ WITHOUT_POLL = """
 import select, selectors, sys
 del select.poll, select.epoll
 selectors.DefaultSelector = selectors.SelectSelector
-from model_cache.endpoint import parse_url
-from model_cache.stores.connections import Connection
-from model_cache.stores.redis import RedisStore
+from model_cache.stores.url import parse_url
+from model_cache.stores.connection import Connection
+from model_cache.stores.server import RedisStore
 store = RedisStore(parse_url("url", sys.argv[1]))
 store.set(b"key", b"entry", None, 5.0)
 for _ in range(3):

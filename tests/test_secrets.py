@@ -17,11 +17,11 @@ import pytest
 from pydantic import SecretBytes, SecretStr
 
 from model_cache import ConfigurationError, ModelCacheError, RedisCachingDecorator
-from model_cache.composition import administered
-from model_cache.config import Config
-from model_cache.keys import tag_key
+from model_cache.keys.key import tag_key
+from model_cache.options.config import Config
 from model_cache.redaction import masked_url
-from model_cache.stores.redis import RedisStore
+from model_cache.stores.opening import administered
+from model_cache.stores.server import RedisStore
 from tests.command import run
 from tests.models import FunctionModel, person
 from tests.servers import Server, free_port, running_server

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from model_cache import RedisCachingDecorator, access
-from model_cache.breaker import CircuitBreaker
-from model_cache.composition import compose
-from model_cache.endpoint import parse_url
 from model_cache.errors import StoreUnavailableError
 from model_cache.stores import pool as pool_module
+from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.cluster import ClusterStore
-from model_cache.stores.redis import RedisStore
+from model_cache.stores.opening import compose
+from model_cache.stores.server import RedisStore
+from model_cache.stores.url import parse_url
 from tests.faults.topologies import running_node_behind_nat
 from tests.models import FunctionModel, charge, person
 from tests.servers import Server
@@ -28,7 +28,7 @@ from tests.signals import signals_every
 from tests.test_redis_store import poll
 
 TIMEOUT = 5.0  # generous: the machine may be busy
-FILES = ("/model_cache/stores/", "/model_cache/breaker.py", "/threading.py", "/weakref.py")
+FILES = ("/model_cache/stores/", "/model_cache/stores/breaker.py", "/threading.py", "/weakref.py")
 
 
 class Interrupted(BaseException):

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from model_cache import RedisCachingDecorator, revision_of
 from model_cache.binding import Unbound, taken
 from model_cache.binding.current import _RETRY_SECONDS
-from model_cache.events import BindingFailed
+from model_cache.observing.events import BindingFailed
 from tests.models import Charges, FunctionModel, charge, person
 from tests.servers import Server
 

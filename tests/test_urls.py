@@ -15,11 +15,11 @@ import pytest
 import redis.connection
 
 from model_cache import ConfigurationError, RedisCachingDecorator
-from model_cache.config import Config
-from model_cache.endpoint import parse_url
 from model_cache.errors import StoreUnavailableError
-from model_cache.stores.redis import RedisStore
-from model_cache.tls import TLS
+from model_cache.options.config import Config
+from model_cache.stores.server import RedisStore
+from model_cache.stores.tls import TLS
+from model_cache.stores.url import parse_url
 from tests.models import FunctionModel
 from tests.servers import Server, running_server
 

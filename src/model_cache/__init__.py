@@ -13,23 +13,24 @@ To read on: `prediction` for the steps of a prediction, `keys` and `canonical` f
 makes two inputs the same, `codec` for what Redis holds, `stores` for how it is asked.
 """
 
-from model_cache.canonical import register_canonical
-from model_cache.compressors import register_compressor
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.embedded import embedded_redis
+from model_cache.entries.compressors import register_compressor
+from model_cache.entries.serders import register_serder
 from model_cache.errors import (
     ConfigurationError,
     ModelCacheError,
     NotCacheableError,
     StoreUnavailableError,
 )
-from model_cache.outcome import Outcome, bypass, last_outcome, record_outcomes, refresh
+from model_cache.keys.canonical import register_canonical
+from model_cache.observing.counters import Stats
+from model_cache.observing.outcome import Outcome
+from model_cache.observing.scope import bypass, last_outcome, record_outcomes, refresh
+from model_cache.options.settings import CacheSettings
 from model_cache.prediction.veto import do_not_store
 from model_cache.protocols import Compressor, Serder
 from model_cache.revision import revision_of
-from model_cache.serders import register_serder
-from model_cache.settings import CacheSettings
-from model_cache.statistics import Stats
 
 __all__ = [
     "CacheSettings",

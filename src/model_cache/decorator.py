@@ -19,9 +19,12 @@ from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from model_cache.access import AddressMap, CredentialProvider
 from model_cache.binding import Binding, CurrentBinding
-from model_cache.config import (
+from model_cache.errors import ConfigurationError
+from model_cache.observing.counters import Counters, Stats
+from model_cache.observing.events import Hook
+from model_cache.observing.hooks import LoggingHook, telling
+from model_cache.options.config import (
     DEFAULT_DATABASE,
     DEFAULT_HOST,
     DEFAULT_PORT,
@@ -29,12 +32,10 @@ from model_cache.config import (
     Config,
     refuse_unknown,
 )
-from model_cache.errors import ConfigurationError
-from model_cache.events import Hook, LoggingHook, telling
+from model_cache.options.settings import CacheSettings
 from model_cache.prediction.assembly import assembled
 from model_cache.redaction import sealed_options, shown
-from model_cache.settings import CacheSettings
-from model_cache.statistics import Counters, Stats
+from model_cache.stores.access import AddressMap, CredentialProvider
 
 # Not part of a copy, nor of a pickle: connections, counters and the binding are made anew.
 _REMADE = ("_config", "_configuration", "_counters", "_current", "_predictor")

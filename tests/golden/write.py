@@ -1,7 +1,7 @@
 """Write the golden vectors anew, for a deliberate change of format: python -m tests.golden.write.
 
 Never part of a test run. A change of the keys' form needs a new `FORMAT` in
-`model_cache.canonical`; a change of the entries' a new version of the envelope, and code that
+`model_cache.keys.canonical`; a change of the entries' a new version of the envelope, and code that
 still reads the old one. Read the difference before it is committed.
 """
 

@@ -10,19 +10,19 @@ from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
 
 from model_cache.binding import fitting
-from model_cache.binding.bound import Binding, Bound, Unbound
+from model_cache.binding.binding import Binding, Bound, Unbound
+from model_cache.binding.decorators import innermost, layers
+from model_cache.binding.inner_caches import Inside, decorator_identity
 from model_cache.binding.inputs import Inputs
-from model_cache.binding.inside import Inside, decorator_identity
 from model_cache.binding.namesakes import warn_of_namesakes
-from model_cache.binding.taken import Taken, recall, remember, take
-from model_cache.config import Config
+from model_cache.binding.taken_revisions import Taken, recall, remember, take
+from model_cache.binding.unkeyed import warn_of_fresh_defaults
 from model_cache.errors import ConfigurationError, ModelCacheError
-from model_cache.events import BindingFailed, Hook
 from model_cache.forks import ForkSafeLock
 from model_cache.interruptions import reraise_interruption
-from model_cache.keyless import warn_of_fresh_defaults
-from model_cache.keys import Namespace
-from model_cache.layers import innermost, layers
+from model_cache.keys.key import Namespace
+from model_cache.observing.events import BindingFailed, Hook
+from model_cache.options.config import Config
 from model_cache.protocols import Clock
 
 # After which a model that could not be bound is tried again: a file may have been on its way.

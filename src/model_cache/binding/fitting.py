@@ -12,17 +12,17 @@ from typing import Any
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
-from model_cache.canonical import Selection
-from model_cache.config import Config
-from model_cache.errors import ConfigurationError
-from model_cache.precision import Rounder, Rules
-from model_cache.schemas import (
+from model_cache.binding.schemas import (
     field_annotations,
     fields_at,
     holds_numbers,
     path_tree,
     structures,
 )
+from model_cache.errors import ConfigurationError
+from model_cache.keys.canonical import Selection
+from model_cache.keys.rounding import Rounder, Rules
+from model_cache.options.config import Config
 
 
 def schema(name: str, model: MLModel) -> type[BaseModel]:

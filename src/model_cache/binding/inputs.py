@@ -6,8 +6,8 @@ from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
 from model_cache.binding import fitting
-from model_cache.config import Config
 from model_cache.interruptions import reraise_interruption
+from model_cache.options.config import Config
 
 # How many classes are remembered as instances of the schema, or not.
 _MOST_CLASSES = 256

@@ -6,10 +6,10 @@ import warnings
 import weakref
 from typing import Any
 
-from model_cache.binding.bound import Binding
-from model_cache.canonical.identities import class_identity
-from model_cache.config import Config
-from model_cache.layers import innermost
+from model_cache.binding.binding import Binding
+from model_cache.binding.decorators import innermost
+from model_cache.keys.canonical.identities import class_identity
+from model_cache.options.config import Config
 
 # The models of this process, by all that the keys of their entries depend on. A model that is
 # gone says nothing: a test's, or one that was replaced before.

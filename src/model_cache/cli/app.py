@@ -29,7 +29,7 @@ from model_cache.cli.target import Target, key_secret
 from model_cache.cli.warm import Report, warm
 from model_cache.embedded import embedded_redis
 from model_cache.errors import ConfigurationError, StoreUnavailableError
-from model_cache.keys import EntryKey, tag_key
+from model_cache.keys.key import EntryKey, tag_key
 
 FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model_cache.keys import DIGEST_LENGTH, Namespace
-from model_cache.stores.connections import ErrorReply
-from model_cache.stores.redis import RedisStore
+from model_cache.keys.key import DIGEST_LENGTH, Namespace
+from model_cache.stores.connection import ErrorReply
+from model_cache.stores.server import RedisStore
 
 SCRATCH_MODEL = "model-cache-doctor"
 _SCRATCH_VERSION = "doctor"

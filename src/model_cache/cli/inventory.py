@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from model_cache.cli.permissions import missing_rule
-from model_cache.describe import Description, describe
+from model_cache.entries.describe import Description, describe
 from model_cache.errors import ConfigurationError
-from model_cache.keys import EntryKey, Namespace, parse_key
-from model_cache.stores.redis import RedisStore
+from model_cache.keys.key import EntryKey, Namespace, parse_key
+from model_cache.stores.server import RedisStore
 
 TimeLeft: TypeAlias = int | Literal["unknown"] | None
 """Milliseconds; None for until evicted, "unknown" if the server does not say."""

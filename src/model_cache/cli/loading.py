@@ -12,13 +12,13 @@ import yaml
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel, ValidationError
 
+from model_cache.binding.decorators import layers
 from model_cache.cli.request_file import reason
 from model_cache.cli.target import LOCAL, embedded_error, key_secret, login
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import ConfigurationError
-from model_cache.interruptions import reraise_interruption
-from model_cache.layers import layers
 from model_cache.import_paths import imported
+from model_cache.interruptions import reraise_interruption
 
 _ADDRESS = ("url", "host", "port", "database", "username", "password")
 # Failures of Redis must not pass silently. Neither option affects keys or entries.

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from model_cache.errors import ConfigurationError, did_you_mean
-from model_cache.keys import EntryKey, entries_pattern, parse_key
+from model_cache.keys.key import EntryKey, entries_pattern, parse_key
 from model_cache.protocols import Store
-from model_cache.purging import delete_all
+from model_cache.stores.purging import delete_all
 
 _BATCH = 500
 

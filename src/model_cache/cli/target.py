@@ -9,13 +9,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_cache.composition import administered, compose
-from model_cache.config import Config
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import ConfigurationError, StoreUnavailableError
+from model_cache.options.config import Config
 from model_cache.protocols import Store
-from model_cache.stores.connections import ErrorReply
-from model_cache.stores.redis import RedisStore
+from model_cache.stores.connection import ErrorReply
+from model_cache.stores.opening import administered, compose
+from model_cache.stores.server import RedisStore
 
 LOCAL = "redis://localhost:6379/0"
 _VARIABLES = {"username": "MODEL_CACHE_USERNAME", "password": "MODEL_CACHE_PASSWORD"}

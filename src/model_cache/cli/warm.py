@@ -22,8 +22,8 @@ from model_cache.cli.request_file import Csv, JsonLines, Line, reason
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
+from model_cache.observing.counters import Stats
 from model_cache.protocols import Clock
-from model_cache.statistics import Stats
 
 # Lines that are read ahead, to keep the threads busy.
 _LINES_PER_THREAD = 32

@@ -16,11 +16,11 @@ from uuid import uuid4
 from ml_base.ml_model import MLModel
 from ml_base.utilities import ModelManager
 
+from model_cache.binding.decorators import layers
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import ConfigurationError, ModelCacheError, StoreUnavailableError
 from model_cache.integrations.http_caching import cache_name, cache_status, requested, x_cache
-from model_cache.layers import layers
-from model_cache.outcome import bypass, record_outcomes, refresh
+from model_cache.observing.scope import bypass, record_outcomes, refresh
 
 try:
     from anyio import create_task_group

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 from model_cache.errors import ConfigurationError
-from model_cache.outcome import Fate, Kind, Mode, Outcome
+from model_cache.observing.outcome import Fate, Kind, Outcome
+from model_cache.observing.scope import Mode
 
 # So that a request of many predictions does not fill a proxy's buffer for headers.
 _MOST_LISTED = 16

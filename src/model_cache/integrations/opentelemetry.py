@@ -16,8 +16,8 @@ except ImportError as error:
         'opentelemetry is missing; install it with: pip install "ml-model-cache[opentelemetry]"'
     ) from error
 
-from model_cache.events import Event
-from model_cache.outcome import Outcome
+from model_cache.observing.events import Event
+from model_cache.observing.outcome import Outcome
 
 SPAN = "model_cache.predict"
 
@@ -67,7 +67,7 @@ def _attributes(outcome: Outcome) -> dict[str, str | float | bool]:
     attributes: dict[str, str | float | bool] = {
         "model_cache.model": outcome.model,
         "model_cache.version": outcome.version,
-        "model_cache.outcome": outcome.kind,
+        "model_cache.observing.outcome": outcome.kind,
     }
     for name in (
         *("store_seconds", "write_seconds", "model_seconds"),

@@ -44,12 +44,12 @@ except ImportError as error:
         'prometheus_client is missing; install it with: pip install "ml-model-cache[prometheus]"'
     ) from error
 
-from model_cache.background import BackgroundWriter
-from model_cache.events import EntryStored, Event, WriteFailed
 from model_cache.exits import run_at_exit
 from model_cache.forks import renew_after_fork
 from model_cache.interruptions import reraise_interruption
-from model_cache.outcome import Kind, Outcome
+from model_cache.observing.events import EntryStored, Event, WriteFailed
+from model_cache.observing.outcome import Kind, Outcome
+from model_cache.prediction.background import BackgroundWriter
 
 logger = logging.getLogger("model_cache")
 

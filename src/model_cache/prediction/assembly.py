@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from model_cache.background import BackgroundWriter
 from model_cache.binding import CurrentBinding
-from model_cache.composition import compose
-from model_cache.config import Config
-from model_cache.events import Hook, telling
-from model_cache.outcome import Outcome, note
+from model_cache.observing.counters import Counters
+from model_cache.observing.events import Hook
+from model_cache.observing.hooks import telling
+from model_cache.observing.outcome import Outcome
+from model_cache.observing.scope import note
+from model_cache.options.config import Config
+from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.barrier import barrier_at
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.lease import LeaseKeeper
 from model_cache.prediction.single_flight import SingleFlight
 from model_cache.prediction.sync import CachedPredictor, DirectPredictor, Predictor
 from model_cache.prediction.writing import Writing
-from model_cache.statistics import Counters
+from model_cache.stores.opening import compose
 
 
 def assembled(config: Config, current: CurrentBinding, counters: Counters, hook: Hook) -> Predictor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from model_cache.binding import Bound
-from model_cache.outcome import Fate, Kind, Mode, Outcome
+from model_cache.observing.outcome import Fate, Kind, Outcome
+from model_cache.observing.scope import Mode
 
 
 class Call:

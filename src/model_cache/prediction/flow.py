@@ -14,11 +14,11 @@ from typing import TypeAlias
 from pydantic import BaseModel
 
 from model_cache.binding import CurrentBinding
-from model_cache.config import Config
 from model_cache.errors import NotCacheableError, StoreUnavailableError
-from model_cache.events import Hook, InputNotCacheable, StaleServed
 from model_cache.interruptions import is_interruption
-from model_cache.outcome import requested_mode
+from model_cache.observing.events import Hook, InputNotCacheable, StaleServed
+from model_cache.observing.scope import requested_mode
+from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Predict, Steps, Wait

@@ -9,19 +9,19 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from model_cache.background import BackgroundWriter
 from model_cache.binding import CurrentBinding
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption
-from model_cache.keys import Namespace
-from model_cache.outcome import Outcome
+from model_cache.keys.key import Namespace
+from model_cache.observing.outcome import Outcome
+from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Ask, Effect, Later, Pause, Predict, Steps, Wait
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.single_flight import Landed, Landing
 from model_cache.protocols import Store
-from model_cache.purging import delete_all
+from model_cache.stores.purging import delete_all
 
 T = TypeVar("T")
 

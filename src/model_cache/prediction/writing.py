@@ -12,15 +12,15 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from model_cache.binding import Bound
-from model_cache.codec import EntryRefusedError, Refusal
-from model_cache.config import Config
+from model_cache.entries.codec import EntryRefusedError, Refusal
 from model_cache.errors import StoreUnavailableError, WriteRefusedError
-from model_cache.events import EntryStored, Hook, PredictionNotStored, WriteFailed
 from model_cache.interruptions import reraise_interruption
-from model_cache.outcome import Fate
+from model_cache.observing.counters import Counters
+from model_cache.observing.events import EntryStored, Hook, PredictionNotStored, WriteFailed
+from model_cache.observing.outcome import Fate
+from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.effects import Budget, Later, Pause, Steps
-from model_cache.statistics import Counters
 
 # The system's: a model may have seeded the random module's for itself.
 _jitter = random.SystemRandom().random

@@ -1,1 +1,6 @@
-"""Stores: bytes by key. Redis is one; the others are stores around a store."""
+"""Stores: bytes by key, each request within the time that the caller gives.
+
+`url` says where Redis is, and `opening` puts a store together: a server or a cluster, each server
+behind a circuit breaker. All failures leave as `StoreUnavailableError`. What the bytes mean is not
+known here.
+"""

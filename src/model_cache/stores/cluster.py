@@ -17,16 +17,16 @@ from typing import Any, NamedTuple, TypeVar
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from model_cache.breaker import CircuitBreaker
-from model_cache.endpoint import Address
 from model_cache.errors import StoreUnavailableError
-from model_cache.events import Hook, StoreFound, StoreLost
 from model_cache.forks import renew_after_fork
 from model_cache.interruptions import reraise_interruption
+from model_cache.observing.events import Hook, StoreFound, StoreLost
 from model_cache.protocols import Clock
+from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.guarded import GuardedStore, State
-from model_cache.stores.redis import RedirectedError, RedisStore, Role
+from model_cache.stores.server import RedirectedError, RedisStore, Role
 from model_cache.stores.threads import Task
+from model_cache.stores.url import Address
 
 T = TypeVar("T")
 

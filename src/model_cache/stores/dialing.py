@@ -14,14 +14,14 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from model_cache.access import AddressMap, CredentialProvider
-from model_cache.endpoint import Address, Endpoint
 from model_cache.errors import ConfigurationError, StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.redaction import without_traceback
-from model_cache.stores.connections import Connection, ErrorReply, printable
+from model_cache.stores.access import AddressMap, CredentialProvider
+from model_cache.stores.connection import Connection, ErrorReply, printable
 from model_cache.stores.pool import Connect
-from model_cache.tls import TLS
+from model_cache.stores.tls import TLS
+from model_cache.stores.url import Address, Endpoint
 
 # Late connections are kept, so a login or a TLS handshake may take longer than a prediction may.
 _CONNECT_TIMEOUT = 5.0

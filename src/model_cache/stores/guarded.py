@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from model_cache.breaker import CircuitBreaker
 from model_cache.errors import StoreAnsweredError, StoreUnavailableError, WriteRefusedError
-from model_cache.events import Hook, StoreFound, StoreLost
+from model_cache.observing.events import Hook, StoreFound, StoreLost
 from model_cache.protocols import Store
+from model_cache.stores.breaker import CircuitBreaker
 
 T = TypeVar("T")
 State: TypeAlias = Literal["closed", "open", "partly_open", "read_only"]

@@ -21,7 +21,7 @@ from model_cache.errors import StoreUnavailableError
 from model_cache.forks import renew_after_fork
 from model_cache.interruptions import is_interruption
 from model_cache.protocols import Clock
-from model_cache.stores.connections import Connection
+from model_cache.stores.connection import Connection
 from model_cache.stores.threads import start_thread
 
 Connect: TypeAlias = Callable[[], Connection]

@@ -1,0 +1,113 @@
+"""What an input schema says against hits: fields without a canonical form, or never the same.
+
+Runs once per `set_model`, never per prediction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from model_cache.binding.schemas import field_annotations, leaves, structures
+from model_cache.errors import ConfigurationError
+from model_cache.keys.canonical import INPUTS, Selection
+
+# What functions are called, or call, that return another value each time.
+_NEVER_THE_SAME = {
+    *("uuid1", "uuid4", "uuid6", "uuid7", "now", "utcnow", "today", "time_ns"),
+    *("urandom", "getrandbits", "randint", "token_bytes", "token_hex", "token_urlsafe"),
+}
+
+
+def check_canonical(schema: type[BaseModel], selection: Selection | None) -> None:
+    """Refuse a field of a type that pydantic knows nothing of, and neither do we.
+
+    Raises:
+        ConfigurationError: the schema has such a field, and it counts.
+    """
+    if not schema.model_config.get("arbitrary_types_allowed"):
+        return
+    for name, field in schema.model_fields.items():
+        if selection is not None and selection.omits(name):
+            continue
+        for leaf in leaves(field.annotation):
+            if _says_what_it_holds(leaf) and not _is_covered(leaf):
+                raise ConfigurationError(
+                    "input_schema",
+                    f"field {name!r} is of type {leaf.__module__}.{leaf.__qualname__}, which has "
+                    "no canonical form; give it one with model_cache.register_canonical, or "
+                    "leave the field out by ignored_fields",
+                )
+
+
+def _says_what_it_holds(leaf: Any) -> bool:
+    return (
+        isinstance(leaf, type)
+        and leaf not in (object, Any)
+        and not inspect.isabstract(leaf)
+        and not getattr(leaf, "_is_protocol", False)
+        and not hasattr(leaf, "__get_pydantic_core_schema__")
+    )
+
+
+def _is_covered(cls: type) -> bool:
+    """Whether instances of a class, or of one derived from it, have a canonical form.
+
+    Subclasses that have none make no difference: which of them are imported is chance.
+    """
+    return INPUTS.covers(cls) or any(map(_is_covered, type.__subclasses__(cls)))
+
+
+def warn_of_fresh_defaults(
+    schema: type[BaseModel], selection: Selection | None, *, stacklevel: int
+) -> None:
+    """Warn of fields that take another value in each input, so that no two share a key."""
+    for path, factory in _fresh_defaults(schema, selection):
+        warnings.warn(
+            f"the input field {path!r} takes a new value from {factory} whenever it is left out, "
+            "and it is part of the key: such inputs never hit. If the model does not look at the "
+            f"field, leave it out of the key: ignored_fields=[{path!r}]",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _fresh_defaults(
+    cls: type, selection: Selection | None, above: tuple[type, ...] = ()
+) -> Iterator[tuple[str, str]]:
+    if cls in above:
+        return
+    for name, annotation in field_annotations(cls).items():
+        if selection is not None and selection.omits(name):
+            continue
+        factory = _factory(cls, name)
+        if factory is not None and _is_fresh(factory):
+            yield name, getattr(factory, "__qualname__", type(factory).__qualname__)
+        inside = None if selection is None else selection.inside(name)
+        for structure in structures(annotation):
+            for path, found in _fresh_defaults(structure, inside, (*above, cls)):
+                yield f"{name}.{path}", found
+
+
+def _factory(cls: type, name: str) -> Any:
+    if issubclass(cls, BaseModel):
+        return cls.model_fields[name].default_factory
+    if dataclasses.is_dataclass(cls):
+        factory = next(field for field in dataclasses.fields(cls) if field.name == name)
+        return None if factory.default_factory is dataclasses.MISSING else factory.default_factory
+    return None
+
+
+def _is_fresh(factory: Any) -> bool:
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    code = getattr(factory, "__code__", None)
+    names = {getattr(factory, "__name__", ""), *(code.co_names if code else ())}
+    return factory is time.time or not names.isdisjoint(_NEVER_THE_SAME)

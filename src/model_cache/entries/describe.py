@@ -1,0 +1,112 @@
+"""What entries say of themselves, without their schemas: for people, and for `model-cache inspect`.
+
+Nothing here decides what a prediction is answered with; see `codec` for that.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import RootModel
+
+from model_cache.entries.compressors import COMPRESSORS, TooLargeError
+from model_cache.entries.envelope import (
+    MAPS,
+    MARK,
+    MAX_PAYLOAD,
+    fresh_until_of,
+    tag_of,
+    take_apart,
+    unpack,
+)
+from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS
+from model_cache.interruptions import reraise_interruption
+from model_cache.protocols import Serder
+
+
+class _Anything(RootModel[Any]):
+    """The schema of an entry of which no schema is known."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an entry says of itself, read without its schema.
+
+    Attributes:
+        form: "plain", or "envelope"; None for what is neither.
+        serder: the name of what it was written with, or "#" and an id that is not known here.
+        compressor: likewise; None for none.
+        tag: "none", "right", or "wrong", which it also is if it was made with another secret.
+        fresh_until: when it becomes stale, in milliseconds since 1970; None for never.
+        value: what it holds, as plain Python values; None if it can't be read.
+        problem: why it can't be read; None if it can.
+    """
+
+    form: Literal["plain", "envelope"] | None = None
+    serder: str | None = None
+    compressor: str | None = None
+    tag: Literal["none", "right", "wrong"] = "none"
+    fresh_until: int | None = None
+    value: Any = None
+    problem: str | None = None
+
+
+def describe(key: bytes, entry: bytes, tag_key: bytes = b"") -> Description:
+    """Return what an entry says of itself; for people, since nothing checks the value.
+
+    Args:
+        key: where it was found.
+        entry: the entry, which may be anything at all.
+        tag_key: keys the tag.
+    """
+    first = entry[:1]
+    if first == bytes((MARK,)):
+        return _describe_envelope(key, entry, tag_key)
+    serder = JSON if first == b"{" else MESSAGE_PACK if first and first[0] in MAPS else None
+    if serder is None:
+        return Description(problem="neither an object nor an envelope")
+    return _with_value(Description("plain", serder.name), serder, entry)
+
+
+def _describe_envelope(key: bytes, entry: bytes, tag_key: bytes) -> Description:
+    try:
+        head, tag, data = take_apart(entry)
+    except (ValueError, IndexError):
+        return Description("envelope", problem="truncated, or of another format")
+    serder, compressor = SERDERS.get(head[2]), COMPRESSORS.get(head[3])
+    described = Description(
+        "envelope",
+        serder.name if serder else f"#{head[2]}",
+        (compressor.name if compressor else f"#{head[3]}") if head[3] else None,
+        _verdict(tag, tag_key, key, head, data),
+        fresh_until_of(head),
+    )
+    if serder is None or (head[3] and compressor is None):
+        return replace(described, problem="its serder or compressor is not known here")
+    try:
+        _, data = unpack(head, data, MAX_PAYLOAD)
+    except TooLargeError:  # as valid as `max_entry_bytes` lets it be
+        return replace(described, value="more than 8 MiB uncompressed: not looked at")
+    except Exception as error:
+        reraise_interruption(error)
+        return replace(described, problem=f"its payload is damaged ({type(error).__name__})")
+    return _with_value(described, serder, data)
+
+
+def _verdict(
+    tag: bytes, tag_key: bytes, key: bytes, head: bytes, data: bytes
+) -> Literal["none", "right", "wrong"]:
+    if not tag:
+        return "none"
+    return "right" if hmac.compare_digest(tag, tag_of(tag_key, key, head, data)) else "wrong"
+
+
+def _with_value(described: Description, serder: Serder, data: bytes) -> Description:
+    try:
+        value = getattr(serder.loads(data, _Anything), "root", None)
+    except Exception as error:  # Redis is untrusted
+        reraise_interruption(error)
+        return replace(described, problem=f"no valid {serder.name} ({type(error).__name__})")
+    return replace(described, value=value)

@@ -1,0 +1,155 @@
+"""Why a prediction is not stored, in words for the author of its model.
+
+The words say where (`points[3].when`), what, and what to do. They hold types, never values.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+import pydantic_core
+from pydantic import BaseModel, ValidationError
+
+from model_cache.entries.cached_properties import is_cached_property
+from model_cache.entries.parts import parts
+from model_cache.errors import NotCacheableError
+from model_cache.interruptions import reraise_interruption
+from model_cache.keys.canonical import PREDICTIONS
+
+# A path that is longer than this helps nobody, and each step costs a comparison.
+_MAX_DEPTH = 40
+
+
+def difference(prediction: Any, restored: Any) -> str:
+    """Return what is different in a prediction that was read again."""
+    path, words = _difference(prediction, restored) or ("", "it comes back changed")
+    return _at(path, words)
+
+
+def not_comparable(prediction: Any, error: NotCacheableError) -> str:
+    """Return which part of a prediction has no canonical form."""
+
+    def fails(part: Any) -> bool:
+        try:
+            PREDICTIONS.encode(part)
+        except NotCacheableError:
+            return True
+        return False
+
+    path, part = _deepest(prediction, fails)
+    try:
+        PREDICTIONS.encode(part)
+    except NotCacheableError as nearest:
+        error = nearest
+    reason = error.reason.partition("; give it one")[0]  # which would not help to read it again
+    return _at(path, f"{reason}; return a type that pydantic can write and read, such as a list")
+
+
+def not_writable(prediction: Any, error: Exception) -> str:
+    """Return which part of a prediction could not be dumped."""
+
+    def fails(part: Any) -> bool:
+        try:
+            pydantic_core.to_json(part)
+        except Exception as raised:
+            reraise_interruption(raised)
+            return True
+        return False
+
+    if not fails(prediction):
+        return f"writing it and reading it again raised {type(error).__name__}"
+    path, part = _deepest(prediction, fails)
+    advice = "; return a list instead" if hasattr(part, "tolist") else ""
+    return _at(path, f"a {_name(type(part))} can't be written ({type(error).__name__}){advice}")
+
+
+def not_readable(error: Exception) -> str:
+    """Return which part of an entry the schema refuses; "" if that is not what went wrong."""
+    if not isinstance(error, ValidationError):
+        return ""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+    advice = "; a field with exclude=True is not stored" if first["type"] == "missing" else ""
+    return _at(
+        path, f"the output schema refuses it when it is read again ({first['type']}){advice}"
+    )
+
+
+def _at(path: str, words: str) -> str:
+    return f"{path.removeprefix('.')}: {words}" if path else words
+
+
+def _deepest(
+    value: Any, fails: Callable[[Any], bool], path: str = "", depth: int = 0
+) -> tuple[str, Any]:
+    """Return the innermost part for which `fails`, given that it does for `value`."""
+    for step, part in parts(value).items() if depth < _MAX_DEPTH else ():
+        if fails(part):
+            return _deepest(part, fails, path + step, depth + 1)
+    return path, value
+
+
+def _difference(before: Any, after: Any, path: str = "", depth: int = 0) -> tuple[str, str] | None:
+    """Return the path to the first difference, and what it is; None if there is none."""
+    if PREDICTIONS.encode(before) == PREDICTIONS.encode(after):
+        return None
+    if depth >= _MAX_DEPTH:
+        return path, "something inside it changes"
+    if type(before) is not type(after):
+        given, got = _name(type(before)), _name(type(after))
+        advice = f"declare the field as {given}, or return {got}"
+        return path, f"its type changes from {given} to {got}; {advice}"
+    ours, theirs = parts(before), parts(after)
+    for step, part in ours.items():
+        if step not in theirs:
+            why = _not_stored(type(before), step)
+            return path + step, why or "it is lost; only fields are stored"
+        if found := _difference(part, theirs[step], path + step, depth + 1):
+            why = _not_stored(type(before), step)
+            return (path + step, why) if why else found
+    return path, _own_difference(before, after)
+
+
+def _not_stored(cls: type, step: str) -> str | None:
+    """Return why something inside an instance of a class is never stored."""
+    name = step.removeprefix(".")
+    if is_cached_property(cls, name):
+        return "a cached property, which has another value when it is computed again"
+    if not issubclass(cls, BaseModel):
+        return None
+    if name in cls.__private_attributes__:
+        return "a private attribute is not stored; make it a field"
+    if name in cls.model_fields and cls.model_fields[name].exclude is True:
+        return "a field with exclude=True is not stored"
+    return None
+
+
+def _own_difference(before: Any, after: Any) -> str:
+    """Return how two values of one type differ, apart from what is inside them."""
+    if isinstance(before, (dt.datetime, dt.time)) and before.replace(tzinfo=None) == after.replace(
+        tzinfo=None
+    ):
+        zones = f"from {_zone(before)} to {_zone(after)}"
+        return f"its time zone changes {zones}; return it in UTC"
+    if isinstance(before, BaseModel) and before.model_fields_set != after.model_fields_set:
+        names = sorted(before.model_fields_set ^ after.model_fields_set)
+        return f"whether these fields were set changes: {', '.join(names)}"
+    if isinstance(before, dict) and len(before) == len(after):
+        return "its keys change, or their order"
+    sizes = [len(value) if hasattr(value, "__len__") else None for value in (before, after)]
+    if sizes[0] != sizes[1]:
+        return f"its length changes from {sizes[0]} to {sizes[1]}"
+    return "its value changes; does a validator or a serializer of the field change it?"
+
+
+def _zone(value: dt.datetime | dt.time) -> str:
+    zone = value.tzinfo
+    return "none" if zone is None else f"{_name(type(zone))} {zone}"
+
+
+def _name(cls: type) -> str:
+    return (
+        cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    )

@@ -1,0 +1,77 @@
+"""Serders: a prediction as bytes and back.
+
+Each has a name for the options and a number for the entries. Fields go by their names, never
+by aliases; fields that were not set stay unset.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import pydantic_core
+from pydantic import BaseModel
+
+from model_cache.entries.registry import Registry
+from model_cache.protocols import Serder
+
+
+class JSONSerder:
+    """JSON by pydantic-core: what redis-cli shows is what the model said."""
+
+    name = "JSON"
+    id = 1
+
+    def dumps(self, prediction: BaseModel) -> bytes:
+        return prediction.__pydantic_serializer__.to_json(
+            prediction, by_alias=False, exclude_unset=True, round_trip=True, warnings=False
+        )
+
+    def loads(self, data: bytes, schema: type[BaseModel]) -> BaseModel:
+        loaded: BaseModel = schema.__pydantic_validator__.validate_json(
+            data, by_alias=False, by_name=True
+        )
+        return loaded
+
+
+class MessagePackSerder:
+    """MessagePack: a little smaller than JSON, and it keeps bytes, NaN and infinities."""
+
+    name = "MessagePack"
+    id = 2
+
+    def dumps(self, prediction: BaseModel) -> bytes:
+        dumped = prediction.__pydantic_serializer__.to_python(
+            prediction, by_alias=False, exclude_unset=True, round_trip=True, warnings=False
+        )
+        packed: bytes = msgpack.packb(dumped, default=_plain, unicode_errors="surrogatepass")
+        return packed
+
+    def loads(self, data: bytes, schema: type[BaseModel]) -> BaseModel:
+        # unpackb bounds every container by len(data).
+        unpacked = msgpack.unpackb(data, strict_map_key=False, unicode_errors="surrogatepass")
+        loaded: BaseModel = schema.__pydantic_validator__.validate_python(
+            unpacked, by_alias=False, by_name=True
+        )
+        return loaded
+
+
+def _plain(value: Any) -> Any:
+    return pydantic_core.to_jsonable_python(value, by_alias=False)
+
+
+JSON = JSONSerder()
+MESSAGE_PACK = MessagePackSerder()
+SERDERS: Registry[Serder] = Registry("serder", Serder, [JSON, MESSAGE_PACK])
+
+
+def register_serder(serder: Serder) -> None:
+    """Make a serder of your own known by its name (to the option) and its id (to entries).
+
+    Args:
+        serder: has `name`, `id` (128 to 255), `dumps` and `loads`: see `model_cache.Serder`.
+
+    Raises:
+        ConfigurationError: it lacks one of these, or its name or id is taken.
+    """
+    SERDERS.register(serder)

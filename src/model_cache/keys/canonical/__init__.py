@@ -1,0 +1,408 @@
+"""Canonical bytes: one value, one byte string; two values, two.
+
+They are what a key is a digest of, and how a decoded prediction is compared with the one
+that the model returned. The form is type-tagged and self-delimiting, hence injective, and it
+depends on nothing but the value: not on the process, the hash seed, the platform, the locale
+or the version of Python or pydantic. It is read from an object's attributes, never from a
+dump, since a dump drops and masks fields.
+
+Each class is compiled once to a function; encoding is a table look-up by `type(value)`.
+Stores, entries and options are unknown here: this package sees values only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import functools
+import sys
+import types
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from enum import Enum
+from typing import Any, Generic
+
+from pydantic import BaseModel
+
+from model_cache.errors import ConfigurationError, NotCacheableError
+from model_cache.keys.canonical.arrays import array_encoder, scalar_encoder
+from model_cache.keys.canonical.attributes import State, slot_reader, state_reader
+from model_cache.keys.canonical.enums import enum_encoder
+from model_cache.keys.canonical.identities import class_identity, counted, described, text
+from model_cache.keys.canonical.leaves import LEAVES, Encode, pack_doubles, safe_uuid
+from model_cache.keys.canonical.moments import MOMENTS, ZONES
+from model_cache.keys.canonical.reductions import (
+    BUILTIN_PART,
+    REDUCED,
+    URLS,
+    own_attributes,
+    url_part,
+)
+from model_cache.keys.canonical.refusals import item_of, refuse
+from model_cache.keys.canonical.structures import (
+    EncodeState,
+    Selection,
+    Tree,
+    compile_fields,
+    encode_named,
+)
+
+__all__ = [
+    "FORMAT",
+    "INPUTS",
+    "PREDICTIONS",
+    "Canonicalizer",
+    "Selection",
+    "Tree",
+    "register_canonical",
+]
+
+FORMAT = 2
+"""The version of the form. Any change of it is a new version, and so a new set of keys."""
+
+_DEEPEST = 256
+"""How deep values may be nested. JSON is read 200 levels deep; the C stack has an end, too."""
+
+# How many classes stay compiled: schemas that are built anew at each access must not pile up.
+_MAX_COMPILED = 1024
+
+# The tag of each, and that of one which holds floats only.
+_CONTAINERS: dict[type, tuple[bytes, bytes]] = {
+    list: (b"l", b"L"),
+    tuple: (b"t", b"V"),
+    set: (b"h", b""),
+    frozenset: (b"j", b""),
+    dict: (b"m", b""),
+}
+_registered: dict[type, Callable[[Any], Any]] = {}
+
+
+def register_canonical(cls: type, function: Callable[[Any], Any]) -> None:
+    """Give a type of your own a canonical form, so that inputs that hold it can be cached.
+
+    Call it at import, before `set_model`. A function that changes needs a new `revision`.
+
+    Args:
+        cls: the type, matched exactly (a subclass needs its own registration). Only a `tzinfo`
+            class stands for its subclasses, too: pytz makes one for each zone.
+        function: takes an instance and returns a value that has a canonical form: a str,
+            bytes, a tuple of numbers, ... It must tell apart every two instances that the
+            model could tell apart, and must give the same value in every process.
+
+    Raises:
+        ConfigurationError: the type has a canonical form already.
+    """
+    covered = any(cls in forms for forms in (LEAVES, MOMENTS, ZONES, REDUCED, _CONTAINERS))
+    if covered or issubclass(cls, BaseModel):
+        raise ConfigurationError("register_canonical", f"{cls!r} has a canonical form already")
+    _registered[cls] = function
+    for canonicalizer in (INPUTS, PREDICTIONS):
+        canonicalizer.forget()
+
+
+def _registered_for(cls: type) -> Callable[[Any], Any] | None:
+    if issubclass(cls, dt.tzinfo) and cls not in ZONES:
+        return next((_registered[base] for base in cls.__mro__ if base in _registered), None)
+    return _registered.get(cls)
+
+
+class Canonicalizer:
+    """Encodes values as canonical bytes.
+
+    Args:
+        predictions: whether the values are predictions. Of those, `model_fields_set` counts,
+            since a dump may depend on it, and what no entry holds does not: how an array lies in
+            memory, how a UUID was made.
+        level: how deep the values are nested in others.
+    """
+
+    def __init__(self, *, predictions: bool = False, level: int = 0) -> None:
+        self._predictions = predictions
+        self._level = level
+        self._encoders = _Encoders(self._compile)
+        self.encode = _guarded(self._encoders)
+        """Return the canonical bytes of a value, or raise `NotCacheableError`."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the compiled classes."""
+        self.__dict__.pop("_inside", None)
+        self._encoders.clear()
+        self._encoders.update(LEAVES)
+        if not self._predictions:
+            self._encoders[uuid.UUID] = safe_uuid
+
+    def selecting(self, selection: Selection) -> Encode:
+        """Return an encoder for structures of which only a selection of fields counts.
+
+        A nested structure that has none of the named fields counts whole, as does a value
+        that is no structure: nobody said that it does not matter.
+        """
+        return _guarded(self._selecting(selection))
+
+    @functools.cached_property
+    def _inside(self) -> Canonicalizer:
+        """What encodes the values inside others.
+
+        Each level has its own table of encoders, so the depth is bounded without counting.
+        """
+        return Canonicalizer(predictions=self._predictions, level=self._level + 1)
+
+    def _selecting(self, selection: Selection) -> _Encoders:
+        def compile_class(cls: type) -> Encode | None:
+            self._check_depth()
+            if cls in _CONTAINERS:
+                inside = self._inside
+                return _container(cls, inside._encoders.encode, inside._selecting(selection).encode)
+            if cls not in _registered and _is_structure(cls):
+                return self._structure(cls, selection)
+            return self._encoders[cls]
+
+        return _Encoders(compile_class)
+
+    def covers(self, cls: type) -> bool:
+        """Whether instances of exactly this class have a canonical form."""
+        return cls in LEAVES or self._compile(cls) is not None
+
+    def _check_depth(self) -> None:
+        if self._level > _DEEPEST:
+            raise NotCacheableError(f"it is nested more than {_DEEPEST} levels deep")
+
+    def _compile(self, cls: type) -> Encode | None:
+        self._check_depth()
+        return self._compile_known(cls) or self._compile_derived(cls)
+
+    def _compile_known(self, cls: type) -> Encode | None:
+        """Compile a class that is known as such: registered, or named by this package."""
+        encode = self._inside._encoders.encode
+        if (function := _registered_for(cls)) is not None:
+            return _reduced(b"o" + class_identity(cls), function, encode)
+        if cls in ZONES:
+            return ZONES[cls]
+        if cls in MOMENTS:
+            return MOMENTS[cls](encode)
+        if cls in _CONTAINERS:
+            return _container(cls, encode, encode)
+        if cls in REDUCED:
+            name, reduce = REDUCED[cls]
+            attributes = _attributes(cls, encode, own_attributes(cls))
+            head = b"o" + text(name)
+            return _reduced(head, reduce, encode, attributes if cls.__dictoffset__ else None)
+        return None
+
+    def _compile_derived(self, cls: type) -> Encode | None:
+        """Compile a class by what it is derived from."""
+        encode = self._inside._encoders.encode
+        if issubclass(cls, Enum):
+            return enum_encoder(cls, encode)
+        if _is_structure(cls):
+            return self._structure(cls)
+        if issubclass(cls, URLS):
+            attributes = _attributes(cls, encode, own_attributes(cls))
+            return _reduced(b"o" + class_identity(cls), url_part, encode, attributes)
+        numpy = sys.modules.get("numpy")
+        if numpy is not None and issubclass(cls, (numpy.ndarray, numpy.generic)):
+            return self._numpy(numpy, cls)
+        for base in BUILTIN_PART:
+            if issubclass(cls, base) and _is_plain_subclass(cls, base):
+                head = b"k" + class_identity(cls) + _names_of_places(cls)
+                return _reduced(head, BUILTIN_PART[base], encode, _attributes(cls, encode))
+        return None
+
+    def _numpy(self, numpy: Any, cls: type) -> Encode | None:
+        if issubclass(cls, numpy.generic):
+            return scalar_encoder(numpy, cls)
+        if cls is numpy.ndarray:
+            return array_encoder(numpy, layout=not self._predictions)
+        if not _is_plain_subclass(cls, numpy.ndarray):
+            return None
+        # A memory map is what is in it, and where: its handle of the file tells nothing else.
+        own = {"_mmap"} if issubclass(cls, numpy.memmap) else ()
+        encode = self._inside._encoders.encode
+        return _reduced(
+            b"k" + class_identity(cls),
+            lambda value: numpy.ndarray.view(value, numpy.ndarray),
+            encode,
+            _attributes(cls, encode, own),
+        )
+
+    def _structure(self, cls: type, selection: Selection | None = None) -> Encode | None:
+        inside = self._inside
+        fields = _fields(cls)
+        if selection is not None and selection.keep and not fields.keys() & selection.tree.keys():
+            selection = None
+        is_model = issubclass(cls, BaseModel)
+        encode_fields = compile_fields(
+            (b"M" if is_model else b"c") + class_identity(cls),
+            fields,
+            inside._encoders.encode,
+            selection,
+            lambda below: inside._selecting(below).encode,
+        )
+        state_of = state_reader(cls)
+        if is_model and (selection is None or not selection.keep):
+            return self._model(cls, encode_fields, state_of)
+        if not is_model and not all(map(_is_python_class, cls.__mro__)):
+            return None
+        return lambda value: encode_fields(state_of(value))
+
+    def _model(
+        self, cls: type, encode_fields: EncodeState, state_of: Callable[[Any], State]
+    ) -> Encode:
+        """A model is its fields, and what it keeps elsewhere: extras, private attributes."""
+        fields_set, encode = self._predictions, self._inside._encoders.encode
+        extra_of, private_of, fields_set_of = (
+            slot_reader(cls, BaseModel, f"__pydantic_{name}__")
+            for name in ("extra", "private", "fields_set")
+        )
+
+        def encode_model(value: BaseModel) -> bytes:
+            extra, private = extra_of(value), private_of(value)
+            tail = b"NN"
+            if extra or private or fields_set:
+                tail = b"%b%b%b" % (
+                    encode_named(extra, encode) if extra else b"N",
+                    encode_named(dict(sorted(private.items())), encode) if private else b"N",
+                    encode(fields_set_of(value)) if fields_set else b"",
+                )
+            return encode_fields(state_of(value), tail)
+
+        return encode_model
+
+
+def _container(cls: type, encode_key: Encode, encode: Encode) -> Encode:
+    tag, packed_tag = _CONTAINERS[cls]
+
+    def encode_sequence(values: Sequence[Any]) -> bytes:
+        if set(map(type, values)) == {float}:  # an embedding: packed, 20 times as fast
+            return b"%b%x;%b" % (packed_tag, len(values), pack_doubles(values))
+        parts: list[bytes] = []
+        try:
+            parts.extend(map(encode, values))
+        except Exception as error:
+            refuse(error, f"[{len(parts)}]")
+        return b"%b%x;%b" % (tag, len(parts), b"".join(parts))
+
+    def encode_set(values: Collection[Any]) -> bytes:
+        return tag + counted(sorted(map(encode, values)))
+
+    def encode_dict(value: dict[Any, Any]) -> bytes:
+        parts = [b"%b%x;" % (tag, len(value))]
+        key = None
+        try:
+            for key, item in value.items():
+                parts += (encode_key(key), encode(item))
+        except Exception as error:
+            refuse(error, item_of(key))
+        return b"".join(parts)
+
+    if cls is dict:
+        return encode_dict
+    return encode_set if cls in (set, frozenset) else encode_sequence
+
+
+def _reduced(
+    head: bytes,
+    reduce: Callable[[Any], Any],
+    encode: Encode,
+    attributes: Encode | None = None,
+) -> Encode:
+    """What is its class, a simpler value, and perhaps attributes beside that."""
+    if attributes is None:
+        return lambda value: head + encode(reduce(value))
+    return lambda value: head + encode(reduce(value)) + attributes(value)
+
+
+def _names_of_places(cls: type) -> bytes:
+    """Return what a NamedTuple calls its values: two local classes may differ in that alone."""
+    names = getattr(cls, "_fields", None) if issubclass(cls, tuple) else None
+    return counted(text(name) for name in names) if type(names) is tuple else b""
+
+
+def _attributes(cls: type, encode: Encode, own: Collection[str] = ()) -> Encode:
+    """Return the encoder of an instance's attributes, but for its own: those of every instance."""
+    state_of, encode_state = state_reader(cls), compile_fields(b"", {}, encode)
+    if not own:
+        return lambda value: encode_state(state_of(value))
+    return lambda value: encode_state(
+        {name: item for name, item in state_of(value).items() if name not in own}
+    )
+
+
+class _Encoders(dict[type, Encode]):
+    """A bounded table from class to encoder that compiles what it is asked for."""
+
+    def __init__(self, compile_class: Callable[[type], Encode | None]) -> None:
+        super().__init__()
+        self._compile = compile_class
+
+    def encode(self, value: Any) -> bytes:
+        return self[type(value)](value)
+
+    def __missing__(self, cls: type) -> Encode:
+        encode = self._compile(cls) or _no_form(cls)
+        if len(self) >= _MAX_COMPILED:
+            for known in list(self):
+                if known not in LEAVES:
+                    self.pop(known, None)
+        self[cls] = encode
+        return encode
+
+
+def _guarded(encoders: _Encoders) -> Encode:
+    """Return what encodes a whole value, and raises nothing but `NotCacheableError`."""
+
+    def encode(value: object) -> bytes:
+        try:
+            return encoders[type(value)](value)
+        except Exception as error:
+            refuse(error)
+
+    return encode
+
+
+def _fields(cls: type) -> dict[str, Any]:
+    if issubclass(cls, BaseModel):
+        return {name: field.annotation for name, field in cls.model_fields.items()}
+    return {field.name: field.type for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+
+
+def _is_structure(cls: type) -> bool:
+    return issubclass(cls, BaseModel) or (
+        dataclasses.is_dataclass(cls) and not issubclass(cls, (*BUILTIN_PART, Enum))
+    )
+
+
+# What is in the namespace of a class that is written in C, and of no other.
+_COMPILED = (
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+    types.BuiltinFunctionType,
+)
+
+
+def _is_python_class(cls: type) -> bool:
+    """Whether a class is written in Python; another may keep state that can't be read."""
+    return cls in (object, Generic) or not any(
+        isinstance(member, _COMPILED) for member in vars(cls).values()
+    )
+
+
+def _is_plain_subclass(cls: type, base: type) -> bool:
+    """Whether all that `cls` adds to `base` is written in Python, and so can be read."""
+    return all(_is_python_class(each) for each in cls.__mro__ if each is not base)
+
+
+def _no_form(cls: type) -> Encode:
+    def refuse(_: object) -> bytes:
+        raise NotCacheableError(
+            f"a value of {described(cls)} has no canonical form; "
+            "give it one with model_cache.register_canonical"
+        )
+
+    return refuse
+
+
+INPUTS = Canonicalizer()
+PREDICTIONS = Canonicalizer(predictions=True)

@@ -1,0 +1,128 @@
+"""numpy's arrays and scalars: their type, shape, memory layout and values.
+
+numpy itself is not imported: whoever holds one of its values has.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from model_cache.errors import NotCacheableError
+from model_cache.keys.canonical.identities import counted, text
+from model_cache.keys.canonical.leaves import Encode, integer
+
+
+def scalar_encoder(numpy: Any, cls: type) -> Encode | None:
+    """Return the encoder of a class of scalars; None if it is not numpy's own."""
+    if cls.__module__ != "numpy":
+        return None
+
+    def encode(value: Any) -> bytes:
+        dtype = value.dtype
+        if dtype.type is not cls:
+            raise NotCacheableError("a numpy scalar of another class than its dtype's")
+        return b"x%b%b" % (_dtype_form(numpy, dtype), _data(numpy, value))
+
+    return encode
+
+
+def array_encoder(numpy: Any, *, layout: bool) -> Encode:
+    """Return the encoder of arrays.
+
+    Args:
+        numpy: the module.
+        layout: whether the order of the values in memory counts. A sum depends on it, in its last
+            digits.
+    """
+
+    def encode(value: Any) -> bytes:
+        return b"n%b%b%b%b" % (
+            _dtype_form(numpy, value.dtype),
+            str(value.shape).encode(),
+            _layout(value) if layout else b"",
+            _data(numpy, value),
+        )
+
+    return encode
+
+
+def _layout(array: Any) -> bytes:
+    flags = array.flags
+    if flags.c_contiguous:
+        return b"C"
+    if flags.f_contiguous:
+        return b"F"
+    # The stride of an axis that has one place means nothing.
+    strides = [
+        stride if size > 1 else 0 for stride, size in zip(array.strides, array.shape, strict=True)
+    ]
+    return b"S" + str(strides).encode()
+
+
+def _data(numpy: Any, array: Any) -> bytes:
+    data = b"".join(_parts(numpy, array))
+    return b"%x:%b" % (len(data), data)
+
+
+def _parts(numpy: Any, array: Any) -> list[bytes]:
+    """Return the bytes of the values in C order, without those between them."""
+    dtype = array.dtype
+    if dtype.names is not None:
+        return [part for name in dtype.names for part in _parts(numpy, array[name])]
+    if dtype.kind in "fc" and (padding := _padding(numpy, dtype)):
+        size = numpy.dtype(numpy.longdouble).itemsize
+        raw = numpy.frombuffer(array.tobytes(), "u1").reshape(-1, size)
+        is_big = dtype.str[0] == ">"
+        return [(raw[:, padding:] if is_big else raw[:, : size - padding]).tobytes()]
+    return [array.tobytes()]
+
+
+def _padding(numpy: Any, dtype: Any) -> int:
+    """Return how many bytes of each number mean nothing: x86's long doubles have six."""
+    if dtype.type not in (numpy.longdouble, numpy.clongdouble):
+        return 0
+    is_x87 = numpy.finfo(numpy.longdouble).nmant == 63
+    return numpy.dtype(numpy.longdouble).itemsize - 10 if is_x87 else 0
+
+
+def _dtype_form(numpy: Any, dtype: Any) -> bytes:
+    if dtype.metadata is not None:
+        raise NotCacheableError("a numpy dtype with metadata has no canonical form")
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return b"a" + _dtype_form(numpy, base) + str(shape).encode()
+    if dtype.names is None:
+        return _simple_form(numpy, dtype.type, dtype.str)
+    if dtype.type not in (numpy.void, numpy.record):
+        raise _no_form(dtype.str)
+    fields = []
+    for name in dtype.names:
+        field, offset, *title = dtype.fields[name]
+        parts = (text(name), integer(offset), *map(_title, title), _dtype_form(numpy, field))
+        fields.append(counted(parts))
+    return b"%b%d%x;%b" % (
+        b"r" if dtype.type is numpy.record else b"v",
+        dtype.isalignedstruct,
+        dtype.itemsize,
+        counted(fields),
+    )
+
+
+def _title(title: Any) -> bytes:
+    if type(title) is not str:
+        raise NotCacheableError("a numpy field whose title is no str has no canonical form")
+    return text(title)
+
+
+@functools.lru_cache(256)  # not by dtype: int64 and longlong are equal
+def _simple_form(numpy: Any, cls: type, described: str) -> bytes:
+    if described[1] not in "biufcmMSUV" or cls.__module__ != "numpy":
+        raise _no_form(described)
+    # Two types of C may look the same in numpy's format, and differ in name and promotion.
+    is_usual = numpy.dtype(described).type is cls
+    return (b"y" if is_usual else b"w") + text(described)
+
+
+def _no_form(described: str) -> NotCacheableError:
+    return NotCacheableError(f"a numpy value of dtype {described} has no canonical form")

@@ -1,0 +1,188 @@
+"""Objects with named attributes: models and dataclasses, whole or by a selection of fields.
+
+Each class is compiled once to a function. The form is a head (tag and class), the names of the
+attributes, sorted, and their values; it is the same whichever road wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol, TypeAlias
+
+from model_cache.errors import NotCacheableError
+from model_cache.keys.canonical.attributes import State, state_reader
+from model_cache.keys.canonical.enums import encode_members
+from model_cache.keys.canonical.identities import annotation_identity, counted, text
+from model_cache.keys.canonical.leaves import Encode, pack_double
+from model_cache.keys.canonical.refusals import attribute, refuse
+
+__all__ = ["Selection", "State", "Tree", "compile_fields", "encode_named", "state_reader"]
+
+Tree: TypeAlias = Mapping[str, "Tree | None"]
+"""Dotted paths, taken apart: a name leads to the paths below it, or to None for all of it."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which fields of a structure count.
+
+    Attributes:
+        tree: the paths that the user named.
+        keep: whether these are the only ones that count, or the only ones that don't.
+    """
+
+    tree: Tree
+    keep: bool
+
+    def omits(self, name: str) -> bool:
+        """Whether the field does not count at all."""
+        if self.keep:
+            return name not in self.tree
+        return name in self.tree and self.tree[name] is None
+
+    def inside(self, name: str) -> Selection | None:
+        """Return what counts inside a field that counts; None if all of it does."""
+        below = self.tree.get(name)
+        return None if below is None else Selection(below, self.keep)
+
+
+# The types met most are encoded in place: calling a function for each costs as much again.
+_IN_PLACE = {
+    int: 'b"i%x;" % v if type(v := state[{name!r}]) is int else other(v)',
+    float: 'b"f" + pack(v) if type(v := state[{name!r}]) is float else other(v)',
+    bool: 'b"T" if (v := state[{name!r}]) is True else b"F" if v is False else other(v)',
+}
+# A member that was given an attribute since is another value. A few are found faster one by one.
+_MEMBER = "form if (form := {found}) and len(v.__dict__) == size{number} else other(v)"
+_MEMBER_BY_ID = "ready{number}.get(id(v := state[{name!r}]))"
+_MOST_BY_NAME = 6
+_OTHER = "other(state[{name!r}])"
+_CODE = """
+def encode_state(state, tail=b""):
+    if {unexpected}:
+        return rest(state, tail)
+    try:
+{lines}
+    except KeyError:
+        return rest(state, tail)
+    except Exception as error:
+        done = sum(name.startswith("p") for name in locals())
+        refuse(error, names[done])
+    return b"".join((head, {parts} tail))
+"""
+
+
+class EncodeState(Protocol):
+    """Encodes attributes, and puts `tail` behind them."""
+
+    def __call__(self, state: State, tail: bytes = b"") -> bytes: ...
+
+
+def compile_fields(
+    head: bytes,
+    fields: Mapping[str, Any],
+    encode: Encode,
+    selection: Selection | None = None,
+    select: Callable[[Selection], Encode] | None = None,
+) -> EncodeState:
+    """Compile the encoding of an object's attributes.
+
+    Args:
+        head: a tag and the class.
+        fields: the declared fields with their annotations. Values of other types, and other
+            attributes, are encoded all the same, only slower.
+        encode: encodes any value.
+        selection: which fields count; None for all.
+        select: makes the encoder for values of which only a selection counts.
+    """
+    own: dict[str, Encode] = {}
+    if selection is not None and select is not None:
+        for name in fields:
+            inside = None if selection.omits(name) else selection.inside(name)
+            if inside is not None:
+                own[name] = select(inside)
+
+    def rest(state: State, tail: bytes) -> bytes:
+        """The slow road, for attributes set or missing against the declaration."""
+        names = sorted(name for name in state if selection is None or not selection.omits(name))
+        parts = [head, counted(map(_name, names))]
+        for name in names:
+            try:
+                if name == "__orig_class__":  # what a generic class was made by
+                    parts.append(b"G" + annotation_identity(state[name]))
+                else:
+                    parts.append(own.get(name, encode)(state[name]))
+            except Exception as error:
+                refuse(error, attribute(name))
+        parts.append(tail)
+        return b"".join(parts)
+
+    names = sorted(name for name in fields if selection is None or not selection.omits(name))
+    lines: list[str] = []
+    scope: dict[str, Any] = {}
+    for number, name in enumerate(names):
+        kind = fields[name]
+        code = _IN_PLACE.get(kind, _OTHER) if isinstance(kind, type) else _OTHER
+        if name in own:
+            code = "own[{name!r}](state[{name!r}])"
+        elif isinstance(kind, type) and issubclass(kind, Enum):
+            code = _member_code(kind, encode, number, scope) or _OTHER
+        lines.append(f"        p{number} = " + code.format(name=name, number=number))
+    # With all declared fields found, their number tells that there is nothing else; where one
+    # may be missing, since it is ignored, it does not.
+    unexpected = "len(state) != size" if len(names) == len(fields) else "state.keys() != declared"
+    source = _CODE.format(
+        unexpected=unexpected,
+        lines="\n".join(lines) or "        pass",
+        parts=" ".join(f"p{number}," for number in range(len(names))),
+    )
+    scope |= {
+        "declared": fields.keys(),
+        "head": head + counted(map(text, names)),
+        "names": names,
+        "other": encode,
+        "own": own,
+        "pack": pack_double,
+        "refuse": refuse,
+        "rest": rest,
+        "size": len(fields),
+    }
+    exec(source, scope)  # as dataclasses does; the names stand in it as literals
+    encode_state: EncodeState = scope["encode_state"]
+    return encode_state
+
+
+def _member_code(cls: type[Enum], encode: Encode, number: int, scope: dict[str, Any]) -> str:
+    """Return code that finds the form of an enum's member; "" if it takes more than finding."""
+    members = encode_members(cls, encode)
+    if not members:
+        return ""
+    scope[f"ready{number}"] = {id(member): form for member, form in members}
+    scope[f"size{number}"] = len(members[0][0].__dict__)
+    if len(members) > _MOST_BY_NAME:
+        return _MEMBER.replace("{found}", _MEMBER_BY_ID)
+    found: list[str] = []
+    for place, (member, form) in enumerate(members):
+        scope |= {f"member{number}_{place}": member, f"form{number}_{place}": form}
+        value = "v" if found else "(v := state[{name!r}])"
+        found.append(f"form{{number}}_{place} if {value} is member{{number}}_{place} else ")
+    return _MEMBER.replace("{found}", f"({''.join(found)}None)")
+
+
+def encode_named(values: Mapping[str, Any], encode: Encode) -> bytes:
+    """Encode what a model keeps under names, in their order: extras, private attributes."""
+    parts = [b"m%x;" % len(values)]
+    for name, item in values.items():
+        try:
+            parts += (_name(name), encode(item))
+        except Exception as error:
+            refuse(error, attribute(name))
+    return b"".join(parts)
+
+
+def _name(name: object) -> bytes:
+    if type(name) is not str:
+        raise NotCacheableError("the name of an attribute is no str")
+    return text(name)

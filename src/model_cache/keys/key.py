@@ -1,0 +1,177 @@
+"""The key of an input: `[{prefix}/]{qualified_name}/{version}/{digest}`.
+
+The digest covers all that a prediction depends on: the namespace, the revision, the decorators
+around the model, the output schema, which fields count, and the values of those fields. Redis
+is unknown here.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import re
+import unicodedata
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from pydantic import BaseModel
+
+from model_cache.keys.canonical import FORMAT, INPUTS, Selection, Tree
+from model_cache.keys.canonical.identities import text
+from model_cache.redaction import KeySecret, revealed
+
+DIGEST_LENGTH = 22
+"""Characters of a digest: 128 bits as base64url without padding."""
+
+_TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
+_DIGEST = re.compile(b"[A-Za-z0-9_-]{%d}" % DIGEST_LENGTH)
+_SPECIAL = frozenset("/%{}*?[]\\")
+
+
+def derived_key(secret: str | bytes | KeySecret | None, purpose: bytes) -> bytes:
+    """Return 64 bytes for one purpose, made of a secret of any length; none without a secret."""
+    if secret is None:
+        return b""
+    plain: str | bytes = revealed(secret)
+    raw = plain.encode("utf-8", "surrogatepass") if isinstance(plain, str) else plain
+    return hashlib.blake2b(raw, digest_size=64, person=purpose).digest()
+
+
+def tag_key(secret: str | bytes | KeySecret | None) -> bytes:
+    """Return the key for the entries' tags; see `derived_key`."""
+    return derived_key(secret, b"model_cache tag")
+
+
+class Namespace:
+    """Where the entries of one version of one model live.
+
+    Args:
+        prefix: what the user put in front, or None.
+        qualified_name: the model's.
+        version: the model's.
+    """
+
+    def __init__(self, prefix: str | None, qualified_name: str, version: str) -> None:
+        parts = [qualified_name, version] if prefix is None else [prefix, qualified_name, version]
+        self.text = "/".join(map(_escaped, parts)) + "/"
+        self.raw = self.text.encode()
+        # The parts hold no character that means something in a glob.
+        self.pattern = self.raw + b"[^/]" * DIGEST_LENGTH
+        self._entry = re.compile(re.escape(self.raw) + b"[A-Za-z0-9_-]{%d}" % DIGEST_LENGTH)
+
+    def holds(self, key: bytes) -> bool:
+        """Whether `key` is that of an entry in this namespace."""
+        return self._entry.fullmatch(key) is not None
+
+
+class EntryKey(NamedTuple):
+    """A key, taken apart; the parts as the user knows them."""
+
+    prefix: str | None
+    qualified_name: str
+    version: str
+    digest: str
+
+
+def parse_key(key: bytes) -> EntryKey | None:
+    """Take a key apart; None if it is not exactly of the form that keys of entries have."""
+    *raw, digest = key.split(b"/")
+    if len(raw) not in (2, 3) or not _DIGEST.fullmatch(digest):
+        return None
+    parts = [part for each in raw if (part := _unescaped(each)) is not None]
+    # What would be written otherwise was not written by this library.
+    if [_escaped(part).encode() for part in parts] != raw:
+        return None
+    *prefixes, name, version = parts
+    prefix = prefixes[0] if prefixes else None
+    return EntryKey(prefix, name, version, digest.decode()) if prefix != "" else None
+
+
+def entries_pattern(prefix: str | None, qualified_name: str, version: str | None) -> bytes:
+    """Return a glob for the keys of a model's entries; `parse_key` tells what else it matches.
+
+    Args:
+        prefix: theirs; None for none.
+        qualified_name: the model's.
+        version: the model's; None for any.
+    """
+    given = [qualified_name] if prefix is None else [prefix, qualified_name]
+    parts = [*map(_escaped, given), "*" if version is None else _escaped(version)]
+    return "/".join(parts).encode() + b"/" + b"[^/]" * DIGEST_LENGTH
+
+
+def _unescaped(part: bytes) -> str | None:
+    try:
+        return unquote_to_bytes(part).decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
+
+
+def _escaped(part: str) -> str:
+    return "".join(map(_escaped_character, str(part)))
+
+
+def _escaped_character(character: str) -> str:
+    plain = (
+        character not in _SPECIAL
+        and not character.isspace()
+        and unicodedata.category(character) not in ("Cc", "Cs")
+    )
+    if plain:
+        return character
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
+
+
+class KeyMaker:
+    """Makes keys for one binding of a model.
+
+    Args:
+        namespace: where the entries live.
+        revision: what tells apart models of the same version; "" if nothing does.
+        schema: the output schema's fingerprint.
+        decorators: what identifies the decorators between the cache and the model.
+        selection: which fields of the input count; None for all.
+        secret: keys the digest, so that keys of guessable inputs can't be reversed.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        *,
+        revision: str = "",
+        schema: bytes = b"",
+        decorators: bytes = b"",
+        selection: Selection | None = None,
+        secret: str | bytes | KeySecret | None = None,
+    ) -> None:
+        self._prefix = namespace.raw
+        self._encode = INPUTS.encode if selection is None else INPUTS.selecting(selection)
+        chosen = None if selection is None else (selection.keep, _paths(selection.tree))
+        self._hasher = hashlib.blake2b(
+            b"%x;" % FORMAT
+            + text(namespace.text)
+            + text(revision)
+            + INPUTS.encode(schema)
+            + INPUTS.encode(decorators)
+            + INPUTS.encode(chosen),
+            digest_size=16,
+            key=derived_key(secret, b"model_cache key"),
+        )
+
+    def key(self, data: BaseModel) -> bytes:
+        """Return the key of an input.
+
+        Raises:
+            NotCacheableError: the input holds a value that has no canonical form.
+        """
+        hasher = self._hasher.copy()
+        hasher.update(self._encode(data))
+        encoded = binascii.b2a_base64(hasher.digest(), newline=False)
+        return self._prefix + encoded.translate(_TO_BASE64URL, b"=")
+
+
+def _paths(tree: Tree, above: str = "") -> list[str]:
+    paths = []
+    for name, below in sorted(tree.items()):
+        paths += [above + name] if below is None else _paths(below, f"{above}{name}.")
+    return paths

@@ -1,0 +1,132 @@
+"""Counters of one decorator, and the snapshot that `stats()` returns."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, fields
+
+from model_cache.forks import renew_after_fork
+from model_cache.observing.outcome import Outcome
+
+_COUNTERS = {
+    "hit": "hits",
+    "shared": "shared",
+    "stale": "stale",
+    "miss": "misses",
+    "uncacheable": "uncacheable",
+    "unavailable": "unavailable",
+    "bypass": "bypassed",
+    "error": "errors",
+}
+_UNSTORED = ("skipped", "lossy", "too_large")
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a decorator has done in this process since it was made; an immutable snapshot.
+
+    Every prediction is one of: hit, shared, stale, miss, uncacheable, unavailable, bypassed,
+    error; except those made while the cache is turned off.
+
+    Attributes:
+        hits: answered from the cache.
+        shared: answered by what another caller, who needed the same, computed at that moment.
+        stale: answered by an entry past its ttl, since the model raised.
+        misses: computed, since the cache held no usable entry.
+        uncacheable: computed without the cache, since the input has no key.
+        unavailable: computed (or refused, with `on_error="raise"`), since the store failed.
+        bypassed: computed without the cache, since the caller asked for that.
+        errors: the model raised, and no stale entry answered for it.
+        undecodable: look-ups for which the store held something that is no valid entry.
+        stored: entries written.
+        bytes_stored: bytes of these entries, keys not counted.
+        skipped: predictions not stored on the word of `cache_if` or `do_not_store()`.
+        lossy: predictions not stored, since they would come back changed.
+        too_large: predictions not stored, since their entry exceeds `max_entry_bytes`.
+        write_failures: entries that the store did not take.
+        hit_seconds: time that the hits took, all in all.
+        model_seconds: time that the model took for the misses, all in all.
+        store: "closed" while the store is asked, "open" while the circuit breaker spares it,
+            "partly_open" while it spares some of a cluster's nodes, "read_only" while reads go
+            through and the last write was refused, "off" if the cache is turned off.
+    """
+
+    hits: int = 0
+    shared: int = 0
+    stale: int = 0
+    misses: int = 0
+    uncacheable: int = 0
+    unavailable: int = 0
+    bypassed: int = 0
+    errors: int = 0
+    undecodable: int = 0
+    stored: int = 0
+    bytes_stored: int = 0
+    skipped: int = 0
+    lossy: int = 0
+    too_large: int = 0
+    write_failures: int = 0
+    hit_seconds: float = 0.0
+    model_seconds: float = 0.0
+    store: str = "closed"
+
+    @property
+    def predictions(self) -> int:
+        """All predictions."""
+        answered = self.hits + self.shared + self.stale
+        aside = self.uncacheable + self.unavailable + self.bypassed
+        return answered + self.misses + aside + self.errors
+
+    @property
+    def hit_ratio(self) -> float:
+        """The share of the predictions that were hits; 0.0 before the first."""
+        return self.hits / self.predictions if self.predictions else 0.0
+
+    @property
+    def seconds_saved(self) -> float:
+        """The time that the hits would have taken the model, at the misses' mean, less theirs."""
+        if not self.misses:
+            return 0.0
+        return self.hits * self.model_seconds / self.misses - self.hit_seconds
+
+
+class Counters:
+    """Counts, from any thread."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, float] = {f.name: 0 for f in fields(Stats) if f.name != "store"}
+        self._lock = threading.RLock()  # a signal handler may predict while this thread counts
+        renew_after_fork(self)
+
+    def add(self, **amounts: float) -> None:
+        """Add to counters, by their names."""
+        with self._lock:
+            for name, amount in amounts.items():
+                self._values[name] += amount
+
+    def count(self, outcome: Outcome) -> None:
+        """Count a prediction."""
+        kind, values = outcome.kind, self._values
+        if kind == "off":
+            return
+        with self._lock:
+            values[_COUNTERS[kind]] += 1
+            if kind == "hit":
+                values["hit_seconds"] += outcome.seconds
+                return
+            if kind == "miss":
+                values["model_seconds"] += outcome.model_seconds
+            if outcome.undecodable:
+                values["undecodable"] += 1
+            if outcome.fate in _UNSTORED:
+                values[outcome.fate] += 1
+
+    def snapshot(self, store: str) -> Stats:
+        """Return the values of this moment."""
+        with self._lock:
+            return Stats(store=store, **self._values)  # type: ignore[arg-type]
+
+    def after_fork(self) -> None:
+        """Begin at zero: the counts are the parent's."""
+        self._lock = threading.RLock()
+        self._values = dict.fromkeys(self._values, 0)

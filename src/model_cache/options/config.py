@@ -1,0 +1,264 @@
+"""Options: checked once, at the edge, and frozen.
+
+Everything that the option alone shows is refused here, with a message that names the option,
+the value and what is allowed; what takes the model's schema is refused by the binding. All
+values are plain YAML types, or the Python types that stand for them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from model_cache.entries.compressors import COMPRESSORS
+from model_cache.entries.serders import SERDERS
+from model_cache.errors import ConfigurationError, did_you_mean
+from model_cache.import_paths import imported
+from model_cache.observing.events import Hook
+from model_cache.option_values import (
+    choice,
+    field_names,
+    flag,
+    seconds,
+    secret,
+    switch,
+    text,
+    ttl,
+    whole,
+    wrong,
+)
+from model_cache.options.connection import endpoint_from
+from model_cache.protocols import Compressor, Serder
+from model_cache.redaction import KeySecret, sealed_options
+from model_cache.revision import parse_revision
+from model_cache.stores import access
+from model_cache.stores.access import AddressMap, CredentialProvider
+from model_cache.stores.url import DefaultNumber, DefaultText, Endpoint
+
+CacheIf: TypeAlias = Callable[[Any, Any], bool]
+
+DEFAULT_HOST, DEFAULT_PORT = DefaultText("localhost"), DefaultNumber(6379)
+DEFAULT_DATABASE = DefaultNumber(0)
+
+HOOKS = {
+    "logging": "model_cache.integrations.prediction_log:PredictionLog",
+    "opentelemetry": "model_cache.integrations.opentelemetry:OpenTelemetryHook",
+    "prometheus": "model_cache.integrations.prometheus:PrometheusHook",
+}
+"""The library's own hooks, by the names that the option `hooks` takes; imported on use."""
+
+_MOST_PLACES = 308
+
+
+@dataclass(frozen=True)
+class Config:
+    """The options of a decorator, checked."""
+
+    endpoint: Endpoint
+    prefix: str | None
+    hashing_fields: tuple[str, ...] | None
+    serder: Serder
+    compressor: Compressor | None
+    places: Mapping[str, int] | int | None
+    ignored_fields: tuple[str, ...] | None
+    ttl: int | None
+    timeout: float
+    on_error: Literal["predict", "raise"]
+    revision: str | tuple[Path, ...] | None
+    integrity: bool
+    key_secret: KeySecret | None
+    max_entry_bytes: int
+    max_connections: int
+    max_connection_age: float
+    credential_provider: CredentialProvider | None = field(repr=False)
+    address_map: AddressMap | None
+    cache_if: CacheIf | None
+    enabled: bool
+    single_flight: Literal["process", "fleet", "off"]
+    single_flight_wait: float
+    write: Literal["foreground", "background"]
+    stale_if_error: int | None
+    hooks: tuple[Hook, ...]
+
+    @classmethod
+    def parse(
+        cls,
+        options: Mapping[str, Any],
+        environment: Callable[[str], str | None] = os.getenv,
+    ) -> Config:
+        """Check the options of `RedisCachingDecorator`.
+
+        Raises:
+            ConfigurationError: an option, or a pair of options, that can't be honoured.
+        """
+        options = sealed_options(options, options)
+        key_secret = secret("key_secret", options["key_secret"])
+        hashing_fields = field_names("hashing_fields", options["hashing_fields"])
+        ignored_fields = field_names("ignored_fields", options["ignored_fields"])
+        if hashing_fields is not None and ignored_fields is not None:
+            raise ConfigurationError(
+                "ignored_fields", "excludes hashing_fields: give the one or the other"
+            )
+        lifetime = ttl("ttl", options["ttl"])
+        stale_if_error = ttl("stale_if_error", options["stale_if_error"])
+        if stale_if_error is not None and lifetime is None:
+            raise ConfigurationError(
+                "stale_if_error", "needs a ttl: entries that live for ever are never stale"
+            )
+        disabled = (environment("MODEL_CACHE_DISABLED") or "").strip().lower()
+        return cls(
+            endpoint=endpoint_from(options, environment),
+            prefix=_prefix(options["prefix"]),
+            hashing_fields=hashing_fields,
+            ignored_fields=ignored_fields,
+            serder=_serder(options["serder"]),
+            compressor=_compressor(options["use_compression"]),
+            places=_places(options),
+            ttl=lifetime,
+            timeout=seconds("timeout", options["timeout"], 0.001, 60.0),
+            on_error=choice("on_error", options["on_error"], ("predict", "raise")),
+            revision=parse_revision(options["revision"]),
+            integrity=flag("integrity", options["integrity"]) or key_secret is not None,
+            key_secret=key_secret,
+            max_entry_bytes=whole("max_entry_bytes", options["max_entry_bytes"], 1, 512 * 2**20),
+            max_connections=whole("max_connections", options["max_connections"], 1, 10_000),
+            max_connection_age=_age("max_connection_age", options["max_connection_age"]),
+            credential_provider=access.credential_provider(options["credential_provider"]),
+            address_map=access.address_map(options["address_map"]),
+            cache_if=_cache_if(options["cache_if"]),
+            enabled=flag("enabled", options["enabled"])
+            and disabled not in ("1", "true", "yes", "on"),
+            single_flight=choice(
+                "single_flight",
+                # YAML reads a bare `off` as false.
+                "off" if switch(options["single_flight"]) is False else options["single_flight"],
+                ("process", "fleet", "off"),
+            ),
+            single_flight_wait=seconds(
+                "single_flight_wait", options["single_flight_wait"], 0.001, 3600.0
+            ),
+            write=choice("write", options["write"], ("foreground", "background")),
+            stale_if_error=stale_if_error,
+            hooks=_hooks(options["hooks"]),
+        )
+
+
+def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `ConfigurationError` for the first option that does not exist."""
+    for name in names:
+        hint = did_you_mean(name, known)
+        if name == "model":
+            hint = "give the model to set_model: RedisCachingDecorator(...).set_model(model)"
+        raise ConfigurationError(name, f"there is no such option; {hint}")
+
+
+def _prefix(value: object) -> str | None:
+    return None if value is None else text("prefix", value, "a text that is not empty, or null")
+
+
+def _age(option: str, value: object) -> float:
+    return math.inf if value is None else seconds(option, value, 1.0, 30 * 86_400)
+
+
+def _serder(value: object) -> Serder:
+    return SERDERS.named(text("serder", value, "the name of a serder, or package.module:name"))
+
+
+def _compressor(value: object) -> Compressor | None:
+    value = switch(value)
+    if value is None or value is False:
+        return None
+    name = "snappy" if value is True else value
+    compressor = COMPRESSORS.named(
+        text("use_compression", name, "true, false, or the name of a compressor")
+    )
+    compressor.compress(b"")  # an extra that is not installed shows now
+    return compressor
+
+
+def _places(options: Mapping[str, Any]) -> Mapping[str, int] | int | None:
+    """Return the places of each field to round, or of every float and Decimal, or None."""
+    every = flag("reduced_precision", options["reduced_precision"])
+    fields = field_names("reduced_precision_fields", options["reduced_precision_fields"])
+    places = options["number_of_places"]
+    if every and fields is not None:
+        raise ConfigurationError(
+            "reduced_precision", "excludes reduced_precision_fields: give the one or the other"
+        )
+    if not every and fields is None:
+        if places is not None:
+            raise ConfigurationError(
+                "number_of_places",
+                f"{places!r} is given without reduced_precision_fields; name the fields to round, "
+                "or set reduced_precision to true for every float and Decimal",
+            )
+        return None
+    if places is None:
+        given = "reduced_precision" if every else "reduced_precision_fields"
+        raise ConfigurationError(given, "needs number_of_places")
+    if every:
+        return _number_of_places(places)
+    if not isinstance(places, Mapping):
+        return dict.fromkeys(fields or (), _number_of_places(places))
+    for name in set(places) ^ set(fields or ()):
+        hint = "is missing" if name not in places else "is not in reduced_precision_fields"
+        raise ConfigurationError("number_of_places", f"{name!r} {hint}")
+    return {name: _number_of_places(places[name]) for name in fields or ()}
+
+
+def _number_of_places(value: object) -> int:
+    return whole("number_of_places", value, -_MOST_PLACES, _MOST_PLACES)
+
+
+def _cache_if(value: object) -> CacheIf | None:
+    if value is None:
+        return None
+    found = imported("cache_if", value) if isinstance(value, str) else value
+    if not callable(found) or inspect.iscoroutinefunction(found):
+        raise wrong(
+            "cache_if",
+            value,
+            "a callable (input, prediction) -> bool, not async, or package.module:name",
+        )
+    function: CacheIf = found
+    return function
+
+
+def _hooks(value: object) -> tuple[Hook, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, (list, tuple)):
+        raise wrong("hooks", value, "a list of names, import paths or functions")
+    hooks = tuple(map(_hook, value))
+    names = [name for name, path in HOOKS.items() for hook in hooks if _is_made_by(path, hook)]
+    for name in HOOKS:
+        if names.count(name) > 1:
+            raise ConfigurationError("hooks", f"{name!r} is there twice, and would count twice")
+    return hooks
+
+
+def _is_made_by(path: str, hook: Hook) -> bool:
+    return f"{type(hook).__module__}:{type(hook).__qualname__}" == path
+
+
+def _hook(value: object) -> Hook:
+    found = value
+    if isinstance(value, str):
+        if value not in HOOKS and ":" not in value:
+            raise ConfigurationError(
+                "hooks",
+                f"{value!r} is not known; {did_you_mean(value, HOOKS)} "
+                "(or give 'package.module:name')",
+            )
+        found = imported("hooks", HOOKS.get(value, value))
+    if isinstance(found, type):
+        found = found()
+    if not callable(found) or inspect.iscoroutinefunction(found):
+        raise wrong("hooks", value, "a name, an import path or a function, not async")
+    hook: Hook = found
+    return hook

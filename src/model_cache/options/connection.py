@@ -1,0 +1,83 @@
+"""The options that say where Redis is, and as whom to log in there, as one `Endpoint`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import SecretStr
+
+from model_cache.errors import ConfigurationError
+from model_cache.option_values import flag, secret, text, whole
+from model_cache.redaction import revealed, sealed
+from model_cache.stores import tls
+from model_cache.stores.tls import tls_from
+from model_cache.stores.url import DEFAULT, Endpoint, parse_url
+
+
+def endpoint_from(options: Mapping[str, Any], environment: Callable[[str], str | None]) -> Endpoint:
+    """Return where Redis is: by `url`, by host and port, by REDIS_URL, or on localhost."""
+    url, username, password = options["url"], options["username"], options["password"]
+    given = [
+        name for name in ("host", "port", "database") if not isinstance(options[name], DEFAULT)
+    ]
+    if url is not None and given:
+        raise ConfigurationError(
+            "url", f"excludes {' and '.join(given)}: give the one or the other"
+        )
+    if username is not None:
+        text("username", username)
+    secret("password", password)
+    if isinstance(revealed(password), bytes):
+        raise ConfigurationError("password", "expected a text, got bytes")
+    if username is not None and password is None:
+        raise ConfigurationError("username", "is given without a password")
+    encryption = {name: options[name] for name in tls.NAMES if options[name] is not None}
+    variable = sealed(environment("REDIS_URL") or None)
+    if url is not None:
+        endpoint = parse_url("url", url, encryption)
+    elif not given and username is None and password is None and variable is not None:
+        endpoint = parse_url("REDIS_URL", variable, encryption, shared=True)
+    else:
+        endpoint = Endpoint(
+            host=_host(options["host"]),
+            port=_port(options["port"]),
+            database=whole("database", options["database"], 0, 2**31 - 1),
+            tls=tls_from(encryption) if encryption else None,
+        )
+    endpoint = endpoint.with_login(username, password)
+    if options["credential_provider"] is not None:
+        if endpoint.embedded:
+            raise ConfigurationError("credential_provider", "the embedded server needs none")
+        if endpoint.username is not None or endpoint.password is not None:
+            raise ConfigurationError("credential_provider", "excludes a login, here or in the url")
+    if endpoint.username is not None and endpoint.password is None:
+        raise ConfigurationError("url", "names a user and no password; give it as 'password'")
+    return endpoint.behind_proxy() if flag("proxied", options["proxied"]) else endpoint
+
+
+def _host(value: object) -> str:
+    if callable(getattr(value, "predict", None)):
+        raise ConfigurationError(
+            "host",
+            "expected a host's name or address, got a model; give the model to set_model: "
+            "RedisCachingDecorator(...).set_model(model)",
+        )
+    host = value if isinstance(value, SecretStr) else text("host", value)
+    if not isinstance(host, str) or not re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:.%]+", host):
+        # The value is not shown: it may be a url, with a password in it.
+        raise ConfigurationError(
+            "host", "expected a host's name or address, without a port; a url goes into 'url'"
+        )
+    return host
+
+
+def _port(value: object) -> int:
+    if isinstance(value, str) and value.strip().startswith("tcp://"):
+        raise ConfigurationError(
+            "port",
+            f"expected a number from 1 to 65535, got {value!r}; Kubernetes and docker set "
+            "REDIS_PORT to such a url for a service named redis: use another variable",
+        )
+    return whole("port", value, 1, 65_535)
