@@ -15,8 +15,9 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from model_cache import Outcome, RedisCachingDecorator, events
+from model_cache import Outcome, RedisCachingDecorator
 from model_cache.integrations.prometheus import PrometheusHook
+from model_cache.observing import events
 from model_cache.observing.outcome import Fate, Kind
 from model_cache.options.config import HOOKS
 from tests.models import FunctionModel, person

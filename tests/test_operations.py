@@ -16,8 +16,9 @@ import pytest
 import redis
 import yaml
 
-from model_cache import RedisCachingDecorator, Stats, StoreUnavailableError, events
+from model_cache import RedisCachingDecorator, Stats, StoreUnavailableError
 from model_cache.embedded import find_server
+from model_cache.observing import events
 from model_cache.observing.outcome import Outcome
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port, running_server

@@ -370,7 +370,8 @@ def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message(passw
 )
 def test_why_a_login_was_refused_is_said_if_it_is_known(reply: bytes, says: str) -> None:
     with server_that(lambda connection, _: connection.sendall(reply + b"\r\n")) as server:
-        store = RedisStore(replace(server._endpoint, password=SecretStr("hunter2")), timeout=TIMEOUT)
+        endpoint = replace(server._endpoint, password=SecretStr("hunter2"))
+        store = RedisStore(endpoint, timeout=TIMEOUT)
         with pytest.raises(StoreUnavailableError, match=says):
             store.get(b"key", TIMEOUT)
 
