@@ -78,14 +78,14 @@ def test_a_span_for_each_prediction_under_the_current_one(server: Server, traces
     assert attributes(miss) == {
         "model_cache.model": "test_model",
         "model_cache.version": "1.0.0",
-        "model_cache.observing.outcome": "miss",
+        "model_cache.outcome": "miss",
         "model_cache.store_seconds": outcomes[0].store_seconds,
         "model_cache.write_seconds": outcomes[0].write_seconds,
         "model_cache.model_seconds": outcomes[0].model_seconds,
         "model_cache.entry_bytes": outcomes[0].entry_bytes,
         "model_cache.fate": "stored",
     }
-    assert attributes(hit)["model_cache.observing.outcome"] == "hit"
+    assert attributes(hit)["model_cache.outcome"] == "hit"
     assert "model_cache.fate" not in attributes(hit)
 
 
@@ -95,7 +95,7 @@ def test_the_span_of_a_model_that_raises_is_an_error(server: Server, traces: Tra
         model.predict(person())
     [span] = traces.spans()
     assert span.status.status_code is StatusCode.ERROR
-    assert attributes(span)["model_cache.observing.outcome"] == "error"
+    assert attributes(span)["model_cache.outcome"] == "error"
     assert attributes(span)["error.type"] == "RuntimeError"
 
 
@@ -134,7 +134,7 @@ provider.add_span_processor(SimpleSpanProcessor(exporter))
 trace.set_tracer_provider(provider)
 model.predict(person())
 for span in exporter.get_finished_spans():
-    print(span.attributes["model_cache.observing.outcome"])
+    print(span.attributes["model_cache.outcome"])
 """
 
 

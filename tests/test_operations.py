@@ -19,6 +19,7 @@ import yaml
 from model_cache import RedisCachingDecorator, Stats, StoreUnavailableError
 from model_cache.embedded import find_server
 from model_cache.observing import events
+from model_cache.observing.hooks import LoggingHook
 from model_cache.observing.outcome import Outcome
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port, running_server
@@ -218,7 +219,7 @@ def test_every_event_has_its_row_with_the_line_that_is_logged(
     for kind in kinds:
         caplog.clear()
         with caplog.at_level(logging.DEBUG, logger="model_cache"):
-            events.LoggingHook()(kind(*(field.name for field in fields(kind))))
+            LoggingHook()(kind(*(field.name for field in fields(kind))))
         [record] = caplog.records
         line, advice = table[kind.__name__]
         assert line == f"`{record.msg}`"

@@ -67,7 +67,7 @@ def _attributes(outcome: Outcome) -> dict[str, str | float | bool]:
     attributes: dict[str, str | float | bool] = {
         "model_cache.model": outcome.model,
         "model_cache.version": outcome.version,
-        "model_cache.observing.outcome": outcome.kind,
+        "model_cache.outcome": outcome.kind,
     }
     for name in (
         *("store_seconds", "write_seconds", "model_seconds"),
