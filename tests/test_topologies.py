@@ -15,6 +15,7 @@ import trustme
 from redis.crc import key_slot
 
 from model_cache import ConfigurationError, RedisCachingDecorator
+from model_cache.keys.buckets import Buckets
 from tests.faults.load import wait_until
 from tests.faults.topologies import (
     Cluster,
@@ -110,6 +111,54 @@ def test_a_purge_reaches_all_shards_and_no_other_models(cluster: Cluster) -> Non
         assert sum(entries_on(node, "kept") for node in primaries(cluster)) == COUNT
         assert purged.purge() == 0
         assert_caches(purged)
+
+
+PACKED: dict[str, Any] = {"layout": "packed", "expected_entries": 2000, "ttl": 600}
+
+
+def test_packed_entries_are_spread_over_a_cluster_and_purged(cluster: Cluster) -> None:
+    with decorated(cluster.url, "packed", **PACKED) as decorator:
+        assert_caches(decorator)
+        assert all(entries_on(node, "packed") for node in primaries(cluster))
+        with decorated(cluster.url, "packed") as plain:
+            predict_all(plain)
+            assert plain.stats().hits == 0
+        assert decorator.purge() == 2 * COUNT
+        assert not any(entries_on(node, "packed") for node in primaries(cluster))
+
+
+def test_a_packed_entry_too_large_for_its_bucket_is_found_on_a_cluster(cluster: Cluster) -> None:
+    with decorated(cluster.url, "large", **PACKED) as decorator:
+        store = decorator._predictor._store
+        keys = [decorator.cache_key(person(age=age)).encode() for age in range(COUNT)]
+        store.set_many([(key, key * (1 + n % 3), 60_000) for n, key in enumerate(keys)], TIMEOUT)
+        found = store.get_many(keys, TIMEOUT)
+        assert found == [key * (1 + n % 3) for n, key in enumerate(keys)]
+        assert store.get(keys[1], TIMEOUT) == found[1]
+        store.set(keys[1], b"", 1, TIMEOUT)
+        wait_until(lambda: store.get(keys[1], TIMEOUT) is None, "the entry is erased")
+        store.delete(keys, TIMEOUT)
+        assert store.get_many(keys, TIMEOUT) == [None] * COUNT
+
+
+def test_a_packed_entry_is_written_whole_while_its_slot_moves() -> None:
+    with running_cluster() as cluster, decorated(cluster.url, "moving", **PACKED) as decorator:
+        key = decorator.cache_key(person()).encode()
+        place = Buckets(PACKED["expected_entries"]).place(key)
+        assert place is not None
+        slot = key_slot(place.bucket)
+        source, target = cluster.primary_of(slot), cluster.add_node()
+        from_id, to_id = cluster.node_id(source), cluster.node_id(target)
+        cluster.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", from_id)
+        cluster.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
+        decorator.predict(person())
+        decorator.predict(person())
+        assert (decorator.stats().hits, decorator.stats().write_failures) == (1, 0)
+        for node in (target, source):
+            cluster.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
+        assert 500 < _ttl(target, place.bucket.decode()) <= 600
+        decorator.predict(person())
+        assert decorator.stats().hits == 2
 
 
 def test_a_purge_reaches_a_shard_that_is_new() -> None:

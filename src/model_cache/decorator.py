@@ -102,6 +102,10 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: seconds to wait for another's prediction; then one computes alone.
         write: "foreground", before `predict` returns, or in the "background", on a thread.
         stale_if_error: seconds past their ttl in which entries still answer if the model raises.
+        layout: "plain", a Redis key for each entry, or "packed": small entries share hashes of
+            about a hundred, which takes a third of the memory or less.
+        expected_entries: how many entries you expect for one version of the model; required for
+            the packed layout. Another number means other hashes, hence an empty cache.
         hooks: who is told of each prediction: "prometheus", "opentelemetry", "logging", an import
             path `package.module:name`, or a function of one argument, an `Outcome` or an event.
 
@@ -158,6 +162,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: float = 10.0,
         write: Literal["foreground", "background"] = "foreground",
         stale_if_error: float | timedelta | None = None,
+        layout: Literal["plain", "packed"] = "plain",
+        expected_entries: int | None = None,
         hooks: Sequence[str | Hook] | None = None,
         **unknown: Never,
     ) -> None:

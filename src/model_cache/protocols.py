@@ -54,6 +54,15 @@ class Store(Protocol):
         ...
 
 
+class StatefulStore(Store, Protocol):
+    """A store that knows whether its circuit breakers are open."""
+
+    @property
+    def state(self) -> str:
+        """What `Stats.store` says."""
+        ...
+
+
 @runtime_checkable
 class Serder(Protocol):
     """Turns a prediction into bytes and back.

@@ -53,6 +53,7 @@ HOOKS = {
 """The library's own hooks, by the names that the option `hooks` takes; imported on use."""
 
 _MOST_PLACES = 308
+_MOST_ENTRIES = 100_000_000_000
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ class Config:
     single_flight_wait: float
     write: Literal["foreground", "background"]
     stale_if_error: int | None
+    layout: Literal["plain", "packed"]
+    expected_entries: int | None
     hooks: tuple[Hook, ...]
 
     @classmethod
@@ -110,9 +113,11 @@ class Config:
             raise ConfigurationError(
                 "stale_if_error", "needs a ttl: entries that live for ever are never stale"
             )
+        endpoint = endpoint_from(options, environment)
+        layout = choice("layout", options["layout"], ("plain", "packed"))
         disabled = (environment("MODEL_CACHE_DISABLED") or "").strip().lower()
         return cls(
-            endpoint=endpoint_from(options, environment),
+            endpoint=endpoint,
             prefix=_prefix(options["prefix"]),
             hashing_fields=hashing_fields,
             ignored_fields=ignored_fields,
@@ -144,6 +149,8 @@ class Config:
             ),
             write=choice("write", options["write"], ("foreground", "background")),
             stale_if_error=stale_if_error,
+            layout=layout,
+            expected_entries=_expected_entries(options["expected_entries"], layout, endpoint),
             hooks=_hooks(options["hooks"]),
         )
 
@@ -209,6 +216,24 @@ def _places(options: Mapping[str, Any]) -> Mapping[str, int] | int | None:
         hint = "is missing" if name not in places else "is not in reduced_precision_fields"
         raise ConfigurationError("number_of_places", f"{name!r} {hint}")
     return {name: _number_of_places(places[name]) for name in fields or ()}
+
+
+def _expected_entries(value: object, layout: str, endpoint: Endpoint) -> int | None:
+    if layout == "plain":
+        if value is not None:
+            raise ConfigurationError("expected_entries", "needs layout: packed")
+        return None
+    if endpoint.proxied:
+        raise ConfigurationError(
+            "layout", "packed can't be used with proxied: proxies lack HRANDFIELD and PEXPIRE NX"
+        )
+    if value is None:
+        raise ConfigurationError(
+            "expected_entries",
+            "is required for layout: packed; give the number of entries that you expect for one "
+            "version of the model, such as 1_000_000",
+        )
+    return whole("expected_entries", value, 1, _MOST_ENTRIES)
 
 
 def _number_of_places(value: object) -> int:

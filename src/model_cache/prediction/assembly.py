@@ -47,6 +47,8 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         max_connection_age=config.max_connection_age,
         credential_provider=config.credential_provider,
         address_map=config.address_map,
+        expected_entries=config.expected_entries,
+        longest_ttl=_longest_ttl(config),
     )
     place = "embedded" if endpoint.embedded else f"{endpoint}/{endpoint.database}"
     barrier = barrier_at(place)
@@ -68,3 +70,7 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         writer=writer,
         tell=tell,
     )
+
+
+def _longest_ttl(config: Config) -> int | None:
+    return None if config.ttl is None else config.ttl + (config.stale_if_error or 0)

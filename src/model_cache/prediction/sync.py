@@ -20,7 +20,7 @@ from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Ask, Effect, Later, Pause, Predict, Steps, Wait
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.single_flight import Landed, Landing
-from model_cache.protocols import Store
+from model_cache.protocols import StatefulStore
 from model_cache.stores.purging import delete_all
 
 T = TypeVar("T")
@@ -54,13 +54,6 @@ class Predictor(Protocol):
     def close(self) -> None:
         """Write what waits to be written, and close the connections."""
         ...
-
-
-class StatefulStore(Store, Protocol):
-    """A store that knows whether its circuit breakers are open."""
-
-    @property
-    def state(self) -> str: ...
 
 
 class CachedPredictor:

@@ -21,6 +21,7 @@ from model_cache.errors import (
     WriteRefusedError,
 )
 from model_cache.interruptions import reraise_interruption
+from model_cache.keys.buckets import is_bucket
 from model_cache.protocols import Clock
 from model_cache.stores.connection import ErrorReply, printable
 from model_cache.stores.dialing import Dialer, request_of, tls_hint
@@ -105,37 +106,43 @@ class RedisStore:
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
         request = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
-        reply = self._exchange(request, 1, timeout)[0]
-        return reply if type(reply) is bytes else self._no_entry(reply)
+        reply = self._exchange_one(request, timeout)
+        return reply if type(reply) is bytes else self.entry_of(reply)
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        self._check_written(self._exchange(_set_request(key, entry, ttl), 1, timeout))
+        self.check_written([self._exchange_one(_set_request(key, entry, ttl), timeout)])
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         # GETs in a row, not an MGET, whose keys a cluster wants in one slot.
         replies = self._exchange_each([request_of(b"GET", key) for key in keys], timeout)
-        return [reply if type(reply) is bytes else self._no_entry(reply) for reply in replies]
+        return [self.entry_of(reply) for reply in replies]
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         requests = [_set_request(*entry) for entry in entries]
-        self._check_written(self._exchange_each(requests, timeout))
+        self.check_written(self._exchange_each(requests, timeout))
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
         request = request_of(b"SET", key, entry, b"PX", b"%d" % ttl, b"NX")
-        reply = self._exchange(request, 1, timeout)[0]
+        reply = self._exchange_one(request, timeout)
         if reply is None:
             return False
-        self._check_written([reply])
+        self.check_written([reply])
         return True
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
+        """Delete keys; return how many entries there were: a bucket holds many."""
         command = b"DEL" if self._endpoint.proxied else b"UNLINK"
-        deleted = 0
-        for reply in self._exchange_each([request_of(command, key) for key in keys], timeout):
-            if type(reply) is not int:
-                raise self._failure(reply)
-            deleted += reply
-        return deleted
+        keys = list(keys)
+        buckets = [key for key in keys if is_bucket(key)]
+        commands = [(b"HLEN", key) for key in buckets] + [(command, key) for key in keys]
+        replies = self.execute_many(timeout, commands)
+        sizes = dict(zip(buckets, replies, strict=False))
+        deleted = replies[len(buckets) :]
+        self.count_of(deleted)
+        return sum(
+            size if reply and isinstance(size := sizes.get(key), int) else reply
+            for key, reply in zip(keys, deleted, strict=True)
+        )
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         if self._endpoint.proxied:
@@ -165,8 +172,6 @@ class RedisStore:
 
     def _exchange(self, request: bytes, replies: int, timeout: float) -> list[Any]:
         try:
-            if self._role == "asking":
-                return self._pool.exchange(_ASKING + request, 1 + replies, timeout)[1:]
             return self._pool.exchange(request, replies, timeout)
         except StoreUnavailableError as error:  # there is no connection
             reraise_interruption(error)
@@ -184,18 +189,55 @@ class RedisStore:
             hint += f"; {self._hint}"
         return StoreUnavailableError(self._endpoint.masked(f"{self._place}: {problem}{hint}"), kind)
 
-    def _exchange_each(self, requests: list[bytes], timeout: float) -> list[Any]:
-        return self._exchange(b"".join(requests), len(requests), timeout) if requests else []
+    def _exchange_one(self, request: bytes, timeout: float) -> Any:
+        if self._role == "asking":
+            return self._exchange(_ASKING + request, 2, timeout)[1]
+        return self._exchange(request, 1, timeout)[0]
 
-    def _no_entry(self, reply: object) -> bytes | None:
+    def _exchange_each(self, requests: list[bytes], timeout: float) -> list[Any]:
+        if not requests:
+            return []
+        if self._role != "asking":
+            return self._exchange(b"".join(requests), len(requests), timeout)
+        # Before each, since it counts for one command only.
+        return self._exchange(
+            b"".join(_ASKING + each for each in requests), 2 * len(requests), timeout
+        )[1::2]
+
+    def entry_of(self, reply: object) -> bytes | None:
+        """Return the entry that a reply holds, or None.
+
+        Raises:
+            StoreUnavailableError: the reply is an error.
+        """
+        if type(reply) is bytes:
+            return reply
         # A key of another type is a miss, too, and SET overwrites it.
         if reply is None or (isinstance(reply, ErrorReply) and reply.code == "WRONGTYPE"):
             return None
         raise self._failure(reply)
 
-    def _check_written(self, replies: list[Any]) -> None:
+    def count_of(self, replies: Iterable[Any]) -> int:
+        """Return the sum of replies that are numbers.
+
+        Raises:
+            StoreUnavailableError: one of them is an error.
+        """
+        count = 0
         for reply in replies:
-            if reply == b"OK":
+            if type(reply) is not int:
+                raise self._failure(reply)
+            count += reply
+        return count
+
+    def check_written(self, replies: Iterable[Any]) -> None:
+        """Raise unless the replies say that everything was written.
+
+        Raises:
+            StoreUnavailableError: one of them is an error.
+        """
+        for reply in replies:
+            if reply == b"OK" or type(reply) is int:
                 continue
             if not isinstance(reply, ErrorReply) or reply.code in ("MOVED", "ASK"):
                 raise self._failure(reply)

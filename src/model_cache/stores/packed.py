@@ -1,0 +1,218 @@
+"""The packed layout: small entries as fields of bucket hashes, a third of the memory or less.
+
+`PackedStore` is around all servers and says where an entry lives; a `BucketStore` is around each
+server and speaks the commands of hashes. In between, a place is a key like any other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from model_cache.errors import StoreUnavailableError
+from model_cache.keys.buckets import Buckets, Place
+from model_cache.protocols import Clock, StatefulStore
+from model_cache.stores.packing import (
+    ELSEWHERE,
+    LARGEST,
+    Command,
+    Write,
+    address_of,
+    delete_command,
+    ended,
+    get_command,
+    place_at,
+    set_commands,
+    unpacked,
+)
+from model_cache.stores.server import RedisStore
+
+_MOST_ENDED = 1000
+_REMOVED_AT_ONCE = 8
+
+
+class PackedStore:
+    """Keeps small entries in buckets, and large ones under keys of their own.
+
+    Keys that are not an entry's, such as leases, pass through.
+
+    Args:
+        inner: where the buckets are.
+        buckets: which place an entry has.
+        clock: seconds, as `time.monotonic`.
+    """
+
+    def __init__(
+        self, inner: StatefulStore, buckets: Buckets, clock: Clock = time.monotonic
+    ) -> None:
+        self._inner = inner
+        self._buckets = buckets
+        self._clock = clock
+
+    @property
+    def state(self) -> str:
+        return self._inner.state
+
+    def get(self, key: bytes, timeout: float) -> bytes | None:
+        started = self._clock()
+        entry = self._inner.get(self._address(key), timeout)
+        if entry != ELSEWHERE:
+            return entry
+        return self._inner.get(key, self._left(started, timeout))
+
+    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
+        self.set_many([(key, entry, ttl)], timeout)
+
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+        """Keep `entry` under a key of its own: this is for leases."""
+        return self._inner.set_if_absent(key, entry, ttl, timeout)
+
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
+        started = self._clock()
+        found = self._inner.get_many([self._address(key) for key in keys], timeout)
+        large = [key for key, entry in zip(keys, found, strict=True) if entry == ELSEWHERE]
+        if not large:
+            return found
+        elsewhere = self._inner.get_many(large, self._left(started, timeout))
+        entries = dict(zip(large, elsewhere, strict=True))
+        return [
+            entries[key] if entry == ELSEWHERE else entry
+            for key, entry in zip(keys, found, strict=True)
+        ]
+
+    def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
+        writes: list[tuple[bytes, bytes, int | None]] = []
+        for key, entry, ttl in entries:
+            address = self._address(key)
+            is_large = len(entry) > LARGEST
+            # An empty entry erases: a large one, too.
+            if address != key and (is_large or not entry):
+                writes.append((key, entry, ttl))
+            writes.append((address, ELSEWHERE if is_large and address != key else entry, ttl))
+        if len(writes) == 1:
+            self._inner.set(*writes[0], timeout)
+        else:
+            self._inner.set_many(writes, timeout)
+
+    def delete(self, keys: Iterable[bytes], timeout: float) -> int:
+        """Delete entries, in a bucket or not, and whole buckets; return how many entries."""
+        every = [place for key in keys for place in dict.fromkeys((key, self._address(key)))]
+        return self._inner.delete(every, timeout)
+
+    def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
+        """Yield the keys that match: of buckets, and of entries with a key of their own."""
+        return self._inner.scan(pattern, timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _address(self, key: bytes) -> bytes:
+        place = self._buckets.place(key)
+        return key if place is None else address_of(place)
+
+    def _left(self, started: float, timeout: float) -> float:
+        left = started + timeout - self._clock()
+        if left <= 0:
+            raise StoreUnavailableError("no time is left", "timeout")
+        return left
+
+
+class BucketStore:
+    """A server that keeps entries at places in buckets, besides plain keys.
+
+    Args:
+        server: the server.
+        longest_ttl: the longest time that an entry may claim to have left, in milliseconds; None
+            for any.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, server: RedisStore, longest_ttl: int | None = None, clock: Clock = time.time
+    ) -> None:
+        self._server = server
+        self._longest_ttl = longest_ttl
+        self._clock = clock
+        # To be removed with a later write. If such an entry is written anew before, by another
+        # process, it is lost: a miss.
+        self._ended: deque[Place] = deque(maxlen=_MOST_ENDED)
+
+    def get(self, key: bytes, timeout: float) -> bytes | None:
+        place = place_at(key)
+        if place is None:
+            return self._server.get(key, timeout)
+        return self._entry(self._server.execute(timeout, *get_command(place)))
+
+    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
+        if place_at(key) is None:
+            self._server.set(key, entry, ttl, timeout)
+        else:
+            self.set_many([(key, entry, ttl)], timeout)
+
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+        return self._server.set_if_absent(key, entry, ttl, timeout)
+
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
+        places = [place_at(key) for key in keys]
+        commands = [
+            (b"GET", key) if place is None else get_command(place)
+            for key, place in zip(keys, places, strict=True)
+        ]
+        replies = self._server.execute_many(timeout, commands)
+        return [
+            self._server.entry_of(reply) if place is None else self._entry(reply)
+            for reply, place in zip(replies, places, strict=True)
+        ]
+
+    def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
+        plain: list[Command] = []
+        writes: list[Write] = []
+        for key, entry, ttl in entries:
+            place = place_at(key)
+            if place is None:
+                plain.append((b"SET", key, entry, *([b"PX", b"%d" % ttl] if ttl else [])))
+            else:
+                writes.append(Write(place, entry, ttl))
+        by_bucket = set_commands(writes, self._clock())
+        # First, since an entry that has ended may be what is written anew.
+        removals = [delete_command(place) for place in self._take_ended()]
+        commands = [*removals, *plain, *(each for group in by_bucket.values() for each in group)]
+        replies = iter(self._server.execute_many(timeout, commands)[len(removals) :])
+        written = [next(replies) for _ in plain]
+        for bucket, group in by_bucket.items():
+            *done, sample = [next(replies) for _ in group]
+            written += done
+            self._ended.extend(ended(bucket, sample, self._clock()))
+        self._server.check_written(written)
+
+    def delete(self, keys: Iterable[bytes], timeout: float) -> int:
+        plain: list[bytes] = []
+        places: list[Place] = []
+        for key in keys:
+            place = place_at(key)
+            if place is None:
+                plain.append(key)
+            else:
+                places.append(place)
+        deleted = self._server.delete(plain, timeout) if plain else 0
+        replies = self._server.execute_many(timeout, [delete_command(place) for place in places])
+        return deleted + self._server.count_of(replies)
+
+    def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
+        return self._server.scan(pattern, timeout)
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _entry(self, reply: Any) -> bytes | None:
+        value = self._server.entry_of(reply)
+        return None if value is None else unpacked(value, self._clock(), self._longest_ttl)
+
+    def _take_ended(self) -> Iterator[Place]:
+        for _ in range(_REMOVED_AT_ONCE):
+            try:
+                yield self._ended.popleft()
+            except IndexError:
+                return

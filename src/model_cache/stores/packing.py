@@ -1,0 +1,156 @@
+"""Entries as fields of bucket hashes: the values, the commands, and what the replies mean.
+
+Without I/O: the stores that wait and those that await share it. Hash fields have no expiry of
+their own on most servers, so each value begins with the time when its entry ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from model_cache.keys.buckets import Place
+
+LARGEST = 58
+"""Bytes of the largest entry that goes into a bucket. One value above 64 bytes, its time included,
+turns a whole bucket into a hash table."""
+
+ELSEWHERE = b"\0"
+"""In the place of an entry: it is too large for a bucket, and has a key of its own."""
+
+_FOREVER = b"\0"
+_TIME_SIZE = 5
+# A time is in units of 4 milliseconds since 1970: five bytes last until 2109.
+_UNIT = 4
+# Each write looks at so many fields of its bucket and removes those that have ended, so that at
+# most about a third of a bucket's fields are dead in the long run.
+_SAMPLE = b"4"
+
+Command: TypeAlias = tuple[bytes, ...]
+
+
+class Write(NamedTuple):
+    """An entry for a field, and its time to live in milliseconds; None for until evicted."""
+
+    place: Place
+    entry: bytes
+    ttl: int | None
+
+
+def address_of(place: Place) -> bytes:
+    """Return a place as one key, which stores pass on; a cluster finds the bucket's slot by it."""
+    return b"{%b}/%b" % place
+
+
+def place_at(address: bytes) -> Place | None:
+    """Return the place that a key stands for; None if it is a plain key."""
+    if address[:1] != b"{":
+        return None
+    bucket, separator, field = address[1:].partition(b"}/")
+    return Place(bucket, field) if separator else None
+
+
+def packed(entry: bytes, ttl: int | None, now: float) -> bytes:
+    """Return the value of a field.
+
+    Args:
+        entry: the entry.
+        ttl: its time to live in milliseconds; None for until evicted.
+        now: seconds since 1970.
+    """
+    if ttl is None:
+        return _FOREVER + entry
+    return ((int(1000 * now) + ttl) // _UNIT).to_bytes(_TIME_SIZE) + entry
+
+
+def taken_apart(value: bytes) -> tuple[bytes, int | None] | None:
+    """Return a field's entry and its end, in milliseconds since 1970; None if it has none.
+
+    The value may be anything at all: what no writer has written is None.
+    """
+    if value[:1] == _FOREVER:
+        return value[1:], None
+    if len(value) < _TIME_SIZE:
+        return None
+    return value[_TIME_SIZE:], _UNIT * int.from_bytes(value[:_TIME_SIZE])
+
+
+def unpacked(value: bytes, now: float, longest_ttl: int | None = None) -> bytes | None:
+    """Return the entry that a field holds; None if there is none, or it has ended.
+
+    Args:
+        value: the field's value.
+        now: seconds since 1970.
+        longest_ttl: the longest time that an entry may claim to have left, in milliseconds; None
+            for any. A writer whose clock is ahead can't make its entries live much longer.
+    """
+    parts = taken_apart(value)
+    if parts is None:
+        return None
+    entry, end = parts
+    if end is None:
+        return entry
+    left = end - 1000 * now
+    return entry if left > 0 and (longest_ttl is None or left <= longest_ttl) else None
+
+
+def get_command(place: Place) -> Command:
+    return b"HGET", place.bucket, place.field
+
+
+def delete_command(place: Place) -> Command:
+    return b"HDEL", place.bucket, place.field
+
+
+def set_commands(writes: Iterable[Write], now: float) -> dict[bytes, list[Command]]:
+    """Return the commands that write entries, by bucket.
+
+    The first sets the fields, the last returns a sample of fields; those in between make the
+    bucket live as long as its longest entry.
+    """
+    by_bucket: dict[bytes, dict[bytes, Write]] = {}
+    for write in writes:
+        by_bucket.setdefault(write.place.bucket, {})[write.place.field] = write
+    return {
+        bucket: [
+            (b"HSET", bucket, *_fields(fields.values(), now)),
+            *_expiry(bucket, [write.ttl for write in fields.values()]),
+            (b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES"),
+        ]
+        for bucket, fields in by_bucket.items()
+    }
+
+
+def _fields(writes: Iterable[Write], now: float) -> Iterator[bytes]:
+    for write in writes:
+        yield write.place.field
+        yield packed(write.entry, write.ttl, now)
+
+
+def _expiry(bucket: bytes, ttls: Sequence[int | None]) -> list[Command]:
+    longest = 0
+    for ttl in ttls:
+        if ttl is None:
+            return [(b"PERSIST", bucket)]
+        longest = max(longest, ttl)
+    milliseconds = b"%d" % longest
+    # GT takes a key without expiry for one that lives for ever, hence NX first.
+    return [(b"PEXPIRE", bucket, milliseconds, option) for option in (b"NX", b"GT")]
+
+
+def ended(bucket: bytes, sample: Any, now: float) -> list[Place]:
+    """Return the places of a sample of a bucket whose entries have ended.
+
+    Args:
+        bucket: its key.
+        sample: the reply to HRANDFIELD, which may be an error.
+        now: seconds since 1970.
+    """
+    if not isinstance(sample, list):
+        return []
+    places = []
+    for field, value in zip(sample[::2], sample[1::2], strict=False):
+        parts = taken_apart(value) if isinstance(value, bytes) else None
+        if parts is not None and parts[1] is not None and parts[1] <= 1000 * now:
+            places.append(Place(bucket, field))
+    return places
