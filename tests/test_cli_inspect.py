@@ -164,7 +164,7 @@ def test_what_can_not_be_decoded_is_counted_and_nothing_of_it_reaches_the_termin
     problems = {each["model"]: each["problems"] for each in listed}
     assert problems == {
         "a_model": {},
-        evil: {"WRONGTYPE": 1, "neither an object nor an envelope": 1},
+        evil: {"WRONGTYPE": 1, "neither an object, nor an array, nor an envelope": 1},
     }
     one = run("inspect", "--url", server.url, f"{evil}/1/{DIGEST[:-1]}B")
     assert one.code == 0

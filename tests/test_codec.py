@@ -24,6 +24,7 @@ from pydantic import (
     PrivateAttr,
     RootModel,
     computed_field,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -32,7 +33,7 @@ from model_cache import ConfigurationError, register_compressor, register_serder
 from model_cache.entries.codec import Codec, EntryRefusedError, Refusal
 from model_cache.entries.compressors import COMPRESSORS
 from model_cache.entries.envelope import MAX_PAYLOAD
-from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS
+from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS, VALUES
 from tests.models import Charges, Echo
 
 KEY = b"model/1/AAAAAAAAAAAAAAAAAAAAAA"
@@ -55,6 +56,29 @@ def test_message_pack_is_stored_plainly() -> None:
     assert msgpack.unpackb(entry) == {"charges": 9612.64}
 
 
+def test_values_are_stored_in_the_order_of_the_names_and_without_them() -> None:
+    entry = round_trip(Codec(Charges, serder=VALUES), Charges(charges=9612.64))
+    assert entry == b"\x91\xcb@\xc2\xc6Q\xeb\x85\x1e\xb8"
+    fields: Any = {"b": (int, 2), "a": (str, "x")}
+    one = create_model("Pair", **fields)
+    other = create_model("Pair", **dict(reversed(fields.items())))
+    entry = Codec(one, serder=VALUES).encode(KEY, one(a="y", b=3))
+    assert msgpack.unpackb(entry) == ["y", 3]
+    assert Codec(other).decode(KEY, entry) == other(a="y", b=3)
+
+
+@pytest.mark.parametrize("made", [{"a": "y"}, {"a": "y", "b": 3, "c": 4}, {}])
+def test_values_that_are_not_those_of_the_schema_have_their_names(made: dict[str, Any]) -> None:
+    schema = create_model("Pair", __config__=ConfigDict(extra="allow"), a=(str, "x"), b=(int, 2))
+    entry = round_trip(Codec(schema, serder=VALUES), schema(**made))
+    assert msgpack.unpackb(entry) == made
+
+
+@pytest.mark.parametrize("entry", [b"\x90", b"\x92\x01\x02", b"\x91", b"\xdd\xff\xff\xff\xff"])
+def test_values_of_another_number_are_a_miss(entry: bytes) -> None:
+    assert Codec(Charges).decode(KEY, entry) is None
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_json_would_lose_is_stored_as_a_message_pack_envelope(value: float) -> None:
     entry = round_trip(Codec(Charges), Charges(charges=value))
@@ -66,7 +90,7 @@ class Blob(BaseModel):
 
 
 def test_raw_bytes_survive_either_serder() -> None:
-    for serder in (JSON, MESSAGE_PACK):
+    for serder in (JSON, MESSAGE_PACK, VALUES):
         round_trip(Codec(Blob, serder=serder), Blob(data=bytes(range(256))))
 
 
@@ -84,7 +108,7 @@ class Numbered(RootModel[list[float]]):
 
 
 def test_what_dumps_to_no_object_is_enveloped() -> None:
-    for serder in (JSON, MESSAGE_PACK):
+    for serder in (JSON, MESSAGE_PACK, VALUES):
         assert round_trip(Codec(Numbered, serder=serder), Numbered([1.0, 2.0]))[0] == 0xC1
 
 
@@ -125,7 +149,7 @@ RICH = Rich(
 
 
 @pytest.mark.parametrize("compression", [None, "snappy", "zstd", "lz4"])
-@pytest.mark.parametrize("serder", [JSON, MESSAGE_PACK])
+@pytest.mark.parametrize("serder", [JSON, MESSAGE_PACK, VALUES])
 @pytest.mark.parametrize("integrity", [False, True])
 def test_ordinary_outputs_survive(serder: Any, compression: str | None, integrity: bool) -> None:
     codec = Codec(
@@ -152,7 +176,7 @@ def test_compression_is_used_only_where_it_helps() -> None:
 def test_every_known_serder_and_compressor_is_read_whatever_is_configured() -> None:
     writers = [
         Codec(Echo, serder=serder, compressor=compressor, integrity=integrity)
-        for serder in (JSON, MESSAGE_PACK)
+        for serder in (JSON, MESSAGE_PACK, VALUES)
         for compressor in (None, *map(COMPRESSORS.named, ("snappy", "zstd", "lz4")))
         for integrity in (False, True)
     ]
@@ -177,7 +201,7 @@ class Pets(BaseModel):
     warnings: list[str] = []
 
 
-@pytest.mark.parametrize("serder", [JSON, MESSAGE_PACK])
+@pytest.mark.parametrize("serder", [JSON, MESSAGE_PACK, VALUES])
 @pytest.mark.parametrize("integrity", [False, True])
 def test_unset_fields_stay_unset_even_where_they_must_be_dumped(
     serder: Any, integrity: bool
@@ -500,7 +524,7 @@ def drawing() -> Drawing:
     return Drawing(lines={"a": Line(points=[Point(1.0), Point(2.0)])}, pets=Pets(pets=[Cat()]))
 
 
-@pytest.mark.parametrize("serder", [JSON, MESSAGE_PACK])
+@pytest.mark.parametrize("serder", [JSON, MESSAGE_PACK, VALUES])
 @pytest.mark.parametrize(
     "use",
     [
