@@ -17,8 +17,7 @@ _BEST_POLICY = "allkeys-lru"
 # Seconds by which entries may become stale too early or too late.
 _MUCH_SKEW, _TOO_MUCH_SKEW = 1.0, 60.0
 _MANY_CLIENTS = 0.8
-# Twice as many packed entries as planned still fit the buckets of a server with default settings.
-_OVERFULL = 3.0
+_OVERFULL = 2.0
 _MANY_HASH_TABLES = 0.05
 _LISTPACK_ENTRIES, _LISTPACK_VALUE = 512, 64
 
@@ -255,7 +254,7 @@ def _packed(facts: Facts) -> Iterator[_Result]:
         ratio = each.found / each.expected
         text = f"{each.namespace}: about {each.found:,} packed entries, {each.expected:,} expected"
         if ratio >= _OVERFULL:
-            text = f"{text}: {ratio:.1f} times as many, so they are slower and larger"
+            text = f"{text}: {ratio:.1f} times as many, which makes them slower and larger"
             advice = f"expected_entries: {each.found} in the decorator; the cache starts empty then"
             yield "packed", "note", text, advice
         elif each.hash_tables > _MANY_HASH_TABLES:

@@ -231,7 +231,7 @@ def _expected_entries(value: object, layout: str, endpoint: Endpoint) -> int | N
         raise ConfigurationError(
             "expected_entries",
             "is required for layout: packed; give the number of entries that you expect for one "
-            "version of the model, such as 1_000_000",
+            "version of the model, such as 1000000",
         )
     return whole("expected_entries", value, 1, _MOST_ENTRIES)
 
