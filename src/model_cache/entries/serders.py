@@ -6,6 +6,7 @@ by aliases; fields that were not set stay unset.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -67,17 +68,22 @@ class ValuesSerder:
         dumped = prediction.__pydantic_serializer__.to_python(
             prediction, by_alias=False, exclude_unset=True, round_trip=True, warnings=False
         )
-        names = sorted(type(prediction).model_fields)
+        names = _sorted_names(type(prediction))
         if len(dumped) != len(names):
             raise ValueError("not exactly the fields of the schema")
         return _packed([dumped[name] for name in names])
 
     def loads(self, data: bytes, schema: type[BaseModel]) -> BaseModel:
-        named = dict(zip(sorted(schema.model_fields), _unpacked(data), strict=True))
+        named = dict(zip(_sorted_names(schema), _unpacked(data), strict=True))
         loaded: BaseModel = schema.__pydantic_validator__.validate_python(
             named, by_alias=False, by_name=True
         )
         return loaded
+
+
+@lru_cache(maxsize=256)
+def _sorted_names(schema: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(sorted(schema.model_fields))
 
 
 def _packed(value: Any) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from binascii import a2b_base64
 from typing import NamedTuple
 
 from model_cache.keys.key import DIGEST_LENGTH, TO_BASE64URL, parse_namespace
@@ -17,9 +18,11 @@ ENTRIES_A_BUCKET = 100
 """As planned. Chance puts up to about 140 in a bucket; servers convert above 512 or 128."""
 
 _DIGESTS = 2**128
-_FROM_BASE64URL = bytes.maketrans(b"-_", b"+/")
+_BRACE = 0x7B  # "{", with which leases begin
+# Base64's own "+" and "/" are not in a digest.
+_FROM_BASE64URL = bytes.maketrans(b"-_+/", b"+/!!")
 # The last of 22 characters holds two bits: others would decode to the same digest.
-_ENTRY = re.compile(rb"[^{].*/[A-Za-z0-9_-]{%d}[AQgw]" % (DIGEST_LENGTH - 1), re.DOTALL)
+_LAST = frozenset(b"AQgw")
 _BUCKET = re.compile(rb"~([0-9a-f]{8})~([0-9a-f]{12})")
 
 
@@ -53,11 +56,15 @@ class Buckets:
 
     def place(self, key: bytes) -> Place | None:
         """Return where an entry lives; None for a key that is not an entry's."""
-        if not _ENTRY.fullmatch(key):
+        namespace, encoded = key[:-DIGEST_LENGTH], key[-DIGEST_LENGTH:]
+        if namespace[-1:] != b"/" or namespace[0] == _BRACE or encoded[-1] not in _LAST:
             return None
-        encoded = key[-DIGEST_LENGTH:].translate(_FROM_BASE64URL)
-        rest, number = divmod(int.from_bytes(binascii.a2b_base64(encoded + b"==")), self.count)
-        bucket = b"%b~%08x~%012x" % (key[:-DIGEST_LENGTH], self.count, number)
+        try:
+            digest = a2b_base64(encoded.translate(_FROM_BASE64URL) + b"==", strict_mode=True)
+        except binascii.Error:
+            return None
+        rest, number = divmod(int.from_bytes(digest), self.count)
+        bucket = b"%b~%08x~%012x" % (namespace, self.count, number)
         return Place(bucket, rest.to_bytes(self._field_size))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from model_cache.errors import StoreUnavailableError
 from model_cache.keys.buckets import Buckets, Place
 from model_cache.protocols import Clock, StatefulStore
+from model_cache.stores.dialing import request_of
 from model_cache.stores.packing import (
     ELSEWHERE,
     LARGEST,
@@ -22,7 +23,7 @@ from model_cache.stores.packing import (
     address_of,
     delete_command,
     ended,
-    get_command,
+    get_request,
     place_at,
     set_commands,
     unpacked,
@@ -143,7 +144,7 @@ class BucketStore:
         place = place_at(key)
         if place is None:
             return self._server.get(key, timeout)
-        return self._entry(self._server.execute(timeout, *get_command(place)))
+        return self._entry(self._server.send(get_request(place), timeout))
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
         if place_at(key) is None:
@@ -156,11 +157,11 @@ class BucketStore:
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         places = [place_at(key) for key in keys]
-        commands = [
-            (b"GET", key) if place is None else get_command(place)
+        requests = [
+            request_of(b"GET", key) if place is None else get_request(place)
             for key, place in zip(keys, places, strict=True)
         ]
-        replies = self._server.execute_many(timeout, commands)
+        replies = self._server.send_each(requests, timeout)
         return [
             self._server.entry_of(reply) if place is None else self._entry(reply)
             for reply, place in zip(replies, places, strict=True)

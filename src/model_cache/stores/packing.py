@@ -44,10 +44,8 @@ def address_of(place: Place) -> bytes:
 
 def place_at(address: bytes) -> Place | None:
     """Return the place that a key stands for; None if it is a plain key."""
-    if address[:1] != b"{":
-        return None
-    bucket, separator, field = address[1:].partition(b"}/")
-    return Place(bucket, field) if separator else None
+    end = address.find(b"}/") if address[:1] == b"{" else -1
+    return None if end < 0 else Place(address[1:end], address[end + 2 :])
 
 
 def packed(entry: bytes, ttl: int | None, now: float) -> bytes:
@@ -94,8 +92,13 @@ def unpacked(value: bytes, now: float, longest_ttl: int | None = None) -> bytes 
     return entry if left > 0 and (longest_ttl is None or left <= longest_ttl) else None
 
 
-def get_command(place: Place) -> Command:
-    return b"HGET", place.bucket, place.field
+def get_request(place: Place) -> bytes:
+    """Return the command that reads an entry, in the bytes of the protocol."""
+    bucket, field = place
+    return b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        *(len(bucket), bucket),
+        *(len(field), field),
+    )
 
 
 def delete_command(place: Place) -> Command:

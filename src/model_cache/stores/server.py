@@ -106,24 +106,24 @@ class RedisStore:
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
         request = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
-        reply = self._exchange_one(request, timeout)
+        reply = self.send(request, timeout)
         return reply if type(reply) is bytes else self.entry_of(reply)
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        self.check_written([self._exchange_one(_set_request(key, entry, ttl), timeout)])
+        self.check_written([self.send(_set_request(key, entry, ttl), timeout)])
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         # GETs in a row, not an MGET, whose keys a cluster wants in one slot.
-        replies = self._exchange_each([request_of(b"GET", key) for key in keys], timeout)
+        replies = self.send_each([request_of(b"GET", key) for key in keys], timeout)
         return [self.entry_of(reply) for reply in replies]
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         requests = [_set_request(*entry) for entry in entries]
-        self.check_written(self._exchange_each(requests, timeout))
+        self.check_written(self.send_each(requests, timeout))
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
         request = request_of(b"SET", key, entry, b"PX", b"%d" % ttl, b"NX")
-        reply = self._exchange_one(request, timeout)
+        reply = self.send(request, timeout)
         if reply is None:
             return False
         self.check_written([reply])
@@ -165,7 +165,24 @@ class RedisStore:
 
     def execute_many(self, timeout: float, commands: Sequence[Sequence[bytes]]) -> list[Any]:
         """Return the replies to commands, by one round trip; each `ErrorReply` among them."""
-        return self._exchange_each([request_of(*words) for words in commands], timeout)
+        return self.send_each([request_of(*words) for words in commands], timeout)
+
+    def send(self, request: bytes, timeout: float) -> Any:
+        """Return the reply to a command in the bytes of the protocol, maybe an `ErrorReply`."""
+        if self._role == "asking":
+            return self._exchange(_ASKING + request, 2, timeout)[1]
+        return self._exchange(request, 1, timeout)[0]
+
+    def send_each(self, requests: list[bytes], timeout: float) -> list[Any]:
+        """Return the replies to commands in the bytes of the protocol, by one round trip."""
+        if not requests:
+            return []
+        if self._role != "asking":
+            return self._exchange(b"".join(requests), len(requests), timeout)
+        # Before each, since it counts for one command only.
+        return self._exchange(
+            b"".join(_ASKING + each for each in requests), 2 * len(requests), timeout
+        )[1::2]
 
     def close(self) -> None:
         self._pool.close()
@@ -188,21 +205,6 @@ class RedisStore:
         if self._hint and not self._pool.has_connected:
             hint += f"; {self._hint}"
         return StoreUnavailableError(self._endpoint.masked(f"{self._place}: {problem}{hint}"), kind)
-
-    def _exchange_one(self, request: bytes, timeout: float) -> Any:
-        if self._role == "asking":
-            return self._exchange(_ASKING + request, 2, timeout)[1]
-        return self._exchange(request, 1, timeout)[0]
-
-    def _exchange_each(self, requests: list[bytes], timeout: float) -> list[Any]:
-        if not requests:
-            return []
-        if self._role != "asking":
-            return self._exchange(b"".join(requests), len(requests), timeout)
-        # Before each, since it counts for one command only.
-        return self._exchange(
-            b"".join(_ASKING + each for each in requests), 2 * len(requests), timeout
-        )[1::2]
 
     def entry_of(self, reply: object) -> bytes | None:
         """Return the entry that a reply holds, or None.
