@@ -194,8 +194,16 @@ def hit_ratios(
     bound = load.share_of_most_popular(held)
     client.config_set("maxmemory", 0)
     return Ratios(
-        *(policy.name, policy.ttl, policy.packed),
-        *(before, after, later, bound, held, evicted, refused),
+        policy.name,
+        policy.ttl,
+        policy.packed,
+        before,
+        after,
+        later,
+        bound,
+        held,
+        evicted,
+        refused,
     )
 
 
@@ -207,7 +215,8 @@ def entries_in(client: Any) -> int:
             pipeline.hlen(key)
         else:
             plain += 1
-    return plain + sum(pipeline.execute())
+    packed: int = sum(pipeline.execute())
+    return plain + packed
 
 
 def entries_of(

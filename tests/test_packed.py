@@ -20,9 +20,12 @@ from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteR
 from model_cache.keys.buckets import Buckets, entry_key, is_bucket, parse_bucket
 from model_cache.keys.key import EntryKey, Namespace, parse_key
 from model_cache.protocols import StatefulStore
+from model_cache.stores.breaker import CircuitBreaker
+from model_cache.stores.guarded import GuardedStore
 from model_cache.stores.opening import compose
-from model_cache.stores.packed import PackedStore
+from model_cache.stores.packed import BucketStore, PackedStore
 from model_cache.stores.packing import LARGEST, packed, unpacked
+from model_cache.stores.server import RedisStore
 from model_cache.stores.url import parse_url
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server, running_server
@@ -294,6 +297,51 @@ def test_ten_times_as_many_entries_as_planned_are_all_found(
         store.set_many([(key, key[-20:], 60_000) for key in batch], TIMEOUT)
     assert client.dbsize() == 5
     assert store.get_many(keys, TIMEOUT) == [key[-20:] for key in keys]
+    store.close()
+
+
+class Tick:
+    """A clock that a test moves."""
+
+    now = 1.8e9
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@given(st.data())
+def test_a_packed_store_is_a_dict_with_times(server: Server, data: st.DataObject) -> None:
+    clock, expected = Tick(), {}
+    plan = data.draw(st.sampled_from([1, 100, 1000]))
+    server_store = RedisStore(parse_url("url", server.url), timeout=TIMEOUT)
+    guarded = GuardedStore(
+        BucketStore(server_store, clock=clock), lambda: CircuitBreaker(clock, random.random), print
+    )
+    store = PackedStore(guarded, Buckets(plan))
+    keys = [key_of(random.Random(n).getrandbits(128)) for n in range(6)]
+    store.delete([*keys, *store.scan(NAMESPACE.pattern, TIMEOUT)], TIMEOUT)
+    small = st.binary(min_size=1, max_size=LARGEST)
+    for _ in range(data.draw(st.integers(1, 15))):
+        chosen = data.draw(st.lists(st.sampled_from(keys), min_size=1, unique=True))
+        match data.draw(st.sampled_from(["set", "delete", "wait"])):
+            case "set":
+                # Redis has its own clock, and large entries go by it.
+                ttl = data.draw(st.none() | st.sampled_from([1_000_000, 2_000_000]))
+                entry = data.draw(small if ttl else small | st.just(b"L" * 200))
+                store.set_many([(key, entry, ttl) for key in chosen], TIMEOUT)
+                end = None if ttl is None else clock.now + ttl / 1000
+                expected.update(dict.fromkeys(chosen, (entry, end)))
+            case "delete":
+                store.delete(chosen, TIMEOUT)
+                for key in chosen:
+                    expected.pop(key, None)
+            case "wait":
+                clock.now += data.draw(st.sampled_from([10, 999, 1001]))
+        alive = {
+            key: entry for key, (entry, end) in expected.items() if end is None or end > clock.now
+        }
+        assert store.get_many(keys, TIMEOUT) == [alive.get(key) for key in keys]
+        assert store.get(keys[0], TIMEOUT) == alive.get(keys[0])
     store.close()
 
 

@@ -17,15 +17,11 @@ from model_cache.protocols import Clock, StatefulStore
 from model_cache.stores.dialing import request_of
 from model_cache.stores.packing import (
     ELSEWHERE,
-    LARGEST,
-    Command,
-    Write,
-    address_of,
+    Batch,
+    Packing,
     delete_command,
-    ended,
     get_request,
     place_at,
-    set_commands,
     unpacked,
 )
 from model_cache.stores.server import RedisStore
@@ -49,7 +45,7 @@ class PackedStore:
         self, inner: StatefulStore, buckets: Buckets, clock: Clock = time.monotonic
     ) -> None:
         self._inner = inner
-        self._buckets = buckets
+        self._packing = Packing(buckets)
         self._clock = clock
 
     @property
@@ -58,7 +54,7 @@ class PackedStore:
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
         started = self._clock()
-        entry = self._inner.get(self._address(key), timeout)
+        entry = self._inner.get(self._packing.address(key), timeout)
         if entry != ELSEWHERE:
             return entry
         return self._inner.get(key, self._left(started, timeout))
@@ -72,7 +68,7 @@ class PackedStore:
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         started = self._clock()
-        found = self._inner.get_many([self._address(key) for key in keys], timeout)
+        found = self._inner.get_many(list(map(self._packing.address, keys)), timeout)
         large = [key for key, entry in zip(keys, found, strict=True) if entry == ELSEWHERE]
         if not large:
             return found
@@ -84,14 +80,7 @@ class PackedStore:
         ]
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
-        writes: list[tuple[bytes, bytes, int | None]] = []
-        for key, entry, ttl in entries:
-            address = self._address(key)
-            is_large = len(entry) > LARGEST
-            # An empty entry erases: a large one, too.
-            if address != key and (is_large or not entry):
-                writes.append((key, entry, ttl))
-            writes.append((address, ELSEWHERE if is_large and address != key else entry, ttl))
+        writes = self._packing.writes(entries)
         if len(writes) == 1:
             self._inner.set(*writes[0], timeout)
         else:
@@ -99,8 +88,7 @@ class PackedStore:
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
         """Delete entries, in a bucket or not, and whole buckets; return how many entries."""
-        every = [place for key in keys for place in dict.fromkeys((key, self._address(key)))]
-        return self._inner.delete(every, timeout)
+        return self._inner.delete(self._packing.addresses(keys), timeout)
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         """Yield the keys that match: of buckets, and of entries with a key of their own."""
@@ -108,10 +96,6 @@ class PackedStore:
 
     def close(self) -> None:
         self._inner.close()
-
-    def _address(self, key: bytes) -> bytes:
-        place = self._buckets.place(key)
-        return key if place is None else address_of(place)
 
     def _left(self, started: float, timeout: float) -> float:
         left = started + timeout - self._clock()
@@ -168,24 +152,10 @@ class BucketStore:
         ]
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
-        plain: list[Command] = []
-        writes: list[Write] = []
-        for key, entry, ttl in entries:
-            place = place_at(key)
-            if place is None:
-                plain.append((b"SET", key, entry, *([b"PX", b"%d" % ttl] if ttl else [])))
-            else:
-                writes.append(Write(place, entry, ttl))
-        by_bucket = set_commands(writes, self._clock())
-        # First, since an entry that has ended may be what is written anew.
-        removals = [delete_command(place) for place in self._take_ended()]
-        commands = [*removals, *plain, *(each for group in by_bucket.values() for each in group)]
-        replies = iter(self._server.execute_many(timeout, commands)[len(removals) :])
-        written = [next(replies) for _ in plain]
-        for bucket, group in by_bucket.items():
-            *done, sample = [next(replies) for _ in group]
-            written += done
-            self._ended.extend(ended(bucket, sample, self._clock()))
+        batch = Batch(entries, list(self._take_ended()), self._clock())
+        replies = self._server.execute_many(timeout, batch.commands)
+        written, over = batch.outcome(replies)
+        self._ended.extend(over)
         self._server.check_written(written)
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:

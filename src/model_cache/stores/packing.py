@@ -6,17 +6,17 @@ their own on most servers, so each value begins with the time when its entry end
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
-from model_cache.keys.buckets import Place
+from model_cache.keys.buckets import Buckets, Place
 
 LARGEST = 58
 """Bytes of the largest entry that goes into a bucket. One value above 64 bytes, its time included,
 turns a whole bucket into a hash table."""
 
 ELSEWHERE = b"\0"
-"""In the place of an entry: it is too large for a bucket, and has a key of its own."""
+"""In the place of an entry that is too large for a bucket, and so has a key of its own."""
 
 _FOREVER = b"\0"
 _TIME_SIZE = 5
@@ -29,12 +29,86 @@ _SAMPLE = b"4"
 Command: TypeAlias = tuple[bytes, ...]
 
 
-class Write(NamedTuple):
-    """An entry for a field, and its time to live in milliseconds; None for until evicted."""
+Write: TypeAlias = tuple[bytes, bytes, int | None]
+"""A key, its entry, and its time to live in milliseconds; None for until evicted."""
 
-    place: Place
-    entry: bytes
-    ttl: int | None
+
+class Packing:
+    """Which keys stores are asked for, in the place of the keys of entries.
+
+    Args:
+        buckets: says which place an entry has.
+    """
+
+    def __init__(self, buckets: Buckets) -> None:
+        self._buckets = buckets
+
+    def address(self, key: bytes) -> bytes:
+        """Return the place of an entry, as one key; any other key stays as it is."""
+        place = self._buckets.place(key)
+        return key if place is None else address_of(place)
+
+    def addresses(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Return all the keys that may hold something of these entries."""
+        return [each for key in keys for each in dict.fromkeys((key, self.address(key)))]
+
+    def writes(self, entries: Iterable[Write]) -> list[Write]:
+        """Return what to write for entries: the large ones under keys of their own."""
+        writes: list[Write] = []
+        for key, entry, ttl in entries:
+            address = self.address(key)
+            is_packed = address != key
+            is_large = is_packed and (len(entry) > LARGEST or entry == ELSEWHERE)
+            # An empty entry erases: a large one, too.
+            if is_large or (is_packed and not entry):
+                writes.append((key, entry, ttl))
+            writes.append((address, ELSEWHERE if is_large else entry, ttl))
+        return writes
+
+
+class Batch:
+    """The commands that write entries, at places and under plain keys, by one round trip.
+
+    Args:
+        writes: the entries.
+        removals: places of entries that have ended. They go first, since one of them may be
+            written anew.
+        now: seconds since 1970.
+    """
+
+    def __init__(self, writes: Iterable[Write], removals: Sequence[Place], now: float) -> None:
+        self._removals = len(removals)
+        self._now = now
+        plain: list[Command] = []
+        by_bucket: dict[bytes, dict[bytes, Write]] = {}
+        for write in writes:
+            key, entry, ttl = write
+            place = place_at(key)
+            if place is None:
+                expiry = () if ttl is None else (b"PX", b"%d" % ttl)
+                plain.append((b"SET", key, entry, *expiry))
+            else:
+                by_bucket.setdefault(place.bucket, {})[place.field] = write
+        self._plain = len(plain)
+        self._groups = [
+            (bucket, _set_commands(bucket, fields, now)) for bucket, fields in by_bucket.items()
+        ]
+        self.commands: list[Command] = [
+            *map(delete_command, removals),
+            *plain,
+            *(command for _, group in self._groups for command in group),
+        ]
+
+    def outcome(self, replies: Sequence[Any]) -> tuple[list[Any], list[Place]]:
+        """Return the replies that say whether all was written, and places to be removed later."""
+        left = iter(replies[self._removals :])
+        written = [next(left) for _ in range(self._plain)]
+        over: list[Place] = []
+        for bucket, group in self._groups:
+            *done, sample = [next(left) for _ in group]
+            written += done
+            over += ended(bucket, sample, self._now)
+        return written, over
 
 
 def address_of(place: Place) -> bytes:
@@ -105,29 +179,22 @@ def delete_command(place: Place) -> Command:
     return b"HDEL", place.bucket, place.field
 
 
-def set_commands(writes: Iterable[Write], now: float) -> dict[bytes, list[Command]]:
-    """Return the commands that write entries, by bucket.
+def _set_commands(bucket: bytes, fields: Mapping[bytes, Write], now: float) -> list[Command]:
+    """Return the commands that write to one bucket.
 
     The first sets the fields, the last returns a sample of fields; those in between make the
     bucket live as long as its longest entry.
     """
-    by_bucket: dict[bytes, dict[bytes, Write]] = {}
-    for write in writes:
-        by_bucket.setdefault(write.place.bucket, {})[write.place.field] = write
-    return {
-        bucket: [
-            (b"HSET", bucket, *_fields(fields.values(), now)),
-            *_expiry(bucket, [write.ttl for write in fields.values()]),
-            (b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES"),
-        ]
-        for bucket, fields in by_bucket.items()
-    }
-
-
-def _fields(writes: Iterable[Write], now: float) -> Iterator[bytes]:
-    for write in writes:
-        yield write.place.field
-        yield packed(write.entry, write.ttl, now)
+    words = [
+        word
+        for field, (_, entry, ttl) in fields.items()
+        for word in (field, packed(entry, ttl, now))
+    ]
+    return [
+        (b"HSET", bucket, *words),
+        *_expiry(bucket, [ttl for _, _, ttl in fields.values()]),
+        (b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES"),
+    ]
 
 
 def _expiry(bucket: bytes, ttls: Sequence[int | None]) -> list[Command]:
