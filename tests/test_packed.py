@@ -512,10 +512,6 @@ def test_buckets_that_are_evicted_are_misses() -> None:
         ({"layout": "packed"}, "expected_entries: is required for layout: packed"),
         ({"expected_entries": 5}, "expected_entries: needs layout: packed"),
         ({"layout": "packed", "expected_entries": 0}, "expected_entries: expected a whole number"),
-        (
-            {"layout": "packed", "expected_entries": 5, "proxied": True},
-            "layout: packed can't be used with proxied",
-        ),
     ],
 )
 def test_options_that_can_not_be_honoured_are_refused(

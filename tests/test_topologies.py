@@ -14,7 +14,7 @@ import pytest
 import trustme
 from redis.crc import key_slot
 
-from model_cache import ConfigurationError, RedisCachingDecorator
+from model_cache import ConfigurationError, RedisCachingDecorator, refresh
 from model_cache.keys.buckets import Buckets
 from tests.faults.load import wait_until
 from tests.faults.topologies import (
@@ -139,6 +139,21 @@ def test_a_packed_entry_too_large_for_its_bucket_is_found_on_a_cluster(cluster: 
         wait_until(lambda: store.get(keys[1], TIMEOUT) is None, "the entry is erased")
         store.delete(keys, TIMEOUT)
         assert store.get_many(keys, TIMEOUT) == [None] * COUNT
+
+
+@pytest.mark.parametrize("ttl", [600, None])
+def test_packed_entries_go_through_a_proxy(twemproxy: Twemproxy, ttl: int | None) -> None:
+    with decorated(twemproxy.url, f"packed_{ttl}", proxied=True, **{**PACKED, "ttl": ttl}) as cache:
+        assert_caches(cache)
+        with refresh():
+            predict_all(cache)
+        store = cache._predictor._store
+        large, small = (cache.cache_key(person(age=age)).encode() for age in (0, 1))
+        store.set_many([(large, b"L" * 100, 60_000), (small, b"s", 60_000)], TIMEOUT)
+        assert store.get_many([large, small], TIMEOUT) == [b"L" * 100, b"s"]
+        store.set(small, b"", 1, TIMEOUT)
+        wait_until(lambda: store.get(small, TIMEOUT) is None, "the entry is erased")
+        assert store.get(large, TIMEOUT) == b"L" * 100
 
 
 def test_a_packed_entry_is_written_whole_while_its_slot_moves() -> None:
@@ -329,7 +344,8 @@ def test_a_server_that_is_no_cluster_is_no_cache_then(shared_server: Server) -> 
         assert_predicts_without_cache(decorator)
 
 
-def test_a_fleet_on_a_cluster_computes_once(cluster: Cluster) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_fleet_on_a_cluster_computes_once(cluster: Cluster, packed: bool) -> None:
     entered, go = threading.Event(), threading.Event()
 
     def predict(data: Any) -> Any:
@@ -337,11 +353,10 @@ def test_a_fleet_on_a_cluster_computes_once(cluster: Cluster) -> None:
         assert go.wait(TIMEOUT)
         return charge(data)
 
-    models = [FunctionModel(function=predict, qualified_name="fleet") for _ in range(2)]
+    models = [FunctionModel(function=predict, qualified_name=f"fleet_{packed}") for _ in range(2)]
+    options: dict[str, Any] = {"single_flight": "fleet", **(PACKED if packed else {})}
     decorators = [
-        RedisCachingDecorator(url=cluster.url, timeout=TIMEOUT, single_flight="fleet").set_model(
-            model
-        )
+        RedisCachingDecorator(url=cluster.url, timeout=TIMEOUT, **options).set_model(model)
         for model in models
     ]
     answers: list[Any] = []

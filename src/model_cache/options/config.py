@@ -113,11 +113,10 @@ class Config:
             raise ConfigurationError(
                 "stale_if_error", "needs a ttl: entries that live for ever are never stale"
             )
-        endpoint = endpoint_from(options, environment)
         layout = choice("layout", options["layout"], ("plain", "packed"))
         disabled = (environment("MODEL_CACHE_DISABLED") or "").strip().lower()
         return cls(
-            endpoint=endpoint,
+            endpoint=endpoint_from(options, environment),
             prefix=_prefix(options["prefix"]),
             hashing_fields=hashing_fields,
             ignored_fields=ignored_fields,
@@ -150,7 +149,7 @@ class Config:
             write=choice("write", options["write"], ("foreground", "background")),
             stale_if_error=stale_if_error,
             layout=layout,
-            expected_entries=_expected_entries(options["expected_entries"], layout, endpoint),
+            expected_entries=_expected_entries(options["expected_entries"], layout),
             hooks=_hooks(options["hooks"]),
         )
 
@@ -218,15 +217,11 @@ def _places(options: Mapping[str, Any]) -> Mapping[str, int] | int | None:
     return {name: _number_of_places(places[name]) for name in fields or ()}
 
 
-def _expected_entries(value: object, layout: str, endpoint: Endpoint) -> int | None:
+def _expected_entries(value: object, layout: str) -> int | None:
     if layout == "plain":
         if value is not None:
             raise ConfigurationError("expected_entries", "needs layout: packed")
         return None
-    if endpoint.proxied:
-        raise ConfigurationError(
-            "layout", "packed can't be used with proxied: proxies lack HRANDFIELD and PEXPIRE NX"
-        )
     if value is None:
         raise ConfigurationError(
             "expected_entries",

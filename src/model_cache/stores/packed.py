@@ -152,7 +152,8 @@ class BucketStore:
         ]
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
-        batch = Batch(entries, list(self._take_ended()), self._clock())
+        removals = list(self._take_ended())
+        batch = Batch(entries, removals, self._clock(), proxied=self._server.proxied)
         replies = self._server.execute_many(timeout, batch.commands)
         written, over = batch.outcome(replies)
         self._ended.extend(over)

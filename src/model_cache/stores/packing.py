@@ -74,9 +74,17 @@ class Batch:
         removals: places of entries that have ended. They go first, since one of them may be
             written anew.
         now: seconds since 1970.
+        proxied: whether there is a proxy in between, which knows no options of PEXPIRE.
     """
 
-    def __init__(self, writes: Iterable[Write], removals: Sequence[Place], now: float) -> None:
+    def __init__(
+        self,
+        writes: Iterable[Write],
+        removals: Sequence[Place],
+        now: float,
+        *,
+        proxied: bool = False,
+    ) -> None:
         self._removals = len(removals)
         self._now = now
         plain: list[Command] = []
@@ -91,7 +99,8 @@ class Batch:
                 by_bucket.setdefault(place.bucket, {})[place.field] = write
         self._plain = len(plain)
         self._groups = [
-            (bucket, _set_commands(bucket, fields, now)) for bucket, fields in by_bucket.items()
+            (bucket, _set_commands(bucket, fields, now, proxied=proxied))
+            for bucket, fields in by_bucket.items()
         ]
         self.commands: list[Command] = [
             *map(delete_command, removals),
@@ -179,7 +188,9 @@ def delete_command(place: Place) -> Command:
     return b"HDEL", place.bucket, place.field
 
 
-def _set_commands(bucket: bytes, fields: Mapping[bytes, Write], now: float) -> list[Command]:
+def _set_commands(
+    bucket: bytes, fields: Mapping[bytes, Write], now: float, *, proxied: bool
+) -> list[Command]:
     """Return the commands that write to one bucket.
 
     The first sets the fields, the last returns a sample of fields; those in between make the
@@ -192,18 +203,23 @@ def _set_commands(bucket: bytes, fields: Mapping[bytes, Write], now: float) -> l
     ]
     return [
         (b"HSET", bucket, *words),
-        *_expiry(bucket, [ttl for _, _, ttl in fields.values()]),
+        *_expiry(bucket, fields.values(), proxied=proxied),
         (b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES"),
     ]
 
 
-def _expiry(bucket: bytes, ttls: Sequence[int | None]) -> list[Command]:
+def _expiry(bucket: bytes, writes: Iterable[Write], *, proxied: bool) -> list[Command]:
+    """Return the commands that make a bucket live as long as its longest entry."""
     longest = 0
-    for ttl in ttls:
+    for _, entry, ttl in writes:
         if ttl is None:
             return [(b"PERSIST", bucket)]
-        longest = max(longest, ttl)
+        # Without GT, to erase an entry would end the bucket.
+        longest = max(longest, ttl if entry or not proxied else 0)
     milliseconds = b"%d" % longest
+    if proxied:
+        # As long as the last one: if ttls differ, others may end early.
+        return [(b"PEXPIRE", bucket, milliseconds)] if longest else []
     # GT takes a key without expiry for one that lives for ever, hence NX first.
     return [(b"PEXPIRE", bucket, milliseconds, option) for option in (b"NX", b"GT")]
 
