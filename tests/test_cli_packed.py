@@ -140,11 +140,14 @@ def packed_findings(server: Server) -> list[dict[str, Any]]:
 
 def test_the_doctor_says_when_there_are_many_more_entries_than_planned(server: Server) -> None:
     fill(server.url, 60, **PACKED, version="planned")
+    fill(server.url, 25, layout="packed", expected_entries=1, version="many")
     fill(server.url, 1100, layout="packed", expected_entries=100, version="overfull")
-    overfull, planned = packed_findings(server)
+    many, overfull, planned = packed_findings(server)
+    assert many["verdict"] == "ok"  # a bucket holds a hundred
     assert planned["verdict"] == "ok"
     assert overfull["verdict"] == "note"
     assert "about 1,100 packed entries, 100 expected: 11.0 times as many" in overfull["text"]
+    assert "slower and larger" in overfull["text"]
     assert "expected_entries: 1100" in overfull["advice"]
 
 

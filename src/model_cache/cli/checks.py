@@ -254,7 +254,8 @@ def _packed(facts: Facts) -> Iterator[_Result]:
         ratio = each.found / each.expected
         text = f"{each.namespace}: about {each.found:,} packed entries, {each.expected:,} expected"
         if ratio >= _OVERFULL:
-            text = f"{text}: {ratio:.1f} times as many, which makes them slower and larger"
+            cost = "slower and larger" if each.hash_tables > _MANY_HASH_TABLES else "slower"
+            text = f"{text}: {ratio:.1f} times as many, which makes them {cost}"
             advice = f"expected_entries: {each.found} in the decorator; the cache starts empty then"
             yield "packed", "note", text, advice
         elif each.hash_tables > _MANY_HASH_TABLES:
