@@ -27,15 +27,17 @@ class Computation:
     Attributes:
         key: where it goes.
         is_valid: whether no purge and no refresh has overtaken it.
+        is_purged: whether a purge has. A refresh replaces what an overtaken write leaves behind.
         is_writing: whether a write is under way.
         ended_at: when nothing was left to do, by the barrier's clock; None until then.
     """
 
-    __slots__ = ("__weakref__", "ended_at", "is_valid", "is_writing", "key")
+    __slots__ = ("__weakref__", "ended_at", "is_purged", "is_valid", "is_writing", "key")
 
     def __init__(self, key: bytes, is_valid: bool) -> None:
         self.key = key
         self.is_valid = is_valid
+        self.is_purged = False
         self.is_writing = False
         self.ended_at: float | None = None
 
@@ -141,6 +143,8 @@ class Barrier:
         with self._lock:
             self.epoch += 1
             overtaken = self._overtake(holds)
+            for one in overtaken:
+                one.is_purged = True
         deadline = self.clock() + wait
         while any(one.is_writing for one in overtaken) and self.clock() < deadline:
             self._sleep(0.001)

@@ -138,7 +138,7 @@ class Writing:
             if not binding.is_current() or not self._barrier.may_write(computation):
                 return Written("dropped")
             yield from self._set(computation, encoded, budget)
-            if not computation.is_valid:
+            if computation.is_purged:
                 return Written("dropped")
         except StoreUnavailableError as error:
             return self._failed(binding, error.kind, str(error))
@@ -155,11 +155,11 @@ class Writing:
         return Written("stored")
 
     def _set(self, computation: Computation, encoded: Encoded, budget: Budget) -> Steps[None]:
-        """Set an entry; erase it again if a purge or a refresh began meanwhile."""
+        """Set an entry; erase it again if a purge began meanwhile."""
         key, (entry, ttl) = computation.key, encoded
         try:
             yield from budget.ask(lambda store, left: store.set(key, entry, ttl, left))
-            if not computation.is_valid:
+            if computation.is_purged:
                 yield from self._erase(key, budget)
         except BaseException as error:  # it may arrive late; so may one that was interrupted
             if not (isinstance(error, WriteRefusedError) or _was_not_sent(error)):
