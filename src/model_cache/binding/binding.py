@@ -79,6 +79,15 @@ class Binding:
         prediction: BaseModel = self.model.predict(data)
         return prediction
 
+    @property
+    def predicts_many(self) -> bool:
+        """Whether the model has a `predict_many` of its own."""
+        return _predicts_many(self.model)
+
+    def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
+        """Return the model's own answers to many inputs."""
+        return list(self.model.predict_many(inputs))
+
     def is_current(self) -> bool:
         """Whether the model is still the one that was bound: its name, version and decorators."""
         model = self.model
@@ -160,6 +169,15 @@ class Unbound:
         prediction: BaseModel = self.model.predict(data)
         return prediction
 
+    @property
+    def predicts_many(self) -> bool:
+        """Whether the model has a `predict_many` of its own."""
+        return _predicts_many(self.model)
+
+    def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
+        """Return the model's own answers to many inputs."""
+        return list(self.model.predict_many(inputs))
+
     def is_current(self) -> bool:
         """Whether the model is still the same, and binding it would still be in vain."""
         model = self.model
@@ -193,3 +211,8 @@ class Unbound:
 
 Bound: TypeAlias = Binding | Unbound
 """What a prediction begins with."""
+
+
+def _predicts_many(model: MLModel) -> bool:
+    # Its class must have it: ml-base's decorators forward what they lack to the model inside.
+    return callable(getattr(type(model), "predict_many", None))
