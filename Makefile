@@ -10,7 +10,7 @@ VENV := .venv
 DEMO_VENV := .venv-demo
 LOWEST_VENV := .venv-lowest
 IMAGES_VENV := .venv-images
-EXTRAS := .[embedded,zstd,lz4,prometheus,opentelemetry,cli,fastapi]
+EXTRAS := .[embedded,near,zstd,lz4,prometheus,opentelemetry,cli,fastapi]
 
 .PHONY: help
 help: ## show this

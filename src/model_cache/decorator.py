@@ -103,6 +103,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: seconds to wait for another's prediction; then one computes alone.
         write: "foreground", before `predict` returns, or in the "background", on a thread.
         stale_if_error: seconds past their ttl in which entries still answer if the model raises.
+        near_cache: how many entries stay in this process, in front of Redis; None for none.
+        near_ttl: seconds that an entry stays there at most, and never longer than its `ttl`.
+        near_cache_bytes: the memory that these entries may take, about.
         batch_equality: what to do if the model's `predict_many` answers differently from its
             `predict`: "warn" once, "refuse" to call it, or "ignore" the difference.
         hooks: who is told of each prediction: "prometheus", "opentelemetry", "logging", an import
@@ -161,6 +164,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: float = 10.0,
         write: Literal["foreground", "background"] = "foreground",
         stale_if_error: float | timedelta | None = None,
+        near_cache: int | None = None,
+        near_ttl: float | timedelta = 60.0,
+        near_cache_bytes: int = 67_108_864,
         batch_equality: Literal["warn", "refuse", "ignore"] = "warn",
         hooks: Sequence[str | Hook] | None = None,
         **unknown: Never,
@@ -297,7 +303,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             NotCacheableError: the input has no key; the message says why.
         """
         binding: Binding = self._current.get()
-        return binding.key(binding.rounded(data)).decode()
+        return binding.key(binding.canonical(binding.rounded(data))).decode()
 
     def purge(self) -> int:
         """Delete the entries of this version of this model; return how many there were.

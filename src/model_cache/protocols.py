@@ -37,6 +37,24 @@ class Store(Protocol):
         """Return the entries under `keys`, in their order, by one round trip."""
         ...
 
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> list[tuple[bytes | None, int | None]]:
+        """Return the entries under `keys`, each with the milliseconds that it still lives.
+
+        None in place of these for an entry that does not expire. By one round trip.
+        """
+        ...
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> bytes | None:
+        """Keep each (key, entry, ttl in milliseconds), then return what is under `watched`."""
+        ...
+
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         """Keep each (key, entry, ttl in milliseconds), by one round trip."""
         ...

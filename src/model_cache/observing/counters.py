@@ -30,6 +30,7 @@ class Stats:
 
     Attributes:
         hits: answered from the cache.
+        near_hits: those of the hits that the near cache answered, in this process.
         shared: answered by what another caller, who needed the same, computed at that moment.
         stale: answered by an entry past its ttl, since the model raised.
         misses: computed, since the cache held no usable entry.
@@ -52,6 +53,7 @@ class Stats:
     """
 
     hits: int = 0
+    near_hits: int = 0
     shared: int = 0
     stale: int = 0
     misses: int = 0
@@ -113,6 +115,8 @@ class Counters:
             values[_COUNTERS[kind]] += 1
             if kind == "hit":
                 values["hit_seconds"] += outcome.seconds
+                if outcome.near:
+                    values["near_hits"] += 1
                 return
             if kind == "miss":
                 values["model_seconds"] += outcome.model_seconds

@@ -36,6 +36,7 @@ class Outcome(NamedTuple):
             an error reply's code); None if it did not.
         undecodable: whether the store held something that is no valid entry.
         refreshed: whether the caller asked not to be answered from the cache.
+        near: whether a hit came from the near cache, in this process.
     """
 
     kind: Kind
@@ -50,3 +51,4 @@ class Outcome(NamedTuple):
     store_error: str | None = None
     undecodable: bool = False
     refreshed: bool = False
+    near: bool = False

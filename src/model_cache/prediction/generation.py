@@ -1,0 +1,80 @@
+"""Purges of the whole fleet, as far as this process has seen them.
+
+Each namespace has a key beside its entries, its generation, which `purge()` changes. A prediction
+that was begun in another generation is not stored, and an entry that was read in another one is
+not served from the near cache.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from model_cache.errors import StoreUnavailableError
+from model_cache.keys.key import Namespace
+
+# The near cache serves no longer than so many seconds without a look at the generation.
+_RECENT_SECONDS = 1.0
+_MOST_NAMESPACES = 256
+
+
+class _Unknown:
+    """What a generation is before the first look."""
+
+
+UNKNOWN: Final = _Unknown()
+Value = bytes | None | _Unknown
+
+
+class Generation:
+    """One namespace's generation.
+
+    Attributes:
+        key: where it is in the store.
+        value: what was seen last; None if there was nothing, as before the first purge.
+        is_out_of_reach: whether there was no server at the last look, so that nobody can purge.
+    """
+
+    __slots__ = ("_looked", "is_out_of_reach", "key", "value")
+
+    def __init__(self, namespace: Namespace) -> None:
+        self.key = namespace.raw + b"generation"
+        self.value: Value = UNKNOWN
+        self.is_out_of_reach = False
+        self._looked = float("-inf")
+
+    def saw(self, value: bytes | None, now: float) -> None:
+        """Note what a look at the store has shown."""
+        self.value = value
+        self.is_out_of_reach = False
+        self._looked = now
+
+    def missed(self, error: StoreUnavailableError) -> None:
+        """Note that a look has failed."""
+        if error.kind != "circuit_open":  # which says nothing new
+            self.is_out_of_reach = isinstance(error.__cause__, ConnectionRefusedError)
+
+    def is_recent(self, now: float) -> bool:
+        """Whether the last look is recent enough for the near cache."""
+        return now - self._looked <= _RECENT_SECONDS
+
+
+class Generations:
+    """The generations of the namespaces that a decorator uses, one for each version of a model."""
+
+    def __init__(self) -> None:
+        self._generations: dict[bytes, Generation] = {}
+
+    def of(self, namespace: Namespace) -> Generation:
+        """Return the generation of a namespace."""
+        generation = self._generations.get(namespace.raw)
+        if generation is None:
+            if len(self._generations) >= _MOST_NAMESPACES:
+                self._generations.clear()
+            generation = self._generations.setdefault(namespace.raw, Generation(namespace))
+        return generation
+
+
+def new_value() -> bytes:
+    """Return a value that no generation has had before."""
+    return secrets.token_bytes(8)
