@@ -17,7 +17,7 @@ import pytest
 from pydantic import BaseModel
 
 from model_cache import RedisCachingDecorator, revision_of
-from model_cache.binding import Unbound, taken
+from model_cache.binding import Unbound, taken_revisions
 from model_cache.binding.current import _RETRY_SECONDS
 from model_cache.observing.events import BindingFailed
 from tests.models import Charges, FunctionModel, charge, person
@@ -116,14 +116,14 @@ def test_models_are_told_apart_by_identity_and_forgotten_when_they_are_gone(
     cached: Callable[..., Any], weights: Path
 ) -> None:
     gc.collect()
-    before = len(taken._models)
+    before = len(taken_revisions._models)
     keys = set()
     for text in "123":
         weights.write_text(text)
         keys.add(cached(Equal()).cache_key(person()))
     assert len(keys) == 3
     gc.collect()
-    assert len(taken._models) <= before
+    assert len(taken_revisions._models) <= before
 
 
 class Held(FunctionModel):
