@@ -32,7 +32,7 @@ from model_cache.entries.serders import JSON, MESSAGE_PACK
 from model_cache.protocols import Compressor
 from tests.checkout import REPOSITORY
 from tests.golden_cases import PREDICTIONS, Charges, Holds, Node, Prediction
-from tests.test_properties import picture
+from tests.properties.pictures import picture
 
 ENTRIES = int(os.environ.get("FUZZ_ENTRIES", "100000"))
 SERDERS = (JSON, MESSAGE_PACK)

@@ -17,7 +17,7 @@ import pytest
 
 from tests.checkout import REPOSITORY
 from tests.golden_cases import KEY, PREDICTIONS, codecs, entries, fingerprints, keys
-from tests.test_properties import picture
+from tests.properties.pictures import picture
 
 FOLDER = Path(__file__).parent
 NOT_COMPARED = ("snappy", "zstd", "lz4")  # their output may change with their versions
