@@ -15,7 +15,7 @@ import redis
 from ml_base import MLModelDecorator
 
 from model_cache import ConfigurationError, RedisCachingDecorator
-from tests.binding.test_taken_revision import bound_again, constant
+from tests.binding.rebinding import bound_again, constant
 from tests.models import Charges, FunctionModel, Gate, charge, person
 from tests.servers import Server
 

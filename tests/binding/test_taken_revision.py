@@ -20,22 +20,9 @@ from model_cache import RedisCachingDecorator, revision_of
 from model_cache.binding import Unbound, taken_revisions
 from model_cache.binding.current import _RETRY_SECONDS
 from model_cache.observing.events import BindingFailed
+from tests.binding.rebinding import THREAD, bound_again, constant
 from tests.models import Charges, FunctionModel, charge, person
 from tests.servers import Server
-
-THREAD = "model_cache-revision"
-
-
-def constant(value: float) -> Any:
-    return lambda _: Charges(charges=value)
-
-
-def bound_again() -> None:
-    """Wait for the threads that hash files."""
-    for thread in threading.enumerate():
-        if thread.name == THREAD:
-            thread.join(10)
-            assert not thread.is_alive()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cli.command import run
-from tests.cli.test_inspect import fill
+from tests.cli.filling import fill
 from tests.faults.topologies import Cluster, running_cluster
 from tests.models import person
 

@@ -14,7 +14,7 @@ from model_cache.cli.checks import Finding, check
 from model_cache.cli.doctor import Facts, examine, scratch_namespace
 from model_cache.cli.target import Target
 from tests.cli.command import Result, run
-from tests.docs.test_operations import MODEL, apply, login
+from tests.docs.rules import MODEL, apply, login
 from tests.faults.topologies import running_twemproxy
 from tests.servers import Server, running_server
 

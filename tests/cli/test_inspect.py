@@ -15,29 +15,14 @@ from typing import Any
 import pytest
 import redis
 
-from model_cache import RedisCachingDecorator
 from model_cache.cli import target
 from model_cache.cli.output import printable
 from tests.checkout import IMPORTS
 from tests.cli.command import PROGRAM, run, run_apart
-from tests.docs.test_operations import apply, login
+from tests.cli.filling import DIGEST, fill
+from tests.docs.rules import apply, login
 from tests.faults.topologies import running_twemproxy
-from tests.models import FunctionModel, person
 from tests.servers import Server, free_port, running_server
-
-DIGEST = "x" * 22
-
-
-def fill(
-    url: str, count: int, name: str = "a_model", version: str = "1.0.0", **options: Any
-) -> str:
-    """Cache some predictions, and return one of the keys."""
-    with RedisCachingDecorator(url=url, timeout=5.0, **options) as decorator:
-        decorator.set_model(FunctionModel(qualified_name=name, version=version))
-        for age in range(count):
-            decorator.predict(person(age=age))
-        assert decorator.stats().stored == count
-        return decorator.cache_key(person(age=0))
 
 
 def test_the_models_are_listed_with_what_their_entries_are_like(

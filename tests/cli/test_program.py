@@ -10,8 +10,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,8 +19,9 @@ from model_cache import __version__
 from model_cache.cli.output import durations, plain, printable, size
 from tests.checkout import REPOSITORY
 from tests.cli.command import PROGRAM, run, run_apart, spawn
-from tests.cli.test_inspect import fill
+from tests.cli.filling import fill
 from tests.servers import Server
+from tests.waiting import poll
 
 COMMANDS = ("inspect", "purge", "warm", "doctor", "serve")
 
@@ -84,7 +83,7 @@ def test_serve_runs_a_server_until_it_is_stopped(stop: signal.Signals) -> None:
                 process.send_signal(stop)
                 process.communicate(timeout=30)
                 assert process.returncode == (0 if stop is signal.SIGINT else -stop)
-                wait_until(lambda: not answers(client))
+                poll(lambda: not answers(client), seconds=30)
         finally:
             process.kill()
 
@@ -94,13 +93,6 @@ def answers(client: redis.Redis) -> bool:
         return bool(client.ping())
     except redis.RedisError:
         return False
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_the_command_reads_no_private_attribute_of_others() -> None:

@@ -15,8 +15,8 @@ from model_cache.cli.purge import Selection, delete, plan
 from model_cache.cli.target import Target
 from tests.checkout import IMPORTS
 from tests.cli.command import PROGRAM, Result, run, run_apart
-from tests.cli.test_inspect import DIGEST, fill
-from tests.docs.test_operations import apply, login
+from tests.cli.filling import DIGEST, fill
+from tests.docs.rules import apply, login
 from tests.servers import Server
 
 

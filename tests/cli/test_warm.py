@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,46 +18,11 @@ from model_cache import RedisCachingDecorator
 from model_cache.cli.rejected import RejectedFile
 from model_cache.cli.request_file import open_requests
 from model_cache.cli.warm import warm as fill
-from tests.cli.command import Result, run, spawn
-from tests.cli.warm_models import Behaving
-from tests.integrations.test_rest_service import CONFIGURATION
+from tests.cli.command import run, spawn
+from tests.cli.warming import MODEL, assert_hits, records, rejected_beside, warm, write
+from tests.integrations.rest_service import CONFIGURATION
 from tests.models import FunctionModel, Person, charge, person
 from tests.servers import Server, free_port, running_server
-
-MODEL = "tests.cli.warm_models:Behaving"
-
-
-@pytest.fixture
-def requests(tmp_path: Path) -> Path:
-    path = tmp_path / "requests.jsonl"
-    write(path, range(200))
-    return path
-
-
-def write(path: Path, ages: Iterable[int]) -> None:
-    path.write_text("".join(person(age=age).model_dump_json() + "\n" for age in ages))
-
-
-def warm(server: Server, requests: object, *words: object, **more: Any) -> Result:
-    common = ("warm", "--requests", requests, "--json", "--url", server.url)
-    return run(*common, *(words or ("--model", MODEL)), **more)
-
-
-def rejected_beside(requests: Path) -> list[dict[str, Any]]:
-    return records(requests.with_name(requests.name + ".rejected.jsonl"))
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def assert_hits(server: Server, ages: Iterable[int], **options: Any) -> None:
-    """The entries are those that the decorator itself would look for."""
-    with RedisCachingDecorator(url=server.url, timeout=5.0, **options) as decorator:
-        decorator.set_model(Behaving())
-        for age in ages:
-            decorator.predict(person(age=age))
-        assert (decorator.stats().misses, decorator.stats().unavailable) == (0, 0)
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -75,6 +39,13 @@ def test_all_requests_are_cached_and_a_second_run_computes_nothing(
     again = warm(server, requests, "--model", MODEL, "--threads", threads).json
     assert (again["present"], again["computed"], again["stored"]) == (200, 0, 0)
     assert [path.name for path in requests.parent.iterdir()] == [requests.name]
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> Path:
+    path = tmp_path / "requests.jsonl"
+    write(path, range(200))
+    return path
 
 
 def test_options_are_the_decorators_own(server: Server, requests: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, ValidationError
 
 from model_cache.cli.request_file import open_requests
-from tests.cli.test_warm import assert_hits, rejected_beside, warm
+from tests.cli.warming import assert_hits, rejected_beside, warm
 from tests.servers import Server
 
 ROW = "{},female,24,2,no,northwest\n"

@@ -20,7 +20,7 @@ from model_cache import RedisCachingDecorator, bypass
 from model_cache.integrations.prometheus import PrometheusHook
 from tests.checkout import REPOSITORY
 from tests.models import Charges, FunctionModel, Person, charge, person
-from tests.observing.test_outcome import NO_KEY, failing
+from tests.observing.failing import NO_KEY, failing
 from tests.servers import Server, free_port, running_server
 
 DEPLOY = REPOSITORY / "deploy"

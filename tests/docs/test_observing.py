@@ -21,10 +21,9 @@ from model_cache.observing import events
 from model_cache.observing.outcome import Fate, Kind
 from model_cache.options.config import HOOKS
 from tests.checkout import REPOSITORY
-from tests.integrations.test_opentelemetry import Traces, attributes
-from tests.integrations.test_prometheus import counts
-from tests.integrations.test_prometheus_processes import get
-from tests.integrations.test_rest_service import post, rest_service
+from tests.integrations.rest_service import post, rest_service
+from tests.integrations.scraping import counts, get
+from tests.integrations.traces import Traces, attributes
 from tests.models import FunctionModel, person
 from tests.servers import Server
 

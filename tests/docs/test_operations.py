@@ -21,28 +21,10 @@ from model_cache.embedded import find_server
 from model_cache.observing import events
 from model_cache.observing.hooks import LoggingHook
 from model_cache.observing.outcome import Outcome
-from tests.checkout import REPOSITORY
+from tests.docs.rules import DOC, MODEL, RULES, YAML_BLOCKS, apply, login
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port, running_server
 from tests.test_benchmarks import run
-
-DOC = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
-MODEL = "insurance_charges_model"
-RULES = {line.split()[2]: line.split() for line in re.findall(r"^ACL SETUSER .*$", DOC, re.M)}
-YAML_BLOCKS = re.findall(r"^```yaml\n(.*?)^```", DOC, re.M | re.S)
-
-
-def login(user: str) -> dict[str, Any]:
-    password = next(word[1:] for word in RULES[user] if word.startswith(">"))
-    return {"username": user, "password": password}
-
-
-def apply(rule: str, server: Server) -> redis.Redis:
-    """Make the user of a rule, and return a client that is logged in as that user."""
-    with server.client() as admin:
-        execute: Any = admin.execute_command
-        execute(*RULES[rule])
-    return server.client(protocol=2, driver_info=None, decode_responses=True, **login(rule))
 
 
 def cached(url: str, function: Any = charge, **options: Any) -> RedisCachingDecorator:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +12,6 @@ from typing import Any
 
 import pytest
 import redis
-import yaml
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
@@ -24,35 +21,21 @@ from examples.insurance_charges.schemas import InsuranceChargesModelInput
 from examples.insurance_service.app import CONFIGURATION, read_configuration
 from examples.insurance_service.prediction_id import PredictionIDDecorator
 from model_cache import RedisCachingDecorator
+from tests.examples.insurance_service import (
+    GUNICORN,
+    PREDICTION,
+    READY,
+    REQUEST,
+    UVICORN,
+    InsuranceService,
+    configured,
+    running,
+)
 from tests.models import FunctionModel, person
 from tests.servers import Server, free_port, running_server
 from tests.services import Service
 
-PREDICTION = "/api/models/insurance_charges_model/prediction"
-READY = "/api/health/ready"
 KEYS = "insurance/insurance_charges_model/0.1.0/*"
-UVICORN = ["uvicorn", "--factory", "examples.insurance_service.app:create_app"]
-GUNICORN = ["gunicorn", "--config", "examples/insurance_service/gunicorn.conf.py"]
-REQUEST = {
-    "age": 42,
-    "sex": "female",
-    "bmi": 24.0,
-    "children": 2,
-    "smoker": False,
-    "region": "northwest",
-}
-
-
-class InsuranceService(Service):
-    def predict(self, **changes: Any) -> dict[str, Any]:
-        status, answer = self.call("POST", PREDICTION, json.dumps({**REQUEST, **changes}))
-        assert status == 200, answer
-        return dict(answer)
-
-    def workers(self) -> set[int]:
-        """Return which processes have answered predictions, from the access log."""
-        pattern = rf"\[(\d+)\] INFO uvicorn\.access: .*{PREDICTION}"
-        return {int(pid) for pid in re.findall(pattern, self.log)}
 
 
 @pytest.fixture(scope="module")
@@ -60,38 +43,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "insurance_charges.joblib"
     assert train.main(["--output", str(path)]) == 0
     return path
-
-
-def configured(folder: Path, model: Path, **options: Any) -> str:
-    """Return the service's own configuration, for a model's file elsewhere."""
-    configuration = yaml.safe_load(CONFIGURATION.read_text())
-    (served,) = configuration["models"]
-    served["configuration"] = {"model_path": str(model)}
-    # A busy machine must not turn hits into predictions.
-    options = {"revision": [str(model)], "timeout": 10.0, **options}
-    served["decorators"][0]["configuration"] |= options
-    path = folder / "rest_configuration.yaml"
-    path.write_text(yaml.safe_dump(configuration))
-    return str(path)
-
-
-@contextlib.contextmanager
-def running(
-    command: list[str],
-    folder: Path,
-    model: Path,
-    url: str,
-    timeout: float = 10.0,
-    **environment: str,
-) -> Iterator[InsuranceService]:
-    configuration = configured(folder, model, timeout=timeout)
-    environment |= {"REST_CONFIG": configuration, "REDIS_URL": url}
-    service = InsuranceService(command, environment, folder / "service.log", READY)
-    try:
-        service.wait_until_ready()
-        yield service
-    finally:
-        service.stop()
 
 
 @pytest.fixture(scope="module")

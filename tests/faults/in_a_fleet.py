@@ -19,7 +19,7 @@ from examples.insurance_charges import train
 from examples.insurance_charges.model import InsuranceChargesModel
 from examples.insurance_charges.schemas import InsuranceChargesModelInput
 from model_cache import RedisCachingDecorator
-from tests.examples.test_insurance_service import (
+from tests.examples.insurance_service import (
     GUNICORN,
     PREDICTION,
     REQUEST,

@@ -7,47 +7,22 @@ import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
-from model_cache import Outcome, RedisCachingDecorator, last_outcome
+from model_cache import Outcome, last_outcome
 from model_cache.integrations.opentelemetry import OpenTelemetryHook
+from tests.integrations.traces import Traces, attributes
 from tests.models import FunctionModel, person
-from tests.observing.test_outcome import failing
+from tests.observing.failing import failing
 from tests.servers import Server, free_port
-
-
-class Traces:
-    """A provider of tracers, and the spans that came out of it."""
-
-    def __init__(self, sampler: Sampler = ALWAYS_ON) -> None:
-        self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider(sampler)
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.hook = OpenTelemetryHook(self.provider)
-
-    def made(self, url: str, model: FunctionModel, **options: Any) -> RedisCachingDecorator:
-        return RedisCachingDecorator(url=url, hooks=[self.hook], **options).set_model(model)
-
-    def spans(self) -> list[ReadableSpan]:
-        return list(self.exporter.get_finished_spans())
 
 
 @pytest.fixture
 def traces() -> Traces:
     return Traces()
-
-
-def attributes(span: ReadableSpan) -> Mapping[str, Any]:
-    assert span.attributes is not None
-    return span.attributes
 
 
 def test_a_span_for_each_prediction_under_the_current_one(server: Server, traces: Traces) -> None:

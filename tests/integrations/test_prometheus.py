@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import redis
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
 from model_cache import ConfigurationError, Outcome, RedisCachingDecorator, bypass, refresh
 from model_cache.integrations import prometheus
 from model_cache.integrations.prometheus import PrometheusHook, exposition, forget_worker
 from model_cache.observing.outcome import Fate
+from tests.integrations.scraping import counts
 from tests.models import FunctionModel, person
-from tests.observing.test_outcome import NO_KEY, failing
+from tests.observing.failing import NO_KEY, failing
 from tests.servers import Server
 from tests.signals import signals_every
 
@@ -270,18 +270,6 @@ def test_many_values_at_once_count_as_one_by_one(
             histogram.observe(value)
 
     assert shown(lambda histogram: histogram.add(values)) == shown(one_by_one)
-
-
-def counts(text: bytes, model: str = "test_model") -> dict[str, float]:
-    """Return the predictions by outcome, but for those at zero."""
-    return {
-        sample.labels["outcome"]: sample.value
-        for family in text_string_to_metric_families(text.decode())
-        for sample in family.samples
-        if sample.name == "model_cache_predictions_total"
-        and sample.labels["model"] == model
-        and sample.value
-    }
 
 
 MISSING = """

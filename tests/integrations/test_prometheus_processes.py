@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import signal
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.checkout import IMPORTS, REPOSITORY
-from tests.integrations.test_prometheus import counts
+from tests.integrations.scraping import counts, get
 from tests.servers import Server, free_port
 
 WORKERS = 4
@@ -64,15 +63,6 @@ def is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def get(port: int, path: str) -> bytes:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as one:
-        one.request("GET", path)
-        response = one.getresponse()
-        body = response.read()
-        assert response.status == 200, body
-        return body
 
 
 def scraped(port: int) -> dict[str, float]:
@@ -235,7 +225,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from model_cache import Outcome
 from model_cache.integrations.prometheus import PrometheusHook, exposition
-from tests.integrations.test_prometheus import counts
+from tests.integrations.scraping import (counts)
 
 hook = PrometheusHook()
 
@@ -286,7 +276,7 @@ os._exit(0)  # as little happens as if a signal ended it
 
 TOTAL = """
 from model_cache.integrations.prometheus import exposition
-from tests.integrations.test_prometheus import counts
+from tests.integrations.scraping import (counts)
 print(counts(exposition()[0]))
 """
 
@@ -294,7 +284,7 @@ TWO_REGISTRIES = """
 from prometheus_client import CollectorRegistry
 from model_cache import Outcome
 from model_cache.integrations.prometheus import PrometheusHook, exposition
-from tests.integrations.test_prometheus import counts
+from tests.integrations.scraping import (counts)
 
 for hook in (PrometheusHook(), PrometheusHook(CollectorRegistry()), PrometheusHook()):
     for _ in range(10):

@@ -39,7 +39,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"ttl": 10**400}, "ttl", "seconds"),
     ({"timeout": 10**400}, "timeout", "seconds"),
     ({"url": "redis://h/" + "9" * 5000}, "url", "whole number"),
-    ({"serder": "tests.entries.test_codec:Reversed"}, "serder", "has not all"),
+    ({"serder": "tests.entries.test_serders:Reversed"}, "serder", "has not all"),
     ({"cache_if": "asyncio:sleep"}, "cache_if", "not async"),
     ({"single_flight": "yes"}, "single_flight", "'process' or 'fleet' or 'off'"),
     ({"single_flight_wait": 0}, "single_flight_wait", "0"),
@@ -240,7 +240,7 @@ def test_plain_yaml_types_are_enough() -> None:
             number_of_places={"x": 1, "y": -2},
             use_compression=True,
             revision="abc",
-            cache_if="tests.test_decorator:only_adults",
+            cache_if="tests.test_decorator_storing:only_adults",
         ),
     )
     assert config.endpoint == Endpoint(host="localhost", port=6379, database=2)

@@ -25,13 +25,7 @@ from model_cache.prediction.background import BackgroundWriter
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, running_server
 from tests.signals import signals_every
-
-
-def poll(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+from tests.waiting import poll
 
 
 def test_jobs_are_done_in_their_order_and_flush_waits_for_them() -> None:

@@ -15,8 +15,8 @@ import redis
 from model_cache import RedisCachingDecorator, refresh
 from model_cache.prediction.barrier import Barrier
 from tests.models import Charges, FunctionModel, Gate, Person, person
-from tests.prediction.test_background import poll
 from tests.servers import Server
+from tests.waiting import poll
 
 SECONDS = float(os.environ.get("PURGE_SECONDS", "3"))
 

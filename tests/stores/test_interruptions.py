@@ -26,7 +26,7 @@ from tests.faults.topologies import running_node_behind_nat
 from tests.models import FunctionModel, charge, person
 from tests.servers import Server
 from tests.signals import signals_every
-from tests.stores.test_redis_store import poll
+from tests.waiting import poll
 
 TIMEOUT = 5.0  # generous: the machine may be busy
 FILES = ("/model_cache/stores/", "/threading.py", "/weakref.py")

@@ -25,8 +25,8 @@ from tests.faults.load import Load, wait_until
 from tests.faults.topologies import running_node_behind_nat
 from tests.models import FunctionModel, charge, person
 from tests.servers import Server, free_port, running_server
-from tests.stores.test_redis_store import poll
 from tests.tls import tls_in_front_of
+from tests.waiting import poll
 
 TIMEOUT = 5.0  # generous: the machine may be busy
 

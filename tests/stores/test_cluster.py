@@ -1,89 +1,40 @@
-"""One url for every topology: the same promises on a cluster, on Sentinels, behind a proxy."""
+"""One url for a Redis Cluster: the same promises as on one server."""
 
 from __future__ import annotations
 
 import contextlib
-import socket
-import ssl
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from redis.crc import key_slot
 
-from model_cache import ConfigurationError, RedisCachingDecorator
+from model_cache import RedisCachingDecorator
 from tests.faults.load import wait_until
 from tests.faults.topologies import (
     Cluster,
-    SentinelPair,
-    Twemproxy,
     cut_off_from_primary,
     running_cluster,
-    running_sentinel_pair,
-    running_twemproxy,
 )
 from tests.models import FunctionModel, charge, person
 from tests.servers import Server, free_port
-
-# Passwords everywhere, so that whatever works here works with one.
-PASSWORD, SENTINEL_PASSWORD = "s3cret-of-servers", "s3cret-of-sentinels"
-TIMEOUT = 5.0  # generous: the machine may be busy
-COUNT = 40
+from tests.stores.caching import (
+    COUNT,
+    PASSWORD,
+    TIMEOUT,
+    assert_caches,
+    assert_predicts_without_cache,
+    decorated,
+    entries_on,
+    predict_all,
+)
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with running_cluster(password=PASSWORD) as cluster:
         yield cluster
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[SentinelPair]:
-    with running_sentinel_pair(PASSWORD, SENTINEL_PASSWORD) as pair:
-        yield pair
-
-
-@pytest.fixture(scope="module")
-def twemproxy() -> Iterator[Twemproxy]:
-    with running_twemproxy(PASSWORD) as proxy:
-        yield proxy
-
-
-@contextlib.contextmanager
-def decorated(url: str, name: str, **options: Any) -> Iterator[RedisCachingDecorator]:
-    """A decorator of a model whose name no other test uses, so that each begins cold."""
-    with RedisCachingDecorator(url=url, **{"timeout": TIMEOUT, **options}) as decorator:
-        yield decorator.set_model(FunctionModel(qualified_name=name))
-
-
-def predict_all(decorator: RedisCachingDecorator) -> None:
-    for age in range(COUNT):
-        assert decorator.predict(person(age=age)) == charge(person(age=age))
-
-
-def assert_caches(decorator: RedisCachingDecorator) -> None:
-    """Each prediction is stored, and is a hit then."""
-    before = decorator.stats()
-    predict_all(decorator)
-    predict_all(decorator)
-    stats = decorator.stats()
-    assert stats.stored - before.stored == COUNT
-    assert stats.hits - before.hits == COUNT
-    assert (stats.unavailable, stats.write_failures) == (0, 0)
-
-
-def assert_predicts_without_cache(decorator: RedisCachingDecorator) -> None:
-    predict_all(decorator)
-    stats = decorator.stats()
-    assert (stats.unavailable, stats.hits) == (COUNT, 0)
-
-
-def entries_on(server: Server, name: str, database: int = 0) -> int:
-    with server.client(password=PASSWORD, db=database) as client:
-        return len(client.keys(f"{name}/*"))
 
 
 def primaries(cluster: Cluster) -> Sequence[Server]:
@@ -345,189 +296,3 @@ def predicts_at_once(decorator: RedisCachingDecorator) -> bool:
     deadline.cancel()
     deadline.join()
     return not over
-
-
-def test_sentinels_lead_to_the_primary(pair: SentinelPair) -> None:
-    with decorated(pair.url, "by_sentinels") as decorator:
-        assert_caches(decorator)
-        assert entries_on(pair.primary(), "by_sentinels") == COUNT
-        assert decorator.purge() == COUNT
-        assert entries_on(pair.primary(), "by_sentinels") == 0
-
-
-def test_an_address_map_translates_what_sentinels_say(pair: SentinelPair) -> None:
-    asked = set()
-
-    def translate(address: tuple[str, int]) -> tuple[str, int]:
-        asked.add(address)
-        return address
-
-    with decorated(pair.url, "translated", address_map=translate) as decorator:
-        assert_caches(decorator)
-    assert ("127.0.0.1", pair.primary().port) in asked
-
-
-def test_sentinels_lead_to_a_database(pair: SentinelPair) -> None:
-    ports = [sentinel.port for sentinel in pair.sentinels]
-    with decorated(pair.url_of(*ports, database=3), "in_three") as decorator:
-        assert_caches(decorator)
-    assert entries_on(pair.primary(), "in_three", 3) == COUNT
-    assert entries_on(pair.primary(), "in_three", 0) == 0
-
-
-def test_one_good_sentinel_among_wrong_ones_is_enough(
-    pair: SentinelPair, shared_server: Server
-) -> None:
-    ports = (free_port(), shared_server.port, pair.sentinels[2].port)
-    with decorated(pair.url_of(*ports), "wrong_sentinels") as decorator:
-        assert_caches(decorator)
-
-
-def test_a_service_that_no_sentinel_knows_is_named_in_the_log(
-    pair: SentinelPair, caplog: pytest.LogCaptureFixture
-) -> None:
-    url = pair.url_of(pair.sentinels[0].port, service="catch")
-    with decorated(url, "unknown_service") as decorator:
-        assert_predicts_without_cache(decorator)
-    assert "catch" in caplog.text
-    assert PASSWORD not in caplog.text
-    assert SENTINEL_PASSWORD not in caplog.text
-
-
-@pytest.mark.parametrize("wrong", [PASSWORD, SENTINEL_PASSWORD])
-def test_a_wrong_password_is_no_cache_and_is_not_told(
-    pair: SentinelPair, caplog: pytest.LogCaptureFixture, wrong: str
-) -> None:
-    url = pair.url.replace(wrong, "wr0ng-one")
-    with decorated(url, "wrong_password") as decorator:
-        assert_predicts_without_cache(decorator)
-    assert caplog.records
-    for secret in (PASSWORD, SENTINEL_PASSWORD, "wr0ng-one"):
-        assert secret not in caplog.text
-
-
-def test_after_a_failover_entries_go_to_the_new_primary(pair: SentinelPair) -> None:
-    with decorated(pair.url, "failed_over") as decorator:
-        decorator.predict(person(age=99))
-        old = pair.primary()
-        new = next(server for server in pair.servers if server is not old)
-        pair.fail_over()
-        wait_until(lambda: pair.has_primary(new), "the replica took over")
-        wait_until(lambda: pair.is_replica(old), "the old primary is a replica")
-
-        def stores_there() -> bool:
-            predict_all(decorator)
-            return entries_on(pair.primary(), "failed_over") == COUNT + 1
-
-        wait_until(stores_there, "the entries are in the new primary")
-        hits = decorator.stats().hits
-        predict_all(decorator)
-        assert decorator.stats().hits == hits + COUNT
-
-
-def test_twemproxy_is_one_cache(twemproxy: Twemproxy) -> None:
-    with decorated(twemproxy.url, "proxied", proxied=True) as decorator:
-        assert_caches(decorator)
-    shares = [entries_on(server, "proxied") for server in twemproxy.servers]
-    assert sum(shares) == COUNT
-    assert all(shares)
-
-
-def test_behind_a_proxy_a_purge_says_why_it_can_not_be(twemproxy: Twemproxy) -> None:
-    with decorated(twemproxy.url, "not_purged", proxied=True) as decorator:
-        predict_all(decorator)
-        with pytest.raises(ConfigurationError, match="a proxy knows no SCAN") as raised:
-            decorator.purge()
-        assert raised.value.option == "proxied"
-        predict_all(decorator)
-        assert decorator.stats().hits == COUNT
-
-
-def test_behind_a_proxy_a_fleet_computes_and_stores(twemproxy: Twemproxy) -> None:
-    with decorated(twemproxy.url, "fleet", proxied=True, single_flight="fleet") as decorator:
-        assert_caches(decorator)
-    assert sum(entries_on(server, "{fleet") for server in twemproxy.servers) == 0  # no lease
-
-
-def test_many_keys_go_through_a_proxy(twemproxy: Twemproxy) -> None:
-    with decorated(twemproxy.url, "many", proxied=True) as decorator:
-        store = decorator._predictor._store
-        entries = [(b"many/%d" % number, b"entry %d" % number, None) for number in range(300)]
-        keys = [key for key, _, _ in entries]
-        store.set_many(entries, TIMEOUT)
-        assert store.get_many(keys, TIMEOUT) == [entry for _, entry, _ in entries]
-        assert store.delete(keys, TIMEOUT) == len(keys)
-        assert store.get_many(keys, TIMEOUT) == [None] * len(keys)
-
-
-def test_a_wrong_password_for_a_proxy_is_no_cache(
-    twemproxy: Twemproxy, caplog: pytest.LogCaptureFixture
-) -> None:
-    url = twemproxy.url.replace(PASSWORD, "wr0ng-one")
-    with decorated(url, "wrong_proxy", proxied=True) as decorator:
-        assert_predicts_without_cache(decorator)
-    assert "wr0ng-one" not in caplog.text
-
-
-@contextlib.contextmanager
-def tls_for_clients_of(server: Server, authority: trustme.CA) -> Iterator[int]:
-    """Ends TLS before a server, for clients that show a certificate; yields the port."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    authority.configure_trust(context)
-    context.verify_mode = ssl.CERT_REQUIRED
-    listener = socket.create_server(("127.0.0.1", 0))
-    ends: list[socket.socket] = [listener]
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                sink.sendall(data)
-
-    def accept() -> None:
-        while True:
-            try:
-                plain, _ = listener.accept()
-            except OSError:
-                return
-            try:
-                outside = context.wrap_socket(plain, server_side=True)
-            except OSError:  # no certificate, or a wrong one
-                plain.close()
-                continue
-            inside = socket.create_connection(("127.0.0.1", server.port))
-            ends.extend((outside, inside))
-            for pair in ((outside, inside), (inside, outside)):
-                threading.Thread(target=pump, args=pair, daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        for end in ends:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-
-def issue_to_client(authority: trustme.CA, folder: Path) -> str:
-    """Write a client's certificate and key; return the url's parameters for them."""
-    folder.mkdir()
-    issued = authority.issue_cert("client")
-    issued.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
-    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
-    return f"ssl_certfile={folder / 'cert.pem'}&ssl_keyfile={folder / 'key.pem'}"
-
-
-def test_a_client_shows_its_certificate(server: Server, tmp_path: Path) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    trusted = issue_to_client(authority, tmp_path / "trusted")
-    stranger = issue_to_client(trustme.CA(), tmp_path / "stranger")
-    with tls_for_clients_of(server, authority) as port:
-        url = f"rediss://localhost:{port}?ssl_ca_certs={tmp_path / 'ca.pem'}"
-        with decorated(f"{url}&{trusted}", "trusted") as decorator:
-            assert_caches(decorator)
-        for refused in (url, f"{url}&{stranger}"):
-            with decorated(refused, "refused") as decorator:
-                assert_predicts_without_cache(decorator)
