@@ -44,7 +44,7 @@ imports: $(VENV)/installed ## import-linter
 .PHONY: fuzz
 fuzz: $(VENV)/installed ## the property tests and the entry fuzzer, at length
 	HYPOTHESIS_PROFILE=long FUZZ_ENTRIES=1000000 $(VENV)/bin/python -m pytest \
-		tests/test_properties.py tests/test_entry_fuzz.py --no-cov --timeout=3600
+		tests/properties tests/entries/test_fuzz.py --no-cov --timeout=3600
 
 .PHONY: faults
 faults: $(VENV)/installed ## the fault matrix at length; writes docs/faults.md
