@@ -16,6 +16,9 @@ EXTRAS := .[embedded,near,zstd,lz4,prometheus,opentelemetry,cli,fastapi]
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
 
+.PHONY: setup
+setup: $(VENV)/installed ## create .venv with the project, all extras and the test tools
+
 .PHONY: demo
 demo: $(DEMO_VENV)/installed ## repeat the article's experiments, with a table and a chart
 	$(DEMO_VENV)/bin/python -m examples.demo

@@ -28,7 +28,7 @@ from tests.models import FunctionModel, person
 from tests.servers import Server
 
 DOC = (REPOSITORY / "docs" / "observing.md").read_text(encoding="utf-8")
-FULL = Outcome("miss", "m", "1", 1.0, 1.0, 0.5, 1.0, 1, "stored", "OOM", True, True)
+FULL = Outcome("miss", "m", "1", 1.0, 1.0, 0.5, 1.0, 1, "stored", "OOM", True, True, near=True)
 
 
 def blocks(language: str) -> list[str]:
@@ -48,7 +48,7 @@ def words(cell: str) -> list[str]:
 
 
 def test_there_is_a_row_for_each_hook() -> None:
-    assert {words(row[0])[0] for row in rows("Three hooks")} == set(HOOKS)
+    assert {words(row[0])[0] for row in rows("Built-in hooks")} == set(HOOKS)
 
 
 def test_there_is_a_row_for_each_metric_with_its_labels() -> None:
@@ -60,7 +60,7 @@ def test_there_is_a_row_for_each_metric_with_its_labels() -> None:
         name = family.name + ("_total" if family.type == "counter" else "")
         labels = [set(one.labels) - {"le"} for one in family.samples if "created" not in one.name]
         exposed[name] = labels[0] - {"model", "version"}
-    table = {words(name)[0]: (labels, text) for name, labels, text in rows("The metrics")}
+    table = {words(name)[0]: (labels, text) for name, labels, text in rows("Metrics")}
     assert {name: set(words(labels)) for name, (labels, _) in table.items()} == exposed
     for kind in get_args(Kind):
         assert kind in words(table["model_cache_predictions_total"][1]), kind
@@ -82,13 +82,13 @@ def test_there_is_a_row_for_each_attribute_of_a_span() -> None:
 
 
 def test_each_field_of_a_line_is_named() -> None:
-    section = DOC.partition("## The logging module")[2].partition("\n## ")[0]
+    section = DOC.partition("## Logging")[2].partition("\n## ")[0]
     named = set(words(section))
     assert named >= {*Outcome._fields, "outcome"} - {"kind"}
 
 
 def test_there_is_a_row_for_each_event_with_its_fields() -> None:
-    table = {words(name)[0]: words(names) for name, _, names in rows("A hook of your own")}
+    table = {words(name)[0]: words(names) for name, _, names in rows("Custom hooks")}
     kinds = get_args(events.Event)
     assert set(table) == {kind.__name__ for kind in kinds}
     for kind in kinds:
@@ -100,7 +100,7 @@ def test_every_alert_is_mentioned_by_what_it_means() -> None:
     rules = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "alerts.yaml").read_text())
     section = DOC.partition("### Dashboard and alerts")[2].partition("\n## ")[0]
     assert (REPOSITORY / "deploy" / "grafana" / "model-cache.json").is_file()
-    [sentence] = re.findall(r"has the alerts: ([^.]*)\.", section)
+    [sentence] = re.findall(r"defines\s+four\s+alerts:\s+([^.]*)\.", section)
     assert len(sentence.split(",")) == len(rules["groups"][0]["rules"])
 
 

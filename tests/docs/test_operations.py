@@ -188,15 +188,15 @@ def rows(heading: str) -> dict[str, list[str]]:
 
 def test_every_counter_has_its_row() -> None:
     properties = [name for name, value in vars(Stats).items() if isinstance(value, property)]
-    assert set(rows("The counters")) == {*(f.name for f in fields(Stats)), *properties}
-    for name, cells in rows("The counters").items():
+    assert set(rows("Counters")) == {*(f.name for f in fields(Stats)), *properties}
+    for name, cells in rows("Counters").items():
         assert all(cells), name
 
 
 def test_every_event_has_its_row_with_the_line_that_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    table = rows("The log")
+    table = rows("Log messages")
     kinds = set(get_args(events.Event)) - {Outcome, events.EntryStored}  # too many to log
     assert set(table) == {kind.__name__ for kind in kinds}
     for kind in kinds:

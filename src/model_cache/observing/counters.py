@@ -30,7 +30,6 @@ class Stats:
 
     Attributes:
         hits: answered from the cache.
-        near_hits: those of the hits that the near cache answered, in this process.
         shared: answered by what another caller, who needed the same, computed at that moment.
         stale: answered by an entry past its ttl, since the model raised.
         misses: computed, since the cache held no usable entry.
@@ -45,6 +44,7 @@ class Stats:
         lossy: predictions not stored, since they would come back changed.
         too_large: predictions not stored, since their entry exceeds `max_entry_bytes`.
         write_failures: entries that the store did not take.
+        near_hits: those of the hits that the near cache answered, in this process.
         hit_seconds: time that the hits took, all in all.
         model_seconds: time that the model took for the misses, all in all.
         store: "closed" while the store is asked, "open" while the circuit breaker spares it,
@@ -53,7 +53,6 @@ class Stats:
     """
 
     hits: int = 0
-    near_hits: int = 0
     shared: int = 0
     stale: int = 0
     misses: int = 0
@@ -68,6 +67,7 @@ class Stats:
     lossy: int = 0
     too_large: int = 0
     write_failures: int = 0
+    near_hits: int = 0
     hit_seconds: float = 0.0
     model_seconds: float = 0.0
     store: str = "closed"
