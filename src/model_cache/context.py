@@ -32,22 +32,28 @@ F = TypeVar("F", bound=Flag)
 
 
 class FlagVar(Generic[F]):
-    """The innermost flag of one kind in the current context."""
+    """The innermost flag of one kind in the current context.
+
+    Attributes:
+        var: the context variable; its value is None where there is no flag at all.
+    """
 
     def __init__(self, name: str) -> None:
-        self._var: ContextVar[ref[F] | None] = ContextVar(name, default=None)
+        self.var: ContextVar[ref[F] | None] = ContextVar(name, default=None)
 
     def get(self) -> F | None:
         """Return the innermost flag whose block has not ended."""
-        reference = self._var.get()
-        flag = None if reference is None else reference()
+        reference = self.var.get()
+        if reference is None:
+            return None
+        flag = reference()
         while flag is not None and flag.has_ended:
             flag = flag.outer
         return flag
 
     def raised(self, flag: F) -> _Raised[F]:
         """Return a context manager: `flag` holds in its block."""
-        return _Raised(self._var, flag, self.get())
+        return _Raised(self.var, flag, self.get())
 
 
 class _Raised(Generic[F]):

@@ -229,7 +229,7 @@ def test_the_near_cache_is_bounded_in_entries() -> None:
     near = NearCache(10, 10**6, 60.0)
     generation = Generation(Namespace(None, "model", "1"))
     for number in range(100):
-        near.put(b"%d" % number, b"entry", 60.0, generation.value, 0.0)
+        near.put(b"%d" % number, b"entry", 60.0, generation.value, 0.0, person)
     assert len(near) == 10
     assert near.get(b"99", generation, 1.0) == b"entry"
     assert near.get(b"0", generation, 1.0) is None
@@ -239,9 +239,9 @@ def test_the_near_cache_is_bounded_in_bytes() -> None:
     near = NearCache(1000, 100_000, 60.0)
     generation = Generation(Namespace(None, "model", "1"))
     for number in range(100):
-        near.put(b"%d" % number, b"x" * 9_000, 60.0, generation.value, 0.0)
+        near.put(b"%d" % number, b"x" * 9_000, 60.0, generation.value, 0.0, person)
     assert 5 <= len(near) <= 11
-    near.put(b"large", b"x" * 200_000, 60.0, generation.value, 0.0)
+    near.put(b"large", b"x" * 200_000, 60.0, generation.value, 0.0, person)
     assert near.get(b"large", generation, 1.0) is None
 
 
@@ -249,7 +249,7 @@ def test_an_entry_of_another_generation_is_not_served() -> None:
     near = NearCache(10, 10**6, 60.0)
     generation = Generation(Namespace(None, "model", "1"))
     generation.saw(b"one", 0.0)
-    near.put(b"key", b"entry", 60.0, generation.value, 0.0)
+    near.put(b"key", b"entry", 60.0, generation.value, 0.0, person)
     assert near.get(b"key", generation, 1.0) == b"entry"
     generation.saw(b"two", 1.0)
     assert near.get(b"key", generation, 1.0) is None

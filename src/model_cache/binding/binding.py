@@ -39,6 +39,9 @@ class Binding:
 
     Attributes:
         codec: turns predictions into entries, and back.
+        rounds: whether inputs are rounded.
+        known_inputs: classes that were looked at, and whether their instances are inputs.
+        input_encoders: what encodes inputs of a class, and may raise anything.
         near_prefix: tells apart the bindings of a process in a near cache.
 
     Raises:
@@ -55,6 +58,8 @@ class Binding:
         self.revision = revision
         self.inside = inside
         self._inputs = Inputs(model, config)
+        self.rounds = self._inputs.rounds
+        self.known_inputs = self._inputs.known
         self.input_schema = self._inputs.schema
         self.output_schema = fitting.schema("output_schema", model)
         self.output_fingerprint = fingerprint(self.output_schema)
@@ -69,6 +74,7 @@ class Binding:
             selection=self.selection,
             secret=config.key_secret,
         )
+        self.input_encoders = self._keys.encoders
         self.codec = Codec(
             self.output_schema,
             serder=config.serder,
@@ -132,6 +138,10 @@ class Binding:
     def read(self, key: bytes, entry: bytes) -> Read:
         """Return the prediction that an entry holds, if any, and whether it is fresh."""
         return self.codec.read(key, entry)
+
+    def reader(self, key: bytes, entry: bytes) -> Callable[[], BaseModel]:
+        """Return what decodes an entry that has been read, to a new object each time."""
+        return self.codec.reader(key, entry)
 
     def fresh_for(self, entry: bytes) -> float | None:
         """Return for how many seconds a fresh entry stays fresh; None for ever."""
@@ -216,6 +226,10 @@ class Unbound:
     def read(self, key: bytes, entry: bytes) -> Read:  # noqa: ARG002
         """Return that there is no prediction: a model without keys has no entries."""
         return Read(None, fresh=False)
+
+    def reader(self, key: bytes, entry: bytes) -> Callable[[], BaseModel]:  # noqa: ARG002
+        """Raise `NotCacheableError`."""
+        raise NotCacheableError(self.reason)
 
     def fresh_for(self, entry: bytes) -> float | None:  # noqa: ARG002
         """Return 0: there are no entries."""

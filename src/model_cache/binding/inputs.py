@@ -21,6 +21,7 @@ class Inputs:
         config: the decorator's options.
 
     Attributes:
+        known: classes that were looked at, and whether their instances are inputs.
         schema: the input schema, read once: some decorators make a new class at each access.
 
     Raises:
@@ -30,7 +31,12 @@ class Inputs:
     def __init__(self, model: MLModel, config: Config) -> None:
         self.schema = fitting.schema("input_schema", model)
         self._rounder = fitting.rounder(self.schema, config)
-        self._accepted: dict[type, bool] = {}
+        self.known: dict[type, bool] = {}
+
+    @property
+    def rounds(self) -> bool:
+        """Whether inputs are rounded."""
+        return self._rounder is not None
 
     def rounded(self, data: BaseModel) -> BaseModel:
         """Return an input as the model is to see it."""
@@ -41,7 +47,7 @@ class Inputs:
     def accept(self, cls: type) -> bool:
         """Whether instances of a class are inputs: by name, since schemas may be built anew."""
         try:
-            accepted = self._accepted.get(cls)
+            accepted = self.known.get(cls)
             return self._look_at(cls) if accepted is None else accepted
         except Exception as error:  # an unhashable class, say
             reraise_interruption(error)
@@ -54,7 +60,7 @@ class Inputs:
             or (base.__module__, base.__qualname__) == (schema.__module__, schema.__qualname__)
             for base in cls.__mro__
         )
-        if len(self._accepted) >= _MOST_CLASSES:
-            self._accepted.clear()
-        self._accepted[cls] = accepted
+        if len(self.known) >= _MOST_CLASSES:
+            self.known.clear()
+        self.known[cls] = accepted
         return accepted

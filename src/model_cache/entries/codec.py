@@ -242,6 +242,12 @@ class Codec:
         prediction = self.decode(key, entry)
         return Read(prediction, prediction is not None and self._is_fresh(entry))
 
+    def reader(self, key: bytes, entry: bytes) -> Callable[[], BaseModel]:
+        """Return what decodes an entry, one that `read` has read, to a new object each time."""
+        if entry[0] == OBJECT:
+            return JSON.reader(entry, self._schema)
+        return partial(self._open, key, entry)
+
     def fresh_for(self, entry: bytes) -> float | None:
         """Return for how many seconds an entry is fresh, 0 or less if it is stale; None for ever.
 

@@ -6,6 +6,8 @@ by aliases; fields that were not set stay unset.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -32,6 +34,11 @@ class JSONSerder:
             data, by_alias=False, by_name=True
         )
         return loaded
+
+    def reader(self, data: bytes, schema: type[BaseModel]) -> Callable[[], BaseModel]:
+        """Return what reads `data`, to a new object each time."""
+        validate = schema.__pydantic_validator__.validate_json
+        return partial(validate, data, by_alias=False, by_name=True)
 
 
 class MessagePackSerder:

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel
 
-from model_cache.keys.canonical import FORMAT, INPUTS, Selection, Tree
+from model_cache.keys.canonical import FORMAT, INPUTS, Selection, Tree, guarded
 from model_cache.keys.canonical.identities import text
 from model_cache.redaction import KeySecret, revealed
 
@@ -145,7 +145,10 @@ class KeyMaker:
         secret: str | bytes | KeySecret | None = None,
     ) -> None:
         self._prefix = namespace.raw
-        self._encode = INPUTS.encode if selection is None else INPUTS.selecting(selection)
+        self.encoders = INPUTS.encoders(selection)
+        """By class, what encodes its instances, and may raise anything."""
+        self.canonical = guarded(self.encoders)
+        """Return the canonical bytes of an input, or raise `NotCacheableError`."""
         chosen = None if selection is None else (selection.keep, _paths(selection.tree))
         self._hasher = hashlib.blake2b(
             b"%x;" % FORMAT
@@ -158,21 +161,13 @@ class KeyMaker:
             key=derived_key(secret, b"model_cache key"),
         )
 
-    def canonical(self, data: BaseModel) -> bytes:
-        """Return the canonical bytes of an input.
-
-        Raises:
-            NotCacheableError: the input holds a value that has no canonical form.
-        """
-        return self._encode(data)
-
     def key(self, data: BaseModel) -> bytes:
         """Return the key of an input.
 
         Raises:
             NotCacheableError: the input holds a value that has no canonical form.
         """
-        return self.key_of(self._encode(data))
+        return self.key_of(self.canonical(data))
 
     def key_of(self, canonical: bytes) -> bytes:
         """Return the key of an input, by its canonical bytes."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, fields
 
 from model_cache.forks import renew_after_fork
@@ -18,6 +20,7 @@ _COUNTERS = {
     "bypass": "bypassed",
     "error": "errors",
 }
+_MOST_NEAR = 4096
 _UNSTORED = ("skipped", "lossy", "too_large")
 
 
@@ -97,6 +100,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._values: dict[str, float] = {f.name: 0 for f in fields(Stats) if f.name != "store"}
+        self._near: deque[float] = deque()
         self._lock = threading.RLock()  # a signal handler may predict while this thread counts
         renew_after_fork(self)
 
@@ -125,12 +129,29 @@ class Counters:
             if outcome.fate in _UNSTORED:
                 values[outcome.fate] += 1
 
+    def near_hit(self, seconds: float) -> None:
+        """Count a hit of the near cache; they are added up later, since they are many."""
+        near = self._near
+        near.append(seconds)
+        if len(near) >= _MOST_NEAR:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        count, seconds, near = 0, 0.0, self._near
+        with suppress(IndexError):
+            while True:
+                seconds += near.popleft()
+                count += 1
+        self.add(hits=count, near_hits=count, hit_seconds=seconds)
+
     def snapshot(self, store: str) -> Stats:
         """Return the values of this moment."""
+        self._add_up()
         with self._lock:
             return Stats(store=store, **self._values)  # type: ignore[arg-type]
 
     def after_fork(self) -> None:
         """Begin at zero: the counts are the parent's."""
+        self._near = deque()
         self._lock = threading.RLock()
         self._values = dict.fromkeys(self._values, 0)

@@ -53,7 +53,7 @@ class Outcomes(Sequence[Outcome]):
         return iter(self._outcomes.copy())  # others may go on recording
 
 
-class _Scope(Flag):
+class Scope(Flag):
     """What a `with` block says of the predictions in it, and where it wants their outcomes."""
 
     __slots__ = ("mode", "recorders")
@@ -64,16 +64,16 @@ class _Scope(Flag):
         self.recorders = recorders
 
 
-_OUTSIDE = _Scope(None, ())
-_scopes: FlagVar[_Scope] = FlagVar("model_cache_scope")
-# With the innermost recorder that recorded it.
-_last: ContextVar[tuple[Outcome | None, Outcomes | None]] = ContextVar(
+_OUTSIDE = Scope(None, ())
+scopes: FlagVar[Scope] = FlagVar("model_cache_scope")
+# The last outcome of this context, with the innermost recorder that recorded it.
+last: ContextVar[tuple[Outcome | None, Outcomes | None]] = ContextVar(
     "model_cache_last_outcome", default=(None, None)
 )
 
 
-def _current() -> _Scope:
-    return _scopes.get() or _OUTSIDE
+def _current() -> Scope:
+    return scopes.get() or _OUTSIDE
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def record_outcomes() -> Iterator[Outcomes]:
 
 @contextmanager
 def _scoped(mode: Mode | None, *recorders: Outcomes) -> Iterator[None]:
-    with _scopes.raised(_Scope(mode, (*_current().recorders, *recorders))):
+    with scopes.raised(Scope(mode, (*_current().recorders, *recorders))):
         yield
 
 
@@ -125,7 +125,7 @@ def last_outcome() -> Outcome | None:
     Inside `record_outcomes()`, as in a web framework's request, and if this very context has made
     no prediction there, it is the last one recorded: that of a worker thread.
     """
-    outcome, recorder = _last.get()
+    outcome, recorder = last.get()
     recorders = _current().recorders
     if not recorders or recorder is recorders[-1]:
         return outcome
@@ -134,12 +134,20 @@ def last_outcome() -> Outcome | None:
 
 def requested_mode() -> Mode | None:
     """Return what the innermost block around asks for."""
-    return _current().mode
+    scope = scopes.get()
+    return None if scope is None else scope.mode
 
 
-def note(outcome: Outcome) -> None:
-    """Make an outcome the last one."""
-    recorders = _current().recorders
-    _last.set((outcome, recorders[-1] if recorders else None))
-    for recorder in recorders:
+def innermost_scope() -> Scope | None:
+    """Return the innermost block around, if any."""
+    return scopes.get()
+
+
+def note(outcome: Outcome, scope: Scope | None) -> None:
+    """Make an outcome the last one, in the innermost block around."""
+    if scope is None or not scope.recorders:
+        last.set((outcome, None))
+        return
+    last.set((outcome, scope.recorders[-1]))
+    for recorder in scope.recorders:
         recorder.add(outcome)

@@ -9,7 +9,7 @@ from model_cache.observing.counters import Counters
 from model_cache.observing.events import Hook
 from model_cache.observing.hooks import telling
 from model_cache.observing.outcome import Outcome
-from model_cache.observing.scope import note
+from model_cache.observing.scope import innermost_scope, note
 from model_cache.options.config import Config
 from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.barrier import barrier_at
@@ -19,6 +19,7 @@ from model_cache.prediction.lease import LeaseKeeper
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.near import NearCache
+from model_cache.prediction.near_predictor import NearPredictor
 from model_cache.prediction.single_flight import SingleFlight
 from model_cache.prediction.sync import CachedPredictor, DirectPredictor, Predictor
 from model_cache.prediction.writing import Writing
@@ -40,7 +41,7 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         counters.count(outcome)
         if watch is not None:
             watch(outcome)
-        note(outcome)
+        note(outcome, innermost_scope())
 
     if not config.enabled:
         return DirectPredictor(current, tell)
@@ -56,7 +57,8 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
     )
     place = "embedded" if endpoint.embedded else f"{endpoint}/{endpoint.database}"
     barrier = barrier_at(place)
-    look_ups = LookUps(_near_cache(config), barrier, config.timeout)
+    near = _near_cache(config)
+    look_ups = LookUps(near, barrier, config.timeout)
     writing = Writing(config, barrier, counters, hook, watch)
     flow = Flow(
         config=config,
@@ -78,7 +80,7 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         clock=time.perf_counter,
     )
     writer = BackgroundWriter() if config.write == "background" else None
-    return CachedPredictor(
+    predictor = CachedPredictor(
         flow=flow,
         many=many,
         look_ups=look_ups,
@@ -87,6 +89,17 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         barrier=barrier,
         writer=writer,
         tell=tell,
+    )
+    if near is None:
+        return predictor
+    return NearPredictor(
+        predictor,
+        current=current,
+        near=near,
+        look_ups=look_ups,
+        barrier=barrier,
+        counters=counters,
+        watch=watch,
     )
 
 

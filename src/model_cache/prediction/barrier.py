@@ -52,6 +52,7 @@ class Barrier:
     Attributes:
         epoch: how many purges have begun. Read it before the binding is read: what is computed
             with a binding from before a purge counts as begun before it.
+        distrusted: the keys that `distrusts`, each with the time until which it does.
         changes: changes whenever a purge or a refresh begins or ends.
     """
 
@@ -74,7 +75,7 @@ class Barrier:
         # Keys of writes whose fate is unknown, each with the time of the write ...
         self._late_writes: OrderedDict[bytes, float] = OrderedDict()
         # ... and those that a barrier has overtaken, each with the time until which it counts.
-        self._distrusted: OrderedDict[bytes, float] = OrderedDict()
+        self.distrusted: OrderedDict[bytes, float] = OrderedDict()
 
     def begin(self, key: bytes, epoch: int, *, refreshes: bool = False) -> Computation:
         """Register a computation.
@@ -110,11 +111,6 @@ class Barrier:
         with self._lock:
             self.changes += 1
 
-    @property
-    def distrusts_any(self) -> bool:
-        """Whether there are keys that `distrusts`."""
-        return bool(self._distrusted)
-
     def is_held_up(self, computation: Computation) -> bool:
         """Whether an overtaken computation is still writing to the same key."""
         if not self._overtaken_writes:
@@ -141,16 +137,16 @@ class Barrier:
         """Answer no caller of this process by the entry of a key, until no write can be late."""
         with self._lock:
             self._late_writes.pop(key, None)
-            _remember(self._distrusted, key, self.clock() + _LATE_WRITE_SECONDS)
+            _remember(self.distrusted, key, self.clock() + _LATE_WRITE_SECONDS)
 
     def distrusts(self, key: bytes) -> bool:
         """Whether an entry may be from before a barrier, so that it must be computed anew."""
-        if not self._distrusted or key not in self._distrusted:
+        if not self.distrusted or key not in self.distrusted:
             return False
         with self._lock:
-            until = self._distrusted.get(key, 0.0)
+            until = self.distrusted.get(key, 0.0)
             if until <= self.clock():  # the caller's write is the last that is needed
-                self._distrusted.pop(key, None)
+                self.distrusted.pop(key, None)
         return True
 
     def purge(self, holds: Callable[[bytes], bool], wait: float) -> None:

@@ -32,22 +32,23 @@ class Generation:
     Attributes:
         key: where it is in the store.
         value: what was seen last; None if there was nothing, as before the first purge.
+        trusted_until: until when the near cache may serve entries without another look.
         is_out_of_reach: whether there was no server at the last look, so that nobody can purge.
     """
 
-    __slots__ = ("_looked", "is_out_of_reach", "key", "value")
+    __slots__ = ("is_out_of_reach", "key", "trusted_until", "value")
 
     def __init__(self, namespace: Namespace) -> None:
         self.key = namespace.raw + b"generation"
         self.value: Value = UNKNOWN
         self.is_out_of_reach = False
-        self._looked = float("-inf")
+        self.trusted_until = float("-inf")
 
     def saw(self, value: bytes | None, now: float) -> None:
         """Note what a look at the store has shown."""
         self.value = value
         self.is_out_of_reach = False
-        self._looked = now
+        self.trusted_until = now + _RECENT_SECONDS
 
     def missed(self, error: StoreUnavailableError) -> None:
         """Note that a look has failed."""
@@ -56,7 +57,7 @@ class Generation:
 
     def is_recent(self, now: float) -> bool:
         """Whether the last look is recent enough for the near cache."""
-        return now - self._looked <= _RECENT_SECONDS
+        return now <= self.trusted_until
 
 
 class Generations:

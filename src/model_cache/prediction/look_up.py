@@ -60,7 +60,7 @@ class LookUps:
         if near is None:
             return False
         call.near_key = binding.near_prefix + canonical
-        if call.mode is not None or self._barrier.distrusts_any:
+        if call.mode is not None or self._barrier.distrusted:
             return False
         entry = near.get(call.near_key, generation, call.began)
         return entry is not None and self._read_near(call, entry, canonical)
@@ -174,7 +174,8 @@ class LookUps:
             return
         left = call.binding.fresh_for(entry)
         seconds = seconds if left is None else min(seconds, left)
-        near.put(near_key, entry, seconds, call.seen, self._clock())
+        read = call.binding.reader(call.key or b"", entry)
+        near.put(near_key, entry, seconds, call.seen, self._clock(), read)
         if changes != self._barrier.changes:
             near.drop(near_key)
 

@@ -7,7 +7,10 @@ a second after a purge anywhere in the fleet.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from model_cache.errors import ConfigurationError
 from model_cache.forks import renew_after_fork
@@ -15,6 +18,24 @@ from model_cache.prediction.generation import Generation, Value
 
 # What an entry costs beside its own bytes: keys, tuples, the place in the table.
 _OVERHEAD = 300
+
+
+class Near(NamedTuple):
+    """An entry in the near cache.
+
+    Attributes:
+        entry: the entry.
+        expires: until when it may be served.
+        value: of the generation that it was read in.
+        weight: the bytes that it takes, about.
+        read: decodes it, to a new object each time.
+    """
+
+    entry: bytes
+    expires: float
+    value: Value
+    weight: int
+    read: Callable[[], BaseModel]
 
 
 class NearCache:
@@ -47,19 +68,31 @@ class NearCache:
             ) from error
         self._table: Any = cachebox.LRUCache(self._size, getsizeof=_weight)
 
+    @property
+    def table(self) -> Any:
+        """The entries as they are kept: see `Near`."""
+        return self._table
+
     def get(self, key: bytes, generation: Generation, now: float) -> bytes | None:
         """Return an entry that may be served."""
         found = self._table.get(key)
         if found is None:
             return None
-        entry: bytes
-        entry, expires, value, _ = found
-        if now >= expires or value != generation.value:
+        near: Near = found
+        if now >= near.expires or near.value != generation.value:
             self._table.pop(key, None)
             return None
-        return entry
+        return near.entry
 
-    def put(self, key: bytes, entry: bytes, seconds: float, value: Value, now: float) -> None:
+    def put(
+        self,
+        key: bytes,
+        entry: bytes,
+        seconds: float,
+        value: Value,
+        now: float,
+        read: Callable[[], BaseModel],
+    ) -> None:
         """Keep an entry.
 
         Args:
@@ -68,10 +101,12 @@ class NearCache:
             seconds: for how long it may be a hit.
             value: of the generation that it was read in.
             now: the time.
+            read: decodes the entry, to a new object each time.
         """
         weight = max(self._least, len(key) + len(entry) + _OVERHEAD)
         if weight <= self._size and seconds > 0:
-            self._table.insert(key, (entry, now + min(seconds, self._ttl), value, weight))
+            expires = now + min(seconds, self._ttl)
+            self._table.insert(key, Near(entry, expires, value, weight, read))
 
     def drop(self, key: bytes) -> None:
         """Serve an entry no more."""
@@ -85,5 +120,5 @@ class NearCache:
         return len(self._table)
 
 
-def _weight(_: bytes, value: tuple[bytes, float, Value, int]) -> int:
-    return value[3]
+def _weight(_: bytes, near: Near) -> int:
+    return near.weight

@@ -52,8 +52,10 @@ __all__ = [
     "INPUTS",
     "PREDICTIONS",
     "Canonicalizer",
+    "Encoders",
     "Selection",
     "Tree",
+    "guarded",
     "register_canonical",
 ]
 
@@ -119,8 +121,8 @@ class Canonicalizer:
     def __init__(self, *, predictions: bool = False, level: int = 0) -> None:
         self._predictions = predictions
         self._level = level
-        self._encoders = _Encoders(self._compile)
-        self.encode = _guarded(self._encoders)
+        self._encoders = Encoders(self._compile)
+        self.encode = guarded(self._encoders)
         """Return the canonical bytes of a value, or raise `NotCacheableError`."""
         self.forget()
 
@@ -138,7 +140,11 @@ class Canonicalizer:
         A nested structure that has none of the named fields counts whole, as does a value
         that is no structure: nobody said that it does not matter.
         """
-        return _guarded(self._selecting(selection))
+        return guarded(self.encoders(selection))
+
+    def encoders(self, selection: Selection | None) -> Encoders:
+        """Return what encodes the instances of each class, and may raise anything."""
+        return self._encoders if selection is None else self._selecting(selection)
 
     @functools.cached_property
     def _inside(self) -> Canonicalizer:
@@ -148,7 +154,7 @@ class Canonicalizer:
         """
         return Canonicalizer(predictions=self._predictions, level=self._level + 1)
 
-    def _selecting(self, selection: Selection) -> _Encoders:
+    def _selecting(self, selection: Selection) -> Encoders:
         def compile_class(cls: type) -> Encode | None:
             self._check_depth()
             if cls in _CONTAINERS:
@@ -158,7 +164,7 @@ class Canonicalizer:
                 return self._structure(cls, selection)
             return self._encoders[cls]
 
-        return _Encoders(compile_class)
+        return Encoders(compile_class)
 
     def covers(self, cls: type) -> bool:
         """Whether instances of exactly this class have a canonical form."""
@@ -329,7 +335,7 @@ def _attributes(cls: type, encode: Encode, own: Collection[str] = ()) -> Encode:
     )
 
 
-class _Encoders(dict[type, Encode]):
+class Encoders(dict[type, Encode]):
     """A bounded table from class to encoder that compiles what it is asked for."""
 
     def __init__(self, compile_class: Callable[[type], Encode | None]) -> None:
@@ -349,7 +355,7 @@ class _Encoders(dict[type, Encode]):
         return encode
 
 
-def _guarded(encoders: _Encoders) -> Encode:
+def guarded(encoders: Encoders) -> Encode:
     """Return what encodes a whole value, and raises nothing but `NotCacheableError`."""
 
     def encode(value: object) -> bytes:
