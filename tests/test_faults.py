@@ -37,7 +37,7 @@ def test_a_refused_port_fails_no_prediction(caplog: pytest.LogCaptureFixture) ->
     assert stats.unavailable == 50
     assert stats.store == "open"
     assert len(caplog.records) == 1
-    assert "out of reach" in caplog.text
+    assert "Redis unavailable" in caplog.text
 
 
 def test_a_frozen_server_costs_the_timeout_and_then_next_to_nothing() -> None:
@@ -75,7 +75,7 @@ def test_a_server_that_dies_and_comes_back_is_used_again(caplog: pytest.LogCaptu
         decorator.close()
     messages = [record.message for record in caplog.records]
     assert len(messages) == 2
-    assert "out of reach" in messages[0]
+    assert "Redis unavailable" in messages[0]
     assert "back" in messages[1]
 
 

@@ -360,7 +360,7 @@ def test_constraints_of_text_count_however_they_are_written() -> None:
 def test_a_function_that_can_not_be_told_from_another_is_refused(function: Any) -> None:
     for field in (AfterValidator(function), Field(default_factory=function)):
         with pytest.raises(
-            ConfigurationError, match=r"Out\.value has a function that can't be told"
+            ConfigurationError, match=r"Out\.value has a function that can't be identified"
         ):
             out(Annotated[int, field])
 
@@ -430,8 +430,8 @@ class OldOutput(v1.BaseModel):
 @pytest.mark.parametrize(
     ("schema", "problem"),
     [
-        (OldOutput, "its output_schema OldOutput is a model of pydantic.v1; derive it from"),
-        (Later(), "its output_schema is an instance of Later; give the class itself"),
+        (OldOutput, "its output_schema OldOutput is a pydantic.v1 model; derive it from"),
+        (Later(), "its output_schema is an instance of Later; use the class itself"),
         (dict, "its output_schema is <class 'dict'>, not a pydantic model"),
         (None, "its output_schema is None, not a pydantic model"),
     ],

@@ -271,13 +271,17 @@ def test_a_slow_provider_costs_the_timeout_and_is_used_when_it_answers() -> None
         ({"credential_provider": "no.such:thing"}, "credential_provider", "can't import"),
         ({"credential_provider": "json:dumps"}, "credential_provider", "get_credentials"),
         ({"credential_provider": f"{__name__}:Slow"}, "credential_provider", "no arguments"),
-        ({"credential_provider": PROVIDER, "password": "x"}, "credential_provider", "a login"),
+        ({"credential_provider": PROVIDER, "password": "x"}, "credential_provider", "a username"),
         (
             {"credential_provider": PROVIDER, "url": "redis://:x@localhost"},
             "credential_provider",
-            "excludes a login",
+            "can't be combined with a username or password",
         ),
-        ({"credential_provider": PROVIDER, "url": "embedded://"}, "credential_provider", "none"),
+        (
+            {"credential_provider": PROVIDER, "url": "embedded://"},
+            "credential_provider",
+            "no login",
+        ),
         ({"address_map": 1}, "address_map", "expected a mapping"),
         ({"address_map": "no.such:thing"}, "address_map", "can't import"),
         ({"address_map": {"a": "b:1"}}, "address_map", "expected host:port, got 'a'"),
@@ -369,5 +373,5 @@ def test_tls_to_a_plain_port_is_named(server: Server, monkeypatch: pytest.Monkey
     url = parse_url("url", f"rediss://localhost:{server.port}?ssl_cert_reqs=none")
     for timeout in (0.01, TIMEOUT):
         store = RedisStore(url)
-        with pytest.raises(StoreUnavailableError, match="does not speak TLS"):
+        with pytest.raises(StoreUnavailableError, match="does not use TLS"):
             store.get(b"key", timeout)

@@ -357,7 +357,7 @@ def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message(passw
         with pytest.raises(StoreUnavailableError) as raised:
             store.get(b"key", TIMEOUT)
         assert "hunter2" not in "".join(traceback.format_exception(raised.value))
-        assert "refused the login (ERR)" in str(raised.value)
+        assert "login refused by the server (ERR)" in str(raised.value)
 
 
 @pytest.mark.parametrize(

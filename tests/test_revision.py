@@ -160,7 +160,7 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_revision_of_no_files_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match=r"expected a text .* got"):
+    with pytest.raises(ConfigurationError, match=r"expected a non-empty string .* got"):
         revision_of()
     with pytest.raises(ConfigurationError, match=r"got \(\['a'\],\)"):
         revision_of(["a"])  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ def test_a_text_that_names_a_file_or_folder_is_refused(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (" ", "not empty"),
+        (" ", "non-empty"),
         ("weights/*.txt", "pattern"),
         ("weights?.bin", "pattern"),
         ("[weights.bin]", "pattern"),
@@ -237,5 +237,5 @@ def test_any_other_text_is_taken_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize("value", [7, 1.5, b"a", {"a"}, {"a": 1}, [], [""], [7], [["a"]]])
 def test_what_is_neither_a_text_nor_a_list_of_files_is_refused(value: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"expected a text .*, got"):
+    with pytest.raises(ConfigurationError, match=r"expected a non-empty string .*, got"):
         parse_revision(value)

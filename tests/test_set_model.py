@@ -87,7 +87,7 @@ def test_two_models_with_the_same_keys_are_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"First and .*Second both .*'namesakes'") as caught:
         RedisCachingDecorator().set_model(named(Second))
     assert [each.filename for each in caught] == [__file__]
-    with pytest.warns(UserWarning, match="answer for each other"):
+    with pytest.warns(UserWarning, match="share cache entries"):
         first.set_model(named(Second)), first.set_model(named(First))
 
 

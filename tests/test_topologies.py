@@ -436,7 +436,7 @@ def test_twemproxy_is_one_cache(twemproxy: Twemproxy) -> None:
 def test_behind_a_proxy_a_purge_says_why_it_can_not_be(twemproxy: Twemproxy) -> None:
     with decorated(twemproxy.url, "not_purged", proxied=True) as decorator:
         predict_all(decorator)
-        with pytest.raises(ConfigurationError, match="a proxy knows no SCAN") as raised:
+        with pytest.raises(ConfigurationError, match="proxy does not support SCAN") as raised:
             decorator.purge()
         assert raised.value.option == "proxied"
         predict_all(decorator)

@@ -166,7 +166,7 @@ def time_caches(server: Server, model: InsuranceChargesModel, sizes: Sizes, trac
     for cache in caches.values():  # to fill those that saw only some samples
         with warnings.catch_warnings():
             # It stands in for the model on purpose.
-            warnings.filterwarnings("ignore", "two models answer for each other")
+            warnings.filterwarnings("ignore", "two models share cache entries")
             cache.set_model(KnownModel(model, answers))
         for data in samples:
             cache.predict(data)

@@ -92,7 +92,7 @@ def _paths(given: list[Any] | tuple[Any, ...]) -> tuple[Path, ...]:
 def _unexpected(value: object) -> ConfigurationError:
     return ConfigurationError(
         "revision",
-        "expected a text that is not empty (in quotes, in YAML), or a list of the model's files, "
+        "expected a non-empty string (quoted, in YAML), or a list of the model's files, "
         f"got {value!r}",
     )
 

@@ -1,8 +1,8 @@
-"""The binding of a decorator to a model: all that a prediction needs to know, frozen.
+"""The binding of a decorator to a model: an immutable snapshot for predictions.
 
-`predict` reads the binding once, so that a `set_model` in the middle of a request can't store
-one model's answer under another's key. The logic of a prediction is here, without any I/O:
-which key an input has, what an entry means, and what entry a prediction becomes.
+`predict` reads the binding once, so that a `set_model` in the middle of a request can't store one
+model's answer under another's key. A binding computes keys and encodes and decodes entries. It
+does no I/O.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from model_cache.options.config import Config
 
 
 class Binding:
-    """One model, as it was at one moment.
+    """A snapshot of one model.
 
     Args:
         model: the model.
         config: the decorator's options.
-        revision: of the model; "" if none is given.
+        revision: the model's revision; "" if none is given.
         inside: the decorators between the cache and the model.
 
     Attributes:
-        codec: turns predictions into entries, and back.
+        codec: converts predictions to entries and back.
 
     Raises:
         ConfigurationError: an option does not fit the model's schemas.
@@ -80,7 +80,7 @@ class Binding:
         return prediction
 
     def is_current(self) -> bool:
-        """Whether the model is still the one that was bound: its name, version and decorators."""
+        """Whether the model's name, version and decorators are still those of the binding."""
         model = self.model
         return (
             model.version == self.version
@@ -89,14 +89,14 @@ class Binding:
         )
 
     def rounded(self, data: BaseModel) -> BaseModel:
-        """Return an input as the model is to see it, whether or not there is a cache."""
+        """Return the input as the model receives it, with or without a cache."""
         return self._inputs.rounded(data)
 
     def key(self, data: BaseModel) -> bytes:
-        """Return where the prediction for an input is kept; the input is rounded already.
+        """Return the key for an input that is already rounded.
 
         Raises:
-            NotCacheableError: the input has no key, and why.
+            NotCacheableError: the input has no key; the message says why.
         """
         if not self._inputs.accept(type(data)):
             raise NotCacheableError(
@@ -107,12 +107,12 @@ class Binding:
             return self._keys.key(data)
         except NotCacheableError:
             raise
-        except Exception as error:  # a property's, say
+        except Exception as error:  # from a property, for example
             reraise_interruption(error)
             raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
 
     def read(self, key: bytes, entry: bytes) -> Read:
-        """Return the prediction that an entry holds, if any, and whether it is fresh."""
+        """Return an entry's prediction, if it can be decoded, and whether it is fresh."""
         return self.codec.read(key, entry)
 
     def encode(self, key: bytes, prediction: BaseModel, fresh_until: int | None = None) -> bytes:
@@ -125,16 +125,16 @@ class Binding:
 
 
 class Unbound:
-    """A model that can't be cached for the moment, which is predicted without the cache.
+    """A model that currently can't be cached; it is predicted without the cache.
 
     Args:
         model: the model.
-        qualified_name: its name now.
-        version: its version now.
-        namespace: of its entries.
-        inputs: its inputs, which are rounded nevertheless; None if the options don't fit them.
+        qualified_name: its current name.
+        version: its current version.
+        namespace: the namespace of its entries.
+        inputs: its inputs, which are still rounded; None if the options don't match its schema.
         reason: why it can't be cached.
-        lasts: whether that may still be so.
+        lasts: returns whether it still can't be cached.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Unbound:
         return prediction
 
     def is_current(self) -> bool:
-        """Whether the model is still the same, and binding it would still be in vain."""
+        """Whether the model is still the same and still can't be bound."""
         model = self.model
         return (
             model.version == self.version
@@ -170,7 +170,7 @@ class Unbound:
         )
 
     def rounded(self, data: BaseModel) -> BaseModel:
-        """Return an input as the model is to see it, whether or not there is a cache."""
+        """Return the input as the model receives it, with or without a cache."""
         return data if self._inputs is None else self._inputs.rounded(data)
 
     def key(self, data: BaseModel) -> bytes:  # noqa: ARG002 - as Binding's
@@ -178,7 +178,7 @@ class Unbound:
         raise NotCacheableError(self.reason)
 
     def read(self, key: bytes, entry: bytes) -> Read:  # noqa: ARG002
-        """Return that there is no prediction: a model without keys has no entries."""
+        """Return no prediction: a model without keys has no entries."""
         return Read(None, fresh=False)
 
     def encode(
@@ -192,4 +192,4 @@ class Unbound:
 
 
 Bound: TypeAlias = Binding | Unbound
-"""What a prediction begins with."""
+"""The snapshot that a prediction uses."""
