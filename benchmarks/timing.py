@@ -43,12 +43,12 @@ class Measured:
     cpu: float
 
 
-def in_turn(*variants: Variant) -> dict[str, Measured]:
+def in_turn(*variants: Variant, at_once: int = _AT_ONCE) -> dict[str, Measured]:
     """Time variants that have equally many inputs, in groups of calls, in changing order."""
     walls: dict[str, list[int]] = {variant.name: [] for variant in variants}
     cpus: dict[str, list[float]] = {variant.name: [] for variant in variants}
     with _no_collections():
-        for variant, inputs in _groups(variants):
+        for variant, inputs in _groups(variants, at_once):
             call, clock, wall = variant.call, time.perf_counter_ns, walls[variant.name]
             cpu = time.process_time_ns()
             for item in inputs:

@@ -109,7 +109,9 @@ def entries_written(client: redis.Redis) -> list[bytes]:
     return [
         command[1]
         for command in commands
-        if command[0].upper() == b"SET" and command[1].count(b"/") == 3 and b"NX" not in command
+        if command[0].upper() == b"SET"
+        and command[1].count(b"/") == 3
+        and not command[1].endswith(b":lease")
     ]
 
 

@@ -17,7 +17,8 @@ import pytest
 from pydantic import BaseModel
 
 from model_cache import RedisCachingDecorator, revision_of
-from model_cache.binding import Unbound, taken
+from model_cache.binding import Unbound
+from model_cache.binding import taken_revisions as taken
 from model_cache.binding.current import _RETRY_SECONDS
 from model_cache.observing.events import BindingFailed
 from tests.models import Charges, FunctionModel, charge, person

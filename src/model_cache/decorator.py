@@ -9,11 +9,12 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Never, Self
+from typing import Any, Literal, Never, Self, overload
 
 from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
@@ -102,6 +103,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: seconds to wait for another's prediction; then one computes alone.
         write: "foreground", before `predict` returns, or in the "background", on a thread.
         stale_if_error: seconds past their ttl in which entries still answer if the model raises.
+        batch_equality: what to do if the model's `predict_many` answers differently from its
+            `predict`: "warn" once, "refuse" to call it, or "ignore" the difference.
         hooks: who is told of each prediction: "prometheus", "opentelemetry", "logging", an import
             path `package.module:name`, or a function of one argument, an `Outcome` or an event.
 
@@ -158,6 +161,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: float = 10.0,
         write: Literal["foreground", "background"] = "foreground",
         stale_if_error: float | timedelta | None = None,
+        batch_equality: Literal["warn", "refuse", "ignore"] = "warn",
         hooks: Sequence[str | Hook] | None = None,
         **unknown: Never,
     ) -> None:
@@ -222,6 +226,62 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             Exception: whatever the model raises, as it is; nothing is cached then.
         """
         return self._predictor.predict(data)
+
+    @overload
+    def predict_many(
+        self,
+        inputs: Sequence[BaseModel],
+        *,
+        return_exceptions: bool = ...,
+        chunk_size: int = ...,
+    ) -> list[Any]: ...
+
+    @overload
+    def predict_many(
+        self,
+        inputs: Iterable[BaseModel],
+        *,
+        return_exceptions: bool = ...,
+        chunk_size: int = ...,
+    ) -> Iterable[Any]: ...
+
+    def predict_many(
+        self,
+        inputs: Iterable[BaseModel],
+        *,
+        return_exceptions: bool = False,
+        chunk_size: int = 1000,
+    ) -> Iterable[Any]:
+        """Return the model's predictions for many inputs, from the cache where they are there.
+
+        Entries are read and written by one round trip each. Equal inputs are computed once, and
+        what is missing by one call of the model's own `predict_many`, if it has one.
+
+        Args:
+            inputs: instances of the model's input schema; they are not changed.
+            return_exceptions: whether an error of the model takes the place of its prediction. If
+                not, the first error is raised, after what was computed before it is stored.
+            chunk_size: how many inputs are taken at once; each chunk has `timeout` seconds for
+                Redis.
+
+        Returns:
+            The predictions, in the order of the inputs: a list for a sequence, and for any other
+            iterable an iterator, which takes the inputs as it goes.
+
+        Raises:
+            ModelCacheError: there is no model yet.
+            StoreUnavailableError: Redis failed, and `on_error` is "raise".
+            Exception: whatever the model raises, as it is.
+        """
+        if not isinstance(chunk_size, int) or chunk_size < 1:
+            raise ConfigurationError(
+                "chunk_size", f"expected a whole number of at least 1, got {chunk_size!r}"
+            )
+        predict = functools.partial(
+            self._predictor.predict_many, return_exceptions=return_exceptions
+        )
+        answers = itertools.chain.from_iterable(map(predict, _chunks(inputs, chunk_size)))
+        return list(answers) if isinstance(inputs, Sequence) else answers
 
     def cache_key(self, data: BaseModel) -> str:
         """Return the key under which the prediction for an input is kept.
@@ -369,3 +429,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
 @functools.cache
 def _option_names() -> tuple[str, ...]:
     return tuple(inspect.signature(RedisCachingDecorator).parameters)[:-1]
+
+
+def _chunks(inputs: Iterable[BaseModel], size: int) -> Iterator[list[BaseModel]]:
+    iterator = iter(inputs)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk

@@ -11,6 +11,7 @@ import signal
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def kill_a_leader(url: str, number: int) -> None:
     child = os.fork()
     if child == 0:
         try:
+            warnings.simplefilter("ignore")  # its model stands in for another of the same name
             decorator = RedisCachingDecorator(url=url, single_flight="fleet", timeout=5.0)
             decorator.set_model(HangingModel(writes)).predict(INPUTS[number])
         finally:

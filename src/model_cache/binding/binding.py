@@ -79,6 +79,15 @@ class Binding:
         prediction: BaseModel = self.model.predict(data)
         return prediction
 
+    @property
+    def predicts_many(self) -> bool:
+        """Whether the model has a `predict_many` of its own."""
+        return _predicts_many(self.model)
+
+    def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
+        """Return the model's own predictions for many inputs."""
+        return list(self.model.predict_many(inputs))
+
     def is_current(self) -> bool:
         """Whether the model's name, version and decorators are still those of the binding."""
         model = self.model
@@ -160,6 +169,15 @@ class Unbound:
         prediction: BaseModel = self.model.predict(data)
         return prediction
 
+    @property
+    def predicts_many(self) -> bool:
+        """Whether the model has a `predict_many` of its own."""
+        return _predicts_many(self.model)
+
+    def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
+        """Return the model's own predictions for many inputs."""
+        return list(self.model.predict_many(inputs))
+
     def is_current(self) -> bool:
         """Whether the model is still the same and still can't be bound."""
         model = self.model
@@ -193,3 +211,8 @@ class Unbound:
 
 Bound: TypeAlias = Binding | Unbound
 """The snapshot that a prediction uses."""
+
+
+def _predicts_many(model: MLModel) -> bool:
+    # Looked up on the class: ml-base's decorators forward missing attributes to the inner model.
+    return callable(getattr(type(model), "predict_many", None))

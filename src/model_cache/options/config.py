@@ -82,6 +82,7 @@ class Config:
     single_flight_wait: float
     write: Literal["foreground", "background"]
     stale_if_error: int | None
+    batch_equality: Literal["warn", "refuse", "ignore"]
     hooks: tuple[Hook, ...]
 
     @classmethod
@@ -143,6 +144,9 @@ class Config:
             ),
             write=choice("write", options["write"], ("foreground", "background")),
             stale_if_error=stale_if_error,
+            batch_equality=choice(
+                "batch_equality", options["batch_equality"], ("warn", "refuse", "ignore")
+            ),
             hooks=_hooks(options["hooks"]),
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from model_cache.binding import CurrentBinding
 from model_cache.observing.counters import Counters
 from model_cache.observing.events import Hook
@@ -11,8 +13,10 @@ from model_cache.observing.scope import note
 from model_cache.options.config import Config
 from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.barrier import barrier_at
+from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.lease import LeaseKeeper
+from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.single_flight import SingleFlight
 from model_cache.prediction.sync import CachedPredictor, DirectPredictor, Predictor
 from model_cache.prediction.writing import Writing
@@ -50,18 +54,28 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
     )
     place = "embedded" if endpoint.embedded else f"{endpoint}/{endpoint.database}"
     barrier = barrier_at(place)
+    writing = Writing(config, barrier, counters, hook, watch)
     flow = Flow(
         config=config,
         current=current,
         barrier=barrier,
         flights=SingleFlight(config.single_flight),
         leases=LeaseKeeper(store),
-        writing=Writing(config, barrier, counters, hook, watch),
+        writing=writing,
         hook=hook,
+    )
+    many = ManyFlow(
+        flow=flow,
+        barrier=barrier,
+        writing=writing,
+        equality=BatchEquality(config.batch_equality),
+        on_error=config.on_error,
+        clock=time.perf_counter,
     )
     writer = BackgroundWriter() if config.write == "background" else None
     return CachedPredictor(
         flow=flow,
+        many=many,
         store=store,
         timeout=config.timeout,
         barrier=barrier,

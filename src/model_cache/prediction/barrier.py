@@ -27,15 +27,17 @@ class Computation:
     Attributes:
         key: where it goes.
         is_valid: whether no purge and no refresh has overtaken it.
+        is_purged: whether a purge has. A refresh replaces what an overtaken write leaves behind.
         is_writing: whether a write is under way.
         ended_at: when nothing was left to do, by the barrier's clock; None until then.
     """
 
-    __slots__ = ("__weakref__", "ended_at", "is_valid", "is_writing", "key")
+    __slots__ = ("__weakref__", "ended_at", "is_purged", "is_valid", "is_writing", "key")
 
     def __init__(self, key: bytes, is_valid: bool) -> None:
         self.key = key
         self.is_valid = is_valid
+        self.is_purged = False
         self.is_writing = False
         self.ended_at: float | None = None
 
@@ -66,6 +68,7 @@ class Barrier:
         self._lock = threading.RLock()
         # Weak: a computation that was interrupted at an unlucky moment goes away by itself.
         self._computations: dict[int, ref[Computation]] = {}
+        self._overtaken_writes: list[ref[Computation]] = []
         # Keys of writes whose fate is unknown, each with the time of the write ...
         self._late_writes: OrderedDict[bytes, float] = OrderedDict()
         # ... and those that a barrier has overtaken, each with the time until which it counts.
@@ -101,10 +104,16 @@ class Barrier:
 
     def is_held_up(self, computation: Computation) -> bool:
         """Whether an overtaken computation is still writing to the same key."""
-        return len(self._computations) > 1 and any(
-            other.is_writing and not other.is_valid and other.key == computation.key
-            for other in self._under_way()
-            if other is not computation
+        if not self._overtaken_writes:
+            return False
+        self._overtaken_writes = [
+            each
+            for each in self._overtaken_writes
+            if (other := each()) is not None and other.is_writing
+        ]
+        return any(
+            (other := each()) is not None and other.key == computation.key
+            for each in self._overtaken_writes
         )
 
     def write_may_be_late(self, computation: Computation) -> None:
@@ -141,6 +150,8 @@ class Barrier:
         with self._lock:
             self.epoch += 1
             overtaken = self._overtake(holds)
+            for one in overtaken:
+                one.is_purged = True
         deadline = self.clock() + wait
         while any(one.is_writing for one in overtaken) and self.clock() < deadline:
             self._sleep(0.001)
@@ -163,7 +174,9 @@ class Barrier:
                 del self._late_writes[key]
             elif holds(key):
                 self.distrust(key)
-        return [one for one in overtaken if one.is_writing]
+        writing = [one for one in overtaken if one.is_writing]
+        self._overtaken_writes = [*self._overtaken_writes, *map(ref, writing)]
+        return writing
 
 
 def _remember(table: OrderedDict[bytes, float], key: bytes, time: float) -> None:

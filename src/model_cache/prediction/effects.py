@@ -35,6 +35,13 @@ class Predict(NamedTuple):
     data: BaseModel
 
 
+class PredictMany(NamedTuple):
+    """Call the model once for many inputs; the result is a prediction for each."""
+
+    binding: Bound
+    inputs: list[BaseModel]
+
+
 class Wait(NamedTuple):
     """Wait for another caller's computation; the result is how it ended, or None if too late."""
 
@@ -60,7 +67,7 @@ class Later(NamedTuple):
     size: int
 
 
-Effect: TypeAlias = Ask | Predict | Wait | Pause | Later
+Effect: TypeAlias = Ask | Predict | PredictMany | Wait | Pause | Later
 Steps: TypeAlias = Generator[Effect, Any, T]
 
 

@@ -8,16 +8,16 @@ prediction, if that is a hit. Everything else is left to steps that the driver t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from pydantic import BaseModel
 
-from model_cache.binding import CurrentBinding
+from model_cache.binding import Bound, CurrentBinding
 from model_cache.errors import NotCacheableError, StoreUnavailableError
 from model_cache.interruptions import is_interruption
 from model_cache.observing.events import Hook, InputNotCacheable, StaleServed
-from model_cache.observing.scope import requested_mode
+from model_cache.observing.scope import Mode, requested_mode
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
@@ -69,9 +69,20 @@ class Flow:
         """Return a call: with a key, unless the cache has no part in it."""
         began = self._clock()
         epoch = self._barrier.epoch  # before the binding is read
-        binding = self._current.get()
+        return self._begin(data, began, epoch, self._current.get(), requested_mode())
+
+    def begin_many(self, inputs: Iterable[BaseModel]) -> list[Call]:
+        """Return a call for each input, all of one binding."""
+        began = self._clock()
+        epoch = self._barrier.epoch
+        binding, mode = self._current.get(), requested_mode()
+        return [self._begin(data, began, epoch, binding, mode) for data in inputs]
+
+    def _begin(
+        self, data: BaseModel, began: float, epoch: int, binding: Bound, mode: Mode | None
+    ) -> Call:
         call = Call(binding, binding.rounded(data), began)
-        call.mode = requested_mode()
+        call.mode = mode
         if call.mode == "bypass":
             call.kind = "bypass"
             return call
@@ -88,8 +99,6 @@ class Flow:
 
     def read(self, call: Call, entry: bytes | None) -> BaseModel | None:
         """Return the prediction that an entry holds, if that is a hit."""
-        now = self._clock()
-        call.store_seconds = now - call.asked
         if entry is None or call.key is None:
             return None
         found, is_fresh = call.binding.read(call.key, entry)
@@ -103,7 +112,7 @@ class Flow:
 
     def compute(self, call: Call) -> Steps[BaseModel]:
         """Answer by the model alone; the call's kind says why."""
-        return self._predict(call, ModelCall(leads=False))
+        return self.predict(call, ModelCall(leads=False))
 
     def do_without(self, call: Call, error: StoreUnavailableError) -> Steps[BaseModel]:
         """Answer although the store failed.
@@ -112,7 +121,6 @@ class Flow:
             StoreUnavailableError: if `on_error` is "raise".
         """
         call.kind = "unavailable"
-        call.store_seconds = self._clock() - call.asked
         call.store_error = error.kind
         if self._config.on_error == "raise":
             raise error
@@ -124,13 +132,13 @@ class Flow:
         refreshes = call.mode == "refresh"
         computation = self._barrier.begin(call.key, call.epoch, refreshes=refreshes)
         budget = Budget(self._config.timeout - call.store_seconds)
-        joined = None if refreshes else self._join(call, computation)
+        joined = None if refreshes else self.join(call, computation)
         flight = joined if isinstance(joined, Flight) else None
         try:
             if isinstance(joined, Landing):
-                joined = yield from self._wait(joined, computation)
+                joined = yield from self.wait(joined, computation)
             if isinstance(joined, Landed):
-                answer = self._shared(call, joined)
+                answer = self.shared(call, joined)
                 if answer is not None:
                     return answer
             if flight is not None and self._config.single_flight == "fleet":
@@ -143,14 +151,15 @@ class Flow:
                 self._barrier.end(computation)
             call.store_seconds = self._config.timeout - budget.left
 
-    def _join(self, call: Call, computation: Computation) -> Flight | Landing | Landed | None:
+    def join(self, call: Call, computation: Computation) -> Flight | Landing | Landed | None:
+        """Join the flight for a call's key, unless others wait for this caller."""
         # A caller that others wait for does not wait: models that call cached models would
         # deadlock.
         if is_inside_a_flight():
             return None
         return self._flights.join(computation, call.asked)
 
-    def _wait(self, landing: Landing, computation: Computation) -> Steps[Landed | None]:
+    def wait(self, landing: Landing, computation: Computation) -> Steps[Landed | None]:
         """Return how another caller's flight ended; None if that takes too long."""
         patience = self._flights.patience(self._config.single_flight_wait)
         landed: Landed | None = yield Wait(landing, patience)
@@ -158,7 +167,7 @@ class Flow:
             self._flights.leave(landing, computation)
         return landed
 
-    def _shared(self, call: Call, landed: Landed | None) -> BaseModel | None:
+    def shared(self, call: Call, landed: Landed | None) -> BaseModel | None:
         """Return an answer by what another caller computed; None to compute."""
         if landed is None or call.key is None:
             return None
@@ -180,7 +189,7 @@ class Flow:
         lease = Lease(computation.key, budget, self._clock)
         patience = self._flights.patience(self._config.single_flight_wait)
         landed = yield from lease.acquire(patience, self._usable(call))
-        answer = self._shared(call, landed)
+        answer = self.shared(call, landed)
         if answer is None:
             return (yield from self._compute_and_store(call, computation, budget, flight, lease))
         if landed is not None and landed.entry is not None:
@@ -209,7 +218,7 @@ class Flow:
             self._leases.hold(lease)
         model_call = ModelCall(leads=flight is not None)
         try:
-            prediction = yield from self._predict(call, model_call)
+            prediction = yield from self.predict(call, model_call)
             landed = Landed(failed=True)  # a stale prediction answered
             if call.kind is None:
                 call.kind = "miss"
@@ -246,11 +255,10 @@ class Flow:
                     self._flights.shared(made.entry)
                 call.entry_bytes = len(made.entry)
                 before = budget.left
-                written = yield from self._writing.store(
-                    call.binding, computation, made, budget, refreshes=refreshes
+                ((call.fate, call.store_error),) = yield from self._writing.store(
+                    call.binding, [(computation, made)], budget, refreshes=refreshes
                 )
                 call.write_seconds = before - budget.left
-                call.fate, call.store_error = written
                 return Landed(made.entry if call.fate == "stored" else None)
             call.fate = made
         if flight is None:
@@ -277,7 +285,7 @@ class Flow:
             self._leases.drop(lease)
             self._leases.give_back(lease.release(landed))
 
-    def _predict(self, call: Call, model_call: ModelCall) -> Steps[BaseModel]:
+    def predict(self, call: Call, model_call: ModelCall) -> Steps[BaseModel]:
         """Call the model; if it raises, a stale prediction may answer."""
         started = self._clock()
         try:

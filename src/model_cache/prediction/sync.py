@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
@@ -11,14 +11,25 @@ from pydantic import BaseModel
 
 from model_cache.binding import CurrentBinding
 from model_cache.errors import StoreUnavailableError
-from model_cache.interruptions import is_interruption
+from model_cache.interruptions import is_interruption, reraise_interruption
 from model_cache.keys.key import Namespace
 from model_cache.observing.outcome import Outcome
 from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
-from model_cache.prediction.effects import Ask, Effect, Later, Pause, Predict, Steps, Wait
+from model_cache.prediction.effects import (
+    Ask,
+    Budget,
+    Effect,
+    Later,
+    Pause,
+    Predict,
+    PredictMany,
+    Steps,
+    Wait,
+)
 from model_cache.prediction.flow import Flow
+from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.single_flight import Landed, Landing
 from model_cache.protocols import Store
 from model_cache.stores.purging import delete_all
@@ -36,6 +47,12 @@ class Predictor(Protocol):
 
     def predict(self, data: BaseModel) -> BaseModel:
         """Return the prediction for an input."""
+        ...
+
+    def predict_many(
+        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
+    ) -> list[Any]:
+        """Return the predictions for many inputs, in their order."""
         ...
 
     def purge(self, namespace: Namespace) -> int:
@@ -67,7 +84,8 @@ class CachedPredictor:
     """Looks predictions up, and computes and stores what is not there.
 
     Args:
-        flow: the steps.
+        flow: the steps of a prediction.
+        many: the steps of a batch.
         store: where entries are.
         timeout: seconds that a prediction may lose to it.
         barrier: the process's.
@@ -79,6 +97,7 @@ class CachedPredictor:
         self,
         *,
         flow: Flow,
+        many: ManyFlow,
         store: StatefulStore,
         timeout: float,
         barrier: Barrier,
@@ -86,6 +105,7 @@ class CachedPredictor:
         tell: Callable[[Outcome], None],
     ) -> None:
         self._flow = flow
+        self._many = many
         self._store = store
         self._timeout = timeout
         self._barrier = barrier
@@ -108,6 +128,16 @@ class CachedPredictor:
             if call.kind is not None:
                 self._tell(call.outcome(time.perf_counter() - call.began))
 
+    def predict_many(
+        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
+    ) -> list[Any]:
+        began, calls = time.perf_counter(), self._flow.begin_many(inputs)
+        steps = self._many.answer(calls, Budget(self._timeout), return_exceptions=return_exceptions)
+        try:
+            return self._take(steps)
+        finally:
+            self._many.tell(calls, time.perf_counter() - began, self._tell)
+
     def _look_up(self, call: Call, key: bytes) -> tuple[bytes | None, StoreUnavailableError | None]:
         """Return the entry, if there is one, or why the store did not answer."""
         call.asked = time.perf_counter()
@@ -117,6 +147,8 @@ class CachedPredictor:
             return self._store.get(key, self._timeout), None
         except StoreUnavailableError as error:
             return None, error
+        finally:
+            call.store_seconds = time.perf_counter() - call.asked
 
     def _take(self, steps: Steps[T]) -> T:
         return take(steps, self._perform)
@@ -125,6 +157,8 @@ class CachedPredictor:
         match effect:
             case Predict(binding, data):
                 return binding.predict(data)
+            case PredictMany(binding, inputs):
+                return binding.predict_many(inputs)
             case Ask(request, seconds):
                 return request(self._store, seconds)
             case Wait(landing, seconds):
@@ -229,6 +263,20 @@ class DirectPredictor:
             call.model_seconds = time.perf_counter() - started
             if call.kind is not None:
                 self._tell(call.outcome(time.perf_counter() - began))
+
+    def predict_many(
+        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
+    ) -> list[Any]:
+        predictions: list[Any] = []
+        for data in inputs:
+            try:
+                predictions.append(self.predict(data))
+            except Exception as error:
+                reraise_interruption(error)
+                if not return_exceptions:
+                    raise
+                predictions.append(error)
+        return predictions
 
     def purge(self, namespace: Namespace) -> int:  # noqa: ARG002 - as Predictor's
         return 0

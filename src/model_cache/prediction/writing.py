@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 import time
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 from pydantic import BaseModel
 
@@ -31,6 +32,9 @@ class Encoded(NamedTuple):
 
     entry: bytes
     ttl: int | None
+
+
+Write: TypeAlias = tuple[Computation, Encoded]
 
 
 class Written(NamedTuple):
@@ -93,78 +97,95 @@ class Writing:
     def store(
         self,
         binding: Bound,
-        computation: Computation,
-        encoded: Encoded,
+        writes: Sequence[Write],
         budget: Budget,
         *,
         refreshes: bool = False,
-    ) -> Steps[Written]:
-        """Write an entry, now or after the answer, and end its computation.
+    ) -> Steps[list[Written]]:
+        """Write entries, now or after the answer, and end their computations.
 
         Args:
-            binding: of the model that made the prediction.
-            computation: that of the prediction.
-            encoded: the entry.
-            budget: the time that writing it now may take.
-            refreshes: whether it must be written when the answer is returned.
+            binding: of the model that made the predictions.
+            writes: the entries, each with the computation of its prediction.
+            budget: the time that writing them now may take.
+            refreshes: whether they must be written when the answer is returned.
+
+        Returns:
+            What became of each.
         """
         if not self._is_late or refreshes:
-            return self._write(binding, computation, encoded, budget)
-        return self._write_later(binding, computation, encoded)
+            return self._write(binding, writes, budget)
+        return self._write_later(binding, writes)
 
-    def _write_later(
-        self, binding: Bound, computation: Computation, encoded: Encoded
-    ) -> Steps[Written]:
-        steps = self._write(binding, computation, encoded, Budget(self._config.timeout))
-        if (yield Later(steps, len(encoded.entry))):
-            return Written("queued")
-        self._barrier.end(computation)
+    def _write_later(self, binding: Bound, writes: Sequence[Write]) -> Steps[list[Written]]:
+        steps = self._write(binding, writes, Budget(self._config.timeout))
+        if (yield Later(steps, sum(len(encoded.entry) for _, encoded in writes))):
+            return [Written("queued")] * len(writes)
+        for computation, _ in writes:
+            self._barrier.end(computation)
         reason = "the queue of background writes is full, or no thread can be started"
-        return self._failed(binding, "queue_full", reason)
+        return self._failed(binding, writes, "queue_full", reason)
 
     def _write(
-        self, binding: Bound, computation: Computation, encoded: Encoded, budget: Budget
-    ) -> Steps[Written]:
+        self, binding: Bound, writes: Sequence[Write], budget: Budget
+    ) -> Steps[list[Written]]:
         before = budget.left
         try:
-            # A purge's or a refresh's own write comes last.
+            yield from self._wait_for_overtaken(writes, budget)
+            # Name and version once more: the model may have been reloaded while it predicted.
+            if not binding.is_current():
+                return [Written("dropped")] * len(writes)
+            allowed = [write for write in writes if self._barrier.may_write(write[0])]
+            yield from self._set(allowed, budget)
+        except StoreUnavailableError as error:
+            return self._failed(binding, writes, error.kind, str(error))
+        except Exception as error:  # a property's of the model
+            reraise_interruption(error)
+            return self._failed(binding, writes, "error", f"{type(error).__name__} was raised")
+        finally:
+            for computation, _ in writes:
+                self._barrier.end(computation)
+        stored = {id(one): encoded for one, encoded in allowed if not one.is_purged}
+        sizes = [len(encoded.entry) for encoded in stored.values()]
+        self._count(binding, sizes, before - budget.left)
+        return [Written("stored" if id(one) in stored else "dropped") for one, _ in writes]
+
+    def _wait_for_overtaken(self, writes: Sequence[Write], budget: Budget) -> Steps[None]:
+        """Let a write that a purge or a refresh has overtaken end before this one begins."""
+        for computation, _ in writes:
             while self._barrier.is_held_up(computation):
                 if budget.left <= 0:
                     self._barrier.distrust(computation.key)
                     break
                 yield Pause(0.001)
                 budget.left -= 0.001
-            # Name and version once more: the model may have been reloaded while it predicted.
-            if not binding.is_current() or not self._barrier.may_write(computation):
-                return Written("dropped")
-            yield from self._set(computation, encoded, budget)
-            if not computation.is_valid:
-                return Written("dropped")
-        except StoreUnavailableError as error:
-            return self._failed(binding, error.kind, str(error))
-        except Exception as error:  # a property's of the model
-            reraise_interruption(error)
-            return self._failed(binding, "error", f"{type(error).__name__} was raised")
-        finally:
-            self._barrier.end(computation)
-        size = len(encoded.entry)
-        self._counters.add(stored=1, bytes_stored=size)
-        if self._watch is not None:
-            seconds = before - budget.left
-            self._watch(EntryStored(binding.qualified_name, binding.version, size, seconds))
-        return Written("stored")
 
-    def _set(self, computation: Computation, encoded: Encoded, budget: Budget) -> Steps[None]:
-        """Set an entry; erase it again if a purge or a refresh began meanwhile."""
-        key, (entry, ttl) = computation.key, encoded
+    def _set(self, writes: Sequence[Write], budget: Budget) -> Steps[None]:
+        """Set entries; erase those again that a purge has overtaken meanwhile."""
+        if not writes:
+            return
+        entries = [(computation.key, *encoded) for computation, encoded in writes]
         try:
-            yield from budget.ask(lambda store, left: store.set(key, entry, ttl, left))
-            if not computation.is_valid:
-                yield from self._erase(key, budget)
+            if len(entries) == 1:
+                yield from budget.ask(lambda store, left: store.set(*entries[0], left))
+            else:
+                yield from budget.ask(lambda store, left: store.set_many(entries, left))
+            for computation, _ in writes:
+                if computation.is_purged:
+                    yield from self._erase(computation.key, budget)
         except BaseException as error:  # it may arrive late; so may one that was interrupted
             if not (isinstance(error, WriteRefusedError) or _was_not_sent(error)):
-                self._barrier.write_may_be_late(computation)
+                for computation, _ in writes:
+                    self._barrier.write_may_be_late(computation)
             raise
+
+    def _count(self, binding: Bound, sizes: Sequence[int], seconds: float) -> None:
+        if sizes:
+            self._counters.add(stored=len(sizes), bytes_stored=sum(sizes))
+        if self._watch is not None:
+            for size in sizes:
+                each = seconds / len(sizes)
+                self._watch(EntryStored(binding.qualified_name, binding.version, size, each))
 
     def discard(self, key: bytes, budget: Budget) -> Steps[None]:
         """Erase the entry that a refresh has found outdated, and has no other for."""
@@ -177,10 +198,13 @@ class Writing:
         # Not by a DEL, which the login may not be allowed to use: nothing, and only for a moment.
         return budget.ask(lambda store, left: store.set(key, b"", 1, left))
 
-    def _failed(self, binding: Bound, kind: str, reason: str) -> Written:
-        self._counters.add(write_failures=1)
-        self._hook(WriteFailed(binding.qualified_name, binding.version, kind, reason))
-        return Written("write_failed", kind)
+    def _failed(
+        self, binding: Bound, writes: Sequence[Write], kind: str, reason: str
+    ) -> list[Written]:
+        self._counters.add(write_failures=len(writes))
+        for _ in writes:
+            self._hook(WriteFailed(binding.qualified_name, binding.version, kind, reason))
+        return [Written("write_failed", kind)] * len(writes)
 
     def _is_wanted(self, data: BaseModel, prediction: BaseModel) -> bool:
         cache_if = self._config.cache_if

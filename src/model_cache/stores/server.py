@@ -112,6 +112,11 @@ class RedisStore:
         self._check_written(self._exchange(_set_request(key, entry, ttl), 1, timeout))
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
+        if self._role is None and len(keys) > 1:
+            (reply,) = self._exchange(request_of(b"MGET", *keys), 1, timeout)
+            if not (isinstance(reply, list) and len(reply) == len(keys)):
+                raise self._failure(reply)
+            return reply
         # Pipelined GETs instead of an MGET, whose keys must share a slot in a cluster.
         replies = self._exchange_each([request_of(b"GET", key) for key in keys], timeout)
         return [reply if type(reply) is bytes else self._no_entry(reply) for reply in replies]
