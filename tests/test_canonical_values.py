@@ -1,4 +1,4 @@
-"""Values that a model tells apart do not share a key; what has no key says where it is."""
+"""Values that a model can distinguish do not share a key; errors say which value has none."""
 
 from __future__ import annotations
 

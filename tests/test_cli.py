@@ -1,4 +1,4 @@
-"""The command as a program: its help, its version, and what it says without its extra."""
+"""The command as a program: its help, its version, and its error without the extra."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_in_a_process_of_its_own_only_json_is_on_stdout(server: Server, words: l
     assert isinstance(result.json, dict)
 
 
-def test_a_reader_that_goes_away_is_no_failure_to_shout_about(server: Server) -> None:
+def test_a_reader_that_closes_the_pipe_causes_no_error(server: Server) -> None:
     for number in range(30):
         fill(server.url, 1, name=f"model_{number}")
     command = " ".join([*PROGRAM, "inspect", "--json", "|", "head", "-1"])
@@ -139,7 +139,7 @@ def test_a_reader_that_goes_away_is_no_failure_to_shout_about(server: Server) ->
     assert (done.stdout, done.stderr) == ("{\n", "")
 
 
-def test_a_terminal_that_knows_only_ascii_gets_escapes(server: Server) -> None:
+def test_a_terminal_with_only_ascii_gets_escapes(server: Server) -> None:
     fill(server.url, 1, name="模型")
     shown = run_apart("inspect", "--url", server.url, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert shown.code == 0

@@ -1,4 +1,4 @@
-"""What the command knows of keys and entries: taken apart without a model, or its schema."""
+"""Parsing keys and describing entries without a model or its schema."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_an_entry_says_how_it_was_written(
         assert described.value["text"] == "x" * 500
 
 
-def test_an_entry_too_large_to_look_at_is_no_damaged_one() -> None:
+def test_an_entry_too_large_to_decode_is_not_reported_as_damaged() -> None:
     codec = Codec(Echo, compressor=COMPRESSORS.named("snappy"), max_entry_bytes=32 * 2**20)
     described = describe(KEY, codec.encode(KEY, Echo(text="x" * (MAX_PAYLOAD + 1))))
     assert described.problem is None
@@ -132,13 +132,13 @@ def test_a_tag_of_another_key_or_another_secret_is_wrong() -> None:
         (b"\xc1\x01\x01\x00\x02\xff\xff{}", "damaged"),
     ],
 )
-def test_what_is_no_entry_says_why(entry: bytes, problem: str) -> None:
+def test_the_description_of_an_invalid_entry_says_why(entry: bytes, problem: str) -> None:
     described = describe(KEY, entry)
     assert described.value is None
     assert problem in str(described.problem)
 
 
-def test_the_ids_of_what_is_not_known_here_are_shown() -> None:
+def test_the_ids_of_unregistered_serders_and_compressors_are_shown() -> None:
     described = describe(KEY, b"\xc1\x01\xc8\xc9\x00{}")
     assert (described.serder, described.compressor) == ("#200", "#201")
 

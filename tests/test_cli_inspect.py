@@ -1,4 +1,4 @@
-"""`model-cache inspect`: what is in a Redis, on real servers; it changes nothing."""
+"""`model-cache inspect` on real servers; it changes nothing."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_of_many_entries_a_sample_is_looked_at_and_it_says_so(server: Server) ->
     assert "estimated" not in run("inspect", "--url", server.url).stdout
 
 
-def test_some_keys_are_listed_for_those_who_want_to_see_one(server: Server) -> None:
+def test_some_keys_are_listed_on_request(server: Server) -> None:
     first = fill(server.url, 1, name="na me\u202e", prefix="team/a")
     fill(server.url, 5)
     assert run("inspect", "--url", server.url, "--json").json["models"][0]["keys"] == []
@@ -280,7 +280,7 @@ def test_a_proxy_shows_one_key_and_no_list() -> None:
 
 
 @pytest.mark.parametrize("command", [("inspect",), ("purge", "--model", "m"), ("doctor",)])
-def test_where_nobody_said_where_redis_is_it_says_how(
+def test_without_an_address_the_error_says_how_to_give_one(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
@@ -293,7 +293,7 @@ def test_where_nobody_said_where_redis_is_it_says_how(
 
 
 @pytest.mark.parametrize("command", [("inspect",), ("purge", "--model", "m"), ("doctor",)])
-def test_a_redis_that_is_out_of_reach_is_exit_code_3(command: tuple[str, ...]) -> None:
+def test_an_unavailable_redis_is_exit_code_3(command: tuple[str, ...]) -> None:
     port = free_port()
     for url in (f"redis://127.0.0.1:{port}", f"redis+cluster://127.0.0.1:{port}"):
         result = run(*command, "--url", url)
@@ -318,7 +318,7 @@ def test_a_wrong_password_is_exit_code_3_and_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize("command", ["inspect", "doctor"])
-def test_what_is_no_cluster_says_so(server: Server, command: str) -> None:
+def test_a_server_that_is_not_a_cluster_is_reported(server: Server, command: str) -> None:
     result = run(command, "--url", server.url.replace("redis:", "redis+cluster:"))
     assert result.code == 3
     assert "cluster support disabled" in result.stderr

@@ -1,4 +1,4 @@
-"""`model-cache purge`: deletes what it says, after asking, and never a key of somebody else's."""
+"""`model-cache purge` deletes what it announces, after asking, and never a foreign key."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_foreign_key_is_never_deleted(server: Server, client: redis.Redis) -> 
 
 
 @pytest.mark.parametrize("name", ["*", "a_mode?", "a_[m]odel", "%", "a_model/1.0.0", ""])
-def test_a_name_is_no_pattern(server: Server, client: redis.Redis, name: str) -> None:
+def test_a_name_is_not_a_pattern(server: Server, client: redis.Redis, name: str) -> None:
     fill(server.url, 2)
     result = run("purge", "--url", server.url, "--model", name, "--yes", "--json")
     assert (result.code, result.json["deleted"]) == (0, 0)
@@ -242,7 +242,7 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def test_a_login_that_may_not_delete_is_told_so(server: Server, client: redis.Redis) -> None:
+def test_a_login_that_may_not_delete_gets_an_error(server: Server, client: redis.Redis) -> None:
     fill(server.url, 2, name="insurance_charges_model")
     with apply("predictor", server):
         user = login("predictor")

@@ -1,4 +1,4 @@
-"""`model-cache warm`: fills a cache from a file, and computes nothing twice."""
+"""`model-cache warm` fills a cache from a file and computes nothing twice."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_options_are_the_decorators_own(server: Server, requests: Path, tmp_path
         ({"max_entry_bytes": 1}, 1, "not_stored"),
     ],
 )
-def test_predictions_that_are_not_kept_are_counted(
+def test_predictions_that_are_not_stored_are_counted(
     server: Server, requests: Path, tmp_path: Path, options: dict[str, Any], code: int, counted: str
 ) -> None:
     file = tmp_path / "options.yaml"
@@ -222,7 +222,7 @@ def test_an_interrupted_run_is_run_again_and_nothing_is_computed_twice(
     "options",
     [{"hashing_fields": ["age"]}, {"ignored_fields": ["bmi"]}, {"revision": "2"}, {"prefix": "p"}],
 )
-def test_after_an_interruption_other_keys_are_computed_anew(
+def test_after_an_interruption_other_keys_are_recomputed(
     server: Server, requests: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     assert warm(server, requests, TEST_INTERRUPT_AT="150").code == 130
@@ -317,7 +317,7 @@ def test_a_user_in_the_options_logs_in_with_the_environments_password(
         client.acl_deluser("warmer")
 
 
-def test_a_login_that_may_not_write_is_told_the_missing_rule(
+def test_a_login_that_may_not_write_sees_the_missing_rule(
     server: Server, client: redis.Redis, requests: Path
 ) -> None:
     client.acl_setuser("reader", enabled=True, passwords=["+s3cret-login"],
@@ -338,7 +338,7 @@ def test_requests_that_can_not_be_read_are_exit_code_2(tmp_path: Path) -> None:
         assert f"--requests: can't read {str(path)!r}" in result.stderr
 
 
-def test_a_redis_that_is_out_of_reach_is_exit_code_3(requests: Path) -> None:
+def test_an_unavailable_redis_is_exit_code_3(requests: Path) -> None:
     words = ("warm", "--requests", requests, "--model", MODEL)
     result = run(*words, "--url", f"redis://127.0.0.1:{free_port()}")
     assert (result.code, result.stdout) == (3, "")

@@ -1,4 +1,4 @@
-"""Entries: plain where they can be, enveloped where not, and refused where they would lie."""
+"""Entries: plain if possible, else an envelope, and refused if they would change the answer."""
 
 from __future__ import annotations
 
@@ -445,7 +445,7 @@ def test_each_serder_says_why_if_they_differ() -> None:
         Codec(Loose).encode(KEY, Loose(x=(1, 2), y=math.nan))
 
 
-def test_what_can_not_be_explained_is_refused_all_the_same() -> None:
+def test_a_prediction_without_an_explanation_is_still_refused() -> None:
     nested: list[Any] = []
     for _ in range(2000):
         nested = [nested]

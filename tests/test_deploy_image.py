@@ -1,4 +1,4 @@
-"""The images: what their Dockerfiles say, and the service's own command, run as it would be."""
+"""The Dockerfiles, and the service's command, run as in the container."""
 
 from __future__ import annotations
 

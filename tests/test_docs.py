@@ -1,4 +1,4 @@
-"""The documentation: it builds, its code runs as it stands, its tables are the code's."""
+"""The documentation builds, its code runs, and its tables match the source."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def test_each_block_has_a_server_of_its_own(tcp: bool) -> None:
 
 
 @both_transports
-def test_nothing_is_kept_on_disk(tcp: bool) -> None:
+def test_nothing_is_stored_on_disk(tcp: bool) -> None:
     with embedded_redis(tcp=tcp) as url, connected(url) as client:
         assert client.config_get("save") == {"save": ""}
         assert client.config_get("appendonly") == {"appendonly": "no"}
@@ -506,7 +506,7 @@ def test_a_url_that_this_library_would_not_have_set_is_not_trusted() -> None:
         owner.communicate(timeout=10)
 
 
-def test_a_listener_that_is_no_redis_is_not_trusted(temp_folder: Path) -> None:
+def test_a_listener_that_is_not_a_redis_is_not_trusted(temp_folder: Path) -> None:
     path = temp_folder / "s"
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(path))
@@ -591,7 +591,7 @@ def test_a_binary_that_dies_at_once_fails_at_once_with_its_own_words(
     assert time.monotonic() - started < embedded._START_SECONDS / 2
 
 
-def test_a_free_port_that_somebody_takes_first_is_replaced_by_another(
+def test_a_free_port_that_is_taken_meanwhile_is_replaced_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed, taken = installed_binary(), tmp_path / "taken"
@@ -602,7 +602,7 @@ def test_a_free_port_that_somebody_takes_first_is_replaced_by_another(
         assert client.ping()
 
 
-def test_a_file_that_is_no_program_fails_at_once_with_its_name(
+def test_a_file_that_is_not_a_program_fails_at_once_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temp_folder: Path
 ) -> None:
     program = put_on_path(tmp_path, monkeypatch, "\x7fELF, or so it says")

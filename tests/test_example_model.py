@@ -1,4 +1,4 @@
-"""What the example promises to those who measure a cache with it: stable, honest predictions."""
+"""The example model gives stable, correct predictions."""
 
 from __future__ import annotations
 
@@ -349,8 +349,8 @@ def test_columns_may_stand_in_another_order_among_others(tmp_path: Path) -> None
     ("text", "line", "column", "problem"),
     [
         ("", None, None, "the file is empty"),
-        (HEADER, None, None, "training needs 50 rows or more, not 0"),
-        (f"{HEADER}\n{GOOD}\n", None, None, "training needs 50 rows or more, not 1"),
+        (HEADER, None, None, "expected at least 50 rows, got 0"),
+        (f"{HEADER}\n{GOOD}\n", None, None, "expected at least 50 rows, got 1"),
         ("age,sex,bmi", 1, "children", "missing; the header is age,sex,bmi"),
         (f"{HEADER}\n{GOOD}\n{GOOD.replace('27.9', 'x')}", 3, "bmi", "'x' is not a number"),
         (f"{HEADER}\n{GOOD.replace('27.9', 'nan')}", 2, "bmi", "'nan' is not a number"),

@@ -80,7 +80,7 @@ def test_it_closes_after_the_apps_own_lifespan_off_the_event_loop(server: Server
     assert len(log) == 3
 
 
-def test_an_error_of_one_cache_keeps_no_other_from_closing(
+def test_an_error_in_one_cache_does_not_stop_the_others_from_closing(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     log: list[Any] = []
@@ -182,7 +182,9 @@ def test_a_path_that_the_app_serves_already_is_refused() -> None:
     app.add_api_route("/metrics", lambda: None)
     app.add_api_route("/health", lambda: None, methods=["POST"])
     for option, path in (("health_path", "/health/cache"), ("metrics_path", "/metrics")):
-        with pytest.raises(ConfigurationError, match=f"{option}: the app has a route for '{path}'"):
+        with pytest.raises(
+            ConfigurationError, match=f"{option}: the app already has a route for '{path}'"
+        ):
             add_model_cache(app, [], **{option: path})  # type: ignore[arg-type]
     assert not app.user_middleware
     add_model_cache(app, [], health_path="/health")

@@ -156,7 +156,7 @@ def test_a_read_only_server_still_answers_hits() -> None:
         b"\xff" * 1000,
     ],
 )
-def test_what_is_no_entry_is_a_miss_and_is_overwritten(
+def test_an_invalid_entry_is_a_miss_and_is_overwritten(
     decorator: RedisCachingDecorator, client: redis.Redis, entry: bytes
 ) -> None:
     decorator.set_model(FunctionModel())
@@ -255,7 +255,7 @@ def test_nothing_is_logged_while_all_is_well(
     assert not caplog.records
 
 
-def test_writes_that_hang_are_spared_and_hits_go_on() -> None:
+def test_hanging_writes_open_their_circuit_and_hits_go_on() -> None:
     with running_server() as server:
         decorator = RedisCachingDecorator(url=server.url, timeout=0.2).set_model(FunctionModel())
         decorator.predict(person())

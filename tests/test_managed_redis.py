@@ -1,4 +1,4 @@
-"""Redis as platforms run it: names that move, logins that expire, addresses behind NAT."""
+"""Managed Redis: host names that move, logins that expire, addresses behind NAT."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ class Slow:
         return ("secret",)
 
 
-def test_a_provider_that_raises_is_a_store_out_of_reach(
+def test_a_provider_that_raises_makes_the_store_unavailable(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with RedisCachingDecorator(url=server.url, credential_provider=Failing()) as decorator:
@@ -331,7 +331,7 @@ def test_a_cluster_behind_nat_is_reached_by_an_address_map(
         assert "address_map" in caplog.text
 
 
-def test_an_address_map_that_raises_is_a_store_out_of_reach(server: Server) -> None:
+def test_an_address_map_that_raises_makes_the_store_unavailable(server: Server) -> None:
     def fails(address: tuple[str, int]) -> tuple[str, int]:
         raise KeyError(address)
 
@@ -361,7 +361,7 @@ def test_certificates_are_read_once(tmp_path: Path) -> None:
             assert (decorator.stats().hits, decorator.stats().unavailable) == (1, 0)
 
 
-def test_a_certificate_that_is_none_is_refused_for_a_cluster_too(tmp_path: Path) -> None:
+def test_an_invalid_certificate_is_refused_for_a_cluster_too(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     path.write_text("no certificate")
     with pytest.raises(ConfigurationError, match="can't be loaded"):

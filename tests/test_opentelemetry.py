@@ -1,4 +1,4 @@
-"""The OpenTelemetry hook: a span a prediction, where and when it happened."""
+"""The OpenTelemetry hook creates a span for each prediction, in its place and time."""
 
 from __future__ import annotations
 

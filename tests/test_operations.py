@@ -1,4 +1,4 @@
-"""docs/operations.md says what is so: its ACL rules suffice, its YAML and its tables are ours."""
+"""docs/operations.md is correct: its ACL rules suffice, its YAML and tables match the code."""
 
 from __future__ import annotations
 

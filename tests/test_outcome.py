@@ -1,4 +1,4 @@
-"""What a caller hears of its predictions, and what it may ask for the next ones."""
+"""Outcomes of predictions, and the blocks that control them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_what_is_not_stored_says_why(server: Server, client: redis.Redis) -> Non
     assert outcome().fate == "write_failed"
 
 
-def test_an_entry_that_is_none(server: Server, client: redis.Redis) -> None:
+def test_an_undecodable_entry_is_a_miss(server: Server, client: redis.Redis) -> None:
     model = made(server, FunctionModel())
     client.set(model.cache_key(person()), b"\xc1nonsense")
     model.predict(person())
@@ -361,7 +361,7 @@ def test_a_thread_hears_of_its_own_prediction_first(server: Server) -> None:
     assert asyncio.run(request()) == ["hit", "miss"]
 
 
-def test_a_hook_that_predicts_is_not_told_of_that(server: Server) -> None:
+def test_predictions_made_inside_a_hook_are_not_reported(server: Server) -> None:
     ages = iter(range(1000))
     model: RedisCachingDecorator
 
@@ -376,7 +376,7 @@ def test_a_hook_that_predicts_is_not_told_of_that(server: Server) -> None:
     assert outcome().kind == "hit"
 
 
-def test_nobody_in_a_flight_waits_for_a_hook(server: Server) -> None:
+def test_callers_in_a_flight_do_not_wait_for_a_hook(server: Server) -> None:
     told, go_on = threading.Event(), threading.Event()
 
     def blocking(event: Event) -> None:
@@ -397,7 +397,7 @@ def test_nobody_in_a_flight_waits_for_a_hook(server: Server) -> None:
         first.join()
 
 
-def test_an_interrupted_prediction_is_no_answer(server: Server) -> None:
+def test_an_interrupted_prediction_is_not_counted_as_an_answer(server: Server) -> None:
     def interrupted(data: Any) -> Charges:
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""The Prometheus hook: counts what came of predictions, in this process."""
+"""The Prometheus hook counts the outcomes of predictions, in one process."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_time_saved_and_lost(metrics: Metrics) -> None:
     assert metrics("hit_seconds_bucket", le="+Inf") == metrics("hit_seconds_count") == 4
 
 
-def test_the_read_of_a_miss_is_told_from_its_write(metrics: Metrics) -> None:
+def test_the_read_and_the_write_of_a_miss_are_counted_separately(metrics: Metrics) -> None:
     fates: list[tuple[Fate, float]] = [("stored", 0.25), ("queued", 0.0), ("write_failed", 0.5)]
     for fate, written in fates:
         metrics.hook(Outcome("miss", "test_model", "1.0.0", 2.0, 0.75, written, 1.0, 10, fate))
@@ -167,7 +167,7 @@ def test_a_store_that_is_lost_and_found(metrics: Metrics) -> None:
         server.stop()
 
 
-def test_hits_are_counted_without_anybody_looking(metrics: Metrics) -> None:
+def test_hits_are_counted_without_a_scrape(metrics: Metrics) -> None:
     hit = Outcome("hit", "test_model", "1.0.0", 0.001, entry_bytes=10)
     for _ in range(1000):
         metrics.hook(hit)

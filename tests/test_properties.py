@@ -1069,7 +1069,7 @@ def test_what_differs_out_of_sight_does_not_share_a_key(one: Any, other: Any) ->
     assert made is None or made != key(catalogue.Anything(value=other))
 
 
-def test_what_is_not_declared_counts_even_where_an_ignored_field_is_missing() -> None:
+def test_undeclared_attributes_count_even_if_an_ignored_field_is_missing() -> None:
     ignoring = KeyMaker(Namespace(None, "m", "1"), selection=Selection({"right": None}, keep=False))
     one = without(catalogue.Inner(), "right", undeclared=1)
     other = without(catalogue.Inner(), "right", undeclared=2)

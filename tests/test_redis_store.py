@@ -1,4 +1,4 @@
-"""Redis as a store: the contract, the connections, and what happens when Redis does not."""
+"""Redis as a store: the contract, the connections, and failures."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def test_a_login_may_take_longer_than_a_prediction() -> None:
         store.close()
 
 
-def test_who_waits_for_a_connection_learns_that_there_will_be_none() -> None:
+def test_a_caller_that_waits_for_a_connection_notices_that_connecting_failed() -> None:
     store = RedisStore(Endpoint("127.0.0.1", free_port()))
 
     def get(_: int) -> str:
@@ -330,7 +330,7 @@ def test_an_encrypted_key_is_refused_and_not_asked_for(
 
 
 @pytest.mark.parametrize("reply", [b"-MOVED 1 nonsense\r\n", b"-MOVED\r\n", b"-ASK 1 h:999999\r\n"])
-def test_a_redirection_that_is_none_is_a_failure(reply: bytes) -> None:
+def test_a_malformed_redirection_is_a_failure(reply: bytes) -> None:
     with server_that(lambda connection, _: connection.sendall(reply)) as store:
         with pytest.raises(StoreUnavailableError):
             store.get(b"key", TIMEOUT)
@@ -611,7 +611,7 @@ def test_tls_checks_the_certificate_and_the_hosts_name(
             store.close()
 
 
-def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_certificate_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     path.write_text("no certificate")
     with pytest.raises(ConfigurationError, match="can't be loaded"):

@@ -1,4 +1,4 @@
-"""`revision`: which texts are refused, what is hashed of files and folders, and what is not."""
+"""`revision`: which strings are refused, and what is hashed of files and folders."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_text_that_names_a_file_or_folder_is_refused(
     for text in ("model", "model/", "./model", str(folder), "~/model", "model/weights.bin"):
         with pytest.raises(ConfigurationError) as raised:
             RedisCachingDecorator(revision=text)
-        assert f"give a list: [{text!r}]" in str(raised.value)
+        assert f"use a list: [{text!r}]" in str(raised.value)
     with pytest.raises(ConfigurationError, match="is a file"):
         RedisCachingDecorator(revision="model/dangling")
 
@@ -217,7 +217,9 @@ def test_a_text_that_never_changes_is_refused(text: str, reason: str) -> None:
     ],
 )
 def test_a_text_that_says_little_is_warned_of(text: str) -> None:
-    with pytest.warns(UserWarning, match="revision: .*(does not change|taken as a text)") as caught:
+    with pytest.warns(
+        UserWarning, match="revision: .*(does not change|used as a string)"
+    ) as caught:
         RedisCachingDecorator(revision=text)
     assert [each.filename for each in caught] == [__file__]
 

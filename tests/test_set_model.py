@@ -1,4 +1,4 @@
-"""What `set_model` warns of: fields that a hit would echo, and models with the same keys."""
+"""Warnings of `set_model`: echoed input fields, and models with the same keys."""
 
 from __future__ import annotations
 

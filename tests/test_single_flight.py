@@ -1,4 +1,4 @@
-"""Single-flight: of many who need one prediction at once, one computes it."""
+"""Single-flight: one of many concurrent callers computes the prediction."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_of_many_misses_on_one_key_one_computes(server: Server) -> None:
         assert (stats.misses, stats.hits + stats.shared) == (1, 63)
 
 
-def test_a_single_flight_can_be_turned_off(server: Server) -> None:
+def test_single_flight_can_be_turned_off(server: Server) -> None:
     model = FunctionModel(function=slow)
     decorator = RedisCachingDecorator(url=server.url, timeout=5.0, single_flight="off")
     decorator.set_model(model)
@@ -168,7 +168,7 @@ def test_what_can_not_be_stored_is_computed_by_each(server: Server) -> None:
     assert len(model.calls) == 6
 
 
-def test_who_has_waited_long_enough_computes(server: Server) -> None:
+def test_a_caller_that_has_waited_long_enough_computes(server: Server) -> None:
     gate, models = Gate(), []
 
     def first_hangs(data: Person) -> Charges:
@@ -253,7 +253,7 @@ def test_a_flight_that_its_leader_drops_is_abandoned() -> None:
     assert isinstance(flights.join(barrier.begin(b"key", 0), since=0.0), Flight)
 
 
-def test_nobody_waits_much_longer_than_the_model_has_taken() -> None:
+def test_callers_do_not_wait_much_longer_than_the_model_takes() -> None:
     flights = SingleFlight()
     assert flights.patience(10.0) == 10.0
     flights.model_took(0.02)
@@ -340,7 +340,7 @@ def store(server: Server) -> Iterator[RedisStore]:
     store.close()
 
 
-def test_an_outer_model_that_waits_for_nobody_lets_the_inner_one_wait(server: Server) -> None:
+def test_an_inner_model_may_wait_if_no_one_waits_for_the_outer_one(server: Server) -> None:
     model = FunctionModel(function=slow)
     inner = RedisCachingDecorator(url=server.url, timeout=5.0, prefix="in").set_model(model)
     outer = RedisCachingDecorator(url=server.url, timeout=5.0, single_flight="off")
@@ -426,7 +426,7 @@ def test_a_lease_that_could_not_be_given_back_is_tried_again(
     poll(lambda: not client.exists("{key}:lease"))
 
 
-def test_an_entry_past_its_time_is_no_answer_for_the_fleet(server: Server) -> None:
+def test_a_stale_entry_is_not_an_answer_for_the_fleet(server: Server) -> None:
     model = FunctionModel(function=slow)
     decorators = [
         RedisCachingDecorator(

@@ -90,7 +90,7 @@ class Naming(Doubling):
     ANSWER_OPTIONS = ("factor",)
 
 
-def test_an_option_that_can_not_be_told_apart_keeps_its_decorator_out_of_the_cache(
+def test_a_decorator_with_an_option_without_canonical_form_is_refused_inside_the_cache(
     server: Server,
 ) -> None:
     cache = RedisCachingDecorator(url=server.url)

@@ -1,4 +1,4 @@
-"""One url for every topology: the same promises on a cluster, on Sentinels, behind a proxy."""
+"""Topologies by url: the same promises on a cluster, with Sentinels and behind a proxy."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def test_a_replica_is_a_good_node_to_start_from(cluster: Cluster) -> None:
         assert_caches(decorator)
 
 
-def test_a_server_that_is_no_cluster_is_no_cache_then(shared_server: Server) -> None:
+def test_a_cluster_url_to_a_single_server_predicts_without_the_cache(shared_server: Server) -> None:
     url = f"redis+cluster://127.0.0.1:{shared_server.port}"
     with decorated(url, "no_cluster") as decorator:
         assert_predicts_without_cache(decorator)
@@ -395,7 +395,7 @@ def test_a_service_that_no_sentinel_knows_is_named_in_the_log(
 
 
 @pytest.mark.parametrize("wrong", [PASSWORD, SENTINEL_PASSWORD])
-def test_a_wrong_password_is_no_cache_and_is_not_told(
+def test_a_wrong_password_predicts_without_the_cache_and_is_not_shown(
     pair: SentinelPair, caplog: pytest.LogCaptureFixture, wrong: str
 ) -> None:
     url = pair.url.replace(wrong, "wr0ng-one")
@@ -460,7 +460,7 @@ def test_many_keys_go_through_a_proxy(twemproxy: Twemproxy) -> None:
         assert store.get_many(keys, TIMEOUT) == [None] * len(keys)
 
 
-def test_a_wrong_password_for_a_proxy_is_no_cache(
+def test_a_wrong_password_for_a_proxy_predicts_without_the_cache(
     twemproxy: Twemproxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = twemproxy.url.replace(PASSWORD, "wr0ng-one")

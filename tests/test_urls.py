@@ -1,4 +1,4 @@
-"""Urls and options as platforms and templates write them."""
+"""Urls and options in the forms that platforms and templates use."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_warning_comes_once_in_a_process() -> None:
     assert len(warned) == 1
 
 
-def test_an_unknown_parameter_is_refused_in_the_option_and_ignored_in_redis_url() -> None:
+def test_an_unknown_parameter_is_an_error_in_the_option_and_ignored_in_redis_url() -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'db'"):
         parse(url="redis://h?dbb=1")
     with pytest.warns(UserWarning, match="1 unknown parameter"):
@@ -245,7 +245,7 @@ def test_numbers_and_flags_are_taken_as_text() -> None:
 
 
 @pytest.mark.parametrize("value", ["", " ", "1h", "nan", "inf", "1_0", "0x10", "1,5", "٣", "1e400"])
-def test_other_text_is_no_number(value: str) -> None:
+def test_other_strings_are_not_numbers(value: str) -> None:
     for option in ("port", "timeout", "ttl"):
         with pytest.raises(ConfigurationError, match=f"^{option}: expected .*, got '{value}'"):
             parse(None, **{option: value})

@@ -243,7 +243,7 @@ def bad_requests() -> dict[str, tuple[Any, dict[str, str], int, str]]:
     }
 
 
-def test_bad_requests_are_told_why_and_never_cached(
+def test_bad_requests_get_the_reason_and_are_never_cached(
     service: ImageService, client: redis.Redis
 ) -> None:
     for name, (body, headers, expected, reason) in bad_requests().items():
@@ -276,7 +276,7 @@ def test_the_metadata_names_model_version_revision_and_schemas(service: ImageSer
     assert "/predict" in service.call("GET", "/openapi.json")[1]["paths"]
 
 
-def test_a_failing_model_is_a_500_and_nothing_is_kept(
+def test_a_failing_model_is_a_500_and_nothing_is_cached(
     steered: ImageService, tmp_path: Path, client: redis.Redis
 ) -> None:
     (tmp_path / "fail").touch()
@@ -291,7 +291,7 @@ def test_a_failing_model_is_a_500_and_nothing_is_kept(
     assert [steered.predict(b"image")["cache"] for _ in range(2)] == ["miss", "hit"]
 
 
-def test_a_long_prediction_holds_up_nobody_and_too_many_are_refused(
+def test_a_long_prediction_does_not_block_others_and_too_many_are_refused(
     steered: ImageService, tmp_path: Path, client: redis.Redis
 ) -> None:
     assert steered.predict(b"known")["cache"] == "miss"
@@ -352,7 +352,7 @@ def test_clients_that_never_finish_their_request_do_no_harm(tmp_path: Path, serv
         assert "Traceback" not in service.log
 
 
-def test_slow_uploads_keep_nobody_out(steered: ImageService) -> None:
+def test_slow_uploads_do_not_block_others(steered: ImageService) -> None:
     head = "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
     with contextlib.ExitStack() as stack:
         for _ in range(3):  # one more than may be answered at once
@@ -376,7 +376,7 @@ def test_too_many_uploads_are_refused(tmp_path: Path, server: Server) -> None:
         assert (status, answer["detail"]) == (503, "too many uploads at once")
 
 
-def test_a_busy_model_is_a_503_and_nothing_is_kept(
+def test_a_busy_model_is_a_503_and_nothing_is_cached(
     steered: ImageService, tmp_path: Path, client: redis.Redis
 ) -> None:
     (tmp_path / "busy").touch()

@@ -1,4 +1,4 @@
-"""Bytes from strangers become upright pixels on white, or are refused; nothing else happens."""
+"""Untrusted bytes become upright pixels on white or are refused; nothing else happens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`predict_many`: the answers of `predict`, by one look-up, one call of the model and one write."""
+"""`predict_many`: the answers of `predict` with one lookup, one model call and one write."""
 
 from __future__ import annotations
 
@@ -133,9 +133,7 @@ def test_an_input_without_a_key_is_computed(server: Server, kind: Any) -> None:
     assert cache.stats().hits == 2
 
 
-def test_an_entry_that_cannot_be_decoded_is_computed_anew(
-    server: Server, client: redis.Redis
-) -> None:
+def test_an_entry_that_cannot_be_decoded_is_recomputed(server: Server, client: redis.Redis) -> None:
     cache = cached(server, FunctionModel())
     client.set(cache.cache_key(PEOPLE[3]), "{")
     assert cache.predict_many(PEOPLE) == charges(PEOPLE)

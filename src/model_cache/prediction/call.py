@@ -1,4 +1,4 @@
-"""One call of `predict`: what it asks for, and what there is to tell of it in the end."""
+"""The state of one call of `predict`, and its outcome."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from model_cache.observing.scope import Mode
 
 
 class Call:
-    """A prediction on its way; the fields of its `Outcome` are filled in as they become known.
+    """A prediction in progress; collects the fields of its `Outcome`.
 
     Attributes:
-        binding: the model.
-        data: the input as the model sees it: rounded, if so configured.
-        key: where its prediction is kept; None if the cache has no part in it.
-        mode: what the caller asks for.
-        epoch: the barrier's, from before the binding was read.
+        binding: the binding of the model.
+        data: the input as the model receives it: rounded, if so configured.
+        key: the key of its entry; None if the cache is not used.
+        mode: the caller's mode, such as bypass.
+        epoch: the barrier's epoch from before the binding was read.
         began: when it began, by `time.perf_counter`.
         asked: when its key was looked up.
         stale: a prediction past its ttl that was found.
@@ -44,7 +44,7 @@ class Call:
         self.began = began
 
     def outcome(self, seconds: float) -> Outcome:
-        """Return what came of it, after so many seconds."""
+        """Return its outcome after the given seconds."""
         assert self.kind is not None
         return Outcome(
             self.kind,
