@@ -22,7 +22,7 @@ from model_cache.options.config import Config
 from model_cache.redaction import masked_url
 from model_cache.stores.opening import administered
 from model_cache.stores.server import RedisStore
-from tests.command import run
+from tests.cli.command import run
 from tests.models import FunctionModel, person
 from tests.servers import Server, free_port, running_server
 

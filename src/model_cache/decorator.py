@@ -102,6 +102,10 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: the most seconds to wait for another caller before computing alone.
         write: "foreground", before `predict` returns, or in the "background", on a thread.
         stale_if_error: for how many seconds past its ttl an entry is returned if the model raises.
+        near_cache: the most entries to cache in this process, in front of Redis; None for no near
+            cache.
+        near_ttl: the most seconds that an entry stays there; never longer than its `ttl`.
+        near_cache_bytes: the approximate limit of their memory, in bytes.
         batch_equality: what to do if the model's `predict_many` answers differently from its
             `predict`: "warn" once, "refuse" to call it, or "ignore" the difference.
         hooks: receive each prediction: "prometheus", "opentelemetry", "logging", an import path
@@ -160,6 +164,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: float = 10.0,
         write: Literal["foreground", "background"] = "foreground",
         stale_if_error: float | timedelta | None = None,
+        near_cache: int | None = None,
+        near_ttl: float | timedelta = 60.0,
+        near_cache_bytes: int = 67_108_864,
         batch_equality: Literal["warn", "refuse", "ignore"] = "warn",
         hooks: Sequence[str | Hook] | None = None,
         **unknown: Never,
@@ -296,7 +303,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             NotCacheableError: the input has no key; the message says why.
         """
         binding: Binding = self._current.get()
-        return binding.key(binding.rounded(data)).decode()
+        return binding.key(binding.canonical(binding.rounded(data))).decode()
 
     def purge(self) -> int:
         """Delete the entries of this version of this model; return how many there were.

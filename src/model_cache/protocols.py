@@ -37,6 +37,24 @@ class Store(Protocol):
         """Return the entries of `keys`, in the same order, in one round trip."""
         ...
 
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> list[tuple[bytes | None, int | None]]:
+        """Return the entries of `keys`, each with its remaining ttl in milliseconds.
+
+        None in place of these for an entry that does not expire. By one round trip.
+        """
+        ...
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> bytes | None:
+        """Store each (key, entry, ttl in milliseconds), then return the value of `watched`."""
+        ...
+
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         """Store each (key, entry, ttl in milliseconds) in one round trip."""
         ...

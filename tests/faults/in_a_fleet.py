@@ -20,9 +20,15 @@ from examples.insurance_charges import train
 from examples.insurance_charges.model import InsuranceChargesModel
 from examples.insurance_charges.schemas import InsuranceChargesModelInput
 from model_cache import RedisCachingDecorator
+from tests.examples.insurance_service import (
+    GUNICORN,
+    PREDICTION,
+    REQUEST,
+    InsuranceService,
+    running,
+)
 from tests.faults.load import INPUTS, LoadModel, Row, Run, Tally
 from tests.servers import Server, running_server
-from tests.test_insurance_service import GUNICORN, PREDICTION, REQUEST, InsuranceService, running
 
 CLIENTS = 12
 

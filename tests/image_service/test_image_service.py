@@ -23,6 +23,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.checkout import IMPORTS
 from tests.servers import Server, free_port, running_server
 from tests.services import Service
 
@@ -477,7 +478,7 @@ def test_the_model_asks_the_network_for_nothing(tmp_path: Path) -> None:
         connects = [event for event in asked if event not in ("socket.__new__", "socket.bind")]
         print(connects, [link for link in links if link.startswith("socket")], os.listdir("."))
     """
-    home = {"HOME": str(tmp_path), "PYTHONPATH": str(Path.cwd()), "PATH": ""}
+    home = {"HOME": str(tmp_path), "PYTHONPATH": IMPORTS, "PATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         cwd=tmp_path,

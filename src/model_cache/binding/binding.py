@@ -7,6 +7,7 @@ does no I/O.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -24,6 +25,8 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.keys.key import KeyMaker, Namespace, tag_key
 from model_cache.options.config import Config
 
+_numbers = itertools.count()
+
 
 class Binding:
     """A snapshot of one model.
@@ -36,6 +39,7 @@ class Binding:
 
     Attributes:
         codec: converts predictions to entries and back.
+        near_prefix: distinguishes the bindings of a process in a near cache.
 
     Raises:
         ConfigurationError: an option does not fit the model's schemas.
@@ -45,6 +49,7 @@ class Binding:
         self, model: MLModel, config: Config, revision: str = "", inside: Inside = NOTHING
     ) -> None:
         self.model = model
+        self.near_prefix = b"%x:" % next(_numbers)
         self.qualified_name: str = model.qualified_name
         self.version: str = model.version
         self.revision = revision
@@ -85,7 +90,7 @@ class Binding:
         return _predicts_many(self.model)
 
     def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
-        """Return the model's own predictions for many inputs."""
+        """Return the model's own answers to many inputs."""
         return list(self.model.predict_many(inputs))
 
     def is_current(self) -> bool:
@@ -101,8 +106,8 @@ class Binding:
         """Return the input as the model receives it, with or without a cache."""
         return self._inputs.rounded(data)
 
-    def key(self, data: BaseModel) -> bytes:
-        """Return the key for an input that is already rounded.
+    def canonical(self, data: BaseModel) -> bytes:
+        """Return the canonical bytes of an input that is already rounded.
 
         Raises:
             NotCacheableError: the input has no key; the message says why.
@@ -113,16 +118,24 @@ class Binding:
                 f"got {type(data).__qualname__}"
             )
         try:
-            return self._keys.key(data)
+            return self._keys.canonical(data)
         except NotCacheableError:
             raise
         except Exception as error:  # from a property, for example
             reraise_interruption(error)
             raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
 
+    def key(self, canonical: bytes) -> bytes:
+        """Return the key for an input, from its canonical bytes."""
+        return self._keys.key_of(canonical)
+
     def read(self, key: bytes, entry: bytes) -> Read:
         """Return an entry's prediction, if it can be decoded, and whether it is fresh."""
         return self.codec.read(key, entry)
+
+    def fresh_for(self, entry: bytes) -> float | None:
+        """Return how many seconds a fresh entry stays fresh; None for ever."""
+        return self.codec.fresh_for(entry)
 
     def encode(self, key: bytes, prediction: BaseModel, fresh_until: int | None = None) -> bytes:
         """Return a prediction as an entry.
@@ -161,6 +174,7 @@ class Unbound:
         self.version = version
         self.namespace = namespace
         self.reason = reason
+        self.near_prefix = b""
         self._inputs = inputs
         self._lasts = lasts
 
@@ -175,7 +189,7 @@ class Unbound:
         return _predicts_many(self.model)
 
     def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
-        """Return the model's own predictions for many inputs."""
+        """Return the model's own answers to many inputs."""
         return list(self.model.predict_many(inputs))
 
     def is_current(self) -> bool:
@@ -191,13 +205,21 @@ class Unbound:
         """Return the input as the model receives it, with or without a cache."""
         return data if self._inputs is None else self._inputs.rounded(data)
 
-    def key(self, data: BaseModel) -> bytes:  # noqa: ARG002 - as Binding's
+    def canonical(self, data: BaseModel) -> bytes:  # noqa: ARG002 - as Binding's
+        """Raise `NotCacheableError`."""
+        raise NotCacheableError(self.reason)
+
+    def key(self, canonical: bytes) -> bytes:  # noqa: ARG002
         """Raise `NotCacheableError`."""
         raise NotCacheableError(self.reason)
 
     def read(self, key: bytes, entry: bytes) -> Read:  # noqa: ARG002
         """Return no prediction: a model without keys has no entries."""
         return Read(None, fresh=False)
+
+    def fresh_for(self, entry: bytes) -> float | None:  # noqa: ARG002
+        """Return 0: there are no entries."""
+        return 0.0
 
     def encode(
         self,
@@ -214,5 +236,5 @@ Bound: TypeAlias = Binding | Unbound
 
 
 def _predicts_many(model: MLModel) -> bool:
-    # Looked up on the class: ml-base's decorators forward missing attributes to the inner model.
+    # Its class must have it: ml-base's decorators forward what they lack to the model inside.
     return callable(getattr(type(model), "predict_many", None))

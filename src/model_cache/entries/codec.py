@@ -22,7 +22,6 @@ from pydantic import BaseModel
 from model_cache.entries.cached_properties import settle
 from model_cache.entries.differences import difference, not_comparable, not_readable, not_writable
 from model_cache.entries.envelope import (
-    HEAD_SIZE,
     MAPS,
     MARK,
     MAX_PAYLOAD,
@@ -65,18 +64,6 @@ class EntryRefusedError(Exception):
     def __init__(self, reason: Refusal, detail: str = "") -> None:
         super().__init__(reason.value + (f": {detail}" if detail else ""))
         self.reason = reason
-
-
-def is_fresh(entry: bytes, clock: Clock = time.time) -> bool:
-    """Whether an entry, if it decodes, may be a hit.
-
-    Args:
-        entry: the entry.
-        clock: seconds since 1970.
-    """
-    if entry[0] != MARK or not entry[4] & TIMED:
-        return True
-    return 1000 * clock() < int.from_bytes(entry[HEAD_SIZE : HEAD_SIZE + TIME_SIZE])
 
 
 class Read(NamedTuple):
@@ -255,12 +242,20 @@ class Codec:
         prediction = self.decode(key, entry)
         return Read(prediction, prediction is not None and self._is_fresh(entry))
 
-    def _is_fresh(self, entry: bytes) -> bool:
+    def fresh_for(self, entry: bytes) -> float | None:
+        """Return how many seconds an entry stays fresh, 0 or less if it is stale; None for ever.
+
+        An entry never counts as fresh for longer than its reader's ttl.
+        """
         until = fresh_until_of(entry) if entry[0] == MARK else None
         if until is None:
-            return True
+            return None
         left = until - 1000 * self._clock()
-        return left > 0 and (self._ttl is None or left <= self._ttl)
+        return left / 1000 if self._ttl is None or left <= self._ttl else 0.0
+
+    def _is_fresh(self, entry: bytes) -> bool:
+        left = self.fresh_for(entry) if entry[0] == MARK else None
+        return left is None or left > 0
 
     def decode(self, key: bytes, entry: bytes) -> BaseModel | None:
         """Return an entry's prediction, a new object each time; None if it can't be decoded.

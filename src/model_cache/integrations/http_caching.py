@@ -72,11 +72,15 @@ def cache_status(outcomes: Sequence[Outcome], name: str) -> str:
         name: the cache's name, from `cache_name`.
     """
     listed = list(outcomes)[-_MOST_LISTED:]
-    return ", ".join(f"{name}; {_parameters(one.kind, one.fate, one.refreshed)}" for one in listed)
+    return ", ".join(
+        f"{name}; {_parameters(one.kind, one.fate, one.refreshed, one.near)}" for one in listed
+    )
 
 
 @cache
-def _parameters(kind: Kind, fate: Fate | None, refreshed: bool) -> str:
+def _parameters(kind: Kind, fate: Fate | None, refreshed: bool, near: bool) -> str:
+    if near:
+        return "hit; detail=near"
     if kind in _PARAMETERS:
         return _PARAMETERS[kind]
     forwarded = "fwd=request" if refreshed else "fwd=miss"

@@ -76,7 +76,7 @@ def _attributes(outcome: Outcome) -> dict[str, str | float | bool]:
         value = getattr(outcome, name)
         if value:
             attributes[f"model_cache.{name}"] = value
-    for name in ("undecodable", "refreshed"):
+    for name in ("undecodable", "refreshed", "near"):
         if getattr(outcome, name):
             attributes[f"model_cache.{name}"] = True
     return attributes

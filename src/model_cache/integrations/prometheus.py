@@ -152,6 +152,7 @@ class _Series:
         kinds: tuple[Kind, ...] = get_args(Kind)
         self.predicted = {kind: of(metrics.predictions, kind).inc for kind in kinds}
         self.unstored = {reason: of(metrics.unstored, reason).inc for reason in _UNSTORED}
+        self.near = of(metrics.near_hits).inc
         self.hit: _Histogram = of(metrics.hit_seconds)
         self.saved: _Histogram = of(metrics.saved_seconds)
         self.lost = of(metrics.lost_seconds).inc
@@ -173,7 +174,8 @@ class _Series:
         self.predicted["hit"](len(hits))
         self.bytes_read(sum(hit.entry_bytes for hit in hits))
         self.hit.add(hit.seconds for hit in hits)
-        self.read.add(hit.store_seconds for hit in hits)
+        self.near(sum(hit.near for hit in hits))
+        self.read.add(hit.store_seconds for hit in hits if not hit.near)
         if not self._misses:
             return
         mean = self._model_seconds / self._misses
@@ -195,6 +197,7 @@ class _Metrics(Collector):
             return _Histogram(name, text, (*_MODEL, *labels), registry=None, buckets=tuple(buckets))
 
         self.predictions = counter("predictions", "Predictions, by outcome.", "outcome")
+        self.near_hits = counter("near_hits", "Hits that the near cache answered.")
         self.hit_seconds = histogram("hit_seconds", "Duration of hits.", _STORE_BUCKETS)
         self.saved_seconds = histogram(
             "saved_seconds", "Model time saved by a hit, less its own; or 0.", _MODEL_BUCKETS
@@ -207,7 +210,7 @@ class _Metrics(Collector):
         )
         self.model_seconds = histogram("model_seconds", "Duration of model calls.", _MODEL_BUCKETS)
         self.entry_bytes = counter(
-            "entry_bytes", "Bytes of entries read by hits, and written.", "operation"
+            "entry_bytes", "Bytes of entries, read by hits, and written.", "operation"
         )
         self.store_errors = counter(
             "store_errors", "Reads and writes that failed.", "operation", "kind"

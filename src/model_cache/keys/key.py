@@ -157,14 +157,26 @@ class KeyMaker:
             key=derived_key(secret, b"model_cache key"),
         )
 
+    def canonical(self, data: BaseModel) -> bytes:
+        """Return the canonical bytes of an input.
+
+        Raises:
+            NotCacheableError: the input contains a value that has no canonical form.
+        """
+        return self._encode(data)
+
     def key(self, data: BaseModel) -> bytes:
         """Return the key of an input.
 
         Raises:
             NotCacheableError: the input contains a value that has no canonical form.
         """
+        return self.key_of(self._encode(data))
+
+    def key_of(self, canonical: bytes) -> bytes:
+        """Return the key of an input, from its canonical bytes."""
         hasher = self._hasher.copy()
-        hasher.update(self._encode(data))
+        hasher.update(canonical)
         encoded = binascii.b2a_base64(hasher.digest(), newline=False)
         return self._prefix + encoded.translate(_TO_BASE64URL, b"=")
 

@@ -44,6 +44,7 @@ class Stats:
         lossy: predictions not stored because storing would change them.
         too_large: predictions not stored because their entry exceeds `max_entry_bytes`.
         write_failures: entries that could not be written.
+        near_hits: hits from the near cache, in this process; part of `hits`.
         hit_seconds: the total time of the hits.
         model_seconds: the total time of the model for the misses.
         store: the state of the circuit breaker: "closed" while requests go through, "open" while
@@ -66,6 +67,7 @@ class Stats:
     lossy: int = 0
     too_large: int = 0
     write_failures: int = 0
+    near_hits: int = 0
     hit_seconds: float = 0.0
     model_seconds: float = 0.0
     store: str = "closed"
@@ -113,6 +115,8 @@ class Counters:
             values[_COUNTERS[kind]] += 1
             if kind == "hit":
                 values["hit_seconds"] += outcome.seconds
+                if outcome.near:
+                    values["near_hits"] += 1
                 return
             if kind == "miss":
                 values["model_seconds"] += outcome.model_seconds

@@ -36,6 +36,7 @@ class Outcome(NamedTuple):
             or the code of an error reply); None if it did not fail.
         undecodable: whether the store held something that is not a valid entry.
         refreshed: whether the prediction was made inside `refresh()`.
+        near: whether a hit came from the near cache, in this process.
     """
 
     kind: Kind
@@ -50,3 +51,4 @@ class Outcome(NamedTuple):
     store_error: str | None = None
     undecodable: bool = False
     refreshed: bool = False
+    near: bool = False

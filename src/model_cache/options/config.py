@@ -82,6 +82,9 @@ class Config:
     single_flight_wait: float
     write: Literal["foreground", "background"]
     stale_if_error: int | None
+    near_cache: int | None
+    near_ttl: float
+    near_cache_bytes: int
     batch_equality: Literal["warn", "refuse", "ignore"]
     hooks: tuple[Hook, ...]
 
@@ -144,6 +147,9 @@ class Config:
             ),
             write=choice("write", options["write"], ("foreground", "background")),
             stale_if_error=stale_if_error,
+            near_cache=_near_cache(options["near_cache"]),
+            near_ttl=seconds("near_ttl", options["near_ttl"], 0.001, 86_400.0),
+            near_cache_bytes=whole("near_cache_bytes", options["near_cache_bytes"], 1_000, 2**40),
             batch_equality=choice(
                 "batch_equality", options["batch_equality"], ("warn", "refuse", "ignore")
             ),
@@ -166,6 +172,12 @@ def _prefix(value: object) -> str | None:
 
 def _age(option: str, value: object) -> float:
     return math.inf if value is None else seconds(option, value, 1.0, 30 * 86_400)
+
+
+def _near_cache(value: object) -> int | None:
+    if value is None or switch(value) is False:
+        return None
+    return whole("near_cache", value, 1, 10**9)
 
 
 def _serder(value: object) -> Serder:

@@ -16,7 +16,9 @@ from model_cache.prediction.barrier import barrier_at
 from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.lease import LeaseKeeper
+from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
+from model_cache.prediction.near import NearCache
 from model_cache.prediction.single_flight import SingleFlight
 from model_cache.prediction.sync import CachedPredictor, DirectPredictor, Predictor
 from model_cache.prediction.writing import Writing
@@ -54,6 +56,7 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
     )
     place = "embedded" if endpoint.embedded else f"{endpoint}/{endpoint.database}"
     barrier = barrier_at(place)
+    look_ups = LookUps(_near_cache(config), barrier, config.timeout)
     writing = Writing(config, barrier, counters, hook, watch)
     flow = Flow(
         config=config,
@@ -62,10 +65,12 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         flights=SingleFlight(config.single_flight),
         leases=LeaseKeeper(store),
         writing=writing,
+        look_ups=look_ups,
         hook=hook,
     )
     many = ManyFlow(
         flow=flow,
+        look_ups=look_ups,
         barrier=barrier,
         writing=writing,
         equality=BatchEquality(config.batch_equality),
@@ -76,9 +81,16 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
     return CachedPredictor(
         flow=flow,
         many=many,
+        look_ups=look_ups,
         store=store,
         timeout=config.timeout,
         barrier=barrier,
         writer=writer,
         tell=tell,
     )
+
+
+def _near_cache(config: Config) -> NearCache | None:
+    if config.near_cache is None:
+        return None
+    return NearCache(config.near_cache, config.near_cache_bytes, config.near_ttl)

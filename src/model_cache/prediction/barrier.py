@@ -52,12 +52,14 @@ class Barrier:
     Attributes:
         epoch: how many purges have begun. Read it before reading the binding: a computation whose
             binding is older than a purge counts as older than the purge.
+        changes: changes whenever a purge or a refresh begins or ends.
     """
 
     def __init__(
         self, clock: Clock = time.perf_counter, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self.epoch = 0
+        self.changes = 0
         self.clock = clock
         self._sleep = sleep
         self.after_fork()
@@ -84,6 +86,7 @@ class Barrier:
         """
         with self._lock:
             if refreshes:
+                self.changes += 1
                 self._overtake(key.__eq__)
             computation = Computation(key, epoch == self.epoch)
             number, computations = id(computation), self._computations
@@ -101,6 +104,16 @@ class Barrier:
         with self._lock:
             computation.is_writing = computation.is_valid
             return computation.is_writing
+
+    def changed(self) -> None:
+        """Record the end of a refresh."""
+        with self._lock:
+            self.changes += 1
+
+    @property
+    def distrusts_any(self) -> bool:
+        """Whether there are keys that `distrusts`."""
+        return bool(self._distrusted)
 
     def is_held_up(self, computation: Computation) -> bool:
         """Whether an overtaken computation is still writing to the same key."""
@@ -149,6 +162,7 @@ class Barrier:
         """
         with self._lock:
             self.epoch += 1
+            self.changes += 1
             overtaken = self._overtake(holds)
             for one in overtaken:
                 one.is_purged = True
@@ -156,6 +170,7 @@ class Barrier:
         while any(one.is_writing for one in overtaken) and self.clock() < deadline:
             self._sleep(0.001)
         with self._lock:
+            self.changes += 1
             for one in overtaken:
                 if one.is_writing:
                     self.distrust(one.key)

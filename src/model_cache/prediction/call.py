@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from pydantic import BaseModel
 
 from model_cache.binding import Bound
 from model_cache.observing.outcome import Fate, Kind, Outcome
 from model_cache.observing.scope import Mode
+from model_cache.prediction.generation import UNKNOWN, Generation, Value
 
 
 class Call:
@@ -21,6 +24,14 @@ class Call:
         began: when it began, by `time.perf_counter`.
         asked: when its key was looked up.
         stale: a prediction past its ttl that was found.
+        near: whether the entry came from the near cache.
+        near_key: the entry's key in the near cache; None without a near cache.
+        answer: the prediction, if the near cache had it.
+        unchecked: an entry from the near cache that needs a check of the generation.
+        seconds_left: how many seconds a found entry may still be a hit.
+        generation: the generation of the namespace.
+        seen: the generation's value when the call began.
+        changes: the barrier's `changes` when the call began.
     """
 
     # Defaults of the class, since most calls are hits, which change few of them.
@@ -29,6 +40,14 @@ class Call:
     epoch: int = 0
     asked: float = 0.0
     stale: BaseModel | None = None
+    near: bool = False
+    near_key: bytes | None = None
+    answer: BaseModel | None = None
+    unchecked: bytes | None = None
+    seconds_left: float = math.inf
+    generation: Generation | None = None
+    seen: Value = UNKNOWN
+    changes: int = 0
     kind: Kind | None = None
     fate: Fate | None = None
     store_seconds: float = 0.0
@@ -59,4 +78,5 @@ class Call:
             self.store_error,
             self.undecodable,
             self.mode == "refresh",
+            self.near,
         )

@@ -7,9 +7,7 @@ without the cache, `do_without` a store that failed, or `answer` a miss.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
 
 from pydantic import BaseModel
 
@@ -23,11 +21,10 @@ from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Predict, Steps, Wait
 from model_cache.prediction.lease import Lease, LeaseKeeper
+from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.single_flight import Flight, Landed, Landing, SingleFlight
 from model_cache.prediction.veto import ModelCall, do_not_store, is_inside_a_flight, model_calls
-from model_cache.prediction.writing import Encoded, Writing
-
-Clock: TypeAlias = Callable[[], float]
+from model_cache.prediction.writing import Encoded, Write, Writing
 
 
 class Flow:
@@ -40,8 +37,8 @@ class Flow:
         flights: computations that other callers may wait for.
         leases: renews the leases that this process holds.
         writing: encodes and writes predictions.
+        look_ups: finds entries in the near cache and in the store.
         hook: receives rare events.
-        clock: seconds, as `time.perf_counter`.
     """
 
     def __init__(
@@ -53,8 +50,8 @@ class Flow:
         flights: SingleFlight,
         leases: LeaseKeeper,
         writing: Writing,
+        look_ups: LookUps,
         hook: Hook,
-        clock: Clock = time.perf_counter,
     ) -> None:
         self._config = config
         self._current = current
@@ -62,8 +59,9 @@ class Flow:
         self._flights = flights
         self._leases = leases
         self._writing = writing
+        self._look_ups = look_ups
         self._hook = hook
-        self._clock = clock
+        self._clock = barrier.clock
 
     def begin(self, data: BaseModel) -> Call:
         """Return a call; its key is None if the cache is not used."""
@@ -87,12 +85,15 @@ class Flow:
             call.kind = "bypass"
             return call
         try:
-            call.key = binding.key(call.data)
+            canonical = binding.canonical(call.data)
         except NotCacheableError as error:
             call.kind = "uncacheable"
             self._hook(InputNotCacheable(binding.qualified_name, str(error)))
             return call
         call.epoch = epoch
+        if self._look_ups.begin(call, canonical):
+            return call
+        call.key = binding.key(canonical)
         if self._barrier.distrusts(call.key):
             call.mode = "refresh"
         return call
@@ -105,6 +106,7 @@ class Flow:
         if found is not None and is_fresh:
             call.kind = "hit"
             call.entry_bytes = len(entry)
+            self._look_ups.found(call, entry)
             return found
         call.stale = found
         call.undecodable = found is None
@@ -131,6 +133,8 @@ class Flow:
         assert call.key is not None
         refreshes = call.mode == "refresh"
         computation = self._barrier.begin(call.key, call.epoch, refreshes=refreshes)
+        if refreshes:
+            self._look_ups.drop(call)
         budget = Budget(self._config.timeout - call.store_seconds)
         joined = None if refreshes else self.join(call, computation)
         flight = joined if isinstance(joined, Flight) else None
@@ -255,11 +259,16 @@ class Flow:
                     self._flights.shared(made.entry)
                 call.entry_bytes = len(made.entry)
                 before = budget.left
+                assert call.generation is not None
+                write = Write(computation, made, call.seen)
                 ((call.fate, call.store_error),) = yield from self._writing.store(
-                    call.binding, [(computation, made)], budget, refreshes=refreshes
+                    call.binding, call.generation, [write], budget, refreshes=refreshes
                 )
                 call.write_seconds = before - budget.left
-                return Landed(made.entry if call.fate == "stored" else None)
+                if call.fate != "stored":
+                    return Landed()
+                self._look_ups.stored(call, *made)
+                return Landed(made.entry)
             call.fate = made
         if flight is None:
             self._flights.shared(None)

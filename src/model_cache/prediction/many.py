@@ -20,9 +20,10 @@ from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, PredictMany, Steps
 from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
+from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.single_flight import Flight, Landed, Landing
 from model_cache.prediction.veto import ModelCall, model_calls
-from model_cache.prediction.writing import Encoded, Writing
+from model_cache.prediction.writing import Encoded, Write, Writing
 
 
 class Row:
@@ -71,6 +72,7 @@ class ManyFlow:
 
     Args:
         flow: the steps of single predictions.
+        look_ups: finds entries in the near cache and in the store.
         barrier: tracks which computations a purge or a refresh has overtaken.
         writing: encodes and writes predictions.
         equality: checks that the model answers batches like single inputs.
@@ -82,6 +84,7 @@ class ManyFlow:
         self,
         *,
         flow: Flow,
+        look_ups: LookUps,
         barrier: Barrier,
         writing: Writing,
         equality: BatchEquality,
@@ -89,6 +92,7 @@ class ManyFlow:
         clock: Callable[[], float],
     ) -> None:
         self._flow = flow
+        self._look_ups = look_ups
         self._barrier = barrier
         self._writing = writing
         self._equality = equality
@@ -135,14 +139,15 @@ class ManyFlow:
     ) -> Steps[list[Row]]:
         """Answer the hits; return the rows that have to be computed."""
         asked, before = self._clock(), budget.left
-        keys = {call.key: None for call in calls if call.key and call.mode != "refresh"}
-        entries, failure = yield from _get_many(list(keys), budget)
+        entries, failure = yield from self._entries(calls, budget)
         seconds = (before - budget.left) / max(1, len(calls))
         rows: dict[object, Row] = {}
         for call in calls:
             key = call.key
             call.asked, call.store_seconds = asked, seconds
-            if key is None or (failure is not None and call.mode != "refresh"):
+            if call.answer is not None:
+                answers[call] = call.answer
+            elif key is None or (failure is not None and call.mode != "refresh"):
                 if key is not None and failure is not None:
                     call.key, call.kind, call.store_error = None, "unavailable", failure.kind
                 rows[call] = Row(call)
@@ -155,6 +160,22 @@ class ManyFlow:
         if failure is not None and self._raises:
             raise failure
         return list(rows.values())
+
+    def _entries(
+        self, calls: Sequence[Call], budget: Budget
+    ) -> Steps[tuple[dict[bytes, bytes | None], StoreUnavailableError | None]]:
+        """Return the entries found, by key, or the store's error."""
+        asking = {call.key: call for call in calls if call.key and call.mode != "refresh"}
+        if not asking:
+            return {}, None
+        keys = [key for key in asking if key is not None]
+        generation = asking[keys[0]].generation
+        assert generation is not None
+        try:
+            replies = yield from budget.ask(self._look_ups.request_many(keys, generation))
+        except StoreUnavailableError as error:
+            return {}, error
+        return self._look_ups.take_in_many(calls, keys, generation, replies), None
 
     def _missing(self, call: Call, key: bytes) -> Row:
         row, refreshes = Row(call), call.mode == "refresh"
@@ -245,24 +266,29 @@ class ManyFlow:
 
     def _store(self, rows: Sequence[Row], budget: Budget) -> Steps[None]:
         """Encode the new predictions, wake waiting callers, and write all entries at once."""
-        writes: list[tuple[Computation, Encoded]] = []
+        writes: list[Write] = []
         written: list[Call] = []
         for row in rows:
             if row.computation is not None and row.call.kind == "miss" and row.answer is not None:
                 encoded = self._encoded(row, row.computation, row.answer)
                 if encoded is not None:
-                    writes.append((row.computation, encoded))
+                    writes.append(Write(row.computation, encoded, row.call.seen))
                     written.append(row.call)
             row.land()
         if not writes:
             return
         before = budget.left
         refreshes = any(call.mode == "refresh" for call in written)
-        binding = rows[0].call.binding
-        outcomes = yield from self._writing.store(binding, writes, budget, refreshes=refreshes)
+        binding, generation = rows[0].call.binding, written[0].generation
+        assert generation is not None
+        outcomes = yield from self._writing.store(
+            binding, generation, writes, budget, refreshes=refreshes
+        )
         seconds = (before - budget.left) / len(writes)
-        for call, (fate, error) in zip(written, outcomes, strict=True):
+        for call, write, (fate, error) in zip(written, writes, outcomes, strict=True):
             call.fate, call.store_error, call.write_seconds = fate, error, seconds
+            if fate == "stored":
+                self._look_ups.stored(call, *write.encoded)
 
     def _encoded(self, row: Row, computation: Computation, answer: BaseModel) -> Encoded | None:
         call = row.call
@@ -281,15 +307,3 @@ class ManyFlow:
         computation = row.computation
         if computation is not None and computation.ended_at is None and row.call.fate != "queued":
             self._barrier.end(computation)
-
-
-def _get_many(
-    keys: list[bytes], budget: Budget
-) -> Steps[tuple[dict[bytes, bytes | None], StoreUnavailableError | None]]:
-    if not keys:
-        return {}, None
-    try:
-        entries = yield from budget.ask(lambda store, left: store.get_many(keys, left))
-    except StoreUnavailableError as error:
-        return {}, error
-    return dict(zip(keys, entries, strict=True)), None

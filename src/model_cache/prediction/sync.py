@@ -29,6 +29,8 @@ from model_cache.prediction.effects import (
     Wait,
 )
 from model_cache.prediction.flow import Flow
+from model_cache.prediction.generation import new_value
+from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.single_flight import Landed, Landing
 from model_cache.protocols import Store
@@ -86,6 +88,7 @@ class CachedPredictor:
     Args:
         flow: the steps of a prediction.
         many: the steps of a batch.
+        look_ups: finds entries in the near cache and in the store.
         store: the store with the entries.
         timeout: the most seconds that a prediction may spend on the store.
         barrier: the process's barrier for the store.
@@ -98,6 +101,7 @@ class CachedPredictor:
         *,
         flow: Flow,
         many: ManyFlow,
+        look_ups: LookUps,
         store: StatefulStore,
         timeout: float,
         barrier: Barrier,
@@ -106,6 +110,7 @@ class CachedPredictor:
     ) -> None:
         self._flow = flow
         self._many = many
+        self._look_ups = look_ups
         self._store = store
         self._timeout = timeout
         self._barrier = barrier
@@ -115,8 +120,14 @@ class CachedPredictor:
     def predict(self, data: BaseModel) -> BaseModel:
         flow, call = self._flow, self._flow.begin(data)
         try:
+            if call.answer is not None:
+                return call.answer
             if call.key is None:
                 return self._take(flow.compute(call))
+            if call.unchecked is not None:
+                found = self._take(self._look_ups.check(call))
+                if found is not None:
+                    return found
             entry, failure = self._look_up(call, call.key)
             if failure is not None:
                 return self._take(flow.do_without(call, failure))
@@ -143,8 +154,11 @@ class CachedPredictor:
         call.asked = time.perf_counter()
         if call.mode == "refresh":
             return None, None
+        request = self._look_ups.request(call)
         try:
-            return self._store.get(key, self._timeout), None
+            if request is None:
+                return self._store.get(key, self._timeout), None
+            return self._look_ups.take_in(call, request(self._store, self._timeout)), None
         except StoreUnavailableError as error:
             return None, error
         finally:
@@ -174,10 +188,20 @@ class CachedPredictor:
                 return self._writer.submit(write, size)
 
     def purge(self, namespace: Namespace) -> int:
+        self._look_ups.forget()
         self._barrier.purge(namespace.holds, _PURGE_TIMEOUT)
+        self._begin_generation(namespace)  # no process stores what it has computed by now
         found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
         keys = [key for key in found if namespace.holds(key)]
-        return delete_all(self._store, keys, _PURGE_TIMEOUT)
+        deleted = delete_all(self._store, keys, _PURGE_TIMEOUT)
+        self._begin_generation(namespace)  # no process serves what it has read by now
+        self._look_ups.forget()
+        return deleted
+
+    def _begin_generation(self, namespace: Namespace) -> None:
+        generation, value = self._look_ups.generation(namespace), new_value()
+        self._store.set(generation.key, value, None, _PURGE_TIMEOUT)
+        generation.saw(value, time.perf_counter())
 
     def ping(self, namespace: Namespace) -> float:
         began = time.perf_counter()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
@@ -22,6 +22,7 @@ from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.effects import Budget, Later, Pause, Steps
+from model_cache.prediction.generation import UNKNOWN, Generation, Value
 
 # Not the module's generator: a model may have seeded it.
 _jitter = random.SystemRandom().random
@@ -34,7 +35,18 @@ class Encoded(NamedTuple):
     ttl: int | None
 
 
-Write: TypeAlias = tuple[Computation, Encoded]
+class Write(NamedTuple):
+    """An entry on its way to the store.
+
+    Attributes:
+        computation: the computation of its prediction.
+        encoded: the entry.
+        seen: the generation's value when the prediction was requested.
+    """
+
+    computation: Computation
+    encoded: Encoded
+    seen: Value
 
 
 class Written(NamedTuple):
@@ -97,6 +109,7 @@ class Writing:
     def store(
         self,
         binding: Bound,
+        generation: Generation,
         writes: Sequence[Write],
         budget: Budget,
         *,
@@ -106,7 +119,8 @@ class Writing:
 
         Args:
             binding: the binding of the predictions.
-            writes: the entries, each with the computation of its prediction.
+            generation: the generation of the model's namespace.
+            writes: the entries.
             budget: the time for writing them now.
             refreshes: whether they must be written before the answer is returned.
 
@@ -114,20 +128,22 @@ class Writing:
             The result of each.
         """
         if not self._is_late or refreshes:
-            return self._write(binding, writes, budget)
-        return self._write_later(binding, writes)
+            return self._write(binding, generation, writes, budget)
+        return self._write_later(binding, generation, writes)
 
-    def _write_later(self, binding: Bound, writes: Sequence[Write]) -> Steps[list[Written]]:
-        steps = self._write(binding, writes, Budget(self._config.timeout))
-        if (yield Later(steps, sum(len(encoded.entry) for _, encoded in writes))):
+    def _write_later(
+        self, binding: Bound, generation: Generation, writes: Sequence[Write]
+    ) -> Steps[list[Written]]:
+        steps = self._write(binding, generation, writes, Budget(self._config.timeout))
+        if (yield Later(steps, sum(len(write.encoded.entry) for write in writes))):
             return [Written("queued")] * len(writes)
-        for computation, _ in writes:
-            self._barrier.end(computation)
+        for write in writes:
+            self._barrier.end(write.computation)
         reason = "the queue of background writes is full, or no thread can be started"
         return self._failed(binding, writes, "queue_full", reason)
 
     def _write(
-        self, binding: Bound, writes: Sequence[Write], budget: Budget
+        self, binding: Bound, generation: Generation, writes: Sequence[Write], budget: Budget
     ) -> Steps[list[Written]]:
         before = budget.left
         try:
@@ -135,48 +151,50 @@ class Writing:
             # Check name and version again: the model may have been reloaded while it predicted.
             if not binding.is_current():
                 return [Written("dropped")] * len(writes)
-            allowed = [write for write in writes if self._barrier.may_write(write[0])]
-            yield from self._set(allowed, budget)
+            allowed = [one for one in writes if self._barrier.may_write(one.computation)]
+            yield from self._set(generation, allowed, budget)
         except StoreUnavailableError as error:
             return self._failed(binding, writes, error.kind, str(error))
         except Exception as error:  # from a property of the model
             reraise_interruption(error)
             return self._failed(binding, writes, "error", f"{type(error).__name__} was raised")
         finally:
-            for computation, _ in writes:
-                self._barrier.end(computation)
-        stored = {id(one): encoded for one, encoded in allowed if not one.is_purged}
-        sizes = [len(encoded.entry) for encoded in stored.values()]
+            for write in writes:
+                self._barrier.end(write.computation)
+        stored = {id(one): one for one in allowed if not one.computation.is_purged}
+        sizes = [len(one.encoded.entry) for one in stored.values()]
         self._count(binding, sizes, before - budget.left)
-        return [Written("stored" if id(one) in stored else "dropped") for one, _ in writes]
+        return [Written("stored" if id(one) in stored else "dropped") for one in writes]
 
     def _wait_for_overtaken(self, writes: Sequence[Write], budget: Budget) -> Steps[None]:
         """Wait for writes that a purge or a refresh has overtaken before starting this one."""
-        for computation, _ in writes:
-            while self._barrier.is_held_up(computation):
+        for write in writes:
+            while self._barrier.is_held_up(write.computation):
                 if budget.left <= 0:
-                    self._barrier.distrust(computation.key)
+                    self._barrier.distrust(write.computation.key)
                     break
                 yield Pause(0.001)
                 budget.left -= 0.001
 
-    def _set(self, writes: Sequence[Write], budget: Budget) -> Steps[None]:
-        """Set entries; erase those that a purge has overtaken meanwhile."""
+    def _set(self, generation: Generation, writes: Sequence[Write], budget: Budget) -> Steps[None]:
+        """Set entries; erase those that a purge by any process has overtaken meanwhile."""
         if not writes:
             return
-        entries = [(computation.key, *encoded) for computation, encoded in writes]
+        entries = [(write.computation.key, *write.encoded) for write in writes]
         try:
-            if len(entries) == 1:
-                yield from budget.ask(lambda store, left: store.set(*entries[0], left))
-            else:
-                yield from budget.ask(lambda store, left: store.set_many(entries, left))
-            for computation, _ in writes:
+            value = yield from budget.ask(
+                lambda store, left: store.set_watching(entries, generation.key, left)
+            )
+            generation.saw(value, self._barrier.clock())
+            for computation, _, seen in writes:
+                if seen is not UNKNOWN and seen != value:
+                    computation.is_purged = True  # by another process
                 if computation.is_purged:
                     yield from self._erase(computation.key, budget)
         except BaseException as error:  # the write may still arrive, also after an interruption
             if not (isinstance(error, WriteRefusedError) or _was_not_sent(error)):
-                for computation, _ in writes:
-                    self._barrier.write_may_be_late(computation)
+                for write in writes:
+                    self._barrier.write_may_be_late(write.computation)
             raise
 
     def _count(self, binding: Bound, sizes: Sequence[int], seconds: float) -> None:

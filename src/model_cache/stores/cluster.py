@@ -143,6 +143,30 @@ class ClusterStore:
         self._at_owners(keys, timeout, get)
         return [found[key] for key in keys]
 
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> list[tuple[bytes | None, int | None]]:
+        found: dict[bytes, tuple[bytes | None, int | None]] = {}
+
+        def get(store: GuardedStore, batch: list[bytes], left: float) -> None:
+            found.update(zip(batch, store.get_with_ttl(batch, left), strict=True))
+
+        self._at_owners(keys, timeout, get)
+        return [found[key] for key in keys]
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> bytes | None:
+        deadline = self._clock() + timeout
+        self.set_many(entries, timeout)
+        # From the primary, since a replica may lag behind.
+        return self._at_owner(
+            watched, self._left(deadline), lambda store, left: store.get(watched, left)
+        )
+
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         by_key = {entry[0]: entry for entry in entries}
         self._at_owners(

@@ -57,6 +57,19 @@ class GuardedStore:
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         return self._call(self._reads, self._inner.get_many, keys, timeout)
 
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> list[tuple[bytes | None, int | None]]:
+        return self._call(self._reads, self._inner.get_with_ttl, keys, timeout)
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> bytes | None:
+        return self._call(self._writes, self._inner.set_watching, entries, watched, timeout)
+
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         self._call(self._writes, self._inner.set_many, entries, timeout)
 

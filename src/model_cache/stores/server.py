@@ -28,6 +28,8 @@ from model_cache.stores.pool import ConnectionPool
 from model_cache.stores.url import Address, Endpoint
 
 _SCAN_COUNT = b"1000"
+# For up to this many keys, GETs are as fast as MGET, which the login may not be allowed to use.
+_LEAST_MGET = 4
 _ASKING = b"*1\r\n$6\r\nASKING\r\n"
 # What the socket, the parser and our own code may raise.
 # Not `Exception`: a caller's soft time limit must get through.
@@ -112,7 +114,7 @@ class RedisStore:
         self._check_written(self._exchange(_set_request(key, entry, ttl), 1, timeout))
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        if self._role is None and len(keys) > 1:
+        if self._role is None and len(keys) >= _LEAST_MGET:
             (reply,) = self._exchange(request_of(b"MGET", *keys), 1, timeout)
             if not (isinstance(reply, list) and len(reply) == len(keys)):
                 raise self._failure(reply)
@@ -120,6 +122,30 @@ class RedisStore:
         # Pipelined GETs instead of an MGET, whose keys must share a slot in a cluster.
         replies = self._exchange_each([request_of(b"GET", key) for key in keys], timeout)
         return [reply if type(reply) is bytes else self._no_entry(reply) for reply in replies]
+
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> list[tuple[bytes | None, int | None]]:
+        requests = [request_of(word, key) for key in keys for word in (b"GET", b"PTTL")]
+        replies = self._exchange_each(requests, timeout)
+        found: list[tuple[bytes | None, int | None]] = []
+        for entry, left in zip(replies[::2], replies[1::2], strict=True):
+            if type(left) is not int:
+                raise self._failure(left)
+            entry_or_none = entry if type(entry) is bytes else self._no_entry(entry)
+            found.append((entry_or_none, left if left >= 0 else None))
+        return found
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> bytes | None:
+        requests = [_set_request(*entry) for entry in entries]
+        *written, found = self._exchange_each([*requests, request_of(b"GET", watched)], timeout)
+        self._check_written(written)
+        return found if type(found) is bytes else self._no_entry(found)
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         requests = [_set_request(*entry) for entry in entries]

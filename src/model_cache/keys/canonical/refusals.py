@@ -30,12 +30,12 @@ def refuse(error: Exception, place: str = "") -> NoReturn:
 
 
 def item_of(key: object) -> str:
-    """Return the place of a dict's item; keys that do not look like names are not shown."""
+    """Return the place of a dict's item; keys that do not look like names are data, not shown."""
     return f"[{key!r}]" if type(key) is str and _is_name(key) else "[...]"
 
 
 def attribute(name: Any) -> str:
-    """Return the place of an attribute, names of extra fields are data, not shown."""
+    """Return the place of an attribute, without names that are data: those of extra fields."""
     return name if type(name) is str and _is_name(name) else "..."
 
 
