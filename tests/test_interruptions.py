@@ -71,7 +71,7 @@ def handling(handler: Callable[..., Any]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("handler", HANDLERS, ids=repr)
-def test_what_a_signal_handler_raises_is_an_interruption(handler: Callable[..., Any]) -> None:
+def test_an_exception_of_a_signal_handler_is_an_interruption(handler: Callable[..., Any]) -> None:
     def interrupted() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
         sum(range(1000))

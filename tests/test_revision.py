@@ -106,7 +106,7 @@ def test_a_link_that_leads_round_and_round_is_followed_once(folder: Path) -> Non
     assert len(revisions) == 3
 
 
-def test_what_can_not_be_hashed_is_an_error_that_names_it(folder: Path) -> None:
+def test_a_path_that_can_not_be_hashed_is_an_error_that_names_it(folder: Path) -> None:
     odd = folder / "inner" / "odd"
 
     def refused(reason: str) -> None:
@@ -238,6 +238,6 @@ def test_any_other_text_is_taken_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [7, 1.5, b"a", {"a"}, {"a": 1}, [], [""], [7], [["a"]]])
-def test_what_is_neither_a_text_nor_a_list_of_files_is_refused(value: Any) -> None:
+def test_other_than_a_string_or_a_list_of_files_is_refused(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"expected a non-empty string .*, got"):
         parse_revision(value)

@@ -87,8 +87,8 @@ class ArticleCache(MLModelDecorator):  # type: ignore[misc]  # ml-base is untype
         key = f"{options['prefix']}/{model.qualified_name}/{model.version}/{article_key(data)}"
         entry: bytes | None = client.get(key)
         if entry is not None:
-            kept: BaseModel = model.output_schema(**json.loads(entry.decode()))
-            return kept
+            cached: BaseModel = model.output_schema(**json.loads(entry.decode()))
+            return cached
         prediction: BaseModel = model.predict(data)
         client.set(key, json.dumps(prediction.model_dump()).encode())
         return prediction

@@ -138,7 +138,7 @@ def _notes(times: Times, rounding: Rounding) -> list[str]:
     """Return notes on the method, a sentence or two each."""
     fewest = min(timed.cold_samples for timed in times.caches.values())
     cut = f" (of {times.planned:,}, for lack of time)" if times.samples < times.planned else ""
-    told = [
+    notes = [
         f"Times are medians over {times.samples:,} samples{cut}; {fewest:,} for the empty caches "
         f"of MessagePack and snappy, {WARM_ROUNDS} rounds for the filled ones. All variants were "
         "interleaved sample by sample, in changing order. The article gives means from another "
@@ -156,8 +156,8 @@ def _notes(times: Times, rounding: Rounding) -> list[str]:
             ", ".join(f"{name}={value!s}" for name, value in features(data).items())
             for data in rounding.collision
         )
-        told.append(
+        notes.append(
             "The article's key ignores which value belongs to which field. "
             f"These two share one: ({first}) and ({second})."
         )
-    return told
+    return notes

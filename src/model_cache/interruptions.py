@@ -17,7 +17,7 @@ def reraise_interruption(error: BaseException) -> None:
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Whether a signal handler raised `error`, interrupting the running code.
+    """Return whether a signal handler raised `error`, interrupting the running code.
 
     Python passes the interrupted frame to the handler. So only the traceback of such an exception
     contains a frame that has the previous frame as an argument.

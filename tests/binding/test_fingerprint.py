@@ -123,7 +123,7 @@ ROADS: dict[str, Callable[[Any], Any]] = {
     ],
     ids=["field", "type", "member in front", "renamed member", "constraint", "literal"],
 )
-def test_what_changes_on_any_road_to_a_part_makes_another_fingerprint(
+def test_a_change_on_any_path_to_a_part_changes_the_fingerprint(
     road: str, before: Any, after: Any
 ) -> None:
     assert out(ROADS[road](before)) == out(ROADS[road](before))
@@ -294,7 +294,7 @@ def test_the_configuration_counts_where_it_changes_what_is_read() -> None:
     assert len({made(), made(str_to_lower=True), made(extra="allow"), made(strict=True)}) == 4
 
 
-def test_what_only_changes_dumps_and_documentation_does_not_count() -> None:
+def test_changes_to_dumps_and_documentation_do_not_count() -> None:
     plain = out(float, 1.0)
     assert plain == out(float, Field(default=1.0, description="words", examples=[1.0]))
     assert plain == out(Annotated[float, "words"], 1.0)

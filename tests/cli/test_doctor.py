@@ -61,7 +61,7 @@ def test_a_server_as_it_comes_has_no_problems_and_nothing_is_left_behind(
     assert "-> CONFIG SET maxmemory" in shown
 
 
-def test_what_it_advises_is_what_helps() -> None:
+def test_its_advice_helps() -> None:
     options = ("--maxmemory", "100mb", "--maxmemory-policy", "noeviction", "--maxclients", "100")
     with running_server(*options, "--save", "3600 1", "--appendonly", "yes") as server:
         words = ("doctor", "--url", server.url, *PATIENT)
@@ -208,7 +208,7 @@ def the(findings: list[Finding], name: str) -> Finding:
         ({"cluster_enabled": "1"}, "cluster", "problem"),
     ],
 )
-def test_what_the_server_says_is_judged(
+def test_the_facts_of_a_server_are_judged(
     facts: Facts, changes: dict[str, str], name: str, verdict: str
 ) -> None:
     changed = replace(facts, info={**(facts.info or {}), **changes})

@@ -29,7 +29,7 @@ def test_the_parts_of_a_key_come_back(prefix: str | None, name: str, version: st
 
 
 @given(st.binary(max_size=60) | st.builds(lambda parts: b"/".join(parts), st.lists(st.binary())))
-def test_what_is_taken_apart_is_a_key_of_ours_to_the_byte(raw: bytes) -> None:
+def test_only_exact_keys_of_this_library_are_parsed(raw: bytes) -> None:
     for key in (raw, raw + b"/" + DIGEST):
         parsed = parse_key(key)
         if parsed is not None:
@@ -57,7 +57,7 @@ def test_what_is_taken_apart_is_a_key_of_ours_to_the_byte(raw: bytes) -> None:
         b"{name/1/" + DIGEST + b"}:lease",
     ],
 )
-def test_keys_of_another_form_are_foreign(key: bytes) -> None:
+def test_keys_in_another_form_are_foreign(key: bytes) -> None:
     assert parse_key(key) is None
 
 

@@ -110,7 +110,7 @@ def test_a_wrong_command_is_exit_code_2() -> None:
 
 
 @pytest.mark.parametrize("words", [["inspect"], ["doctor"], ["purge", "--model", "m", "--yes"]])
-def test_in_a_process_of_its_own_only_json_is_on_stdout(server: Server, words: list[str]) -> None:
+def test_as_a_program_it_prints_only_json_on_stdout(server: Server, words: list[str]) -> None:
     fill(server.url, 3, name="m")
     result = run_apart(*words, "--json", REDIS_URL=server.url)
     assert result.code in (0, 1)
@@ -139,7 +139,7 @@ def test_a_terminal_with_only_ascii_gets_escapes(server: Server) -> None:
     assert "\\u6a21\\u578b" in shown.stdout
 
 
-def test_what_a_terminal_would_act_on_is_escaped() -> None:
+def test_control_characters_are_escaped() -> None:
     assert printable("plain ümläut 模型") == "plain ümläut 模型"
     assert printable("\x1b[2J\x07\r\n\t") == r"\x1b[2J\x07\r\n\t"
     assert printable("\x9b1m \u202e \u2028 \ud800 \U000e0001") == (
@@ -147,7 +147,7 @@ def test_what_a_terminal_would_act_on_is_escaped() -> None:
     )
 
 
-def test_values_are_made_fit_for_json() -> None:
+def test_values_are_converted_for_json() -> None:
     assert plain({1: (float("inf"), b"\x00", {"a"}, None, True)}) == {
         "1": ["inf", "AA==", "{'a'}", None, True]
     }

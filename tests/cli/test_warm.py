@@ -121,7 +121,7 @@ def test_a_file_that_exists_is_never_touched(
     assert other.read_text() == "of an earlier version, or of somebody else"
 
 
-def test_what_is_rejected_may_be_thrown_away(server: Server, requests: Path) -> None:
+def test_rejected_requests_may_be_discarded(server: Server, requests: Path) -> None:
     result = warm(server, requests, "--model", MODEL, "--rejected", os.devnull, TEST_RAISE_AT="3")
     assert (result.code, result.json["rejected"]) == (1, 1)
     assert Path(os.devnull).is_char_device()

@@ -176,7 +176,7 @@ def test_a_command_that_would_not_work_is_noticed(command: str) -> None:
 
 
 @of(*PARSERS)
-def test_the_data_parse(block: Block) -> None:
+def test_the_data_is_parsed(block: Block) -> None:
     assert PARSERS[block.language](block.code)
 
 

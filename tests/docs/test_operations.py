@@ -64,7 +64,7 @@ def own_server() -> Iterator[Server]:
         yield server
 
 
-def test_there_is_a_rule_for_each_use() -> None:
+def test_each_use_has_a_rule() -> None:
     assert set(RULES) == {"predictor", "purger", "fleet", "member", "watcher"}
 
 

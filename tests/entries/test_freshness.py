@@ -49,6 +49,6 @@ def test_an_entry_without_a_time_is_fresh() -> None:
         assert reader(integrity=integrity).read(KEY, entry) == (Charges(charges=1), True)
 
 
-def test_what_can_not_be_decoded_is_not_fresh() -> None:
+def test_an_undecodable_entry_is_not_fresh() -> None:
     for entry in (b"{}", b"{", timed(0)[:-1], b""):
         assert reader().read(KEY, entry) == (None, False)

@@ -53,7 +53,7 @@ def built(**fields: Any) -> Charges:
         (Charges, built(charges=object())),
     ],
 )
-def test_what_would_come_back_changed_is_refused(schema: Any, prediction: Any) -> None:
+def test_a_prediction_that_would_change_is_refused(schema: Any, prediction: Any) -> None:
     with pytest.raises(EntryRefusedError) as raised:
         Codec(schema).encode(KEY, prediction)
     assert raised.value.reason is Refusal.LOSSY

@@ -16,7 +16,7 @@ from tests.examples.tables import HEADER, write_table
 GOOD = "19,female,27.9,0,yes,southwest,16884.924"
 
 
-def test_table_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_written_table_is_read_back_unchanged(tmp_path: Path) -> None:
     rows = generate_rows(60, seed=10)
     write_table(tmp_path / "insurance.csv", rows)
     assert read_table(tmp_path / "insurance.csv") == rows
@@ -82,7 +82,7 @@ def test_absent_table_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
 # Made-up people
 
 
-def test_same_seed_makes_up_the_same_people() -> None:
+def test_the_same_seed_generates_the_same_people() -> None:
     assert generate_rows(50, seed=1) == generate_rows(50, seed=1) != generate_rows(50, seed=2)
     assert random_inputs(50, seed=1) == random_inputs(50, seed=1) != random_inputs(50, seed=2)
     assert generate_rows(0, seed=1) == []

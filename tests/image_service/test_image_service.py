@@ -155,7 +155,7 @@ def test_the_content_counts_and_the_name_does_not(
     assert service.texts(image("FIRST 111", kind="JPEG"))[0] == "miss"
 
 
-def test_the_response_tells_what_the_cache_did(service: ImageService, client: redis.Redis) -> None:
+def test_the_response_reports_the_cache_outcome(service: ImageService, client: redis.Redis) -> None:
     body = json.dumps({"file_path": "a.png", "img_base64": base64.b64encode(image("HI")).decode()})
     headers = [service.exchange("POST", "/predict", body)[1] for _ in range(2)]
     assert [one["X-Cache"] for one in headers] == ["MISS", "HIT"]
@@ -170,7 +170,7 @@ def test_a_form_and_json_share_the_entries(service: ImageService, client: redis.
     assert answer["prediction"] == first["prediction"]
 
 
-def test_the_log_tells_each_job_from_start_to_end(
+def test_the_log_shows_each_job_from_start_to_end(
     service: ImageService, client: redis.Redis
 ) -> None:
     content = image("LOGGED 444")
@@ -387,7 +387,7 @@ def test_a_busy_model_is_a_503_and_nothing_is_cached(
     assert "Traceback" not in steered.log
 
 
-def test_the_model_waits_only_so_long_for_others() -> None:
+def test_the_model_waits_for_others_only_up_to_its_limit() -> None:
     from examples.image_service.model import BusyError, ImageInput, OcrModel
 
     model, data = OcrModel(max_wait=0.01), ImageInput(content=image("WAITING"))
@@ -440,7 +440,7 @@ def test_workers_share_the_entries_and_a_stop_loses_none(
     assert "Traceback" not in service.log
 
 
-def test_the_model_gives_one_answer_whatever_the_thread() -> None:
+def test_the_model_gives_the_same_answer_in_every_thread() -> None:
     from examples.image_service.model import ImageInput, OcrModel, revision
 
     model = OcrModel()
@@ -463,7 +463,7 @@ def test_another_model_file_is_another_revision(tmp_path: Path) -> None:
     assert revision(100, tmp_path) != before
 
 
-def test_the_model_asks_the_network_for_nothing(tmp_path: Path) -> None:
+def test_the_model_makes_no_network_requests(tmp_path: Path) -> None:
     # What Python opens shows in audit events; what libraries open, in the files of the process.
     code = """
         import os, sys

@@ -162,7 +162,7 @@ class Anything(BaseRoute):
     "catching_all",
     [Mount("/", Starlette()), Mount("/", FastAPI()), Route("/{path:path}", Response), Anything()],
 )
-def test_its_paths_are_reached_beside_what_takes_all_paths(
+def test_its_paths_are_reached_next_to_catch_all_routes(
     kind: type[Starlette], catching_all: BaseRoute, model_cache_first: bool
 ) -> None:
     app = kind()
@@ -192,7 +192,7 @@ def test_a_path_that_the_app_serves_already_is_refused() -> None:
     assert get(app, "/health").json() == {"status": "ok", "caches": []}
 
 
-def test_health_tells_of_each_cache(server: Server) -> None:
+def test_health_reports_each_cache(server: Server) -> None:
     model = made(server)
     app = FastAPI()
     add_model_cache(
@@ -220,7 +220,7 @@ def test_health_tells_of_each_cache(server: Server) -> None:
     assert "/health/cache" not in app.openapi()["paths"]
 
 
-def test_health_is_degraded_without_the_store_and_keeps_secrets() -> None:
+def test_health_is_degraded_without_the_store_and_shows_no_secrets() -> None:
     url = f"redis://user:secret@127.0.0.1:{free_port()}/0"
     model = RedisCachingDecorator(url=url).set_model(FunctionModel())
     app = FastAPI()

@@ -358,7 +358,7 @@ logging.basicConfig(stream=sys.stdout, format="%(message)s")
     ]
 
 
-def test_what_a_killed_worker_left_incomplete_is_removed_with_its_gauges(tmp_path: Path) -> None:
+def test_incomplete_files_of_a_killed_worker_are_removed_with_its_gauges(tmp_path: Path) -> None:
     printed(TWO_REGISTRIES, tmp_path)
     whole = set(tmp_path.iterdir())
     for name in ("counter_1.db", "histogram_1.db", "gauge_livemax_1.db"):

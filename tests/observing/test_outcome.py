@@ -31,7 +31,9 @@ def test_a_miss_then_a_hit(server: Server) -> None:
     assert second.entry_bytes == first.entry_bytes
 
 
-def test_what_is_not_stored_says_why(server: Server, client: redis.Redis) -> None:
+def test_the_outcome_of_an_unstored_prediction_says_why(
+    server: Server, client: redis.Redis
+) -> None:
     for options, fate in (
         ({"cache_if": lambda *_: False}, "skipped"),
         ({"max_entry_bytes": 3}, "too_large"),

@@ -130,7 +130,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"revision": ""}, "revision", "''"),
     ({"revision": []}, "revision", "[]"),
     ({"revision": 7}, "revision", "7"),
-    ({"revision": __file__}, "revision", "give a list"),
+    ({"revision": __file__}, "revision", "use a list"),
     ({"integrity": "yes"}, "integrity", "'yes'"),
     ({"key_secret": ""}, "key_secret", "non-empty"),
     ({"key_secret": 7}, "key_secret", "string"),

@@ -91,7 +91,7 @@ def test_a_reload_and_a_purge_leave_no_answer_of_the_old_model(server: Server) -
 
 
 @pytest.mark.parametrize("purging", ["the same decorator", "another one"])
-def test_what_is_computed_during_a_purge_is_not_shared_with_later_callers(
+def test_a_prediction_computed_during_a_purge_is_not_shared_with_later_callers(
     server: Server, client: redis.Redis, purging: str
 ) -> None:
     gate = Gate()

@@ -197,7 +197,7 @@ def test_stale_entries_answer_for_a_model_that_fails(server: Server, kind: Any) 
     assert (cache.stats().stale, cache.stats().errors) == (10, 10)
 
 
-def test_outcomes_tell_of_each_prediction(server: Server) -> None:
+def test_each_prediction_has_an_outcome(server: Server) -> None:
     cache = cached(server, BatchModel())
     cache.predict(PEOPLE[0])
     with record_outcomes() as outcomes:
@@ -219,7 +219,9 @@ def test_bypass_and_refresh_hold_for_batches(server: Server, client: redis.Redis
     assert cache.predict_many(PEOPLE[:2]) == after
 
 
-def test_what_must_not_be_stored_is_not(server: Server, client: redis.Redis) -> None:
+def test_a_prediction_that_must_not_be_stored_is_not_stored(
+    server: Server, client: redis.Redis
+) -> None:
     def predict(data: Person) -> Charges:
         if data.age == 1:
             do_not_store()
@@ -334,7 +336,7 @@ def test_a_batch_of_another_length_is_computed_row_by_row(server: Server) -> Non
         assert cache.predict_many(PEOPLE) == charges(PEOPLE)
 
 
-def test_what_a_decorator_forwards_is_not_taken_for_its_own(server: Server) -> None:
+def test_forwarded_attributes_do_not_count_as_the_decorators_own(server: Server) -> None:
     from ml_base import MLModelDecorator
 
     class Doubling(MLModelDecorator):  # type: ignore[misc]

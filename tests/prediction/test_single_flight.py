@@ -16,7 +16,7 @@ from tests.servers import Server
 from tests.waiting import poll
 
 
-def test_of_many_misses_on_one_key_one_computes(server: Server) -> None:
+def test_one_of_many_misses_on_a_key_computes(server: Server) -> None:
     model = FunctionModel(function=slow)
     with RedisCachingDecorator(url=server.url, timeout=5.0).set_model(model) as decorator:
         answers = all_at_once(64, lambda _: decorator.predict(person()))
@@ -132,7 +132,7 @@ def test_an_entry_in_the_queue_of_background_writes_is_shared(server: Server) ->
     assert decorator.stats().shared == 40
 
 
-def test_what_can_not_be_stored_is_computed_by_each(server: Server) -> None:
+def test_a_prediction_that_can_not_be_stored_is_computed_by_each_caller(server: Server) -> None:
     model = FunctionModel(function=slow)
     decorator = RedisCachingDecorator(url=server.url, timeout=5.0, cache_if=lambda *_: False)
     decorator.set_model(model)

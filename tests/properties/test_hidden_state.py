@@ -75,7 +75,7 @@ def without(data: BaseModel, name: str, **attributes: Any) -> BaseModel:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_differs_out_of_sight_does_not_share_a_key(one: Any, other: Any) -> None:
+def test_values_with_hidden_differences_do_not_share_a_key(one: Any, other: Any) -> None:
     made = key(plain_fields.Anything(value=one))
     assert made is None or made != key(plain_fields.Anything(value=other))
 

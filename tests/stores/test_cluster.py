@@ -264,7 +264,7 @@ def test_a_fleet_on_a_cluster_computes_once(cluster: Cluster) -> None:
         decorator.close()
 
 
-def test_once_a_replica_has_taken_over_all_is_well_again() -> None:
+def test_after_a_replica_has_taken_over_the_cache_works_again() -> None:
     with running_cluster() as cluster, decorated(cluster.url, "after_failover") as decorator:
         predict_all(decorator)
         cluster.nodes[0].kill()

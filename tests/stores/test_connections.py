@@ -95,7 +95,7 @@ store.close()
 """
 
 
-def test_it_works_where_there_is_no_poll(server: Server) -> None:
+def test_it_works_without_poll(server: Server) -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_POLL, server.url], check=True, timeout=60)
 
 

@@ -124,7 +124,7 @@ def test_cert_reqs_are_understood_as_celery_and_redis_py_write_them(
     assert in_url == as_option == TLS(cert_reqs=meant, check_hostname=meant == "required")
 
 
-def test_more_is_translated() -> None:
+def test_further_parameters_are_translated() -> None:
     assert parse(url="rediss://h", ssl_cert_reqs=ssl.CERT_NONE).endpoint.tls == TLS(
         cert_reqs="none", check_hostname=False
     )
@@ -189,7 +189,7 @@ def test_tls_options_stand_next_to_a_url_or_a_host() -> None:
         ({"model": FunctionModel()}, "model", "set_model(model)"),
     ],
 )
-def test_what_platforms_add_is_named_with_the_way_out(
+def test_errors_about_what_platforms_add_say_how_to_fix_it(
     given: dict[str, Any], option: str, hint: str
 ) -> None:
     with pytest.raises(ConfigurationError) as raised:

@@ -94,7 +94,7 @@ class Binding:
         return list(self.model.predict_many(inputs))
 
     def is_current(self) -> bool:
-        """Whether the model's name, version and decorators are still those of the binding."""
+        """Return whether the model still has the binding's name, version and decorators."""
         model = self.model
         return (
             model.version == self.version
@@ -193,7 +193,7 @@ class Unbound:
         return list(self.model.predict_many(inputs))
 
     def is_current(self) -> bool:
-        """Whether the model is still the same and still can't be bound."""
+        """Return whether the model is still the same and still can't be bound."""
         model = self.model
         return (
             model.version == self.version

@@ -169,7 +169,7 @@ class CurrentBinding:
             is_running = thread is not None and thread.is_alive()  # False in a forked child
             if thread is None or not is_running:
                 thread = threading.Thread(
-                    target=lambda: self._bind_anew(waiting),
+                    target=lambda: self._rebind(waiting),
                     name="model_cache-revision",
                     daemon=True,
                 )
@@ -181,7 +181,7 @@ class CurrentBinding:
             self.binding = waiting
             return waiting
 
-    def _bind_anew(self, waiting: Unbound) -> None:
+    def _rebind(self, waiting: Unbound) -> None:
         with self.lock:
             pass  # wait until the starting thread has replaced the binding; see `get`
         model = waiting.model

@@ -3,7 +3,7 @@
 Unlike `canonical.identities`, which identifies a class by name, this module looks inside: through
 aliases and `NewType`, into the members of enums and the contents of closures and partials. It runs
 once per `set_model`. The bytes do not depend on the process or the version of pydantic; they
-depend on the version of Python only for functions without a name of their own, whose code counts.
+depend on the version of Python only for lambdas and nested functions, whose code counts.
 """
 
 from __future__ import annotations
@@ -298,7 +298,7 @@ def _parts(value: Any, inside: _Inside) -> bytes:
 
 
 def _is_constraint(value: Any) -> bool:
-    """Whether it is pydantic metadata, such as `Gt(0)`."""
+    """Return whether it is pydantic metadata, such as `Gt(0)`."""
     cls = type(value)
     if isinstance(value, type) or _root(cls) not in _PYDANTIC:
         return False
@@ -346,7 +346,7 @@ def _state(value: Any, inside: _Inside) -> Iterator[bytes]:
 
 
 def is_pydantics(function: Any) -> bool:
-    """Whether a function belongs to pydantic, or is a standard-library function that it uses.
+    """Return whether a function is pydantic's, or one of the standard library that it uses.
 
     A function written in Python counts as the user's, since their module may share a name with one
     of the standard library.

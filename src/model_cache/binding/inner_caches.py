@@ -23,7 +23,7 @@ class Inside(NamedTuple):
     watched: tuple[tuple[dict[str, Any], str, object], ...]
 
     def is_current(self) -> bool:
-        """Whether the decorators still wrap the same models."""
+        """Return whether the decorators still wrap the same models."""
         return all(attributes.get(name) is value for attributes, name, value in self.watched)
 
 

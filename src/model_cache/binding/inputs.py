@@ -39,7 +39,7 @@ class Inputs:
         return self._rounder(data)
 
     def accept(self, cls: type) -> bool:
-        """Whether instances of a class are inputs: by name, since schemas may be rebuilt."""
+        """Return whether instances of a class are inputs: by name, since schemas may be rebuilt."""
         try:
             accepted = self._accepted.get(cls)
             return self._look_at(cls) if accepted is None else accepted

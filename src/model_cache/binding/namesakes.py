@@ -12,7 +12,7 @@ from model_cache.keys.canonical.identities import class_identity
 from model_cache.options.config import Config
 
 # The models of this process, by everything that their keys depend on. Weak: a model that no
-# longer exists, such as one that was replaced, is no conflict.
+# longer exists, such as one that was replaced, does not conflict.
 _models: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
 
 

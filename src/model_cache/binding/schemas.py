@@ -125,7 +125,7 @@ def leaves(annotation: Any, aliases: tuple[Any, ...] = ()) -> Iterator[Any]:
 
 
 def is_structure(kind: Any) -> bool:
-    """Whether a type is a model, a dataclass, a TypedDict or a NamedTuple."""
+    """Return whether a type is a model, a dataclass, a TypedDict or a NamedTuple."""
     return isinstance(kind, type) and (
         issubclass(kind, BaseModel)
         or dataclasses.is_dataclass(kind)
@@ -135,7 +135,7 @@ def is_structure(kind: Any) -> bool:
 
 
 def holds_numbers(annotation: Any) -> bool:
-    """Whether values of an annotation can be rounded: numbers, and containers of numbers.
+    """Return whether values of an annotation can be rounded: numbers, and containers of numbers.
 
     A bool does not count as a number. Any counts, since the value may be one.
     """

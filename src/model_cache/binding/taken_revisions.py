@@ -56,12 +56,12 @@ def take(model: MLModel, files: Files) -> Taken:
 
 def remember(model: MLModel, taken: Taken) -> Taken:
     """Record the revision of a model, or of a copy of it."""
-    reference, kept = _models.get(id(model), (None, {}))
+    reference, known = _models.get(id(model), (None, {}))
     if reference is None or reference() is not model:
-        kept = {}
+        known = {}
         number = id(model)  # not reused before the finalizer below has run
-        _models[number] = weakref.ref(model, lambda _: _models.pop(number, None)), kept
-    kept[taken.files] = taken
+        _models[number] = weakref.ref(model, lambda _: _models.pop(number, None)), known
+    known[taken.files] = taken
     return taken
 
 

@@ -58,7 +58,7 @@ def _says_what_it_holds(leaf: Any) -> bool:
 
 
 def _is_covered(cls: type) -> bool:
-    """Whether instances of a class, or of a class derived from it, have a canonical form.
+    """Return whether instances of a class, or of a class derived from it, have a canonical form.
 
     Subclasses without one are ignored, since which of them are imported is arbitrary.
     """

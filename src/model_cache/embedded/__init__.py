@@ -1,7 +1,7 @@
 """An embedded Redis server for tests, demos and services on a single machine.
 
-It starts a real server in a private folder and makes sure that both are gone when the process that
-started them ends, in whatever way.
+It starts a real server in a private folder and removes both when the process that started them
+ends, even if it is killed.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _Server:
             _state.servers.add(self)
         try:
             self._process = subprocess.Popen(
-                # Isolated and without site: it starts in milliseconds, whatever is installed.
+                # Isolated and without site, so that it starts in milliseconds.
                 [sys.executable, "-I", "-S", supervisor.__file__, str(binary), str(folder)],
                 stdin=supervisor_end,
                 stdout=subprocess.PIPE,

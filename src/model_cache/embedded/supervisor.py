@@ -111,7 +111,7 @@ def _start(binary: str, config: str, log: str) -> tuple[int, int]:
 
 def _become(binary: str, config: str, log: str, supervisor: int) -> None:
     """Turn this process, a fork, into the server."""
-    # A group of its own: the server may be a wrapper script, or have forked to save.
+    # A separate process group: the server may be a wrapper script, or have forked to save.
     os.setpgid(0, 0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

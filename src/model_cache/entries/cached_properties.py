@@ -50,7 +50,7 @@ def settle(prediction: Any, restored: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether nothing inside a value can have a cached property."""
+    """Return whether nothing inside a value can have a cached property."""
     if type(value) is dict:
         value = value.values()
     elif type(value) not in (list, tuple):
@@ -66,7 +66,7 @@ def _filled(value: Any) -> set[str]:
 
 
 def is_cached_property(cls: type, name: str) -> bool:
-    """Whether a class has a cached property of that name."""
+    """Return whether a class has a cached property of that name."""
     for base in cls.__mro__:
         if name in vars(base):
             return isinstance(vars(base)[name], cached_property)

@@ -115,7 +115,7 @@ class _Forms:
         self._tried = self._misled = self._failed = 0
 
     def seem_hopeless(self) -> bool:
-        """Whether to skip a prediction because so many before it were refused."""
+        """Return whether to skip a prediction because so many before it were refused."""
         if self._failed < _FAILURES:
             return False
         self._failed += 1

@@ -59,7 +59,7 @@ class Namespace:
         self._entry = re.compile(re.escape(self.raw) + b"[A-Za-z0-9_-]{%d}" % DIGEST_LENGTH)
 
     def holds(self, key: bytes) -> bool:
-        """Whether `key` is the key of an entry in this namespace."""
+        """Return whether `key` is the key of an entry in this namespace."""
         return self._entry.fullmatch(key) is not None
 
 

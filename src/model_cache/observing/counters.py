@@ -76,8 +76,8 @@ class Stats:
     def predictions(self) -> int:
         """All predictions."""
         answered = self.hits + self.shared + self.stale
-        aside = self.uncacheable + self.unavailable + self.bypassed
-        return answered + self.misses + aside + self.errors
+        uncached = self.uncacheable + self.unavailable + self.bypassed
+        return answered + self.misses + uncached + self.errors
 
     @property
     def hit_ratio(self) -> float:

@@ -100,7 +100,7 @@ class Barrier:
         self._computations.pop(id(computation), None)
 
     def may_write(self, computation: Computation) -> bool:
-        """Whether the entry may be written; call `end` afterwards."""
+        """Return whether the entry may be written; call `end` afterwards."""
         with self._lock:
             computation.is_writing = computation.is_valid
             return computation.is_writing
@@ -116,7 +116,7 @@ class Barrier:
         return bool(self._distrusted)
 
     def is_held_up(self, computation: Computation) -> bool:
-        """Whether an overtaken computation is still writing to the same key."""
+        """Return whether an overtaken computation is still writing to the same key."""
         if not self._overtaken_writes:
             return False
         self._overtaken_writes = [
@@ -144,7 +144,7 @@ class Barrier:
             _remember(self._distrusted, key, self.clock() + _LATE_WRITE_SECONDS)
 
     def distrusts(self, key: bytes) -> bool:
-        """Whether an entry may be older than a barrier, so that it must be recomputed."""
+        """Return whether an entry may be older than a barrier, so that it must be recomputed."""
         if not self._distrusted or key not in self._distrusted:
             return False
         with self._lock:

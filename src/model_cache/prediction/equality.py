@@ -45,7 +45,7 @@ class BatchEquality:
         self._verdicts: WeakKeyDictionary[Bound, bool] = WeakKeyDictionary()
 
     def allows(self, binding: Bound) -> bool:
-        """Whether to call the model with a batch."""
+        """Return whether to call the model with a batch."""
         return binding.predicts_many and self._verdicts.get(binding, True)
 
     def refuse(self, binding: Bound, reason: str) -> None:

@@ -55,7 +55,7 @@ class Generation:
             self.is_out_of_reach = isinstance(error.__cause__, ConnectionRefusedError)
 
     def is_recent(self, now: float) -> bool:
-        """Whether the last check is recent enough for the near cache."""
+        """Return whether the last check is recent enough for the near cache."""
         return now - self._looked <= _RECENT_SECONDS
 
 

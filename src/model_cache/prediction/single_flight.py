@@ -66,7 +66,7 @@ class Landing:
         notify(self.landed)
 
     def is_abandoned(self) -> bool:
-        """Whether the leader has dropped the flight, so that it never lands."""
+        """Return whether the leader has dropped the flight, so that it never lands."""
         return self.leader() is None and self.landed is None
 
     def land(self, landed: Landed) -> None:
@@ -201,7 +201,7 @@ class SingleFlight:
 
 
 def _is_usable(computation: Computation, since: float) -> bool:
-    """Whether a landed entry can answer a caller that looked it up at `since`."""
+    """Return whether a landed entry can answer a caller that looked it up at `since`."""
     if not computation.is_valid:
         return False
     return computation.ended_at is None or computation.ended_at >= since

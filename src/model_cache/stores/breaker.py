@@ -57,7 +57,7 @@ class CircuitBreaker:
         return "closed" if self._next_probe is None else "open"
 
     def allows(self) -> bool:
-        """Whether to make a call now. The caller then reports its outcome."""
+        """Return whether to make a call now. The caller then reports its outcome."""
         if self._next_probe is None:
             return True
         with self._lock:

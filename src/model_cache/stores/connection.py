@@ -120,7 +120,7 @@ class Connection:
         return received
 
     def is_quiet(self) -> bool:
-        """Whether nothing has arrived since the last reply: no stray data, no end of stream."""
+        """Return whether nothing has arrived since the last reply, not even the end of stream."""
         return not self._has_input(0)
 
     def _limit(self, timeout: float) -> None:

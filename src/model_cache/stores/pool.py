@@ -247,7 +247,7 @@ class ConnectionPool:
 
 
 def is_open(connection: Connection | None) -> bool:
-    """Whether a connection still exists and is open."""
+    """Return whether a connection still exists and is open."""
     return connection is not None and not connection.closed
 
 
@@ -278,7 +278,7 @@ class _Opening:
         self.begun = self.done = False
 
     def is_under_way(self, now: float) -> bool:
-        """Whether a thread is opening it, or is about to."""
+        """Return whether a thread is opening it, or is about to."""
         return not self.done and (self.begun or now < self._must_begin)
 
     def result(self, timeout: float) -> Connection:

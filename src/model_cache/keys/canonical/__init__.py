@@ -159,7 +159,7 @@ class Canonicalizer:
         return _Encoders(compile_class)
 
     def covers(self, cls: type) -> bool:
-        """Whether instances of exactly this class have a canonical form."""
+        """Return whether instances of exactly this class have a canonical form."""
         return cls in LEAVES or self._compile(cls) is not None
 
     def _check_depth(self) -> None:
@@ -381,14 +381,14 @@ _COMPILED = (
 
 
 def _is_python_class(cls: type) -> bool:
-    """Whether a class is written in Python; others may have state that can't be read."""
+    """Return whether a class is written in Python; others may have state that can't be read."""
     return cls in (object, Generic) or not any(
         isinstance(member, _COMPILED) for member in vars(cls).values()
     )
 
 
 def _is_plain_subclass(cls: type, base: type) -> bool:
-    """Whether everything that `cls` adds to `base` is written in Python, so it can be read."""
+    """Return whether everything that `cls` adds to `base` is written in Python, so readable."""
     return all(_is_python_class(each) for each in cls.__mro__ if each is not base)
 
 

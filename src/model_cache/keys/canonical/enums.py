@@ -69,7 +69,7 @@ def encode_members(cls: type[Enum], encode: Encode) -> list[tuple[Enum, bytes]]:
 
 
 def _shows_its_dict(cls: type[Enum]) -> bool:
-    """Whether `member.__dict__` is the real one, not overridden by the class."""
+    """Return whether `member.__dict__` is the real one, not overridden by the class."""
     found = next(vars(base)["__dict__"] for base in cls.__mro__ if "__dict__" in vars(base))
     return isinstance(found, types.GetSetDescriptorType) and isinstance(
         cls.__getattribute__, types.WrapperDescriptorType

@@ -1,6 +1,6 @@
 """Types whose instances reduce to a class, a simpler value and possibly attributes.
 
-The value is read with the base class's own methods, whatever a subclass overrides: a URL that
+The value is read with the base class's own methods, even if a subclass overrides them: a URL that
 masks its password in `str()` still differs from one with another password.
 """
 
@@ -74,7 +74,7 @@ def url_part(value: Any) -> Any:
     return vars(base)["__dict__"].__get__(value)["_url"]
 
 
-# How to read the builtin value of a subclass, whatever the subclass overrides.
+# How to read the builtin value of a subclass, regardless of what it overrides.
 BUILTIN_PART: dict[type, Callable[[Any], Any]] = {
     str: str.__str__,
     int: int.__int__,

@@ -37,7 +37,7 @@ class Selection:
     keep: bool
 
     def omits(self, name: str) -> bool:
-        """Whether the whole field is excluded."""
+        """Return whether the whole field is excluded."""
         if self.keep:
             return name not in self.tree
         return name in self.tree and self.tree[name] is None
