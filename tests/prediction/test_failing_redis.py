@@ -76,7 +76,7 @@ def test_a_server_that_dies_and_comes_back_is_used_again(caplog: pytest.LogCaptu
     messages = [record.message for record in caplog.records]
     assert len(messages) == 2
     assert "Redis unavailable" in messages[0]
-    assert "back" in messages[1]
+    assert "Redis available again" in messages[1]
 
 
 def test_a_server_that_is_down_at_the_start_is_found_later() -> None:

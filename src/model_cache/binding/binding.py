@@ -236,5 +236,5 @@ Bound: TypeAlias = Binding | Unbound
 
 
 def _predicts_many(model: MLModel) -> bool:
-    # Its class must have it: ml-base's decorators forward what they lack to the model inside.
+    # Looked up on the class: ml-base's decorators forward missing attributes to the inner model.
     return callable(getattr(type(model), "predict_many", None))

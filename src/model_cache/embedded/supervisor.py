@@ -149,7 +149,7 @@ def _sweep_one(folder: str) -> None:
     import fcntl
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.suppress(OSError, ValueError))  # ValueError: no ASCII
+        stack.enter_context(contextlib.suppress(OSError, ValueError))  # ValueError: not ASCII
         held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         stack.callback(os.close, held)
         status = os.fstat(held)

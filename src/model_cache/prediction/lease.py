@@ -24,7 +24,7 @@ _LEASE_SECONDS = 0.6
 _RENEWAL_SECONDS = 0.2
 # How long a holder's note that it has nothing to store is valid.
 _NOTICE_SECONDS = 1.0
-# How often to retry releasing a lease, and the timeout of each attempt in seconds.
+# How many times to retry releasing a lease, and the timeout of each attempt in seconds.
 _MOST_TRIES, _TRY_SECONDS = 3, 0.2
 # The thread ends after this many consecutive rounds without work.
 _MOST_IDLE_ROUNDS = 10

@@ -41,7 +41,7 @@ def do_not_store() -> None:
 
 
 def is_inside_a_flight() -> bool:
-    """Return whether other callers wait for an enclosing model call, which must not wait then."""
+    """Return whether other callers wait for an enclosing model call; if so, do not wait."""
     call = model_calls.get()
     while call is not None:
         if call.leads and not call.has_ended:
