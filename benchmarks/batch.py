@@ -1,8 +1,8 @@
-"""What `predict_many` costs: batches of hits and of misses, beside single predictions.
+"""The cost of `predict_many`: batches of hits and misses, compared with single predictions.
 
-A batch of hits is compared with as many calls of `predict`, and its CPU with a bare
-`model_validate_json` of the same entries. The model of the misses answers at once and has no
-`predict_many`; its own time is not taken off.
+A batch of hits is compared with the same number of `predict` calls, and its CPU time with a bare
+`model_validate_json` of the same entries. For the misses, the model answers at once and has no
+`predict_many`; its own time is included.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class Results:
     """Microseconds a batch, by variant.
 
     Attributes:
-        batches: what was timed.
-        size: rows of a batch.
+        batches: the timings.
+        size: the number of rows in a batch.
     """
 
     batches: dict[str, Measured]
     size: int
 
     def figures(self) -> dict[str, tuple[float, float]]:
-        """Return what was reached and what should be, by name."""
+        """Return the measured value and the target of each figure."""
         batches = self.batches
         return {
             "hits: wall / as many predict": (batches[BATCH].wall / batches[SINGLE].wall, 0.08),
@@ -82,7 +82,7 @@ def measure(url: str, rounds: int, size: int) -> Results:
         2 * rounds * size,
         rounds * size,
     ):
-        raise RuntimeError("not all predictions did what was to be measured")
+        raise RuntimeError("some predictions were not the hits or misses to measure")
     return Results(batches, size)
 
 

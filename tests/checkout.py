@@ -1,4 +1,4 @@
-"""This checkout: where it is, and the import path by which a subprocess tests it."""
+"""The path of this checkout, and the import path for subprocesses that test it."""
 
 from __future__ import annotations
 

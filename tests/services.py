@@ -1,4 +1,4 @@
-"""Services for the tests: processes on free ports of 127.0.0.1, stopped as orchestrators do."""
+"""Services for the tests: processes on free ports of 127.0.0.1, stopped as by an orchestrator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks run and write what they promise; how long anything takes is not looked at."""
+"""The benchmarks run and write their results; no times are checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decorator as its users meet it: the article's surface, and what a prediction does."""
+"""The public interface of the decorator, as in the article, and its predictions."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_models_exception_passes_through_and_is_not_cached(
 
 
 @pytest.mark.parametrize("data", [None, {"age": 42}, "text", Charges(charges=1)])
-def test_what_is_no_input_gets_the_models_own_answer(
+def test_an_invalid_input_gets_the_models_own_answer(
     decorator: RedisCachingDecorator, client: redis.Redis, data: Any
 ) -> None:
     def answer(data: Any) -> Any:
@@ -185,9 +185,7 @@ def test_without_a_ttl_entries_stay(decorator: RedisCachingDecorator, client: re
     assert client.ttl(decorator.cache_key(person())) == -1
 
 
-def test_a_cache_that_is_turned_off_rounds_all_the_same(
-    client: redis.Redis, server: Server
-) -> None:
+def test_a_cache_that_is_turned_off_still_rounds(client: redis.Redis, server: Server) -> None:
     model = FunctionModel()
     decorator = RedisCachingDecorator(
         url=server.url, enabled=False, reduced_precision=True, number_of_places=0
@@ -260,11 +258,11 @@ def test_predicting_without_a_model_says_what_to_do() -> None:
         RedisCachingDecorator().predict(person())
 
 
-def test_what_is_no_model_is_refused_and_the_old_model_stays(
+def test_set_model_refuses_other_objects_and_the_old_model_stays(
     decorator: RedisCachingDecorator,
 ) -> None:
     decorator.set_model(FunctionModel())
-    with pytest.raises(ConfigurationError, match="no ml-base MLModel"):
+    with pytest.raises(ConfigurationError, match="not an ml-base MLModel"):
         decorator.set_model("model")
     with pytest.raises(ConfigurationError):
         decorator.set_model(FunctionModel(input_schema=dict))  # type: ignore[arg-type]
@@ -279,7 +277,7 @@ def test_two_databases_are_two_caches(server: Server, client: redis.Redis) -> No
         assert other.dbsize() == 1
 
 
-def test_a_ping_asks_the_store_and_tells_when_it_is_out_of_reach(
+def test_a_ping_asks_the_store_and_raises_when_it_is_unavailable(
     server: Server, decorator: RedisCachingDecorator
 ) -> None:
     decorator.set_model(FunctionModel())

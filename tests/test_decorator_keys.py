@@ -1,4 +1,4 @@
-"""Which fields count for the decorator's keys, and how they are rounded."""
+"""Which fields are part of the decorator's keys, and how they are rounded."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tests.models import Charges, Echo, FunctionModel, Person, charge, person
 from tests.servers import Server
 
 
-def test_do_not_store_keeps_a_fallback_answer_out(
+def test_do_not_store_excludes_a_fallback_answer(
     decorator: RedisCachingDecorator, client: redis.Redis
 ) -> None:
     def predict(data: Person) -> Charges:

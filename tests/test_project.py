@@ -1,4 +1,4 @@
-"""The project itself: what its files promise one another."""
+"""The project's files are consistent with each other."""
 
 from __future__ import annotations
 

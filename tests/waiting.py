@@ -1,4 +1,4 @@
-"""Waiting for what happens in other threads and processes."""
+"""Wait for events in other threads and processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to apps without a network, and services in processes of their own."""
+"""Requests to apps without a network, and services in their own processes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Flags that hold inside a block: in its context and the copies of it, and no longer.
+"""Flags that are set inside a `with` block, in its context and copies of it.
 
 A task or a thread may outlive the block in whose context it was started, and an interruption may
-fall between setting a context variable and the `try` that resets it. So a context variable holds
-its flag weakly, and a flag counts only until its block has ended.
+happen between setting a context variable and the `try` that resets it. So a context variable
+refers to its flag weakly, and a flag counts only until its block has ended.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from weakref import ref
 
 
 class Flag:
-    """What holds inside a `with` block.
+    """A flag that is set inside a `with` block.
 
     Attributes:
-        outer: the flag of the same kind around this one, if any.
-        has_ended: whether the block was left.
+        outer: the enclosing flag of the same kind, if any.
+        has_ended: whether the block has ended.
     """
 
     __slots__ = ("__weakref__", "has_ended", "outer")
@@ -52,7 +52,7 @@ class FlagVar(Generic[F]):
         return flag
 
     def raised(self, flag: F) -> _Raised[F]:
-        """Return a context manager: `flag` holds in its block."""
+        """Return a context manager that sets `flag` in its block."""
         return _Raised(self.var, flag, self.get())
 
 
@@ -76,7 +76,7 @@ class _Raised(Generic[F]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # The order matters if this is interrupted. A plain set, not a reset: a generator may end
-        # in another context than it began in.
+        # The order matters if this is interrupted. A set instead of a reset, since a generator may
+        # end in another context than the one it began in.
         self._flag.has_ended = True
         self._var.set(None if self._outer is None else ref(self._outer))

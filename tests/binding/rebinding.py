@@ -1,4 +1,4 @@
-"""Models that answer the same always, and the wait until one is bound again."""
+"""Models with constant answers, and a wait until one is bound again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The binding: models that change under the decorator, schemas that are built anew."""
+"""The binding: models that change under the decorator, schemas that are rebuilt."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class FreshSchemas(FunctionModel):
         return self.output_schema(age=data.age)
 
 
-def test_schemas_built_anew_at_each_access_are_one_schema(
+def test_schemas_rebuilt_at_each_access_are_one_schema(
     decorator: RedisCachingDecorator,
 ) -> None:
     model = FreshSchemas()

@@ -1,4 +1,4 @@
-"""The fingerprint of an output schema: another one for all that would be read differently."""
+"""The fingerprint of an output schema changes with everything that affects decoding."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ ROADS: dict[str, Callable[[Any], Any]] = {
     ],
     ids=["field", "type", "member in front", "renamed member", "constraint", "literal"],
 )
-def test_what_changes_on_any_road_to_a_part_makes_another_fingerprint(
+def test_a_change_on_any_path_to_a_part_changes_the_fingerprint(
     road: str, before: Any, after: Any
 ) -> None:
     assert out(ROADS[road](before)) == out(ROADS[road](before))
@@ -200,14 +200,14 @@ def validated(function: Any) -> bytes:
     ],
     ids=["after", "before, in a list", "default_factory"],
 )
-def test_functions_are_told_apart(name: str, use: Callable[[Any], bytes]) -> None:
+def test_functions_have_different_fingerprints(name: str, use: Callable[[Any], bytes]) -> None:
     before, after = FUNCTIONS[name]
     assert use(before()) == use(before())
     assert use(before()) != use(after())
 
 
 @pytest.mark.parametrize("name", ["names", "lambdas", "partials", "closures", "callable objects"])
-def test_decorated_functions_are_told_apart(name: str) -> None:
+def test_decorated_functions_have_different_fingerprints(name: str) -> None:
     before, after = FUNCTIONS[name]
     assert validated(before()) == validated(before())
     assert validated(before()) != validated(after())
@@ -294,7 +294,7 @@ def test_the_configuration_counts_where_it_changes_what_is_read() -> None:
     assert len({made(), made(str_to_lower=True), made(extra="allow"), made(strict=True)}) == 4
 
 
-def test_what_only_changes_dumps_and_documentation_does_not_count() -> None:
+def test_changes_to_dumps_and_documentation_do_not_count() -> None:
     plain = out(float, 1.0)
     assert plain == out(float, Field(default=1.0, description="words", examples=[1.0]))
     assert plain == out(Annotated[float, "words"], 1.0)
@@ -357,10 +357,10 @@ def test_constraints_of_text_count_however_they_are_written() -> None:
     ],
     ids=["lock", "object", "generator"],
 )
-def test_a_function_that_can_not_be_told_from_another_is_refused(function: Any) -> None:
+def test_a_function_that_can_not_be_identified_is_refused(function: Any) -> None:
     for field in (AfterValidator(function), Field(default_factory=function)):
         with pytest.raises(
-            ConfigurationError, match=r"Out\.value has a function that can't be told"
+            ConfigurationError, match=r"Out\.value has a function that can't be identified"
         ):
             out(Annotated[int, field])
 
@@ -418,7 +418,9 @@ class Base:
         (Annotated[float, AllowInfNan(False)], float),
     ],
 )
-def test_the_ways_to_declare_a_part_are_told_apart(before: Any, after: Any) -> None:
+def test_different_declarations_of_a_part_have_different_fingerprints(
+    before: Any, after: Any
+) -> None:
     assert out(before) == out(before)
     assert out(before) != out(after)
 
@@ -430,13 +432,13 @@ class OldOutput(v1.BaseModel):
 @pytest.mark.parametrize(
     ("schema", "problem"),
     [
-        (OldOutput, "its output_schema OldOutput is a model of pydantic.v1; derive it from"),
-        (Later(), "its output_schema is an instance of Later; give the class itself"),
+        (OldOutput, "its output_schema OldOutput is a pydantic.v1 model; derive it from"),
+        (Later(), "its output_schema is an instance of Later; use the class itself"),
         (dict, "its output_schema is <class 'dict'>, not a pydantic model"),
         (None, "its output_schema is None, not a pydantic model"),
     ],
 )
-def test_a_schema_that_is_none_is_told_what_it_is(schema: Any, problem: str) -> None:
+def test_an_error_about_an_invalid_schema_says_what_it_is(schema: Any, problem: str) -> None:
     decorator = RedisCachingDecorator(url="redis://localhost:1")
     with pytest.raises(ConfigurationError, match=problem):
         decorator.set_model(FunctionModel(output_schema=schema))

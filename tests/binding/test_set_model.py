@@ -1,4 +1,4 @@
-"""What `set_model` warns of: fields that a hit would echo, and models with the same keys."""
+"""Warnings of `set_model`: echoed input fields, and models with the same keys."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_two_models_with_the_same_keys_are_warned_of() -> None:
     with pytest.warns(UserWarning, match=r"First and .*Second both .*'namesakes'") as caught:
         RedisCachingDecorator().set_model(named(Second))
     assert [each.filename for each in caught] == [__file__]
-    with pytest.warns(UserWarning, match="answer for each other"):
+    with pytest.warns(UserWarning, match="share cache entries"):
         first.set_model(named(Second)), first.set_model(named(First))
 
 

@@ -57,7 +57,7 @@ class Doubling(MLModelDecorator):  # type: ignore[misc]
         return Charges(charges=2 * self._model.predict(data).charges)
 
 
-def test_what_stands_between_cache_and_model_is_part_of_the_key(server: Server) -> None:
+def test_decorators_between_cache_and_model_are_part_of_the_key(server: Server) -> None:
     def cached(model: Any, **options: Any) -> Any:
         return RedisCachingDecorator(url=server.url, **options).set_model(model)
 
@@ -90,13 +90,13 @@ class Naming(Doubling):
     ANSWER_OPTIONS = ("factor",)
 
 
-def test_an_option_that_can_not_be_told_apart_keeps_its_decorator_out_of_the_cache(
+def test_a_decorator_with_an_option_without_canonical_form_is_refused_inside_the_cache(
     server: Server,
 ) -> None:
     cache = RedisCachingDecorator(url=server.url)
     for option in (Factor(), double):
         inner = Doubling(factor=1, how=option).set_model(FunctionModel())
-        with pytest.raises(ConfigurationError, match=r"Doubling .* 'how' .*ANSWER_OPTIONS"):
+        with pytest.raises(ConfigurationError, match=r"'how' .*Doubling .*ANSWER_OPTIONS"):
             cache.set_model(inner)
     # Its word that the rest makes no difference.
     cache.set_model(Naming(factor=1, how=Factor()).set_model(FunctionModel()))

@@ -1,4 +1,4 @@
-"""The revision of files is that of the weights in memory: taken once, off the path."""
+"""The revision is that of the weights in memory: files are hashed once, in the background."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_revision_can_be_taken_before_the_model_is_loaded(
     assert cached(FunctionModel(), revision=revision).cache_key(person()) == key
 
 
-def test_a_new_version_is_hashed_anew_each_time(cached: Callable[..., Any], weights: Path) -> None:
+def test_each_new_version_is_hashed(cached: Callable[..., Any], weights: Path) -> None:
     model = FunctionModel()
     decorator = cached(model)
     keys = [decorator.cache_key(person())]
@@ -99,7 +99,7 @@ class Equal(FunctionModel):
         return True
 
 
-def test_models_are_told_apart_by_identity_and_forgotten_when_they_are_gone(
+def test_models_are_identified_by_identity_and_forgotten_when_collected(
     cached: Callable[..., Any], weights: Path
 ) -> None:
     gc.collect()

@@ -1,4 +1,4 @@
-"""A catalogue of schemas, each with a strategy for its instances: whatever people feed a model.
+"""A catalogue of schemas, each with a strategy for its instances: anything users might model.
 
 Property tests walk it. A case says what is expected of it as an output schema, too: whether
 each of its instances becomes an entry.

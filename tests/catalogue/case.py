@@ -1,4 +1,4 @@
-"""What a case of the catalogue is."""
+"""The cases of the catalogue."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a model keeps besides its declared, visible fields."""
+"""Models with state besides their declared, visible fields."""
 
 import datetime as dt
 import uuid

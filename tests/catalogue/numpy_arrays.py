@@ -1,4 +1,4 @@
-"""NumPy's arrays and scalars, however they lie in memory."""
+"""NumPy arrays and scalars in all memory layouts."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Schemas of plain fields: numbers, texts, bytes, and what may be missing."""
+"""Schemas with plain fields: numbers, strings, bytes, and optional fields."""
 
 from typing import Any, Optional, Union
 

@@ -1,4 +1,4 @@
-"""Values of the builtin types: few, so that two draws often meet, and easily confused."""
+"""Few and easily confused values of the builtin types, so that draws often coincide."""
 
 from hypothesis import strategies as st
 

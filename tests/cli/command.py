@@ -1,4 +1,4 @@
-"""The command `model-cache`, run in this process or in one of its own."""
+"""Run the command `model-cache`, in this process or in a new one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`model-cache` and a Redis Cluster: all shards, as if they were one server."""
+"""`model-cache` on a Redis Cluster: it treats all shards like one server."""
 
 from __future__ import annotations
 

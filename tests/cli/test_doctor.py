@@ -1,4 +1,4 @@
-"""`model-cache doctor`: what it says of real servers, and that its advice helps."""
+"""`model-cache doctor`: its findings on real servers, and that its advice works."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_server_as_it_comes_has_no_problems_and_nothing_is_left_behind(
     assert "-> CONFIG SET maxmemory" in shown
 
 
-def test_what_it_advises_is_what_helps() -> None:
+def test_its_advice_helps() -> None:
     options = ("--maxmemory", "100mb", "--maxmemory-policy", "noeviction", "--maxclients", "100")
     with running_server(*options, "--save", "3600 1", "--appendonly", "yes") as server:
         words = ("doctor", "--url", server.url, *PATIENT)
@@ -117,7 +117,7 @@ def test_a_replica_is_a_problem(server: Server) -> None:
         )
 
 
-def test_what_a_login_may_not_ask_is_not_known_and_no_problem(
+def test_facts_that_a_login_may_not_read_are_unknown_and_not_a_problem(
     server: Server, client: redis.Redis
 ) -> None:
     with apply("predictor", server):
@@ -164,7 +164,7 @@ def test_the_rights_that_it_advises_suffice(server: Server, client: redis.Redis)
         client.acl_deluser("newcomer")
 
 
-def test_behind_a_proxy_what_can_be_told_is_told() -> None:
+def test_behind_a_proxy_the_remaining_checks_are_reported() -> None:
     with running_twemproxy() as proxy:
         result = run("doctor", "--url", proxy.url, "--proxied", *PATIENT)
         assert result.code == 0
@@ -208,7 +208,7 @@ def the(findings: list[Finding], name: str) -> Finding:
         ({"cluster_enabled": "1"}, "cluster", "problem"),
     ],
 )
-def test_what_the_server_says_is_judged(
+def test_the_facts_of_a_server_are_judged(
     facts: Facts, changes: dict[str, str], name: str, verdict: str
 ) -> None:
     changed = replace(facts, info={**(facts.info or {}), **changes})

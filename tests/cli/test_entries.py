@@ -1,4 +1,4 @@
-"""What the command knows of keys and entries: taken apart without a model, or its schema."""
+"""Parsing keys and describing entries without a model or its schema."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_parts_of_a_key_come_back(prefix: str | None, name: str, version: st
 
 
 @given(st.binary(max_size=60) | st.builds(lambda parts: b"/".join(parts), st.lists(st.binary())))
-def test_what_is_taken_apart_is_a_key_of_ours_to_the_byte(raw: bytes) -> None:
+def test_only_exact_keys_of_this_library_are_parsed(raw: bytes) -> None:
     for key in (raw, raw + b"/" + DIGEST):
         parsed = parse_key(key)
         if parsed is not None:
@@ -57,7 +57,7 @@ def test_what_is_taken_apart_is_a_key_of_ours_to_the_byte(raw: bytes) -> None:
         b"{name/1/" + DIGEST + b"}:lease",
     ],
 )
-def test_keys_of_another_form_are_foreign(key: bytes) -> None:
+def test_keys_in_another_form_are_foreign(key: bytes) -> None:
     assert parse_key(key) is None
 
 
@@ -99,7 +99,7 @@ def test_an_entry_says_how_it_was_written(
         assert described.value["text"] == "x" * 500
 
 
-def test_an_entry_too_large_to_look_at_is_no_damaged_one() -> None:
+def test_an_entry_too_large_to_decode_is_not_reported_as_damaged() -> None:
     codec = Codec(Echo, compressor=COMPRESSORS.named("snappy"), max_entry_bytes=32 * 2**20)
     described = describe(KEY, codec.encode(KEY, Echo(text="x" * (MAX_PAYLOAD + 1))))
     assert described.problem is None
@@ -120,25 +120,25 @@ def test_a_tag_of_another_key_or_another_secret_is_wrong() -> None:
     [
         (b"", "neither"),
         (b"hello", "neither"),
-        (b'{"charges":', "no valid JSON"),
-        (b"\x81\xa1", "no valid MessagePack"),
+        (b'{"charges":', "invalid JSON"),
+        (b"\x81\xa1", "invalid MessagePack"),
         (b"\xc1", "truncated"),
         (b"\xc1\x01\x01\x00\x01short", "truncated"),
         (b"\xc1\x02\x01\x00\x00{}", "another format"),
         (b"\xc1\x01\x01\x00\x80{}", "another format"),
-        (b"\xc1\x01\xc8\x00\x00{}", "not known here"),
-        (b"\xc1\x01\x01\xc8\x00{}", "not known here"),
+        (b"\xc1\x01\xc8\x00\x00{}", "not registered"),
+        (b"\xc1\x01\x01\xc8\x00{}", "not registered"),
         (b"\xc1\x01\x01\x01\x00{}", "damaged"),
         (b"\xc1\x01\x01\x00\x02\xff\xff{}", "damaged"),
     ],
 )
-def test_what_is_no_entry_says_why(entry: bytes, problem: str) -> None:
+def test_the_description_of_an_invalid_entry_says_why(entry: bytes, problem: str) -> None:
     described = describe(KEY, entry)
     assert described.value is None
     assert problem in str(described.problem)
 
 
-def test_the_ids_of_what_is_not_known_here_are_shown() -> None:
+def test_the_ids_of_unregistered_serders_and_compressors_are_shown() -> None:
     described = describe(KEY, b"\xc1\x01\xc8\xc9\x00{}")
     assert (described.serder, described.compressor) == ("#200", "#201")
 

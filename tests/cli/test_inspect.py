@@ -1,4 +1,4 @@
-"""`model-cache inspect`: what is in a Redis, on real servers; it changes nothing."""
+"""`model-cache inspect` on real servers; it changes nothing."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ from tests.faults.topologies import running_twemproxy
 from tests.servers import Server, free_port, running_server
 
 
-def test_the_models_are_listed_with_what_their_entries_are_like(
-    server: Server, client: redis.Redis
-) -> None:
+def test_the_models_are_listed_with_their_entries(server: Server, client: redis.Redis) -> None:
     fill(server.url, 7)
     fill(server.url, 3, version="2.0.0", ttl=1000, serder="MessagePack", integrity=True)
     fill(server.url, 2, prefix="team/a", ttl=50, stale_if_error=50)
@@ -58,7 +56,7 @@ def test_the_models_are_listed_with_what_their_entries_are_like(
     assert client.dbsize() == 13
 
 
-def test_people_get_text(server: Server) -> None:
+def test_without_json_it_prints_text(server: Server) -> None:
     fill(server.url, 12, ttl=7200)
     fill(server.url, 1, prefix="p", serder="MessagePack")
     result = run("inspect", REDIS_URL=server.url)
@@ -72,7 +70,7 @@ def test_people_get_text(server: Server) -> None:
     )
 
 
-def test_names_are_whole_on_a_narrow_terminal(server: Server) -> None:
+def test_names_are_not_cut_off_on_a_narrow_terminal(server: Server) -> None:
     name, version, prefix = "a_model_of_a_team_" * 4, "2024.11.25-rc.1+build.77", "europe/blue"
     fill(server.url, 1, name=name, version=version, prefix=prefix)
     assert f"{name} {version} (prefix {prefix})" in on_a_terminal(server, "inspect").splitlines()
@@ -106,7 +104,7 @@ def test_models_and_prefixes_can_be_chosen(server: Server) -> None:
     assert [each["prefix"] for each in chosen] == ["p"]
 
 
-def test_of_many_entries_a_sample_is_looked_at_and_it_says_so(server: Server) -> None:
+def test_it_reads_a_sample_of_many_entries_and_says_so(server: Server) -> None:
     fill(server.url, 50)
     found = run("inspect", "--url", server.url, "--sample", 10, "--json").json["models"][0]
     assert (found["entries"], found["looked_at"]) == (50, 10)
@@ -116,7 +114,7 @@ def test_of_many_entries_a_sample_is_looked_at_and_it_says_so(server: Server) ->
     assert "estimated" not in run("inspect", "--url", server.url).stdout
 
 
-def test_some_keys_are_listed_for_those_who_want_to_see_one(server: Server) -> None:
+def test_some_keys_are_listed_on_request(server: Server) -> None:
     first = fill(server.url, 1, name="na me\u202e", prefix="team/a")
     fill(server.url, 5)
     assert run("inspect", "--url", server.url, "--json").json["models"][0]["keys"] == []
@@ -134,9 +132,7 @@ def test_some_keys_are_listed_for_those_who_want_to_see_one(server: Server) -> N
     assert len(set(lines) & set(every)) == 3
 
 
-def test_what_can_not_be_decoded_is_counted_and_nothing_of_it_reaches_the_terminal(
-    server: Server, client: redis.Redis
-) -> None:
+def test_undecodable_entries_are_counted_and_not_shown(server: Server, client: redis.Redis) -> None:
     fill(server.url, 1)
     evil = "na\u202eme\u200b"  # format characters are not escaped in keys
     client.set(f"{evil}/1/{DIGEST}", b"\x1b]0;owned\x07")
@@ -207,7 +203,7 @@ def test_a_key_that_is_not_there_and_one_that_is_none(server: Server) -> None:
     assert "[prefix/]name/version/22 characters" in foreign.stderr
 
 
-def test_what_the_login_does_not_permit_is_not_known(server: Server) -> None:
+def test_facts_without_permission_are_unknown(server: Server) -> None:
     key = fill(server.url, 3, name="insurance_charges_model", ttl=100)
     with apply("purger", server), server.client() as admin:
         try:
@@ -266,7 +262,7 @@ def test_a_proxy_shows_one_key_and_no_list() -> None:
 
 
 @pytest.mark.parametrize("command", [("inspect",), ("purge", "--model", "m"), ("doctor",)])
-def test_where_nobody_said_where_redis_is_it_says_how(
+def test_without_an_address_the_error_says_how_to_give_one(
     command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
@@ -279,7 +275,7 @@ def test_where_nobody_said_where_redis_is_it_says_how(
 
 
 @pytest.mark.parametrize("command", [("inspect",), ("purge", "--model", "m"), ("doctor",)])
-def test_a_redis_that_is_out_of_reach_is_exit_code_3(command: tuple[str, ...]) -> None:
+def test_an_unavailable_redis_is_exit_code_3(command: tuple[str, ...]) -> None:
     port = free_port()
     for url in (f"redis://127.0.0.1:{port}", f"redis+cluster://127.0.0.1:{port}"):
         result = run(*command, "--url", url)
@@ -304,7 +300,7 @@ def test_a_wrong_password_is_exit_code_3_and_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize("command", ["inspect", "doctor"])
-def test_what_is_no_cluster_says_so(server: Server, command: str) -> None:
+def test_a_server_that_is_not_a_cluster_is_reported(server: Server, command: str) -> None:
     result = run(command, "--url", server.url.replace("redis:", "redis+cluster:"))
     assert result.code == 3
     assert "cluster support disabled" in result.stderr

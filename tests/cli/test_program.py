@@ -1,4 +1,4 @@
-"""The command as a program: its help, its version, and what it says without its extra."""
+"""The command as a program: its help, its version, and its error without the extra."""
 
 from __future__ import annotations
 
@@ -110,14 +110,14 @@ def test_a_wrong_command_is_exit_code_2() -> None:
 
 
 @pytest.mark.parametrize("words", [["inspect"], ["doctor"], ["purge", "--model", "m", "--yes"]])
-def test_in_a_process_of_its_own_only_json_is_on_stdout(server: Server, words: list[str]) -> None:
+def test_as_a_program_it_prints_only_json_on_stdout(server: Server, words: list[str]) -> None:
     fill(server.url, 3, name="m")
     result = run_apart(*words, "--json", REDIS_URL=server.url)
     assert result.code in (0, 1)
     assert isinstance(result.json, dict)
 
 
-def test_a_reader_that_goes_away_is_no_failure_to_shout_about(server: Server) -> None:
+def test_a_reader_that_closes_the_pipe_causes_no_error(server: Server) -> None:
     for number in range(30):
         fill(server.url, 1, name=f"model_{number}")
     command = " ".join([*PROGRAM, "inspect", "--json", "|", "head", "-1"])
@@ -132,14 +132,14 @@ def test_a_reader_that_goes_away_is_no_failure_to_shout_about(server: Server) ->
     assert (done.stdout, done.stderr) == ("{\n", "")
 
 
-def test_a_terminal_that_knows_only_ascii_gets_escapes(server: Server) -> None:
+def test_a_terminal_with_only_ascii_gets_escapes(server: Server) -> None:
     fill(server.url, 1, name="模型")
     shown = run_apart("inspect", "--url", server.url, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert shown.code == 0
     assert "\\u6a21\\u578b" in shown.stdout
 
 
-def test_what_a_terminal_would_act_on_is_escaped() -> None:
+def test_control_characters_are_escaped() -> None:
     assert printable("plain ümläut 模型") == "plain ümläut 模型"
     assert printable("\x1b[2J\x07\r\n\t") == r"\x1b[2J\x07\r\n\t"
     assert printable("\x9b1m \u202e \u2028 \ud800 \U000e0001") == (
@@ -147,7 +147,7 @@ def test_what_a_terminal_would_act_on_is_escaped() -> None:
     )
 
 
-def test_values_are_made_fit_for_json() -> None:
+def test_values_are_converted_for_json() -> None:
     assert plain({1: (float("inf"), b"\x00", {"a"}, None, True)}) == {
         "1": ["inf", "AA==", "{'a'}", None, True]
     }

@@ -1,4 +1,4 @@
-"""`model-cache purge`: deletes what it says, after asking, and never a key of somebody else's."""
+"""`model-cache purge` deletes what it announces, after asking, and never a foreign key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.docs.rules import apply, login
 from tests.servers import Server
 
 
-def test_one_version_goes_and_the_others_stay(server: Server, client: redis.Redis) -> None:
+def test_one_version_is_deleted_and_the_others_stay(server: Server, client: redis.Redis) -> None:
     fill(server.url, 5)
     fill(server.url, 4, version="2.0.0")
     fill(server.url, 3, prefix="p")
@@ -147,7 +147,7 @@ def test_a_foreign_key_is_never_deleted(server: Server, client: redis.Redis) -> 
 
 
 @pytest.mark.parametrize("name", ["*", "a_mode?", "a_[m]odel", "%", "a_model/1.0.0", ""])
-def test_a_name_is_no_pattern(server: Server, client: redis.Redis, name: str) -> None:
+def test_a_name_is_not_a_pattern(server: Server, client: redis.Redis, name: str) -> None:
     fill(server.url, 2)
     result = run("purge", "--url", server.url, "--model", name, "--yes", "--json")
     assert (result.code, result.json["deleted"]) == (0, 0)
@@ -164,7 +164,7 @@ def test_a_name_is_no_pattern(server: Server, client: redis.Redis, name: str) ->
         (["a_model", "--prefix", "p"], "it has entries without a prefix"),
     ],
 )
-def test_where_there_is_nothing_it_says_what_there_is(
+def test_if_nothing_matches_it_says_what_there_is(
     server: Server, client: redis.Redis, words: list[str], hint: str
 ) -> None:
     fill(server.url, 1)
@@ -177,7 +177,7 @@ def test_where_there_is_nothing_it_says_what_there_is(
     assert client.dbsize() == 4
 
 
-def test_in_an_empty_redis_there_is_nothing_to_name(server: Server) -> None:
+def test_an_empty_redis_is_reported(server: Server) -> None:
     result = run("purge", "--url", server.url, "--yes", "--model", "a_model")
     assert "there are no entries" in result.stderr
 
@@ -243,7 +243,7 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def test_a_login_that_may_not_delete_is_told_so(server: Server, client: redis.Redis) -> None:
+def test_a_login_that_may_not_delete_gets_an_error(server: Server, client: redis.Redis) -> None:
     fill(server.url, 2, name="insurance_charges_model")
     with apply("predictor", server):
         user = login("predictor")
@@ -259,7 +259,7 @@ def test_a_login_that_may_not_delete_is_told_so(server: Server, client: redis.Re
     assert client.dbsize() == 2
 
 
-def test_through_a_proxy_it_says_that_it_can_not(server: Server) -> None:
+def test_through_a_proxy_it_is_refused(server: Server) -> None:
     result = run("purge", "--url", server.url, "--proxied", "--model", "a_model", "--yes")
     assert result.code == 2
     assert "SCAN" in result.stderr

@@ -1,4 +1,4 @@
-"""`model-cache warm`: fills a cache from a file, and computes nothing twice."""
+"""`model-cache warm` fills a cache from a file and computes nothing twice."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_options_are_the_decorators_own(server: Server, requests: Path, tmp_path
         ({"max_entry_bytes": 1}, 1, "not_stored"),
     ],
 )
-def test_predictions_that_are_not_kept_are_counted(
+def test_predictions_that_are_not_stored_are_counted(
     server: Server, requests: Path, tmp_path: Path, options: dict[str, Any], code: int, counted: str
 ) -> None:
     file = tmp_path / "options.yaml"
@@ -121,7 +121,7 @@ def test_a_file_that_exists_is_never_touched(
     assert other.read_text() == "of an earlier version, or of somebody else"
 
 
-def test_what_is_rejected_may_be_thrown_away(server: Server, requests: Path) -> None:
+def test_rejected_requests_may_be_discarded(server: Server, requests: Path) -> None:
     result = warm(server, requests, "--model", MODEL, "--rejected", os.devnull, TEST_RAISE_AT="3")
     assert (result.code, result.json["rejected"]) == (1, 1)
     assert Path(os.devnull).is_char_device()
@@ -193,7 +193,7 @@ def test_an_interrupted_run_is_run_again_and_nothing_is_computed_twice(
     "options",
     [{"hashing_fields": ["age"]}, {"ignored_fields": ["bmi"]}, {"revision": "2"}, {"prefix": "p"}],
 )
-def test_after_an_interruption_other_keys_are_computed_anew(
+def test_after_an_interruption_other_keys_are_recomputed(
     server: Server, requests: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     assert warm(server, requests, TEST_INTERRUPT_AT="150").code == 130
@@ -288,7 +288,7 @@ def test_a_user_in_the_options_logs_in_with_the_environments_password(
         client.acl_deluser("warmer")
 
 
-def test_a_login_that_may_not_write_is_told_the_missing_rule(
+def test_a_login_that_may_not_write_sees_the_missing_rule(
     server: Server, client: redis.Redis, requests: Path
 ) -> None:
     client.acl_setuser("reader", enabled=True, passwords=["+s3cret-login"],
@@ -309,7 +309,7 @@ def test_requests_that_can_not_be_read_are_exit_code_2(tmp_path: Path) -> None:
         assert f"--requests: can't read {str(path)!r}" in result.stderr
 
 
-def test_a_redis_that_is_out_of_reach_is_exit_code_3(requests: Path) -> None:
+def test_an_unavailable_redis_is_exit_code_3(requests: Path) -> None:
     words = ("warm", "--requests", requests, "--model", MODEL)
     result = run(*words, "--url", f"redis://127.0.0.1:{free_port()}")
     assert (result.code, result.stdout) == (3, "")

@@ -1,4 +1,4 @@
-"""`model-cache warm` from a CSV: how its texts are read, and where it breaks."""
+"""`model-cache warm` with a CSV file: how values are parsed, and malformed files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models for `model-cache warm`: they behave as the environment says, or have a cache already."""
+"""Models for `model-cache warm`, controlled by the environment or with a cache already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`model-cache warm`, run on requests in a file, and what it leaves."""
+"""Run `model-cache warm` on requests in a file, and read the results."""
 
 from __future__ import annotations
 

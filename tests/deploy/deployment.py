@@ -1,4 +1,4 @@
-"""What is in deploy/, read, and its containers' commands run as processes of this machine.
+"""Read deploy/, and run the commands of its containers as local processes.
 
 No container engine is needed: a command gets the environment and the files that its container
 would get, with places inside the container replaced by places of the test.

@@ -1,4 +1,4 @@
-"""compose.yaml and what it configures: valid by its schema, and at one with the code."""
+"""compose.yaml and its configuration are valid and match the code."""
 
 from __future__ import annotations
 

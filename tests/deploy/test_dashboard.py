@@ -1,4 +1,4 @@
-"""The dashboard and the alerts ask for nothing that is not there, and leave nothing out.
+"""The dashboard and the alerts use only existing metrics, and all of them.
 
 The metrics are those of a real run, in which everything happens once.
 """

@@ -1,4 +1,4 @@
-"""The images: what their Dockerfiles say, and the service's own command, run as it would be."""
+"""The Dockerfiles, and the service's command, run as in the container."""
 
 from __future__ import annotations
 
@@ -216,4 +216,4 @@ def test_the_probes_of_kubernetes_are_answered_while_redis_is_down(
         assert {call(port, PREDICTION, {**REQUEST, "age": age})[0] for age in range(20, 32)} == {
             200
         }
-    assert "the cache is out of reach" in log.read_text()
+    assert "Redis unavailable" in log.read_text()

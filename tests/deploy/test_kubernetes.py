@@ -1,4 +1,4 @@
-"""The Kubernetes manifests: valid by their schemas, at one with each other and with the code."""
+"""The Kubernetes manifests are valid, and match each other and the code."""
 
 from __future__ import annotations
 

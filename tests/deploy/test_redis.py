@@ -1,4 +1,4 @@
-"""The servers of the deployments: their own start commands and settings, run with real servers."""
+"""The deployments' start commands and settings, run with real servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fenced blocks of the documentation, and how each kind of them is run or checked.
+"""The fenced blocks of the documentation, and how to run or check each kind of them.
 
 A block is checked unless a comment before it says why not: `<!-- test: not run, REASON -->`.
 Lines that begin with `# >` are what the block prints, up to `...`.

@@ -1,4 +1,4 @@
-"""The ACL rules of docs/operations.md, and logins by them."""
+"""The ACL rules in docs/operations.md, and logins with these rules."""
 
 from __future__ import annotations
 

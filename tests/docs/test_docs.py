@@ -1,4 +1,4 @@
-"""The documentation: it builds, its code runs as it stands, its tables are the code's."""
+"""The documentation builds, its code runs, and its tables match the source."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_a_command_that_would_not_work_is_noticed(command: str) -> None:
 
 
 @of(*PARSERS)
-def test_the_data_parse(block: Block) -> None:
+def test_the_data_is_parsed(block: Block) -> None:
     assert PARSERS[block.language](block.code)
 
 

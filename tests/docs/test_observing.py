@@ -1,4 +1,4 @@
-"""docs/observing.md says what is so: its tables, its YAML and its code."""
+"""docs/observing.md is correct: its tables, its YAML and its code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/operations.md says what is so: its ACL rules suffice, its YAML and its tables are ours."""
+"""docs/operations.md is correct: its ACL rules suffice, its YAML and tables match the code."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def own_server() -> Iterator[Server]:
         yield server
 
 
-def test_there_is_a_rule_for_each_use() -> None:
+def test_each_use_has_a_rule() -> None:
     assert set(RULES) == {"predictor", "purger", "fleet", "member", "watcher"}
 
 

@@ -1,4 +1,4 @@
-"""Whole services by real servers: those of the page docs/serving.md, and one that is stopped."""
+"""Whole services with real servers: those in docs/serving.md, and one that is stopped."""
 
 from __future__ import annotations
 

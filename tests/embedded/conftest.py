@@ -1,4 +1,4 @@
-"""A folder for temporary files that is a test's own."""
+"""A folder for temporary files for each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scripts in processes of their own, and the processes and folders of their servers."""
+"""Scripts in their own processes, and the processes and folders of their servers."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_a_binary_that_dies_at_once_fails_at_once_with_its_own_words(
     assert time.monotonic() - started < embedded._START_SECONDS / 2
 
 
-def test_a_free_port_that_somebody_takes_first_is_replaced_by_another(
+def test_a_free_port_that_is_taken_meanwhile_is_replaced_by_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed, taken = installed_binary(), tmp_path / "taken"
@@ -65,7 +65,7 @@ def test_a_free_port_that_somebody_takes_first_is_replaced_by_another(
         assert client.ping()
 
 
-def test_a_file_that_is_no_program_fails_at_once_with_its_name(
+def test_a_file_that_is_not_a_program_fails_at_once_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temp_folder: Path
 ) -> None:
     program = put_on_path(tmp_path, monkeypatch, "\x7fELF, or so it says")

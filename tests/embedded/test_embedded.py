@@ -40,7 +40,7 @@ def test_each_block_has_a_server_of_its_own(tcp: bool) -> None:
 
 
 @both_transports
-def test_nothing_is_kept_on_disk(tcp: bool) -> None:
+def test_nothing_is_stored_on_disk(tcp: bool) -> None:
     with embedded_redis(tcp=tcp) as url, connected(url) as client:
         assert client.config_get("save") == {"save": ""}
         assert client.config_get("appendonly") == {"appendonly": "no"}

@@ -1,4 +1,4 @@
-"""The embedded server and its folder are gone when their owner is, however it ends."""
+"""The embedded server and its folder are gone when their owner ends, in whatever way."""
 
 from __future__ import annotations
 

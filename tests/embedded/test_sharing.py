@@ -138,7 +138,7 @@ def test_a_url_that_this_library_would_not_have_set_is_not_trusted() -> None:
         owner.communicate(timeout=10)
 
 
-def test_a_listener_that_is_no_redis_is_not_trusted(temp_folder: Path) -> None:
+def test_a_listener_that_is_not_a_redis_is_not_trusted(temp_folder: Path) -> None:
     path = temp_folder / "s"
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(path))

@@ -1,4 +1,4 @@
-"""What tests change of the process, and what is restored after them."""
+"""Restore global state that tests change."""
 
 from __future__ import annotations
 

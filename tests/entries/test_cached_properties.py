@@ -1,4 +1,4 @@
-"""Cached properties cost no entry, unless a hit would have other ones."""
+"""Cached properties do not prevent an entry, unless a hit would have different ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Entries: plain where they can be, enveloped where not, and refused where they would lie."""
+"""Entries: plain if possible, else an envelope, and refused if they would change the answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_message_pack_is_stored_plainly() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_json_would_lose_is_stored_as_a_message_pack_envelope(value: float) -> None:
+def test_values_that_json_would_lose_are_stored_as_a_message_pack_envelope(value: float) -> None:
     entry = round_trip(Codec(Charges), Charges(charges=value))
     assert entry[:5] == b"\xc1\x01\x02\x00\x00"
 
@@ -58,7 +58,7 @@ class Numbered(RootModel[list[float]]):
     pass
 
 
-def test_what_dumps_to_no_object_is_enveloped() -> None:
+def test_a_prediction_that_does_not_dump_to_an_object_is_enveloped() -> None:
     for serder in (JSON, MESSAGE_PACK):
         assert round_trip(Codec(Numbered, serder=serder), Numbered([1.0, 2.0]))[0] == 0xC1
 

@@ -1,4 +1,4 @@
-"""Of the forms that an entry can have, the one that works is soon tried first."""
+"""The form of an entry that works is soon tried first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An entry is fresh until its time, by the writer's ttl and by the reader's."""
+"""An entry is fresh as long as both the writer's and the reader's ttl allow."""
 
 from __future__ import annotations
 
@@ -49,6 +49,6 @@ def test_an_entry_without_a_time_is_fresh() -> None:
         assert reader(integrity=integrity).read(KEY, entry) == (Charges(charges=1), True)
 
 
-def test_what_can_not_be_decoded_is_not_fresh() -> None:
+def test_an_undecodable_entry_is_not_fresh() -> None:
     for entry in (b"{}", b"{", timed(0)[:-1], b""):
         assert reader().read(KEY, entry) == (None, False)

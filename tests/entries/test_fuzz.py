@@ -204,7 +204,7 @@ def test_with_integrity_every_single_bit_counts(serder: Any, compressor: Compres
     assert codec.decode(KEY, entry + b"\0") is None
 
 
-def test_with_a_secret_no_entry_of_another_secret_or_of_none_is_served() -> None:
+def test_with_a_secret_entries_with_another_secret_or_none_are_not_served() -> None:
     keys = (b"", b"one", b"two")
     codecs = [Codec(Charges, integrity=True, tag_key=key) for key in keys] + [Codec(Charges)]
     prediction = Charges(charges=1.5)

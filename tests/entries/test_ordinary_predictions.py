@@ -1,4 +1,4 @@
-"""Ordinary predictions are stored, zones and arrays among them."""
+"""Ordinary predictions are stored, including time zones and arrays."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def built(**fields: Any) -> Charges:
         (Charges, built(charges=object())),
     ],
 )
-def test_what_would_come_back_changed_is_refused(schema: Any, prediction: Any) -> None:
+def test_a_prediction_that_would_change_is_refused(schema: Any, prediction: Any) -> None:
     with pytest.raises(EntryRefusedError) as raised:
         Codec(schema).encode(KEY, prediction)
     assert raised.value.reason is Refusal.LOSSY
@@ -88,35 +88,35 @@ class Clipped(BaseModel):
     [
         (
             Loose(x=(1, 2)),
-            "again: x: its type changes from tuple to list; declare the field as tuple, or",
+            "back: x: its type changes from tuple to list; declare the field as tuple, or",
         ),
         (
             Loose(x=[{"a": (1, 2)}]),
-            r"again: x\[0\].values\(\)\[0\]: its type changes from tuple to list",
+            r"back: x\[0\].values\(\)\[0\]: its type changes from tuple to list",
         ),
-        (Loose(x=numpy.arange(3)), "again: x: a numpy.ndarray can't be written .*return a list"),
-        (Loose(x=[1, [numpy.arange(3)]]), r"again: x\[1\]\[0\]: a numpy.ndarray can't be written"),
+        (Loose(x=numpy.arange(3)), "back: x: a numpy.ndarray can't be dumped .*return a list"),
+        (Loose(x=[1, [numpy.arange(3)]]), r"back: x\[1\]\[0\]: a numpy.ndarray can't be dumped"),
         (
             Loose(x=[{"a": iter([1])}]),
-            r"again: x\[0\].values\(\)\[0\]: a value of type builtins.list_iterator",
+            r"back: x\[0\].values\(\)\[0\]: a value of type builtins.list_iterator",
         ),
-        (built_loose(y=5), "again: y: its type changes from int to float"),
+        (built_loose(y=5), "back: y: its type changes from int to float"),
         (
             built_loose(y="five"),
-            r"again: y: the output schema refuses it .*\(float_parsing\)",
+            r"back: y: the output schema rejects it .*\(float_parsing\)",
         ),
         (
             Loose(x=Private(charges=1)),
-            "again: x: its type changes from tests.entries.test_refusals.Private to",
+            "back: x: its type changes from tests.entries.test_refusals.Private to",
         ),
-        ({"x": 1}, "again: it is a dict, not a Loose"),
-        (private(1), "again: _hidden: a private attribute is not stored; make it a field"),
-        (Excluded(charges=1), "again: charges: .*exclude=True is not stored"),
+        ({"x": 1}, "back: it is a dict, not a Loose"),
+        (private(1), "back: _hidden: a private attribute is not stored; make it a field"),
+        (Excluded(charges=1), "back: charges: .*exclude=True is not stored"),
         (
             Stops(stops=[Stop(when=NOON), Stop(when=NOON.astimezone(ZoneInfo("Europe/Paris")))]),
-            r"again: stops\[1\].when: its time zone changes from zoneinfo.ZoneInfo Europe/Paris to",
+            r"back: stops\[1\].when: its time zone changes from zoneinfo.ZoneInfo Europe/Paris to",
         ),
-        (Clipped.model_construct(value=2), "again: value: its value changes; does a validator"),
+        (Clipped.model_construct(value=2), "back: value: its value changes; does a validator"),
     ],
 )
 def test_a_refusal_says_why(prediction: Any, reason: str) -> None:
@@ -131,7 +131,7 @@ def test_each_serder_says_why_if_they_differ() -> None:
         Codec(Loose).encode(KEY, Loose(x=(1, 2), y=math.nan))
 
 
-def test_what_can_not_be_explained_is_refused_all_the_same() -> None:
+def test_a_prediction_without_an_explanation_is_still_refused() -> None:
     nested: list[Any] = []
     for _ in range(2000):
         nested = [nested]

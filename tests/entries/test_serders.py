@@ -1,4 +1,4 @@
-"""Serders and compressors of one's own."""
+"""Custom serders and compressors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The insurance service in processes of its own, and its configuration."""
+"""The insurance service in its own processes, and its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo promises: it runs anywhere, touches only its own keys, and counts honestly."""
+"""The demo runs anywhere, touches only its own keys, and counts correctly."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_demo_ends_with_no_wrong_prediction_of_ours_and_a_chart(tmp_path: Path) 
     assert chart.read_bytes() == drawn.read_bytes()
 
 
-def test_demo_leaves_somebodys_redis_as_it_was(
+def test_demo_leaves_other_data_in_redis_alone(
     tmp_path: Path, server: Server, client: redis.Redis
 ) -> None:
     somebodys = {
@@ -86,11 +86,11 @@ def test_demo_leaves_somebodys_redis_as_it_was(
     client.mset(dict(somebodys))
     finished = run_demo("--output", str(tmp_path), redis_url=server.url)
     assert finished.returncode == 0, finished.stderr
-    assert "the server of REDIS_URL" in finished.stdout
+    assert "the server at REDIS_URL" in finished.stdout
     assert {key: client.get(key) for key in client.keys()} == somebodys  # noqa: SIM118 - Redis's
 
 
-def test_demo_says_that_somebodys_redis_is_out_of_reach(tmp_path: Path) -> None:
+def test_demo_says_that_redis_is_unavailable(tmp_path: Path) -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
     finished = run_demo("--output", str(tmp_path), redis_url=url)
     assert finished.returncode == 1
@@ -144,7 +144,7 @@ def test_known_answers_are_checked_against_the_model() -> None:
         check(wrong, model, [data])
 
 
-def test_known_model_asks_the_model_for_what_is_not_known() -> None:
+def test_known_model_calls_the_model_for_unknown_inputs() -> None:
     known = KnownModel(CheapModel(), {facts(person()): InsuranceChargesModelOutput(charges=1.0)})
     assert known.predict(person()).charges == 1.0
     assert known.predict(person(age=50)).charges == 24.0 * 50

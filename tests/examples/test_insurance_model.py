@@ -1,4 +1,4 @@
-"""What the example promises to those who measure a cache with it: stable, honest predictions."""
+"""The example model gives stable, correct predictions."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_prediction_is_dollars_to_the_cent(model: InsuranceChargesModel) -> None
         assert output.charges == round(output.charges, 2)
 
 
-def test_prediction_leaves_its_input_as_it_was(model: InsuranceChargesModel) -> None:
+def test_prediction_does_not_change_its_input(model: InsuranceChargesModel) -> None:
     data = person()
     model.predict(data)
     assert data == person()

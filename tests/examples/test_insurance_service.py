@@ -81,7 +81,7 @@ def test_two_equal_requests_are_one_prediction_and_two_ids(
     assert json.loads(client.get(key) or b"") == {"charges": expected.charges}
 
 
-def test_the_response_tells_what_the_cache_did_and_how_it_is(
+def test_the_response_and_the_health_endpoint_report_on_the_cache(
     service: InsuranceService, client: redis.Redis
 ) -> None:
     body = json.dumps(REQUEST)
@@ -188,7 +188,7 @@ def test_the_configuration_names_no_place_and_holds_no_secret() -> None:
     assert "prediction_id" not in str(cache.configuration)
 
 
-def test_the_model_sees_no_id_and_the_cache_makes_no_difference_between_ids(
+def test_the_model_sees_no_id_and_the_cache_ignores_ids(
     decorator: RedisCachingDecorator,
 ) -> None:
     seen: list[BaseModel] = []

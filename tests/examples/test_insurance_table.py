@@ -16,7 +16,7 @@ from tests.examples.tables import HEADER, write_table
 GOOD = "19,female,27.9,0,yes,southwest,16884.924"
 
 
-def test_table_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+def test_a_written_table_is_read_back_unchanged(tmp_path: Path) -> None:
     rows = generate_rows(60, seed=10)
     write_table(tmp_path / "insurance.csv", rows)
     assert read_table(tmp_path / "insurance.csv") == rows
@@ -34,8 +34,8 @@ def test_columns_may_stand_in_another_order_among_others(tmp_path: Path) -> None
     ("text", "line", "column", "problem"),
     [
         ("", None, None, "the file is empty"),
-        (HEADER, None, None, "training needs 50 rows or more, not 0"),
-        (f"{HEADER}\n{GOOD}\n", None, None, "training needs 50 rows or more, not 1"),
+        (HEADER, None, None, "expected at least 50 rows, got 0"),
+        (f"{HEADER}\n{GOOD}\n", None, None, "expected at least 50 rows, got 1"),
         ("age,sex,bmi", 1, "children", "missing; the header is age,sex,bmi"),
         (f"{HEADER}\n{GOOD}\n{GOOD.replace('27.9', 'x')}", 3, "bmi", "'x' is not a number"),
         (f"{HEADER}\n{GOOD.replace('27.9', 'nan')}", 2, "bmi", "'nan' is not a number"),
@@ -82,7 +82,7 @@ def test_absent_table_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
 # Made-up people
 
 
-def test_same_seed_makes_up_the_same_people() -> None:
+def test_the_same_seed_generates_the_same_people() -> None:
     assert generate_rows(50, seed=1) == generate_rows(50, seed=1) != generate_rows(50, seed=2)
     assert random_inputs(50, seed=1) == random_inputs(50, seed=1) != random_inputs(50, seed=2)
     assert generate_rows(0, seed=1) == []

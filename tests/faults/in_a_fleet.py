@@ -1,4 +1,4 @@
-"""What is hard on a fleet that shares its computations: leaders that die, and a whole service."""
+"""Faults of a fleet that shares its computations: leaders that die, and a whole service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is hard on the process itself: forks, a thousand threads, gunicorn's workers."""
+"""Stress on the process itself: forks, a thousand threads, gunicorn's workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the fault matrix at length and writes its table: `python -m tests.faults.report`."""
+"""Run the long fault matrix and write its table: `python -m tests.faults.report`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys and entries are what they were: committed vectors, the same everywhere and for ever.
+"""Keys and entries match the committed golden vectors, which never change.
 
 A failure here means that a fleet would lose its cache at an update, or worse. If the change is
 meant, see `tests/golden/write.py`.

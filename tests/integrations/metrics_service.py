@@ -1,4 +1,4 @@
-"""A WSGI service for gunicorn: predicts, says what came of it, and shows the metrics.
+"""A WSGI service for gunicorn: predicts, returns the outcome, and serves the metrics.
 
 It is loaded, and has predicted, before gunicorn forks its workers.
 """

@@ -1,4 +1,4 @@
-"""rest_model_service's own app in a process of its own."""
+"""rest_model_service's own app in a separate process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is scraped of metrics: counts by the kind of outcome."""
+"""Scraped metrics: counts by kind of outcome."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_it_closes_after_the_apps_own_lifespan_off_the_event_loop(server: Server
     assert len(log) == 3
 
 
-def test_an_error_of_one_cache_keeps_no_other_from_closing(
+def test_an_error_in_one_cache_does_not_stop_the_others_from_closing(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     log: list[Any] = []
@@ -162,7 +162,7 @@ class Anything(BaseRoute):
     "catching_all",
     [Mount("/", Starlette()), Mount("/", FastAPI()), Route("/{path:path}", Response), Anything()],
 )
-def test_its_paths_are_reached_beside_what_takes_all_paths(
+def test_its_paths_are_reached_next_to_catch_all_routes(
     kind: type[Starlette], catching_all: BaseRoute, model_cache_first: bool
 ) -> None:
     app = kind()
@@ -183,14 +183,16 @@ def test_a_path_that_the_app_serves_already_is_refused() -> None:
     app.add_api_route("/metrics", lambda: None)
     app.add_api_route("/health", lambda: None, methods=["POST"])
     for option, path in (("health_path", "/health/cache"), ("metrics_path", "/metrics")):
-        with pytest.raises(ConfigurationError, match=f"{option}: the app has a route for '{path}'"):
+        with pytest.raises(
+            ConfigurationError, match=f"{option}: the app already has a route for '{path}'"
+        ):
             add_model_cache(app, [], **{option: path})  # type: ignore[arg-type]
     assert not app.user_middleware
     add_model_cache(app, [], health_path="/health")
     assert get(app, "/health").json() == {"status": "ok", "caches": []}
 
 
-def test_health_tells_of_each_cache(server: Server) -> None:
+def test_health_reports_each_cache(server: Server) -> None:
     model = made(server)
     app = FastAPI()
     add_model_cache(
@@ -218,7 +220,7 @@ def test_health_tells_of_each_cache(server: Server) -> None:
     assert "/health/cache" not in app.openapi()["paths"]
 
 
-def test_health_is_degraded_without_the_store_and_keeps_secrets() -> None:
+def test_health_is_degraded_without_the_store_and_shows_no_secrets() -> None:
     url = f"redis://user:secret@127.0.0.1:{free_port()}/0"
     model = RedisCachingDecorator(url=url).set_model(FunctionModel())
     app = FastAPI()

@@ -1,4 +1,4 @@
-"""Outcomes as RFC 9211 writes them, read back by a parser of structured fields."""
+"""Outcomes in the format of RFC 9211, checked with a parser for structured fields."""
 
 from __future__ import annotations
 
@@ -41,12 +41,14 @@ def parameters(*outcomes: Outcome) -> list[dict[str, Any]]:
         (outcome("off"), {"fwd": "bypass", "detail": "off"}, "OFF"),
     ],
 )
-def test_what_is_said_of_each_outcome(made: Outcome, expected: dict[str, Any], word: str) -> None:
+def test_the_cache_status_of_each_outcome(
+    made: Outcome, expected: dict[str, Any], word: str
+) -> None:
     assert parameters(made) == [expected]
     assert x_cache([made]) == word
 
 
-def test_every_outcome_can_be_said_and_is_either_a_hit_or_forwarded() -> None:
+def test_every_outcome_has_a_cache_status_and_is_either_a_hit_or_forwarded() -> None:
     for kind in get_args(Kind):
         for fate in (None, *get_args(Fate)):
             (said,) = parameters(outcome(kind, fate))
@@ -55,7 +57,7 @@ def test_every_outcome_can_be_said_and_is_either_a_hit_or_forwarded() -> None:
             assert x_cache([outcome(kind, fate)])
 
 
-def test_the_least_cached_prediction_speaks_for_all() -> None:
+def test_x_cache_is_that_of_the_least_cached_prediction() -> None:
     kinds = ["hit", "stale", "shared", "bypass", "off"]
     words = [x_cache(map(outcome, kinds[:count])) for count in range(1, 6)]
     assert words == ["HIT", "STALE", "MISS", "BYPASS", "OFF"]
@@ -104,12 +106,12 @@ def test_other_names_are_refused(name: Any) -> None:
         ([b'\xff\x00=,,,;;="\\'], None),
     ],
 )
-def test_what_requests_ask_for(values: list[bytes], mode: str | None) -> None:
+def test_the_mode_that_requests_ask_for(values: list[bytes], mode: str | None) -> None:
     assert requested(values) == mode
 
 
 @given(st.lists(st.binary()))
 @example([b'"' + b"\\" * 60_000])
 @example([b'"\\' * 30_000])
-def test_no_header_is_too_odd(values: list[bytes]) -> None:
+def test_any_header_is_parsed(values: list[bytes]) -> None:
     assert requested([*values, b"no-store"]) == "bypass"

@@ -1,4 +1,4 @@
-"""The OpenTelemetry hook: a span a prediction, where and when it happened."""
+"""The OpenTelemetry hook creates a span for each prediction, in its place and time."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_the_span_of_a_store_that_failed_says_so(traces: Traces) -> None:
     assert "error.type" not in attributes(span)
 
 
-def test_rare_things_are_attributes_only_where_they_are_so(traces: Traces) -> None:
+def test_rare_fields_are_attributes_only_if_set(traces: Traces) -> None:
     traces.hook(Outcome("miss", "m", "1", 0.1, undecodable=True, refreshed=True))
     [span] = traces.spans()
     assert attributes(span)["model_cache.undecodable"] is True

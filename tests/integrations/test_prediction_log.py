@@ -1,4 +1,4 @@
-"""The logging hook: a line a prediction, its numbers as fields."""
+"""The logging hook: a line for each prediction, with its numbers as fields."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_one_line_for_each_prediction(server: Server, caplog: pytest.LogCaptureF
         assert vars(record).items() >= expected.items()
 
 
-def test_nothing_is_made_when_nobody_listens(
+def test_no_record_is_created_when_the_level_is_off(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = RedisCachingDecorator(url=server.url, hooks=[PredictionLog()])

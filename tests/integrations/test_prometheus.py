@@ -1,4 +1,4 @@
-"""The Prometheus hook: counts what came of predictions, in this process."""
+"""The Prometheus hook counts the outcomes of predictions, in one process."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_time_saved_and_lost(metrics: Metrics) -> None:
     assert metrics("hit_seconds_bucket", le="+Inf") == metrics("hit_seconds_count") == 4
 
 
-def test_the_read_of_a_miss_is_told_from_its_write(metrics: Metrics) -> None:
+def test_the_read_and_the_write_of_a_miss_are_counted_separately(metrics: Metrics) -> None:
     fates: list[tuple[Fate, float]] = [("stored", 0.25), ("queued", 0.0), ("write_failed", 0.5)]
     for fate, written in fates:
         metrics.hook(Outcome("miss", "test_model", "1.0.0", 2.0, 0.75, written, 1.0, 10, fate))
@@ -107,7 +107,9 @@ def test_the_read_of_a_miss_is_told_from_its_write(metrics: Metrics) -> None:
     assert metrics("store_seconds_sum", operation="read") == 0.5 + 0.75 + 0.25
 
 
-def test_what_is_not_stored_says_why(server: Server, client: redis.Redis, metrics: Metrics) -> None:
+def test_the_outcome_of_an_unstored_prediction_says_why(
+    server: Server, client: redis.Redis, metrics: Metrics
+) -> None:
     for options, reason in (
         ({"cache_if": lambda *_: False}, "skipped"),
         ({"max_entry_bytes": 3}, "too_large"),
@@ -127,7 +129,7 @@ def test_what_is_not_stored_says_why(server: Server, client: redis.Redis, metric
     assert metrics("undecodable_total") == 1
 
 
-def test_what_goes_by_the_cache(server: Server, metrics: Metrics) -> None:
+def test_predictions_that_bypass_the_cache(server: Server, metrics: Metrics) -> None:
     model = metrics.made(server, FunctionModel())
     model.predict(NO_KEY)
     with bypass():
@@ -167,7 +169,7 @@ def test_a_store_that_is_lost_and_found(metrics: Metrics) -> None:
         server.stop()
 
 
-def test_hits_are_counted_without_anybody_looking(metrics: Metrics) -> None:
+def test_hits_are_counted_without_a_scrape(metrics: Metrics) -> None:
     hit = Outcome("hit", "test_model", "1.0.0", 0.001, entry_bytes=10)
     for _ in range(1000):
         metrics.hook(hit)
@@ -193,7 +195,7 @@ def test_threads_lose_nothing(metrics: Metrics) -> None:
     assert metrics("entry_bytes_total", operation="read") == 240_000
 
 
-def test_models_and_versions_are_apart(server: Server, metrics: Metrics) -> None:
+def test_models_and_versions_are_listed_separately(server: Server, metrics: Metrics) -> None:
     for version in ("1.0.0", "2.0.0"):
         metrics.made(server, FunctionModel(version=version)).predict(person())
     for version in ("1.0.0", "2.0.0"):

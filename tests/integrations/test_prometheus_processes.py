@@ -101,7 +101,7 @@ def test_the_workers_of_gunicorn_are_added_up(server: Server, tmp_path: Path) ->
     assert not (tmp_path / "metrics" / f"gauge_livemax_{dead}.db").exists()
 
 
-def test_only_a_start_begins_the_metrics_anew(server: Server, tmp_path: Path) -> None:
+def test_only_a_start_resets_the_metrics(server: Server, tmp_path: Path) -> None:
     (tmp_path / "metrics").mkdir()
     left_over = tmp_path / "metrics" / "counter_1.db"
     left_over.touch()
@@ -316,7 +316,9 @@ def test_a_child_that_is_forked_while_the_app_counts_predicts_and_ends(tmp_path:
 
 
 @pytest.mark.parametrize("in_files", [True, False])
-def test_a_signal_handler_predicts_on_top_of_one_who_counts(in_files: bool, tmp_path: Path) -> None:
+def test_a_signal_handler_may_predict_while_its_thread_counts(
+    in_files: bool, tmp_path: Path
+) -> None:
     names = ("entry_bytes_total", "hit_seconds_count", "model_seconds_count", "store_errors_total")
     found = printed(AT_EACH_LINE, tmp_path if in_files else None, *names)
     assert found.split() == ["True", "10.0", "100.0", "1.0", "1.0"]
@@ -351,12 +353,12 @@ logging.basicConfig(stream=sys.stdout, format="%(message)s")
 """
     *logged, first, second = printed(code, tmp_path).splitlines()
     assert first == second == "{'hit': 30.0}"
-    assert sorted(line.split(", ")[0].rpartition("/")[2] for line in logged) == [
+    assert sorted(line.split(" (")[0].rpartition("/")[2] for line in logged) == [
         *("counter_1.db", "gauge_livemax_1.db", "histogram_1.db")
     ]
 
 
-def test_what_a_killed_worker_left_incomplete_is_removed_with_its_gauges(tmp_path: Path) -> None:
+def test_incomplete_files_of_a_killed_worker_are_removed_with_its_gauges(tmp_path: Path) -> None:
     printed(TWO_REGISTRIES, tmp_path)
     whole = set(tmp_path.iterdir())
     for name in ("counter_1.db", "histogram_1.db", "gauge_livemax_1.db"):
@@ -383,4 +385,4 @@ for _ in range(3):
     time.sleep(0.4)
 """
     (line,) = printed(code, tmp_path / "gone").splitlines()
-    assert line.startswith("model_cache: the Prometheus metrics can't be counted: ")
+    assert line.startswith("model_cache: Prometheus metrics not counted: ")

@@ -1,4 +1,4 @@
-"""Spans, collected."""
+"""Collected spans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests register, and what is left of it after them: nothing."""
+"""Remove canonical forms that tests have registered."""
 
 from __future__ import annotations
 

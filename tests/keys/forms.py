@@ -1,4 +1,4 @@
-"""The canonical form of a value, and values that more than one file asks about."""
+"""The canonical form of a value, and values that several files use."""
 
 from __future__ import annotations
 

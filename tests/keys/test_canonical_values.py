@@ -1,4 +1,4 @@
-"""Values that a model tells apart do not share a key."""
+"""Values that a model can distinguish do not share a key."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ DIFFERENT: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
 
 
 @pytest.mark.parametrize("name", DIFFERENT)
-def test_what_a_model_can_tell_apart_does_not_share_a_key(name: str) -> None:
+def test_inputs_that_a_model_can_distinguish_do_not_share_a_key(name: str) -> None:
     one, other = DIFFERENT[name]
     forms = [form(make()) for make in (one, other)] + [form([make()]) for make in (one, other)]
     assert len(set(forms)) == len(forms)
@@ -273,7 +273,7 @@ class Listed(list[int], enum.Enum):  # type: ignore[misc]
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_can_not_be_read_whole_has_no_key(value: Any) -> None:
+def test_a_value_that_can_not_be_read_completely_has_no_key(value: Any) -> None:
     with pytest.raises(NotCacheableError, match=r"^value"):
         form(value)
 
@@ -301,7 +301,7 @@ def test_what_can_not_be_read_whole_has_no_key(value: Any) -> None:
         "a row in either order",
     ],
 )
-def test_what_no_model_can_tell_apart_shares_a_key(one: Any, other: Any) -> None:
+def test_inputs_that_no_model_can_distinguish_share_a_key(one: Any, other: Any) -> None:
     assert form(one) == form(other)
 
 

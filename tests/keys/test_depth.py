@@ -1,4 +1,4 @@
-"""How deep a value may be."""
+"""The maximum depth of a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `set_model` says of types and defaults of the input."""
+"""Errors and warnings of `set_model` about types and defaults of the input."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Requested(BaseModel):
     timed: list[Timed] = []
 
 
-def test_set_model_says_which_defaults_keep_inputs_from_hitting() -> None:
+def test_set_model_warns_of_defaults_that_prevent_hits() -> None:
     with pytest.warns(UserWarning, match="never hit") as caught:
         set_model(Requested)
     paths = ["at", "seen", "text", "part.identity", "timed.when"]

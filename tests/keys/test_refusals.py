@@ -1,4 +1,4 @@
-"""An input without a key says where and why."""
+"""The error for an input without a key says where and why."""
 
 from __future__ import annotations
 

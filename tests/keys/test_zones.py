@@ -1,4 +1,4 @@
-"""Zones of other libraries have a form once they are registered."""
+"""Time zones of other libraries have a canonical form once registered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs and models that have no outcome but a failure."""
+"""Inputs and models that always fail."""
 
 from __future__ import annotations
 

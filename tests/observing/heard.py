@@ -1,4 +1,4 @@
-"""The last outcome, and decorators to make some."""
+"""The last outcome, and decorators to produce outcomes."""
 
 from __future__ import annotations
 

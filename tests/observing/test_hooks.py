@@ -38,7 +38,7 @@ def _heard() -> None:
     HEARD.clear()
 
 
-def test_a_hook_that_predicts_is_not_told_of_that(server: Server) -> None:
+def test_predictions_made_inside_a_hook_are_not_reported(server: Server) -> None:
     ages = iter(range(1000))
     model: RedisCachingDecorator
 
@@ -53,7 +53,7 @@ def test_a_hook_that_predicts_is_not_told_of_that(server: Server) -> None:
     assert outcome().kind == "hit"
 
 
-def test_nobody_in_a_flight_waits_for_a_hook(server: Server) -> None:
+def test_callers_in_a_flight_do_not_wait_for_a_hook(server: Server) -> None:
     told, go_on = threading.Event(), threading.Event()
 
     def blocking(event: Event) -> None:
@@ -74,7 +74,7 @@ def test_nobody_in_a_flight_waits_for_a_hook(server: Server) -> None:
         first.join()
 
 
-def test_an_interrupted_prediction_is_no_answer(server: Server) -> None:
+def test_an_interrupted_prediction_is_not_counted_as_an_answer(server: Server) -> None:
     def interrupted(data: Any) -> Charges:
         raise KeyboardInterrupt
 
@@ -86,7 +86,7 @@ def test_an_interrupted_prediction_is_no_answer(server: Server) -> None:
     assert model.stats().predictions == 0
 
 
-def test_hooks_hear_each_prediction_and_each_write(server: Server) -> None:
+def test_hooks_receive_each_prediction_and_each_write(server: Server) -> None:
     for hook in (listen, Listener, Listener(), f"{__name__}:listen", f"{__name__}:Listener"):
         HEARD.clear()
         with made(server, FunctionModel(), prefix=repr(hook), hooks=[hook]) as model:
@@ -102,13 +102,13 @@ def test_hooks_hear_each_prediction_and_each_write(server: Server) -> None:
         assert stored.entry_bytes == miss.entry_bytes == hit.entry_bytes
 
 
-def test_hooks_hear_of_writes_in_the_background(server: Server) -> None:
+def test_hooks_receive_writes_in_the_background(server: Server) -> None:
     with made(server, FunctionModel(), write="background", hooks=[listen]) as model:
         model.predict(person())
     assert {type(event) for event in HEARD} == {Outcome, EntryStored}
 
 
-def test_hooks_hear_what_is_logged(server: Server, client: redis.Redis) -> None:
+def test_hooks_receive_the_events_that_are_logged(server: Server, client: redis.Redis) -> None:
     model = made(server, FunctionModel(), hooks=[listen])
     client.config_set("maxmemory", "1")
     try:
@@ -145,7 +145,7 @@ def test_a_hook_that_raises_fails_nothing_and_is_logged_once(
     assert "OSError" in caplog.text
 
 
-def test_what_a_hook_holds_is_not_logged(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_hooks_state_is_not_logged(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     def sending(token: str, event: Event) -> None:
         raise OSError("no route")
 
@@ -161,7 +161,7 @@ def test_what_a_hook_holds_is_not_logged(server: Server, caplog: pytest.LogCaptu
         (["promtheus"], "did you mean 'prometheus'"),
         ("prometheus", "list"),
         ([f"{__name__}:nothing"], "can't import"),
-        ([3], "function"),
+        ([3], "callable"),
         (["logging", "logging"], "twice"),
     ],
 )

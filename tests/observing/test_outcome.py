@@ -31,7 +31,9 @@ def test_a_miss_then_a_hit(server: Server) -> None:
     assert second.entry_bytes == first.entry_bytes
 
 
-def test_what_is_not_stored_says_why(server: Server, client: redis.Redis) -> None:
+def test_the_outcome_of_an_unstored_prediction_says_why(
+    server: Server, client: redis.Redis
+) -> None:
     for options, fate in (
         ({"cache_if": lambda *_: False}, "skipped"),
         ({"max_entry_bytes": 3}, "too_large"),
@@ -50,7 +52,7 @@ def test_what_is_not_stored_says_why(server: Server, client: redis.Redis) -> Non
     assert outcome().fate == "write_failed"
 
 
-def test_an_entry_that_is_none(server: Server, client: redis.Redis) -> None:
+def test_an_undecodable_entry_is_a_miss(server: Server, client: redis.Redis) -> None:
     model = made(server, FunctionModel())
     client.set(model.cache_key(person()), b"\xc1nonsense")
     model.predict(person())

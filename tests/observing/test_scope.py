@@ -1,4 +1,4 @@
-"""Blocks: what holds for the predictions inside, and who hears of them."""
+"""Blocks that control predictions or record their outcomes."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_threads_and_tasks_do_not_disturb_each_other(server: Server) -> None:
     assert heard == [None]
 
 
-def test_outcomes_of_worker_threads_come_back_by_a_holder(server: Server) -> None:
+def test_outcomes_of_worker_threads_reach_the_recorder(server: Server) -> None:
     model = made(server, FunctionModel())
 
     async def request() -> None:
@@ -187,7 +187,7 @@ def test_each_recorder_around_records(server: Server) -> None:
     assert outer[0:2] == list(outer)
 
 
-def test_of_many_outcomes_hits_are_let_go_first(server: Server) -> None:
+def test_hits_are_dropped_first_from_many_outcomes(server: Server) -> None:
     model = made(server, FunctionModel())
     with record_outcomes() as outcomes:
         for _ in range(300):

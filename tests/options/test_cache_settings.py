@@ -1,4 +1,4 @@
-"""`decorator.cache_settings`: what is in effect, for operators and for the command."""
+"""`decorator.cache_settings`: the settings in effect, for operators and the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the decorator: said in four places that agree, and fixed once they are given."""
+"""The options of the decorator: four descriptions that agree, and no changes after creation."""
 
 from __future__ import annotations
 

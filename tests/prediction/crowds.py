@@ -1,4 +1,4 @@
-"""Many threads at once, and a model that is slow enough for them to meet."""
+"""Many concurrent threads, and a model slow enough for them to overlap."""
 
 from __future__ import annotations
 

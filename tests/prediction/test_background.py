@@ -1,4 +1,4 @@
-"""Writing off the path, and answering with what is stale when the model fails."""
+"""Background writes, and stale entries when the model fails."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_job_that_raises_does_not_stop_those_behind_it(
         writer.submit(exits)
         writer.submit(lambda: done.append("behind"))
     assert done == ["behind"]
-    assert "a background job raised" in caplog.text
+    assert "Background job failed" in caplog.text
 
 
 def test_without_a_thread_no_job_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +343,7 @@ def test_a_stale_entry_answers_only_if_the_model_raises(
     assert len(model.calls) == calls + 3
 
 
-def test_entries_with_a_time_are_no_hits_for_others_either(server: Server) -> None:
+def test_stale_entries_are_not_hits_for_other_decorators_either(server: Server) -> None:
     model = FunctionModel()
     RedisCachingDecorator(url=server.url, timeout=2.0, ttl=0.02, stale_if_error=100).set_model(
         model

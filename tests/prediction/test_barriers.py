@@ -1,4 +1,4 @@
-"""`purge()` and `refresh()` are barriers: nothing that was begun before is served after."""
+"""`purge()` and `refresh()` are barriers: no result from before is served after."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_reload_and_a_purge_leave_no_answer_of_the_old_model(server: Server) -
 
 
 @pytest.mark.parametrize("purging", ["the same decorator", "another one"])
-def test_what_is_computed_during_a_purge_is_not_shared_with_later_callers(
+def test_a_prediction_computed_during_a_purge_is_not_shared_with_later_callers(
     server: Server, client: redis.Redis, purging: str
 ) -> None:
     gate = Gate()
@@ -222,7 +222,7 @@ def test_a_computation_whose_binding_was_read_before_a_purge_is_overtaken() -> N
     assert barrier.may_write(barrier.begin(b"key", barrier.epoch))
 
 
-def test_a_barrier_keeps_nothing_of_computations_that_were_dropped() -> None:
+def test_a_barrier_does_not_keep_dropped_computations_alive() -> None:
     barrier = Barrier()
     for _ in range(100):
         barrier.begin(b"key", barrier.epoch)

@@ -100,7 +100,7 @@ def store(server: Server) -> Iterator[RedisStore]:
     store.close()
 
 
-def test_an_outer_model_that_waits_for_nobody_lets_the_inner_one_wait(server: Server) -> None:
+def test_an_inner_model_may_wait_if_no_one_waits_for_the_outer_one(server: Server) -> None:
     model = FunctionModel(function=slow)
     inner = RedisCachingDecorator(url=server.url, timeout=5.0, prefix="in").set_model(model)
     outer = RedisCachingDecorator(url=server.url, timeout=5.0, single_flight="off")
@@ -186,7 +186,7 @@ def test_a_lease_that_could_not_be_given_back_is_tried_again(
     poll(lambda: not client.exists("{key}:lease"))
 
 
-def test_an_entry_past_its_time_is_no_answer_for_the_fleet(server: Server) -> None:
+def test_a_stale_entry_is_not_an_answer_for_the_fleet(server: Server) -> None:
     model = FunctionModel(function=slow)
     decorators = [
         RedisCachingDecorator(

@@ -1,4 +1,4 @@
-"""`predict_many`: the answers of `predict`, by one look-up, one call of the model and one write."""
+"""`predict_many`: the answers of `predict` with one lookup, one model call and one write."""
 
 from __future__ import annotations
 
@@ -133,9 +133,7 @@ def test_an_input_without_a_key_is_computed(server: Server, kind: Any) -> None:
     assert cache.stats().hits == 2
 
 
-def test_an_entry_that_cannot_be_decoded_is_computed_anew(
-    server: Server, client: redis.Redis
-) -> None:
+def test_an_entry_that_cannot_be_decoded_is_recomputed(server: Server, client: redis.Redis) -> None:
     cache = cached(server, FunctionModel())
     client.set(cache.cache_key(PEOPLE[3]), "{")
     assert cache.predict_many(PEOPLE) == charges(PEOPLE)
@@ -199,7 +197,7 @@ def test_stale_entries_answer_for_a_model_that_fails(server: Server, kind: Any) 
     assert (cache.stats().stale, cache.stats().errors) == (10, 10)
 
 
-def test_outcomes_tell_of_each_prediction(server: Server) -> None:
+def test_each_prediction_has_an_outcome(server: Server) -> None:
     cache = cached(server, BatchModel())
     cache.predict(PEOPLE[0])
     with record_outcomes() as outcomes:
@@ -221,7 +219,9 @@ def test_bypass_and_refresh_hold_for_batches(server: Server, client: redis.Redis
     assert cache.predict_many(PEOPLE[:2]) == after
 
 
-def test_what_must_not_be_stored_is_not(server: Server, client: redis.Redis) -> None:
+def test_a_prediction_that_must_not_be_stored_is_not_stored(
+    server: Server, client: redis.Redis
+) -> None:
     def predict(data: Person) -> Charges:
         if data.age == 1:
             do_not_store()
@@ -336,7 +336,7 @@ def test_a_batch_of_another_length_is_computed_row_by_row(server: Server) -> Non
         assert cache.predict_many(PEOPLE) == charges(PEOPLE)
 
 
-def test_what_a_decorator_forwards_is_not_taken_for_its_own(server: Server) -> None:
+def test_forwarded_attributes_do_not_count_as_the_decorators_own(server: Server) -> None:
     from ml_base import MLModelDecorator
 
     class Doubling(MLModelDecorator):  # type: ignore[misc]

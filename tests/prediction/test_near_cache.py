@@ -1,4 +1,4 @@
-"""The near cache: hits without Redis, for no longer than they are true anywhere in the fleet."""
+"""The near cache: hits without Redis, until an entry expires or any process purges it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_hit_stays_in_the_process(server: Server, client: redis.Redis) -> None
     assert (stats.hits, stats.near_hits, stats.misses) == (10, 10, 1)
 
 
-def test_what_another_process_stored_becomes_near_at_the_first_hit(server: Server) -> None:
+def test_an_entry_of_another_process_becomes_near_at_the_first_hit(server: Server) -> None:
     cached(server.url).predict(person())
     cache = cached(server.url)
     cache.predict(person())
@@ -165,7 +165,7 @@ def test_another_model_or_version_sees_no_older_entries(server: Server) -> None:
     assert cache.predict(person()) == Charges(charges=3.0)
 
 
-def test_what_must_not_be_stored_is_not_near(server: Server) -> None:
+def test_a_prediction_that_must_not_be_stored_is_not_near(server: Server) -> None:
     values = iter([1.0, 2.0])
     cache = cached(server.url, lambda _: Charges(charges=next(values)), cache_if=lambda *_: False)
     assert cache.predict(person()) == Charges(charges=1.0)

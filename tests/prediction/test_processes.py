@@ -1,4 +1,4 @@
-"""Processes: what one worker stores, each other finds; nothing breaks at a fork."""
+"""Processes: workers share entries, and nothing breaks at a fork."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tests.servers import Server
 from tests.waiting import poll
 
 
-def test_of_many_misses_on_one_key_one_computes(server: Server) -> None:
+def test_one_of_many_misses_on_a_key_computes(server: Server) -> None:
     model = FunctionModel(function=slow)
     with RedisCachingDecorator(url=server.url, timeout=5.0).set_model(model) as decorator:
         answers = all_at_once(64, lambda _: decorator.predict(person()))
@@ -27,7 +27,7 @@ def test_of_many_misses_on_one_key_one_computes(server: Server) -> None:
         assert (stats.misses, stats.hits + stats.shared) == (1, 63)
 
 
-def test_a_single_flight_can_be_turned_off(server: Server) -> None:
+def test_single_flight_can_be_turned_off(server: Server) -> None:
     model = FunctionModel(function=slow)
     decorator = RedisCachingDecorator(url=server.url, timeout=5.0, single_flight="off")
     decorator.set_model(model)
@@ -132,7 +132,7 @@ def test_an_entry_in_the_queue_of_background_writes_is_shared(server: Server) ->
     assert decorator.stats().shared == 40
 
 
-def test_what_can_not_be_stored_is_computed_by_each(server: Server) -> None:
+def test_a_prediction_that_can_not_be_stored_is_computed_by_each_caller(server: Server) -> None:
     model = FunctionModel(function=slow)
     decorator = RedisCachingDecorator(url=server.url, timeout=5.0, cache_if=lambda *_: False)
     decorator.set_model(model)
@@ -140,7 +140,7 @@ def test_what_can_not_be_stored_is_computed_by_each(server: Server) -> None:
     assert len(model.calls) == 6
 
 
-def test_who_has_waited_long_enough_computes(server: Server) -> None:
+def test_a_caller_that_has_waited_long_enough_computes(server: Server) -> None:
     gate, models = Gate(), []
 
     def first_hangs(data: Person) -> Charges:
@@ -225,7 +225,7 @@ def test_a_flight_that_its_leader_drops_is_abandoned() -> None:
     assert isinstance(flights.join(barrier.begin(b"key", 0), since=0.0), Flight)
 
 
-def test_nobody_waits_much_longer_than_the_model_has_taken() -> None:
+def test_callers_do_not_wait_much_longer_than_the_model_takes() -> None:
     flights = SingleFlight()
     assert flights.patience(10.0) == 10.0
     flights.model_took(0.02)

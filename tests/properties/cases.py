@@ -1,4 +1,4 @@
-"""What the properties have in common: the cases, chance, keys and decorators."""
+"""Shared parts of the property tests: cases, randomness, keys and decorators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs that more than one file of properties is about."""
+"""Inputs that several property tests use."""
 
 from __future__ import annotations
 

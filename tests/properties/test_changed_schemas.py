@@ -1,4 +1,4 @@
-"""A part of the output schema that changes makes new keys."""
+"""A change to any part of the output schema gives new keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prediction comes back as it was, or is refused."""
+"""A prediction decodes unchanged, or is refused."""
 
 from __future__ import annotations
 

@@ -75,12 +75,12 @@ def without(data: BaseModel, name: str, **attributes: Any) -> BaseModel:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_differs_out_of_sight_does_not_share_a_key(one: Any, other: Any) -> None:
+def test_values_with_hidden_differences_do_not_share_a_key(one: Any, other: Any) -> None:
     made = key(plain_fields.Anything(value=one))
     assert made is None or made != key(plain_fields.Anything(value=other))
 
 
-def test_what_is_not_declared_counts_even_where_an_ignored_field_is_missing() -> None:
+def test_undeclared_attributes_count_even_if_an_ignored_field_is_missing() -> None:
     ignoring = KeyMaker(Namespace(None, "m", "1"), selection=Selection({"right": None}, keep=False))
     one = without(structures.Inner(), "right", undeclared=1)
     other = without(structures.Inner(), "right", undeclared=2)

@@ -1,4 +1,4 @@
-"""Inputs share a key only if no model could tell them apart."""
+"""Inputs share a key only if no model can distinguish them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_inputs_of_different_schemas_do_not_share_a_key(values: tuple[BaseModel,
     assert_keys_tell_apart_what_differs(list(values))
 
 
-def test_texts_that_look_like_the_form_of_texts_do_not_share_a_key() -> None:
+def test_strings_that_look_like_canonical_bytes_do_not_share_a_key() -> None:
     words = ["".join(letters) for n in range(3) for letters in itertools.product("s1:;", repeat=n)]
     pairs = list(itertools.product(words, repeat=2))
     values: list[BaseModel] = [plain_fields.Texts(first=a, second=b, third="") for a, b in pairs]
@@ -84,7 +84,7 @@ def test_texts_that_look_like_the_form_of_texts_do_not_share_a_key() -> None:
     assert_keys_tell_apart_what_differs(values)
 
 
-def test_the_picture_itself_tells_apart_what_looks_alike() -> None:
+def test_the_picture_distinguishes_values_that_look_alike() -> None:
     alike: list[Any] = [1, 1.0, True, "1", b"1", Decimal(1), np.int64(1), np.float64(1), [1], (1,)]
     alike += [0, 0.0, -0.0, False, None, "", b"", [], (), {}, set(), frozenset(), math.nan]
     alike += [{1: 2, 3: 4}, {3: 4, 1: 2}, {"1": 2, 3: 4}, subclasses.Token("1"), SecretStr("1")]

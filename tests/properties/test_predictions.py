@@ -1,4 +1,4 @@
-"""A hit is what the model would have said."""
+"""A hit equals the model's answer."""
 
 from __future__ import annotations
 

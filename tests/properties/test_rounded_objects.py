@@ -1,4 +1,4 @@
-"""Rounding respects classes that check, change or remember what they are made of."""
+"""Rounding respects classes that validate, change or remember their input."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Shouting(BaseModel):
     ],
     ids=repr,
 )
-def test_what_would_not_be_valid_rounded_goes_unrounded(data: BaseModel) -> None:
+def test_an_input_that_is_not_valid_when_rounded_is_not_rounded(data: BaseModel) -> None:
     assert Rounder(1)(data) is data
 
 

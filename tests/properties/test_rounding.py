@@ -1,4 +1,4 @@
-"""Reduced precision: the model sees what the key sees, and the caller keeps its own."""
+"""Reduced precision: the model and the key use the rounded input, the caller's is unchanged."""
 
 from __future__ import annotations
 

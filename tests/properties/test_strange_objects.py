@@ -1,4 +1,4 @@
-"""Objects that are not as they should be have a key or a reason, and are predicted."""
+"""Malformed objects have a key or a reason, and are predicted."""
 
 from __future__ import annotations
 

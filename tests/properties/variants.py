@@ -1,4 +1,4 @@
-"""Copies of a value, and values that nearly are."""
+"""Copies of a value, and near-copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a decorator caches, or predicts without a cache, on whatever its url leads to."""
+"""Assert that a decorator caches, or predicts without the cache, with a url."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores at real servers, and at servers that answer as a test says."""
+"""Stores at real servers, and at servers with scripted replies."""
 
 from __future__ import annotations
 

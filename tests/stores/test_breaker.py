@@ -1,4 +1,4 @@
-"""The circuit breaker, on a clock that the tests tick."""
+"""The circuit breaker, with a clock that the tests advance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client's certificate, shown to a server that asks for one."""
+"""Client certificates."""
 
 from __future__ import annotations
 

@@ -225,7 +225,7 @@ def test_a_replica_is_a_good_node_to_start_from(cluster: Cluster) -> None:
         assert_caches(decorator)
 
 
-def test_a_server_that_is_no_cluster_is_no_cache_then(shared_server: Server) -> None:
+def test_a_cluster_url_to_a_single_server_predicts_without_the_cache(shared_server: Server) -> None:
     url = f"redis+cluster://127.0.0.1:{shared_server.port}"
     with decorated(url, "no_cluster") as decorator:
         assert_predicts_without_cache(decorator)
@@ -264,7 +264,7 @@ def test_a_fleet_on_a_cluster_computes_once(cluster: Cluster) -> None:
         decorator.close()
 
 
-def test_once_a_replica_has_taken_over_all_is_well_again() -> None:
+def test_after_a_replica_has_taken_over_the_cache_works_again() -> None:
     with running_cluster() as cluster, decorated(cluster.url, "after_failover") as decorator:
         predict_all(decorator)
         cluster.nodes[0].kill()

@@ -62,7 +62,7 @@ def test_a_server_started_again_is_found_again() -> None:
         store.close()
 
 
-def test_who_waits_for_a_connection_learns_that_there_will_be_none() -> None:
+def test_a_caller_that_waits_for_a_connection_notices_that_connecting_failed() -> None:
     store = RedisStore(Endpoint("127.0.0.1", free_port()))
 
     def get(_: int) -> str:
@@ -95,7 +95,7 @@ store.close()
 """
 
 
-def test_it_works_where_there_is_no_poll(server: Server) -> None:
+def test_it_works_without_poll(server: Server) -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_POLL, server.url], check=True, timeout=60)
 
 

@@ -127,7 +127,7 @@ def test_an_encrypted_key_is_refused_and_not_asked_for(
 
 
 @pytest.mark.parametrize("reply", [b"-MOVED 1 nonsense\r\n", b"-MOVED\r\n", b"-ASK 1 h:999999\r\n"])
-def test_a_redirection_that_is_none_is_a_failure(reply: bytes) -> None:
+def test_a_malformed_redirection_is_a_failure(reply: bytes) -> None:
     with server_that(lambda connection, _: connection.sendall(reply)) as store:
         with pytest.raises(StoreUnavailableError):
             store.get(b"key", TIMEOUT)

@@ -1,4 +1,4 @@
-"""An interruption that falls anywhere in the store does no lasting harm, and reaches the caller."""
+"""An interruption anywhere in the store does no lasting harm and reaches the caller."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_threads_that_never_begin_count_for_a_while_only(
     store.close()
 
 
-def test_a_thread_that_can_not_be_started_is_no_failed_prediction(
+def test_a_thread_that_can_not_be_started_fails_no_prediction(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> None:

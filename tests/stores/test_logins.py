@@ -43,7 +43,7 @@ def test_a_login_may_take_longer_than_a_prediction() -> None:
         (b"-WRONGPASS invalid username-password pair or user is disabled.", "user is disabled"),
     ],
 )
-def test_why_a_login_was_refused_is_said_if_it_is_known(reply: bytes, says: str) -> None:
+def test_a_refused_login_names_the_known_reason(reply: bytes, says: str) -> None:
     with server_that(lambda connection, _: connection.sendall(reply + b"\r\n")) as server:
         endpoint = replace(server._endpoint, password=SecretStr("hunter2"))
         store = RedisStore(endpoint, timeout=TIMEOUT)
@@ -104,4 +104,4 @@ def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message(passw
         with pytest.raises(StoreUnavailableError) as raised:
             store.get(b"key", TIMEOUT)
         assert "hunter2" not in "".join(traceback.format_exception(raised.value))
-        assert "refused the login (ERR)" in str(raised.value)
+        assert "login refused by the server (ERR)" in str(raised.value)

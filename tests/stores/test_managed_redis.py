@@ -1,4 +1,4 @@
-"""Redis as platforms run it: names that move, logins that expire, addresses behind NAT."""
+"""Managed Redis: host names that move, logins that expire, addresses behind NAT."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ class Slow:
         return ("secret",)
 
 
-def test_a_provider_that_raises_is_a_store_out_of_reach(
+def test_a_provider_that_raises_makes_the_store_unavailable(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with RedisCachingDecorator(url=server.url, credential_provider=Failing()) as decorator:
@@ -271,13 +271,17 @@ def test_a_slow_provider_costs_the_timeout_and_is_used_when_it_answers() -> None
         ({"credential_provider": "no.such:thing"}, "credential_provider", "can't import"),
         ({"credential_provider": "json:dumps"}, "credential_provider", "get_credentials"),
         ({"credential_provider": f"{__name__}:Slow"}, "credential_provider", "no arguments"),
-        ({"credential_provider": PROVIDER, "password": "x"}, "credential_provider", "a login"),
+        ({"credential_provider": PROVIDER, "password": "x"}, "credential_provider", "a username"),
         (
             {"credential_provider": PROVIDER, "url": "redis://:x@localhost"},
             "credential_provider",
-            "excludes a login",
+            "can't be combined with a username or password",
         ),
-        ({"credential_provider": PROVIDER, "url": "embedded://"}, "credential_provider", "none"),
+        (
+            {"credential_provider": PROVIDER, "url": "embedded://"},
+            "credential_provider",
+            "no login",
+        ),
         ({"address_map": 1}, "address_map", "expected a mapping"),
         ({"address_map": "no.such:thing"}, "address_map", "can't import"),
         ({"address_map": {"a": "b:1"}}, "address_map", "expected host:port, got 'a'"),
@@ -327,7 +331,7 @@ def test_a_cluster_behind_nat_is_reached_by_an_address_map(
         assert "address_map" in caplog.text
 
 
-def test_an_address_map_that_raises_is_a_store_out_of_reach(server: Server) -> None:
+def test_an_address_map_that_raises_makes_the_store_unavailable(server: Server) -> None:
     def fails(address: tuple[str, int]) -> tuple[str, int]:
         raise KeyError(address)
 
@@ -357,7 +361,7 @@ def test_certificates_are_read_once(tmp_path: Path) -> None:
             assert (decorator.stats().hits, decorator.stats().unavailable) == (1, 0)
 
 
-def test_a_certificate_that_is_none_is_refused_for_a_cluster_too(tmp_path: Path) -> None:
+def test_an_invalid_certificate_is_refused_for_a_cluster_too(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     path.write_text("no certificate")
     with pytest.raises(ConfigurationError, match="can't be loaded"):
@@ -369,5 +373,5 @@ def test_tls_to_a_plain_port_is_named(server: Server, monkeypatch: pytest.Monkey
     url = parse_url("url", f"rediss://localhost:{server.port}?ssl_cert_reqs=none")
     for timeout in (0.01, TIMEOUT):
         store = RedisStore(url)
-        with pytest.raises(StoreUnavailableError, match="does not speak TLS"):
+        with pytest.raises(StoreUnavailableError, match="does not use TLS"):
             store.get(b"key", timeout)

@@ -37,7 +37,7 @@ def test_twemproxy_is_one_cache(twemproxy: Twemproxy) -> None:
 def test_behind_a_proxy_a_purge_says_why_it_can_not_be(twemproxy: Twemproxy) -> None:
     with decorated(twemproxy.url, "not_purged", proxied=True) as decorator:
         predict_all(decorator)
-        with pytest.raises(ConfigurationError, match="a proxy knows no SCAN") as raised:
+        with pytest.raises(ConfigurationError, match="proxy does not support SCAN") as raised:
             decorator.purge()
         assert raised.value.option == "proxied"
         predict_all(decorator)
@@ -61,7 +61,7 @@ def test_many_keys_go_through_a_proxy(twemproxy: Twemproxy) -> None:
         assert store.get_many(keys, TIMEOUT) == [None] * len(keys)
 
 
-def test_a_wrong_password_for_a_proxy_is_no_cache(
+def test_a_wrong_password_for_a_proxy_predicts_without_the_cache(
     twemproxy: Twemproxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = twemproxy.url.replace(PASSWORD, "wr0ng-one")

@@ -20,7 +20,7 @@ def store(server: Server) -> Iterator[RedisStore]:
     store.close()
 
 
-def test_what_is_set_is_got(store: RedisStore, client: redis.Redis) -> None:
+def test_an_entry_that_was_set_is_returned(store: RedisStore, client: redis.Redis) -> None:
     for entry in (b"", b"x", bytes(range(256)), b"\r\n$3\r\n", b"y" * 3_000_000):
         store.set(b"key", entry, None, TIMEOUT)
         assert store.get(b"key", TIMEOUT) == entry
@@ -33,7 +33,7 @@ def test_a_ttl_is_in_milliseconds(store: RedisStore, client: redis.Redis) -> Non
     assert 50_000 < client.pttl("key") <= 60_000
 
 
-def test_many_are_got_and_set_at_once(store: RedisStore, client: redis.Redis) -> None:
+def test_many_entries_are_read_and_written_at_once(store: RedisStore, client: redis.Redis) -> None:
     entries = [(b"%d" % number, b"v%d" % number, None) for number in range(1000)]
     store.set_many(entries, TIMEOUT)
     client.rpush("list", "x")
@@ -47,7 +47,7 @@ def test_many_are_got_and_set_at_once(store: RedisStore, client: redis.Redis) ->
     store.set_many([], TIMEOUT)
 
 
-def test_scan_finds_and_delete_counts(store: RedisStore) -> None:
+def test_scan_yields_keys_and_delete_counts_them(store: RedisStore) -> None:
     keys = {b"a/%d" % number for number in range(2500)}
     store.set_many([(key, b"", None) for key in keys | {b"b/1"}], TIMEOUT)
     assert set(store.scan(b"a/*", TIMEOUT)) == keys

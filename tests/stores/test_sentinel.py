@@ -76,7 +76,7 @@ def test_a_service_that_no_sentinel_knows_is_named_in_the_log(
 
 
 @pytest.mark.parametrize("wrong", [PASSWORD, SENTINEL_PASSWORD])
-def test_a_wrong_password_is_no_cache_and_is_not_told(
+def test_a_wrong_password_predicts_without_the_cache_and_is_not_shown(
     pair: SentinelPair, caplog: pytest.LogCaptureFixture, wrong: str
 ) -> None:
     url = pair.url.replace(wrong, "wr0ng-one")

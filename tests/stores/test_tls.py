@@ -42,7 +42,7 @@ def test_tls_checks_the_certificate_and_the_hosts_name(
             store.close()
 
 
-def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_certificate_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     path.write_text("no certificate")
     with pytest.raises(ConfigurationError, match="can't be loaded"):

@@ -1,4 +1,4 @@
-"""Urls and options as platforms and templates write them."""
+"""Urls and options in the forms that platforms and templates use."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_parameters_of_redis_py_and_celery_are_ignored_with_one_warning(
         query = "&".join(each for each in query.split("&") if "ssl_check" not in each)
     url = f"{scheme}://cache:7/3?{query}"
     for given in ({"url": url}, {"environment": {"REDIS_URL": url}}):
-        with pytest.warns(UserWarning, match="ignored in the url of Redis") as warned:
+        with pytest.warns(UserWarning, match="ignored in the Redis url") as warned:
             endpoint = parse(**given).endpoint
         assert (endpoint.host, endpoint.port, endpoint.database) == ("cache", 7, 3)
         assert len(warned) == 1
@@ -80,7 +80,7 @@ def test_the_warning_comes_once_in_a_process() -> None:
     assert len(warned) == 1
 
 
-def test_an_unknown_parameter_is_refused_in_the_option_and_ignored_in_redis_url() -> None:
+def test_an_unknown_parameter_is_an_error_in_the_option_and_ignored_in_redis_url() -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'db'"):
         parse(url="redis://h?dbb=1")
     with pytest.warns(UserWarning, match="1 unknown parameter"):
@@ -100,7 +100,7 @@ def test_redis_url_is_read_as_redis_py_reads_it() -> None:
 def test_tls_options_in_redis_url_without_tls_are_ignored() -> None:
     with pytest.warns(UserWarning, match="'ssl_cert_reqs'"):
         assert parse({"REDIS_URL": "redis://h?ssl_cert_reqs=none"}).endpoint.tls is None
-    with pytest.raises(ConfigurationError, match="ssl_cert_reqs needs a url that begins with redi"):
+    with pytest.raises(ConfigurationError, match="ssl_cert_reqs needs TLS: use rediss://"):
         parse(url="redis://h?ssl_cert_reqs=none")
 
 
@@ -124,7 +124,7 @@ def test_cert_reqs_are_understood_as_celery_and_redis_py_write_them(
     assert in_url == as_option == TLS(cert_reqs=meant, check_hostname=meant == "required")
 
 
-def test_more_is_translated() -> None:
+def test_further_parameters_are_translated() -> None:
     assert parse(url="rediss://h", ssl_cert_reqs=ssl.CERT_NONE).endpoint.tls == TLS(
         cert_reqs="none", check_hostname=False
     )
@@ -164,8 +164,8 @@ def test_tls_options_stand_next_to_a_url_or_a_host() -> None:
         ({"url": "redis://h", "ssl_ca_certs": FILE}, "ssl_ca_certs", "rediss"),
         ({"url": "unix:///s", "ssl_ca_certs": FILE}, "ssl_ca_certs", "rediss"),
         ({"url": "embedded://", "ssl_cert_reqs": "none"}, "ssl_cert_reqs", "rediss"),
-        ({"ssl_ca_certs": "/no/such"}, "ssl_ca_certs", "a file that exists, got '/no/such'"),
-        ({"ssl_ca_certs": 7}, "ssl_ca_certs", "a file that exists, got 7"),
+        ({"ssl_ca_certs": "/no/such"}, "ssl_ca_certs", "an existing file, got '/no/such'"),
+        ({"ssl_ca_certs": 7}, "ssl_ca_certs", "an existing file, got 7"),
         ({"ssl_certfile": FILE}, "ssl_certfile", "needs ssl_keyfile"),
         ({"ssl_keyfile": FILE}, "ssl_keyfile", "needs ssl_certfile"),
         ({"ssl_cert_reqs": "maybe"}, "ssl_cert_reqs", "'maybe'"),
@@ -177,11 +177,11 @@ def test_tls_options_stand_next_to_a_url_or_a_host() -> None:
         ),
         ({"url": '"redis://h"'}, "url", "quotes"),
         ({"url": "'redis://h'"}, "url", "quotes"),
-        ({"url": "sentinel://h:26379"}, "url", "write redis+sentinel://host:26379/service"),
-        ({"url": "tcp://172.17.0.2:6379"}, "url", "docker writes"),
-        ({"port": "tcp://10.0.0.11:6379"}, "port", "Kubernetes and docker set REDIS_PORT"),
-        ({"url": "redis://:a b@h"}, "url", "white space"),
-        ({"url": "redis://:a\nb@h"}, "url", "white space"),
+        ({"url": "sentinel://h:26379"}, "url", "use redis+sentinel://host:26379/service"),
+        ({"url": "tcp://172.17.0.2:6379"}, "url", "Docker sets"),
+        ({"port": "tcp://10.0.0.11:6379"}, "port", "Kubernetes and Docker set REDIS_PORT"),
+        ({"url": "redis://:a b@h"}, "url", "whitespace"),
+        ({"url": "redis://:a\nb@h"}, "url", "whitespace"),
         ({"password": "from-a-file\n"}, "password", "line break"),
         ({"key_secret": "from-a-file\n"}, "key_secret", "line break"),
         ({"host": FunctionModel()}, "host", "set_model(model)"),
@@ -189,7 +189,7 @@ def test_tls_options_stand_next_to_a_url_or_a_host() -> None:
         ({"model": FunctionModel()}, "model", "set_model(model)"),
     ],
 )
-def test_what_platforms_add_is_named_with_the_way_out(
+def test_errors_about_what_platforms_add_say_how_to_fix_it(
     given: dict[str, Any], option: str, hint: str
 ) -> None:
     with pytest.raises(ConfigurationError) as raised:
@@ -208,7 +208,7 @@ def test_white_space_around_a_url_does_not_count() -> None:
 
 
 def test_quotes_around_a_password_are_warned_of() -> None:
-    with pytest.warns(UserWarning, match="password: the quotes") as warned:
+    with pytest.warns(UserWarning, match="password: the value is in quotes") as warned:
         RedisCachingDecorator(password='"s3cret"')
     assert "s3cret" not in str(warned[0].message)
 
@@ -245,7 +245,7 @@ def test_numbers_and_flags_are_taken_as_text() -> None:
 
 
 @pytest.mark.parametrize("value", ["", " ", "1h", "nan", "inf", "1_0", "0x10", "1,5", "٣", "1e400"])
-def test_other_text_is_no_number(value: str) -> None:
+def test_other_strings_are_not_numbers(value: str) -> None:
     for option in ("port", "timeout", "ttl"):
         with pytest.raises(ConfigurationError, match=f"^{option}: expected .*, got '{value}'"):
             parse(None, **{option: value})
@@ -276,8 +276,8 @@ def answering(reply: bytes) -> Iterator[int]:
 
 
 TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
-NO_TLS = "the server does not speak TLS: use a url that begins with redis, not rediss"
-ANY_TLS = "the server speaks TLS: use a url that begins with rediss, not redis"
+NO_TLS = "the server does not use TLS: use redis:// instead of rediss://"
+ANY_TLS = "the server requires TLS: use rediss:// instead of redis://"
 
 
 @pytest.mark.parametrize(
@@ -287,8 +287,8 @@ ANY_TLS = "the server speaks TLS: use a url that begins with rediss, not redis"
         ("redis://127.0.0.1:{}", TLS_ALERT, ANY_TLS),
         ("redis://:pw@127.0.0.1:{}", TLS_ALERT, ANY_TLS),
         # The server closes the connection, and its alert is lost.
-        ("redis://127.0.0.1:{}", b"", "if the server speaks TLS, use a url that begins with redi"),
-        ("redis://:pw@127.0.0.1:{}", b"", "if the server speaks TLS"),
+        ("redis://127.0.0.1:{}", b"", "if the server requires TLS, use rediss://"),
+        ("redis://:pw@127.0.0.1:{}", b"", "if the server requires TLS"),
     ],
 )
 def test_a_scheme_that_does_not_fit_the_server_is_named(url: str, reply: bytes, hint: str) -> None:
@@ -302,7 +302,7 @@ def test_a_scheme_that_does_not_fit_the_server_is_named(url: str, reply: bytes, 
 
 def test_a_plain_server_that_waits_for_the_end_of_a_tls_handshake_is_named(server: Server) -> None:
     store = RedisStore(parse_url("url", f"rediss://127.0.0.1:{server.port}"), timeout=5.0)
-    with pytest.raises(StoreUnavailableError, match="does not speak TLS"):
+    with pytest.raises(StoreUnavailableError, match="does not use TLS"):
         store.get(b"key", 0.2)
     store.close()
 

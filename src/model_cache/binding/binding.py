@@ -1,8 +1,8 @@
-"""The binding of a decorator to a model: all that a prediction needs to know, frozen.
+"""The binding of a decorator to a model: an immutable snapshot for predictions.
 
-`predict` reads the binding once, so that a `set_model` in the middle of a request can't store
-one model's answer under another's key. The logic of a prediction is here, without any I/O:
-which key an input has, what an entry means, and what entry a prediction becomes.
+`predict` reads the binding once, so that a `set_model` in the middle of a request can't store one
+model's answer under another's key. A binding computes keys and encodes and decodes entries. It
+does no I/O.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _numbers = itertools.count()
 
 
 class Binding:
-    """One model, as it was at one moment.
+    """A snapshot of one model.
 
     Args:
         model: the model.
         config: the decorator's options.
-        revision: of the model; "" if none is given.
+        revision: the model's revision; "" if none is given.
         inside: the decorators between the cache and the model.
 
     Attributes:
-        codec: turns predictions into entries, and back.
+        codec: converts predictions to entries and back.
         rounds: whether inputs are rounded.
-        known_inputs: classes that were looked at, and whether their instances are inputs.
-        input_encoders: what encodes inputs of a class, and may raise anything.
-        near_prefix: tells apart the bindings of a process in a near cache.
+        known_inputs: the classes seen so far, and whether their instances are inputs.
+        input_encoders: the encoders of inputs by class; they may raise any exception.
+        near_prefix: distinguishes the bindings of a process in a near cache.
 
     Raises:
         ConfigurationError: an option does not fit the model's schemas.
@@ -100,7 +100,7 @@ class Binding:
         return list(self.model.predict_many(inputs))
 
     def is_current(self) -> bool:
-        """Whether the model is still the one that was bound: its name, version and decorators."""
+        """Return whether the model still has the binding's name, version and decorators."""
         model = self.model
         return (
             model.version == self.version
@@ -109,14 +109,14 @@ class Binding:
         )
 
     def rounded(self, data: BaseModel) -> BaseModel:
-        """Return an input as the model is to see it, whether or not there is a cache."""
+        """Return the input as the model receives it, with or without a cache."""
         return self._inputs.rounded(data)
 
     def canonical(self, data: BaseModel) -> bytes:
-        """Return the canonical bytes of an input, which is rounded already.
+        """Return the canonical bytes of an input that is already rounded.
 
         Raises:
-            NotCacheableError: the input has no key, and why.
+            NotCacheableError: the input has no key; the message says why.
         """
         if not self._inputs.accept(type(data)):
             raise NotCacheableError(
@@ -127,24 +127,24 @@ class Binding:
             return self._keys.canonical(data)
         except NotCacheableError:
             raise
-        except Exception as error:  # a property's, say
+        except Exception as error:  # from a property, for example
             reraise_interruption(error)
             raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
 
     def key(self, canonical: bytes) -> bytes:
-        """Return where the prediction for an input is kept, by its canonical bytes."""
+        """Return the key for an input, from its canonical bytes."""
         return self._keys.key_of(canonical)
 
     def read(self, key: bytes, entry: bytes) -> Read:
-        """Return the prediction that an entry holds, if any, and whether it is fresh."""
+        """Return an entry's prediction, if it can be decoded, and whether it is fresh."""
         return self.codec.read(key, entry)
 
     def reader(self, key: bytes, entry: bytes) -> Callable[[], BaseModel]:
-        """Return what decodes an entry that has been read, to a new object each time."""
+        """Return a function that decodes an entry to a new object each time."""
         return self.codec.reader(key, entry)
 
     def fresh_for(self, entry: bytes) -> float | None:
-        """Return for how many seconds a fresh entry stays fresh; None for ever."""
+        """Return how many seconds a fresh entry stays fresh; None for ever."""
         return self.codec.fresh_for(entry)
 
     def encode(self, key: bytes, prediction: BaseModel, fresh_until: int | None = None) -> bytes:
@@ -157,16 +157,16 @@ class Binding:
 
 
 class Unbound:
-    """A model that can't be cached for the moment, which is predicted without the cache.
+    """A model that currently can't be cached; it is predicted without the cache.
 
     Args:
         model: the model.
-        qualified_name: its name now.
-        version: its version now.
-        namespace: of its entries.
-        inputs: its inputs, which are rounded nevertheless; None if the options don't fit them.
+        qualified_name: its current name.
+        version: its current version.
+        namespace: the namespace of its entries.
+        inputs: its inputs, which are still rounded; None if the options don't match its schema.
         reason: why it can't be cached.
-        lasts: whether that may still be so.
+        lasts: returns whether it still can't be cached.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class Unbound:
         return list(self.model.predict_many(inputs))
 
     def is_current(self) -> bool:
-        """Whether the model is still the same, and binding it would still be in vain."""
+        """Return whether the model is still the same and still can't be bound."""
         model = self.model
         return (
             model.version == self.version
@@ -212,7 +212,7 @@ class Unbound:
         )
 
     def rounded(self, data: BaseModel) -> BaseModel:
-        """Return an input as the model is to see it, whether or not there is a cache."""
+        """Return the input as the model receives it, with or without a cache."""
         return data if self._inputs is None else self._inputs.rounded(data)
 
     def canonical(self, data: BaseModel) -> bytes:  # noqa: ARG002 - as Binding's
@@ -224,7 +224,7 @@ class Unbound:
         raise NotCacheableError(self.reason)
 
     def read(self, key: bytes, entry: bytes) -> Read:  # noqa: ARG002
-        """Return that there is no prediction: a model without keys has no entries."""
+        """Return no prediction: a model without keys has no entries."""
         return Read(None, fresh=False)
 
     def reader(self, key: bytes, entry: bytes) -> Callable[[], BaseModel]:  # noqa: ARG002
@@ -246,9 +246,9 @@ class Unbound:
 
 
 Bound: TypeAlias = Binding | Unbound
-"""What a prediction begins with."""
+"""The snapshot that a prediction uses."""
 
 
 def _predicts_many(model: MLModel) -> bool:
-    # Its class must have it: ml-base's decorators forward what they lack to the model inside.
+    # Looked up on the class: ml-base's decorators forward missing attributes to the inner model.
     return callable(getattr(type(model), "predict_many", None))

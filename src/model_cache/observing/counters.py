@@ -1,4 +1,4 @@
-"""Counters of one decorator, and the snapshot that `stats()` returns."""
+"""The counters of a decorator, and the snapshot that `stats()` returns."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ _UNSTORED = ("skipped", "lossy", "too_large")
 
 @dataclass(frozen=True)
 class Stats:
-    """What a decorator has done in this process since it was made; an immutable snapshot.
+    """What a decorator has done in this process since it was created; an immutable snapshot.
 
-    Every prediction is one of: hit, shared, stale, miss, uncacheable, unavailable, bypassed,
-    error; except those made while the cache is turned off.
+    Every prediction counts as exactly one of: hit, shared, stale, miss, uncacheable, unavailable,
+    bypassed, error; except those made while the cache is turned off.
 
     Attributes:
         hits: answered from the cache.
-        shared: answered by what another caller, who needed the same, computed at that moment.
-        stale: answered by an entry past its ttl, since the model raised.
-        misses: computed, since the cache held no usable entry.
-        uncacheable: computed without the cache, since the input has no key.
-        unavailable: computed (or refused, with `on_error="raise"`), since the store failed.
-        bypassed: computed without the cache, since the caller asked for that.
-        errors: the model raised, and no stale entry answered for it.
-        undecodable: look-ups for which the store held something that is no valid entry.
+        shared: answered with the result of a concurrent caller with the same input.
+        stale: answered with an entry past its ttl because the model raised.
+        misses: computed because the cache held no usable entry.
+        uncacheable: computed without the cache because the input has no key.
+        unavailable: computed (or, with `on_error="raise"`, failed) because the store failed.
+        bypassed: computed without the cache because the caller used `bypass()`.
+        errors: the model raised, and there was no stale entry to answer with.
+        undecodable: lookups that found something that is not a valid entry.
         stored: entries written.
-        bytes_stored: bytes of these entries, keys not counted.
-        skipped: predictions not stored on the word of `cache_if` or `do_not_store()`.
-        lossy: predictions not stored, since they would come back changed.
-        too_large: predictions not stored, since their entry exceeds `max_entry_bytes`.
-        write_failures: entries that the store did not take.
-        near_hits: those of the hits that the near cache answered, in this process.
-        hit_seconds: time that the hits took, all in all.
-        model_seconds: time that the model took for the misses, all in all.
-        store: "closed" while the store is asked, "open" while the circuit breaker spares it,
-            "partly_open" while it spares some of a cluster's nodes, "read_only" while reads go
-            through and the last write was refused, "off" if the cache is turned off.
+        bytes_stored: the size of these entries, without keys.
+        skipped: predictions not stored because of `cache_if` or `do_not_store()`.
+        lossy: predictions not stored because storing would change them.
+        too_large: predictions not stored because their entry exceeds `max_entry_bytes`.
+        write_failures: entries that could not be written.
+        near_hits: hits from the near cache, in this process; part of `hits`.
+        hit_seconds: the total time of the hits.
+        model_seconds: the total time of the model for the misses.
+        store: the state of the circuit breaker: "closed" while requests go through, "open" while
+            it blocks them, "partly_open" while it blocks some nodes of a cluster, "read_only"
+            while reads work and the last write was refused, "off" if the cache is turned off.
     """
 
     hits: int = 0
@@ -79,24 +79,24 @@ class Stats:
     def predictions(self) -> int:
         """All predictions."""
         answered = self.hits + self.shared + self.stale
-        aside = self.uncacheable + self.unavailable + self.bypassed
-        return answered + self.misses + aside + self.errors
+        uncached = self.uncacheable + self.unavailable + self.bypassed
+        return answered + self.misses + uncached + self.errors
 
     @property
     def hit_ratio(self) -> float:
-        """The share of the predictions that were hits; 0.0 before the first."""
+        """The share of predictions that were hits; 0.0 before the first prediction."""
         return self.hits / self.predictions if self.predictions else 0.0
 
     @property
     def seconds_saved(self) -> float:
-        """The time that the hits would have taken the model, at the misses' mean, less theirs."""
+        """The model's mean time for a miss, times the hits, less the time of the hits."""
         if not self.misses:
             return 0.0
         return self.hits * self.model_seconds / self.misses - self.hit_seconds
 
 
 class Counters:
-    """Counts, from any thread."""
+    """Thread-safe counters."""
 
     def __init__(self) -> None:
         self._values: dict[str, float] = {f.name: 0 for f in fields(Stats) if f.name != "store"}
@@ -105,7 +105,7 @@ class Counters:
         renew_after_fork(self)
 
     def add(self, **amounts: float) -> None:
-        """Add to counters, by their names."""
+        """Add to counters by name."""
         with self._lock:
             for name, amount in amounts.items():
                 self._values[name] += amount

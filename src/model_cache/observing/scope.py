@@ -1,9 +1,9 @@
-"""What a caller asks for its predictions, and how it learns what came of them.
+"""Control predictions in a block, and read their outcomes.
 
-`bypass()` and `refresh()` go around predictions, `last_outcome()` after them. All of it is in the
-caller's context, so threads and asyncio tasks do not disturb each other, and no web framework is
-needed. A web framework runs predictions in other threads, from which a context variable does not
-travel back: `record_outcomes()` collects the outcomes of those as well.
+`bypass()` and `refresh()` wrap predictions, `last_outcome()` follows them. All state is in context
+variables, so threads and asyncio tasks are independent. A web framework runs predictions in other
+threads, and context variables do not propagate back from these: `record_outcomes()` collects their
+outcomes as well.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _MOST_RECORDED = 256
 
 
 class Outcomes(Sequence[Outcome]):
-    """Outcomes as they are recorded, oldest first; of more than 256, hits are let go first."""
+    """Recorded outcomes, oldest first. Beyond 256, the oldest hits are dropped first."""
 
     def __init__(self) -> None:
         self._outcomes: list[Outcome] = []
         self._lock = threading.RLock()  # a signal handler may predict while this thread records
 
     def add(self, outcome: Outcome) -> None:
-        """Record one more."""
+        """Record an outcome."""
         with self._lock:
             if len(self._outcomes) >= _MOST_RECORDED:
                 kinds = [one.kind for one in self._outcomes]
@@ -50,7 +50,7 @@ class Outcomes(Sequence[Outcome]):
         return len(self._outcomes)
 
     def __iter__(self) -> Iterator[Outcome]:
-        return iter(self._outcomes.copy())  # others may go on recording
+        return iter(self._outcomes.copy())  # other threads may still be recording
 
 
 class Scope(Flag):
@@ -78,10 +78,10 @@ def _current() -> Scope:
 
 @contextmanager
 def bypass() -> Iterator[None]:
-    """Predict without the cache: in this block nothing is read from it nor written to it.
+    """Predict without the cache: predictions in this block neither read it nor write it.
 
-    Inputs are still rounded, if so configured, so that answers do not depend on this. Not for use
-    around a `yield`: what a generator sets, its consumer sees as well, or nobody.
+    Inputs are still rounded, if so configured, so that the answers are the same. Do not use it
+    around a `yield`: context variables set in a generator may leak to its consumer.
     """
     with _scoped("bypass"):
         yield
@@ -89,9 +89,9 @@ def bypass() -> Iterator[None]:
 
 @contextmanager
 def refresh() -> Iterator[None]:
-    """Compute anew: in this block nothing is read from the cache, and what is computed is stored.
+    """Recompute: predictions in this block do not read the cache, and their results are stored.
 
-    The model's errors come through, even with `stale_if_error`. Not for use around a `yield`.
+    The model's errors are raised, even with `stale_if_error`. Do not use it around a `yield`.
     """
     with _scoped("refresh"):
         yield
@@ -99,14 +99,14 @@ def refresh() -> Iterator[None]:
 
 @contextmanager
 def record_outcomes() -> Iterator[Outcomes]:
-    """Record the outcomes of the predictions in this block, in threads started from it, too.
+    """Record the outcomes of the predictions in this block, including those in other threads.
 
-    Those threads must run in a copy of the context, as `asyncio.to_thread` and the thread pool
-    of Starlette and FastAPI do. Not for use around a `yield`.
+    These threads must run in a copy of the context, as with `asyncio.to_thread` and the thread
+    pool of Starlette and FastAPI. Do not use it around a `yield`.
 
     Returns:
-        The outcomes, oldest first; it fills as predictions are made. Of more than 256, hits are
-        let go first.
+        The outcomes, oldest first, a sequence that grows as predictions are made. Beyond 256, the
+        oldest hits are dropped first.
     """
     outcomes = Outcomes()
     with _scoped(_current().mode, outcomes):
@@ -120,10 +120,10 @@ def _scoped(mode: Mode | None, *recorders: Outcomes) -> Iterator[None]:
 
 
 def last_outcome() -> Outcome | None:
-    """Return what came of the last prediction in this context; None before the first.
+    """Return the outcome of the last prediction in this context; None before the first.
 
-    Inside `record_outcomes()`, as in a web framework's request, and if this very context has made
-    no prediction there, it is the last one recorded: that of a worker thread.
+    Inside `record_outcomes()`, if this context has made no prediction itself, it returns the last
+    recorded outcome, such as that of a worker thread.
     """
     outcome, recorder = last.get()
     recorders = _current().recorders

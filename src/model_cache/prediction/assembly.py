@@ -1,4 +1,4 @@
-"""Puts the parts of a decorator together, by its options."""
+"""Assemble the parts of a decorator from its options."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from model_cache.stores.opening import compose
 
 
 def assembled(config: Config, current: CurrentBinding, counters: Counters, hook: Hook) -> Predictor:
-    """Return what answers the predictions of a decorator; nothing is connected yet.
+    """Return the predictor for a decorator without connecting to Redis.
 
     Args:
         config: the options.
-        current: the binding that predictions begin with.
-        counters: count the outcomes.
-        hook: hears of rare events.
+        current: holds the binding for new predictions.
+        counters: counts the outcomes.
+        hook: receives rare events.
     """
     watch = telling(config.hooks) if config.hooks else None
 

@@ -1,7 +1,7 @@
-"""What `purge()` and `refresh()` mean for predictions that are already under way.
+"""The effect of `purge()` and `refresh()` on predictions in progress.
 
-Both are barriers: nothing that was begun before them is served after them. A computation that a
-barrier overtakes is not stored and not shared with later callers. All decorators of a process that
+Both are barriers: results computed before them are not served after them. A computation that a
+barrier overtakes is neither stored nor shared with later callers. All decorators of a process that
 use the same store share one barrier, since they may share a namespace.
 """
 
@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary, ref
 from model_cache.forks import renew_after_fork
 from model_cache.protocols import Clock
 
-# A write that timed out may still be on its way to the server for so many seconds.
+# For this many seconds, a write that timed out may still reach the server.
 _LATE_WRITE_SECONDS = 60.0
 _MOST_LATE_WRITES = 4096
 
@@ -25,11 +25,11 @@ class Computation:
     """A prediction on its way from the model to the store.
 
     Attributes:
-        key: where it goes.
+        key: the key of its entry.
         is_valid: whether no purge and no refresh has overtaken it.
-        is_purged: whether a purge has. A refresh replaces what an overtaken write leaves behind.
-        is_writing: whether a write is under way.
-        ended_at: when nothing was left to do, by the barrier's clock; None until then.
+        is_purged: whether a purge has. A refresh overwrites the entry of an overtaken write.
+        is_writing: whether a write is in progress.
+        ended_at: when it ended, by the barrier's clock; None until then.
     """
 
     __slots__ = ("__weakref__", "ended_at", "is_purged", "is_valid", "is_writing", "key")
@@ -43,11 +43,11 @@ class Computation:
 
 
 class Barrier:
-    """Knows what is being computed in this process, and overtakes it.
+    """Tracks the computations in this process and invalidates them on a purge or refresh.
 
     Args:
         clock: seconds, as `time.perf_counter`.
-        sleep: waits for so many seconds.
+        sleep: waits for the given seconds.
 
     Attributes:
         epoch: how many purges have begun. Read it before the binding is read: what is computed
@@ -67,12 +67,12 @@ class Barrier:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the computations: they are the parent's."""
+        """Drop the computations, which belong to the parent."""
         self._lock = threading.RLock()
-        # Weak: a computation that was interrupted at an unlucky moment goes away by itself.
+        # Weak, so that an interrupted computation disappears on its own.
         self._computations: dict[int, ref[Computation]] = {}
         self._overtaken_writes: list[ref[Computation]] = []
-        # Keys of writes whose fate is unknown, each with the time of the write ...
+        # Keys of writes with an unknown result, each with the time of the write ...
         self._late_writes: OrderedDict[bytes, float] = OrderedDict()
         # ... and those that a barrier has overtaken, each with the time until which it counts.
         self.distrusted: OrderedDict[bytes, float] = OrderedDict()
@@ -81,8 +81,8 @@ class Barrier:
         """Register a computation.
 
         Args:
-            key: where the prediction goes.
-            epoch: the barrier's epoch when the prediction was asked for.
+            key: the key of the entry.
+            epoch: the barrier's epoch when the prediction was requested.
             refreshes: whether it overtakes all others for this key.
         """
         with self._lock:
@@ -95,24 +95,24 @@ class Barrier:
         return computation
 
     def end(self, computation: Computation) -> None:
-        """Note that nothing is left to do for a computation."""
+        """Record the end of a computation."""
         computation.is_writing = False
         computation.ended_at = self.clock()
         self._computations.pop(id(computation), None)
 
     def may_write(self, computation: Computation) -> bool:
-        """Whether to write now; `end` the computation afterwards."""
+        """Return whether the entry may be written; call `end` afterwards."""
         with self._lock:
             computation.is_writing = computation.is_valid
             return computation.is_writing
 
     def changed(self) -> None:
-        """Note the end of a refresh."""
+        """Record the end of a refresh."""
         with self._lock:
             self.changes += 1
 
     def is_held_up(self, computation: Computation) -> bool:
-        """Whether an overtaken computation is still writing to the same key."""
+        """Return whether an overtaken computation is still writing to the same key."""
         if not self._overtaken_writes:
             return False
         self._overtaken_writes = [
@@ -126,7 +126,7 @@ class Barrier:
         )
 
     def write_may_be_late(self, computation: Computation) -> None:
-        """Note that a write failed in a way that does not tell whether it will arrive yet."""
+        """Record a failed write that may still reach the server."""
         with self._lock:
             if computation.is_valid:
                 _remember(self._late_writes, computation.key, self.clock())
@@ -134,7 +134,7 @@ class Barrier:
                 self.distrust(computation.key)
 
     def distrust(self, key: bytes) -> None:
-        """Answer no caller of this process by the entry of a key, until no write can be late."""
+        """Ignore the entry of a key in this process until no late write can arrive."""
         with self._lock:
             self._late_writes.pop(key, None)
             _remember(self.distrusted, key, self.clock() + _LATE_WRITE_SECONDS)
@@ -150,11 +150,11 @@ class Barrier:
         return True
 
     def purge(self, holds: Callable[[bytes], bool], wait: float) -> None:
-        """Overtake the computations of a namespace, and wait for their writes.
+        """Invalidate the computations of a namespace and wait for their writes.
 
         Args:
             holds: whether a key is in the namespace.
-            wait: seconds to wait at most. A write that takes longer is distrusted.
+            wait: the most seconds to wait. Entries of slower writes are distrusted.
         """
         with self._lock:
             self.epoch += 1
@@ -176,7 +176,7 @@ class Barrier:
         return [one for reference in references if (one := reference()) is not None]
 
     def _overtake(self, holds: Callable[[bytes], bool]) -> list[Computation]:
-        """Invalidate the computations for some keys; return those that are being written."""
+        """Invalidate the computations for some keys; return those with a write in progress."""
         overtaken = [one for one in self._under_way() if holds(one.key)]
         for one in overtaken:
             one.is_valid = False
@@ -201,10 +201,10 @@ _barriers: WeakValueDictionary[str, Barrier] = WeakValueDictionary()
 
 
 def barrier_at(place: str) -> Barrier:
-    """Return the barrier of this process for the entries at a place.
+    """Return this process's barrier for a store.
 
     Args:
-        place: says where the store is.
+        place: identifies the store.
     """
     barrier = _barriers.get(place)
     if barrier is None:

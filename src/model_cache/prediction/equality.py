@@ -1,8 +1,8 @@
-"""Whether a model's batches answer as its single calls do, and what to do if they do not.
+"""Check that a model's `predict_many` returns the same predictions as its `predict`.
 
 Linear algebra rounds differently by batch size, and some runtimes split a batch among threads. Then
-a prediction of a batch differs from a single one in its last digits, and which of the two a
-caller gets depends on who came first.
+batch predictions differ from single ones in their last digits, and which of the two a caller gets
+depends on which was cached first.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
 from model_cache.prediction.effects import Predict, Steps
 
-# So many rows of the first batch are computed on their own, too.
+# How many rows of the first batch to also predict one by one.
 _SAMPLES = 3
 
 
 class Computed(Protocol):
-    """A row of a batch: its input, and what the batch's call made of it."""
+    """A row of a batch: its input and its prediction."""
 
     @property
     def data(self) -> BaseModel: ...
@@ -34,10 +34,10 @@ class Computed(Protocol):
 
 
 class BatchEquality:
-    """Compares a few rows of a model's first batch with the model's single answers.
+    """Compares some rows of a model's first batch with single predictions.
 
     Args:
-        mode: "warn" of a difference, "refuse" to call the model with batches then, or "ignore" it.
+        mode: on a difference, "warn", "refuse" to call the model with batches, or "ignore" it.
     """
 
     def __init__(self, mode: Literal["warn", "refuse", "ignore"]) -> None:
@@ -45,11 +45,11 @@ class BatchEquality:
         self._verdicts: WeakKeyDictionary[Bound, bool] = WeakKeyDictionary()
 
     def allows(self, binding: Bound) -> bool:
-        """Whether to call the model with a batch."""
+        """Return whether to call the model with a batch."""
         return binding.predicts_many and self._verdicts.get(binding, True)
 
     def refuse(self, binding: Bound, reason: str) -> None:
-        """Call the model with a batch no more, and say why."""
+        """Stop calling the model with batches, and warn with the reason."""
         self._verdicts[binding] = False
         warnings.warn(
             f"{binding.qualified_name}.predict_many: {reason}; its rows are predicted one by one",
@@ -68,7 +68,7 @@ class BatchEquality:
                 single: BaseModel = yield Predict(binding, row.data)
             except Exception as error:
                 reraise_interruption(error)
-                return True  # says nothing of the batch
+                return True  # nothing to compare with
             if PREDICTIONS.encode(single) != PREDICTIONS.encode(row.answer):
                 differing += 1
                 largest = max(largest, _difference(single, row.answer))
@@ -81,8 +81,8 @@ class BatchEquality:
             return False
         warnings.warn(
             f"{binding.qualified_name}.predict_many answers differently from predict: "
-            f"{differing} of {len(sample)} rows differ, {size}. Callers get the one or the other, "
-            'whichever was cached first. Set batch_equality="refuse" to predict rows one by one, '
+            f"{differing} of {len(sample)} rows differ, {size}. Callers get whichever was cached "
+            'first. Set batch_equality="refuse" to predict rows one by one, '
             'or "ignore" if the difference does not matter.',
             UserWarning,
             stacklevel=2,

@@ -1,8 +1,8 @@
-"""The steps of a prediction, and every decision on the way; without any I/O.
+"""The steps of a prediction and all its decisions, without I/O.
 
-A call begins with `begin`. The driver looks its key up and hands what it found to `read`: a
-prediction, if that is a hit. Everything else is left to steps that the driver takes one by one:
-`compute` without the cache, `do_without` a store that failed, or `answer` a miss.
+A call starts with `begin`. The driver looks up its key and passes the entry to `read`, which
+returns a prediction on a hit. Otherwise the driver runs one of the step generators: `compute`
+without the cache, `do_without` a store that failed, or `answer` a miss.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class Flow:
 
     Args:
         config: the decorator's options.
-        current: the binding that predictions begin with.
-        barrier: the process's.
-        flights: what is being computed for several callers.
-        leases: keeps the leases that this process holds.
-        writing: turns predictions into entries.
-        look_ups: how entries are found, in this process and in the store.
-        hook: hears of rare events.
+        current: holds the binding for new predictions.
+        barrier: the process's barrier for the store.
+        flights: computations that other callers may wait for.
+        leases: renews the leases that this process holds.
+        writing: encodes and writes predictions.
+        look_ups: finds entries in the near cache and in the store.
+        hook: receives rare events.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Flow:
         self._clock = barrier.clock
 
     def begin(self, data: BaseModel) -> Call:
-        """Return a call: with a key, unless the cache has no part in it."""
+        """Return a call; its key is None if the cache is not used."""
         began = self._clock()
         epoch = self._barrier.epoch  # before the binding is read
         return self._begin(data, began, epoch, self._current.get(), requested_mode())
@@ -99,7 +99,7 @@ class Flow:
         return call
 
     def read(self, call: Call, entry: bytes | None) -> BaseModel | None:
-        """Return the prediction that an entry holds, if that is a hit."""
+        """Return the entry's prediction if it is a hit, else None."""
         if entry is None or call.key is None:
             return None
         found, is_fresh = call.binding.read(call.key, entry)
@@ -113,11 +113,11 @@ class Flow:
         return None
 
     def compute(self, call: Call) -> Steps[BaseModel]:
-        """Answer by the model alone; the call's kind says why."""
+        """Compute without the cache; the call's kind says why."""
         return self.predict(call, ModelCall(leads=False))
 
     def do_without(self, call: Call, error: StoreUnavailableError) -> Steps[BaseModel]:
-        """Answer although the store failed.
+        """Answer without the store, which failed.
 
         Raises:
             StoreUnavailableError: if `on_error` is "raise".
@@ -129,7 +129,7 @@ class Flow:
         return self.compute(call)
 
     def answer(self, call: Call) -> Steps[BaseModel]:
-        """Answer a miss: by what another caller computes already, or by the model."""
+        """Answer a miss with another caller's result, or by calling the model."""
         assert call.key is not None
         refreshes = call.mode == "refresh"
         computation = self._barrier.begin(call.key, call.epoch, refreshes=refreshes)
@@ -149,7 +149,7 @@ class Flow:
                 return (yield from self._lead_the_fleet(call, computation, budget, flight))
             return (yield from self._compute_and_store(call, computation, budget, flight, None))
         finally:
-            if flight is not None:  # it may have landed long since
+            if flight is not None:  # it may already have landed
                 flight.land(Landed(failed=call.kind in (None, "error", "stale")))
             if computation.ended_at is None and call.fate != "queued":
                 self._barrier.end(computation)
@@ -157,14 +157,14 @@ class Flow:
 
     def join(self, call: Call, computation: Computation) -> Flight | Landing | Landed | None:
         """Join the flight for a call's key, unless others wait for this caller."""
-        # A caller that others wait for does not wait: models that call cached models would
+        # Never wait while others wait for this caller: models that call cached models could
         # deadlock.
         if is_inside_a_flight():
             return None
         return self._flights.join(computation, call.asked)
 
     def wait(self, landing: Landing, computation: Computation) -> Steps[Landed | None]:
-        """Return how another caller's flight ended; None if that takes too long."""
+        """Wait for another caller's flight; return how it ended, or None on a timeout."""
         patience = self._flights.patience(self._config.single_flight_wait)
         landed: Landed | None = yield Wait(landing, patience)
         if landed is None:
@@ -172,7 +172,7 @@ class Flow:
         return landed
 
     def shared(self, call: Call, landed: Landed | None) -> BaseModel | None:
-        """Return an answer by what another caller computed; None to compute."""
+        """Return an answer from another caller's result; None if the model must be called."""
         if landed is None or call.key is None:
             return None
         if landed.failed and call.stale is not None:
@@ -189,7 +189,7 @@ class Flow:
     def _lead_the_fleet(
         self, call: Call, computation: Computation, budget: Budget, flight: Flight
     ) -> Steps[BaseModel]:
-        """Compute, unless another process of the fleet does."""
+        """Compute, unless another process of the fleet already does."""
         lease = Lease(computation.key, budget, self._clock)
         patience = self._flights.patience(self._config.single_flight_wait)
         landed = yield from lease.acquire(patience, self._usable(call))
@@ -223,7 +223,7 @@ class Flow:
         model_call = ModelCall(leads=flight is not None)
         try:
             prediction = yield from self.predict(call, model_call)
-            landed = Landed(failed=True)  # a stale prediction answered
+            landed = Landed(failed=True)  # a stale prediction was returned
             if call.kind is None:
                 call.kind = "miss"
                 landed = yield from self._store(
@@ -246,13 +246,13 @@ class Flow:
         prediction: BaseModel,
         model_call: ModelCall,
     ) -> Steps[Landed]:
-        """Store a prediction, and return what others get of it."""
+        """Store a prediction, and return what to share with waiting callers."""
         refreshes = call.mode == "refresh"
         call.fate = "skipped"
         if model_call.may_be_stored:
             made = self._writing.encode(call.binding, computation.key, call.data, prediction)
             if isinstance(made, Encoded):
-                # Those who wait for it need not wait for the write as well.
+                # Waiting callers do not have to wait for the write.
                 if flight is not None:
                     flight.land(Landed(made.entry))
                 else:
@@ -277,7 +277,7 @@ class Flow:
         return Landed()
 
     def _release(self, lease: Lease, budget: Budget, landed: Landed) -> Steps[None]:
-        """Give a lease back, off the path if the store does not take it at once."""
+        """Release a lease; in the background if the first attempt fails."""
         if not lease.is_held:
             return
         if not self._leases.drop(lease):
@@ -289,13 +289,13 @@ class Flow:
         self._give_back(lease, landed)
 
     def _give_back(self, lease: Lease, landed: Landed) -> None:
-        """Give a lease back off the path."""
+        """Release a lease in the background."""
         if lease.is_held:
             self._leases.drop(lease)
             self._leases.give_back(lease.release(landed))
 
     def predict(self, call: Call, model_call: ModelCall) -> Steps[BaseModel]:
-        """Call the model; if it raises, a stale prediction may answer."""
+        """Call the model; if it raises, return a stale prediction if there is one."""
         started = self._clock()
         try:
             with model_calls.raised(model_call):
@@ -303,7 +303,7 @@ class Flow:
         except BaseException as error:
             call.model_seconds = self._clock() - started
             if not isinstance(error, Exception) or is_interruption(error):
-                call.kind = None  # neither an answer nor an error of the model
+                call.kind = None  # neither an answer nor the model's error
                 raise
             if call.stale is None:
                 call.kind = "error"
@@ -314,7 +314,7 @@ class Flow:
         return prediction
 
     def _serve_stale(self, call: Call, stale: BaseModel, error: str) -> BaseModel:
-        """Answer by an entry past its ttl, which caches around this one must not keep."""
+        """Answer with an entry past its ttl, which outer caches must not store."""
         call.kind = "stale"
         do_not_store()
         self._hook(StaleServed(call.binding.qualified_name, error))

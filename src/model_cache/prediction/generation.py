@@ -1,8 +1,8 @@
-"""Purges of the whole fleet, as far as this process has seen them.
+"""Generations, which tell a process about purges by other processes.
 
-Each namespace has a key beside its entries, its generation, which `purge()` changes. A prediction
-that was begun in another generation is not stored, and an entry that was read in another one is
-not served from the near cache.
+Each namespace has a key next to its entries, its generation, which `purge()` changes. A prediction
+that began in another generation is not stored, and an entry read in another one is not served from
+the near cache.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Final
 from model_cache.errors import StoreUnavailableError
 from model_cache.keys.key import Namespace
 
-# The near cache serves no longer than so many seconds without a look at the generation.
+# After this many seconds, the near cache checks the generation before it serves an entry.
 _RECENT_SECONDS = 1.0
 _MOST_NAMESPACES = 256
 
 
 class _Unknown:
-    """What a generation is before the first look."""
+    """The value of a generation before the first check."""
 
 
 UNKNOWN: Final = _Unknown()
@@ -27,7 +27,7 @@ Value = bytes | None | _Unknown
 
 
 class Generation:
-    """One namespace's generation.
+    """The generation of one namespace.
 
     Attributes:
         key: where it is in the store.
@@ -45,14 +45,14 @@ class Generation:
         self.trusted_until = float("-inf")
 
     def saw(self, value: bytes | None, now: float) -> None:
-        """Note what a look at the store has shown."""
+        """Record the value in the store."""
         self.value = value
         self.is_out_of_reach = False
         self.trusted_until = now + _RECENT_SECONDS
 
     def missed(self, error: StoreUnavailableError) -> None:
-        """Note that a look has failed."""
-        if error.kind != "circuit_open":  # which says nothing new
+        """Record a failed check."""
+        if error.kind != "circuit_open":  # which is no new information
             self.is_out_of_reach = isinstance(error.__cause__, ConnectionRefusedError)
 
     def is_recent(self, now: float) -> bool:
@@ -77,5 +77,5 @@ class Generations:
 
 
 def new_value() -> bytes:
-    """Return a value that no generation has had before."""
+    """Return a value that no generation has used before."""
     return secrets.token_bytes(8)

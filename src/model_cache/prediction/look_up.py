@@ -1,7 +1,7 @@
-"""How an entry is found: in the near cache, or by a request to the store.
+"""Look up entries in the near cache and in the store.
 
-Also what a process has to know about purges elsewhere to be allowed to serve or store an entry: the
-generation of its namespace, which is read along with entries.
+A lookup also reads the generation of the namespace, which shows whether another process has purged
+it.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from model_cache.prediction.near import NearCache
 from model_cache.protocols import Clock, Store
 
 Replies: TypeAlias = list[tuple[bytes | None, int | None]]
-"""An entry and the milliseconds that it still lives, for each key that was asked for."""
+"""For each requested key, its entry and remaining ttl in milliseconds."""
 
 Request: TypeAlias = Callable[[Store, float], Replies]
 
 
 class LookUps:
-    """The look-ups of one decorator.
+    """The lookups of one decorator.
 
     Args:
         near: the near cache; None for none.
-        barrier: knows of purges and refreshes in this process.
-        timeout: seconds that a prediction may lose to the store.
+        barrier: tracks purges and refreshes in this process.
+        timeout: the most seconds that a prediction may spend on the store.
         clock: seconds, as `time.perf_counter`.
     """
 
@@ -53,7 +53,7 @@ class LookUps:
         self._generations = Generations()
 
     def begin(self, call: Call, canonical: bytes) -> bool:
-        """Look into the near cache; return whether that has answered the call."""
+        """Check the near cache; return whether it has answered the call."""
         binding, near = call.binding, self._near
         call.generation = generation = self._generations.of(binding.namespace)
         call.seen, call.changes = generation.value, self._barrier.changes
@@ -66,7 +66,7 @@ class LookUps:
         return entry is not None and self._read_near(call, entry, canonical)
 
     def _read_near(self, call: Call, entry: bytes, canonical: bytes) -> bool:
-        """Answer by an entry of the near cache; return whether that can be done at once."""
+        """Answer with an entry from the near cache; return whether it needs no further check."""
         if call.generation is None or not call.generation.is_recent(call.began):
             call.unchecked = entry
             return False
@@ -79,7 +79,7 @@ class LookUps:
         return True
 
     def check(self, call: Call) -> Steps[BaseModel | None]:
-        """Return the near cache's answer after a look at the generation, if it may be served."""
+        """Check the generation; return the near cache's answer if it may be served."""
         entry, generation = call.unchecked, call.generation
         if entry is None or generation is None or call.key is None or self._near is None:
             return None
@@ -106,7 +106,7 @@ class LookUps:
         return found
 
     def request(self, call: Call) -> Request | None:
-        """Return the request that looks a call's key up; None for a plain `get`."""
+        """Return the request that looks up a call's key; None for a plain `get`."""
         assert call.generation is not None
         assert call.key is not None
         if self._near is None and call.generation.value is not UNKNOWN:
@@ -116,7 +116,7 @@ class LookUps:
     def take_in(
         self, call: Call, replies: Sequence[tuple[bytes | None, int | None]]
     ) -> bytes | None:
-        """Return the entry among the replies to `request`."""
+        """Process the reply to `request`; return the entry."""
         (entry, left), *looked = replies
         if left is not None:
             call.seconds_left = left / 1000
@@ -141,7 +141,7 @@ class LookUps:
     def take_in_many(
         self, calls: Iterable[Call], keys: list[bytes], generation: Generation, replies: Replies
     ) -> dict[bytes, bytes | None]:
-        """Return the entries among the replies to `request_many`, by key."""
+        """Process the reply to `request_many`; return the entries by key."""
         if len(replies) > len(keys):
             generation.saw(replies[-1][0], self._clock())
         found = dict(zip(keys, replies, strict=False))
@@ -153,12 +153,12 @@ class LookUps:
         return {key: entry for key, (entry, _) in found.items()}
 
     def found(self, call: Call, entry: bytes) -> None:
-        """Keep an entry that is a hit in the near cache."""
+        """Put a hit's entry into the near cache."""
         if self._near is not None:
             self._keep(call, entry, call.seconds_left, call.changes)
 
     def stored(self, call: Call, entry: bytes, ttl: int | None) -> None:
-        """Keep an entry that is in the store in the near cache, too."""
+        """Put an entry that was stored into the near cache as well."""
         if self._near is None:
             return
         if call.mode == "refresh":
@@ -168,7 +168,7 @@ class LookUps:
         self._keep(call, entry, seconds, call.changes)
 
     def _keep(self, call: Call, entry: bytes, seconds: float, changes: int) -> None:
-        """Keep an entry in the near cache, unless a purge or a refresh comes in between."""
+        """Put an entry into the near cache, unless a purge or a refresh has intervened."""
         near, near_key = self._near, call.near_key
         if near is None or near_key is None or call.seen is UNKNOWN:
             return
@@ -180,7 +180,7 @@ class LookUps:
             near.drop(near_key)
 
     def drop(self, call: Call) -> None:
-        """Drop an entry that is about to be refreshed from the near cache."""
+        """Remove an entry from the near cache before it is refreshed."""
         if self._near is not None and call.near_key is not None:
             self._near.drop(call.near_key)
 

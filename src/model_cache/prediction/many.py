@@ -1,8 +1,7 @@
-"""The steps of many predictions at once: one look-up, one call of the model, one write.
+"""The steps of a batch of predictions: one lookup, one model call, one write.
 
-Equal inputs are computed once. Predictions that other callers compute already are waited for, but
-only after this batch's own have landed, so that two batches cannot deadlock. Each decision about
-a single prediction is made in `flow`.
+Equal inputs are computed once. A batch waits for other callers' computations only after its own
+have landed, so that two batches can't deadlock. Decisions about a single prediction are in `flow`.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from model_cache.prediction.writing import Encoded, Write, Writing
 
 
 class Row:
-    """An input that the look-up did not answer, with the calls that are equal to it.
+    """An input that missed, with all calls that have the same input.
 
     Attributes:
         call: the first of these calls.
-        others: the rest.
-        computation: the prediction's way to the store; None without a key.
-        joined: how the row takes part in a flight, if it does.
-        model_call: the call of the model, as code inside it sees it.
+        others: the other calls.
+        computation: the computation of the prediction; None without a key.
+        joined: the row's part in a flight, if any.
+        model_call: the context of the model call.
         answer: the prediction, once there is one.
-        error: what the model raised instead.
-        entry: the entry, if the prediction becomes one.
+        error: the exception that the model raised instead.
+        entry: the entry, if the prediction is stored.
     """
 
     computation: Computation | None = None
@@ -63,7 +62,7 @@ class Row:
         return isinstance(self.joined, (Landing, Landed))
 
     def land(self) -> None:
-        """Let those who wait for this row go on."""
+        """Wake the callers that wait for this row."""
         if isinstance(self.joined, Flight):
             self.joined.land(Landed(self.entry, failed=self.answer is None))
 
@@ -73,10 +72,10 @@ class ManyFlow:
 
     Args:
         flow: the steps of single predictions.
-        look_ups: how entries are found.
-        barrier: knows which computations a purge or a refresh has overtaken.
-        writing: turns predictions into entries.
-        equality: watches whether the model's batches answer as its single calls do.
+        look_ups: finds entries in the near cache and in the store.
+        barrier: tracks which computations a purge or a refresh has overtaken.
+        writing: encodes and writes predictions.
+        equality: checks that the model answers batches like single inputs.
         on_error: "predict" without the cache when the store fails, or "raise".
         clock: seconds, as `time.perf_counter`.
     """
@@ -106,10 +105,10 @@ class ManyFlow:
         """Return the predictions for calls, in their order.
 
         Args:
-            calls: of one binding.
-            budget: the time that all of them may lose to the store.
-            return_exceptions: whether an error of the model takes the place of its prediction;
-                otherwise the first one is raised, after what was computed before it is stored.
+            calls: the calls, all of one binding.
+            budget: the time that all of them may spend on the store.
+            return_exceptions: whether to return the model's exceptions in place of predictions;
+                otherwise the first is raised after storing what was computed before it.
         """
         answers: dict[Call, Any] = {}
         rows = yield from self._look_up(calls, answers, budget)
@@ -130,7 +129,7 @@ class ManyFlow:
         return [answers[call] for call in calls]
 
     def tell(self, calls: Sequence[Call], seconds: float, tell: Callable[[Outcome], None]) -> None:
-        """Tell what came of each call; the time of the batch is divided among them."""
+        """Report the outcome of each call, with its share of the batch's time."""
         for call in calls:
             if call.kind is not None:
                 tell(call.outcome(seconds / len(calls)))
@@ -138,7 +137,7 @@ class ManyFlow:
     def _look_up(
         self, calls: Sequence[Call], answers: dict[Call, Any], budget: Budget
     ) -> Steps[list[Row]]:
-        """Answer by the entries that are there; return what has to be computed."""
+        """Answer the hits; return the rows that have to be computed."""
         asked, before = self._clock(), budget.left
         entries, failure = yield from self._entries(calls, budget)
         seconds = (before - budget.left) / max(1, len(calls))
@@ -165,7 +164,7 @@ class ManyFlow:
     def _entries(
         self, calls: Sequence[Call], budget: Budget
     ) -> Steps[tuple[dict[bytes, bytes | None], StoreUnavailableError | None]]:
-        """Return the entries that there are, by key, or why the store did not answer."""
+        """Return the entries found, by key, or the store's error."""
         asking = {call.key: call for call in calls if call.key and call.mode != "refresh"}
         if not asking:
             return {}, None
@@ -186,7 +185,7 @@ class ManyFlow:
         return row
 
     def _wait_for_others(self, rows: Sequence[Row]) -> Steps[list[Row]]:
-        """Answer rows by other callers' computations; return those that have none."""
+        """Answer rows with other callers' results; return those without a result."""
         late = []
         for row in rows:
             if row.waits:
@@ -196,14 +195,14 @@ class ManyFlow:
         return late
 
     def _by_another(self, row: Row) -> Steps[BaseModel | None]:
-        """Return the answer of another caller's computation, if that has one."""
+        """Wait for another caller's computation; return its answer, if any."""
         joined, row.joined = row.joined, None
         if isinstance(joined, Landing) and row.computation is not None:
             joined = yield from self._flow.wait(joined, row.computation)
         return self._flow.shared(row.call, joined) if isinstance(joined, Landed) else None
 
     def _again(self, call: Call, row: Row, *, stops: bool) -> Steps[Any]:
-        """Answer a call that is equal to a row by an object of its own."""
+        """Answer another call of a row with a separate object."""
         if row.error is not None:
             call.kind = "error"
             return row.error
@@ -241,7 +240,7 @@ class ManyFlow:
                     return
 
     def _compute_at_once(self, binding: Bound, rows: Sequence[Row]) -> Steps[bool]:
-        """Make one call of the model; return whether its answers can be used."""
+        """Call the model once for all rows; return whether its answers can be used."""
         started = self._clock()
         model_call = ModelCall(leads=any(row.model_call.leads for row in rows))
         try:
@@ -249,7 +248,7 @@ class ManyFlow:
                 made = yield PredictMany(binding, [row.data for row in rows])
         except Exception as error:
             reraise_interruption(error)
-            return False  # one by one, to see whose error it is
+            return False  # predict one by one to find the row that fails
         if len(made) != len(rows):
             reason = f"expected {len(rows)} predictions, got {len(made)}"
             self._equality.refuse(binding, reason)
@@ -266,7 +265,7 @@ class ManyFlow:
         return True
 
     def _store(self, rows: Sequence[Row], budget: Budget) -> Steps[None]:
-        """Encode what was computed, let others go on, and write it all at once."""
+        """Encode the new predictions, wake waiting callers, and write all entries at once."""
         writes: list[Write] = []
         written: list[Call] = []
         for row in rows:

@@ -1,8 +1,8 @@
 """The near cache: entries in this process, in front of Redis.
 
-Entries stay bytes, so each hit decodes an object of its own. They are found by the canonical bytes
-of the input, which saves the digest. None is served for longer than its own ttl, nor for more than
-a second after a purge anywhere in the fleet.
+Entries stay bytes, so each hit decodes a new object. They are looked up by the canonical bytes of
+the input, which saves the digest. No entry is served after its own ttl, or more than a second after
+a purge anywhere in the fleet.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from model_cache.errors import ConfigurationError
 from model_cache.forks import renew_after_fork
 from model_cache.prediction.generation import Generation, Value
 
-# What an entry costs beside its own bytes: keys, tuples, the place in the table.
+# The overhead of an entry in bytes: keys, tuples, the slot in the table.
 _OVERHEAD = 300
 
 
@@ -42,9 +42,9 @@ class NearCache:
     """A bounded table from canonical bytes to entries; the least recently used are evicted.
 
     Args:
-        entries: how many may be kept.
-        size: how many bytes they may take, about.
-        ttl: seconds that each is kept at most.
+        entries: the most entries.
+        size: the approximate limit of their size in bytes.
+        ttl: the most seconds that an entry stays.
 
     Raises:
         ConfigurationError: the extra `near` is not installed.
@@ -52,19 +52,19 @@ class NearCache:
 
     def __init__(self, entries: int, size: int, ttl: float) -> None:
         self._size = size
-        # An entry weighs at least its share, so that the one bound gives the other.
+        # Each entry weighs at least its share of `size`, so that this also limits the number.
         self._least = max(1, size // entries)
         self._ttl = ttl
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Begin empty: the parent may have held the table's lock."""
+        """Start empty: the parent may have held the table's lock."""
         try:
             import cachebox
         except ImportError as error:
             raise ConfigurationError(
-                "near_cache", 'needs cachebox: pip install "ml-model-cache[near]"'
+                "near_cache", 'needs an extra: pip install "ml-model-cache[near]"'
             ) from error
         self._table: Any = cachebox.LRUCache(self._size, getsizeof=_weight)
 
@@ -74,7 +74,7 @@ class NearCache:
         return self._table
 
     def get(self, key: bytes, generation: Generation, now: float) -> bytes | None:
-        """Return an entry that may be served."""
+        """Return an entry if it may be served, else None."""
         found = self._table.get(key)
         if found is None:
             return None
@@ -98,8 +98,8 @@ class NearCache:
         Args:
             key: the canonical bytes of its input.
             entry: the entry.
-            seconds: for how long it may be a hit.
-            value: of the generation that it was read in.
+            seconds: how long it may be a hit.
+            value: the value of the generation in which it was read.
             now: the time.
             read: decodes the entry, to a new object each time.
         """
@@ -109,11 +109,11 @@ class NearCache:
             self._table.insert(key, Near(entry, expires, value, weight, read))
 
     def drop(self, key: bytes) -> None:
-        """Serve an entry no more."""
+        """Remove an entry."""
         self._table.pop(key, None)
 
     def clear(self) -> None:
-        """Serve none of the entries any more."""
+        """Remove all entries."""
         self._table.clear()
 
     def __len__(self) -> int:

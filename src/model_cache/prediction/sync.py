@@ -1,4 +1,4 @@
-"""The driver that waits in the caller's thread, and what a cache that is turned off does."""
+"""The driver that blocks the caller's thread, and the predictor for a disabled cache."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from model_cache.stores.purging import delete_all
 
 T = TypeVar("T")
 
-# Purging is for operators: each of its round trips may take this many seconds.
+# The timeout of each round trip of a purge, in seconds; a purge is not part of a prediction.
 _PURGE_TIMEOUT = 5.0
-# A caller that waits looks so often, in seconds, whether there is still a leader.
+# Seconds between checks, while waiting for a flight, that it still has a leader.
 _ABANDONED_AFTER = 0.05
 
 
@@ -67,11 +67,11 @@ class Predictor(Protocol):
 
     @property
     def state(self) -> str:
-        """Return what `Stats.store` says."""
+        """Return the value of `Stats.store`."""
         ...
 
     def close(self) -> None:
-        """Write what waits to be written, and close the connections."""
+        """Finish the background writes and close the connections."""
         ...
 
 
@@ -83,17 +83,17 @@ class StatefulStore(Store, Protocol):
 
 
 class CachedPredictor:
-    """Looks predictions up, and computes and stores what is not there.
+    """Looks up predictions; computes and stores those that are missing.
 
     Args:
         flow: the steps of a prediction.
         many: the steps of a batch.
-        look_ups: how entries are found.
-        store: where entries are.
-        timeout: seconds that a prediction may lose to it.
-        barrier: the process's.
-        writer: writes entries after the answer.
-        tell: hears the outcome of each prediction.
+        look_ups: finds entries in the near cache and in the store.
+        store: the store with the entries.
+        timeout: the most seconds that a prediction may spend on the store.
+        barrier: the process's barrier for the store.
+        writer: writes entries in the background.
+        tell: receives the outcome of each prediction.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class CachedPredictor:
             self._many.tell(calls, time.perf_counter() - began, self._tell)
 
     def _look_up(self, call: Call, key: bytes) -> tuple[bytes | None, StoreUnavailableError | None]:
-        """Return the entry, if there is one, or why the store did not answer."""
+        """Return the entry, if there is one, or the store's error."""
         call.asked = time.perf_counter()
         if call.mode == "refresh":
             return None, None
@@ -190,11 +190,11 @@ class CachedPredictor:
     def purge(self, namespace: Namespace) -> int:
         self._look_ups.forget()
         self._barrier.purge(namespace.holds, _PURGE_TIMEOUT)
-        self._begin_generation(namespace)  # what is computed by now is not stored, anywhere
+        self._begin_generation(namespace)  # no process stores what it has computed by now
         found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
         keys = [key for key in found if namespace.holds(key)]
         deleted = delete_all(self._store, keys, _PURGE_TIMEOUT)
-        self._begin_generation(namespace)  # what was read by now is not served, anywhere
+        self._begin_generation(namespace)  # no process serves what it has read by now
         self._look_ups.forget()
         return deleted
 
@@ -205,7 +205,7 @@ class CachedPredictor:
 
     def ping(self, namespace: Namespace) -> float:
         began = time.perf_counter()
-        self._store.get(namespace.raw, self._timeout)  # a key that no entry has
+        self._store.get(namespace.raw, self._timeout)  # not the key of any entry
         return time.perf_counter() - began
 
     @property
@@ -219,11 +219,11 @@ class CachedPredictor:
 
 
 def take(steps: Steps[T], perform: Callable[[Effect], Any]) -> T:
-    """Take steps, one by one, to their end.
+    """Run steps to the end.
 
     Args:
         steps: the steps.
-        perform: does what one of them needs, and returns the result or raises.
+        perform: performs an effect, and returns its result or raises.
     """
     result, error = None, None
     try:
@@ -238,12 +238,12 @@ def take(steps: Steps[T], perform: Callable[[Effect], Any]) -> T:
             except BaseException as caught:
                 error = caught
     except RuntimeError as wrapped:
-        # What Python makes of a model's StopIteration that passes through a generator.
+        # A generator turns a model's StopIteration into a RuntimeError.
         if error is not None and wrapped.__cause__ is error:
             raise error from error.__cause__
         raise
     finally:
-        del error  # it holds this frame, which holds it
+        del error  # it refers to this frame, which refers to it
 
 
 def _wait(landing: Landing, seconds: float) -> Landed | None:
@@ -260,11 +260,11 @@ def _wait(landing: Landing, seconds: float) -> Landed | None:
 
 
 class DirectPredictor:
-    """Predicts without a cache, since it is turned off; inputs are rounded all the same.
+    """Predicts without a cache that is turned off; inputs are still rounded.
 
     Args:
-        current: the binding that predictions begin with.
-        tell: hears the outcome of each prediction.
+        current: holds the binding for new predictions.
+        tell: receives the outcome of each prediction.
     """
 
     def __init__(self, current: CurrentBinding, tell: Callable[[Outcome], None]) -> None:

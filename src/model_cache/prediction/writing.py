@@ -1,6 +1,6 @@
-"""From a prediction to an entry in the store: is it wanted, encoded, written now or later.
+"""Store a prediction: decide whether to, encode it, and write it now or in the background.
 
-Failures here never reach the caller: they are counted, and hooks hear of them.
+Failures here never reach the caller: they are counted and reported to hooks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.effects import Budget, Later, Pause, Steps
 from model_cache.prediction.generation import UNKNOWN, Generation, Value
 
-# The system's: a model may have seeded the random module's for itself.
+# Not the module's generator: a model may have seeded it.
 _jitter = random.SystemRandom().random
 
 
@@ -39,9 +39,9 @@ class Write(NamedTuple):
     """An entry on its way to the store.
 
     Attributes:
-        computation: that of its prediction.
+        computation: the computation of its prediction.
         encoded: the entry.
-        seen: the value of the namespace's generation when the prediction was asked for.
+        seen: the generation's value when the prediction was requested.
     """
 
     computation: Computation
@@ -50,11 +50,11 @@ class Write(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What became of an entry.
+    """The result of writing an entry.
 
     Attributes:
-        fate: that.
-        error: why the store failed, in a word, if it did.
+        fate: as in `Outcome.fate`.
+        error: why the store failed, as one word, or None.
     """
 
     fate: Fate
@@ -66,10 +66,10 @@ class Writing:
 
     Args:
         config: the decorator's options.
-        barrier: knows which computations a purge or a refresh has overtaken.
-        counters: count the entries.
-        hook: hears what went wrong.
-        watch: hears what went well, if anybody wants to.
+        barrier: tracks which computations a purge or a refresh has overtaken.
+        counters: counts the entries.
+        hook: receives failures.
+        watch: receives `EntryStored`; None if there are no user hooks.
     """
 
     def __init__(
@@ -85,13 +85,13 @@ class Writing:
         self._counters = counters
         self._hook = hook
         self._watch = watch
-        # The other processes of a fleet wait for the entry itself.
+        # Other processes of a fleet wait for the entry itself.
         self._is_late = config.write == "background" and config.single_flight != "fleet"
 
     def encode(
         self, binding: Bound, key: bytes, data: BaseModel, prediction: BaseModel
     ) -> Encoded | Fate:
-        """Return a prediction as an entry, or why it does not become one."""
+        """Return a prediction's entry, or why it is not stored."""
         name = binding.qualified_name
         try:
             if not self._is_wanted(data, prediction):
@@ -101,7 +101,7 @@ class Writing:
         except EntryRefusedError as error:
             self._hook(PredictionNotStored(name, str(error)))
             return "too_large" if error.reason is Refusal.TOO_LARGE else "lossy"
-        except Exception as error:  # cache_if's
+        except Exception as error:  # from cache_if
             reraise_interruption(error)
             self._hook(PredictionNotStored(name, f"cache_if raised {type(error).__name__}"))
             return "skipped"
@@ -115,17 +115,17 @@ class Writing:
         *,
         refreshes: bool = False,
     ) -> Steps[list[Written]]:
-        """Write entries, now or after the answer, and end their computations.
+        """Write entries, now or in the background, and end their computations.
 
         Args:
-            binding: of the model that made the predictions.
-            generation: of the model's namespace.
+            binding: the binding of the predictions.
+            generation: the generation of the model's namespace.
             writes: the entries.
-            budget: the time that writing them now may take.
-            refreshes: whether they must be written when the answer is returned.
+            budget: the time for writing them now.
+            refreshes: whether they must be written before the answer is returned.
 
         Returns:
-            What became of each.
+            The result of each.
         """
         if not self._is_late or refreshes:
             return self._write(binding, generation, writes, budget)
@@ -148,14 +148,14 @@ class Writing:
         before = budget.left
         try:
             yield from self._wait_for_overtaken(writes, budget)
-            # Name and version once more: the model may have been reloaded while it predicted.
+            # Check name and version again: the model may have been reloaded while it predicted.
             if not binding.is_current():
                 return [Written("dropped")] * len(writes)
             allowed = [one for one in writes if self._barrier.may_write(one.computation)]
             yield from self._set(generation, allowed, budget)
         except StoreUnavailableError as error:
             return self._failed(binding, writes, error.kind, str(error))
-        except Exception as error:  # a property's of the model
+        except Exception as error:  # from a property of the model
             reraise_interruption(error)
             return self._failed(binding, writes, "error", f"{type(error).__name__} was raised")
         finally:
@@ -167,7 +167,7 @@ class Writing:
         return [Written("stored" if id(one) in stored else "dropped") for one in writes]
 
     def _wait_for_overtaken(self, writes: Sequence[Write], budget: Budget) -> Steps[None]:
-        """Let a write that a purge or a refresh has overtaken end before this one begins."""
+        """Wait for writes that a purge or a refresh has overtaken before starting this one."""
         for write in writes:
             while self._barrier.is_held_up(write.computation):
                 if budget.left <= 0:
@@ -177,7 +177,7 @@ class Writing:
                 budget.left -= 0.001
 
     def _set(self, generation: Generation, writes: Sequence[Write], budget: Budget) -> Steps[None]:
-        """Set entries; erase those again that a purge, anywhere, has overtaken meanwhile."""
+        """Set entries; erase those that a purge by any process has overtaken meanwhile."""
         if not writes:
             return
         entries = [(write.computation.key, *write.encoded) for write in writes]
@@ -191,7 +191,7 @@ class Writing:
                     computation.is_purged = True  # by another process
                 if computation.is_purged:
                     yield from self._erase(computation.key, budget)
-        except BaseException as error:  # it may arrive late; so may one that was interrupted
+        except BaseException as error:  # the write may still arrive, also after an interruption
             if not (isinstance(error, WriteRefusedError) or _was_not_sent(error)):
                 for write in writes:
                     self._barrier.write_may_be_late(write.computation)
@@ -206,14 +206,14 @@ class Writing:
                 self._watch(EntryStored(binding.qualified_name, binding.version, size, each))
 
     def discard(self, key: bytes, budget: Budget) -> Steps[None]:
-        """Erase the entry that a refresh has found outdated, and has no other for."""
+        """Erase an outdated entry when a refresh has nothing to replace it with."""
         try:
             yield from self._erase(key, budget)
         except StoreUnavailableError:
             self._barrier.distrust(key)
 
     def _erase(self, key: bytes, budget: Budget) -> Steps[None]:
-        # Not by a DEL, which the login may not be allowed to use: nothing, and only for a moment.
+        # By setting an empty value with a short ttl, since the login may not be allowed to DEL.
         return budget.ask(lambda store, left: store.set(key, b"", 1, left))
 
     def _failed(
@@ -229,7 +229,7 @@ class Writing:
         return cache_if is None or bool(cache_if(data, prediction))
 
     def _times(self) -> tuple[int | None, int | None]:
-        """Return an entry's time to live in Redis, and until when it is fresh: milliseconds."""
+        """Return an entry's time to live in Redis and when it becomes stale, in milliseconds."""
         ttl, stale = self._config.ttl, self._config.stale_if_error
         if ttl is None:
             return None, None
