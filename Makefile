@@ -10,11 +10,14 @@ VENV := .venv
 DEMO_VENV := .venv-demo
 LOWEST_VENV := .venv-lowest
 IMAGES_VENV := .venv-images
-EXTRAS := .[embedded,zstd,lz4,prometheus,opentelemetry,cli,fastapi]
+EXTRAS := .[embedded,near,zstd,lz4,prometheus,opentelemetry,cli,fastapi]
 
 .PHONY: help
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 16
+
+.PHONY: setup
+setup: $(VENV)/installed ## create .venv with the project, all extras and the test tools
 
 .PHONY: demo
 demo: $(DEMO_VENV)/installed ## repeat the article's experiments, with a table and a chart
@@ -44,7 +47,7 @@ imports: $(VENV)/installed ## import-linter
 .PHONY: fuzz
 fuzz: $(VENV)/installed ## the property tests and the entry fuzzer, at length
 	HYPOTHESIS_PROFILE=long FUZZ_ENTRIES=1000000 $(VENV)/bin/python -m pytest \
-		tests/test_properties.py tests/test_entry_fuzz.py --no-cov --timeout=3600
+		tests/properties tests/entries/test_fuzz.py --no-cov --timeout=3600
 
 .PHONY: faults
 faults: $(VENV)/installed ## the fault matrix at length; writes docs/faults.md
@@ -53,6 +56,7 @@ faults: $(VENV)/installed ## the fault matrix at length; writes docs/faults.md
 .PHONY: bench
 bench: $(VENV)/installed ## the benchmarks
 	$(VENV)/bin/python -m benchmarks.hit
+	$(VENV)/bin/python -m benchmarks.batch
 	$(VENV)/bin/python -m benchmarks.serders
 	$(VENV)/bin/python -m benchmarks.memory
 	$(VENV)/bin/python -m benchmarks.eviction

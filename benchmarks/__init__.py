@@ -1,1 +1,1 @@
-"""Benchmarks: each prints its environment, medians and ratios to baselines run in turn."""
+"""Benchmarks. Each prints its environment, medians, and ratios to interleaved baselines."""

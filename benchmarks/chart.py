@@ -19,13 +19,13 @@ def draw(
     ours: tuple[str, ...],
     columns: int,
 ) -> None:
-    """Write a PNG, if there is somewhere to.
+    """Write a chart as a PNG.
 
     Args:
-        path: where; None for nowhere.
-        panels: by title, what to compare: by name, the length of the bar.
-        ours: names that begin like one of these are coloured.
-        columns: how many panels stand beside one another.
+        path: the file; None to write nothing.
+        panels: for each title, the length of each bar by name.
+        ours: names that start with one of these are coloured.
+        columns: the number of panels per row.
     """
     if path is None:
         return

@@ -1,4 +1,4 @@
-"""A model that costs next to nothing, so that what is measured is the cache; and its inputs."""
+"""A model that takes almost no time, so that benchmarks measure the cache; and its inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from examples.insurance_charges.schemas import (
 
 
 class CheapModel(MLModel):  # type: ignore[misc]  # ml-base is untyped
-    """The insurance model's schemas, and a prediction that costs next to nothing."""
+    """A model with the insurance model's schemas that takes almost no time."""
 
     display_name = "Cheap"
     qualified_name = "cheap_model"
@@ -32,7 +32,7 @@ class CheapModel(MLModel):  # type: ignore[misc]  # ml-base is untyped
 
 
 def inputs(count: int, rng: random.Random) -> list[InsuranceChargesModelInput]:
-    """Return random inputs; their bmi has all its digits, so no two are alike."""
+    """Return random inputs; bmi has full precision, so no two are the same."""
     return [
         InsuranceChargesModelInput(
             age=rng.randint(18, 65),

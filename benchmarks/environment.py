@@ -1,4 +1,4 @@
-"""What a benchmark ran on, the options that all have, and where results go."""
+"""The environment, the common options and the output of benchmarks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DISTRIBUTIONS = ("redis", "hiredis", "pydantic", "pydantic-core", "msgpack")
 
 
 def options(name: str, description: str | None, *, rounds: int, count: int) -> argparse.Namespace:
-    """Read the command line of a benchmark that compares: rounds of so many calls."""
+    """Parse the command line of a benchmark that compares variants in rounds of calls."""
     parser = _parser(name, description, count, "calls a round")
     parser.add_argument("--rounds", type=_positive, default=rounds, metavar="N")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="where to draw them, as a PNG")
@@ -25,7 +25,7 @@ def options(name: str, description: str | None, *, rounds: int, count: int) -> a
 
 
 def count_options(name: str, description: str | None, *, count: int) -> argparse.Namespace:
-    """Read the command line of a benchmark that only counts."""
+    """Parse the command line of a benchmark that only counts."""
     return _parser(name, description, count, "calls").parse_args()
 
 
@@ -45,7 +45,7 @@ def _positive(text: str) -> int:
 
 
 def environment(client: Any | None = None) -> dict[str, Any]:
-    """Return what the benchmark runs on; with a redis-py client, its server's version too."""
+    """Return the environment; with a redis-py client, including its server's version."""
     found = {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         **{name: _version(name) for name in _DISTRIBUTIONS},
@@ -68,7 +68,7 @@ def _version(distribution: str) -> str:
 
 
 def make_console() -> Console:
-    """Return a console that is wide enough for a table in a log file."""
+    """Return a console wide enough for tables in a log file."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 110
@@ -76,7 +76,7 @@ def make_console() -> Console:
 
 
 def table(title: str, first: str, *columns: str) -> Table:
-    """Return an empty table: texts in the first column, numbers in the others."""
+    """Return an empty table: text in the first column, numbers in the others."""
     made = Table(title=title, title_justify="left", title_style="bold")
     made.add_column(first)
     for column in columns:
@@ -85,18 +85,18 @@ def table(title: str, first: str, *columns: str) -> Table:
 
 
 def print_environment(console: Console, found: dict[str, Any]) -> None:
-    """Print it as one paragraph."""
+    """Print the environment as one paragraph."""
     console.print(", ".join(f"{name} {value}" for name, value in found.items()))
 
 
 def print_notes(console: Console, doc: str | None) -> None:
-    """Print what a module says of its measurements, after the first paragraph."""
+    """Print a module docstring without its first paragraph."""
     for paragraph in (doc or "").split("\n\n")[1:]:
         console.print(paragraph.strip().replace("\n", " "))
 
 
 def save(path: Path | None, results: dict[str, Any]) -> None:
-    """Write the results as JSON, if there is somewhere to."""
+    """Write the results as JSON, if a path is given."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

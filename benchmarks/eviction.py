@@ -1,14 +1,14 @@
-"""How often a cache hits that is smaller than what it is asked for, by eviction policy.
+"""The hit ratio of a cache that is too small for its inputs, by eviction policy.
 
-The inputs are asked for by Zipf's law: the second most popular one half as often as the first,
-the third a third as often. The server's memory holds about a fifth of them. Each policy sees the
-same requests: some to warm up, which do not count; as many that do; then other inputs become the
-popular ones, and as many again. The bound is what a cache would reach before the shift that
-holds as many entries, always those of the most popular inputs.
+Requests follow Zipf's law: the second most popular input is requested half as often as the first,
+the third a third as often. The server has memory for about a fifth of the inputs. Each policy gets
+the same requests: a warm-up, which does not count; the same number that counts; and, after other
+inputs have become the popular ones, the same number again. The bound is the ratio before the shift
+of a cache that always holds the same number of the most popular inputs.
 
-Unfair to allkeys-lfu: its counters fall by one a minute (`lfu-decay-time`), and its part of the
-run is shorter than that, so what was popular before the shift counts in full to the end. The ttl
-is longer than the run, so nothing expires, and volatile-ttl goes by the spread of the ttls alone.
+Unfair to allkeys-lfu: its counters decrease by one per minute (`lfu-decay-time`), and its part of
+the run is shorter than that, so earlier popularity counts in full to the end. The ttl is longer
+than the run, so nothing expires, and volatile-ttl depends only on the spread of the ttls.
 
 Then the layouts: plain and packed entries at a quarter of the memory that all plain ones need,
 after each input has been asked for once.
@@ -44,7 +44,7 @@ from model_cache.stores.opening import compose
 from model_cache.stores.url import parse_url
 
 HELD = 0.2
-"""The share of the inputs that the server has memory for."""
+"""The fraction of the inputs that the server has memory for."""
 
 QUARTER = 0.25
 """The share of the memory for all plain entries that both layouts get."""
@@ -58,7 +58,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True)
 class Policy:
-    """What the server does when it is full, and whether entries have a time to live."""
+    """An eviction policy, and whether entries have a time to live."""
 
     name: str
     ttl: float | None = None
@@ -79,19 +79,19 @@ LAYOUTS = tuple(
 
 @dataclass(frozen=True)
 class Ratios:
-    """What came of a policy.
+    """The results of a policy.
 
     Attributes:
         policy: its name.
-        ttl: seconds that an entry lives; None for until evicted.
+        ttl: seconds that an entry lives; None: until evicted.
         packed: whether the layout was packed.
-        before: the hit ratio before other inputs became popular.
-        after: in the first half of the requests after that.
-        later: in the second half.
-        bound: the most that `before` could be with so many entries.
+        before: the hit ratio before the shift.
+        after: the hit ratio in the first half of the requests after the shift.
+        later: the hit ratio in the second half.
+        bound: the upper bound of `before` with this number of entries.
         held: entries in the server at the end.
-        evicted: entries that made room for others, warm-up included.
-        refused: writes that were refused, warm-up included.
+        evicted: evicted entries, including the warm-up.
+        refused: refused writes, including the warm-up.
     """
 
     policy: str
@@ -108,15 +108,15 @@ class Ratios:
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes of an entry: of its key, of its value, and of the server's memory for both.
+    """Bytes per entry: the key, the value, and the server's memory for both.
 
     Attributes:
-        value: what it is: the serder that wrote it, or its size.
+        value: the name of the serder, or the size of the value.
         layout: "plain", "packed", or "10 times" as many packed ones as planned.
         ttl: whether it has a time to live.
-        key_size: of the key, the mean.
-        value_size: of the value, the mean.
-        memory: by `used_memory`, the mean.
+        key_size: the mean size of the keys.
+        value_size: the mean size of the values.
+        memory: the mean by `used_memory`.
     """
 
     value: str
@@ -128,7 +128,7 @@ class Size:
 
 
 class Load:
-    """Requests by Zipf's law, the same ones for each policy; the popular inputs may change."""
+    """Requests that follow Zipf's law, the same for each policy; popularity can shift."""
 
     def __init__(self, asked: Sequence[InsuranceChargesModelInput], seed: int = 1) -> None:
         self._asked = list(asked)
@@ -162,7 +162,7 @@ def hit_ratios(
     *,
     all_first: bool = False,
 ) -> Ratios:
-    """Ask through the library: a warm-up, then as many requests before and after a shift.
+    """Send requests through the library: a warm-up, then as many before and after a shift.
 
     With `all_first`, the warm-up begins with each input once.
     """
@@ -238,7 +238,7 @@ def memory_of(
     ttl: float | None,
     layout: str = "plain",
 ) -> Size:
-    """Store entries, and return what one takes of the server's memory."""
+    """Store entries, and return the server's memory per entry."""
     count = len(entries)
     expected = {"plain": None, "packed": count, "10 times": max(1, count // 10)}[layout]
     lifetime = None if ttl is None else round(1000 * ttl)
@@ -359,7 +359,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
     chosen = parser.parse_args()
     console = make_console()
-    logging.getLogger("model_cache").setLevel(logging.ERROR)  # that noeviction refuses writes
+    logging.getLogger("model_cache").setLevel(logging.ERROR)  # noeviction refuses writes
     with embedded_redis(tcp=True) as url, redis.Redis.from_url(url) as client:
         found = environment(client)
         print_environment(console, found)

@@ -1,13 +1,13 @@
-"""What a prediction costs with the cache: hits, misses, keys, and the cache turned off.
+"""The cost of a prediction with the cache: hits, misses, keys, and with the cache turned off.
 
-The baseline of a hit is redis-py's GET and pydantic's `model_validate_json`, both bare. It is
-given its key for nothing, and checks nothing; that is unfair to the library. The model of the
-misses is trivially cheap, so that its own time hides nothing.
+The baseline of a hit is a bare GET by redis-py and pydantic's `model_validate_json`. It gets its
+key for free and checks nothing, which is unfair to the library. For the misses, the model takes
+almost no time, so it hides nothing.
 
-How much of a hit is the round trip depends on where the scheduler puts this process and the
-server: on two CPUs that fall asleep in between, waking up takes longer than everything else, for
-all variants alike. So hits are timed twice: as it comes, and with both processes on one CPU. The
-bare socket, which sends a GET and reads the reply without looking at it, is the floor of both.
+The share of the round trip in a hit depends on where the scheduler puts this process and the
+server: on two CPUs that go idle in between, waking up takes longer than everything else, for all
+variants. So hits are timed twice: without pinning, and with both processes on one CPU. The bare
+socket, which sends a GET and reads the reply without parsing it, is the lower limit.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ THREADS = 8
 
 @dataclass(frozen=True)
 class Target:
-    """What the library should reach.
+    """A target for the library.
 
     Attributes:
-        name: of what, in which unit.
-        value: measured.
-        limit: to be at or below.
+        name: the quantity and its unit.
+        value: the measured value.
+        limit: the largest acceptable value.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Results:
-    """Microseconds, and for threads calls a second; by variant.
+    """Microseconds (for threads, calls per second) by variant.
 
     The hits on one CPU are empty where processes can't be bound to one.
     """
@@ -113,16 +113,16 @@ class Results:
 
 
 class Bench:
-    """The variants, on one server."""
+    """The variants, all on one server."""
 
     def __init__(self, url: str, rounds: int, count: int) -> None:
         self.client: Any = redis.Redis.from_url(url)
         self._socket = _connected(url)
         self._model = CheapModel()
         self._rounds = rounds
-        self._random = random.Random(1)  # so that no input comes twice
+        self._random = random.Random(1)  # no input comes twice
         self._known = inputs(count, self._random)
-        # Long, so that no time-out of a busy machine is measured.
+        # Long, so that timeouts on a busy machine do not affect the measurement.
         self._ours = RedisCachingDecorator(url=url, prefix="ours", timeout=5.0)
         self._ours.set_model(self._model)
         self._off = RedisCachingDecorator(url=url, enabled=False).set_model(self._model)
@@ -130,7 +130,7 @@ class Bench:
             url=url, prefix="writing", timeout=5.0, write="background"
         ).set_model(self._model)
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            refused = listener.getsockname()[1]  # nobody listens there in a moment
+            refused = listener.getsockname()[1]  # refuses connections once it is closed
         self._refused = RedisCachingDecorator(host="127.0.0.1", port=refused)
         self._refused.set_model(self._model)
         self._article = ArticleCache(url, "article")
@@ -185,7 +185,7 @@ class Bench:
         )
 
     def misses(self) -> dict[str, Measured]:
-        """Time misses, and beside them the model, a GET that finds nothing, and a SET."""
+        """Time misses and, interleaved, the model, a GET that finds nothing, and a SET."""
         fresh = inputs(len(self._known) * self._rounds, self._random)
         get, set_, predict = self.client.get, self.client.set, self._model.predict
         entry = b'{"charges":1234.5678901234567}'
@@ -210,7 +210,7 @@ class Bench:
         )
 
     def background(self) -> dict[str, float]:
-        """Time misses whose write another thread does: what the caller's own thread spends."""
+        """Time the caller's thread in misses that are written in the background."""
         fresh = inputs(len(self._known) * self._rounds, self._random)
         get, predict = self.client.get, self._model.predict
 
@@ -232,7 +232,7 @@ class Bench:
         return measured
 
     def open(self) -> dict[str, float]:
-        """Time predictions while Redis refuses: all but a probe now and then are spared it."""
+        """Time predictions while Redis is down and the circuit is open."""
         known = self._known * self._rounds
         for data in known[:10]:
             self._refused.predict(data)
@@ -257,7 +257,7 @@ def _connected(url: str) -> socket.socket:
 
 def _check(counted: int, expected: int) -> None:
     if counted != expected:
-        raise RuntimeError(f"{counted} of {expected} calls did what was to be measured")
+        raise RuntimeError(f"only {counted} of {expected} calls did what the benchmark measures")
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""What hooks add to a hit: in microseconds of CPU, beside hits of a decorator that has none.
+"""The CPU time that hooks add to a hit, compared with a decorator without hooks.
 
-Each is measured twice: in hits on a real server, where its cost is the difference of two much
-larger numbers; and alone, called with a hit's outcome, without what it costs to be told. The
+Each hook is measured twice: in hits on a real server, where its cost is the difference of two much
+larger numbers; and on its own, called with a hit's outcome, without the cost of the dispatch. The
 Prometheus hook counts in memory, or, with PROMETHEUS_MULTIPROC_DIR set, in files. Spans are not
-exported, and log lines go to the null device, which is unfair: what becomes of them later costs
-more than to make them.
+exported, and log lines go to the null device, which is unfair: processing them costs more than
+creating them.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from model_cache.observing.events import Hook
 
 NONE, PROMETHEUS, IN_FILES = "no hook", "prometheus", "prometheus, in files"
 LIMIT = 5.0
-# Of every 256 hits, one is held up by the counting of them all.
+# One in every 256 hits counts all of them.
 _AT_ONCE = 1024
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Microseconds of CPU: of a hit, of it beyond a hit without hooks, of the hook alone."""
+    """Microseconds of CPU: a hit, the excess over a hit without hooks, and the hook alone."""
 
     hit: float
     beyond: float
@@ -67,7 +67,7 @@ def _hooks() -> dict[str, Hook]:
 
 
 def measure(url: str, rounds: int, count: int) -> dict[str, Cost]:
-    """Measure in this process; its environment says where Prometheus counts."""
+    """Measure in this process; its environment decides where Prometheus counts."""
     known, hooks = inputs(count, random.Random(1)), _hooks()
     given = {NONE: [], **{name: [hook] for name, hook in hooks.items()}}
     decorators = {
@@ -75,7 +75,7 @@ def measure(url: str, rounds: int, count: int) -> dict[str, Cost]:
         for name, hooks_ in given.items()
     }
     for decorator in decorators.values():
-        with refresh():  # a miss of its own: before it, no hit is said to have saved anything
+        with refresh():  # a miss first: without one, hits do not count as having saved time
             decorator.predict(known[0])
         for data in known:
             decorator.predict(data)
@@ -95,7 +95,7 @@ def measure(url: str, rounds: int, count: int) -> dict[str, Cost]:
 
 
 def measure_both(url: str, rounds: int, count: int) -> dict[str, Cost]:
-    """Measure in two processes, of which the second counts in files."""
+    """Measure in two processes; the second one counts in files."""
     costs: dict[str, Cost] = {}
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:

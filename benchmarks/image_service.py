@@ -1,9 +1,8 @@
 """The image service end to end: how much faster a hit is than a miss.
 
 `.venv-images/bin/python -m benchmarks.image_service` starts the service and a Redis, draws pages of
-text and sends each over one kept connection: first as an image that was never seen, which is read
-and stored, then again, which comes from Redis. Both are measured by the client, so they include
-HTTP, JSON and base64.
+text and sends each over one keep-alive connection: first as a new image, which is read and stored,
+then again, which is a hit. The client measures both, so they include HTTP, JSON and base64.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _HITS = 10
 
 
 def pages(count: int, lines: int) -> list[bytes]:
-    """Return images that nobody has seen, of so many lines of text each."""
+    """Return new images with the given number of lines of text."""
     dice = random.Random()
     return [
         draw(
@@ -47,7 +46,7 @@ def pages(count: int, lines: int) -> list[bytes]:
 
 @contextlib.contextmanager
 def running_service() -> Iterator[Client]:
-    """Run the service by one process of gunicorn, with a Redis that lives as long."""
+    """Run the service in one gunicorn process, with its own Redis."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -78,14 +77,14 @@ def wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def measure(client: Client, images: list[bytes], lines: int) -> dict[str, Any]:
-    """Send each image and send it again, in turn, so that both meet the machine as it is."""
+    """Send each image and resend it, interleaved, so that both run under the same load."""
     misses, hits = [], []
     for image in images:
         answer, elapsed = client.predict("page.png", image)
         assert answer["cache"] == "miss"
         misses.append(elapsed)
         while client.predict("page.png", image)[0]["cache"] == "miss":
-            pass  # it is stored after the response
+            pass  # the entry is written after the response
         for _ in range(_HITS):
             again, elapsed = client.predict("page.png", image)
             assert again["cache"] == "hit"

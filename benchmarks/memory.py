@@ -1,9 +1,8 @@
 """Whether the process grows: its memory after a tenth of the predictions, and after all of them.
 
 The inputs repeat, and entries expire after a second, so hits and misses mix and the server stays
-small. Two measures: what the system says that the process occupies (RSS), and what Python has
-allocated and not freed (tracemalloc). RSS moves by itself, since the allocator returns memory
-when it likes; that is why it may grow by a little.
+small. There are two measures: the resident set size (RSS), and what Python has allocated and not
+freed (tracemalloc). RSS may grow a little, since the allocator does not return all memory at once.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from benchmarks.environment import (
 from model_cache import RedisCachingDecorator, embedded_redis
 
 MOST_RSS, MOST_ALLOCATED = 2 * 2**20, 64 * 2**10
-"""Bytes of growth that count as none."""
+"""The most bytes of growth to accept."""
 
 _DISTINCT = 5_000
 _STEPS = 10
@@ -40,7 +39,7 @@ _STEPS = 10
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes, and what had been predicted by then."""
+    """Memory in bytes, and the predictions made by then."""
 
     predictions: int
     hits: int

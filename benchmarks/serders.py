@@ -1,11 +1,11 @@
-"""What an entry costs to write and to read, and how large it is: by serder and compressor.
+"""The time to write and read an entry, and its size, by serder and compressor.
 
-The baseline is the article's way: the standard library's json of `model_dump`, and the schema
-called with what `json.loads` returns. Writing is unfair to the library: it decodes each entry
-again and compares the result with the prediction before the entry counts, which the baseline
-does not. A compressor is used only where it makes the entry smaller; otherwise its row is that
-of the uncompressed entry plus the attempt. The 1,000 floats are random in all their digits, the
-worst that a compressor can meet; the 20 fields hold the same text four times, about the best.
+The baseline is the article's code: the standard library's json with `model_dump`, and the schema
+called with the result of `json.loads`. Writing is unfair to the library: it decodes each entry and
+compares the result with the prediction, which the baseline does not. A compressor is used only
+where it makes the entry smaller; otherwise its row shows the uncompressed entry, and the time
+includes the attempt. The 1,000 floats have random digits, the worst case for a compressor; the 20
+fields contain the same text four times, close to the best case.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Small(BaseModel):
 
 
 class Large(BaseModel):
-    """An embedding, say."""
+    """An embedding, for example."""
 
     values: list[float]
 
@@ -67,7 +67,7 @@ Medium: type[BaseModel] = create_model(
 
 @dataclass(frozen=True)
 class Row:
-    """One way to write one size of prediction; times in microseconds, the size in bytes."""
+    """A codec and a size of prediction; times in microseconds, the size in bytes."""
 
     output: str
     name: str
@@ -88,7 +88,7 @@ def outputs() -> dict[str, BaseModel]:
 
 
 def codecs(schema: type[BaseModel]) -> dict[str, Codec]:
-    """Return what the library offers here, by name; a compressor not installed is left out."""
+    """Return the library's codecs by name, without compressors that are not installed."""
     return {
         f"{serder.name}, {compressor.name}" if compressor else serder.name: Codec(
             schema, serder=serder, compressor=compressor
@@ -104,7 +104,7 @@ def _installed() -> list[Compressor]:
         compressor = COMPRESSORS.named(name)
         try:
             compressor.compress(b"")
-        except ConfigurationError:  # an extra
+        except ConfigurationError:  # the extra is not installed
             continue
         found.append(compressor)
     return found
@@ -118,7 +118,7 @@ def measure(output: str, prediction: BaseModel, calls: int) -> list[Row]:
     for name, codec in codecs(schema).items():
         entries[name] = codec.encode(KEY, prediction)
         if codec.decode(KEY, entries[name]) != prediction:
-            raise RuntimeError(f"{name} does not return what it was given")
+            raise RuntimeError(f"{name} does not round-trip")
         writes.append(Variant(name, partial(codec.encode, KEY), [prediction] * calls))
         reads.append(Variant(name, partial(codec.decode, KEY), [entries[name]] * calls))
     written, read = in_turn(*writes), in_turn(*reads)

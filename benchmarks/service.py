@@ -1,13 +1,13 @@
-"""Requests a second of a service with one worker: the cached model against a constant.
+"""Requests per second of a service with one worker: the cached model against a constant.
 
-A real uvicorn with a FastAPI app, an embedded Redis that holds every answer, and a client, which
-is this process: it keeps a few connections busy, each with one request at a time, by sockets
-alone. The endpoints are asked in turn, and ratios are taken in each round. The third kind, a
-constant model that waits for a bare GET, is the limit of what a cache in Redis can reach; in an
-`async def` that wait holds up the event loop, so there the limit is low.
+It runs a real uvicorn with a FastAPI app, an embedded Redis that holds every answer, and a client.
+The client is this process: it keeps a few connections busy with plain sockets, one request at a
+time on each. The endpoints take turns, and ratios are computed per round. The third endpoint, a
+constant model that waits for a bare GET, is the upper limit for a cache in Redis; in an
+`async def` that wait blocks the event loop, so its limit is low.
 
-The three processes share the machine. Where there are fewer CPUs than that, the constant endpoint
-gets the CPU that the store takes from the cached one; that is unfair to the library, and left in.
+The three processes share the machine. With fewer CPUs than three, the constant endpoint gets the
+CPU time that the store takes from the cached one, which is unfair to the library.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ _ANSWER_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Comparison:
-    """A cached endpoint beside the constant one.
+    """A cached endpoint compared with the constant one.
 
     Attributes:
         endpoint: "def", which runs in the thread pool, or "async def", in the event loop.
         middleware: whether both are behind the middleware.
-        constant: requests a second, the median of the rounds.
-        bare: likewise, if the constant model sends a GET to the store by a bare socket and waits
-            for the reply: what no cache in Redis can exceed.
-        cached: likewise, with the cached model.
+        constant: requests per second of the constant model, the median of the rounds.
+        bare: the same for a constant model that waits for a GET on a bare socket, the upper limit
+            for a cache in Redis.
+        cached: the same for the cached model.
         bare_ratio: bare to constant, the median of the rounds' ratios.
-        ratio: likewise, cached to constant.
-        constant_cpu: microseconds of the worker's CPU a request, the mean.
-        cached_cpu: likewise.
+        ratio: cached to constant, the median of the rounds' ratios.
+        constant_cpu: the worker's mean CPU time per request in microseconds.
+        cached_cpu: the same for the cached model.
     """
 
     endpoint: str
@@ -87,8 +87,8 @@ class Worker:
     """A running service.
 
     Args:
-        port: where it listens.
-        pid: of its process.
+        port: its port.
+        pid: its process id.
     """
 
     def __init__(self, port: int, pid: int) -> None:
@@ -96,7 +96,7 @@ class Worker:
         self._pid = pid
 
     def cpu_seconds(self) -> float:
-        """Return what it has used so far; 0.0 where that can't be read."""
+        """Return the CPU time used so far; 0.0 where it can't be read."""
         path = Path(f"/proc/{self._pid}/stat")
         if not path.exists():
             return 0.0
@@ -138,7 +138,7 @@ def post(path: str, body: bytes) -> bytes:
 
 
 class Connection:
-    """A connection that is kept open, for one request at a time."""
+    """A keep-alive connection for one request at a time."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port))
@@ -156,15 +156,15 @@ class Connection:
         self._socket.sendall(request)
 
     def receive(self) -> bytes | None:
-        """Read what there is; return the answer's body, once it is complete.
+        """Read available data; return the response's body once it is complete.
 
         Raises:
-            RuntimeError: it is no 200.
-            ConnectionError: the service hung up.
+            RuntimeError: the status is not 200.
+            ConnectionError: the service closed the connection.
         """
         received = self._socket.recv(65_536)
         if not received:
-            raise ConnectionError("the service hung up")
+            raise ConnectionError("the service closed the connection")
         self._received += received
         head, separator, body = self._received.partition(b"\r\n\r\n")
         length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
@@ -179,11 +179,11 @@ def ask(port: int, requests: Sequence[bytes], *, connections: int) -> tuple[floa
     """Send requests over several connections, one at a time on each.
 
     Returns:
-        The seconds that it took, and the last answer's body.
+        The duration in seconds, and the last response's body.
 
     Raises:
-        RuntimeError: an answer is no 200.
-        TimeoutError: there was none for some seconds.
+        RuntimeError: a response's status is not 200.
+        TimeoutError: the service did not respond for some seconds.
     """
     waiting, answer, asked = iter(requests), b"", 0
     with contextlib.ExitStack() as stack:
@@ -212,11 +212,11 @@ def ask(port: int, requests: Sequence[bytes], *, connections: int) -> tuple[floa
 
 
 class Bench:
-    """Each endpoint with its requests, and what a round of it brought.
+    """The endpoints with their requests and the results of their rounds.
 
     Args:
         worker: the service.
-        count: requests a round.
+        count: requests per round.
     """
 
     def __init__(self, worker: Worker, count: int) -> None:
@@ -226,7 +226,7 @@ class Bench:
         self._bodies = [bodies[number % INPUTS] for number in range(count)]
 
     def round(self, path: str) -> tuple[float, float]:
-        """Return requests a second, and microseconds of the worker's CPU a request."""
+        """Return requests per second, and the worker's CPU time per request in microseconds."""
         requests = [post(path, body) for body in self._bodies]
         before = self._worker.cpu_seconds()
         seconds, _ = ask(self._worker.port, requests, connections=CONNECTIONS)
@@ -243,14 +243,14 @@ class Bench:
         paths = [f"/{app}/{kind}/{name}" for app, kind in kinds for name in NAMES]
         measured: dict[str, list[tuple[float, float]]] = {path: [] for path in paths}
         for path in paths:
-            self.round(path)  # not counted: the first ones import and connect
+            self.round(path)  # a warm-up: the first requests import and connect
         before = self.hits()
         for number in range(rounds):
             for path in paths if number % 2 else reversed(paths):
                 measured[path].append(self.round(path))
         hits = self.hits() - before
         if hits != rounds * self._count * len(kinds):
-            raise RuntimeError(f"{hits} hits: the cached endpoints did something else")
+            raise RuntimeError(f"expected only hits on the cached endpoints, got {hits}")
         return [_compared(app, kind, measured) for app, kind in kinds]
 
 

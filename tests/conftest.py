@@ -1,4 +1,4 @@
-"""Fixtures: one real server for the session, empty for each test that asks for it."""
+"""Fixtures: one real server per session, emptied for each test that uses it."""
 
 from __future__ import annotations
 

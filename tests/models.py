@@ -1,4 +1,4 @@
-"""Models for the tests: small, deterministic, and counting their calls."""
+"""Models for the tests: small, deterministic, and with a list of their calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real servers for the tests: started on free ports of 127.0.0.1, always stopped."""
+"""Real servers for the tests: started on free ports of 127.0.0.1, and always stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Services for the tests: processes on free ports of 127.0.0.1, stopped as orchestrators do."""
+"""Services for the tests: processes on free ports of 127.0.0.1, stopped as by an orchestrator."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.checkout import IMPORTS
 from tests.servers import free_port
 
 JSON = {"Content-Type": "application/json"}
@@ -38,7 +39,12 @@ class Service:
         with log.open("w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command],
-                env={**os.environ, **environment, "BIND": f"127.0.0.1:{self.port}"},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": IMPORTS,
+                    **environment,
+                    "BIND": f"127.0.0.1:{self.port}",
+                },
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )

@@ -1,4 +1,4 @@
-"""Signals that come at any moment, as Ctrl-C and a worker's soft time limit do."""
+"""Signals that arrive at any moment, like Ctrl-C and a worker's soft time limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmarks run and write what they promise; how long anything takes is not looked at."""
+"""The benchmarks run and write their results; no times are checked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parents[1]
+from tests.checkout import IMPORTS, REPOSITORY
 
 
 def run(name: str, folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
@@ -17,7 +17,7 @@ def run(name: str, folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
     finished = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--json", str(results), *arguments],
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "PYTHONPATH": IMPORTS},
         capture_output=True,
         text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""What holds inside a block holds there and in copies of its context, and no longer."""
+"""Flags are set inside a block and in copies of its context, and no longer than the block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exceptions of signal handlers are told from the errors of the code that they interrupt."""
+"""Exceptions of signal handlers are distinguished from errors of the interrupted code."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def handling(handler: Callable[..., Any]) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("handler", HANDLERS, ids=repr)
-def test_what_a_signal_handler_raises_is_an_interruption(handler: Callable[..., Any]) -> None:
+def test_an_exception_of_a_signal_handler_is_an_interruption(handler: Callable[..., Any]) -> None:
     def interrupted() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
         sum(range(1000))
@@ -87,14 +87,14 @@ def test_what_a_signal_handler_raises_is_an_interruption(handler: Callable[..., 
     assert is_interruption(caught.value)
 
 
-def test_an_error_of_the_called_code_is_none() -> None:
+def test_an_error_of_the_called_code_is_not_an_interruption() -> None:
     with pytest.raises(ValueError, match="invalid literal") as caught:
         int("x")
     reraise_interruption(caught.value)
     assert not is_interruption(caught.value)
 
 
-def test_an_error_that_a_handler_dealt_with_is_none() -> None:
+def test_an_error_that_a_handler_caught_is_not_an_interruption() -> None:
     def dealing(signum: int, frame: object) -> None:
         try:
             raise SoftTimeLimit

@@ -1,19 +1,18 @@
-"""The project itself: what its files promise one another."""
+"""The project's files are consistent with each other."""
 
 from __future__ import annotations
 
 import inspect
 import re
 import tomllib
-from pathlib import Path
 from typing import Any
 
 from packaging.version import Version
 
 import model_cache
 from model_cache import RedisCachingDecorator
+from tests.checkout import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 

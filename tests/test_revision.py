@@ -1,4 +1,4 @@
-"""`revision`: which texts are refused, what is hashed of files and folders, and what is not."""
+"""`revision`: which strings are refused, and what is hashed of files and folders."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_link_that_leads_round_and_round_is_followed_once(folder: Path) -> Non
     assert len(revisions) == 3
 
 
-def test_what_can_not_be_hashed_is_an_error_that_names_it(folder: Path) -> None:
+def test_a_path_that_can_not_be_hashed_is_an_error_that_names_it(folder: Path) -> None:
     odd = folder / "inner" / "odd"
 
     def refused(reason: str) -> None:
@@ -160,7 +160,7 @@ def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_revision_of_no_files_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match=r"expected a text .* got"):
+    with pytest.raises(ConfigurationError, match=r"expected a non-empty string .* got"):
         revision_of()
     with pytest.raises(ConfigurationError, match=r"got \(\['a'\],\)"):
         revision_of(["a"])  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ def test_a_text_that_names_a_file_or_folder_is_refused(
     for text in ("model", "model/", "./model", str(folder), "~/model", "model/weights.bin"):
         with pytest.raises(ConfigurationError) as raised:
             RedisCachingDecorator(revision=text)
-        assert f"give a list: [{text!r}]" in str(raised.value)
+        assert f"use a list: [{text!r}]" in str(raised.value)
     with pytest.raises(ConfigurationError, match="is a file"):
         RedisCachingDecorator(revision="model/dangling")
 
@@ -182,7 +182,7 @@ def test_a_text_that_names_a_file_or_folder_is_refused(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (" ", "not empty"),
+        (" ", "non-empty"),
         ("weights/*.txt", "pattern"),
         ("weights?.bin", "pattern"),
         ("[weights.bin]", "pattern"),
@@ -217,7 +217,9 @@ def test_a_text_that_never_changes_is_refused(text: str, reason: str) -> None:
     ],
 )
 def test_a_text_that_says_little_is_warned_of(text: str) -> None:
-    with pytest.warns(UserWarning, match="revision: .*(does not change|taken as a text)") as caught:
+    with pytest.warns(
+        UserWarning, match="revision: .*(does not change|used as a string)"
+    ) as caught:
         RedisCachingDecorator(revision=text)
     assert [each.filename for each in caught] == [__file__]
 
@@ -236,6 +238,6 @@ def test_any_other_text_is_taken_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [7, 1.5, b"a", {"a"}, {"a": 1}, [], [""], [7], [["a"]]])
-def test_what_is_neither_a_text_nor_a_list_of_files_is_refused(value: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"expected a text .*, got"):
+def test_other_than_a_string_or_a_list_of_files_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"expected a non-empty string .*, got"):
         parse_revision(value)

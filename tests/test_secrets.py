@@ -1,4 +1,4 @@
-"""A secret is never shown: by no error, log line, attribute, or local variable in a traceback."""
+"""No error, log line, attribute or local variable in a traceback shows a secret."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from model_cache.options.config import Config
 from model_cache.redaction import masked_url
 from model_cache.stores.opening import administered
 from model_cache.stores.server import RedisStore
-from tests.command import run
+from tests.cli.command import run
 from tests.models import FunctionModel, person
 from tests.servers import Server, free_port, running_server
 
@@ -172,7 +172,7 @@ REFUSED: list[Given] = [
 
 
 @pytest.mark.parametrize("given", REFUSED)
-def test_a_refused_option_shows_no_secret_not_even_in_the_locals_of_its_traceback(
+def test_an_error_about_an_option_shows_no_secret_even_in_the_locals_of_its_traceback(
     given: Given,
 ) -> None:
     with pytest.raises(ConfigurationError) as raised:

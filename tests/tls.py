@@ -1,4 +1,4 @@
-"""TLS in front of servers that have none."""
+"""TLS proxies for servers without TLS."""
 
 from __future__ import annotations
 

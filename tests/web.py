@@ -1,4 +1,4 @@
-"""Requests to apps without a network, and services in processes of their own."""
+"""Requests to apps without a network, and services in their own processes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import httpx
 from http_sf import parse
 from ml_base import MLModelDecorator
 
+from tests.checkout import IMPORTS
 from tests.services import Service
 
 
@@ -46,7 +47,7 @@ def status(response: httpx.Response) -> list[dict[str, Any]]:
 def running(folder: Path, code: str, **environment: str) -> Iterator[Service]:
     """Serve the app in some code by a real server, from a folder, until the block ends."""
     (folder / "service.py").write_text(code)
-    path = os.pathsep.join([str(folder), os.getcwd()])
+    path = os.pathsep.join([str(folder), IMPORTS])
     with contextlib.chdir(folder):
         service = Service(
             ["uvicorn", "service:app", "--host", "127.0.0.1"],

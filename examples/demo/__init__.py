@@ -1,5 +1,5 @@
 """The article's experiments, repeated: `python -m examples.demo`, or `make demo`.
 
-To read on: `article` for what the article measured and the cache that it measured, `answers`
-for how predictions are checked, `experiments` for what is timed and counted.
+Where to read on: `article` has the article's results and its cache, `answers` checks predictions,
+`experiments` measures times and counts.
 """

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiments, print the tables, draw the chart; return the exit status."""
     options = _parser().parse_args(arguments)
     if os.environ.pop("MODEL_CACHE_DISABLED", None):
-        print("MODEL_CACHE_DISABLED is set; it does not count here.")
+        print("MODEL_CACHE_DISABLED is set; the demo ignores it.")
     console = report.make_console()
     started = time.perf_counter()
     path = options.output / "demo.png"
@@ -69,9 +69,9 @@ def _trained_model(console: Console) -> InsuranceChargesModel:
         warnings.simplefilter("always", InconsistentVersionWarning)
         model = InsuranceChargesModel()
     if caught:
-        # Its predictions may differ from those that it was trained for; caching does not mind.
+        # Its predictions may differ slightly, which does not matter for caching.
         console.print(
-            "The example model was trained with another scikit-learn; to train it anew: "
+            "The example model was trained with another scikit-learn; to retrain it: "
             "python -m examples.insurance_charges.train",
             soft_wrap=True,
         )
@@ -82,8 +82,8 @@ def _trained_model(console: Console) -> InsuranceChargesModel:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m examples.demo",
-        description="Repeat the article's experiments on an embedded Redis server, or on that of "
-        "REDIS_URL, where only the demo's own keys are touched.",
+        description="Repeat the article's experiments on an embedded Redis server, or on the one "
+        "at REDIS_URL, where the demo touches only its own keys.",
     )
     parser.add_argument(
         "--quick", action="store_true", help="a twentieth of everything, in a few seconds"

@@ -1,8 +1,8 @@
-"""What the model says, found out quickly enough to check 10,000 answers.
+"""The model's own answers, computed fast enough to check 10,000 predictions.
 
-One prediction of the example model takes some 10 ms, since it is built for one row at a time.
-The pipeline in its file answers thousands of rows in one call, in a fraction of a second, and
-to the cent as the model does: that is checked on a sample, each time.
+One prediction of the example model takes some 10 ms, since it handles one row at a time. The
+pipeline in its file answers thousands of rows in one call, in a fraction of a second, and to the
+cent like the model, which is checked on a sample each time.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Answers: TypeAlias = Mapping[Facts, InsuranceChargesModelOutput]
 
 
 def facts(data: InsuranceChargesModelInput) -> Facts:
-    """Return what an input says, each value in its field's place."""
+    """Return an input's values in the order of its fields."""
     return tuple(features(data).values())
 
 
 def batch_answers(inputs: Iterable[InsuranceChargesModelInput]) -> Answers:
-    """Ask the model's own pipeline for all distinct inputs at once."""
+    """Compute the answers to all distinct inputs in one call of the model's pipeline."""
     distinct = {facts(data): data for data in inputs}
     charges = joblib.load(MODEL_FILE).predict([features(data) for data in distinct.values()])
     return {
@@ -39,7 +39,7 @@ def batch_answers(inputs: Iterable[InsuranceChargesModelInput]) -> Answers:
 
 
 class AnswersDifferError(Exception):
-    """The batch and the model answer one input differently: nothing can be checked with it."""
+    """The batch and the model answer an input differently, so the batch can't be used."""
 
     def __init__(self, data: InsuranceChargesModelInput) -> None:
         super().__init__(f"the batch and the model disagree on {data!r}")
@@ -48,10 +48,10 @@ class AnswersDifferError(Exception):
 def check(
     answers: Answers, model: InsuranceChargesModel, inputs: Iterable[InsuranceChargesModelInput]
 ) -> None:
-    """Ask the model itself for some of the inputs.
+    """Compare some answers with the model itself.
 
     Raises:
-        AnswersDifferError: it says otherwise.
+        AnswersDifferError: they differ.
     """
     for data in inputs:
         if model.predict(data) != answers[facts(data)]:
@@ -59,13 +59,13 @@ def check(
 
 
 class KnownModel(InsuranceChargesModel):
-    """The model, with answers of its own that are known already; it is asked for all others.
+    """The model with precomputed answers; it calls the real model for all other inputs.
 
-    To a cache it is the model: the same name, version and schemas.
+    A cache can't tell it from the model: it has the same name, version and schemas.
 
     Args:
-        model: asked for what is not known.
-        answers: what it said before.
+        model: the real model.
+        answers: its precomputed answers.
     """
 
     def __init__(self, model: InsuranceChargesModel, answers: Answers) -> None:

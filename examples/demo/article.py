@@ -1,7 +1,7 @@
-"""The article: the numbers that it published, and its cache, rewritten to be measured beside ours.
+"""The article's published numbers, and its cache, rewritten for comparison with ours.
 
-The cache is here for its key, which forgets which value belongs to which field. It is for
-comparison only: don't use it.
+The cache's key ignores which value belongs to which field. It is for comparison only: do not use
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 @dataclass(frozen=True)
 class Published:
-    """What the article says of one format: milliseconds a prediction, and bytes a value."""
+    """The article's numbers for one format: milliseconds per prediction, and bytes per value."""
 
     cold_ms: float
     warm_ms: float
@@ -25,7 +25,7 @@ class Published:
 
 
 MODEL_MS = 33.307
-"""Milliseconds that one prediction of the model alone took."""
+"""Milliseconds per prediction of the model alone."""
 
 PUBLISHED = {
     "JSON": Published(35.530, 0.894, 20.61),
@@ -35,29 +35,29 @@ PUBLISHED = {
 """By format; the article did not try MessagePack with compression."""
 
 ENTRIES = 9_430
-"""Entries that 10,000 requests left, their bmi rounded to 0 places."""
+"""Entries after 10,000 requests with bmi rounded to 0 places."""
 
 
 def article_key(data: BaseModel) -> int:
     """Return the article's hash of an input: the set of its fields, and the set of its values.
 
-    Sets have no order, so inputs that hold the same values in other fields share a key. The
-    hash of a text differs from process to process, so no two processes share a cache.
+    Sets have no order, so inputs with the same values in other fields share a key. The hash of a
+    str differs between processes, so no two processes share a cache.
     """
     fields = data.model_dump()
     return hash((frozenset(fields.keys()), frozenset(fields.values())))
 
 
 class ArticleCache(MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
-    """The article's decorator, with its JSON, in the calls of today's pydantic.
+    """The article's decorator with JSON, ported to pydantic 2.
 
-    One thing is mended: it rounds a copy, where the article's rounds the caller's own object.
+    One thing is fixed: it rounds a copy, where the article's rounds the caller's own object.
 
     Args:
-        url: where Redis is.
+        url: the url of Redis.
         prefix: put in front of each key.
         reduced_precision_fields: fields that are rounded for the key and for the model.
-        number_of_places: how many decimal places are left of them.
+        number_of_places: how many decimal places to round to.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class ArticleCache(MLModelDecorator):  # type: ignore[misc]  # ml-base is untype
             reduced_precision_fields=reduced_precision_fields or [],
             number_of_places=number_of_places,
         )
-        # Through __dict__, since ml-base forwards the setting of attributes to the model.
+        # Through __dict__, since ml-base forwards attribute writes to the model.
         self.__dict__["_redis_client"] = redis.Redis.from_url(url)
 
     def predict(self, data: BaseModel) -> BaseModel:
-        """Return the prediction kept under the article's key, or else the model's."""
+        """Return the prediction cached under the article's key, or else the model's."""
         options, model, client = self._configuration, self._model, self._redis_client
         places = options["number_of_places"]
         fields = options["reduced_precision_fields"]
@@ -87,8 +87,8 @@ class ArticleCache(MLModelDecorator):  # type: ignore[misc]  # ml-base is untype
         key = f"{options['prefix']}/{model.qualified_name}/{model.version}/{article_key(data)}"
         entry: bytes | None = client.get(key)
         if entry is not None:
-            kept: BaseModel = model.output_schema(**json.loads(entry.decode()))
-            return kept
+            cached: BaseModel = model.output_schema(**json.loads(entry.decode()))
+            return cached
         prediction: BaseModel = model.predict(data)
         client.set(key, json.dumps(prediction.model_dump()).encode())
         return prediction

@@ -1,4 +1,4 @@
-"""The demo's chart: how much time a filled cache saves, and whose answers can be believed."""
+"""The demo's chart: the time that a filled cache saves, and the number of wrong predictions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from examples.demo.experiments import ARTICLE, Rounding, Times
 
 _OURS, _ARTICLES, _MODEL = "#2166ac", "#d6604d", "#8c8c8c"
 _TEXT, _MUTED = "#1a1a1a", "#5f5f5f"
-_HALF = 0.19  # of the distance between two groups: where the two bars of a group stand
+_HALF = 0.19  # offset of the two bars of a group, relative to the distance between groups
 _THICKNESS = 0.34
 
 
@@ -28,8 +28,8 @@ def draw(times: Times, rounding: Rounding, path: Path) -> None:
     figure.text(
         0.015,
         0.03,
-        f"Medians over {times.samples:,} samples, all run in turn on one machine. Wrong: not what "
-        "the model says for the request with its bmi rounded.",
+        f"Medians over {times.samples:,} samples, interleaved on one machine. Wrong: not the "
+        "model's answer to the request with bmi rounded.",
         color=_MUTED,
         fontsize=8.5,
     )

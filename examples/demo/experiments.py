@@ -1,7 +1,7 @@
-"""The article's experiments: what is timed, and what is counted.
+"""The article's experiments, measured.
 
-What is compared is run in turn, request by request and in changing order, so that a machine
-that is slow for a while is slow for all. How results are shown is unknown here.
+Variants are interleaved request by request, in changing order, so that a temporary load on the
+machine affects all of them alike. `report` and `chart` show the results.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ FORMATS: Mapping[str, Mapping[str, Any]] = {
     "JSON + snappy": {"serder": "JSON", "use_compression": True},
     "MessagePack + snappy": {"serder": "MessagePack", "use_compression": True},
 }
-"""By name, in the article's order: the options of a cache. The last is not in the article."""
+"""The options of each cache by name, in the article's order. The last is not in the article."""
 
 _FIRST = next(iter(FORMATS))
 _ALONE = "model alone"
 WARM_ROUNDS = 3
-"""How often each sample is asked for again."""
+"""How often each sample is repeated."""
 
 _PLACES = 0
 _SAMPLES_SEED, _REQUESTS_SEED = 1, 2
 
 
 class Track(Protocol):
-    """Shows how far a loop has come."""
+    """Shows the progress of a loop."""
 
     def __call__(self, title: str, items: Sequence[T]) -> Iterable[T]:
         """Yield the items."""
@@ -56,15 +56,15 @@ class Track(Protocol):
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything.
+    """The sizes of the experiments.
 
     Attributes:
-        samples: requests that everything is timed with, except three of the empty caches.
-        every: those three, every how-manyth sample is for; else they would take minutes.
+        samples: requests to time everything with, except three of the empty caches.
+        every: use only every n-th sample for those three, which would otherwise take minutes.
         requests: random requests for the rounding experiment.
-        seconds: for the samples that ask the model; on a machine so slow or so busy that they
-            take longer, there are fewer samples.
-        checks: inputs on which the batch of answers is compared with the model itself.
+        seconds: the time limit of the samples that call the model; on a slow or busy machine,
+            there are fewer samples.
+        checks: inputs for which to compare the batch of answers with the model itself.
     """
 
     samples: int = 1_000
@@ -76,13 +76,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Timed:
-    """One cache in the first experiments: milliseconds a prediction, the medians.
+    """One cache in the first experiments: median milliseconds per prediction.
 
     Attributes:
-        cold_ms: through the empty cache.
-        cold_samples: how many predictions that is the median of.
-        warm_ms: through the filled cache.
-        usage: what the filled cache takes up.
+        cold_ms: with the empty cache.
+        cold_samples: the number of predictions in `cold_ms`.
+        warm_ms: with the filled cache.
+        usage: the filled cache's use of Redis.
         wrong: how many warm answers were not the model's.
     """
 
@@ -95,13 +95,13 @@ class Timed:
 
 @dataclass(frozen=True)
 class Times:
-    """What came out of the first experiments.
+    """The results of the first experiments.
 
     Attributes:
-        model_ms: milliseconds a prediction of the model alone, the median.
-        planned: how many samples there should have been.
-        samples: for how many there was time.
-        caches: by name, the article's own last.
+        model_ms: median milliseconds per prediction of the model alone.
+        planned: the planned number of samples.
+        samples: the number of samples within the time limit.
+        caches: the caches by name, the article's own last.
     """
 
     model_ms: float
@@ -120,7 +120,7 @@ class WrongAnswer:
 
     @property
     def error(self) -> float:
-        """How far off it is, in dollars."""
+        """The absolute error in dollars."""
         return abs(self.served - self.correct)
 
 
@@ -134,13 +134,13 @@ class Counted:
 
 @dataclass(frozen=True)
 class Rounding:
-    """What came out of the rounding experiment.
+    """The results of the rounding experiment.
 
     Attributes:
-        requests: how many there were.
-        distinct: how many different inputs they are, once rounded.
-        checks: on how many the batch of answers was compared with the model itself.
-        collision: two of these inputs that share the article's key, if any do.
+        requests: the number of requests.
+        distinct: the number of different inputs after rounding.
+        checks: for how many the batch of answers was compared with the model itself.
+        collision: two of these inputs that share the article's key, if any.
         ours: this library's cache.
         article: the article's.
     """
@@ -163,10 +163,10 @@ def time_caches(server: Server, model: InsuranceChargesModel, sizes: Sizes, trac
 
     cold, answers = _time_cold(model, caches, samples, sizes, track)
     samples = samples[: len(cold[_ALONE])]
-    for cache in caches.values():  # to fill those that saw only some samples
+    for cache in caches.values():  # fill those that got only some samples
         with warnings.catch_warnings():
-            # It stands in for the model on purpose.
-            warnings.filterwarnings("ignore", "two models answer for each other")
+            # It replaces the model on purpose.
+            warnings.filterwarnings("ignore", "two models share cache entries")
             cache.set_model(KnownModel(model, answers))
         for data in samples:
             cache.predict(data)
@@ -243,10 +243,10 @@ def _milliseconds(nanoseconds: Sequence[int]) -> float:
 def count_wrong(
     server: Server, model: InsuranceChargesModel, sizes: Sizes, track: Track
 ) -> Rounding:
-    """Run the article's last experiment, its bmi rounded, and count what it did not count.
+    """Run the article's last experiment, with bmi rounded, and count the wrong predictions.
 
-    Reduced precision means that the model sees the rounded input. So what the model says for
-    the rounded request is correct, and any other answer is wrong.
+    With reduced precision, the model receives the rounded input. So the model's answer to the
+    rounded request is correct, and any other answer is wrong.
     """
     requests = random_inputs(sizes.requests, _REQUESTS_SEED)
     seen = [data.model_copy(update={"bmi": round(data.bmi, _PLACES)}) for data in requests]
@@ -273,7 +273,7 @@ def _wrong_answers(
     pairs: Iterable[tuple[InsuranceChargesModelInput, InsuranceChargesModelInput]],
     answers: Answers,
 ) -> list[WrongAnswer]:
-    """Ask a cache for each first of the pairs; compare with what is right for the second."""
+    """Predict the first input of each pair; compare with the right answer for the second."""
     wrong = []
     for request, rounded in pairs:
         served: Any = cache.predict(request)

@@ -1,4 +1,4 @@
-"""The demo's output: progress, tables, and how everything was counted."""
+"""The demo's output: progress, tables, and notes on the method."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DISTRIBUTIONS = ("redis", "pydantic", "scikit-learn")
 
 
 def make_console() -> Console:
-    """Return a console that writes to stdout, wide enough for the tables in a log file."""
+    """Return a console on stdout that is wide enough for tables in a log file."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH_WITHOUT_TERMINAL
@@ -47,7 +47,7 @@ class Tracker:
 
 
 def make_progress(console: Console) -> Progress:
-    """Return the bars, to be shown as long as a `with` block runs."""
+    """Return progress bars to show during a `with` block."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -59,7 +59,7 @@ def make_progress(console: Console) -> Progress:
 
 
 def environment(server: str) -> str:
-    """Return one line on what all this ran on."""
+    """Return one line that describes the environment."""
     libraries = ", ".join(f"{name} {version(name)}" for name in _DISTRIBUTIONS)
     return (
         f"Python {platform.python_version()}, {libraries}; {server}; "
@@ -68,7 +68,7 @@ def environment(server: str) -> str:
 
 
 def show(console: Console, times: Times, rounding: Rounding) -> None:
-    """Print the tables, and how everything was counted."""
+    """Print the tables, and notes on the method."""
     for table in (_times_table(times), _bytes_table(times), _rounding_table(rounding)):
         console.print(table)
     for note in _notes(times, rounding):
@@ -76,7 +76,7 @@ def show(console: Console, times: Times, rounding: Rounding) -> None:
 
 
 def _times_table(times: Times) -> Table:
-    """Return the table of times, the article's numbers beside ours."""
+    """Return the table of times, with the article's numbers next to ours."""
     table = _table(
         "Milliseconds a prediction", "empty cache", "published", "filled cache", "published"
     )
@@ -94,7 +94,7 @@ def _times_table(times: Times) -> Table:
 
 
 def _bytes_table(times: Times) -> Table:
-    """Return the table of what the filled caches hold."""
+    """Return the table of the filled caches' contents."""
     table = _table("Bytes an entry", "value", "published", "in Redis", "entries", "wrong")
     for name, timed in times.caches.items():
         published = article.PUBLISHED.get(name)
@@ -135,28 +135,29 @@ def _rounding_table(rounding: Rounding) -> Table:
 
 
 def _notes(times: Times, rounding: Rounding) -> list[str]:
-    """Return how everything was counted, a sentence or two each."""
+    """Return notes on the method, a sentence or two each."""
     fewest = min(timed.cold_samples for timed in times.caches.values())
     cut = f" (of {times.planned:,}, for lack of time)" if times.samples < times.planned else ""
-    told = [
+    notes = [
         f"Times are medians over {times.samples:,} samples{cut}; {fewest:,} for the empty caches "
-        f"of MessagePack and snappy, {WARM_ROUNDS} rounds for the filled ones. All were run in "
-        "turn, sample by sample, in changing order. The article gives means, of another machine.",
-        "In Redis: MEMORY USAGE, with the key, which with Redis's own bytes is most of it. Memory "
-        "is handed out in steps, so a value that is a little smaller saves a step or nothing. "
-        "Compression is used only where it makes an entry smaller: never, for one number.",
-        "Wrong: not what the model says for the rounded request, which is what it is to see. "
-        f"Its pipeline answered the {rounding.distinct:,} different inputs in one call; on the "
-        f"first {rounding.checks:,}, and on each answer counted as wrong, the model itself was "
-        "asked one by one, and said the same.",
+        f"of MessagePack and snappy, {WARM_ROUNDS} rounds for the filled ones. All variants were "
+        "interleaved sample by sample, in changing order. The article gives means from another "
+        "machine.",
+        "In Redis: MEMORY USAGE, including the key, which with Redis's overhead is most of it. "
+        "Memory is allocated in size classes, so a slightly smaller value saves a class or "
+        "nothing. Compression is used only where it makes an entry smaller: never for one number.",
+        "Wrong: not the model's answer to the rounded request, which is the input it receives. "
+        f"Its pipeline answered the {rounding.distinct:,} different inputs in one call; for the "
+        f"first {rounding.checks:,}, and for each answer counted as wrong, the model itself was "
+        "called and gave the same answer.",
     ]
     if rounding.collision is not None:
         first, second = (
             ", ".join(f"{name}={value!s}" for name, value in features(data).items())
             for data in rounding.collision
         )
-        told.append(
-            "The article's key forgets which value belongs to which field. "
+        notes.append(
+            "The article's key ignores which value belongs to which field. "
             f"These two share one: ({first}) and ({second})."
         )
-    return told
+    return notes

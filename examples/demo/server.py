@@ -1,7 +1,7 @@
-"""The Redis that the demo uses: one of its own, or the one that REDIS_URL names.
+"""The demo's Redis: an embedded one, or the one at REDIS_URL.
 
-Whatever is in somebody's Redis stays there: each run writes under prefixes of its own, and
-deletes exactly those keys.
+The demo leaves other data in Redis alone: each run writes under its own prefixes and deletes
+exactly those keys.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from model_cache import RedisCachingDecorator, embedded_redis
 
 Cache: TypeAlias = RedisCachingDecorator | ArticleCache
 
-# Generous: on a busy machine, the demo must count entries, not time-outs.
+# Generous, so that a busy machine causes no timeouts.
 _TIMEOUT = 2.0
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a cache takes up in Redis.
+    """A cache's use of Redis.
 
     Attributes:
-        entries: how many it has.
-        value_bytes: the mean length of their values.
-        redis_bytes: the mean of what MEMORY USAGE says of them, keys included.
+        entries: the number of entries.
+        value_bytes: the mean size of their values.
+        redis_bytes: their mean MEMORY USAGE, including keys.
     """
 
     entries: int
@@ -43,12 +43,12 @@ class Usage:
 
 
 class Server:
-    """A Redis server, and the caches that this run makes there.
+    """A Redis server, and the caches that this run creates there.
 
     Args:
-        url: where it is.
-        client: redis-py's, connected to it.
-        name: what to call it in a report; without secrets.
+        url: its url.
+        client: a redis-py client.
+        name: its name in the report, without secrets.
     """
 
     def __init__(self, url: str, client: Any, name: str) -> None:
@@ -68,7 +68,7 @@ class Server:
         return cache
 
     def article_cache(self, model: InsuranceChargesModel, **options: Any) -> ArticleCache:
-        """Return an empty cache of the article's around the model."""
+        """Return an empty cache with the article's code around the model."""
         prefix = self._next_prefix()
         cache = ArticleCache(self._url, prefix, **options)
         self._caches[prefix] = cache.set_model(model)
@@ -97,7 +97,7 @@ class Server:
             cache.close()
 
     def _next_prefix(self) -> str:
-        # All of one length, since the key counts in the memory of an entry.
+        # All of the same length, since the key is part of an entry's memory.
         return f"{self._run}-{len(self._caches):02}"
 
     def _keys(self, prefix: str) -> list[bytes]:
@@ -106,18 +106,18 @@ class Server:
 
 @contextlib.contextmanager
 def demo_server() -> Iterator[Server]:
-    """Run the demo's server, or use REDIS_URL's, and leave nothing behind.
+    """Run the demo's server, or use the one at REDIS_URL, and leave nothing behind.
 
     Raises:
-        redis.RedisError: the server of REDIS_URL can't be reached.
+        redis.RedisError: the server at REDIS_URL can't be reached.
     """
     given = os.environ.get("REDIS_URL", "")
     with contextlib.ExitStack() as stack:
         if given and not given.startswith("embedded:"):
-            url, name = given, "the server of REDIS_URL"
+            url, name = given, "the server at REDIS_URL"
         else:
             url, name = stack.enter_context(embedded_redis(tcp=True)), "an embedded server"
-        # redis-py retries ten times by default: seconds, until it says that nobody is there.
+        # redis-py retries ten times by default, which takes seconds if there is no server.
         client = stack.enter_context(redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0)))
         info = client.info("server")
         flavour = "Valkey" if "valkey_version" in info else "Redis"

@@ -1,1 +1,1 @@
-"""An image API: text is read from images by OCR, and what was read is kept in Redis."""
+"""An image API that reads the text in images by OCR and caches the results in Redis."""

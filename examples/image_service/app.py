@@ -1,4 +1,4 @@
-"""The image API: routes, and what becomes of a request.
+"""The image API: the routes and the handling of a request.
 
 uvicorn --factory examples.image_service.app:create_app
 gunicorn --config examples/image_service/gunicorn.conf.py
@@ -41,17 +41,17 @@ _ANSWERED_BY_THE_CACHE = ("hit", "shared", "stale")
 
 
 class Answer(BaseModel):
-    """What a prediction answers."""
+    """The response to a prediction."""
 
-    job_id: str = Field(description="Six characters that the log shows, too.")
+    job_id: str = Field(description="Six characters that also appear in the log.")
     file_path: str
-    cache: str = Field(description='"hit", "miss", or why the cache had no part in it.')
+    cache: str = Field(description='"hit", "miss", or why the cache was not used.')
     elapsed_ms: float
     prediction: ImageText
 
 
 class Health(BaseModel):
-    """The state of the whole chain; without Redis the service is slower, and no less right."""
+    """The state of the whole service; without Redis it is slower but just as correct."""
 
     status: Literal["ok", "degraded"]
     service: Literal["ok"] = "ok"
@@ -60,10 +60,10 @@ class Health(BaseModel):
 
 
 class _Slots:
-    """Counts those who are in a `with` block.
+    """Limits how many requests are in a `with` block at once.
 
     Raises:
-        HTTPException: 503, if it is one too many.
+        HTTPException: 503, if the limit is reached.
     """
 
     def __init__(self, most: int, refusal: str) -> None:
@@ -84,7 +84,7 @@ class Predictor:
 
     Args:
         cache: the decorator around the model.
-        settings: how many requests it takes.
+        settings: the limits for requests and uploads.
     """
 
     def __init__(self, cache: RedisCachingDecorator, settings: Settings) -> None:
@@ -92,22 +92,22 @@ class Predictor:
         self.settings = settings
         self.requests = _Slots(settings.max_requests, "too many requests at once")
         self.uploads = _Slots(settings.max_uploads, "too many uploads at once")
-        # As many threads as requests, so that no hit waits behind the images that are read.
+        # As many threads as requests, so that no hit waits for the OCR of another request.
         self._threads = CapacityLimiter(settings.max_requests)
 
     async def predict(self, content: bytes) -> tuple[ImageText, Outcome]:
-        """Return the text in an image, and what came of asking the cache for it."""
-        # The model is nothing but CPU: on the event loop it would hold up all other requests.
+        """Return the text in an image, and the outcome of the prediction."""
+        # The model is CPU-bound: on the event loop it would block all other requests.
         return await to_thread.run_sync(self._predict, content, limiter=self._threads)
 
     def _predict(self, content: bytes) -> tuple[ImageText, Outcome]:
         prediction = self.cache.predict(ImageInput(content=content))
-        outcome = last_outcome()  # in the thread that predicted, where it is known
+        outcome = last_outcome()  # called in the thread that predicted
         assert outcome is not None
         return prediction, outcome
 
     def redis(self) -> Literal["ok", "down", "off"]:
-        """Ask Redis how it is."""
+        """Return the state of Redis."""
         try:
             self.cache.ping()
             return "off" if self.cache.stats().store == "off" else "ok"
@@ -121,11 +121,11 @@ def create_app(
     """Return the app.
 
     Args:
-        settings: from the environment, if None.
-        make_model: makes another model than the OCR's, of the same schemas.
+        settings: the settings; None to read them from the environment.
+        make_model: creates another model with the same schemas, instead of the OCR model.
     """
     chosen = settings or Settings.from_environment(os.environ)
-    # Under gunicorn, whose configuration says how to log, this does nothing.
+    # Has no effect under gunicorn, whose configuration sets up logging.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     @asynccontextmanager
@@ -146,7 +146,7 @@ def create_app(
 
     app = FastAPI(
         title="Image Service",
-        description="Reads the text in images. What was read is kept in Redis.",
+        description="Reads the text in images and caches the results in Redis.",
         version=OcrModel.version,
         lifespan=lifespan,
     )
@@ -161,13 +161,13 @@ def _ocr_model(settings: Settings) -> MLModel:
 
 @router.get("/")
 async def root(request: Request) -> dict[str, str]:
-    """Say what this is, and where to go on."""
+    """Describe the service and where to go next."""
     return {"service": request.app.title, "version": request.app.version, "docs": "/docs"}
 
 
 @router.get("/health")
 def health(request: Request) -> Health:
-    """Report on the service, the model and Redis. "degraded" is no reason to restart it."""
+    """Report on the service, the model and Redis. Do not restart it when "degraded"."""
     redis = _predictor(request).redis()
     return Health(status="degraded" if redis == "down" else "ok", redis=redis)
 
@@ -189,7 +189,7 @@ async def metadata(request: Request) -> dict[str, Any]:
 
 @router.post("/predict", openapi_extra={"requestBody": REQUEST_BODY})
 async def predict(request: Request) -> Answer:
-    """Read the text in an image: the same bytes, under whatever name, are read once."""
+    """Read the text in an image. The same bytes are read only once, under any name."""
     predictor = _predictor(request)
     job_id, began = secrets.token_hex(3), time.perf_counter()
 
@@ -224,7 +224,7 @@ async def _receive(request: Request, settings: Settings) -> Upload:
     except TimeoutError:
         raise HTTPException(408, f"the request took longer than {seconds:g} s to send") from None
     except ClientDisconnect:
-        raise HTTPException(400, "the client left before it had sent all") from None
+        raise HTTPException(400, "the client disconnected during the upload") from None
 
 
 async def _predict(predictor: Predictor, upload: Upload, job_id: str) -> tuple[ImageText, Outcome]:
@@ -236,7 +236,7 @@ async def _predict(predictor: Predictor, upload: Upload, job_id: str) -> tuple[I
         raise HTTPException(503, str(error), _LATER) from None
     except Exception:
         logger.exception("predict FAILED job_id=%s", job_id)
-        raise HTTPException(500, f"the model failed; the log says more of job {job_id}") from None
+        raise HTTPException(500, f"the model failed; see job {job_id} in the log") from None
     if outcome.kind in _ANSWERED_BY_THE_CACHE:
         logger.info("cache hit: %s", upload.name)
     elif outcome.fate in ("queued", "stored"):

@@ -1,4 +1,4 @@
-"""Draws images, sends each twice, and shows what the cache makes of it.
+"""Draw images, send each twice, and show the effect of the cache.
 
 python -m examples.image_service.client --url http://127.0.0.1:5000
 """
@@ -21,12 +21,12 @@ from examples.image_service.drawing import receipts
 
 
 class Client:
-    """A connection to the service, kept open."""
+    """A keep-alive connection to the service."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(f"{url!r} is no url of the form http://host:port")
+            raise ValueError(f"expected a url of the form http://host:port, got {url!r}")
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=60)
 
     def close(self) -> None:
@@ -34,11 +34,11 @@ class Client:
         self._connection.close()
 
     def predict(self, name: str, content: bytes) -> tuple[dict[str, Any], float]:
-        """Send an image; return the answer and the milliseconds that it took.
+        """Send an image; return the answer and the duration in milliseconds.
 
         Raises:
             OSError: the service can't be reached.
-            RuntimeError: it refused; the message is its own.
+            RuntimeError: the service returned an error; the message contains it.
         """
         image = base64.b64encode(content).decode()
         body = json.dumps({"file_path": name, "img_base64": image})
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m examples.image_service.client")
     parser.add_argument("--url", default="http://127.0.0.1:5000", help="(default: %(default)s)")
     parser.add_argument("--images", type=_count, default=5, help="how many (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another one draws other images")
+    parser.add_argument("--seed", type=int, default=0, help="selects the images to draw")
     options = parser.parse_args(arguments)
     try:
         images = receipts(options.images, options.seed)
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _count(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text) <= 10_000):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 to 10,000")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 10,000")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""Images to try the service with, drawn here: printed text on white."""
+"""Draw sample images for the service: printed text on white."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FONT_SIZE, _MARGIN, _LINE = 28, 20, 45
 
 
 def draw(lines: Sequence[str], *, width: int = 480, kind: str = "PNG") -> bytes:
-    """Return an image file with lines of text: the same lines, the same bytes."""
+    """Return an image file with lines of text; the same lines give the same bytes."""
     image = Image.new("RGB", (width, 2 * _MARGIN + _LINE * max(2, len(lines))), "white")
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(_FONT_SIZE)
     for number, line in enumerate(lines):
@@ -23,7 +23,7 @@ def draw(lines: Sequence[str], *, width: int = 480, kind: str = "PNG") -> bytes:
 
 
 def receipts(count: int, seed: int = 0) -> list[tuple[str, bytes]]:
-    """Return drawn receipts as (file name, content), each with another number and total."""
+    """Return drawn receipts as (file name, content), each with its own number and total."""
     dice = random.Random(seed)
     numbers = dice.sample(range(10_000, 99_999), count)
     return [

@@ -9,16 +9,16 @@ worker_class = "uvicorn_worker.UvicornWorker"
 bind = os.environ.get("BIND", "127.0.0.1:5000")
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 
-# No preload: sessions of onnxruntime do not survive a fork, so each worker loads the model, and
-# closes its cache, in the app's lifespan. Each reads one image at a time, on one core.
+# No preload: onnxruntime sessions do not survive a fork, so each worker loads the model and closes
+# its cache in the app's lifespan. Each reads one image at a time, on one core.
 preload_app = False
 
-# Longer than a load balancer keeps an idle connection, lest it send a request into a closed one.
+# Longer than a load balancer's idle timeout, so that it never sends into a closed connection.
 keepalive = 75
 graceful_timeout = 30
-# On a disk, the workers' sign of life may block them.
+# On a disk, the workers' heartbeat files may block them.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
-# The socket of gunicornc lies in the home folder, which a container may not have.
+# The socket of gunicornc is in the home folder, which a container may not have.
 control_socket_disable = True
 
 # One format, with time and process, for requests, gunicorn and the cache's warnings.

@@ -1,7 +1,7 @@
-"""Bytes that claim to be an image, made into pixels, or refused with the reason.
+"""Decode uploaded images into pixels, or reject them with the reason.
 
-The bytes come from strangers: only known formats are tried, and how large an image is, is read
-from its header before a pixel of it is made.
+Uploads are untrusted: only known formats are tried, and the size is read from the header before
+any pixels are decoded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MIN_SIDE, MAX_RATIO = 16, 20
 
 
 class BadImageError(ValueError):
-    """An image that can't be read, by no fault of the service; the message says why."""
+    """An image that can't be read because of its content; the message says why."""
 
 
 class UnsupportedFormatError(BadImageError):
@@ -26,11 +26,11 @@ class UnsupportedFormatError(BadImageError):
 
 
 class TooManyPixelsError(BadImageError):
-    """An image that would take too much memory once it is decompressed."""
+    """An image that would take too much memory when decompressed."""
 
 
 class TooMuchTextError(BadImageError):
-    """An image with more lines of text than are read."""
+    """An image with more lines of text than the model reads."""
 
 
 class UnreadableImageError(BadImageError):
@@ -41,19 +41,19 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """Return the pixels of an image, upright and on white, as (height, width, blue-green-red).
 
     Args:
-        content: a file in one of `FORMATS`; of an animation, the first picture counts.
-        max_pixels: how many it may have.
+        content: a file in one of `FORMATS`; of an animation, only the first frame is used.
+        max_pixels: the most pixels it may have.
 
     Raises:
-        BadImageError: it can't be read, and why.
+        BadImageError: it can't be read; the message says why.
     """
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise UnsupportedFormatError(f"this is no image in {', '.join(FORMATS)}") from error
+        raise UnsupportedFormatError(f"expected an image in {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise TooManyPixelsError(f"the image has more than {max_pixels:,} pixels") from error
-    except Exception as error:  # Pillow's parsers raise many kinds of it
+    except Exception as error:  # Pillow's parsers raise many kinds of exceptions
         raise UnreadableImageError("the image's header is damaged") from error
     with image:
         _check_size(*image.size, max_pixels)
@@ -67,18 +67,18 @@ def decode(content: bytes, max_pixels: int) -> NDArray[np.uint8]:
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     size = f"the image is {width} x {height} pixels"
     if width * height > max_pixels:
-        raise TooManyPixelsError(f"{size}; at most {max_pixels:,} in all are read")
+        raise TooManyPixelsError(f"{size}; the limit is {max_pixels:,} in all")
     short, long = sorted((width, height))
-    # The model scales by the sides: of a thread of pixels it would make a huge sheet.
+    # The model scales by the sides, so it would make a narrow image huge.
     if short < MIN_SIDE or long > MAX_RATIO * short:
         raise UnreadableImageError(
-            f"{size}; it takes {MIN_SIDE} or more on each side, and no more than "
-            f"{MAX_RATIO} times as many on the one as on the other"
+            f"{size}; expected at least {MIN_SIDE} on each side, and a ratio of the sides of "
+            f"at most {MAX_RATIO}"
         )
 
 
 def _on_white(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I"):  # 16 bits of gray, which Pillow would cut off at 255
+    if image.mode.startswith("I"):  # 16-bit grayscale, which Pillow would clip at 255
         image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")

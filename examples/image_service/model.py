@@ -1,6 +1,6 @@
-"""The OCR model: PP-OCR's detector and recogniser, from the wheel of rapidocr, on onnxruntime.
+"""The OCR model: PP-OCR's detector and recogniser, from the rapidocr wheel, on onnxruntime.
 
-It knows nothing of a cache, of HTTP or of file names: its input is an image's content.
+Its input is the content of an image; caching and HTTP are elsewhere.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from examples.image_service.drawing import draw
 from examples.image_service.images import TooMuchTextError, decode
 
 MODEL_FILES = Path(rapidocr.__file__).with_name("models")
-# A line takes some 20 ms, so an image at most about 7 s; a few kilobytes can hold a thousand lines.
+# A line takes some 20 ms, so an image about 7 s at most; a few kilobytes can hold 1,000 lines.
 MAX_LINES = 300
-# For the images before it: each is read alone.
+# Seconds to wait for the images before it, since images are read one at a time.
 MAX_WAIT = 10.0
-# Whatever of these is another, answers may be others, if only in the last digit.
+# If any of these changes, answers may change, if only in the last digit.
 _PACKAGES = (
     "rapidocr",
     "onnxruntime",
@@ -37,20 +37,20 @@ _PACKAGES = (
     "shapely",
 )
 _PARAMETERS = {
-    "Global.log_level": "critical",  # that an image holds no text is no warning of a service
+    "Global.log_level": "critical",  # an image without text is not worth a warning
     "Global.model_root_dir": str(MODEL_FILES),
     # A longer side is scaled down to this; by default, small images are scaled up instead.
     "Det.limit_type": "max",
     "Det.limit_side_len": 960,
-    # One thread: sums keep their order, so that an image has one answer, to the last bit. Other
-    # cores are for other workers.
+    # One thread keeps sums in order, so that an image has one answer, to the last bit. Other
+    # workers use the other cores.
     "EngineConfig.onnxruntime.intra_op_num_threads": 1,
     "EngineConfig.onnxruntime.inter_op_num_threads": 1,
 }
 
 
 class ImageInput(BaseModel):
-    """An image, as its file's content; not its name, which says nothing about it."""
+    """The content of an image file, without its name, which does not affect the answer."""
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
@@ -58,48 +58,48 @@ class ImageInput(BaseModel):
 
 
 class TextLine(BaseModel):
-    """A line of text that was found."""
+    """A line of text in an image."""
 
     text: str
-    score: float = Field(description="How sure the recogniser is, from 0 to 1.")
+    score: float = Field(description="The recogniser's confidence, from 0 to 1.")
     box: list[tuple[float, float]] = Field(
-        description="Its corners in pixels, x before y, clockwise from the top left."
+        description="The corners in pixels, x before y, clockwise from the top left."
     )
 
 
 class ImageText(BaseModel):
-    """What an image says."""
+    """The text in an image."""
 
-    width: int = Field(description="Of the image, in pixels.")
-    height: int = Field(description="Of the image, in pixels.")
-    lines: list[TextLine] = Field(description="From top to bottom; none, if it holds no text.")
+    width: int = Field(description="The width of the image in pixels.")
+    height: int = Field(description="The height of the image in pixels.")
+    lines: list[TextLine] = Field(description="The lines from top to bottom; may be empty.")
 
 
 class BusyError(RuntimeError):
-    """Too many images are to be read before this one."""
+    """Too many images are waiting."""
 
 
 class _Engine(rapidocr.RapidOCR):  # type: ignore[misc]  # rapidocr has no types
     def detect_and_crop(self, img: NDArray[np.uint8], op_record: dict[str, Any]) -> Any:
-        # To read only some of the lines would be another answer than the image's.
+        # Reading only some of the lines would be a wrong answer.
         lines, found = super().detect_and_crop(img, op_record)
         if len(lines) > MAX_LINES:
-            raise TooMuchTextError(f"the image holds more than {MAX_LINES} lines of text")
+            raise TooMuchTextError(f"the image has more than {MAX_LINES} lines of text")
         return lines, found
 
 
 class OcrModel(MLModel):  # type: ignore[misc]  # ml-base has no types
     """Reads the text in an image.
 
-    One instance may be shared by threads: it reads one image at a time. The same image gives the
-    same answer in every process that has the same `revision`.
+    Thread-safe: an instance reads one image at a time. The same image gives the same answer in
+    every process with the same `revision`.
 
     Args:
-        max_pixels: how many an image may have.
-        max_wait: seconds for which an image may wait for others.
+        max_pixels: the most pixels an image may have.
+        max_wait: the most seconds that an image may wait for others.
 
     Attributes:
-        revision: of this version: a digest of the model's files, its engine and its settings.
+        revision: a digest of the model's files, its engine and its settings.
     """
 
     display_name = "Text in Images"
@@ -112,20 +112,20 @@ class OcrModel(MLModel):  # type: ignore[misc]  # ml-base has no types
     def __init__(self, max_pixels: int = 20_000_000, max_wait: float = MAX_WAIT) -> None:
         self._max_wait = max_wait
         self._max_pixels = max_pixels
-        # The engine keeps what it knows of an image on itself.
+        # The engine stores the state of an image in attributes.
         self._lock = threading.Lock()
         cv2.setNumThreads(1)
         self._engine = _Engine(params=_PARAMETERS)
         self.revision = revision(max_pixels)
-        # The engine loads its files with the first text that it reads: better now than later.
+        # The engine loads its files when it reads the first text, so let it do that now.
         self.predict(ImageInput(content=draw(["READY"])))
 
     def predict(self, data: ImageInput) -> ImageText:
         """Return the lines of text in an image.
 
         Raises:
-            BadImageError: the content is no image that can be read.
-            BusyError: others took longer than `max_wait`.
+            BadImageError: the content is not a readable image.
+            BusyError: other images took longer than `max_wait`.
         """
         if not self._lock.acquire(timeout=self._max_wait):
             raise BusyError(f"other images took longer than {self._max_wait:g} s")
@@ -152,7 +152,7 @@ class OcrModel(MLModel):  # type: ignore[misc]  # ml-base has no types
 
 
 def revision(max_pixels: int, folder: Path = MODEL_FILES) -> str:
-    """Return what tells apart models of one version: their files, their engine, how it is set."""
+    """Return a revision that covers the model's files, its engine and its settings."""
     parts = [f"{name}={version(name)}" for name in _PACKAGES]
     parts.append(f"max_pixels={max_pixels}, max_lines={MAX_LINES}")
     parts += [f"{name}={value}" for name, value in _PARAMETERS.items() if "dir" not in name]

@@ -1,4 +1,4 @@
-"""What differs from place to place, read from the environment once, at the start."""
+"""The settings of the service, read from the environment once, at startup."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """The service's settings, and the environment variables that they are read from.
+    """The service's settings and their environment variables.
 
     Attributes:
-        redis_url: REDIS_URL; where Redis is, in any of the decorator's forms.
-        redis_password: read from the file that REDIS_PASSWORD_FILE names.
-        cache_ttl: CACHE_TTL; seconds for which an answer is kept.
-        cache_timeout: CACHE_TIMEOUT; seconds that a request may lose to Redis.
-        max_body_bytes: MAX_BODY_BYTES; of a request. An image in base64 takes a third more.
-        max_pixels: MAX_PIXELS; of an image.
-        max_requests: MAX_REQUESTS; how many a process answers at once, lest it run out of memory.
+        redis_url: REDIS_URL; the url of Redis, in any form that the decorator accepts.
+        redis_password: the content of the file at REDIS_PASSWORD_FILE.
+        cache_ttl: CACHE_TTL; seconds that an answer stays in the cache.
+        cache_timeout: CACHE_TIMEOUT; the most seconds that a request may spend on Redis.
+        max_body_bytes: MAX_BODY_BYTES; the limit of a request's body. Base64 adds a third.
+        max_pixels: MAX_PIXELS; the limit of an image's pixels.
+        max_requests: MAX_REQUESTS; how many requests a process handles at once, which limits its
+            memory.
         body_seconds: BODY_SECONDS; how long a client may take to send a request.
         max_uploads: MAX_UPLOADS; how many clients may send at once. More than `max_requests`, so
-            that slow ones keep nobody out.
+            that slow clients do not block others.
     """
 
     redis_url: str | None = field(default=None, repr=False)
@@ -39,8 +40,8 @@ class Settings:
         """Read the settings.
 
         Raises:
-            ValueError: a variable that is no positive number.
-            OSError: the password's file can't be read.
+            ValueError: a variable is not a positive number.
+            OSError: the password file can't be read.
         """
         values: dict[str, object] = {
             "redis_url": environment.get("REDIS_URL") or None,

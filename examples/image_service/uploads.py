@@ -1,4 +1,4 @@
-"""An image out of a request: JSON with base64 in it, or a form with a file. Else, a 4xx."""
+"""Read an image from a request: JSON with base64, or a form with a file. Otherwise, respond 4xx."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from starlette.datastructures import UploadFile
 from starlette.types import Message
 
 _LONGEST_NAME = 200
-# Answered in the middle of its upload, a client gets a reset connection instead of the answer: of
-# a body that is too large, this many times the limit are read, and thrown away.
+# If the service responds in the middle of an upload, the client sees a reset connection instead.
+# So it reads and discards a body that is too large, up to this many times the limit.
 _DISCARDED = 4
 
 
 class Upload(NamedTuple):
-    """What a request came with.
+    """The content of a request.
 
     Attributes:
-        name: what the client calls the image: for people, and no more.
-        content: the image's file.
+        name: the client's name for the image, used only in the log.
+        content: the image file.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Upload(NamedTuple):
 class JsonUpload(BaseModel):
     """The JSON form of a request."""
 
-    file_path: str = Field(default="", description="What you call the image; only for the log.")
+    file_path: str = Field(default="", description="Your name for the image; used only in the log.")
     img_base64: str = Field(min_length=1, description="The image's file in base64.")
 
 
@@ -51,25 +51,25 @@ REQUEST_BODY: dict[str, Any] = {
         },
     },
 }
-"""What OpenAPI is told of a request's body."""
+"""The OpenAPI description of a request's body."""
 
 
 async def read_upload(request: Request, max_bytes: int) -> Upload:
     """Return the image in a request.
 
     Args:
-        request: whose body was not read yet.
-        max_bytes: how large its body may be.
+        request: the request, its body not read yet.
+        max_bytes: the most bytes its body may have.
 
     Raises:
         HTTPException: 400 for malformed JSON or a malformed form, 413 for a body that is too
-            large, 415 for another type of content, 422 for what is missing or no base64.
+            large, 415 for another content type, 422 for a missing field or invalid base64.
     """
     request = _bounded(request, max_bytes)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         body = await request.body()
-        # Megabytes of base64 would hold up the event loop.
+        # Decoding megabytes of base64 would block the event loop.
         return await to_thread.run_sync(_from_json, body)
     if kind == "multipart/form-data":
         return await _from_form(request)
@@ -79,7 +79,7 @@ async def read_upload(request: Request, max_bytes: int) -> Upload:
 
 
 def _bounded(request: Request, most: int) -> Request:
-    """Return a request whose body is counted while it comes in, whatever its headers promise."""
+    """Return a request that counts its body as it arrives, regardless of its headers."""
     size, receive = 0, request.receive
 
     async def counting() -> Message:
@@ -110,7 +110,7 @@ def _from_json(body: bytes) -> Upload:
     try:
         content = base64.b64decode(given.img_base64, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise HTTPException(422, f"img_base64: this is no base64: {error}") from None
+        raise HTTPException(422, f"img_base64: invalid base64: {error}") from None
     return _upload(given.file_path, content, "img_base64")
 
 
@@ -120,15 +120,15 @@ async def _from_form(request: Request) -> Upload:
         async with request.form(max_files=1, max_fields=8) as form:
             file = form.get("file")
             if not isinstance(file, UploadFile):
-                raise HTTPException(422, "file: the form has no file of this name")
+                raise HTTPException(422, "file: the form has no file with this name")
             return _upload(file.filename or "", await file.read(), "file")
-    except ValueError:  # by the parser, of a file's name that the charset can't decode
+    except ValueError:  # from the parser: the charset can't decode a file name
         raise HTTPException(400, "the form is malformed; is its charset UTF-8?") from None
 
 
 def _check_charset(content_type: str) -> None:
-    """Refuse a charset in which ASCII is something else: the form's names would be, too."""
-    _, parameters = parse_options_header(content_type)  # as Starlette does
+    """Reject charsets that do not include ASCII, which would garble the form's field names."""
+    _, parameters = parse_options_header(content_type)  # like Starlette
     charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
     try:
         decoded = b"file".decode(charset)
@@ -141,6 +141,6 @@ def _check_charset(content_type: str) -> None:
 def _upload(name: str, content: bytes, field: str) -> Upload:
     if not content:
         raise HTTPException(422, f"{field}: the image is empty")
-    # The name goes into the log, where a line break would make up a line.
+    # The name goes into the log, where a line break could forge a line.
     printable = "".join(c if c.isprintable() else "?" for c in name[:_LONGEST_NAME])
     return Upload(printable or "(unnamed)", content)

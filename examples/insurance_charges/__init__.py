@@ -1,1 +1,1 @@
-"""The example model: what a person's health insurance is charged for them in a year."""
+"""The example model: a person's yearly health insurance charges."""

@@ -1,7 +1,7 @@
-"""Made-up people: rows to train from where the published table is absent, and random requests.
+"""Generate training rows, to use without the published table, and random requests.
 
-The rows follow the published table's statistics, so a model trained from them behaves like one
-trained from it. Same arguments, same result, with one version of numpy.
+The rows follow the published table's statistics, so a model trained on them behaves like one
+trained on the table. The result depends only on the arguments and the version of numpy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SEXES = tuple(SexEnum)
 _REGIONS = tuple(RegionEnum)
 
 _AGES = np.arange(18, 65)
-# The table has more people of 18 and 19 than of any other age: three times as many give its mean
+# The table has more people aged 18 and 19 than of any other age: three times as many give its mean
 # age, 39.2, where evenly spread ages would give 41.
 _AGE_WEIGHTS = np.where(_AGES < 20, 3.0, 1.0)
 _CHILDREN_WEIGHTS = np.array([0.429, 0.242, 0.179, 0.117, 0.019, 0.013])
@@ -33,16 +33,16 @@ _BMI_MEANS = {
     RegionEnum.northwest: 29.2,
     RegionEnum.northeast: 29.2,
 }
-_BMI_DEVIATION = 5.9  # inside a region; 6.1 over all four
+_BMI_DEVIATION = 5.9  # within a region; 6.1 over all four
 _BMI_RANGE = (16.0, 53.0)
 _LOWEST_CHARGES = 1100.0
 
 
 def generate_rows(n: int, seed: int) -> list[InsuranceRow]:
-    """Return n rows drawn after the published table's statistics.
+    """Return n rows that follow the published table's statistics.
 
     Args:
-        n: how many rows, 0 or more.
+        n: the number of rows, 0 or more.
         seed: 0 or more; the same seed gives the same rows.
     """
     rng = np.random.default_rng(seed)
@@ -73,13 +73,13 @@ def generate_rows(n: int, seed: int) -> list[InsuranceRow]:
 
 
 def random_inputs(n: int, seed: int) -> list[InsuranceChargesModelInput]:
-    """Return n requests spread evenly over all that the input schema allows.
+    """Return n requests spread evenly over everything that the input schema allows.
 
-    Unlike the rows to train from, they follow no statistics: half of the people smoke. The body
-    mass index has three places.
+    Unlike the training rows, they follow no statistics: half of the people smoke. The body mass
+    index has three decimal places.
 
     Args:
-        n: how many requests, 0 or more.
+        n: the number of requests, 0 or more.
         seed: 0 or more; the same seed gives the same requests.
     """
     rng = np.random.default_rng(seed)
@@ -109,9 +109,9 @@ def random_inputs(n: int, seed: int) -> list[InsuranceChargesModelInput]:
 def _residuals(
     rng: np.random.Generator, n: int, *, usual: float, share: float, large: float, spread: float
 ) -> _Floats:
-    """Return n dollar amounts of mean 0: most a little under it, a share of them large bills.
+    """Return n dollar amounts with mean 0: most slightly negative, some of them large bills.
 
-    That is the published table's shape, and what keeps a model of it near an R² of 0.87.
+    The published table has this shape, which limits a model's R² to about 0.87.
     """
     is_large = rng.random(n) < share
     below = -share * large / (1 - share)

@@ -1,7 +1,6 @@
-"""The insurance charges model: a trained scikit-learn pipeline behind ml-base's interface.
+"""The insurance charges model: a trained scikit-learn pipeline with ml-base's interface.
 
-It knows nothing of a cache. `MODEL_FILE` holds everything that decides its predictions, so the
-file's hash is the revision to give to one.
+Its predictions depend only on `MODEL_FILE`, so use the file's hash as a cache's `revision`.
 """
 
 from __future__ import annotations
@@ -19,21 +18,20 @@ from examples.insurance_charges.schemas import (
 from examples.insurance_charges.table import features
 
 MODEL_FILE = Path(__file__).with_name("insurance_charges.joblib")
-"""Where the trained model is written to and loaded from, unless told otherwise."""
+"""The default path of the trained model."""
 
 
 class InsuranceChargesModel(MLModel):  # type: ignore[misc]  # ml-base has no types
-    """Predicts what a person's health insurance is charged, from six facts about the person.
+    """Predicts a person's health insurance charges from six features.
 
-    One instance may be shared by threads. The same file gives the same predictions in every
-    process.
+    Thread-safe. The same file gives the same predictions in every process.
 
     Args:
         model_path: the file written by `examples.insurance_charges.train`; `MODEL_FILE` if None.
             It is a pickle: load only a file that you trust.
 
     Raises:
-        FileNotFoundError: the model isn't trained yet.
+        FileNotFoundError: the model is not trained.
     """
 
     display_name = "Insurance Charges Model"

@@ -1,6 +1,6 @@
-"""What the example model takes and what it returns.
+"""The input and output schemas of the example model.
 
-The fields are those of the article's model, to the letter (see THIRD_PARTY_NOTICES).
+The fields are exactly those of the article's model (see THIRD_PARTY_NOTICES).
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from pydantic import BaseModel, Field
 
 
 class SexEnum(StrEnum):
-    """The sexes that the insurance table knows."""
+    """The sexes in the insurance table."""
 
     male = "male"
     female = "female"
 
 
 class RegionEnum(StrEnum):
-    """The four regions of the United States that the insurance table knows."""
+    """The four regions of the United States in the insurance table."""
 
     southwest = "southwest"
     southeast = "southeast"

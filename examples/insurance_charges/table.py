@@ -1,7 +1,6 @@
-"""The insurance table: one row, and a reader of the published CSV layout.
+"""The insurance table, the training data: its rows, and a reader for the published CSV format.
 
-The table is what models are trained from. Its limits are wider than the input schema's: the
-published rows hold a body mass index of 53.
+Its limits are wider than the input schema's: the published rows include a body mass index of 53.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from examples.insurance_charges.schemas import (
 )
 
 MINIMUM_ROWS = 50
-"""Fewer rows than this leave too little to train on and to hold out."""
+"""With fewer rows, there is too little to train on and to hold out."""
 
 
 @dataclass(frozen=True, slots=True)
 class InsuranceRow:
-    """One person of the table: years, kg/m², and US dollars."""
+    """One person in the table; units are years, kg/m² and US dollars."""
 
     age: int
     sex: SexEnum
@@ -41,13 +40,13 @@ FEATURES = COLUMNS[:-1]
 
 
 class TableError(ValueError):
-    """A file is not a table to train from; the message names the file, the line and the column.
+    """A file is not a valid training table; the message names the file, line and column.
 
     Attributes:
         path: the file.
         problem: what is wrong.
-        line: the number of the line, from 1; None if it isn't one line's fault.
-        column: the name of the column; None if it isn't one column's fault.
+        line: the number of the line, from 1; None if the problem is not in one line.
+        column: the name of the column; None if the problem is not in one column.
     """
 
     def __init__(
@@ -66,17 +65,17 @@ class TableError(ValueError):
 
 
 def features(person: InsuranceRow | InsuranceChargesModelInput) -> dict[str, str | float]:
-    """Return what the pipeline sees of a person, the same in training and in prediction."""
+    """Return the pipeline's features of a person, the same for training and prediction."""
     return {name: getattr(person, name) for name in FEATURES}
 
 
 def read_table(path: Path) -> list[InsuranceRow]:
     """Read a CSV file with the columns age, sex, bmi, children, smoker, region and charges.
 
-    The columns may stand in any order, among others.
+    The columns may be in any order, and there may be others.
 
     Raises:
-        TableError: the file isn't text, lacks a column, holds an unreadable value, or fewer
+        TableError: the file is not text, lacks a column, contains an invalid value, or has fewer
             than `MINIMUM_ROWS` rows.
         OSError: the file can't be opened.
     """
@@ -86,7 +85,7 @@ def read_table(path: Path) -> list[InsuranceRow]:
         except (UnicodeDecodeError, csv.Error) as error:
             raise TableError(path, f"not a CSV file in UTF-8: {error}") from error
     if len(rows) < MINIMUM_ROWS:
-        raise TableError(path, f"training needs {MINIMUM_ROWS} rows or more, not {len(rows)}")
+        raise TableError(path, f"expected at least {MINIMUM_ROWS} rows, got {len(rows)}")
     return rows
 
 
@@ -100,7 +99,7 @@ def _rows(path: Path, reader: csv.DictReader[str]) -> Iterator[InsuranceRow]:
     for record in reader:
         values: dict[str, Any] = {}
         for column, (parse, expected) in _PARSERS.items():
-            text = record[column] or ""  # None where the line is too short
+            text = record[column] or ""  # None if the line is too short
             try:
                 values[column] = parse(text)
             except (ValueError, KeyError) as error:

@@ -1,7 +1,7 @@
-"""Trains the insurance charges model: `python -m examples.insurance_charges.train`.
+"""Train the insurance charges model: `python -m examples.insurance_charges.train`.
 
-Trains from the published table if given one, else from generated rows, and writes one file. Same
-rows, same seed and same versions of Python, numpy, scikit-learn and joblib: same bytes.
+It trains on the published table, if given, else on generated rows, and writes one file. The same
+rows, seed and versions of Python, numpy, scikit-learn and joblib give the same bytes.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from examples.insurance_charges.table import (
 )
 
 PUBLISHED_ROWS = 1338
-"""How many rows the published table has."""
+"""The number of rows in the published table."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained pipeline and how well it predicts the fifth of the rows that it never saw.
+    """A trained pipeline with its scores on the held-out fifth of the rows.
 
     Attributes:
         pipeline: predicts from a list of `table.features`.
-        r2: coefficient of determination, 1 at best.
+        r2: the coefficient of determination, at best 1.
         mean_absolute_error: in US dollars.
     """
 
@@ -51,18 +51,18 @@ class TrainedModel:
 
 
 def train(rows: Sequence[InsuranceRow], seed: int) -> TrainedModel:
-    """Train from four fifths of the rows and measure on the last fifth.
+    """Train on four fifths of the rows and score on the rest.
 
     Args:
-        rows: `MINIMUM_ROWS` or more.
-        seed: from 0 to 2**32 - 1; picks the fifth and grows the trees.
+        rows: at least `MINIMUM_ROWS` rows.
+        seed: from 0 to 2**32 - 1; used for the split and the trees.
     """
     inputs = [features(row) for row in rows]
     charges = [row.charges for row in rows]
     seen, unseen, seen_charges, unseen_charges = train_test_split(
         inputs, charges, test_size=0.2, random_state=seed
     )
-    # One job: threads would add up the trees in any order, so the last bits would vary.
+    # One job: threads would sum the trees in any order, so the last bits would vary.
     forest = RandomForestRegressor(
         n_estimators=200, min_samples_leaf=10, n_jobs=1, random_state=seed
     )
@@ -77,7 +77,7 @@ def train(rows: Sequence[InsuranceRow], seed: int) -> TrainedModel:
 
 
 def save(pipeline: Pipeline, output: Path) -> None:
-    """Write the pipeline; a process that loads the file meanwhile sees the old or the new one."""
+    """Write the pipeline atomically: a process that loads it sees the old or the new file."""
     unfinished = output.with_name(f".{os.getpid()}.{output.name}")
     try:
         joblib.dump(pipeline, unfinished)
@@ -128,21 +128,21 @@ def _parser() -> argparse.ArgumentParser:
         type=_whole_number(MINIMUM_ROWS, 1_000_000),
         default=PUBLISHED_ROWS,
         metavar="N",
-        help="how many rows to generate (default: %(default)s, as many as were published)",
+        help="how many rows to generate (default: %(default)s, as in the published table)",
     )
     parser.add_argument(
         "--output",
         type=Path,
         default=MODEL_FILE,
         metavar="FILE",
-        help="where to write the trained model (default: beside the model's code)",
+        help="where to write the trained model (default: next to the model's code)",
     )
     parser.add_argument(
         "--seed",
         type=_whole_number(0, 2**32 - 1),
         default=0,
         metavar="N",
-        help="for generated rows, the rows held out, and the trees (default: %(default)s)",
+        help="for generated rows, the held-out rows, and the trees (default: %(default)s)",
     )
     return parser
 
@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
 def _whole_number(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not (text.isdecimal() and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
         return int(text)
 
     return parse

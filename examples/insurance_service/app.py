@@ -1,4 +1,4 @@
-"""The service: rest_model_service's app, with its models ready, and its caches closed at the end.
+"""The service: rest_model_service's app, which also waits for its models and closes its caches.
 
 uvicorn --factory examples.insurance_service.app:create_app
 gunicorn --config examples/insurance_service/gunicorn.conf.py
@@ -25,17 +25,16 @@ _CACHE = "model_cache.RedisCachingDecorator"
 
 
 def create_app() -> FastAPI:
-    """Return the app, its models loaded.
+    """Return the app with its models loaded.
 
-    The environment says what differs from place to place: REST_CONFIG, another configuration
-    file; REDIS_URL, where Redis is; REDIS_PASSWORD_FILE, a file with its password, as Docker and
-    Kubernetes mount secrets.
+    Environment variables: REST_CONFIG, another configuration file; REDIS_URL, the url of Redis;
+    REDIS_PASSWORD_FILE, a file with its password, as Docker and Kubernetes mount secrets.
 
     Raises:
-        Exception: a model or a decorator can't be made: the service does not start.
+        Exception: a model or decorator can't be created, so the service does not start.
     """
     path = Path(os.environ.get("REST_CONFIG", CONFIGURATION))
-    # rest_model_service makes its models on a thread. gunicorn's preload forks when this returns,
+    # rest_model_service creates its models on a thread. gunicorn's preload forks when this returns,
     # and a fork has no such thread: without waiting for it, each prediction would be a 404.
     configuration = read_configuration(path, os.environ)
     app: FastAPI = create_rest_app(configuration, wait_for_model_creation=True)
@@ -43,13 +42,13 @@ def create_app() -> FastAPI:
         settings = configuration.metrics.model_dump(exclude={"enabled"})
         Instrumentator(**settings).instrument(app).expose(app, include_in_schema=False)
     app.add_exception_handler(RequestValidationError, explain_bad_request)
-    # X-Cache on responses, the caches' own health, and their closing when a worker stops.
+    # Adds X-Cache to responses, a health endpoint, and closes the caches when a worker stops.
     add_model_cache(app, managed_models, health_path="/api/health/cache")
     return app
 
 
 def read_configuration(path: Path, environment: Mapping[str, str]) -> ServiceConfiguration:
-    """Return the configuration in a YAML file, completed by what is not to be in a file."""
+    """Return the configuration from a YAML file, completed with options from the environment."""
     configuration = ServiceConfiguration(**yaml.safe_load(path.read_text(encoding="utf-8")))
     for model in configuration.models:
         for decorator in model.decorators or ():
@@ -62,7 +61,7 @@ def read_configuration(path: Path, environment: Mapping[str, str]) -> ServiceCon
 
 
 def redis_options(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the cache's options that say where Redis is, from environment variables."""
+    """Return the cache's connection options from environment variables."""
     options = {}
     if url := environment.get("REDIS_URL"):
         options["url"] = url
@@ -72,9 +71,9 @@ def redis_options(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 async def explain_bad_request(request: Request, error: Exception) -> Response:
-    """Answer a request that does not fit the schema as rest_model_service does: by a 400.
+    """Respond with 400 to a request that does not match the schema, like rest_model_service.
 
-    Its own handler fails, with a 500, where an error's place is a number, as in malformed JSON.
+    Its own handler fails with a 500 if an error's location is a number, as in malformed JSON.
     """
     assert isinstance(error, RequestValidationError)
     errors = [{**one, "loc": [str(part) for part in one["loc"]]} for one in error.errors()]

@@ -11,19 +11,19 @@ worker_class = "uvicorn_worker.UvicornWorker"
 bind = os.environ.get("BIND", "127.0.0.1:8000")
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 
-# The model is loaded once, before the workers are forked, and they share its memory. Each opens
-# connections to Redis of its own, and closes them in the app's lifespan: no hook is needed here.
+# The model is loaded once, before the workers are forked, and they share its memory. Each worker
+# opens its own connections to Redis and closes them in the app's lifespan, so no hook is needed.
 preload_app = True
 
-# Longer than a load balancer keeps an idle connection, lest it send a request into a closed one.
+# Longer than a load balancer's idle timeout, so that it never sends into a closed connection.
 keepalive = 75
 graceful_timeout = 30
-# On a disk, the workers' sign of life may block them.
+# On a disk, the workers' heartbeat files may block them.
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None
-# The socket of gunicornc lies in the home folder, which a container may not have.
+# The socket of gunicornc is in the home folder, which a container may not have.
 control_socket_disable = True
 
-# Where the workers count what /metrics sums up; it must be there before the model is loaded.
+# Where the workers keep the counts for /metrics; it must exist before the model is loaded.
 _metrics = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 if _metrics:
     Path(_metrics).mkdir(parents=True, exist_ok=True)
@@ -31,20 +31,20 @@ _loaded = time.time()
 
 
 def on_starting(server: Any) -> None:
-    """Begin the metrics anew, since the counts of workers that are gone stay in the folder.
+    """Reset the metrics, since the counts of former workers stay in the folder.
 
-    Not when this file is loaded, as it is at a reload (SIGHUP) and by `--check-config`, too, while
-    workers count; nor beside an older gunicorn that this one is to replace (SIGUSR2).
+    This is not done when this file is loaded, since a reload (SIGHUP) and `--check-config` load it
+    while workers count, nor next to an older gunicorn that this one replaces (SIGUSR2).
     """
     if not _metrics or server.master_pid:
         return
     for file in Path(_metrics).glob("*.db"):
-        if file.stat().st_mtime < _loaded:  # else the app made it, which is loaded by now
+        if file.stat().st_mtime < _loaded:  # newer files belong to the app, which is loaded by now
             file.unlink()
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """Let the gauges of a worker go that has ended."""
+    """Remove the gauges of a worker that has ended."""
     from model_cache.integrations.prometheus import forget_worker
 
     forget_worker(worker.pid)

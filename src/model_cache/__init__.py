@@ -1,16 +1,16 @@
 """A Redis cache for the predictions of machine-learning models.
 
-`RedisCachingDecorator` wraps any ml-base `MLModel` and keeps its predictions in Redis: never a
-wrong prediction, never a failed one.
+`RedisCachingDecorator` wraps any ml-base `MLModel` and caches its predictions in Redis. A hit
+equals what the model would return, and Redis failures never fail a prediction.
 
     from model_cache import RedisCachingDecorator
 
     model = RedisCachingDecorator(url="redis://localhost:6379/0").set_model(MyModel())
-    model.predict(data)  # computed, and kept
+    model.predict(data)  # computed and stored
     model.predict(data)  # from Redis
 
-To read on: `prediction` for the steps of a prediction, `keys` and `canonical` for what
-makes two inputs the same, `codec` for what Redis holds, `stores` for how it is asked.
+Where to read on: `prediction` has the steps of a prediction, `keys` computes cache keys, `entries`
+encodes predictions, and `stores` talks to Redis.
 """
 
 from model_cache.decorator import RedisCachingDecorator

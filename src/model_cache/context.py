@@ -1,8 +1,8 @@
-"""Flags that hold inside a block: in its context and the copies of it, and no longer.
+"""Flags that are set inside a `with` block, in its context and copies of it.
 
 A task or a thread may outlive the block in whose context it was started, and an interruption may
-fall between setting a context variable and the `try` that resets it. So a context variable holds
-its flag weakly, and a flag counts only until its block has ended.
+happen between setting a context variable and the `try` that resets it. So a context variable
+refers to its flag weakly, and a flag counts only until its block has ended.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from weakref import ref
 
 
 class Flag:
-    """What holds inside a `with` block.
+    """A flag that is set inside a `with` block.
 
     Attributes:
-        outer: the flag of the same kind around this one, if any.
-        has_ended: whether the block was left.
+        outer: the enclosing flag of the same kind, if any.
+        has_ended: whether the block has ended.
     """
 
     __slots__ = ("__weakref__", "has_ended", "outer")
@@ -32,22 +32,28 @@ F = TypeVar("F", bound=Flag)
 
 
 class FlagVar(Generic[F]):
-    """The innermost flag of one kind in the current context."""
+    """The innermost flag of one kind in the current context.
+
+    Attributes:
+        var: the context variable; its value is None where there is no flag at all.
+    """
 
     def __init__(self, name: str) -> None:
-        self._var: ContextVar[ref[F] | None] = ContextVar(name, default=None)
+        self.var: ContextVar[ref[F] | None] = ContextVar(name, default=None)
 
     def get(self) -> F | None:
         """Return the innermost flag whose block has not ended."""
-        reference = self._var.get()
-        flag = None if reference is None else reference()
+        reference = self.var.get()
+        if reference is None:
+            return None
+        flag = reference()
         while flag is not None and flag.has_ended:
             flag = flag.outer
         return flag
 
     def raised(self, flag: F) -> _Raised[F]:
-        """Return a context manager: `flag` holds in its block."""
-        return _Raised(self._var, flag, self.get())
+        """Return a context manager that sets `flag` in its block."""
+        return _Raised(self.var, flag, self.get())
 
 
 class _Raised(Generic[F]):
@@ -70,7 +76,7 @@ class _Raised(Generic[F]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # The order matters if this is interrupted. A plain set, not a reset: a generator may end
-        # in another context than it began in.
+        # The order matters if this is interrupted. A set instead of a reset, since a generator may
+        # end in another context than the one it began in.
         self._flag.has_ended = True
         self._var.set(None if self._outer is None else ref(self._outer))

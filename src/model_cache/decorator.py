@@ -1,7 +1,6 @@
-"""ml-base's door: the decorator's signature, its model, pickling and copying.
+"""`RedisCachingDecorator`: the ml-base interface, with pickling and copying.
 
-What a prediction does is next door, in `prediction`; the model at one moment in `binding`; the
-options in `config`.
+Predictions are in `prediction`, snapshots of the model in `binding`, options in `options`.
 """
 
 from __future__ import annotations
@@ -9,11 +8,12 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Never, Self
+from typing import Any, Literal, Never, Self, overload
 
 from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
@@ -37,55 +37,55 @@ from model_cache.prediction.assembly import assembled
 from model_cache.redaction import sealed_options, shown
 from model_cache.stores.access import AddressMap, CredentialProvider
 
-# Not part of a copy, nor of a pickle: connections, counters and the binding are made anew.
+# Not copied or pickled: connections, counters and the binding are created again.
 _REMADE = ("_config", "_configuration", "_counters", "_current", "_predictor")
 
 
 class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
-    """Keeps the predictions of an ml-base `MLModel` in Redis.
+    """Caches the predictions of an ml-base `MLModel` in Redis.
 
-    The model must be deterministic: its prediction depends on the fields of its input, and on
-    nothing else. Whatever Redis does, `predict` returns the model's answer.
+    The model must be deterministic: its prediction depends only on the fields of its input. If
+    Redis fails, `predict` returns the model's answer without the cache.
 
     Args:
         host: name or address of Redis; by default localhost.
         port: its TCP port; by default 6379.
-        database: its number there; by default 0.
-        prefix: put in front of each key, to keep apart what shares a Redis.
-        hashing_fields: the only input fields, by dotted path, that the key is made of.
-        serder: how entries are written: "JSON", "MessagePack", a registered serder's name, or
+        database: the database number; by default 0.
+        prefix: put in front of each key, to separate applications that share a Redis.
+        hashing_fields: the input fields, by dotted path, that make up the key; by default all.
+        serder: how entries are encoded: "JSON", "MessagePack", a registered serder's name, or
             an import path `package.module:name`.
         use_compression: False, True (snappy), or a compressor's name: "snappy", "zstd", "lz4".
         reduced_precision_fields: numeric input fields, by dotted path, that are rounded for
             the key and for the model.
         number_of_places: decimal places to round to: one number, or a mapping from each field
             in `reduced_precision_fields` to its own.
-        ignored_fields: input fields, by dotted path, that the key leaves out.
+        ignored_fields: input fields, by dotted path, that are not part of the key.
         reduced_precision: whether to round every float and Decimal in the input.
-        url: where Redis is, in one string, instead of host, port and database:
+        url: the address of Redis as a url, instead of host, port and database:
             `redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://` or
-            `embedded://`. With neither, the environment's REDIS_URL counts.
-        username: of the ACL user, if any.
-        password: of Redis. Wrapped at once: no repr, error or log line shows it.
-        ssl_ca_certs: file of the certificates to trust; by default the system's. Like the four
+            `embedded://`. By default REDIS_URL from the environment, if set.
+        username: the ACL user, if any.
+        password: the password for Redis. No repr, error or log line shows it.
+        ssl_ca_certs: file of trusted certificates; by default the system's. Like the four
             options below, for a `rediss://` url; with `host` and `port`, it turns TLS on.
-        ssl_certfile: file of the client's certificate, if the server asks for one.
-        ssl_keyfile: file of its key.
-        ssl_cert_reqs: "required" (the default), or "none" to check no certificate at all.
-        ssl_check_hostname: whether the certificate must be for the host; by default True.
-        ttl: how long an entry lives, in seconds or as a timedelta, less up to a tenth, so that
-            entries written together do not expire together; None for until evicted.
-        timeout: seconds that a prediction may lose to Redis, reading and writing together.
+        ssl_certfile: file of the client's certificate, if the server requires one.
+        ssl_keyfile: file of the certificate's key.
+        ssl_cert_reqs: "required" (the default), or "none" to skip verification.
+        ssl_check_hostname: whether the certificate must match the host; by default True.
+        ttl: how long an entry lives, in seconds or as a timedelta, shortened at random by up to a
+            tenth so that entries written together do not expire together; None: until evicted.
+        timeout: the most seconds that a prediction may spend on Redis, reading and writing.
         on_error: "predict" without the cache when Redis fails, or "raise".
-        revision: tells apart models of the same version: a text, or a list of the model's
+        revision: distinguishes models of the same version: a string, or a list of the model's
             files, which are hashed; see `revision_of`.
-        integrity: whether entries carry a tag, and damaged or swapped ones are misses.
-        key_secret: keys the digests, so that inputs can't be guessed from keys nor entries
-            forged; implies `integrity`.
+        integrity: whether to tag entries, so that damaged or swapped ones are misses.
+        key_secret: keys the digests, so that inputs can't be guessed from keys and entries can't
+            be forged; implies `integrity`.
         max_entry_bytes: larger entries are not stored.
-        max_connections: how many connections this process opens at most.
-        max_connection_age: seconds after which a connection is replaced, so that a name that moves
-            to another server is followed; None for never.
+        max_connections: the most connections that this process opens.
+        max_connection_age: seconds after which a connection is replaced, so that changes of a
+            host name's address are noticed; None for never.
         credential_provider: an object whose `get_credentials()` returns `(password,)` or
             `(username, password)`, or an import path to one; called for each new connection.
         address_map: where to connect instead of the addresses that a cluster or a Sentinel
@@ -94,23 +94,29 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         cache_if: a function `(input, prediction) -> bool`, or an import path to one, that says
             whether to store a prediction.
         enabled: False turns the cache off, as does MODEL_CACHE_DISABLED=1 in the environment.
-        proxied: whether Redis is behind a proxy such as Twemproxy: RESP2, and neither HELLO,
-            CLIENT, SELECT nor SCAN, so no `purge`.
-        single_flight: of many callers that miss the same entry at once, one computes and the
-            rest wait for it: in this "process", in all processes that share the store
-            ("fleet"), or "off".
-        single_flight_wait: seconds to wait for another's prediction; then one computes alone.
+        proxied: whether Redis is behind a proxy such as Twemproxy: RESP2 without HELLO, CLIENT,
+            SELECT and SCAN, so `purge` is not available.
+        single_flight: when many callers miss the same entry at once, one computes it and the
+            others wait: in this "process", in all processes that share the store ("fleet"), or
+            "off".
+        single_flight_wait: the most seconds to wait for another caller before computing alone.
         write: "foreground", before `predict` returns, or in the "background", on a thread.
-        stale_if_error: seconds past their ttl in which entries still answer if the model raises.
+        stale_if_error: for how many seconds past its ttl an entry is returned if the model raises.
+        near_cache: the most entries to cache in this process, in front of Redis; None for no near
+            cache.
+        near_ttl: the most seconds that an entry stays there; never longer than its `ttl`.
+        near_cache_bytes: the approximate limit of their memory, in bytes.
+        batch_equality: what to do if the model's `predict_many` answers differently from its
+            `predict`: "warn" once, "refuse" to call it, or "ignore" the difference.
         layout: "plain", a Redis key for each entry, or "packed": small entries share hashes of
             about a hundred, which takes a third of the memory or less.
         expected_entries: how many entries you expect for one version of the model; required for
             the packed layout. Another number means other hashes, hence an empty cache.
-        hooks: who is told of each prediction: "prometheus", "opentelemetry", "logging", an import
-            path `package.module:name`, or a function of one argument, an `Outcome` or an event.
+        hooks: receive each prediction: "prometheus", "opentelemetry", "logging", an import path
+            `package.module:name`, or a function of one argument, an `Outcome` or an event.
 
     Raises:
-        ConfigurationError: an option can't be honoured; the message says why and what can.
+        ConfigurationError: an option is invalid; the message says why and what is allowed.
     """
 
     ANSWER_OPTIONS = (
@@ -120,7 +126,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         "reduced_precision_fields",
         "number_of_places",
     )
-    """The options that make a difference to a cache around this one."""
+    """The options that affect the answers of a cache around this one."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - the article's nine by position; the rest is options
         self,
@@ -162,13 +168,17 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: float = 10.0,
         write: Literal["foreground", "background"] = "foreground",
         stale_if_error: float | timedelta | None = None,
+        near_cache: int | None = None,
+        near_ttl: float | timedelta = 60.0,
+        near_cache_bytes: int = 67_108_864,
+        batch_equality: Literal["warn", "refuse", "ignore"] = "warn",
         layout: Literal["plain", "packed"] = "plain",
         expected_entries: int | None = None,
         hooks: Sequence[str | Hook] | None = None,
         **unknown: Never,
     ) -> None:
         options = sealed_options(locals(), _option_names())
-        # A traceback may show the locals of this frame.
+        # Tracebacks can show the local variables of this frame.
         del host, url, password, key_secret
         unknown_names = list(unknown)
         unknown.clear()
@@ -180,7 +190,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         hook = telling([LoggingHook(), *config.hooks])
         current = CurrentBinding(config, hook)
         super().__init__(**shown(options))
-        # Through __dict__, since ml-base forwards the setting of attributes to the model.
+        # Through __dict__, since ml-base forwards attribute writes to the model.
         self.__dict__.update(
             _options=options,
             _config=config,
@@ -190,23 +200,23 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         )
 
     def set_model(self, model: MLModel) -> Self:
-        """Bind to a model; its name, version and schemas are read now.
+        """Bind the decorator to a model, and read its name, version and schemas.
 
-        Files of the revision are hashed once for each model object, unless its version changes.
-        May be called again; a prediction under way keeps to the model that it began with.
+        Files of the revision are hashed once per model object, or again if its version changes.
+        You may call this again; predictions in progress continue with the previous model.
 
         Args:
             model: the model, or another decorator around it.
 
         Returns:
-            This decorator, to be used in the model's place.
+            This decorator, to use in place of the model.
 
         Raises:
-            ConfigurationError: an option does not fit the model's schemas.
+            ConfigurationError: an option does not match the model's schemas.
         """
         if not isinstance(model, MLModel):
-            hint = "; give an instance of it" if isinstance(model, type) else ""
-            raise ConfigurationError("model", f"{model!r} is no ml-base MLModel{hint}")
+            hint = "; pass an instance of it" if isinstance(model, type) else ""
+            raise ConfigurationError("model", f"{model!r} is not an ml-base MLModel{hint}")
         binding = self._current.bind(model)
         with self._current.lock:
             super().set_model(model)
@@ -214,23 +224,79 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         return self
 
     def predict(self, data: BaseModel) -> Any:
-        """Return the model's prediction for an input, from the cache if it is there.
+        """Return the model's prediction for an input, from the cache if possible.
 
         Args:
             data: an instance of the model's input schema; it is not changed.
 
         Returns:
-            An instance of the model's output schema, the caller's own.
+            An instance of the model's output schema, a new object for each caller.
 
         Raises:
-            ModelCacheError: there is no model yet.
+            ModelCacheError: no model is set.
             StoreUnavailableError: Redis failed, and `on_error` is "raise".
-            Exception: whatever the model raises, as it is; nothing is cached then.
+            Exception: the model's exception, unchanged. It is not cached.
         """
         return self._predictor.predict(data)
 
+    @overload
+    def predict_many(
+        self,
+        inputs: Sequence[BaseModel],
+        *,
+        return_exceptions: bool = ...,
+        chunk_size: int = ...,
+    ) -> list[Any]: ...
+
+    @overload
+    def predict_many(
+        self,
+        inputs: Iterable[BaseModel],
+        *,
+        return_exceptions: bool = ...,
+        chunk_size: int = ...,
+    ) -> Iterable[Any]: ...
+
+    def predict_many(
+        self,
+        inputs: Iterable[BaseModel],
+        *,
+        return_exceptions: bool = False,
+        chunk_size: int = 1000,
+    ) -> Iterable[Any]:
+        """Return the model's predictions for many inputs, from the cache where possible.
+
+        All entries are read in one round trip and written in another. Equal inputs are computed
+        once. If the model has a `predict_many` of its own, one call computes all misses.
+
+        Args:
+            inputs: instances of the model's input schema; they are not changed.
+            return_exceptions: whether to return the model's exceptions in place of predictions. If
+                not, the first one is raised after storing the predictions computed before it.
+            chunk_size: how many inputs to process at once; each chunk may spend `timeout` seconds
+                on Redis.
+
+        Returns:
+            The predictions in the order of the inputs: a list for a sequence; for any other
+            iterable an iterator, which reads the inputs lazily.
+
+        Raises:
+            ModelCacheError: no model is set.
+            StoreUnavailableError: Redis failed, and `on_error` is "raise".
+            Exception: the model's exception, unchanged.
+        """
+        if not isinstance(chunk_size, int) or chunk_size < 1:
+            raise ConfigurationError(
+                "chunk_size", f"expected a whole number of at least 1, got {chunk_size!r}"
+            )
+        predict = functools.partial(
+            self._predictor.predict_many, return_exceptions=return_exceptions
+        )
+        answers = itertools.chain.from_iterable(map(predict, _chunks(inputs, chunk_size)))
+        return list(answers) if isinstance(inputs, Sequence) else answers
+
     def cache_key(self, data: BaseModel) -> str:
-        """Return the key under which the prediction for an input is kept.
+        """Return the key of the prediction for an input.
 
         Args:
             data: an instance of the model's input schema; it is rounded first, if so configured.
@@ -239,22 +305,22 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             `[{prefix}/]{qualified_name}/{version}/{digest}`.
 
         Raises:
-            ModelCacheError: there is no model yet.
+            ModelCacheError: no model is set.
             NotCacheableError: the input has no key; the message says why.
         """
         binding: Binding = self._current.get()
-        return binding.key(binding.rounded(data)).decode()
+        return binding.key(binding.canonical(binding.rounded(data))).decode()
 
     def purge(self) -> int:
         """Delete the entries of this version of this model; return how many there were.
 
-        In this process, no answer from before is given after it: predictions that are being made
-        meanwhile are neither stored nor shared with later callers.
+        Afterwards, this process returns no older answers: predictions that are in progress during
+        the purge are neither stored nor shared with later callers.
 
         Raises:
-            ModelCacheError: there is no model yet.
-            ConfigurationError: a proxy is in between, which can't list keys.
-            StoreUnavailableError: Redis failed; some entries may be left.
+            ModelCacheError: no model is set.
+            ConfigurationError: Redis is behind a proxy, which can't list keys.
+            StoreUnavailableError: Redis failed; some entries may remain.
         """
         deleted: int = self._predictor.purge(self._current.get().namespace)
         return deleted
@@ -262,17 +328,17 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
     def ping(self) -> float:
         """Return how many seconds the store takes to answer a read; 0.0 if the cache is off.
 
-        For health checks. Of a cluster, one node is asked.
+        For health checks. In a cluster, it reads from one node.
 
         Raises:
-            ModelCacheError: there is no model yet.
-            StoreUnavailableError: Redis failed, or is spared since it kept failing.
+            ModelCacheError: no model is set.
+            StoreUnavailableError: Redis failed, or the circuit is open.
         """
         seconds: float = self._predictor.ping(self._current.get().namespace)
         return seconds
 
     def stats(self) -> Stats:
-        """Return what this decorator has done so far, as an immutable snapshot."""
+        """Return an immutable snapshot of this decorator's counters."""
         snapshot: Stats = self._counters.snapshot(self._predictor.state)
         return snapshot
 
@@ -292,10 +358,10 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         )
 
     def close(self) -> None:
-        """Write what waits to be written, and close the connections; they open again if need be.
+        """Finish the background writes and close the connections, which reopen on demand.
 
-        Servers that a signal stops skip Python's own clean-up: call this when the service shuts
-        down, say, in its framework's lifespan.
+        Call this when your service shuts down, for example in its framework's lifespan: servers
+        that a signal stops skip Python's own cleanup.
         """
         self._predictor.close()
 
@@ -311,7 +377,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         self.close()
 
     def __getattr__(self, name: str) -> Any:
-        # ml-base's own raises KeyError on a decorator that is being made.
+        # ml-base's own raises KeyError on a decorator that is still being created.
         if "_model" not in self.__dict__:
             raise AttributeError(name)
         try:
@@ -324,7 +390,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
     def __setattr__(self, name: str, value: object) -> None:
         # ml-base forwards this to the model, where an option would have no effect.
         if name in _option_names():
-            del value  # a secret, perhaps: a traceback may show the locals
+            del value  # may be a secret, and tracebacks can show local variables
             raise self._fixed(name, "can't be changed")
         super().__setattr__(name, value)
 
@@ -335,10 +401,10 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
 
     def _fixed(self, name: str, problem: str) -> AttributeError:
         return AttributeError(
-            f"{name!r} is an option of {type(self).__name__}, fixed when it is made; it {problem}. "
-            f"Make a new decorator with the {name} that you want and give it the model: "
-            f"{type(self).__name__}({name}=..., ...).set_model(model). For the attribute of the "
-            "model with this name, use the model itself",
+            f"{name!r} is an option of {type(self).__name__}, fixed at creation; it {problem}. "
+            "Create a new decorator instead: "
+            f"{type(self).__name__}({name}=..., ...).set_model(model). For the model's attribute "
+            "of the same name, use the model itself",
             name=name,
             obj=self,
         )
@@ -347,7 +413,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         return type(self).__new__, (type(self),), self.__getstate__()
 
     def __getstate__(self) -> dict[str, Any]:
-        # Connections, counters and the binding are made anew.
+        # Connections, counters and the binding are created again.
         state = {name: value for name, value in self.__dict__.items() if name not in _REMADE}
         return {**state, "_taken": self._current.taken}
 
@@ -361,11 +427,11 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             self.set_model(model)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # Defined, since else ml-base would find the model's.
+        # Defined here, since ml-base would otherwise find the model's.
         made = memo[id(self)] = type(self).__new__(type(self))
-        # Hooks are where events go to, not part of what is copied.
+        # Hooks are shared, not copied: they are destinations of events.
         memo.update({id(hook): hook for hook in self._options["hooks"] or ()})
-        # Nor is a provider, which may have threads and clients.
+        # So is the credential provider, which may have threads and clients.
         provider = self._options["credential_provider"]
         memo[id(provider)] = provider
         made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
@@ -375,3 +441,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
 @functools.cache
 def _option_names() -> tuple[str, ...]:
     return tuple(inspect.signature(RedisCachingDecorator).parameters)[:-1]
+
+
+def _chunks(inputs: Iterable[BaseModel], size: int) -> Iterator[list[BaseModel]]:
+    iterator = iter(inputs)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk

@@ -1,16 +1,16 @@
-"""Every exception that model_cache raises, in one tree.
+"""All exceptions of model_cache.
 
 ModelCacheError
-├── ConfigurationError (also a ValueError)   an option that can't be honoured
-├── NotCacheableError                        an input that has no key, with the reason
-└── StoreUnavailableError                    Redis did not answer; by `predict` only with
-    │                                        on_error="raise"
-    └── StoreAnsweredError                   Redis is alive, but has another answer; never
-        └── WriteRefusedError                raised by `predict`, as when it refuses a write
+├── ConfigurationError (also a ValueError)   an option is invalid
+├── NotCacheableError                        an input has no key; the message says why
+└── StoreUnavailableError                    Redis did not answer; raised by `predict` only
+    │                                        with on_error="raise"
+    └── StoreAnsweredError                   Redis answered with an error; never raised by
+        └── WriteRefusedError                `predict`. Redis refused a write
 
-The stores have one more of their own, for the redirections of a cluster; it never leaves them.
+The stores also use an internal one for the redirections of a cluster.
 
-An exception that the model raises is never wrapped: it reaches the caller as it is.
+Exceptions of the model are never wrapped; they reach the caller unchanged.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from collections.abc import Iterable
 
 
 class ModelCacheError(Exception):
-    """The root of this library's exceptions."""
+    """The base class of this library's exceptions."""
 
 
 class ConfigurationError(ModelCacheError, ValueError):
-    """An option can't be honoured; the message names it, its value and the way out.
+    """An option is invalid; the message names the option, its value and what is allowed.
 
-    Raised when the decorator is built, if the option alone shows it, else by `set_model`.
+    Raised when the decorator is created, or by `set_model` if it depends on the model's schemas.
 
     Attributes:
-        option: the name of the option, as it is written in code and in YAML.
+        option: the name of the option.
     """
 
     def __init__(self, option: str, problem: str) -> None:
@@ -44,11 +44,11 @@ class ConfigurationError(ModelCacheError, ValueError):
 class NotCacheableError(ModelCacheError):
     """An input has no key, so it is predicted without the cache.
 
-    Raised by `RedisCachingDecorator.cache_key`; `predict` counts the case and goes on.
+    Raised by `RedisCachingDecorator.cache_key`; `predict` only counts it.
 
     Attributes:
-        path: the path of the value that is the reason, as in `points[3].when`; empty for the
-            input itself.
+        path: the path of the offending value, such as `points[3].when`; empty for the input
+            itself.
         reason: why that value has no canonical form.
     """
 
@@ -62,14 +62,14 @@ class NotCacheableError(ModelCacheError):
 
 
 class StoreUnavailableError(ModelCacheError):
-    """Redis could not be asked, or did not answer in time.
+    """Redis could not be reached, or did not answer in time.
 
-    It reaches the caller of `predict` only with `on_error="raise"`.
+    `predict` raises it only with `on_error="raise"`.
 
     Attributes:
-        kind: what went wrong, as one word fit for a metric's label: "timeout",
-            "connection", "credentials", "circuit_open", "protocol", "no_slot", "redirected", or
-            the code of the server's error reply, "other" if Redis is not known for it.
+        kind: the kind of failure, suitable as a metric label: "timeout", "connection",
+            "credentials", "circuit_open", "protocol", "no_slot", "redirected", or the code of
+            the server's error reply; "other" if the code is not a well-known one.
     """
 
     def __init__(self, message: str, kind: str) -> None:
@@ -82,15 +82,15 @@ class StoreUnavailableError(ModelCacheError):
 
 
 class StoreAnsweredError(StoreUnavailableError):
-    """Redis is alive, but has another answer than what it was asked for."""
+    """Redis answered, but with an error or an unexpected reply."""
 
 
 class WriteRefusedError(StoreAnsweredError):
-    """Redis answered a write with an error (OOM, READONLY, ...); reading may go on."""
+    """Redis answered a write with an error (OOM, READONLY, ...); reads may still work."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the nearest of the known names, else the list of them."""
+    """Return a hint with the closest known name, or else with all known names."""
     names = {known_name.lower(): known_name for known_name in sorted(known)}
     near = difflib.get_close_matches(name.lower(), names, n=1)
     if near:

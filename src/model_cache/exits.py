@@ -1,10 +1,10 @@
-"""Runs something at the end of a process, however it ends in good order.
+"""Run cleanup at the end of a process, including forked `multiprocessing` children.
 
-`atexit` alone is not enough: a child of `multiprocessing` that was forked ends without it, and
-runs the finalizers of `multiprocessing.util` instead. Neither runs in a process that a signal
-ends, or that calls `os._exit`.
+`atexit` alone is not enough: a forked `multiprocessing` child skips it and runs the finalizers of
+`multiprocessing.util` instead. Neither runs in a process that a signal ends or that calls
+`os._exit`.
 
-Nothing is registered before the first use, and nothing is kept alive.
+Importing this module registers nothing, and registered items are only weakly referenced.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from weakref import WeakValueDictionary
 
 
 class Exiting(Protocol):
-    """Something that has work to do at the end of the process."""
+    """An object with work to do at the end of the process."""
 
     def at_exit(self) -> None:
         """Do that work. It may be called more than once, and must not raise."""
         ...
 
 
-# Numbered, since they run in an order.
+# Numbered, since their order matters.
 _living: WeakValueDictionary[int, Exiting] = WeakValueDictionary()
 _numbers = itertools.count(1)
 
@@ -32,24 +32,24 @@ _numbers = itertools.count(1)
 def run_at_exit(item: Exiting, *, last: bool = False) -> None:
     """Call `item.at_exit()` at the end of this process and of its forked children.
 
-    What was registered last runs first, as with `atexit`.
+    Items run in reverse order of registration, as with `atexit`.
 
     Args:
-        item: it is forgotten when nobody else refers to it.
-        last: run after everything that is registered without it, whenever that was.
+        item: the object; only weakly referenced.
+        last: run it after all items registered without `last`.
     """
     number = next(_numbers)
     _living[-number if last else number] = item
     _register()
 
 
-@functools.cache  # registered twice, by two threads, it would do no harm
+@functools.cache  # if two threads register it twice, that does no harm
 def _register() -> None:
     from multiprocessing import util
 
     atexit.register(_run)
     _finalize()
-    # A child of multiprocessing forgets the finalizers of its parent.
+    # A multiprocessing child discards the finalizers of its parent.
     util.register_after_fork(_run, _finalize)
 
 

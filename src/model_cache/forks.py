@@ -1,7 +1,7 @@
-"""What has locks or sockets is made anew in a forked child (gunicorn --preload, multiprocessing).
+"""Replace locks and sockets in a forked child (gunicorn --preload, multiprocessing).
 
-A lock that another thread held at the fork would stay locked for ever in the child, and a
-socket that two processes read from gives each the other's answers.
+A lock that another thread held at the fork would stay locked for ever in the child, and two
+processes that read from the same socket would get each other's replies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 
 class Forkable(Protocol):
-    """Something that must be made anew after a fork."""
+    """An object with state to replace after a fork."""
 
     def after_fork(self) -> None:
         """Replace locks and drop sockets; called in the child, before anything else runs."""
@@ -23,11 +23,11 @@ class Forkable(Protocol):
 
 
 class ForkSafeLock:
-    """A reentrant lock for `with`, free in a forked child, whoever held it in the parent.
+    """A reentrant lock for `with` that is free in a forked child, even if the parent held it.
 
-    The `with` calls the methods of the lock of C themselves. A signal handler may raise at the
-    beginning or end of any function of Python, and one around `acquire` or `release` would then
-    leave the lock held for ever.
+    `with` calls the C lock's own methods. A signal handler may raise at the start or end of any
+    Python function, so a Python wrapper around `acquire` or `release` could leave the lock held
+    for ever.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class ForkSafeLock:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Make the lock anew."""
+        """Replace the lock."""
         self._lock = threading.RLock()
 
     @property
@@ -56,7 +56,7 @@ def renew_after_fork(item: Forkable) -> None:
     _register()
 
 
-@functools.cache  # registered twice, by two threads, it would do no harm
+@functools.cache  # if two threads register it twice, that does no harm
 def _register() -> None:
     if hasattr(os, "register_at_fork"):  # Windows has no fork
         os.register_at_fork(after_in_child=_renew)

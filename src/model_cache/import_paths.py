@@ -1,4 +1,4 @@
-"""Import paths `package.module:name`, as options give them."""
+"""Resolve import paths `package.module:name` in options."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from model_cache.errors import ConfigurationError
 
 
 def imported(option: str, path: str) -> Any:
-    """Return what an import path `package.module:name` leads to.
+    """Import the object at `package.module:name`.
 
     Raises:
-        ConfigurationError: the path is malformed, or leads nowhere.
+        ConfigurationError: the path is malformed or can't be imported.
     """
     module, _, name = path.partition(":")
     try:

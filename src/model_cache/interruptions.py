@@ -1,9 +1,8 @@
-"""Tell an exception that interrupted a call from one that the call raised.
+"""Distinguish an exception that interrupted a call from one that the call itself raised.
 
-A soft time limit (Celery's, or `signal.alarm` with a handler that raises) arrives as an
-exception in whatever code happens to run. It often derives from `Exception`, so an
-`except Exception` around a user's function would swallow it. Every such block calls
-`reraise_interruption` first.
+A soft time limit (Celery's, or `signal.alarm` with a handler that raises) raises an exception in
+whatever code is running. It often derives from `Exception`, so an `except Exception` around a
+user's function would swallow it. Every such block calls `reraise_interruption` first.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ def reraise_interruption(error: BaseException) -> None:
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Whether a signal handler raised `error`, on top of the code that was running.
+    """Return whether a signal handler raised `error`, interrupting the running code.
 
-    Python calls a handler with the frame that it interrupts. So the traceback of such an
-    exception holds a frame that has the frame before it as an argument, and no other does.
+    Python passes the interrupted frame to the handler. So only the traceback of such an exception
+    contains a frame that has the previous frame as an argument.
     """
     traceback: TracebackType | None = error.__traceback__
     before: FrameType | None = None

@@ -1,7 +1,7 @@
-"""Check and convert the value of one option: a flag, a number, a time, a choice, a text.
+"""Check and convert the value of one option: a flag, number, duration, choice or string.
 
-Values often come from templates and environment variables, so numbers and flags are taken as
-text, too. Which options exist and how they depend on each other is the business of `config`.
+Values often come from templates and environment variables, so numbers and flags may also be
+strings. `options.config` defines which options exist and how they depend on each other.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def wrong(option: str, value: object, allowed: str) -> ConfigurationError:
 
 
 def switch(value: object) -> object:
-    """Return a flag that is written as text, "true" or "False", as a bool; else the value."""
+    """Convert "true" and "false", in any case, to a bool; return anything else unchanged."""
     return _FLAGS.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
@@ -62,46 +62,46 @@ def seconds(option: str, value: object, least: float, most: float) -> float:
 
 
 def ttl(option: str, value: object) -> int | None:
-    """Return a time to live in milliseconds."""
+    """Return a time to live in milliseconds; None for no limit."""
     if value is None:
         return None
     return max(1, round(1000 * seconds(option, value, 0.001, _TEN_YEARS)))
 
 
 def choice(option: str, value: object, allowed: tuple[Any, ...]) -> Any:
-    """Return one of the texts that are allowed."""
+    """Return one of the allowed strings."""
     if not isinstance(value, str) or value not in allowed:
         raise wrong(option, value, " or ".join(map(repr, allowed)))
     return value
 
 
-def text(option: str, value: object, what: str = "a text that is not empty") -> str:
-    """Return a text that is not empty."""
+def text(option: str, value: object, what: str = "a non-empty string") -> str:
+    """Return a non-empty string."""
     if not isinstance(value, str) or not value:
         raise wrong(option, value, what)
     return value
 
 
 def secret(option: str, value: Any) -> Any:
-    """Return a wrapped secret, checked; the errors do not show it."""
+    """Return a wrapped secret after checking it; error messages never contain it."""
     if value is None:
         return None
     plain = revealed(value)
     problem = None
     if not isinstance(plain, (str, bytes)) or not plain:
-        problem = "expected a text that is not empty, or null"
+        problem = "expected a non-empty string, or null"
     elif isinstance(plain, str) and plain.strip("\r\n") != plain:
         problem = (
-            "begins or ends with a line break, as the content of a file does; remove it: "
-            "Path(file).read_text().strip()"
+            "starts or ends with a line break, probably because it was read from a file; "
+            "remove it: Path(file).read_text().strip()"
         )
     elif isinstance(plain, str) and len(plain) > 1 and plain[0] == plain[-1] and plain[0] in "'\"":
         warnings.warn(
-            f"{option}: the quotes around the value count as a part of it",
+            f"{option}: the value is in quotes, which are part of it",
             UserWarning,
             stacklevel=2,
         )
-    del plain  # a traceback may show the locals
+    del plain  # tracebacks can show local variables
     if problem is not None:
         raise ConfigurationError(option, problem)
     return value
@@ -114,8 +114,8 @@ def field_names(option: str, value: object) -> tuple[str, ...] | None:
     if isinstance(value, (str, bytes)) or not isinstance(value, (list, tuple, set, frozenset)):
         raise wrong(option, value, "a list of field names")
     if not value:
-        raise ConfigurationError(option, "the list is empty; leave the option out instead")
+        raise ConfigurationError(option, "the list is empty; omit the option instead")
     for name in value:
         if not isinstance(name, str) or not all(name.split(".")):
-            raise wrong(option, name, "a field's name, or a dotted path to one (customer.income)")
+            raise wrong(option, name, "a field name or a dotted path (customer.income)")
     return tuple(sorted(set(value)))

@@ -1,6 +1,6 @@
-"""The contracts between the layers: what a store, a serder and a compressor must do.
+"""The protocols of stores, serders and compressors.
 
-They are structural: a class of your own needs no base class, only these methods.
+They are structural: your own class needs only these methods, not a base class.
 """
 
 from __future__ import annotations
@@ -11,46 +11,64 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from pydantic import BaseModel
 
 Clock: TypeAlias = Callable[[], float]
-"""Seconds on a clock that never goes back, as `time.monotonic`."""
+"""Returns seconds on a clock that never goes back, as `time.monotonic`."""
 
 
 class Store(Protocol):
-    """Keeps entries by key; bytes in, bytes out.
+    """Stores entries by key, both as bytes.
 
-    `timeout` is the time in seconds that a call may take, all in all. A call that can't
-    be answered in it raises `StoreUnavailableError`.
+    `timeout` is the total time of a call in seconds. A call that takes longer raises
+    `StoreUnavailableError`.
     """
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
-        """Return the entry under `key`, or None."""
+        """Return the entry of `key`, or None."""
         ...
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        """Keep `entry` under `key`, for `ttl` milliseconds, or until evicted."""
+        """Store `entry` under `key`, for `ttl` milliseconds or until evicted."""
         ...
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
-        """Keep `entry` for `ttl` milliseconds, and return True, unless the key is there."""
+        """Store `entry` for `ttl` milliseconds unless the key exists; return whether it did not."""
         ...
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        """Return the entries under `keys`, in their order, by one round trip."""
+        """Return the entries of `keys`, in the same order, in one round trip."""
+        ...
+
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> list[tuple[bytes | None, int | None]]:
+        """Return the entries of `keys`, each with its remaining ttl in milliseconds.
+
+        None in place of these for an entry that does not expire. By one round trip.
+        """
+        ...
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> bytes | None:
+        """Store each (key, entry, ttl in milliseconds), then return the value of `watched`."""
         ...
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
-        """Keep each (key, entry, ttl in milliseconds), by one round trip."""
+        """Store each (key, entry, ttl in milliseconds) in one round trip."""
         ...
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
-        """Delete the entries under `keys`; return how many there were."""
+        """Delete the entries of `keys`; return how many existed."""
         ...
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
-        """Yield the keys that match a glob `pattern`; `timeout` is for each round trip."""
+        """Yield the keys that match a glob `pattern`; `timeout` applies to each round trip."""
         ...
 
     def close(self) -> None:
-        """Close what is open; a later call opens it again."""
+        """Close the connections; a later call opens them again."""
         ...
 
 
@@ -65,11 +83,11 @@ class StatefulStore(Store, Protocol):
 
 @runtime_checkable
 class Serder(Protocol):
-    """Turns a prediction into bytes and back.
+    """Converts a prediction to bytes and back.
 
     Attributes:
-        name: what the option `serder` calls it.
-        id: 1 to 255, the number by which entries name it; ids up to 127 are this library's.
+        name: its name for the option `serder`.
+        id: its id in entries, 1 to 255; ids up to 127 are reserved for this library.
     """
 
     @property
@@ -79,21 +97,21 @@ class Serder(Protocol):
     def id(self) -> int: ...
 
     def dumps(self, prediction: BaseModel) -> bytes:
-        """Return `prediction` as bytes; raise anything if that can't be done."""
+        """Return `prediction` as bytes; raise any exception if that is not possible."""
         ...
 
     def loads(self, data: bytes, schema: type[BaseModel]) -> BaseModel:
-        """Return the instance of `schema` that `data` holds; raise anything if it holds none."""
+        """Return the instance of `schema` in `data`; raise any exception if it is not valid."""
         ...
 
 
 @runtime_checkable
 class Compressor(Protocol):
-    """Makes bytes fewer, and restores them.
+    """Compresses bytes and decompresses them.
 
     Attributes:
-        name: what the option `use_compression` calls it.
-        id: 1 to 255, the number by which entries name it; ids up to 127 are this library's.
+        name: its name for the option `use_compression`.
+        id: its id in entries, 1 to 255; ids up to 127 are reserved for this library.
     """
 
     @property
@@ -107,8 +125,8 @@ class Compressor(Protocol):
         ...
 
     def decompress(self, data: bytes, max_size: int) -> bytes:
-        """Return the bytes that `data` holds; raise anything if it is damaged or too large.
+        """Return `data`, decompressed; raise any exception if it is damaged or too large.
 
-        `data` may come from an attacker: no more than about `max_size` bytes may be allocated.
+        `data` is untrusted: allocate no more than about `max_size` bytes.
         """
         ...

@@ -1,7 +1,7 @@
-"""Keep secrets out of reprs, error messages, log lines and the locals that tracebacks print.
+"""Keep secrets out of reprs, error messages, log lines and the variables that tracebacks show.
 
-Secrets are wrapped in pydantic's `SecretStr` and `SecretBytes` as soon as they arrive, and
-unwrapped only where Redis or a hash needs them.
+Secrets are wrapped in pydantic's `SecretStr` and `SecretBytes` at the edge, and unwrapped only
+where Redis or a hash needs them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pydantic import Secret, SecretBytes, SecretStr
 
 KeySecret: TypeAlias = SecretStr | SecretBytes
 
-# `host` is no secret, but a url with a password in it is sometimes given there.
+# `host` is not a secret, but users sometimes pass a url that contains a password.
 _SEALED = ("url", "password", "key_secret", "host")
 _WRAPPERS = (SecretStr, SecretBytes, Secret)
 
@@ -28,7 +28,7 @@ def sealed(value: None) -> None: ...
 @overload
 def sealed(value: object) -> Any: ...
 def sealed(value: Any) -> Any:
-    """Return a secret, or what was given in place of one, in a wrapper whose repr hides it."""
+    """Wrap a secret, or a value given in its place, so that its repr hides it."""
     if value is None or isinstance(value, _WRAPPERS):
         return value
     if isinstance(value, str):
@@ -37,12 +37,12 @@ def sealed(value: Any) -> Any:
 
 
 def revealed(value: Any) -> Any:
-    """Return what `sealed` has wrapped; any other value as it is."""
+    """Unwrap a value that `sealed` has wrapped; return any other value unchanged."""
     return value.get_secret_value() if isinstance(value, _WRAPPERS) else value
 
 
 def sealed_options(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Return the options of these names, in this order, with the secrets wrapped."""
+    """Return the options with these names, in this order, with secrets wrapped."""
     found = {name: options[name] for name in names}
     for name in _SEALED:
         if name != "host" or (isinstance(found[name], str) and "://" in found[name]):
@@ -51,7 +51,7 @@ def sealed_options(options: Mapping[str, Any], names: Iterable[str]) -> dict[str
 
 
 def shown(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options as they may be shown: a url without its secrets, and no other secret."""
+    """Return the options in a form that is safe to show: secrets removed, urls masked."""
     safe = {
         name: _shown(name, value) if isinstance(value, _WRAPPERS) else value
         for name, value in options.items()
@@ -67,7 +67,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 def masked_url(url: str) -> str:
-    """Return the part of a url that can be shown, whether or not the url is well-formed.
+    """Return the part of a url that is safe to show, even if the url is malformed.
 
     An unescaped password may contain any character, so only what follows the last `@` is safe to
     show, and only if no `@` comes after a `?`: the query may hold another password.
@@ -82,9 +82,9 @@ def masked_url(url: str) -> str:
 
 
 def without_traceback(error: BaseException) -> BaseException:
-    """Return an error whose traceback is removed, and those of the errors that led to it.
+    """Remove the tracebacks of an error and of the errors that caused it; return the error.
 
-    For errors raised by redis-py while it logs in: its frames hold the password in clear.
+    For errors raised during a login: its frames contain the password in clear text.
     """
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()

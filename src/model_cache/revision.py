@@ -1,7 +1,7 @@
-"""The revision of a model: what tells apart two models of the same version.
+"""The revision of a model, which distinguishes models of the same version.
 
-It is a text that the user gives, or a digest of the model's files. Which model the files belong
-to, and when they are read, is up to the binding.
+It is a string from the user or a digest of the model's files. The binding decides when the files
+are read.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ _PATH = re.compile(r"[a-z]:\\|[~.]|(?![a-z]{2,}:/)(?=.*[a-z]).*[/\\]", re.IGNORE
 
 
 def revision_of(*paths: str | Path) -> str:
-    """Return the revision that a model's files stand for, to be given as `revision`.
+    """Return the revision for a model's files, to pass as the option `revision`.
 
-    Call it before you load the model: then it describes the weights in memory, even if the files
+    Call it before you load the model. Then it describes the weights in memory, even if the files
     are replaced before `set_model` is called.
 
         revision = model_cache.revision_of("model.joblib")
         model = RedisCachingDecorator(revision=revision).set_model(load("model.joblib"))
 
     Args:
-        paths: files and folders. Only what the files hold counts and, inside a folder, their
+        paths: files and folders. Only the files' contents count and, inside a folder, their
             names. Symbolic links are followed.
 
     Raises:
@@ -67,10 +67,10 @@ def revision_of(*paths: str | Path) -> str:
 
 
 def parse_revision(value: Any) -> str | tuple[Path, ...] | None:
-    """Check the option `revision`: return a text, or the paths of the model's files.
+    """Validate the option `revision`: return a string, or the paths of the model's files.
 
     Raises:
-        ConfigurationError: it is neither, or a text that names a file or was never filled in.
+        ConfigurationError: it is neither, or a string that names a file or a placeholder.
     """
     if value is None:
         return None
@@ -92,40 +92,40 @@ def _paths(given: list[Any] | tuple[Any, ...]) -> tuple[Path, ...]:
 def _unexpected(value: object) -> ConfigurationError:
     return ConfigurationError(
         "revision",
-        "expected a text that is not empty (in quotes, in YAML), or a list of the model's files, "
+        "expected a non-empty string (quoted, in YAML), or a list of the model's files, "
         f"got {value!r}",
     )
 
 
 def _check_text(text: str) -> None:
-    """Refuse, or warn of, a text that stays the same when the model changes."""
+    """Reject, or warn of, a string that stays the same when the model changes."""
     if _TAKEN.fullmatch(text):
         return
-    path = os.path.expanduser(text)  # Path's own raises if there is no home
+    path = os.path.expanduser(text)  # Path.expanduser raises if there is no home
     wrong = None
     if os.path.lexists(path):
         kind = "folder" if os.path.isdir(path) else "file"
-        wrong = f"{text!r} is a {kind}; to have it hashed, give a list: [{text!r}]"
+        wrong = f"{text!r} is a {kind}; to hash it, use a list: [{text!r}]"
     elif _URL.match(text):
-        wrong = f"{text!r} is a URL, which is not read; give a text that changes with the model"
+        wrong = f"{text!r} is a URL, which is not read; use a string that changes with the model"
     elif _PLACEHOLDER.search(text):
-        wrong = f"{text!r} holds a placeholder that was not filled in"
+        wrong = f"{text!r} contains a placeholder that was not filled in"
     elif _GLOB.search(text):
-        wrong = f"{text!r} is a pattern, which is not expanded; give a list of files or folders"
+        wrong = f"{text!r} is a pattern, which is not expanded; use a list of files or folders"
     if wrong is not None:
         raise ConfigurationError("revision", wrong)
     if _VAGUE.fullmatch(_SEPARATOR.split(text.strip().casefold())[-1]):
-        doubt = "does not change when the model does; give a commit, a training run or a digest"
+        doubt = "does not change when the model does; use a commit, a training run or a digest"
     elif _MODEL_FILE.fullmatch(Path(text).suffix) or _PATH.match(text):
-        doubt = f"looks like a path, but is taken as a text; to have it hashed, give [{text!r}]"
+        doubt = f"looks like a path but is used as a string; to hash the file, use [{text!r}]"
     else:
         return
-    # To where the decorator is made.
+    # Points to the line that creates the decorator.
     warnings.warn(f"revision: {text!r} {doubt}", UserWarning, stacklevel=6)
 
 
 def _parts(path: Path) -> Iterator[bytes]:
-    """Yield what counts of a file or folder."""
+    """Yield the parts of a file or folder to hash."""
     with _reading(path):
         path = path.expanduser()
     if not _is_folder(path):
@@ -144,8 +144,8 @@ def _inside(
 ) -> Iterator[tuple[bytes, bytes, bool]]:
     """Yield each file below a folder: its name, its digest, and True.
 
-    A link to a folder that it is in would lead round and round: it counts with the number of
-    levels that it goes up, and False.
+    A link to one of its own parent folders would loop: it yields the number of levels up instead,
+    and False.
     """
     with _reading(folder):
         above = (_identity(folder), *above)
@@ -186,7 +186,7 @@ def _reading(path: Path) -> Iterator[None]:
         reraise_interruption(error)
         where = ""
         if not path.is_absolute():
-            # A service may be started from another folder than the one that was thought of.
+            # A service may be started in another folder than its author expected.
             with contextlib.suppress(OSError):
                 where = f" in the current folder, {str(Path.cwd())!r}"
         reason = getattr(error, "strerror", None) or error

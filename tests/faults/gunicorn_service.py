@@ -1,4 +1,4 @@
-"""A WSGI service for gunicorn: each request predicts an input, and says what became of it.
+"""A WSGI service for gunicorn: each request predicts an input and returns the outcome.
 
 It is loaded, and has predicted, before gunicorn forks its workers.
 """

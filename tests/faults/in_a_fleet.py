@@ -1,4 +1,4 @@
-"""What is hard on a fleet that shares its computations: leaders that die, and a whole service."""
+"""Faults of a fleet that shares its computations: leaders that die, and a whole service."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import signal
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,15 @@ from examples.insurance_charges import train
 from examples.insurance_charges.model import InsuranceChargesModel
 from examples.insurance_charges.schemas import InsuranceChargesModelInput
 from model_cache import RedisCachingDecorator
+from tests.examples.insurance_service import (
+    GUNICORN,
+    PREDICTION,
+    REQUEST,
+    InsuranceService,
+    running,
+)
 from tests.faults.load import INPUTS, LoadModel, Row, Run, Tally
 from tests.servers import Server, running_server
-from tests.test_insurance_service import GUNICORN, PREDICTION, REQUEST, InsuranceService, running
 
 CLIENTS = 12
 
@@ -59,6 +66,7 @@ def kill_a_leader(url: str, number: int) -> None:
     child = os.fork()
     if child == 0:
         try:
+            warnings.simplefilter("ignore")  # its model stands in for another of the same name
             decorator = RedisCachingDecorator(url=url, single_flight="fleet", timeout=5.0)
             decorator.set_model(HangingModel(writes)).predict(INPUTS[number])
         finally:

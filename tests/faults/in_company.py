@@ -1,4 +1,4 @@
-"""Faults of a Redis Cluster, of a Sentinel pair, and of Twemproxy."""
+"""Faults of a Redis Cluster, a Sentinel pair and Twemproxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is hard on the process itself: forks, a thousand threads, gunicorn's workers."""
+"""Stress on the process itself: forks, a thousand threads, gunicorn's workers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 from model_cache import RedisCachingDecorator
+from tests.checkout import IMPORTS, REPOSITORY
 from tests.faults.load import INPUTS, Load, LoadModel, Row, Run, Tally, wait_until
 from tests.servers import free_port, running_server
 
@@ -114,12 +114,10 @@ def running_gunicorn(url: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "3"]
     command += ["--bind", f"127.0.0.1:{port}", "--keep-alive", "5", "--log-level", "error"]
     command += ["--worker-class", "gthread", "--threads", "2", "--graceful-timeout", "1"]
-    root = Path(__file__).parents[2]
-    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         [*command, "tests.faults.gunicorn_service:application"],
-        cwd=root,
-        env={**os.environ, "FAULTS_REDIS_URL": url, "PYTHONPATH": path},
+        cwd=REPOSITORY,
+        env={**os.environ, "FAULTS_REDIS_URL": url, "PYTHONPATH": IMPORTS},
     )
     try:
         wait_until(lambda: is_up(port), "gunicorn answers")

@@ -1,4 +1,4 @@
-"""Threads that predict without pause, and the count of what became of it.
+"""Threads that predict without pause, and counts of the outcomes.
 
 Which fault comes in between, and where, is unknown here.
 """

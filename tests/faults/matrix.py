@@ -1,4 +1,4 @@
-"""All faults, what becomes of the predictions while they last, and what was promised of it."""
+"""All faults, the outcomes of predictions during each, and the promised bounds."""
 
 from __future__ import annotations
 

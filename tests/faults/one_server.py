@@ -1,4 +1,4 @@
-"""Faults of one server, or of the network before it."""
+"""Faults of one server, or of the network in front of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves on demand, in a process of its own.
+"""A TCP proxy that misbehaves on demand, in its own process.
 
 It must not share the interpreter with the threads whose waits are measured. The test holds a
 `FaultProxy`; the other half of this file, which needs nothing but the standard library, is the

@@ -1,4 +1,4 @@
-"""Runs the fault matrix at length and writes its table: `python -m tests.faults.report`."""
+"""Run the long fault matrix and write its table: `python -m tests.faults.report`."""
 
 from __future__ import annotations
 
@@ -21,21 +21,25 @@ from tests.servers import running_server
 
 SECONDS = 2.0
 _HOW = f"""\
-# What faults cost
+# Fault matrix
 
-Written by `make faults`: real servers, made to fail in the middle of predictions.
+`make faults` generates this page. It makes real servers fail in the middle of predictions.
 
 Measured on {{environment}}.
 
-In each row, threads predict {{inputs}} different inputs without pause, in one process, while the \
-fault lasts for about {SECONDS:g} s, and after it. *Failed* predictions raised an error, *wrong* \
-ones differ from the model's answer; both must be 0. The *worst wait* is the longest that one \
-prediction took, less its time in the model, from before the fault until after the recovery, with \
-`timeout` at its default of {1000 * TIMEOUT:g} ms; it must stay under {1000 * (TIMEOUT + SLACK):g} \
-ms, plus what the machine itself stood still for meanwhile (*stall*: how late a process that only \
-sleeps woke). With more busy threads than cores, the interpreter's lock decides: these waits, in \
-brackets, are not bounded. *Recovery* is the time from the fault's end (a failover's: when it is \
-complete) until each input was a hit again.
+In each row, threads of one process predict {{inputs}} different inputs without pause, before, \
+during and after a fault that lasts about {SECONDS:g} s.
+
+- **failed**: predictions that raised an error. Must be 0.
+- **wrong**: predictions that differ from the model's answer. Must be 0.
+- **worst wait**: the longest time that a prediction took, minus its time in the model, from \
+before the fault until after the recovery. With the default `timeout` of {1000 * TIMEOUT:g} ms, it \
+must stay below {1000 * (TIMEOUT + SLACK):g} ms plus the stall. Values in brackets have no bound: \
+these rows have more busy threads than cores, so the GIL determines the wait.
+- **stall**: how long the machine itself stood still, measured by how late a process that only \
+sleeps wakes up.
+- **recovery**: the time from the end of the fault (for a failover: from its completion) until \
+each input is a hit again.
 
 | fault | topology | threads | predictions | failed | wrong | worst wait, ms | stall, ms \
 | recovery, s |

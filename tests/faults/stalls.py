@@ -1,4 +1,4 @@
-"""How long the machine itself stops for: a process that only sleeps, and how late it wakes.
+"""Stalls of the machine itself: a process that only sleeps measures how late it wakes.
 
 A wait that is measured on a busy machine holds such stalls, too, and they are not the store's.
 """

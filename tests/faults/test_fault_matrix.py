@@ -1,4 +1,4 @@
-"""No fault fails a prediction or makes one wrong, and each costs a bounded time only.
+"""No fault fails a prediction or makes one wrong, and each costs only a bounded time.
 
 In its short form, with generous bounds, since whatever runs the tests may be busy; with
 FAULTS=long, as `make faults` does, at length and with the bounds as promised.
@@ -28,7 +28,7 @@ def test_no_fault_fails_a_prediction(row: Row) -> None:
     assert not broken_promises(row, run_row(row, SECONDS), GENEROUSLY)
 
 
-def test_who_waits_for_anothers_prediction_does_not_wait_for_its_write_as_well() -> None:
+def test_callers_that_share_a_prediction_do_not_wait_for_its_write() -> None:
     with running_server() as server, fault_proxy(server.port) as proxy:
         model = LoadModel(seconds=0.01)
         decorator = RedisCachingDecorator(url=proxy.url)

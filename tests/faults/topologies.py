@@ -1,4 +1,4 @@
-"""Real servers in company: a Redis Cluster, a Sentinel pair, Twemproxy before two servers.
+"""Topologies of real servers: a Redis Cluster, a Sentinel pair, Twemproxy and two servers.
 
 All of it is started by the test, on free ports of 127.0.0.1, and stopped with it.
 """

@@ -1,4 +1,4 @@
-"""Write the golden vectors anew, for a deliberate change of format: python -m tests.golden.write.
+"""Rewrite the golden vectors after a deliberate change of format: python -m tests.golden.write.
 
 Never part of a test run. A change of the keys' form needs a new `FORMAT` in
 `model_cache.keys.canonical`; a change of the entries' a new version of the envelope, and code that

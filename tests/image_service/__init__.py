@@ -1,1 +1,1 @@
-"""Tests of the image service; its model takes an environment of its own: `make test-images`."""
+"""Tests of the image service; its model needs its own environment: `make test-images`."""

@@ -1,4 +1,4 @@
-"""The image service with models that a test can steer, for uvicorn to run."""
+"""The image service with models that a test controls, for uvicorn."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tests.checkout import IMPORTS
 from tests.servers import Server, free_port, running_server
 from tests.services import Service
 
@@ -154,7 +155,7 @@ def test_the_content_counts_and_the_name_does_not(
     assert service.texts(image("FIRST 111", kind="JPEG"))[0] == "miss"
 
 
-def test_the_response_tells_what_the_cache_did(service: ImageService, client: redis.Redis) -> None:
+def test_the_response_reports_the_cache_outcome(service: ImageService, client: redis.Redis) -> None:
     body = json.dumps({"file_path": "a.png", "img_base64": base64.b64encode(image("HI")).decode()})
     headers = [service.exchange("POST", "/predict", body)[1] for _ in range(2)]
     assert [one["X-Cache"] for one in headers] == ["MISS", "HIT"]
@@ -169,7 +170,7 @@ def test_a_form_and_json_share_the_entries(service: ImageService, client: redis.
     assert answer["prediction"] == first["prediction"]
 
 
-def test_the_log_tells_each_job_from_start_to_end(
+def test_the_log_shows_each_job_from_start_to_end(
     service: ImageService, client: redis.Redis
 ) -> None:
     content = image("LOGGED 444")
@@ -243,7 +244,7 @@ def bad_requests() -> dict[str, tuple[Any, dict[str, str], int, str]]:
     }
 
 
-def test_bad_requests_are_told_why_and_never_cached(
+def test_bad_requests_get_the_reason_and_are_never_cached(
     service: ImageService, client: redis.Redis
 ) -> None:
     for name, (body, headers, expected, reason) in bad_requests().items():
@@ -276,7 +277,7 @@ def test_the_metadata_names_model_version_revision_and_schemas(service: ImageSer
     assert "/predict" in service.call("GET", "/openapi.json")[1]["paths"]
 
 
-def test_a_failing_model_is_a_500_and_nothing_is_kept(
+def test_a_failing_model_is_a_500_and_nothing_is_cached(
     steered: ImageService, tmp_path: Path, client: redis.Redis
 ) -> None:
     (tmp_path / "fail").touch()
@@ -291,7 +292,7 @@ def test_a_failing_model_is_a_500_and_nothing_is_kept(
     assert [steered.predict(b"image")["cache"] for _ in range(2)] == ["miss", "hit"]
 
 
-def test_a_long_prediction_holds_up_nobody_and_too_many_are_refused(
+def test_a_long_prediction_does_not_block_others_and_too_many_are_refused(
     steered: ImageService, tmp_path: Path, client: redis.Redis
 ) -> None:
     assert steered.predict(b"known")["cache"] == "miss"
@@ -352,7 +353,7 @@ def test_clients_that_never_finish_their_request_do_no_harm(tmp_path: Path, serv
         assert "Traceback" not in service.log
 
 
-def test_slow_uploads_keep_nobody_out(steered: ImageService) -> None:
+def test_slow_uploads_do_not_block_others(steered: ImageService) -> None:
     head = "POST /predict HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
     with contextlib.ExitStack() as stack:
         for _ in range(3):  # one more than may be answered at once
@@ -376,7 +377,7 @@ def test_too_many_uploads_are_refused(tmp_path: Path, server: Server) -> None:
         assert (status, answer["detail"]) == (503, "too many uploads at once")
 
 
-def test_a_busy_model_is_a_503_and_nothing_is_kept(
+def test_a_busy_model_is_a_503_and_nothing_is_cached(
     steered: ImageService, tmp_path: Path, client: redis.Redis
 ) -> None:
     (tmp_path / "busy").touch()
@@ -386,7 +387,7 @@ def test_a_busy_model_is_a_503_and_nothing_is_kept(
     assert "Traceback" not in steered.log
 
 
-def test_the_model_waits_only_so_long_for_others() -> None:
+def test_the_model_waits_for_others_only_up_to_its_limit() -> None:
     from examples.image_service.model import BusyError, ImageInput, OcrModel
 
     model, data = OcrModel(max_wait=0.01), ImageInput(content=image("WAITING"))
@@ -439,7 +440,7 @@ def test_workers_share_the_entries_and_a_stop_loses_none(
     assert "Traceback" not in service.log
 
 
-def test_the_model_gives_one_answer_whatever_the_thread() -> None:
+def test_the_model_gives_the_same_answer_in_every_thread() -> None:
     from examples.image_service.model import ImageInput, OcrModel, revision
 
     model = OcrModel()
@@ -462,7 +463,7 @@ def test_another_model_file_is_another_revision(tmp_path: Path) -> None:
     assert revision(100, tmp_path) != before
 
 
-def test_the_model_asks_the_network_for_nothing(tmp_path: Path) -> None:
+def test_the_model_makes_no_network_requests(tmp_path: Path) -> None:
     # What Python opens shows in audit events; what libraries open, in the files of the process.
     code = """
         import os, sys
@@ -477,7 +478,7 @@ def test_the_model_asks_the_network_for_nothing(tmp_path: Path) -> None:
         connects = [event for event in asked if event not in ("socket.__new__", "socket.bind")]
         print(connects, [link for link in links if link.startswith("socket")], os.listdir("."))
     """
-    home = {"HOME": str(tmp_path), "PYTHONPATH": str(Path.cwd()), "PATH": ""}
+    home = {"HOME": str(tmp_path), "PYTHONPATH": IMPORTS, "PATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""Bytes from strangers become upright pixels on white, or are refused; nothing else happens."""
+"""Untrusted bytes become upright pixels on white or are refused; nothing else happens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def file(pixels: Any, kind: str = "PNG", **options: Any) -> bytes:
     return content.getvalue()
 
 
-def test_what_is_transparent_is_white() -> None:
+def test_transparency_becomes_white() -> None:
     from examples.image_service.images import decode
 
     pixels = np.zeros((20, 30, 4), np.uint8)
@@ -42,7 +42,7 @@ def test_a_photo_is_turned_upright() -> None:
     assert decode(content, 1000).shape == (30, 20, 3)
 
 
-def test_sixteen_bits_keep_their_shades() -> None:
+def test_sixteen_bit_images_keep_their_shades() -> None:
     from examples.image_service.images import decode
 
     pixels = np.full((20, 30), 0x8000, np.uint16)

@@ -1,4 +1,4 @@
-"""The image service's settings: from the environment, checked, and without showing secrets."""
+"""The image service's settings: read from the environment, validated, without secrets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Succeeds if the server answers and takes the password. Arguments go to valkey-cli.
+# Succeeds if the server answers and accepts the password. Arguments are passed to valkey-cli.
 set -eu
 REDISCLI_AUTH=$(cat "$REDIS_PASSWORD_FILE")
 export REDISCLI_AUTH

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Starts the server with valkey.conf, the settings given as arguments, and the password in
-# REDIS_PASSWORD_FILE. That one is read from standard input, so neither the arguments nor the
-# environment of any process show it.
+# Starts the server with valkey.conf, the settings in the arguments, and the password in
+# REDIS_PASSWORD_FILE. The server reads the password from standard input, so it does not appear in
+# the arguments or the environment of any process.
 set -eu
 password=$(cat "$REDIS_PASSWORD_FILE")
 if [ -z "$password" ]; then
     echo "$REDIS_PASSWORD_FILE is empty: the server would be open to all" >&2
     exit 1
 fi
-# Of a line that it does not understand, the server shows all in its log.
+# The server logs any line that it can't parse, which would expose the password.
 case $password in *[[:cntrl:]]*)
     echo "$REDIS_PASSWORD_FILE holds more than one line, or another control character" >&2
     exit 1

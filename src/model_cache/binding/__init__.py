@@ -1,9 +1,9 @@
-"""One model at one moment: what a prediction needs to know of it, frozen.
+"""Immutable snapshots of a model: everything a prediction needs to know about it.
 
-`binding` is the snapshot itself and `current` the one that predictions begin with. The rest is what
-goes into it: the model's schemas and their fingerprint, the options that must fit them (`fitting`),
-the decorators and caches between the cache and its model, and the revision of the weights in
-memory. Nothing here predicts, reads or writes.
+`binding` is the snapshot; `current` holds the one that new predictions use. The other modules
+provide its parts: the model's schemas and their fingerprint, the options that must match them
+(`fitting`), the decorators and caches between the cache and its model, and the revision of the
+loaded weights.
 """
 
 from model_cache.binding.binding import Binding, Bound, Unbound

@@ -1,12 +1,13 @@
-"""The binding of a decorator to a model: all that a prediction needs to know, frozen.
+"""The binding of a decorator to a model: an immutable snapshot for predictions.
 
-`predict` reads the binding once, so that a `set_model` in the middle of a request can't store
-one model's answer under another's key. The logic of a prediction is here, without any I/O:
-which key an input has, what an entry means, and what entry a prediction becomes.
+`predict` reads the binding once, so that a `set_model` in the middle of a request can't store one
+model's answer under another's key. A binding computes keys and encodes and decodes entries. It
+does no I/O.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -26,18 +27,24 @@ from model_cache.keys.key import KeyMaker, Namespace, tag_key
 from model_cache.options.config import Config
 from model_cache.protocols import Serder
 
+_numbers = itertools.count()
+
 
 class Binding:
-    """One model, as it was at one moment.
+    """A snapshot of one model.
 
     Args:
         model: the model.
         config: the decorator's options.
-        revision: of the model; "" if none is given.
+        revision: the model's revision; "" if none is given.
         inside: the decorators between the cache and the model.
 
     Attributes:
-        codec: turns predictions into entries, and back.
+        codec: converts predictions to entries and back.
+        rounds: whether inputs are rounded.
+        known_inputs: the classes seen so far, and whether their instances are inputs.
+        input_encoders: the encoders of inputs by class; they may raise any exception.
+        near_prefix: distinguishes the bindings of a process in a near cache.
 
     Raises:
         ConfigurationError: an option does not fit the model's schemas.
@@ -47,11 +54,14 @@ class Binding:
         self, model: MLModel, config: Config, revision: str = "", inside: Inside = NOTHING
     ) -> None:
         self.model = model
+        self.near_prefix = b"%x:" % next(_numbers)
         self.qualified_name: str = model.qualified_name
         self.version: str = model.version
         self.revision = revision
         self.inside = inside
         self._inputs = Inputs(model, config)
+        self.rounds = self._inputs.rounds
+        self.known_inputs = self._inputs.known
         self.input_schema = self._inputs.schema
         self.output_schema = fitting.schema("output_schema", model)
         self.output_fingerprint = fingerprint(self.output_schema)
@@ -66,6 +76,7 @@ class Binding:
             selection=self.selection,
             secret=config.key_secret,
         )
+        self.input_encoders = self._keys.encoders
         self.codec = Codec(
             self.output_schema,
             serder=_serder(config),
@@ -81,8 +92,17 @@ class Binding:
         prediction: BaseModel = self.model.predict(data)
         return prediction
 
+    @property
+    def predicts_many(self) -> bool:
+        """Whether the model has a `predict_many` of its own."""
+        return _predicts_many(self.model)
+
+    def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
+        """Return the model's own answers to many inputs."""
+        return list(self.model.predict_many(inputs))
+
     def is_current(self) -> bool:
-        """Whether the model is still the one that was bound: its name, version and decorators."""
+        """Return whether the model still has the binding's name, version and decorators."""
         model = self.model
         return (
             model.version == self.version
@@ -91,14 +111,14 @@ class Binding:
         )
 
     def rounded(self, data: BaseModel) -> BaseModel:
-        """Return an input as the model is to see it, whether or not there is a cache."""
+        """Return the input as the model receives it, with or without a cache."""
         return self._inputs.rounded(data)
 
-    def key(self, data: BaseModel) -> bytes:
-        """Return where the prediction for an input is kept; the input is rounded already.
+    def canonical(self, data: BaseModel) -> bytes:
+        """Return the canonical bytes of an input that is already rounded.
 
         Raises:
-            NotCacheableError: the input has no key, and why.
+            NotCacheableError: the input has no key; the message says why.
         """
         if not self._inputs.accept(type(data)):
             raise NotCacheableError(
@@ -106,16 +126,28 @@ class Binding:
                 f"got {type(data).__qualname__}"
             )
         try:
-            return self._keys.key(data)
+            return self._keys.canonical(data)
         except NotCacheableError:
             raise
-        except Exception as error:  # a property's, say
+        except Exception as error:  # from a property, for example
             reraise_interruption(error)
             raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
 
+    def key(self, canonical: bytes) -> bytes:
+        """Return the key for an input, from its canonical bytes."""
+        return self._keys.key_of(canonical)
+
     def read(self, key: bytes, entry: bytes) -> Read:
-        """Return the prediction that an entry holds, if any, and whether it is fresh."""
+        """Return an entry's prediction, if it can be decoded, and whether it is fresh."""
         return self.codec.read(key, entry)
+
+    def reader(self, key: bytes, entry: bytes) -> Callable[[], BaseModel]:
+        """Return a function that decodes an entry to a new object each time."""
+        return self.codec.reader(key, entry)
+
+    def fresh_for(self, entry: bytes) -> float | None:
+        """Return how many seconds a fresh entry stays fresh; None for ever."""
+        return self.codec.fresh_for(entry)
 
     def encode(self, key: bytes, prediction: BaseModel, fresh_until: int | None = None) -> bytes:
         """Return a prediction as an entry.
@@ -127,16 +159,16 @@ class Binding:
 
 
 class Unbound:
-    """A model that can't be cached for the moment, which is predicted without the cache.
+    """A model that currently can't be cached; it is predicted without the cache.
 
     Args:
         model: the model.
-        qualified_name: its name now.
-        version: its version now.
-        namespace: of its entries.
-        inputs: its inputs, which are rounded nevertheless; None if the options don't fit them.
+        qualified_name: its current name.
+        version: its current version.
+        namespace: the namespace of its entries.
+        inputs: its inputs, which are still rounded; None if the options don't match its schema.
         reason: why it can't be cached.
-        lasts: whether that may still be so.
+        lasts: returns whether it still can't be cached.
     """
 
     def __init__(
@@ -154,6 +186,7 @@ class Unbound:
         self.version = version
         self.namespace = namespace
         self.reason = reason
+        self.near_prefix = b""
         self._inputs = inputs
         self._lasts = lasts
 
@@ -162,8 +195,17 @@ class Unbound:
         prediction: BaseModel = self.model.predict(data)
         return prediction
 
+    @property
+    def predicts_many(self) -> bool:
+        """Whether the model has a `predict_many` of its own."""
+        return _predicts_many(self.model)
+
+    def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
+        """Return the model's own answers to many inputs."""
+        return list(self.model.predict_many(inputs))
+
     def is_current(self) -> bool:
-        """Whether the model is still the same, and binding it would still be in vain."""
+        """Return whether the model is still the same and still can't be bound."""
         model = self.model
         return (
             model.version == self.version
@@ -172,16 +214,28 @@ class Unbound:
         )
 
     def rounded(self, data: BaseModel) -> BaseModel:
-        """Return an input as the model is to see it, whether or not there is a cache."""
+        """Return the input as the model receives it, with or without a cache."""
         return data if self._inputs is None else self._inputs.rounded(data)
 
-    def key(self, data: BaseModel) -> bytes:  # noqa: ARG002 - as Binding's
+    def canonical(self, data: BaseModel) -> bytes:  # noqa: ARG002 - as Binding's
+        """Raise `NotCacheableError`."""
+        raise NotCacheableError(self.reason)
+
+    def key(self, canonical: bytes) -> bytes:  # noqa: ARG002
         """Raise `NotCacheableError`."""
         raise NotCacheableError(self.reason)
 
     def read(self, key: bytes, entry: bytes) -> Read:  # noqa: ARG002
-        """Return that there is no prediction: a model without keys has no entries."""
+        """Return no prediction: a model without keys has no entries."""
         return Read(None, fresh=False)
+
+    def reader(self, key: bytes, entry: bytes) -> Callable[[], BaseModel]:  # noqa: ARG002
+        """Raise `NotCacheableError`."""
+        raise NotCacheableError(self.reason)
+
+    def fresh_for(self, entry: bytes) -> float | None:  # noqa: ARG002
+        """Return 0: there are no entries."""
+        return 0.0
 
     def encode(
         self,
@@ -194,7 +248,12 @@ class Unbound:
 
 
 Bound: TypeAlias = Binding | Unbound
-"""What a prediction begins with."""
+"""The snapshot that a prediction uses."""
+
+
+def _predicts_many(model: MLModel) -> bool:
+    # Looked up on the class: ml-base's decorators forward missing attributes to the inner model.
+    return callable(getattr(type(model), "predict_many", None))
 
 
 def _serder(config: Config) -> Serder:

@@ -1,4 +1,4 @@
-"""Which binding a prediction begins with, when its model or the model's files may change."""
+"""The current binding of a decorator, renewed when the model or its files change."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from model_cache.observing.events import BindingFailed, Hook
 from model_cache.options.config import Config
 from model_cache.protocols import Clock
 
-# After which a model that could not be bound is tried again: a file may have been on its way.
+# Seconds after which to retry binding a model: one of its files may have been incomplete.
 _RETRY_SECONDS = 1.0
 
 
 class CurrentBinding:
-    """The binding that predictions begin with, made anew when the model changes under it.
+    """Holds the binding for new predictions and renews it when the model changes.
 
     Args:
         config: the decorator's options.
-        hook: is told if the model changed into one which they don't fit.
-        clock: for when to try again.
+        hook: receives `BindingFailed` if the model changes and no longer matches the options.
+        clock: decides when to retry.
 
     Attributes:
         binding: the binding; None before the first model.
-        lock: to be held while setting it.
+        lock: hold it while setting `binding`.
     """
 
     def __init__(self, config: Config, hook: Hook, clock: Clock = time.monotonic) -> None:
@@ -52,20 +52,20 @@ class CurrentBinding:
         self._thread: threading.Thread | None = None
 
     def bound(self) -> Bound:
-        """Return the binding as it is.
+        """Return the binding without renewing it.
 
         Raises:
-            ModelCacheError: there is no model yet.
+            ModelCacheError: no model is set.
         """
         if self.binding is None:
-            raise ModelCacheError("there is no model yet; give one with set_model")
+            raise ModelCacheError("no model is set; call set_model first")
         return self.binding
 
     def bind(self, model: MLModel) -> Binding:
-        """Return a new binding, for `set_model`; files of the revision may be read.
+        """Return a new binding for `set_model`; may hash the files of the revision.
 
         Raises:
-            ConfigurationError: an option does not fit the model's schemas.
+            ConfigurationError: an option does not match the model's schemas.
         """
         binding = self._settled(model)
         if self._config.enabled:
@@ -77,12 +77,12 @@ class CurrentBinding:
         return binding
 
     def get(self) -> Bound:
-        """Return the binding, made anew if the model was reloaded under another version or name.
+        """Return the binding, renewed if the model was reloaded under another version or name.
 
-        A prediction must neither fail nor wait for what the cache can't do: it goes without, then.
+        If the new model can't be bound, or not at once, predictions go on without the cache.
 
         Raises:
-            ModelCacheError: there is no model yet.
+            ModelCacheError: no model is set.
         """
         binding = self.bound()
         model = binding.model
@@ -90,43 +90,43 @@ class CurrentBinding:
             if binding.is_current():
                 return binding
             name, version = model.qualified_name, model.version
-        except Exception as error:  # it can't tell now, and may the next time
+        except Exception as error:  # e.g. a property raised; the next prediction tries again
             reraise_interruption(error)
             return self._failed(model, binding.qualified_name, binding.version, error)
         try:
             if (outer := self._waiting_for_inner(model, name, version)) is not None:
                 return self._swap(binding, outer)
             revision = self._known_revision(model)
-            # In this order: who has the files hashed replaces the binding before they are.
+            # In this order: the binding is replaced before the files are hashed.
             if self.binding is not binding:
                 return self.bound()
             if revision is None:
                 return self._waiting_for_files(binding, name, version)
             renewed: Bound = Binding(model, self._config, revision, _inside(model))
-        except Exception as error:  # the options don't fit its schemas any more
+        except Exception as error:  # the options no longer match its schemas
             reraise_interruption(error)
             renewed = self._failed(model, name, version, error)
         return self._swap(binding, renewed)
 
     @property
     def taken(self) -> Taken | None:
-        """What was taken of the model's files, for a copy of the decorator to have as well."""
+        """The digest of the model's files, for a copy of the decorator to reuse."""
         if self.binding is None or not self._files:
             return None
         try:
             return recall(innermost(self.binding.model), self._files)
-        except Exception as error:  # its version can't be told
+        except Exception as error:  # its version can't be read
             reraise_interruption(error)
             return None
 
     @staticmethod
     def adopt(model: MLModel, taken: Taken | None) -> None:
-        """Let a copied model have what was taken of the original's files."""
+        """Give a copied model the digest of the original's files."""
         if taken is not None:
             remember(innermost(model), taken)
 
     def _settled(self, model: MLModel) -> Binding:
-        """Return a new binding, and have the caches inside bound as well."""
+        """Return a new binding after binding the inner caches."""
         for cache in _caches(model):
             inner = cache.bound()
             if isinstance(inner, Unbound) or not inner.is_current():
@@ -134,14 +134,14 @@ class CurrentBinding:
         return self._made(model)
 
     def _made(self, model: MLModel) -> Binding:
-        """Return a new binding; read the files of the revision if need be."""
+        """Return a new binding; hash the files of the revision if necessary."""
         revision = self._known_revision(model)
         if revision is None:
             revision = take(innermost(model), self._files).revision
         return Binding(model, self._config, revision, _inside(model))
 
     def _known_revision(self, model: MLModel) -> str | None:
-        """Return the model's revision; None if its files must be read for it."""
+        """Return the model's revision; None if its files have to be hashed first."""
         if not isinstance(self._config.revision, tuple):
             return self._config.revision or ""
         taken = recall(innermost(model), self._files)
@@ -149,27 +149,27 @@ class CurrentBinding:
 
     def _swap(self, before: Bound, renewed: Bound) -> Bound:
         with self.lock:
-            if self.binding is before:  # else a set_model came in between
+            if self.binding is before:  # set_model may have replaced it meanwhile
                 self.binding = renewed
         return renewed
 
     def _waiting_for_inner(self, model: MLModel, name: str, version: str) -> Unbound | None:
-        """Have the caches inside bound anew; return what to go on with until they are."""
+        """Renew the bindings of inner caches; return an `Unbound` until that is done."""
         for cache in _caches(model):
             if isinstance(inner := cache.get(), Unbound):
                 return self._unbound(model, name, version, inner.reason, inner.is_current)
         return None
 
     def _waiting_for_files(self, before: Bound, name: str, version: str) -> Bound:
-        """Have the files hashed by a thread; return what to go on with until they are."""
+        """Hash the files on a thread; return an `Unbound` until that is done."""
         with self.lock:
-            if self.binding is not before:  # another prediction was faster, or a set_model
+            if self.binding is not before:  # another prediction or set_model was faster
                 return self.bound()
             thread = self._thread
-            is_running = thread is not None and thread.is_alive()  # not so in a forked child
+            is_running = thread is not None and thread.is_alive()  # False in a forked child
             if thread is None or not is_running:
                 thread = threading.Thread(
-                    target=lambda: self._bind_anew(waiting),
+                    target=lambda: self._rebind(waiting),
                     name="model_cache-revision",
                     daemon=True,
                 )
@@ -181,13 +181,13 @@ class CurrentBinding:
             self.binding = waiting
             return waiting
 
-    def _bind_anew(self, waiting: Unbound) -> None:
+    def _rebind(self, waiting: Unbound) -> None:
         with self.lock:
-            pass  # who started this has replaced the binding now; see `get`
+            pass  # wait until the starting thread has replaced the binding; see `get`
         model = waiting.model
         try:
             renewed: Bound = self._made(model)
-            if not renewed.is_current():  # it changed again: the next prediction sees to it
+            if not renewed.is_current():  # it changed again; the next prediction handles it
                 return
         except Exception as error:
             renewed = self._failed(model, waiting.qualified_name, waiting.version, error)
@@ -204,27 +204,27 @@ class CurrentBinding:
         namespace = Namespace(self._config.prefix, name, version)
         try:
             inputs = Inputs(model, self._config)
-        except Exception as error:  # no reason to fail a prediction either
+        except Exception as error:  # must not fail a prediction
             reraise_interruption(error)
             inputs = None
         return Unbound(model, name, version, namespace, inputs, reason, lasts)
 
 
 def _cache(layer: MLModel) -> CurrentBinding | None:
-    # Through __dict__, since ml-base forwards other attributes to the model inside.
+    # Through __dict__, since ml-base forwards attribute access to the inner model.
     current = layer.__dict__.get("_current")
     return current if isinstance(current, CurrentBinding) else None
 
 
 def _caches(model: MLModel) -> Iterator[CurrentBinding]:
-    """Yield what the caches around a model are bound to, the outermost first."""
+    """Yield the current bindings of the caches around a model, outermost first."""
     for layer in layers(model):
         if (cache := _cache(layer)) is not None:
             yield cache
 
 
 def _inside(model: MLModel) -> Inside:
-    """Return what stands between a cache and its model, with the revisions of caches."""
+    """Return the decorators between a cache and its model, with the revisions of caches."""
     parts, watched = [], []
     for layer in layers(model):
         if not isinstance(layer, MLModelDecorator):
@@ -234,7 +234,7 @@ def _inside(model: MLModel) -> Inside:
         if (cache := _cache(layer)) is not None:
             inner = cache.bound()
             if isinstance(inner, Unbound):
-                raise ConfigurationError("model", f"the cache inside is not bound: {inner.reason}")
+                raise ConfigurationError("model", f"the inner cache is not bound: {inner.reason}")
             revision = inner.revision
             watched.append((cache.__dict__, "binding", inner))
         parts.append(decorator_identity(layer, revision))

@@ -1,4 +1,4 @@
-"""The decorators around a model: ml-base's, this library's and the user's own."""
+"""Walk through the decorators around a model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ml_base.ml_model import MLModel
 
 
 def layers(model: MLModel | None) -> Iterator[MLModel]:
-    """Yield a model's decorators, the outermost first, and then the model."""
+    """Yield a model's decorators, outermost first, and then the model."""
     while model is not None:
         yield model
-        # Through __dict__, since ml-base forwards other attributes to the model inside.
+        # Through __dict__, since ml-base forwards attribute access to the inner model.
         model = model.__dict__.get("_model") if isinstance(model, MLModelDecorator) else None
 
 

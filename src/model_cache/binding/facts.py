@@ -1,9 +1,9 @@
-"""Canonical bytes for what a schema is written with: annotations, functions, defaults, metadata.
+"""Canonical bytes for the parts of a schema: annotations, functions, defaults, metadata.
 
-Unlike `canonical.identities`, which knows a class by its name, this module looks inside: through
-aliases and `NewType`, at the members of enums, at what a closure or a partial holds. It runs once
-per `set_model`. The bytes do not depend on the process or the version of pydantic; they depend
-on the version of Python only where a function has no name of its own and its code counts.
+Unlike `canonical.identities`, which identifies a class by name, this module looks inside: through
+aliases and `NewType`, into the members of enums and the contents of closures and partials. It runs
+once per `set_model`. The bytes do not depend on the process or the version of pydantic; they
+depend on the version of Python only for lambdas and nested functions, whose code counts.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.canonical.identities import class_identity, counted, text
 
-# They change what is dumped or documented, never what is read.
+# These affect dumping or documentation, never validation.
 _NOT_FOR_VALIDATION = ("pydantic.functional_serializers", "pydantic.json_schema")
 _PYDANTIC = ("pydantic", "pydantic_core", "pydantic_settings", "annotated_types")
 
 
-# Values that a function may carry: a lambda that refers to a whole service is no default.
+# The most values that a function may carry, for example in its closure.
 _MAX_VALUES = 10_000
 
 
 class OpaqueError(Exception):
-    """A function or an object that can't be told from another one; says why."""
+    """A function or object that can't be identified; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Inside:
-    """The functions and objects around the one that is looked at, the outermost first."""
+    """The functions and objects around the current one, outermost first."""
 
     objects: tuple[Any, ...] = ()
     count: Iterator[int] = dataclasses.field(default_factory=itertools.count)
 
     def place(self, value: Any) -> bytes | None:
-        """Return the bytes for something that is around itself."""
+        """Return the bytes for a value that contains itself."""
         places = (place for place, each in enumerate(self.objects) if each is value)
         return next((b"^%x;" % place for place in places), None)
 
     def enter(self, value: Any) -> _Inside:
         if next(self.count) > _MAX_VALUES:
-            raise OpaqueError(f"it holds more than {_MAX_VALUES:,} values")
+            raise OpaqueError(f"it contains more than {_MAX_VALUES:,} values")
         return _Inside((*self.objects, value), self.count)
 
 
 def annotation_facts(annotation: Any, aliases: tuple[Any, ...] = ()) -> bytes:
-    """Return canonical bytes for an annotation, and for what its aliases stand for.
+    """Return canonical bytes for an annotation, with its aliases resolved.
 
     Args:
         annotation: the annotation.
-        aliases: the type aliases that it is inside of; they may be recursive.
+        aliases: the enclosing type aliases, which may be recursive.
     """
 
     def inside(part: Any) -> bytes:
@@ -98,7 +98,7 @@ def _plain_facts(
         return class_facts(annotation or types.NoneType)
     if isinstance(annotation, (list, tuple)):  # the parameters of a Callable
         return b"l" + counted(map(inside, annotation))
-    if isinstance(annotation, str):  # it could not be resolved
+    if isinstance(annotation, str):  # an unresolved forward reference
         return b"r" + text(annotation)
     # An ellipsis, a forward reference, a special form: by name.
     name = getattr(annotation, "__forward_arg__", None) or getattr(annotation, "__name__", "")
@@ -106,7 +106,7 @@ def _plain_facts(
 
 
 def _stands_for(variable: typing.TypeVar) -> list[Any]:
-    """Return what pydantic may take for a type variable that nobody gave a type."""
+    """Return the types that pydantic may use for an unparametrized type variable."""
     default = getattr(variable, "__default__", None)
     if type(default).__name__ == "NoDefaultType":
         default = None
@@ -126,7 +126,7 @@ def class_facts(cls: type) -> bytes:
 
 
 def _identity(cls: type) -> bytes:
-    if _root(cls) in sys.stdlib_module_names:  # which private module it is in differs
+    if _root(cls) in sys.stdlib_module_names:  # its private module differs between versions
         return b"c" + text(cls.__module__.partition("._")[0]) + text(cls.__qualname__)
     return class_identity(cls)
 
@@ -153,8 +153,8 @@ def _optional(value: Any) -> bytes:
 def default_facts(value: Any) -> bytes:
     """Return canonical bytes for a default.
 
-    One that can't be told from others goes by its class: it has no canonical form, so a
-    prediction that holds it is never stored.
+    A default without a canonical form is identified by its class, which is safe: a prediction that
+    contains it is never stored.
     """
     try:
         return object_facts(value)
@@ -163,7 +163,7 @@ def default_facts(value: Any) -> bytes:
 
 
 def metadata_facts(metadata: Iterable[Any]) -> bytes:
-    """Return canonical bytes for the metadata of an annotation; none if nothing counts."""
+    """Return canonical bytes for the metadata of an annotation; b"" if none of it matters."""
     parts = [facts for item in metadata if (facts := _one_metadata(item))]
     return counted(parts) if parts else b""
 
@@ -184,17 +184,17 @@ def _one_metadata(item: Any) -> bytes:
 
 
 def function_facts(function: Any, inside: _Inside | None = None) -> bytes:
-    """Return canonical bytes for a function: its name, and what it carries with it.
+    """Return canonical bytes for a function: its name and the values it carries.
 
-    A function with a name of its own goes by that, a lambda or a function inside another one by
-    its code as well. A changed body of the former takes a new `revision`.
+    A top-level function is identified by its name; if its body changes, the user sets a new
+    `revision`. A lambda or nested function is identified by its code as well.
 
     Args:
         function: the function, class, method, partial or other callable.
-        inside: the functions and objects that it is inside of.
+        inside: the enclosing functions and objects.
 
     Raises:
-        OpaqueError: it carries something that can't be told from another.
+        OpaqueError: it carries a value that can't be identified.
     """
     inside = inside or _Inside()
     if isinstance(function, type):
@@ -242,7 +242,7 @@ def _content(cell: types.CellType) -> Any:
 
 
 def _code_facts(code: types.CodeType) -> bytes:
-    """Return canonical bytes for code, wherever it stands; other versions of Python have others."""
+    """Return canonical bytes for code, independent of its location but not of Python's version."""
     constants = [
         _code_facts(each) if isinstance(each, types.CodeType) else b"=" + object_facts(each)
         for each in code.co_consts
@@ -258,14 +258,14 @@ def _code_facts(code: types.CodeType) -> bytes:
 
 
 def object_facts(value: Any, inside: _Inside | None = None) -> bytes:
-    """Return canonical bytes for a value that a schema holds.
+    """Return canonical bytes for a value in a schema.
 
     Args:
-        value: the value: a constraint, a validator, what a closure refers to.
-        inside: the functions and objects that it is inside of.
+        value: a constraint, a validator, or a value from a closure.
+        inside: the enclosing functions and objects.
 
     Raises:
-        OpaqueError: it can't be told from another one.
+        OpaqueError: the value can't be identified.
     """
     inside = inside or _Inside()
     if isinstance(value, Enum):
@@ -298,7 +298,7 @@ def _parts(value: Any, inside: _Inside) -> bytes:
 
 
 def _is_constraint(value: Any) -> bool:
-    """Whether it is metadata of pydantic's, such as `Gt(0)`."""
+    """Return whether it is pydantic metadata, such as `Gt(0)`."""
     cls = type(value)
     if isinstance(value, type) or _root(cls) not in _PYDANTIC:
         return False
@@ -306,9 +306,9 @@ def _is_constraint(value: Any) -> bool:
 
 
 def _constraint_facts(value: Any, inside: _Inside) -> bytes:
-    """Return canonical bytes for metadata of pydantic's: what it says, not which class says it.
+    """Return canonical bytes for pydantic metadata: the constraint, not its class.
 
-    Other versions have other classes, and more attributes that are None.
+    Other versions of pydantic use other classes, with more attributes that are None.
     """
     inside = inside.enter(value)
     names = [field.name for field in dataclasses.fields(value)] if _has_fields(value) else []
@@ -324,7 +324,7 @@ def _has_fields(value: Any) -> bool:
 
 
 def _state(value: Any, inside: _Inside) -> Iterator[bytes]:
-    """Yield what an object holds: the fields of a dataclass, else what a pickle of it holds."""
+    """Yield an object's state: the fields of a dataclass, else what pickle would save."""
     if _has_fields(value):
         for name in sorted(field.name for field in dataclasses.fields(value)):
             yield text(name) + object_facts(getattr(value, name, None), inside)
@@ -334,9 +334,9 @@ def _state(value: Any, inside: _Inside) -> Iterator[bytes]:
     except Exception as error:
         reraise_interruption(error)
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        raise OpaqueError(f"it holds a value of type {kind}") from error
+        raise OpaqueError(f"it contains a value of type {kind}") from error
     if type(value) is object or isinstance(reduced, str):
-        raise OpaqueError(f"it holds a value of type {type(value).__qualname__}")
+        raise OpaqueError(f"it contains a value of type {type(value).__qualname__}")
     function, arguments, state, *items = (*reduced, None, None, None)[:5]
     yield function_facts(function, inside)
     yield object_facts(arguments, inside)
@@ -346,9 +346,10 @@ def _state(value: Any, inside: _Inside) -> Iterator[bytes]:
 
 
 def is_pydantics(function: Any) -> bool:
-    """Whether a function is pydantic's own, or what it uses of the standard library.
+    """Return whether a function is pydantic's, or one of the standard library that it uses.
 
-    A Python function counts as the author's: a module of theirs may have the name of another.
+    A function written in Python counts as the user's, since their module may share a name with one
+    of the standard library.
     """
     while isinstance(function, functools.partial):
         function = function.func
@@ -358,7 +359,7 @@ def is_pydantics(function: Any) -> bool:
 
 
 def carried_functions(function: Any) -> Iterator[Callable[..., Any]]:
-    """Yield the functions that a function of pydantic's calls for the schema's author."""
+    """Yield the user's functions that one of pydantic's functions calls."""
     if isinstance(function, functools.partial):
         carried = [function.func, *function.args, *function.keywords.values()]
     else:

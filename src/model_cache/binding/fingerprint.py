@@ -1,11 +1,11 @@
-"""The fingerprint of an output schema: all that decides what an entry is read as.
+"""The fingerprint of an output schema: everything that affects how an entry is decoded.
 
-It is part of each key, so that an entry that was written under another schema is not found. It
-covers what pydantic will validate, however it is written: which models, dataclasses, typed
-dictionaries and enums are inside, and which functions run, is read from the core schema, the
-one place that has seen through aliases, type variables and forward references. The rest (types,
-constraints, defaults) is read from the annotations, since core schemas differ from one version
-of pydantic to the next. This module is the only one that looks at pydantic's core schemas.
+The fingerprint is part of each key, so entries written under another schema are not found. It
+covers what pydantic validates, however the schema is written. The models, dataclasses, TypedDicts
+and enums inside, and the functions that run, come from the core schema, where aliases, type
+variables and forward references are resolved. Types, constraints and defaults come from the
+annotations, since core schemas differ between versions of pydantic. Only this module uses
+pydantic's core schemas.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from model_cache.binding.schemas import hints, is_structure
 from model_cache.errors import ConfigurationError
 from model_cache.keys.canonical.identities import class_identity, counted, text
 
-# Parts of a core schema that do not decide what is read.
+# Parts of a core schema that do not affect validation.
 _SKIPPED = {
     *("computed_fields", "config", "custom_error_context", "default", "default_factory"),
     *("discriminator", "expected", "members", "metadata", "serialization"),
 }
-# Options of a model's configuration that do not, either. One that is not known here does.
+# Options of `model_config` that do not affect it either. Unknown options are assumed to.
 _NOT_FOR_VALIDATION = {
     *("alias_generator", "arbitrary_types_allowed", "cache_strings", "defer_build"),
     *("field_title_generator", "from_attributes", "frozen", "hide_input_in_errors"),
@@ -56,11 +56,11 @@ _NOT_FOR_VALIDATION = {
 
 
 def fingerprint(schema: type[BaseModel]) -> bytes:
-    """Return canonical bytes for what a schema makes of an entry.
+    """Return canonical bytes for everything in a schema that affects decoding.
 
     Raises:
-        ConfigurationError: it refers to a class that is not defined yet, or to a function that
-            can't be told from another one.
+        ConfigurationError: the schema refers to a class that is not defined yet, or to a function
+            that can't be identified.
     """
     walk = _Walk()
     walk.node(_core_schema(schema), _Place(schema))
@@ -81,26 +81,26 @@ def _core_schema(schema: type[BaseModel]) -> Any:
         problem = str(error).partition("\n")[0]
         raise ConfigurationError(
             "output_schema",
-            f"{schema.__qualname__} is not complete ({problem}); call its model_rebuild() once "
-            "all that it refers to is defined",
+            f"{schema.__qualname__} is not complete ({problem}); call its model_rebuild() when "
+            "all classes that it refers to are defined",
         ) from None
     return schema.__pydantic_core_schema__
 
 
 class _Place(NamedTuple):
-    """A structure, and the name of its field; "" for the whole of it."""
+    """A structure and one of its fields; "" for the whole structure."""
 
     owner: type
     field: str = ""
 
 
 class _Walk:
-    """Collects what a core schema holds that its author wrote.
+    """Collects the user's classes and functions from a core schema.
 
     Attributes:
-        structures: models, dataclasses, TypedDicts, NamedTuples, by id.
-        enums: likewise.
-        functions: those that run for each field, from the outside in.
+        structures: models, dataclasses, TypedDicts and NamedTuples by id.
+        enums: enums by id.
+        functions: the functions that run for each field, outermost first.
     """
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ class _Walk:
         if kind == "definitions":
             self._definitions.update((each["ref"], each) for each in node["definitions"])
             return self.node(node["schema"], place)
-        if kind == "definition-ref":  # walked like any other: pydantic may put it in place
+        if kind == "definition-ref":  # like any other node: pydantic may inline it
             return self._reference(node["schema_ref"], place)
         cls = node.get("cls") or node.get("function")
         if isinstance(cls, type) and is_structure(cls):
@@ -171,7 +171,7 @@ class _Walk:
 
 
 def _structure(cls: type) -> bytes:
-    """Return canonical bytes for what is declared in the body of a class."""
+    """Return canonical bytes for the declarations in a class body."""
     parts = [class_identity(cls)]
     for name, facts in _fields(cls):
         with _naming(f"{cls.__qualname__}.{name}"):
@@ -188,9 +188,9 @@ def _structure(cls: type) -> bytes:
 
 
 def _fields(cls: type) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Yield the names of what a structure holds, each with what returns its facts."""
+    """Yield the fields of a structure, each with a function that returns its facts."""
     known: Mapping[str, FieldInfo] | None = vars(cls).get("__pydantic_fields__")
-    if known is not None:  # a model, or a dataclass of pydantic's
+    if known is not None:  # a pydantic model or dataclass
         for name, info in sorted(known.items()):
             yield name, partial(field_facts, info)
         for name, private in sorted(getattr(cls, "__private_attributes__", {}).items()):
@@ -198,7 +198,7 @@ def _fields(cls: type) -> Iterator[tuple[str, Callable[[], bytes]]]:
         if extra := hints(cls, extras=True).get("__pydantic_extra__"):
             yield "__pydantic_extra__", partial(_facts, extra)
         return
-    # Without the hints, the texts: what pydantic made of them is in the core schema.
+    # If hints can't be resolved, use the strings; the core schema has the resolved types.
     annotations = hints(cls, extras=True) or getattr(cls, "__annotations__", {})
     if dataclasses.is_dataclass(cls):
         for field in sorted(dataclasses.fields(cls), key=attrgetter("name")):
@@ -214,7 +214,7 @@ def _fields(cls: type) -> Iterator[tuple[str, Callable[[], bytes]]]:
                     field.init,
                 ),
             )
-    elif issubclass(cls, tuple):  # the order counts
+    elif issubclass(cls, tuple):  # order matters
         defaults = getattr(cls, "_field_defaults", {})
         for name in getattr(cls, "_fields", ()):
             default = defaults.get(name, PydanticUndefined)
@@ -234,7 +234,7 @@ def _facts(
 
 
 def _written(function: Any) -> Iterator[Any]:
-    """Yield what the author of a schema wrote of a function that pydantic calls."""
+    """Yield the user's functions inside a function that pydantic calls."""
     if is_pydantics(function):
         yield from carried_functions(function)
     else:
@@ -248,8 +248,8 @@ def _naming(place: str) -> Iterator[None]:
     except OpaqueError as error:
         raise ConfigurationError(
             "output_schema",
-            f"{place} has a function that can't be told from another one: {error}. Use a function "
-            "that is defined at the top of a module, or a partial of one with plain arguments",
+            f"{place} has a function that can't be identified: {error}. Use a function "
+            "defined at module level, or a partial of one with plain arguments",
         ) from None
     except RecursionError:
         raise ConfigurationError("output_schema", f"{place} is nested too deeply") from None

@@ -1,4 +1,4 @@
-"""How the options and a model's schemas go together: what can't be honoured is an error here.
+"""Check that the options match a model's schemas.
 
 Runs once per `set_model`, never per prediction.
 """
@@ -33,18 +33,18 @@ def schema(name: str, model: MLModel) -> type[BaseModel]:
     bases = found.__mro__ if isinstance(found, type) else ()
     if any(base.__module__.startswith("pydantic.v1.") for base in bases):
         problem = (
-            f"its {name} {found.__qualname__} is a model of pydantic.v1; "
-            "derive it from pydantic.BaseModel, that of pydantic 2"
+            f"its {name} {found.__qualname__} is a pydantic.v1 model; "
+            "derive it from pydantic.BaseModel"
         )
     elif isinstance(found, BaseModel):
-        problem = f"its {name} is an instance of {type(found).__qualname__}; give the class itself"
+        problem = f"its {name} is an instance of {type(found).__qualname__}; use the class itself"
     else:
         problem = f"its {name} is {found!r}, not a pydantic model"
     raise ConfigurationError("model", problem)
 
 
 def selection(input_schema: type[BaseModel], config: Config) -> Selection | None:
-    """Return which fields of the input count; None for all."""
+    """Return which fields of the input are part of the key; None for all."""
     for option, paths in (
         ("hashing_fields", config.hashing_fields),
         ("ignored_fields", config.ignored_fields),
@@ -55,13 +55,15 @@ def selection(input_schema: type[BaseModel], config: Config) -> Selection | None
             fields_at(option, input_schema, path)
         found = Selection(path_tree(paths), keep=option == "hashing_fields")
         if all(found.omits(name) for name in input_schema.model_fields):
-            raise ConfigurationError(option, "leaves no field, so all inputs would share one entry")
+            raise ConfigurationError(
+                option, "excludes every field, so all inputs would share one entry"
+            )
         return found
     return None
 
 
 def rounder(input_schema: type[BaseModel], config: Config) -> Rounder | None:
-    """Return what rounds inputs; None if they are not rounded."""
+    """Return the rounder of inputs; None if they are not rounded."""
     if config.places is None or isinstance(config.places, int):
         return None if config.places is None else Rounder(config.places)
     rules: dict[str, Any] = {}
@@ -69,7 +71,7 @@ def rounder(input_schema: type[BaseModel], config: Config) -> Rounder | None:
         found = fields_at("reduced_precision_fields", input_schema, path)
         if not any(map(holds_numbers, found)):
             raise ConfigurationError(
-                "reduced_precision_fields", f"{path!r} holds no numbers, so it can't be rounded"
+                "reduced_precision_fields", f"{path!r} contains no numbers to round"
             )
         node: dict[str, Rules | int] = rules
         *parents, leaf = path.split(".")
@@ -85,7 +87,7 @@ def warn_of_echoed_fields(
     chosen: Selection | None,
     stacklevel: int,
 ) -> None:
-    """Warn if a hit would return a field of another request's input."""
+    """Warn if a hit would return an input field of another request."""
     if chosen is None:
         return
     omitted = ["." + path for path in _omitted(input_schema, chosen)]
@@ -102,17 +104,17 @@ def warn_of_echoed_fields(
 
 def _warn_of_echo(path: str, source: str, stacklevel: int) -> None:
     warnings.warn(
-        f"{path!r} of the output has the name of the input's {source!r}, which is not part of the "
-        "key: a hit returns the value that another request came with. If a decorator "
-        "passes it through (a prediction id, say), put that decorator outside the cache: the "
-        "cache's set_model gets the model, and the other's gets the cache.",
+        f"the output field {path!r} has the same name as the input field {source!r}, which is not "
+        "part of the key: a hit may return the value of another request. If a decorator passes it "
+        "through (a prediction id, for example), put that decorator outside the cache: pass the "
+        "model to the cache's set_model, and the cache to the other decorator's.",
         UserWarning,
         stacklevel=stacklevel + 1,
     )
 
 
 def _omitted(schema: type, chosen: Selection) -> Iterator[str]:
-    """Yield the paths of the fields that don't count, with those inside them."""
+    """Yield the paths of the fields that are not part of the key, with those inside them."""
     for name, annotation in field_annotations(schema).items():
         if chosen.omits(name):
             yield name
@@ -128,5 +130,5 @@ def _paths(schema: type, above: tuple[type, ...] = ()) -> Iterator[str]:
     for name, annotation in field_annotations(schema).items():
         yield name
         for cls in structures(annotation):
-            if cls not in (*above, schema):  # a schema may hold itself
+            if cls not in (*above, schema):  # a schema may contain itself
                 yield from (f"{name}.{path}" for path in _paths(cls, (*above, schema)))

@@ -12,18 +12,18 @@ from model_cache.keys.canonical.identities import class_identity, text
 
 
 class Inside(NamedTuple):
-    """The decorators inside a cache, as they were at one moment.
+    """A snapshot of the decorators inside a cache.
 
     Attributes:
-        identity: canonical bytes for what they do to an answer.
-        watched: whose attributes must still be what they were: (attributes, name, value).
+        identity: canonical bytes for their effect on an answer.
+        watched: attributes that must not have changed: (attributes, name, value).
     """
 
     identity: bytes
     watched: tuple[tuple[dict[str, Any], str, object], ...]
 
     def is_current(self) -> bool:
-        """Whether no decorator was given another model since."""
+        """Return whether the decorators still wrap the same models."""
         return all(attributes.get(name) is value for attributes, name, value in self.watched)
 
 
@@ -31,13 +31,13 @@ NOTHING = Inside(b"", ())
 
 
 def decorator_identity(layer: MLModel, revision: str = "") -> bytes:
-    """Return what identifies a decorator: its class, the options that matter, its revision.
+    """Return canonical bytes for a decorator: its class, relevant options and revision.
 
-    It passes the model's name and version through, so the namespace does not tell.
+    The namespace does not identify it, since a decorator has the model's name and version.
 
     Args:
         layer: the decorator.
-        revision: what it tells models of one version apart by, if it is a cache.
+        revision: the revision of its model, if it is a cache.
     """
     cls = type(layer)
     parts = [class_identity(cls)]
@@ -47,7 +47,7 @@ def decorator_identity(layer: MLModel, revision: str = "") -> bytes:
         if name in relevant:
             parts += (text(name), _encoded_option(cls, name, value))
     if revision:
-        parts.append(b"r" + text(revision))  # no name of an option begins so
+        parts.append(b"r" + text(revision))  # can't be confused with an option's name
     return b"".join(parts)
 
 
@@ -55,10 +55,10 @@ def _encoded_option(cls: type, name: str, value: object) -> bytes:
     try:
         return INPUTS.encode(value)
     except NotCacheableError as error:
-        # Its type alone would let two decorators that answer differently share entries.
+        # With the type alone, two decorators that answer differently would share entries.
         raise ConfigurationError(
             "model",
-            f"the decorator {cls.__qualname__} inside the cache has an option {name!r} that has no "
-            f"canonical form ({error}); give its type one with model_cache.register_canonical, "
-            f"or list the options that make a difference in {cls.__qualname__}.ANSWER_OPTIONS",
+            f"the option {name!r} of the decorator {cls.__qualname__} inside the cache has no "
+            f"canonical form ({error}); register one with model_cache.register_canonical, "
+            f"or list the options that affect answers in {cls.__qualname__}.ANSWER_OPTIONS",
         ) from None

@@ -1,4 +1,4 @@
-"""What a model takes as its input, and how that is rounded before the model sees it."""
+"""The inputs of a model: which classes it accepts, and how they are rounded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from model_cache.binding import fitting
 from model_cache.interruptions import reraise_interruption
 from model_cache.options.config import Config
 
-# How many classes are remembered as instances of the schema, or not.
+# How many classes to remember as accepted or not.
 _MOST_CLASSES = 256
 
 
@@ -21,29 +21,35 @@ class Inputs:
         config: the decorator's options.
 
     Attributes:
-        schema: the input schema, read once: some decorators make a new class at each access.
+        known: the classes seen so far, and whether their instances are inputs.
+        schema: the input schema, read once: some decorators build a new class at each access.
 
     Raises:
-        ConfigurationError: an option does not fit the schema.
+        ConfigurationError: an option does not match the schema.
     """
 
     def __init__(self, model: MLModel, config: Config) -> None:
         self.schema = fitting.schema("input_schema", model)
         self._rounder = fitting.rounder(self.schema, config)
-        self._accepted: dict[type, bool] = {}
+        self.known: dict[type, bool] = {}
+
+    @property
+    def rounds(self) -> bool:
+        """Whether inputs are rounded."""
+        return self._rounder is not None
 
     def rounded(self, data: BaseModel) -> BaseModel:
-        """Return an input as the model is to see it."""
+        """Return the input as the model receives it."""
         if self._rounder is None or not self.accept(type(data)):
             return data
         return self._rounder(data)
 
     def accept(self, cls: type) -> bool:
-        """Whether instances of a class are inputs: by name, since schemas may be built anew."""
+        """Return whether instances of a class are inputs: by name, since schemas may be rebuilt."""
         try:
-            accepted = self._accepted.get(cls)
+            accepted = self.known.get(cls)
             return self._look_at(cls) if accepted is None else accepted
-        except Exception as error:  # an unhashable class, say
+        except Exception as error:  # an unhashable class, for example
             reraise_interruption(error)
             return False
 
@@ -54,7 +60,7 @@ class Inputs:
             or (base.__module__, base.__qualname__) == (schema.__module__, schema.__qualname__)
             for base in cls.__mro__
         )
-        if len(self._accepted) >= _MOST_CLASSES:
-            self._accepted.clear()
-        self._accepted[cls] = accepted
+        if len(self.known) >= _MOST_CLASSES:
+            self.known.clear()
+        self.known[cls] = accepted
         return accepted

@@ -1,4 +1,4 @@
-"""Models of different classes that answer for each other, since their keys are the same."""
+"""Detect models of different classes whose keys are the same, so that they share entries."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from model_cache.binding.decorators import innermost
 from model_cache.keys.canonical.identities import class_identity
 from model_cache.options.config import Config
 
-# The models of this process, by all that the keys of their entries depend on. A model that is
-# gone says nothing: a test's, or one that was replaced before.
+# The models of this process, by everything that their keys depend on. Weak: a model that no
+# longer exists, such as one that was replaced, does not conflict.
 _models: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
 
 
@@ -30,13 +30,13 @@ def warn_of_namesakes(binding: Binding, config: Config, stacklevel: int) -> None
     )
     other = _models.get(key)
     _models[key] = model
-    # By name: a class that was reloaded is the same one.
+    # By name: a reloaded class counts as the same.
     if other is None or _name(other) == _name(model):
         return
     warnings.warn(
-        f"two models answer for each other: {_name(other)} and {_name(model)} both have the name "
-        f"{binding.qualified_name!r}, the version {binding.version!r} and the same schemas. Give "
-        "one of them another name or version, or give the caches different revisions or prefixes.",
+        f"two models share cache entries: {_name(other)} and {_name(model)} both have the name "
+        f"{binding.qualified_name!r}, the version {binding.version!r} and the same schemas. Change "
+        "the name or version of one of them, or use different revisions or prefixes.",
         UserWarning,
         stacklevel=stacklevel + 1,
     )

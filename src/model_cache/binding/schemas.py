@@ -1,6 +1,6 @@
-"""What a model's schemas say: which fields there are, and what their annotations hold.
+"""Inspect a model's schemas: their fields and annotations.
 
-Runs once per `set_model`, never per prediction. Values are unknown here.
+Runs once per `set_model`, never per prediction.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from model_cache.keys.canonical import Tree
 
 
 def path_tree(paths: typing.Iterable[str]) -> Tree:
-    """Return dotted paths as a tree; a path covers every longer one that begins with it."""
+    """Return dotted paths as a tree; a path covers every longer one that starts with it."""
     tree: dict[str, Any] = {}
-    for path in sorted(paths):  # "customer" comes before "customer.income"
+    for path in sorted(paths):  # "customer" before "customer.income"
         node = tree
         *parents, leaf = path.split(".")
         for parent in parents:
@@ -34,10 +34,10 @@ def path_tree(paths: typing.Iterable[str]) -> Tree:
 
 
 def fields_at(option: str, schema: type[BaseModel], path: str) -> list[Any]:
-    """Return the annotations of the field at a dotted `path`: several, if below a union.
+    """Return the annotations of the field at a dotted `path`; several below a union.
 
     Raises:
-        ConfigurationError: there is no such field; the message names the nearest one.
+        ConfigurationError: there is no such field; the message suggests the nearest one.
     """
     classes: list[type] = [schema]
     found: list[Any] = []
@@ -48,7 +48,7 @@ def fields_at(option: str, schema: type[BaseModel], path: str) -> list[Any]:
         if not found:
             raise ConfigurationError(option, _unknown_field(schema, classes, walked, name, known))
         walked.append(name)
-        # Into models and dataclasses only: a TypedDict's values are told from no other dict's.
+        # Only models and dataclasses: at run time, a TypedDict is a plain dict.
         classes = [
             cls
             for kind in found
@@ -71,12 +71,12 @@ def _unknown_field(
     for cls in classes:
         for field, info in getattr(cls, "model_fields", {}).items():
             if name in (info.alias, info.validation_alias, info.serialization_alias):
-                return f"{name!r} is an alias in {place}; fields go by their names: {field!r}"
+                return f"{name!r} is an alias in {place}; use the field's name: {field!r}"
     return f"{place} has no field {name!r}; {did_you_mean(name, known)}"
 
 
 def field_annotations(cls: type) -> dict[str, Any]:
-    """Return the fields of a model, dataclass, TypedDict or NamedTuple with their annotations."""
+    """Return the annotations of a model, dataclass, TypedDict or NamedTuple by field."""
     if issubclass(cls, BaseModel):
         return {name: field.annotation for name, field in cls.model_fields.items()}
     found = hints(cls)
@@ -86,7 +86,7 @@ def field_annotations(cls: type) -> dict[str, Any]:
 
 
 def hints(cls: type, *, extras: bool = False) -> dict[str, Any]:
-    """Return the annotations of a class; none if one refers to what can't be found.
+    """Return the annotations of a class; {} if one of them can't be resolved.
 
     Args:
         cls: the class.
@@ -99,12 +99,12 @@ def hints(cls: type, *, extras: bool = False) -> dict[str, Any]:
 
 
 def structures(annotation: Any) -> list[type]:
-    """Return the models, dataclasses and the like that values of an annotation may hold."""
+    """Return the structures (models, dataclasses, ...) that an annotation refers to."""
     return [leaf for leaf in leaves(annotation) if is_structure(leaf)]
 
 
 def leaves(annotation: Any, aliases: tuple[Any, ...] = ()) -> Iterator[Any]:
-    """Yield the types at the ends of an annotation, through unions, containers and aliases."""
+    """Yield the innermost types of an annotation, through unions, containers and aliases."""
     if hasattr(annotation, "__value__"):  # `type X = ...`, which may be recursive
         if annotation not in aliases:
             for part in (annotation.__value__, *typing.get_args(annotation)):
@@ -125,7 +125,7 @@ def leaves(annotation: Any, aliases: tuple[Any, ...] = ()) -> Iterator[Any]:
 
 
 def is_structure(kind: Any) -> bool:
-    """Whether a type is a model, a dataclass, a TypedDict or a NamedTuple."""
+    """Return whether a type is a model, a dataclass, a TypedDict or a NamedTuple."""
     return isinstance(kind, type) and (
         issubclass(kind, BaseModel)
         or dataclasses.is_dataclass(kind)
@@ -135,9 +135,9 @@ def is_structure(kind: Any) -> bool:
 
 
 def holds_numbers(annotation: Any) -> bool:
-    """Whether values of an annotation can be rounded: numbers, and containers of numbers.
+    """Return whether values of an annotation can be rounded: numbers, and containers of numbers.
 
-    A bool is no number. An annotation that says nothing (Any) is given the benefit of the doubt.
+    A bool does not count as a number. Any counts, since the value may be one.
     """
     return any(
         leaf is Any

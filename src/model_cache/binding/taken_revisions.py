@@ -1,7 +1,7 @@
-"""The revisions of the models in memory, each taken from its files once.
+"""The revisions of the models in memory, each computed from the model's files once.
 
-Files may be replaced while a model that was loaded from them lives on. So what they held when it
-was first bound stays its revision, until its name or version says that it was loaded anew.
+Files may be replaced while a model loaded from them is still in use. So the digest from its first
+binding remains its revision until its name or version shows that it was reloaded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Files: TypeAlias = tuple[Path, ...]
 
 
 class Taken(NamedTuple):
-    """A model's revision, and what it was taken of."""
+    """A model's revision, with the name, version and files it was computed for."""
 
     qualified_name: str
     version: str
@@ -33,7 +33,7 @@ _lock = ForkSafeLock()
 
 
 def recall(model: MLModel, files: Files) -> Taken | None:
-    """Return what was taken for a model, if it still has the name and version it had then."""
+    """Return a model's recorded revision if its name and version have not changed since."""
     found = _models.get(id(model))
     taken = found[1].get(files) if found is not None and found[0]() is model else None
     if taken is None or (taken.qualified_name, taken.version) != _names(model):
@@ -42,7 +42,7 @@ def recall(model: MLModel, files: Files) -> Taken | None:
 
 
 def take(model: MLModel, files: Files) -> Taken:
-    """Return what was taken for a model; hash its files if nothing was.
+    """Return a model's recorded revision; hash its files if there is none.
 
     Raises:
         ConfigurationError: a file can't be read.
@@ -50,18 +50,18 @@ def take(model: MLModel, files: Files) -> Taken:
     names = _names(model)
     taken = recall(model, files) or Taken(*names, files, revision_of(*files))
     with _lock:
-        # Of two threads that hash at once, the first one's counts.
+        # If two threads hash at once, the first result counts.
         return recall(model, files) or remember(model, taken)
 
 
 def remember(model: MLModel, taken: Taken) -> Taken:
-    """Let a model have the revision that was taken for it, or for what it is a copy of."""
-    reference, kept = _models.get(id(model), (None, {}))
+    """Record the revision of a model, or of a copy of it."""
+    reference, known = _models.get(id(model), (None, {}))
     if reference is None or reference() is not model:
-        kept = {}
-        number = id(model)  # given to another object at the earliest after this
-        _models[number] = weakref.ref(model, lambda _: _models.pop(number, None)), kept
-    kept[taken.files] = taken
+        known = {}
+        number = id(model)  # not reused before the finalizer below has run
+        _models[number] = weakref.ref(model, lambda _: _models.pop(number, None)), known
+    known[taken.files] = taken
     return taken
 
 

@@ -1,4 +1,4 @@
-"""What an input schema says against hits: fields without a canonical form, or never the same.
+"""Detect input fields that prevent hits: types without a canonical form, and fresh defaults.
 
 Runs once per `set_model`, never per prediction.
 """
@@ -19,7 +19,7 @@ from model_cache.binding.schemas import field_annotations, leaves, structures
 from model_cache.errors import ConfigurationError
 from model_cache.keys.canonical import INPUTS, Selection
 
-# What functions are called, or call, that return another value each time.
+# Names of functions that return another value each time, or call such a function.
 _NEVER_THE_SAME = {
     *("uuid1", "uuid4", "uuid6", "uuid7", "now", "utcnow", "today", "time_ns"),
     *("urandom", "getrandbits", "randint", "token_bytes", "token_hex", "token_urlsafe"),
@@ -27,10 +27,10 @@ _NEVER_THE_SAME = {
 
 
 def check_canonical(schema: type[BaseModel], selection: Selection | None) -> None:
-    """Refuse a field of a type that pydantic knows nothing of, and neither do we.
+    """Raise if a field that is part of the key has a type without a canonical form.
 
     Raises:
-        ConfigurationError: the schema has such a field, and it counts.
+        ConfigurationError: the schema has such a field.
     """
     if not schema.model_config.get("arbitrary_types_allowed"):
         return
@@ -42,8 +42,8 @@ def check_canonical(schema: type[BaseModel], selection: Selection | None) -> Non
                 raise ConfigurationError(
                     "input_schema",
                     f"field {name!r} is of type {leaf.__module__}.{leaf.__qualname__}, which has "
-                    "no canonical form; give it one with model_cache.register_canonical, or "
-                    "leave the field out by ignored_fields",
+                    "no canonical form; register one with model_cache.register_canonical, or "
+                    "exclude the field with ignored_fields",
                 )
 
 
@@ -58,9 +58,9 @@ def _says_what_it_holds(leaf: Any) -> bool:
 
 
 def _is_covered(cls: type) -> bool:
-    """Whether instances of a class, or of one derived from it, have a canonical form.
+    """Return whether instances of a class, or of a class derived from it, have a canonical form.
 
-    Subclasses that have none make no difference: which of them are imported is chance.
+    Subclasses without one are ignored, since which of them are imported is arbitrary.
     """
     return INPUTS.covers(cls) or any(map(_is_covered, type.__subclasses__(cls)))
 
@@ -68,12 +68,12 @@ def _is_covered(cls: type) -> bool:
 def warn_of_fresh_defaults(
     schema: type[BaseModel], selection: Selection | None, *, stacklevel: int
 ) -> None:
-    """Warn of fields that take another value in each input, so that no two share a key."""
+    """Warn of fields whose default differs for each input, so that no two share a key."""
     for path, factory in _fresh_defaults(schema, selection):
         warnings.warn(
-            f"the input field {path!r} takes a new value from {factory} whenever it is left out, "
-            "and it is part of the key: such inputs never hit. If the model does not look at the "
-            f"field, leave it out of the key: ignored_fields=[{path!r}]",
+            f"the input field {path!r} gets a new value from {factory} whenever it is omitted, "
+            "and it is part of the key: such inputs never hit. If the model does not use the "
+            f"field, exclude it from the key: ignored_fields=[{path!r}]",
             UserWarning,
             stacklevel=stacklevel + 1,
         )

@@ -238,8 +238,8 @@ def _warm(
 ) -> Report:
     if form is None:
         form = "csv" if path.suffix.lower() in (".csv", ".tsv") else "jsonl"
-    beside = path if path.is_file() else Path("requests")  # a pipe has no folder of its own
-    default = beside.with_name(f"{beside.name}.rejected.jsonl")
+    source = path if path.is_file() else Path("requests")  # a pipe has no folder
+    default = source.with_name(f"{source.name}.rejected.jsonl")
     total = path.stat().st_size if path.is_file() else None
     with (
         _opened(path) as stream,

@@ -60,7 +60,7 @@ class ModelEntries:
             server does not say.
         value_bytes: size of all values, estimated from the sample.
         ttl: the TTLs left.
-        stale: how many are past their TTL, kept for `stale_if_error`.
+        stale: how many are past their TTL and only serve `stale_if_error`.
         serders: how many were written with each serder.
         compressors: how many were written with each compressor; "none" for uncompressed ones.
         forms: how many are "plain", and how many in an "envelope".

@@ -35,12 +35,12 @@ class Tell(Protocol):
     """Reports progress."""
 
     def __call__(self, done: int, note: str = "", /) -> None:
-        """Show how much is done so far, and a note beside the bar."""
+        """Show how much is done so far, and a note next to the bar."""
         ...
 
 
 def printable(text: object) -> str:
-    r"""Return a text in which characters that a terminal acts on or hides are escaped (`\x1b`)."""
+    r"""Return a string with all characters escaped that a terminal acts on or hides (`\x1b`)."""
     return "".join(
         character.encode("unicode_escape").decode()
         if unicodedata.category(character) in _ESCAPED

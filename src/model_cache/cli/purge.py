@@ -47,11 +47,11 @@ class Selection:
         return entries_pattern(self.prefix, self.model, self.version)
 
     def is_model(self, key: EntryKey) -> bool:
-        """Whether a key belongs to the model, in any of its versions."""
+        """Return whether a key belongs to the model, in any of its versions."""
         return key.qualified_name == self.model and (self.all_prefixes or key.prefix == self.prefix)
 
     def is_version(self, version: str) -> bool:
-        """Whether to delete the entries of a version."""
+        """Return whether to delete the entries of a version."""
         return self.version in (None, version) and version not in self.all_but
 
 
@@ -154,7 +154,7 @@ def delete(
     say: Callable[[str], None],
     tell: Callable[[int], None] = lambda _: None,
 ) -> int:
-    """Delete entries, and return how many there still were; if it is interrupted, say how many.
+    """Delete entries and return how many existed; if interrupted, report how many were deleted.
 
     Raises:
         StoreUnavailableError: Redis failed; some entries may be left.
@@ -166,7 +166,7 @@ def delete(
             deleted += delete_all(store, batch, timeout)
             tell(start + len(batch))
     except BaseException:
-        # The server may have deleted the batch under way as well.
+        # The server may also have deleted the current batch.
         packs = any(map(is_bucket, keys))
         of = f"entries, of {len(keys):,} keys" if packs else f"of {len(keys):,} entries"
         say(f"stopped after deleting at least {deleted:,} {of}")

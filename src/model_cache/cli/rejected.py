@@ -1,4 +1,4 @@
-"""The requests that `warm` rejects, in a file of their own; a file that exists is never touched."""
+"""Write the requests that `warm` rejects to a new file; an existing file is never changed."""
 
 from __future__ import annotations
 

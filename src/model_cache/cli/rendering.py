@@ -153,7 +153,7 @@ def warmed(output: Output, report: Report) -> None:
     if report.not_stored:
         output.line(f"{report.not_stored:,} predictions can't be stored: see the warnings above")
     if report.stale:
-        output.line(f"{report.stale:,} predictions are stale, and computing them anew failed")
+        output.line(f"{report.stale:,} predictions are stale, and recomputing them failed")
     if report.rejected_file:
         output.line(f"rejected requests, with reasons: {report.rejected_file}")
 

@@ -19,7 +19,7 @@ from model_cache.errors import ConfigurationError, did_you_mean
 
 Format: TypeAlias = Literal["jsonl", "csv"]
 
-csv.field_size_limit(2**26)  # a picture in base64, say
+csv.field_size_limit(2**26)  # for an image in base64, for example
 # The most lines that one request of a CSV may span: a stray quote must not swallow the file.
 _MAX_LINES = 10_000
 _SEPARATORS = ",;\t|"
@@ -236,14 +236,14 @@ def _names_of(name: str, field: FieldInfo) -> set[str]:
 
 
 def _choices(annotation: Any) -> Mapping[str, object]:
-    """Return the numbers among the values of the Literals and Enums in a type, by their texts."""
+    """Return the numbers in the Literals and Enums of a type by their string form."""
     annotation = getattr(annotation, "__value__", annotation)  # `type Name = ...`
     values: tuple[Any, ...]
     if get_origin(annotation) is Literal:
         values = get_args(annotation)
     elif isinstance(annotation, type) and issubclass(annotation, Enum):
         values = tuple(annotation)
-    else:  # a union, say
+    else:  # a union, for example
         parts = map(_choices, get_args(annotation))
         return {text: value for part in parts for text, value in part.items()}
     plain = (each.value if isinstance(each, Enum) else each for each in values)

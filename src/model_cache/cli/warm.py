@@ -98,7 +98,7 @@ class _Caches:
         return {name: sum(counts[each] for each in of) for name, of in _COUNTED.items()}
 
     def check(self) -> None:
-        """Raise if a store failed: there is no point in going on."""
+        """Raise if a store failed, since all further writes would fail, too."""
         for cache, before in zip(self._caches, self._before, strict=True):
             counts = _since(cache.stats(), before)
             if counts["unavailable"]:
@@ -174,7 +174,7 @@ def warm(
 
 
 class _Progress:
-    """How far a run is; tells it a few times a second."""
+    """Tracks the progress of a run and reports it a few times a second."""
 
     def __init__(self, tell: Callable[[int, int], None], clock: Clock) -> None:
         self.requests = 0

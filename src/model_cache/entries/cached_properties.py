@@ -1,7 +1,7 @@
-"""Cached properties of a prediction, which a log line, a repr or a dump may have filled.
+"""Cached properties of a prediction, which a log line, a repr or a dump may have computed.
 
-They are not stored: a hit computes them when they are asked for. That is the same answer only if
-computing them again gives the same.
+They are not stored; a hit computes them on access. That is only equivalent if computing them again
+returns the same value.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from model_cache.keys.canonical.leaves import LEAVES
 
 
 def settle(prediction: Any, restored: Any) -> bool:
-    """Fill the cached properties of `restored` that are filled in `prediction`, and no others.
+    """Compute exactly those cached properties of `restored` that `prediction` has computed.
 
-    `prediction` is not changed. Those that are filled in `restored` alone, say by a validator,
-    are emptied if computing them again gives the same, as it would in a prediction.
+    `prediction` is not changed. A property that only `restored` has computed, by a validator for
+    example, is cleared if computing it again returns the same value.
 
     Args:
-        prediction: what the model returned.
-        restored: what was read again; it is not used for anything else.
+        prediction: the model's prediction.
+        restored: the decoded copy, used only for this comparison.
 
     Returns:
         Whether `restored` was changed.
@@ -50,7 +50,7 @@ def settle(prediction: Any, restored: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether there is nothing inside a value that could have a cached property."""
+    """Return whether nothing inside a value can have a cached property."""
     if type(value) is dict:
         value = value.values()
     elif type(value) not in (list, tuple):
@@ -66,7 +66,7 @@ def _filled(value: Any) -> set[str]:
 
 
 def is_cached_property(cls: type, name: str) -> bool:
-    """Whether a class has a cached property of that name."""
+    """Return whether a class has a cached property of that name."""
     for base in cls.__mro__:
         if name in vars(base):
             return isinstance(vars(base)[name], cached_property)

@@ -1,11 +1,11 @@
-"""Entries: what Redis holds for a prediction, and how it is read again.
+"""Encode predictions as entries, and decode them.
 
-A prediction that its serder dumps to an object is stored as that plain JSON or MessagePack, or as
-a MessagePack array of its values.
+If the serder dumps a prediction to an object, the entry is that plain JSON or MessagePack; with
+`values`, it is a plain MessagePack array.
 Anything else is an envelope (see `envelope`).
 
-Entries are verified on write: one that does not decode to what the model returned is refused.
-On read, whatever can't be decoded is a miss. Redis and its keys' making are unknown here.
+Entries are verified on write: an entry that does not decode to the model's prediction is refused.
+On read, an entry that can't be decoded is a miss.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from model_cache.entries.cached_properties import settle
 from model_cache.entries.differences import difference, not_comparable, not_readable, not_writable
 from model_cache.entries.envelope import (
     ARRAYS,
-    HEAD_SIZE,
     MAPS,
     MARK,
     MAX_PAYLOAD,
@@ -46,47 +45,35 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
 from model_cache.protocols import Clock, Compressor, Serder
 
-# So many predictions in a row that are refused, and only one of so many is tried after that.
+# After this many consecutive refusals, only one in this many predictions is tried.
 _FAILURES = 8
 _TRIED_OF_FAILING = 16
-# So many in a row that do not take the first form, and another is tried first for a while.
+# After this many consecutive failures of the first form, another one is tried first for a while.
 _MISLED = 3
 _PREDICTIONS_OF_AN_ORDER = 256
 
 
 class Refusal(Enum):
-    """Why a prediction does not become an entry."""
+    """Why a prediction can't be stored."""
 
-    LOSSY = "it does not survive being stored and read again"
+    LOSSY = "it changes when stored and read back"
     TOO_LARGE = "its entry is larger than max_entry_bytes"
 
 
 class EntryRefusedError(Exception):
-    """A prediction does not become an entry; `reason` says why."""
+    """A prediction can't be stored; `reason` says why."""
 
     def __init__(self, reason: Refusal, detail: str = "") -> None:
         super().__init__(reason.value + (f": {detail}" if detail else ""))
         self.reason = reason
 
 
-def is_fresh(entry: bytes, clock: Clock = time.time) -> bool:
-    """Whether an entry that decodes may be a hit.
-
-    Args:
-        entry: the entry.
-        clock: seconds since 1970.
-    """
-    if entry[0] != MARK or not entry[4] & TIMED:
-        return True
-    return 1000 * clock() < int.from_bytes(entry[HEAD_SIZE : HEAD_SIZE + TIME_SIZE])
-
-
 class Read(NamedTuple):
-    """What an entry holds for a reader.
+    """A decoded entry.
 
     Attributes:
         prediction: the prediction, a new object each time; None if the entry can't be decoded.
-        fresh: whether it may be a hit. If not, it may still answer when the model raises.
+        fresh: whether it may be a hit. If not, it may still be returned when the model raises.
     """
 
     prediction: BaseModel | None
@@ -104,7 +91,7 @@ def _dumped(serder: Serder, prediction: BaseModel) -> tuple[bytes, int]:
 def _dumped_with_unset(serder: Serder, prediction: BaseModel) -> tuple[bytes, int] | None:
     unset = unset_fields(prediction)
     if not unset:
-        return None  # nothing was left out the first time
+        return None  # the first dump left nothing out
     noted: bytes = msgpack.packb(unset)
     data = serder.dumps(all_set(prediction))
     return b"%b%b%b" % (len(noted).to_bytes(2), noted, data), UNSET
@@ -119,17 +106,17 @@ def _forms_of(serder: Serder) -> list[_Form]:
 
 
 class _Forms:
-    """The forms that an entry may take, and what is known of them.
+    """The forms that an entry may take, with statistics of which ones work.
 
-    Each one that fails costs a dump, a load and a comparison. So a form that works where the
-    first one fails is soon tried first, and predictions that no form takes are soon tried only
-    now and then. Threads may share it: a count that is lost does no harm.
+    Each failed form costs a dump, a load and a comparison. So if another form works where the first
+    one fails, it is soon tried first; if none works, only an occasional prediction is tried.
+    Threads may share this: a lost count does no harm.
 
     Args:
-        forms: the forms, the best one first.
+        forms: the forms, in order of preference.
 
     Attributes:
-        reason: why the last prediction was refused that no form takes.
+        reason: why the last refused prediction did not fit any form.
     """
 
     def __init__(self, forms: Sequence[_Form]) -> None:
@@ -138,21 +125,21 @@ class _Forms:
         self._tried = self._misled = self._failed = 0
 
     def seem_hopeless(self) -> bool:
-        """Whether a prediction is not worth trying, since so many before it were refused."""
+        """Return whether to skip a prediction because so many before it were refused."""
         if self._failed < _FAILURES:
             return False
         self._failed += 1
         return self._failed % _TRIED_OF_FAILING != 0
 
     def in_order(self) -> Sequence[_Form]:
-        """Return the forms in the order in which to try them."""
+        """Return the forms in the order to try them."""
         self._tried += 1
         if self._tried % _PREDICTIONS_OF_AN_ORDER == 0:
             self._order, self._misled = self._best, 0
         return self._order
 
     def worked(self, form: _Form) -> None:
-        """Note that a prediction took a form."""
+        """Record that a form worked for a prediction."""
         self._failed = 0
         if form is self._order[0]:
             self._misled = 0
@@ -162,23 +149,23 @@ class _Forms:
             self._order = (form, *(each for each in self._best if each is not form))
 
     def failed(self, reason: str) -> None:
-        """Note that no form took a prediction."""
+        """Record that no form worked for a prediction."""
         self.reason = reason
         self._failed += 1
 
 
 class Codec:
-    """Turns predictions of one schema into entries and back.
+    """Encodes predictions of one schema and decodes entries.
 
     Args:
-        schema: what entries decode to.
-        serder: what entries are written with; any known one is read.
-        compressor: what entries are made smaller with, where it does; None for none.
-        max_entry_bytes: larger entries are refused, and misses.
-        integrity: whether entries carry a tag, and those without a valid one are misses.
+        schema: the schema of the predictions.
+        serder: the serder for writing; entries of any registered serder can be read.
+        compressor: the compressor for writing, used where it makes entries smaller; None for none.
+        max_entry_bytes: larger entries are not written, and are misses when read.
+        integrity: whether entries carry a tag; entries without a valid tag are misses.
         tag_key: keys the tag, so that entries can't be forged.
-        ttl: the longest time that an entry may claim to stay fresh, in milliseconds; None for
-            any. A writer whose clock is ahead can't make its entries outlive it by much.
+        ttl: the longest time that an entry may claim to stay fresh, in milliseconds; None for no
+            limit. It limits the effect of a writer whose clock is ahead.
         clock: seconds since 1970.
     """
 
@@ -195,8 +182,8 @@ class Codec:
         clock: Clock = time.time,
     ) -> None:
         self._schema = schema
-        # What JSON would lose (NaN, infinities, bytes), MessagePack keeps; with very large
-        # ints, and schemas that are strict about types, it is the other way round.
+        # MessagePack preserves what JSON would lose (NaN, infinities, bytes); for very large
+        # ints, and schemas with strict types, it is the other way round.
         self._serder = serder
         self._forms = _Forms(_forms_of(serder))
         self._compressor = compressor
@@ -211,17 +198,17 @@ class Codec:
         """Return the entry for a prediction.
 
         Args:
-            key: where it is to be kept.
-            prediction: what the model returned.
+            key: the key of the entry.
+            prediction: the model's prediction.
             fresh_until: when it becomes stale, in milliseconds since 1970; None for never.
 
         Raises:
-            EntryRefusedError: the prediction would come back changed, or it is too large.
+            EntryRefusedError: the prediction would change, or its entry is too large.
         """
         if self._forms.seem_hopeless():
             raise EntryRefusedError(Refusal.LOSSY, self._forms.reason)
         try:
-            # First: a dump would use up an iterator, and an iterator has no canonical form.
+            # First, since a dump would exhaust an iterator, which has no canonical form.
             expected = PREDICTIONS.encode(prediction)
         except NotCacheableError as error:
             reraise_interruption(error.__cause__ or error)
@@ -246,7 +233,7 @@ class Codec:
                 reasons[serder.name] = partial(difference, prediction, restored)
             except EntryRefusedError:
                 raise
-            except Exception as error:  # whatever a schema or a serder of the user's raises
+            except Exception as error:  # from a user's schema or serder
                 reraise_interruption(error)
                 if serder is not VALUES:  # the others are tried, too, and say it by name
                     reasons[serder.name] = partial(_failure, prediction, error)
@@ -260,21 +247,35 @@ class Codec:
         return EntryRefusedError(Refusal.LOSSY, detail)
 
     def read(self, key: bytes, entry: bytes) -> Read:
-        """Return the prediction that an entry holds, and whether it is fresh."""
+        """Return an entry's prediction, and whether it is fresh."""
         prediction = self.decode(key, entry)
         return Read(prediction, prediction is not None and self._is_fresh(entry))
 
-    def _is_fresh(self, entry: bytes) -> bool:
+    def reader(self, key: bytes, entry: bytes) -> Callable[[], BaseModel]:
+        """Return what decodes an entry, one that `read` has read, to a new object each time."""
+        if entry[0] == OBJECT:
+            return JSON.reader(entry, self._schema)
+        return partial(self._open, key, entry)
+
+    def fresh_for(self, entry: bytes) -> float | None:
+        """Return how many seconds an entry stays fresh, 0 or less if it is stale; None for ever.
+
+        An entry never counts as fresh for longer than its reader's ttl.
+        """
         until = fresh_until_of(entry) if entry[0] == MARK else None
         if until is None:
-            return True
+            return None
         left = until - 1000 * self._clock()
-        return left > 0 and (self._ttl is None or left <= self._ttl)
+        return left / 1000 if self._ttl is None or left <= self._ttl else 0.0
+
+    def _is_fresh(self, entry: bytes) -> bool:
+        left = self.fresh_for(entry) if entry[0] == MARK else None
+        return left is None or left > 0
 
     def decode(self, key: bytes, entry: bytes) -> BaseModel | None:
-        """Return the prediction that an entry holds, a new object each time; None if it can't be.
+        """Return an entry's prediction, a new object each time; None if it can't be decoded.
 
-        An entry may be truncated, corrupt, foreign, forged, or made for another schema.
+        An entry may be truncated, corrupt, foreign, forged, or written for another schema.
         """
         try:
             return self._open(key, entry)
@@ -316,7 +317,7 @@ class Codec:
 
     def _open(self, key: bytes, entry: bytes) -> BaseModel:
         if len(entry) > self._max_entry_bytes:
-            raise ValueError("larger than any that would be written")
+            raise ValueError("larger than max_entry_bytes")
         first = entry[0]
         if first == MARK:
             prediction = self._unseal(key, entry)
@@ -331,7 +332,7 @@ class Codec:
         else:
             raise ValueError("neither an object, nor an array, nor an envelope")
         if type(prediction) is not self._schema:
-            raise TypeError("not of the output schema")
+            raise TypeError("not an instance of the output schema")
         return prediction
 
     def _unseal(self, key: bytes, entry: bytes) -> BaseModel:
@@ -348,8 +349,8 @@ class Codec:
         return prediction
 
 
-def _explained(why: Callable[[], str], otherwise: str = "it comes back changed") -> str:
-    """Return what `why` finds out, which goes through whatever the model returned."""
+def _explained(why: Callable[[], str], otherwise: str = "it changes") -> str:
+    """Return the explanation of `why`, which inspects arbitrary values, so it may raise."""
     try:
         return why()
     except Exception as error:
@@ -362,7 +363,7 @@ def _failure(prediction: BaseModel, error: Exception) -> str:
 
 
 def _joined(reasons: dict[str, str]) -> str:
-    """Return why each serder was of no use: once, if it is the same for all."""
+    """Return the reason of each serder, or a single one if all are the same."""
     if len(set(reasons.values())) <= 1:
         return next(iter(reasons.values()), "")
     return "; ".join(f"as {name}, {reason}" for name, reason in reasons.items())

@@ -1,7 +1,7 @@
-"""Compressors: bytes made fewer, and restored within a bound.
+"""The built-in compressors, with bounded decompression.
 
-What comes back from Redis is untrusted: each one checks the size that the data claims before
-anything is allocated for it. zstd and lz4 are extras, imported at first use.
+Data from Redis is untrusted: each compressor checks the claimed size before allocating memory.
+zstd and lz4 are extras, imported at first use.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from model_cache.protocols import Compressor
 
 
 class TooLargeError(ValueError):
-    """Data claims to hold more than the bound."""
+    """The decompressed data would exceed the limit."""
 
 
 def _check(size: int, max_size: int) -> None:
@@ -27,7 +27,7 @@ def _check(size: int, max_size: int) -> None:
 
 
 class Snappy:
-    """Google's Snappy: quick, modest ratio; the article's choice."""
+    """Google's Snappy: fast, with a modest ratio; the default."""
 
     name = "snappy"
     id = 1
@@ -38,7 +38,7 @@ class Snappy:
 
     def decompress(self, data: bytes, max_size: int) -> bytes:
         size = 0
-        for place, byte in enumerate(data[:5]):  # the format begins with the size, a varint
+        for place, byte in enumerate(data[:5]):  # the size comes first, as a varint
             size |= (byte & 0x7F) << (7 * place)
             if byte < 0x80:
                 break
@@ -54,7 +54,7 @@ class Zstd:
     id = 2
 
     def __init__(self) -> None:
-        self._local = threading.local()  # its objects must not be shared between threads
+        self._local = threading.local()  # zstd objects are not thread-safe
 
     def compress(self, data: bytes) -> bytes:
         if not hasattr(self._local, "compressor"):
@@ -73,7 +73,7 @@ class Zstd:
 
 
 class LZ4:
-    """LZ4 blocks, their size in front: the quickest to restore."""
+    """LZ4 blocks, prefixed with their size: the fastest to decompress."""
 
     name = "lz4"
     id = 3
@@ -104,13 +104,13 @@ COMPRESSORS: Registry[Compressor] = Registry(
 
 
 def register_compressor(compressor: Compressor) -> None:
-    """Make a compressor of your own known by its name and, to entries, by its id.
+    """Register a compressor under its name (for the option) and its id (for entries).
 
     Args:
         compressor: has `name`, `id` (128 to 255), `compress` and `decompress`: see
             `model_cache.Compressor`.
 
     Raises:
-        ConfigurationError: it lacks one of these, or its name or id is taken.
+        ConfigurationError: it lacks one of these, or its name or id is already used.
     """
     COMPRESSORS.register(compressor)

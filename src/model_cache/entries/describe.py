@@ -1,6 +1,6 @@
-"""What entries say of themselves, without their schemas: for people, and for `model-cache inspect`.
+"""Describe entries without their schemas, for people and for `model-cache inspect`.
 
-Nothing here decides what a prediction is answered with; see `codec` for that.
+Predictions do not use this; see `codec`.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from model_cache.protocols import Serder
 
 
 class _Anything(RootModel[Any]):
-    """The schema of an entry of which no schema is known."""
+    """The schema for entries of unknown schema."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What an entry says of itself, read without its schema.
+    """The description of an entry, read without its schema.
 
     Attributes:
-        form: "plain", or "envelope"; None for what is neither.
-        serder: the name of what it was written with, or "#" and an id that is not known here.
-        compressor: likewise; None for none.
-        tag: "none", "right", or "wrong", which it also is if it was made with another secret.
+        form: "plain" or "envelope"; None if it is neither.
+        serder: the name of its serder, or "#" and the id if it is not registered.
+        compressor: likewise for its compressor; None if it is not compressed.
+        tag: "none", "right" or "wrong". Also "wrong" if another secret was used.
         fresh_until: when it becomes stale, in milliseconds since 1970; None for never.
-        value: what it holds, as plain Python values; None if it can't be read.
+        value: its content as plain Python values; None if it can't be read.
         problem: why it can't be read; None if it can.
     """
 
@@ -55,11 +55,11 @@ class Description:
 
 
 def describe(key: bytes, entry: bytes, tag_key: bytes = b"") -> Description:
-    """Return what an entry says of itself; for people, since nothing checks the value.
+    """Return the description of an entry. Its value is not validated.
 
     Args:
-        key: where it was found.
-        entry: the entry, which may be anything at all.
+        key: the key of the entry.
+        entry: the entry, which may be arbitrary bytes.
         tag_key: keys the tag.
     """
     first = entry[:1]
@@ -83,7 +83,7 @@ def _describe_envelope(key: bytes, entry: bytes, tag_key: bytes) -> Description:
     try:
         head, tag, data = take_apart(entry)
     except (ValueError, IndexError):
-        return Description("envelope", problem="truncated, or of another format")
+        return Description("envelope", problem="truncated, or another format version")
     serder, compressor = SERDERS.get(head[2]), COMPRESSORS.get(head[3])
     described = Description(
         "envelope",
@@ -93,11 +93,11 @@ def _describe_envelope(key: bytes, entry: bytes, tag_key: bytes) -> Description:
         fresh_until_of(head),
     )
     if serder is None or (head[3] and compressor is None):
-        return replace(described, problem="its serder or compressor is not known here")
+        return replace(described, problem="its serder or compressor is not registered")
     try:
         _, data = unpack(head, data, MAX_PAYLOAD)
-    except TooLargeError:  # as valid as `max_entry_bytes` lets it be
-        return replace(described, value="more than 8 MiB uncompressed: not looked at")
+    except TooLargeError:  # may be valid, depending on `max_entry_bytes`
+        return replace(described, value="more than 8 MiB uncompressed, not decoded")
     except Exception as error:
         reraise_interruption(error)
         return replace(described, problem=f"its payload is damaged ({type(error).__name__})")
@@ -118,5 +118,5 @@ def _with_value(described: Description, serder: Serder, data: bytes) -> Descript
         value = getattr(reader.loads(data, _Anything), "root", None)
     except Exception as error:  # Redis is untrusted
         reraise_interruption(error)
-        return replace(described, problem=f"no valid {serder.name} ({type(error).__name__})")
+        return replace(described, problem=f"invalid {serder.name} ({type(error).__name__})")
     return replace(described, value=value)

@@ -1,6 +1,7 @@
-"""Why a prediction is not stored, in words for the author of its model.
+"""Explain to a model's author why a prediction can't be stored.
 
-The words say where (`points[3].when`), what, and what to do. They hold types, never values.
+An explanation says where (`points[3].when`), what is wrong, and what to do. It contains types,
+never values.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
 
-# A path that is longer than this helps nobody, and each step costs a comparison.
+# Longer paths are of no use, and each step costs a comparison.
 _MAX_DEPTH = 40
 
 
 def difference(prediction: Any, restored: Any) -> str:
-    """Return what is different in a prediction that was read again."""
-    path, words = _difference(prediction, restored) or ("", "it comes back changed")
+    """Return how a prediction differs from its decoded copy."""
+    path, words = _difference(prediction, restored) or ("", "it changes")
     return _at(path, words)
 
 
@@ -43,8 +44,8 @@ def not_comparable(prediction: Any, error: NotCacheableError) -> str:
         PREDICTIONS.encode(part)
     except NotCacheableError as nearest:
         error = nearest
-    reason = error.reason.partition("; give it one")[0]  # which would not help to read it again
-    return _at(path, f"{reason}; return a type that pydantic can write and read, such as a list")
+    reason = error.reason.partition("; register one")[0]  # that would not help with decoding
+    return _at(path, f"{reason}; return a type that pydantic can dump and load, such as a list")
 
 
 def not_writable(prediction: Any, error: Exception) -> str:
@@ -59,22 +60,20 @@ def not_writable(prediction: Any, error: Exception) -> str:
         return False
 
     if not fails(prediction):
-        return f"writing it and reading it again raised {type(error).__name__}"
+        return f"dumping and loading it raised {type(error).__name__}"
     path, part = _deepest(prediction, fails)
     advice = "; return a list instead" if hasattr(part, "tolist") else ""
-    return _at(path, f"a {_name(type(part))} can't be written ({type(error).__name__}){advice}")
+    return _at(path, f"a {_name(type(part))} can't be dumped ({type(error).__name__}){advice}")
 
 
 def not_readable(error: Exception) -> str:
-    """Return which part of an entry the schema refuses; "" if that is not what went wrong."""
+    """Return which part of an entry the schema rejects; "" if it failed for another reason."""
     if not isinstance(error, ValidationError):
         return ""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
     advice = "; a field with exclude=True is not stored" if first["type"] == "missing" else ""
-    return _at(
-        path, f"the output schema refuses it when it is read again ({first['type']}){advice}"
-    )
+    return _at(path, f"the output schema rejects it when it is loaded ({first['type']}){advice}")
 
 
 def _at(path: str, words: str) -> str:
@@ -84,7 +83,7 @@ def _at(path: str, words: str) -> str:
 def _deepest(
     value: Any, fails: Callable[[Any], bool], path: str = "", depth: int = 0
 ) -> tuple[str, Any]:
-    """Return the innermost part for which `fails`, given that it does for `value`."""
+    """Return the innermost part for which `fails` is true, given that it is for `value`."""
     for step, part in parts(value).items() if depth < _MAX_DEPTH else ():
         if fails(part):
             return _deepest(part, fails, path + step, depth + 1)
@@ -92,7 +91,7 @@ def _deepest(
 
 
 def _difference(before: Any, after: Any, path: str = "", depth: int = 0) -> tuple[str, str] | None:
-    """Return the path to the first difference, and what it is; None if there is none."""
+    """Return the path of the first difference and its description; None if there is none."""
     if PREDICTIONS.encode(before) == PREDICTIONS.encode(after):
         return None
     if depth >= _MAX_DEPTH:
@@ -116,7 +115,7 @@ def _not_stored(cls: type, step: str) -> str | None:
     """Return why something inside an instance of a class is never stored."""
     name = step.removeprefix(".")
     if is_cached_property(cls, name):
-        return "a cached property, which has another value when it is computed again"
+        return "a cached property whose value differs when it is computed again"
     if not issubclass(cls, BaseModel):
         return None
     if name in cls.__private_attributes__:
@@ -127,7 +126,7 @@ def _not_stored(cls: type, step: str) -> str | None:
 
 
 def _own_difference(before: Any, after: Any) -> str:
-    """Return how two values of one type differ, apart from what is inside them."""
+    """Return how two values of one type differ, not counting the values inside them."""
     if isinstance(before, (dt.datetime, dt.time)) and before.replace(tzinfo=None) == after.replace(
         tzinfo=None
     ):
@@ -135,9 +134,9 @@ def _own_difference(before: Any, after: Any) -> str:
         return f"its time zone changes {zones}; return it in UTC"
     if isinstance(before, BaseModel) and before.model_fields_set != after.model_fields_set:
         names = sorted(before.model_fields_set ^ after.model_fields_set)
-        return f"whether these fields were set changes: {', '.join(names)}"
+        return f"these fields change between set and unset: {', '.join(names)}"
     if isinstance(before, dict) and len(before) == len(after):
-        return "its keys change, or their order"
+        return "its keys or their order change"
     sizes = [len(value) if hasattr(value, "__len__") else None for value in (before, after)]
     if sizes[0] != sizes[1]:
         return f"its length changes from {sizes[0]} to {sizes[1]}"

@@ -1,15 +1,15 @@
-"""The envelope: an entry that describes itself, so a fleet may mix and change options.
+"""The envelope: a self-describing entry, so that a fleet may mix and change options.
 
-byte 0  0xC1, the first byte of neither JSON nor MessagePack
+byte 0  0xC1, which no JSON or MessagePack starts with
 byte 1  the envelope's format version
 byte 2  the serder's id
 byte 3  the compressor's id; 0 for none
-byte 4  flags; bit 0: there is a tag; bit 1: the payload begins with the unset fields;
+byte 4  flags; bit 0: there is a tag; bit 1: the payload starts with the unset fields;
 bit 2: there is a time
 8 bytes  the time until which the entry is fresh, in milliseconds since 1970
 16 bytes  the tag, over the key, the bytes above and the payload
 the payload, compressed: the unset fields, as MessagePack after their length in two bytes,
-then what the serder wrote
+then the output of the serder
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from model_cache.entries.compressors import COMPRESSORS
 from model_cache.entries.unset_fields import Unset
 
 MAX_PAYLOAD = 8 * 2**20
-"""Bytes of a payload, uncompressed: more is neither written nor believed, unless
-`max_entry_bytes` is more. Small objects take up to 80 times as much as Python objects."""
+"""The largest uncompressed payload to write or read, in bytes, unless `max_entry_bytes` is larger.
+Decoded to small Python objects, it can take 80 times as much memory."""
 
 MARK = 0xC1
 VERSION = 1
@@ -39,10 +39,10 @@ ARRAYS = frozenset([*range(0x90, 0xA0), 0xDC, 0xDD])  # fixarray, array 16, arra
 
 
 def take_apart(entry: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the head of an envelope, its tag, empty if it has none, and its payload."""
+    """Return the head of an envelope, its tag (b"" if it has none) and its payload."""
     version, flags = entry[1], entry[4]
     if version != VERSION or flags & ~(TAGGED | UNSET | TIMED):
-        raise ValueError("not this envelope")
+        raise ValueError("not an envelope of this version")
     size = HEAD_SIZE + (TIME_SIZE if flags & TIMED else 0)
     end = size + (TAG_SIZE if flags & TAGGED else 0)
     if len(entry) < end:
@@ -51,7 +51,7 @@ def take_apart(entry: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def unpack(head: bytes, data: bytes, max_payload: int) -> tuple[Unset, bytes]:
-    """Return the unset fields of an envelope's payload, and what its serder wrote."""
+    """Return the unset fields from an envelope's payload, and the output of its serder."""
     compressor, flags = head[3], head[4]
     if compressor:
         data = COMPRESSORS.numbered(compressor).decompress(data, max_payload)
@@ -63,7 +63,7 @@ def unpack(head: bytes, data: bytes, max_payload: int) -> tuple[Unset, bytes]:
 
 
 def fresh_until_of(envelope: bytes) -> int | None:
-    """Return until when an envelope is fresh, in milliseconds since 1970; None for ever."""
+    """Return when an envelope becomes stale, in milliseconds since 1970; None for never."""
     if not envelope[4] & TIMED:
         return None
     return int.from_bytes(envelope[HEAD_SIZE : HEAD_SIZE + TIME_SIZE])

@@ -1,7 +1,6 @@
-"""What is inside a value, and under which path: for what looks into predictions.
+"""List the parts of a value with their paths, for explanations.
 
-It is for explanations, and for what is checked afterwards: keys and comparisons are made from
-canonical bytes.
+Keys and comparisons do not use this; they use canonical bytes.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from pydantic import BaseModel
 
 
 def parts(value: Any) -> dict[str, Any]:
-    """Return what is directly inside a value, by a path that begins there.
+    """Return the direct parts of a value by relative path.
 
-    The path holds no data of the prediction: what is in a dict goes by its position.
+    Paths contain no data of the prediction: the values of a dict are named by position.
     """
     if isinstance(value, BaseModel):
         inside = value.__dict__ | (value.__pydantic_extra__ or {})

@@ -1,4 +1,4 @@
-"""Registries: codecs by name, for the options, and by id, for the entries."""
+"""Registries of serders and compressors: by name for the options, by id for the entries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model_cache.import_paths import imported
 
 
 class Named(Protocol):
-    """What can be registered."""
+    """An item that can be registered."""
 
     @property
     def name(self) -> str: ...
@@ -22,16 +22,16 @@ class Named(Protocol):
 T = TypeVar("T", bound=Named)
 
 FIRST_FREE_ID = 128
-"""Ids below are this library's."""
+"""Lower ids are reserved for this library."""
 
 
 class Registry(Generic[T]):
-    """Things of one kind, by name and by id.
+    """The serders or the compressors, by name and by id.
 
     Args:
         option: the option that names one of them.
-        kind: the protocol that each must follow.
-        builtin: this library's own.
+        kind: the protocol that each must implement.
+        builtin: the built-in ones.
     """
 
     def __init__(self, option: str, kind: type[Any], builtin: Iterable[T]) -> None:
@@ -43,13 +43,14 @@ class Registry(Generic[T]):
     def register(self, item: T) -> None:
         """Add an item; one of the same class under the same name and id replaces the old."""
         if isinstance(item, type) or not isinstance(item, self._kind):
-            raise self._error(f"{item!r} has not all that a {self._kind.__name__} needs")
+            raise self._error(f"{item!r} does not implement {self._kind.__name__}")
         if not (isinstance(item.id, int) and FIRST_FREE_ID <= item.id <= 255):
-            raise self._error(f"id {item.id!r} of {item.name!r} is not from 128 to 255")
+            raise self._error(f"expected an id from 128 to 255, got {item.id!r} ({item.name!r})")
         for taken in (self._by_name.get(item.name), self._by_id.get(item.id)):
             if taken is not None and type(taken) is not type(item):
                 raise self._error(
-                    f"name {item.name!r} or id {item.id} is taken by {taken.name!r} ({taken.id})"
+                    f"name {item.name!r} or id {item.id} is already used by {taken.name!r} "
+                    f"({taken.id})"
                 )
         self._by_name[item.name] = self._by_id[item.id] = item
 
@@ -65,7 +66,8 @@ class Registry(Generic[T]):
             return item
         if name not in self._by_name:
             hint = did_you_mean(name, self._by_name)
-            raise self._error(f"{name!r} is not known; {hint} (or give 'package.module:name')")
+            kind = self._kind.__name__.lower()
+            raise self._error(f"unknown {kind} {name!r}; {hint} (or use 'package.module:name')")
         return self._by_name[name]
 
     def numbered(self, number: int) -> T:

@@ -1,12 +1,13 @@
-"""Serders: a prediction as bytes and back.
+"""The built-in serders, which convert predictions to bytes and back.
 
-Each has a name for the options and a number for the entries. Fields go by their names, never
-by aliases; fields that were not set stay unset.
+Each has a name for the option and an id for the entries. They write field names, never aliases,
+and leave out fields that are not set.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import msgpack
@@ -18,7 +19,7 @@ from model_cache.protocols import Serder
 
 
 class JSONSerder:
-    """JSON by pydantic-core: what redis-cli shows is what the model said."""
+    """JSON, written by pydantic-core: readable in redis-cli."""
 
     name = "JSON"
     id = 1
@@ -34,9 +35,14 @@ class JSONSerder:
         )
         return loaded
 
+    def reader(self, data: bytes, schema: type[BaseModel]) -> Callable[[], BaseModel]:
+        """Return what reads `data`, to a new object each time."""
+        validate = schema.__pydantic_validator__.validate_json
+        return partial(validate, data, by_alias=False, by_name=True)
+
 
 class MessagePackSerder:
-    """MessagePack: a little smaller than JSON, and it keeps bytes, NaN and infinities."""
+    """MessagePack: a little smaller than JSON; preserves bytes, NaN and infinities."""
 
     name = "MessagePack"
     id = 2
@@ -107,12 +113,12 @@ SERDERS: Registry[Serder] = Registry("serder", Serder, [JSON, MESSAGE_PACK, VALU
 
 
 def register_serder(serder: Serder) -> None:
-    """Make a serder of your own known by its name (to the option) and its id (to entries).
+    """Register a serder under its name (for the option) and its id (for entries).
 
     Args:
         serder: has `name`, `id` (128 to 255), `dumps` and `loads`: see `model_cache.Serder`.
 
     Raises:
-        ConfigurationError: it lacks one of these, or its name or id is taken.
+        ConfigurationError: it lacks one of these, or its name or id is already used.
     """
     SERDERS.register(serder)

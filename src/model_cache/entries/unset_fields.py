@@ -1,8 +1,8 @@
-"""Which fields of a prediction were left at their defaults, apart from the prediction itself.
+"""Record which fields of a prediction were not set, separately from the prediction.
 
-A dump can say so by leaving these fields out, but not always: the tag of a discriminated union
-must be there to be read again, though it is nearly always left at its default. Then everything
-is dumped, and what was unset is written down beside it. Bytes and entries are unknown here.
+Usually a dump just leaves these fields out. But the tag of a discriminated union is needed for
+loading, although it is nearly always left at its default. Then everything is dumped, and the unset
+fields are stored next to it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 Unset: TypeAlias = list[list[Any]]
-"""For each model inside that has unset fields: its place in the walk, then their names."""
+"""For each nested model with unset fields: its position in the walk, then their names."""
 
 
 def unset_fields(prediction: BaseModel) -> Unset:
-    """Return which fields were not set, in the prediction and in the models inside."""
+    """Return which fields were not set, in the prediction and in nested models."""
     unset: Unset = []
     for place, model in enumerate(_models(prediction)):
         names = type(model).model_fields.keys() - model.model_fields_set
@@ -36,7 +36,7 @@ def all_set(prediction: BaseModel) -> BaseModel:
 
 
 def mark_unset(prediction: BaseModel, unset: Unset) -> None:
-    """Make a prediction that was read with every field set as it was when `unset` was taken.
+    """Mark fields of a loaded prediction as not set, as recorded by `unset_fields`.
 
     Raises:
         ValueError: it does not have these fields.
@@ -45,7 +45,7 @@ def mark_unset(prediction: BaseModel, unset: Unset) -> None:
     for place, *names in unset:
         fields = type(models[place]).model_fields.keys()
         if not fields >= set(names):
-            raise ValueError("unset fields that there are not")
+            raise ValueError("the model has no such fields")
         _set(models[place], models[place].model_fields_set - set(names))
 
 
@@ -54,10 +54,10 @@ def _set(model: BaseModel, names: Iterable[str]) -> None:
 
 
 def _models(value: Any) -> Iterator[BaseModel]:
-    """Walk through a value in an order that depends on nothing but what it holds."""
+    """Yield the models inside a value, in an order that depends only on its content."""
     if isinstance(value, BaseModel):
         yield value
-        fields = type(value).model_fields  # beside them, there may be cached properties
+        fields = type(value).model_fields  # `__dict__` may also contain cached properties
         inside = [inner for name, inner in value.__dict__.items() if name in fields]
         for inner in (*inside, *(value.__pydantic_extra__ or {}).values()):
             yield from _models(inner)

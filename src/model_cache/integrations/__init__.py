@@ -1,1 +1,1 @@
-"""What connects the cache to other software; each module is imported on use, with its extra."""
+"""Integrations with other software. Each module needs an extra and is imported on first use."""

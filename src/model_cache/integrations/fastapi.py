@@ -1,7 +1,7 @@
-"""The cache in a FastAPI or Starlette service: outcomes on responses, closing, health, metrics.
+"""Support for FastAPI and Starlette: outcome headers, shutdown, health and metrics.
 
-`add_model_cache` does everything by one call; its parts can be used alone. What is said to HTTP
-clients is next door, in `http_caching`.
+`add_model_cache` sets up everything in one call; the parts can also be used on their own. The
+headers themselves are built in `http_caching`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ except ImportError as error:
 
 logger = logging.getLogger("model_cache")
 
-# In an ASGI scope: somebody puts the outcomes on this response already.
+# Set in an ASGI scope when an outer middleware already adds the headers.
 _IS_REPORTED = "model_cache.is_reported"
 
 Models: TypeAlias = MLModel | Collection[MLModel] | Callable[[], Collection[MLModel]]
-"""A model, several, or a function that returns them, for services that build them late.
+"""A model, several models, or a function that returns them, for services that build them late.
 
-The caches are found wherever they are in a stack of decorators; other models do no harm.
+Caches are found anywhere in a stack of decorators; models without a cache are ignored.
 """
 
 
@@ -57,39 +57,38 @@ def add_model_cache(
     health_path: str | None = None,
     metrics_path: str | None = None,
 ) -> None:
-    """Put what the cache did on an app's responses, and close the caches when it shuts down.
+    """Add outcome headers to an app's responses, and close the caches when it shuts down.
 
-    To be called once, before the app starts. The framework makes its response to an unhandled
-    exception outside of all middleware that an app can be given, so that one lacks the headers:
-    serve `CacheOutcomeMiddleware(app)` to have them there, too.
+    Call it once, before the app starts. The framework creates its response to an unhandled
+    exception outside an app's middleware, so that response lacks the headers. To include them,
+    serve `CacheOutcomeMiddleware(app)`.
 
     Args:
         app: a FastAPI or Starlette app.
         models: the cached models.
-        client_control: whether clients may say `Cache-Control: no-cache` (compute and store
-            anew) and `no-store` (neither read nor write the cache); each such request costs
-            a prediction.
-        name: what `Cache-Status` calls the cache.
-        health_path: where `health` is answered as JSON, if anywhere.
-        metrics_path: where Prometheus finds the metrics, if anywhere; for models that are given
-            `hooks=["prometheus"]`.
+        client_control: whether to honour `Cache-Control: no-cache` (recompute and store) and
+            `no-store` (bypass the cache) in requests; each such request costs a model call.
+        name: the name of the cache in `Cache-Status`.
+        health_path: the path that serves `health` as JSON; None for no such route.
+        metrics_path: the path that serves Prometheus metrics, for models with
+            `hooks=["prometheus"]`; None for no such route.
 
-    Both paths come before the app's mounts and before its routes with parameters that would match
-    them.
+    Both routes take precedence over the app's mounts and over its routes with parameters that
+    would match the same path.
 
     Raises:
-        ConfigurationError: an argument can't be honoured, or the app has a route for one of the
-            paths already.
+        ConfigurationError: an argument is invalid, or the app already has a route for one of the
+            paths.
     """
     if not isinstance(app, Starlette):
-        raise ConfigurationError("app", f"{app!r} is neither a FastAPI nor a Starlette app")
+        raise ConfigurationError("app", f"expected a FastAPI or Starlette app, got {app!r}")
     if isinstance(models, MLModel) or not callable(models):
-        caches_in(models)  # what is no model shows now
+        caches_in(models)  # raises now if one of them is not a model
     for option, path in (("health_path", health_path), ("metrics_path", metrics_path)):
         if path is not None and not path.startswith("/"):
-            raise ConfigurationError(option, f"{path!r} does not begin with '/'")
+            raise ConfigurationError(option, f"expected a path that starts with '/', got {path!r}")
     cache_name(name)
-    # Endpoints that are no coroutines run in the thread pool: the event loop goes on.
+    # Endpoints that are not coroutines run in the thread pool and do not block the event loop.
     added: list[tuple[int, str, Callable[[Request], Response]]] = []
     if health_path is not None:
         place = _place_for("health_path", health_path, app)
@@ -104,16 +103,16 @@ def add_model_cache(
 
 
 def _place_for(option: str, path: str, app: Starlette) -> int:
-    """Return where among the app's routes one for a path will be reached.
+    """Return the position among the app's routes at which a route for a path is reached.
 
-    That is before a mount at `/`, say, or before `/{page}`, which would take the path as well.
+    That is before a mount at `/`, for example, or before `/{page}`, which would match first.
     """
     sibling = f"{path.rpartition('/')[0]}/{uuid4()}"
     for place, route in enumerate(app.router.routes):
         if _takes(route, path):
             if _takes(route, sibling):
                 return place
-            raise ConfigurationError(option, f"the app has a route for {path!r} already")
+            raise ConfigurationError(option, f"the app already has a route for {path!r}")
     return len(app.router.routes)
 
 
@@ -123,18 +122,18 @@ def _takes(route: BaseRoute, path: str) -> bool:
 
 
 class CacheOutcomeMiddleware:
-    """ASGI middleware that puts `Cache-Status` (RFC 9211) and `X-Cache` on responses.
+    """ASGI middleware that adds `Cache-Status` (RFC 9211) and `X-Cache` to responses.
 
-    They tell of the predictions made up to the first byte of the response, in the event loop or
-    in threads that were given the request's context, as the framework's thread pool and
+    The headers cover the predictions made before the first byte of the response, in the event loop
+    or in threads that run in the request's context, as the framework's thread pool and
     `asyncio.to_thread` do. A response without a prediction gets neither. Headers of the same name
-    that the app sets come first, as those of a cache closer to the origin. Of several around one
-    another, the outermost puts the headers, and each honours what it may.
+    that the app sets come first, as those of a cache closer to the origin. If several of these
+    middlewares are nested, the outermost adds the headers, and each applies its `client_control`.
 
     Args:
-        app: the ASGI app inside.
+        app: the inner ASGI app.
         client_control: whether to honour `Cache-Control: no-cache` and `no-store` in requests.
-        name: what `Cache-Status` calls the cache.
+        name: the name of the cache in `Cache-Status`.
 
     Raises:
         ConfigurationError: the name can't be written in a header.
@@ -155,19 +154,19 @@ class CacheOutcomeMiddleware:
             if _IS_REPORTED in scope:
                 await self._app(scope, receive, send)
                 return
-            # Not in a copy: middleware outside may read what the app leaves in the scope.
+            # Not a copy: outer middleware may read what the app leaves in the scope.
             scope[_IS_REPORTED] = True
             try:
                 await self._report(scope, receive, send)
             finally:
-                del scope[_IS_REPORTED]  # whoever tries again does so with the same scope
+                del scope[_IS_REPORTED]  # a retry uses the same scope
 
     async def _report(self, scope: Scope, receive: Receive, send: Send) -> None:
         with record_outcomes() as outcomes:
 
             async def send_with_outcome(message: Message) -> None:
                 if message["type"] == "http.response.start" and outcomes:
-                    made = list(outcomes)  # predictions in other threads may go on meanwhile
+                    made = list(outcomes)  # other threads may still add predictions
                     message = {
                         **message,
                         "headers": [
@@ -192,15 +191,15 @@ class CacheOutcomeMiddleware:
 
 
 def closing(models: Models, lifespan: Lifespan[Any] | None = None) -> Lifespan[Any]:
-    """Return a lifespan that closes the caches after another lifespan, if there is one.
+    """Return a lifespan that closes the caches after the app's own lifespan.
 
-    Closing writes what waits to be written; then the Prometheus hook counts what it has gathered,
-    since uvicorn ends a process by a signal, and so without `atexit`. It is done in threads, within
-    a few seconds, and what closing raises is logged: a shutdown goes on.
+    Closing finishes the background writes; then the Prometheus hook counts its pending events,
+    since uvicorn ends its process with a signal, which skips `atexit`. It runs in threads, for a
+    few seconds at most. Errors are logged and do not stop the shutdown.
 
     Args:
         models: the cached models.
-        lifespan: the app's own.
+        lifespan: the app's own lifespan, if any.
     """
 
     @asynccontextmanager
@@ -220,7 +219,7 @@ async def _close(models: Models) -> None:
     try:
         found = caches_in(models)
     except Exception:
-        logger.exception("the caches were not closed, since they were not found")
+        logger.exception("Caches not closed because they were not found")
         return
     async with create_task_group() as group:
         for found_cache in found:
@@ -231,20 +230,20 @@ def _close_one(cache: RedisCachingDecorator) -> None:
     try:
         cache.close()
     except Exception:
-        logger.exception("closing %r failed", cache)
+        logger.exception("Closing %r failed", cache)
 
 
 def health(models: Models) -> dict[str, Any]:
-    """Return how the caches are, ready for JSON; each asks its store, within its `timeout`.
+    """Return the health of the caches, ready for JSON; pings each store within its `timeout`.
 
     Args:
         models: the cached models.
 
     Returns:
-        "status": "degraded" if a store does not answer, or is spared, for it kept failing, so
-        that the models predict without it; else "ok". "caches": of each, its "model" and
-        "version"; "store", the circuit breaker's state (see `Stats`); "store_error", in a word
-        why the store did not answer, or None; and, counted in this process, "predictions", "hits",
+        "status": "degraded" if a store does not answer or its circuit is open, so that the models
+        predict without it; else "ok". "caches": for each cache, its "model" and "version";
+        "store", the circuit breaker's state (see `Stats`); "store_error", why the store did not
+        answer, as one word, or None; and, counted in this process, "predictions", "hits",
         "misses", "hit_ratio" and "seconds_saved".
     """
     found = [_health(cache) for cache in caches_in(models)]
@@ -259,7 +258,7 @@ def _health(cache: RedisCachingDecorator) -> dict[str, Any]:
     except StoreUnavailableError as error:
         store_error = error.kind
     except ModelCacheError:
-        pass  # it has no model yet
+        pass  # no model is set
     stats = cache.stats()
     return {
         "model": getattr(cache, "qualified_name", None),
@@ -275,10 +274,10 @@ def _health(cache: RedisCachingDecorator) -> dict[str, Any]:
 
 
 def caches_in(models: Models) -> list[RedisCachingDecorator]:
-    """Return the caches among models, and among the decorators around these, each once.
+    """Return the caches among models and their decorators, each once.
 
     Raises:
-        ConfigurationError: there is something that is no model.
+        ConfigurationError: one of them is not a model.
     """
     if isinstance(models, MLModel):
         models = [models]
@@ -287,18 +286,18 @@ def caches_in(models: Models) -> list[RedisCachingDecorator]:
         raise ConfigurationError("models", f"{given!r} is neither a model nor a list of models")
     for model in given:
         if not isinstance(model, MLModel):
-            raise ConfigurationError("models", f"{model!r} is no ml-base MLModel")
+            raise ConfigurationError("models", f"{model!r} is not an ml-base MLModel")
     found = (layer for model in given for layer in layers(model))
     caches = {id(layer): layer for layer in found if isinstance(layer, RedisCachingDecorator)}
     return list(caches.values())
 
 
 def managed_models() -> list[MLModel]:
-    """Return the models in ml-base's `ModelManager`, where rest_model_service builds them."""
+    """Return the models in ml-base's `ModelManager`, where rest_model_service registers them."""
     manager = ModelManager()
     found = []
     for details in manager.get_models():
-        with suppress(ValueError):  # it is being decorated
+        with suppress(ValueError):  # the model is being decorated
             found.append(manager.get_model(details["qualified_name"]))
     return found
 

@@ -1,7 +1,7 @@
-"""What HTTP says of caches: outcomes as response headers, and a request's wishes.
+"""HTTP headers for caching: write outcomes as response headers, and parse `Cache-Control`.
 
-`Cache-Status` is RFC 9211's, a list after RFC 8941; `Cache-Control` is RFC 9111's. Which web
-framework carries them is unknown here.
+`Cache-Status` follows RFC 9211 (a list as in RFC 8941), `Cache-Control` RFC 9111. This module does
+not depend on a web framework.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from model_cache.errors import ConfigurationError
 from model_cache.observing.outcome import Fate, Kind, Outcome
 from model_cache.observing.scope import Mode
 
-# So that a request of many predictions does not fill a proxy's buffer for headers.
+# Limits the header's size: a request with many predictions must not exceed a proxy's buffer.
 _MOST_LISTED = 16
 
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")
 _PRINTABLE = re.compile(r"[ -~]+")
 
-# Quoted text, also one that never ends; nothing in it can fail, so it takes linear time.
+# A quoted string, even if unterminated; it never backtracks, so it takes linear time.
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 _PARAMETERS: dict[Kind, str] = {
@@ -49,13 +49,13 @@ _RANKS: dict[Kind, int] = {
 
 
 def cache_name(name: str) -> str:
-    """Return the name of a cache as `Cache-Status` spells it: a token, or else in quotes.
+    """Return a cache's name as written in `Cache-Status`: a token, or a quoted string.
 
     Raises:
-        ConfigurationError: it is empty, or not of printable ASCII characters.
+        ConfigurationError: it is empty, or contains other than printable ASCII characters.
     """
     if not isinstance(name, str) or not _PRINTABLE.fullmatch(name):
-        raise ConfigurationError("name", f"{name!r} is not a text of printable ASCII characters")
+        raise ConfigurationError("name", f"expected printable ASCII characters, got {name!r}")
     if _TOKEN.fullmatch(name):
         return name
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
@@ -63,20 +63,24 @@ def cache_name(name: str) -> str:
 
 
 def cache_status(outcomes: Sequence[Outcome], name: str) -> str:
-    """Return the value of `Cache-Status`: one member a prediction, oldest first.
+    """Return the value of `Cache-Status`: one member per prediction, oldest first.
 
-    Of more than 16 predictions the last 16 are listed.
+    If there are more than 16 predictions, only the last 16 are listed.
 
     Args:
-        outcomes: at least one.
-        name: the cache's, by `cache_name`.
+        outcomes: at least one outcome.
+        name: the cache's name, from `cache_name`.
     """
     listed = list(outcomes)[-_MOST_LISTED:]
-    return ", ".join(f"{name}; {_parameters(one.kind, one.fate, one.refreshed)}" for one in listed)
+    return ", ".join(
+        f"{name}; {_parameters(one.kind, one.fate, one.refreshed, one.near)}" for one in listed
+    )
 
 
 @cache
-def _parameters(kind: Kind, fate: Fate | None, refreshed: bool) -> str:
+def _parameters(kind: Kind, fate: Fate | None, refreshed: bool, near: bool) -> str:
+    if near:
+        return "hit; detail=near"
     if kind in _PARAMETERS:
         return _PARAMETERS[kind]
     forwarded = "fwd=request" if refreshed else "fwd=miss"
@@ -92,23 +96,23 @@ def _dashed(fate: Fate) -> str:
 
 
 def x_cache(outcomes: Iterable[Outcome]) -> str:
-    """Return one word for all predictions of a response, the least cached one's.
+    """Return one word for all predictions of a response: that of the least cached one.
 
     "HIT", "STALE", "MISS" (computed, by this or another request), "BYPASS" (computed without the
-    cache: by request, for want of a key, or of the store), or "OFF".
+    cache: on request, or because there is no key or no store), or "OFF".
     """
     return _WORDS[max(_RANKS[one.kind] for one in outcomes)]
 
 
 def requested(cache_control: Iterable[bytes]) -> Mode | None:
-    """Return what a request asks for by the values of its `Cache-Control` headers.
+    """Return the mode that a request's `Cache-Control` headers ask for.
 
     Args:
-        cache_control: the values, one for each header.
+        cache_control: the values of the headers.
 
     Returns:
-        "bypass" for `no-store`, else "refresh" for `no-cache`, else None. Every other directive,
-        and whatever can't be read, is ignored.
+        "bypass" for `no-store`, else "refresh" for `no-cache`, else None. Other directives and
+        malformed values are ignored.
     """
     directives = {
         part.partition(b"=")[0].strip().lower()

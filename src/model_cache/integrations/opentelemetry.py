@@ -1,6 +1,6 @@
-"""OpenTelemetry traces: a span for each prediction, made when it is done.
+"""OpenTelemetry tracing: a span for each prediction, created when the prediction is done.
 
-It needs the API only; which spans are kept and where they go is the application's SDK's matter.
+It needs only the OpenTelemetry API; the application's SDK samples and exports the spans.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SPAN = "model_cache.predict"
 
 
 class OpenTelemetryHook:
-    """Makes a span of each prediction, a child of the span that is current there.
+    """Creates a span for each prediction, as a child of the current span.
 
-    Give it to the decorator by its name, `hooks=["opentelemetry"]`, or as an object. Spans that
-    the model makes are beside it, since it is made after the fact.
+    Pass it to the decorator by name, `hooks=["opentelemetry"]`, or as an object. Spans that the
+    model creates are siblings of it, since it is created after the fact.
 
     Args:
-        tracer_provider: where the spans go; the global one by default.
+        tracer_provider: the provider of the tracer; by default the global one.
     """
 
     def __init__(self, tracer_provider: trace.TracerProvider | None = None) -> None:
@@ -37,18 +37,18 @@ class OpenTelemetryHook:
         self._tracer = trace.get_tracer("model_cache", tracer_provider=tracer_provider)
 
     def __call__(self, event: Event) -> None:
-        """Make a span of an outcome; other events have none."""
+        """Create a span for an outcome; ignore other events."""
         if not isinstance(event, Outcome):
             return
         end = time.time_ns()
-        # A call inside the process, as INTERNAL says. That the store is a Redis, and what its
-        # commands are, the conventions keep for spans of the commands themselves.
+        # INTERNAL: a call inside the process. The conventions for databases apply only to spans
+        # of the Redis commands themselves.
         span = self._tracer.start_span(SPAN, start_time=end - round(1e9 * event.seconds))
         if not span.is_recording():
             return
         span.set_attributes(_attributes(event))
         if event.kind == "error":
-            raised = sys.exception()  # the model's, since the hook is called while it passes
+            raised = sys.exception()  # the model's exception, which is being handled
             if raised is not None:
                 span.set_attribute("error.type", type(raised).__qualname__)
             span.set_status(trace.StatusCode.ERROR)
@@ -63,7 +63,7 @@ class OpenTelemetryHook:
 
 
 def _attributes(outcome: Outcome) -> dict[str, str | float | bool]:
-    """Return the fields of an outcome that say something."""
+    """Return the fields of an outcome that are set."""
     attributes: dict[str, str | float | bool] = {
         "model_cache.model": outcome.model,
         "model_cache.version": outcome.version,
@@ -76,7 +76,7 @@ def _attributes(outcome: Outcome) -> dict[str, str | float | bool]:
         value = getattr(outcome, name)
         if value:
             attributes[f"model_cache.{name}"] = value
-    for name in ("undecodable", "refreshed"):
+    for name in ("undecodable", "refreshed", "near"):
         if getattr(outcome, name):
             attributes[f"model_cache.{name}"] = True
     return attributes

@@ -1,6 +1,6 @@
-"""The standard logging module: one line for each prediction, its numbers as fields of the record.
+"""Log one line per prediction with the standard logging module, with the numbers as fields.
 
-What goes wrong is logged without this, by the logger "model_cache".
+Failures are logged without this hook, by the logger "model_cache".
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ logger = logging.getLogger("model_cache.predictions")
 class PredictionLog:
     """Logs each prediction at INFO to the logger "model_cache.predictions".
 
-    Give it to the decorator by its name, `hooks=["logging"]`. Each record has the fields of the
-    `Outcome` as attributes of their names, but for `kind`, which is `outcome` there.
+    Pass it to the decorator by name, `hooks=["logging"]`. Each record has the fields of the
+    `Outcome` as attributes of the same names, except that `kind` is called `outcome`.
     """
 
     def __call__(self, event: Event) -> None:
-        """Log an outcome; other events are logged elsewhere."""
+        """Log an outcome; ignore other events."""
         if not isinstance(event, Outcome) or not logger.isEnabledFor(logging.INFO):
             return
         fields = event._asdict()

@@ -1,14 +1,14 @@
-"""Prometheus metrics of what the cache does: a hook that counts, and the text to be scraped.
+"""Prometheus metrics: a hook that counts events, and the text exposition.
 
-It knows events, and nothing of the decorator. A hit takes some 20 µs of CPU, and to count it in
-prometheus_client's metrics half as much again: so events are gathered, and counted together, at
-the latest when somebody looks. This also keeps predictions off prometheus_client's locks: a
-prediction may run in a signal handler, on top of a thread that holds one of them.
+A hit takes some 20 µs of CPU time, and counting it in prometheus_client's metrics half as much
+again. So events are queued and counted in batches, at the latest on a scrape. This also keeps
+predictions away from prometheus_client's locks: a prediction may run in a signal handler, on top of
+code that holds one of them.
 
-Under gunicorn each worker counts for itself; with PROMETHEUS_MULTIPROC_DIR set, prometheus_client
-keeps the counts in files there, and the text is the sum of all workers. Nobody can ask another
-process to count its events: each does so within a quarter of a second, in a thread of its own,
-and when it ends.
+Under gunicorn, each worker counts its own events. With PROMETHEUS_MULTIPROC_DIR set,
+prometheus_client keeps the counts in files there, and the exposition is the sum of all workers. A
+scrape can't make other processes count their queued events, so each process does so within a
+quarter of a second, on a background thread, and when it ends.
 """
 
 from __future__ import annotations
@@ -56,26 +56,26 @@ logger = logging.getLogger("model_cache")
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 _MODEL = ("model", "version")
 _UNSTORED = ("skipped", "lossy", "too_large", "dropped")
-# Whose model_seconds are those of an answer.
+# The kinds whose model_seconds belong to an answer.
 _MODEL_ANSWERED = ("miss", "uncacheable", "unavailable", "bypass", "off")
 
 _Counted: TypeAlias = Outcome | EntryStored | WriteFailed
 _COUNTED = frozenset(get_args(_Counted))
 
-_MOST_GATHERED = 256  # events; to count them takes a caller 0.2 ms
-# If nobody can count them, the oldest of so many are let go. They take 20 MB.
+_MOST_GATHERED = 256  # events; counting them takes a caller 0.2 ms
+# If they can't be counted, the oldest beyond this many are dropped. They take 20 MB.
 _MOST_KEPT = 65_536
 _GATHERING_SECONDS = 0.25
-_PATIENCE = 1.0  # seconds, at a fork and at the end
+_PATIENCE = 1.0  # seconds to wait at a fork and at exit
 
 
 class _Counting:
-    """Held by whoever counts, and during a fork. Not reentrant, as prometheus_client's locks.
+    """The lock held while counting and during a fork. Not reentrant, like prometheus_client's.
 
-    A lock of a metric here that another thread held at the fork would stay locked in the child.
-    With PROMETHEUS_MULTIPROC_DIR, prometheus_client has one lock for all metrics, the app's own as
-    well: a child that is forked while the app counts may find that one locked for ever. Then its
-    events are not counted, and its predictions are as quick as ever, since they never count there.
+    A metric's lock that another thread holds at a fork would stay locked in the child. With
+    PROMETHEUS_MULTIPROC_DIR, prometheus_client uses one lock for all metrics, including the app's
+    own: a child forked while the app counts may find it locked for ever. Then its events are not
+    counted, but its predictions are as fast as ever, since they never take that lock.
     """
 
     def __init__(self) -> None:
@@ -85,17 +85,17 @@ class _Counting:
             os.register_at_fork(before=self._before_fork, after_in_parent=self._forked)
 
     def after_fork(self) -> None:
-        """Make the lock anew."""
+        """Replace the lock."""
         self.lock = threading.Lock()
         self._forking: int | None = None
 
     def wait(self) -> None:
-        """Wait for a count that is under way, within a bound."""
+        """Wait for a count in progress, for a limited time."""
         if self.lock.acquire(timeout=_PATIENCE):
             self.lock.release()
 
     def _before_fork(self) -> None:
-        # In a signal handler on top of a scrape, it would be waited for in vain.
+        # In a signal handler on top of a scrape, the lock would never be released.
         if self.lock.acquire(timeout=_PATIENCE):
             self._forking = threading.get_ident()
 
@@ -107,7 +107,7 @@ class _Counting:
 
 _counting = _Counting()
 
-# From a read on the same host to one that `timeout` ends.
+# From a read on the same host to one that times out.
 _STORE_BUCKETS = (
     *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
     *(0.1, 0.25, 0.5, 1.0, 2.5),
@@ -118,7 +118,7 @@ _MODEL_BUCKETS = (
 )
 
 
-# What `_Histogram` uses of prometheus_client's Histogram, if it is there.
+# The private attributes of prometheus_client's Histogram that `_Histogram` uses, if available.
 _PRIVATE = ("_upper_bounds", "_sum", "_buckets")
 
 
@@ -126,7 +126,7 @@ class _Histogram(Histogram):
     """A histogram that takes many values at a time."""
 
     def add(self, values: Iterable[float]) -> None:
-        """Do what `observe` does, which takes one value and has no public counterpart for many."""
+        """Observe many values. There is no public counterpart of `observe` for that."""
         values = list(values)
         if not all(hasattr(self, name) for name in _PRIVATE):
             for value in values:
@@ -139,10 +139,10 @@ class _Histogram(Histogram):
 
 
 class _Series:
-    """One model's part of the metrics.
+    """The metrics of one model.
 
-    All label values that are known are there from the beginning, at zero: a counter that only
-    appears with its first event hides this event from `rate()`.
+    All known label values exist from the start, at zero: `rate()` misses the first event of a
+    counter that only appears with it.
     """
 
     def __init__(self, metrics: _Metrics, model: str, version: str) -> None:
@@ -152,6 +152,7 @@ class _Series:
         kinds: tuple[Kind, ...] = get_args(Kind)
         self.predicted = {kind: of(metrics.predictions, kind).inc for kind in kinds}
         self.unstored = {reason: of(metrics.unstored, reason).inc for reason in _UNSTORED}
+        self.near = of(metrics.near_hits).inc
         self.hit: _Histogram = of(metrics.hit_seconds)
         self.saved: _Histogram = of(metrics.saved_seconds)
         self.lost = of(metrics.lost_seconds).inc
@@ -173,18 +174,19 @@ class _Series:
         self.predicted["hit"](len(hits))
         self.bytes_read(sum(hit.entry_bytes for hit in hits))
         self.hit.add(hit.seconds for hit in hits)
-        self.read.add(hit.store_seconds for hit in hits)
+        self.near(sum(hit.near for hit in hits))
+        self.read.add(hit.store_seconds for hit in hits if not hit.near)
         if not self._misses:
             return
         mean = self._model_seconds / self._misses
-        # The sum of a histogram must not fall, so what is saved and what is lost are apart.
+        # The sum of a histogram must not decrease, so saved and lost time are separate metrics.
         saved = [mean - hit.seconds for hit in hits]
         self.saved.add(max(0.0, seconds) for seconds in saved)
         self.lost(-sum(min(0.0, seconds) for seconds in saved))
 
 
 class _Metrics(Collector):
-    """The metrics, and the events that are still to be counted."""
+    """The metrics, and the events that are not counted yet."""
 
     def __init__(self) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -194,20 +196,19 @@ class _Metrics(Collector):
             name = f"model_cache_{name}"
             return _Histogram(name, text, (*_MODEL, *labels), registry=None, buckets=tuple(buckets))
 
-        self.predictions = counter("predictions", "Predictions, by what came of them.", "outcome")
-        self.hit_seconds = histogram("hit_seconds", "Time that a hit took.", _STORE_BUCKETS)
+        self.predictions = counter("predictions", "Predictions, by outcome.", "outcome")
+        self.near_hits = counter("near_hits", "Hits that the near cache answered.")
+        self.hit_seconds = histogram("hit_seconds", "Duration of hits.", _STORE_BUCKETS)
         self.saved_seconds = histogram(
-            "saved_seconds", "Model time that a hit spared, less its own; or 0.", _MODEL_BUCKETS
+            "saved_seconds", "Model time saved by a hit, less its own; or 0.", _MODEL_BUCKETS
         )
         self.lost_seconds = counter(
-            "lost_seconds", "Time that hits took beyond what the model would have taken."
+            "lost_seconds", "Time that hits took beyond the model's mean time."
         )
         self.store_seconds = histogram(
-            "store_seconds", "Time that a read or a write took.", _STORE_BUCKETS, "operation"
+            "store_seconds", "Duration of reads and writes.", _STORE_BUCKETS, "operation"
         )
-        self.model_seconds = histogram(
-            "model_seconds", "Time that the model took to answer.", _MODEL_BUCKETS
-        )
+        self.model_seconds = histogram("model_seconds", "Duration of model calls.", _MODEL_BUCKETS)
         self.entry_bytes = counter(
             "entry_bytes", "Bytes of entries, read by hits, and written.", "operation"
         )
@@ -218,11 +219,11 @@ class _Metrics(Collector):
             "unstored", "Predictions computed and not stored, by reason.", "reason"
         )
         self.undecodable = counter(
-            "undecodable", "Look-ups that found something that is no valid entry."
+            "undecodable", "Lookups that found something that is not a valid entry."
         )
         self.store_open = Gauge(
             "model_cache_store_open",
-            "1 while the circuit breaker spares the store, as of the last prediction.",
+            "1 while the circuit breaker is open, as of the last prediction.",
             _MODEL,
             registry=None,
             multiprocess_mode="livemax",
@@ -238,12 +239,12 @@ class _Metrics(Collector):
             run_at_exit(self)
 
     def after_fork(self) -> None:
-        """Begin anew: events that were gathered are the parent's, and so are its files."""
+        """Start over: the queued events and the files belong to the parent."""
         self._events: deque[_Counted] = deque(maxlen=_MOST_KEPT)
         self._series: dict[tuple[str, str], _Series] = {}
         self._open: set[tuple[str, str]] = set()
-        # Until when nobody else needs to start a count: a time, not a flag, since whoever sets
-        # it may be interrupted before the count has been started.
+        # Until when no other count needs to be started. A time instead of a flag, since the thread
+        # that sets it may be interrupted before it starts the count.
         self._will_count_until = 0.0
         self._ends = threading.Event()
         self._in_files = _in_files()
@@ -254,20 +255,20 @@ class _Metrics(Collector):
         return self._series[model, version]
 
     def gather(self, event: _Counted) -> None:
-        """Take note of an event, as quickly as can be, and without waiting for any lock."""
+        """Queue an event, quickly and without waiting for a lock."""
         self._events.append(event)
         if self._in_files:
             if time.monotonic() >= self._will_count_until:
                 self._count_soon()
         elif len(self._events) >= _MOST_GATHERED and not _counting.lock.locked():
-            # Whoever else has the lock counts, or is the one that this interrupted. Taken by a
-            # `with`, since an interruption after `acquire` would leave it locked for ever.
+            # If the lock is held, its holder counts, or is the code that this interrupted. Acquired
+            # with `with`, since an interruption after `acquire` would leave it locked for ever.
             with _counting.lock:
                 self._count_some()
 
     def _count_soon(self) -> None:
         self._will_count_until = time.monotonic() + 4 * _GATHERING_SECONDS
-        if not self._counter.submit(self._count_in_time):  # no thread: perhaps with the next event
+        if not self._counter.submit(self._count_in_time):  # no thread; the next event tries again
             self._will_count_until = 0.0
 
     def _count_in_time(self) -> None:
@@ -275,28 +276,28 @@ class _Metrics(Collector):
         self._will_count_until = 0.0
         try:
             self.count()
-        except Exception as error:  # a full disk, or a folder that is gone
+        except Exception as error:  # a full disk, or a missing folder
             reraise_interruption(error)
             if not self._failed:
                 self._failed = True
-                logger.warning("the Prometheus metrics can't be counted: %s", error)
+                logger.warning("Prometheus metrics not counted: %s", error)
 
     def at_exit(self) -> None:
-        """Count what was gathered, and wait for counts that are under way, within a bound."""
+        """Count the queued events, and wait for counts in progress, for a limited time."""
         self._ends.set()
         if not self._counter.flush():
-            return  # it waits for a lock that is lost since a fork
+            return  # it waits for a lock that stayed locked after a fork
         if self._events and not self._counter.submit(self._count_in_time):
-            self._count_in_time()  # too late for threads
+            self._count_in_time()  # no more threads at shutdown
         self._counter.flush()
-        _counting.wait()  # a scrape counts, too
+        _counting.wait()  # a scrape may be counting
 
     def count(self) -> None:
-        """Count what was gathered; never called by a prediction."""
+        """Count the queued events; never called by a prediction."""
         for _ in range(0, len(self._events), _MOST_GATHERED):
             with _counting.lock:
                 self._count_some()
-            time.sleep(0.0001)  # to whom waits for the lock, as a fork does
+            time.sleep(0.0001)  # let others take the lock, such as a fork
 
     def _count_some(self) -> None:
         hits = defaultdict(list)
@@ -319,7 +320,7 @@ class _Metrics(Collector):
             self.series(model, version).add_hits(outcomes)
 
     def _count_outcome(self, outcome: Outcome) -> None:
-        """Count what is no hit."""
+        """Count an outcome other than a hit."""
         kind, fate, error = outcome.kind, outcome.fate, outcome.store_error
         series = self.series(outcome.model, outcome.version)
         series.predicted[kind]()
@@ -344,7 +345,7 @@ class _Metrics(Collector):
         self.store_errors.labels(model, version, operation, kind).inc()
 
     def _store_is(self, outcome: Outcome, *, open: bool) -> None:
-        """Set the state of a model's store, if it is another than before."""
+        """Set the state of a model's store if it has changed."""
         name = (outcome.model, outcome.version)
         if open is not (name in self._open):
             (self._open.add if open else self._open.discard)(name)
@@ -360,14 +361,14 @@ class _Metrics(Collector):
 
 
 _made: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
-_in_all_registries: list[_Metrics] = []  # one, with PROMETHEUS_MULTIPROC_DIR
+_in_all_registries: list[_Metrics] = []  # a single one, with PROMETHEUS_MULTIPROC_DIR
 
 
 def _metrics(registry: CollectorRegistry) -> _Metrics:
-    """Return a registry's metrics, which can be made only once."""
+    """Return a registry's metrics, which can be created only once."""
     with _counting.lock:
         if registry not in _made:
-            # A process has one set of files, in which two metrics would overwrite each other.
+            # A process has one set of files, in which two sets of metrics would collide.
             metrics = _in_all_registries[0] if _in_all_registries else _Metrics()
             registry.register(metrics)
             _made[registry] = metrics
@@ -383,15 +384,15 @@ def _in_files() -> bool:
 class PrometheusHook:
     """Counts predictions, store errors, bytes and times in Prometheus metrics.
 
-    Give it to the decorator by its name, `hooks=["prometheus"]`, or as an object. Any number of
-    hooks and decorators share the metrics; the labels `model` and `version` tell them apart.
+    Pass it to the decorator by name, `hooks=["prometheus"]`, or as an object. All hooks and
+    decorators share the metrics, with the labels `model` and `version`.
 
     Args:
-        registry: where the metrics are registered; prometheus_client's own by default. With
+        registry: the registry of the metrics; by default prometheus_client's. With
             PROMETHEUS_MULTIPROC_DIR, all registries of a process show the same metrics.
 
     Raises:
-        ValueError: the registry has other metrics of these names.
+        ValueError: the registry already has other metrics with these names.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -399,7 +400,7 @@ class PrometheusHook:
         self._metrics = _metrics(REGISTRY if registry is None else registry)
 
     def __call__(self, event: Event) -> None:
-        """Gather an event, to be counted."""
+        """Queue an event for counting."""
         if type(event) in _COUNTED:
             self._metrics.gather(event)  # type: ignore[arg-type]
 
@@ -411,9 +412,9 @@ class PrometheusHook:
 
 
 class _AllProcesses(Collector):
-    """The sums over all processes, without the files that can't be read.
+    """The sums over all processes, skipping files that can't be read.
 
-    A worker that is killed while it makes a file leaves it empty or cut off.
+    A worker that is killed while creating a file leaves it empty or truncated.
     """
 
     def __init__(self, folder: str) -> None:
@@ -441,14 +442,14 @@ _unreadable: set[str] = set()
 def _is_readable(file: str) -> bool:
     try:
         _merged([file])
-    except FileNotFoundError:  # cleared away meanwhile
+    except FileNotFoundError:  # removed meanwhile
         return False
     except Exception as error:
         reraise_interruption(error)
         if file not in _unreadable:
             _unreadable.add(file)
             logger.warning(
-                "Prometheus metrics: skipping %s, which a process left incomplete (%s: %s)",
+                "Skipping the incomplete Prometheus file %s (%s: %s)",
                 *(file, type(error).__name__, error),
             )
         return False
@@ -456,14 +457,14 @@ def _is_readable(file: str) -> bool:
 
 
 def exposition() -> tuple[bytes, str]:
-    """Return the metrics of the default registry, as text, and its content type.
+    """Return the metrics of the default registry as text, and its content type.
 
     With PROMETHEUS_MULTIPROC_DIR in the environment, they are sums over all processes that share
-    that folder; prometheus_client leaves out those of Python and of the process then. A file that
-    can't be read, such as that of a worker that was killed while it made it, is skipped and logged.
+    that folder, without prometheus_client's metrics of Python and the process. A file that can't
+    be read, such as one whose worker was killed while creating it, is skipped and logged.
 
     Raises:
-        ValueError: PROMETHEUS_MULTIPROC_DIR is no folder.
+        ValueError: PROMETHEUS_MULTIPROC_DIR is not a folder.
     """
     registry = REGISTRY
     if _in_files():
@@ -475,19 +476,20 @@ def exposition() -> tuple[bytes, str]:
 
 
 def count_all() -> None:
-    """Count what was gathered, within a bound, as at the end of a process.
+    """Count the queued events, for a limited time, as at the end of a process.
 
-    For servers that a signal ends without it. Without PROMETHEUS_MULTIPROC_DIR it does nothing.
+    For servers that a signal ends without `atexit`. Without PROMETHEUS_MULTIPROC_DIR it does
+    nothing.
     """
     for metrics in _in_all_registries:
         metrics.at_exit()
 
 
 def forget_worker(pid: int) -> None:
-    """Let a worker's gauges go that has ended; for gunicorn's `child_exit`.
+    """Remove the gauges of a worker that has ended; for gunicorn's `child_exit`.
 
-    What it has counted stays in the sums. A file that it left incomplete, since it was killed, is
-    removed: prometheus_client's own `MultiProcessCollector` would fail at it from then on. Without
+    Its counts stay in the sums. A file that it left incomplete because it was killed is removed,
+    since prometheus_client's `MultiProcessCollector` would fail on it. Without
     PROMETHEUS_MULTIPROC_DIR it does nothing.
 
     Args:

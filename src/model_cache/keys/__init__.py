@@ -1,5 +1,5 @@
-"""Which inputs share an entry: canonical bytes, the key made of them, and rounding.
+"""Cache keys: canonical bytes of inputs, the keys derived from them, and rounding.
 
-A key is a digest of canonical bytes (`canonical`). This package knows values and selections of
-fields; it knows neither options, nor entries, nor Redis.
+A key is a digest of canonical bytes (`canonical`). This package handles values and selections of
+fields; it does not depend on options, entries or Redis.
 """

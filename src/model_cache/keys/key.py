@@ -1,8 +1,7 @@
 """The key of an input: `[{prefix}/]{qualified_name}/{version}/{digest}`.
 
-The digest covers all that a prediction depends on: the namespace, the revision, the decorators
-around the model, the output schema, which fields count, and the values of those fields. Redis
-is unknown here.
+The digest covers everything that a prediction depends on: the namespace, the revision, the
+decorators around the model, the output schema, the selection of fields, and their values.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel
 
-from model_cache.keys.canonical import FORMAT, INPUTS, Selection, Tree
+from model_cache.keys.canonical import FORMAT, INPUTS, Selection, Tree, guarded
 from model_cache.keys.canonical.identities import text
 from model_cache.redaction import KeySecret, revealed
 
 DIGEST_LENGTH = 22
-"""Characters of a digest: 128 bits as base64url without padding."""
+"""Length of a digest in characters: 128 bits as base64url without padding."""
 
 TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
 _DIGEST = re.compile(b"[A-Za-z0-9_-]{%d}" % DIGEST_LENGTH)
@@ -29,7 +28,7 @@ _SPECIAL = frozenset("/%{}*?[]\\")
 
 
 def derived_key(secret: str | bytes | KeySecret | None, purpose: bytes) -> bytes:
-    """Return 64 bytes for one purpose, made of a secret of any length; none without a secret."""
+    """Derive 64 bytes for one purpose from a secret of any length; b"" without a secret."""
     if secret is None:
         return b""
     plain: str | bytes = revealed(secret)
@@ -43,30 +42,30 @@ def tag_key(secret: str | bytes | KeySecret | None) -> bytes:
 
 
 class Namespace:
-    """Where the entries of one version of one model live.
+    """The key prefix shared by the entries of one version of one model.
 
     Args:
-        prefix: what the user put in front, or None.
-        qualified_name: the model's.
-        version: the model's.
+        prefix: the user's prefix, or None.
+        qualified_name: the model's qualified name.
+        version: the model's version.
     """
 
     def __init__(self, prefix: str | None, qualified_name: str, version: str) -> None:
         parts = [qualified_name, version] if prefix is None else [prefix, qualified_name, version]
         self.text = "/".join(map(_escaped, parts)) + "/"
         self.raw = self.text.encode()
-        # The parts hold no character that means something in a glob.
+        # The quoted parts contain no glob characters.
         self.pattern = self.raw + b"[^/]" * DIGEST_LENGTH
         last = b"(?:[A-Za-z0-9_-]{%d}|~[0-9a-f]{8}~[0-9a-f]{12})" % DIGEST_LENGTH
         self._entry = re.compile(re.escape(self.raw) + last)
 
     def holds(self, key: bytes) -> bool:
-        """Whether `key` is that of an entry, or of a bucket of entries, in this namespace."""
+        """Return whether `key` is the key of an entry, or of a bucket of entries, here."""
         return self._entry.fullmatch(key) is not None
 
 
 class EntryKey(NamedTuple):
-    """A key, taken apart; the parts as the user knows them."""
+    """The parts of a key, unquoted."""
 
     prefix: str | None
     qualified_name: str
@@ -87,7 +86,7 @@ def parse_namespace(text: bytes) -> tuple[str | None, str, str] | None:
     if len(raw) not in (2, 3):
         return None
     parts = [part for each in raw if (part := _unescaped(each)) is not None]
-    # What would be written otherwise was not written by this library.
+    # If it does not round-trip, it was not written by this library.
     if [_escaped(part).encode() for part in parts] != raw:
         return None
     *prefixes, name, version = parts
@@ -96,12 +95,12 @@ def parse_namespace(text: bytes) -> tuple[str | None, str, str] | None:
 
 
 def entries_pattern(prefix: str | None, qualified_name: str, version: str | None) -> bytes:
-    """Return a glob for the keys of a model's entries; `parse_key` tells what else it matches.
+    """Return a glob for the keys of a model's entries; filter its matches with `parse_key`.
 
     Args:
-        prefix: theirs; None for none.
-        qualified_name: the model's.
-        version: the model's; None for any.
+        prefix: the prefix of the keys; None for no prefix.
+        qualified_name: the model's qualified name.
+        version: the model's version; None for any.
     """
     given = [qualified_name] if prefix is None else [prefix, qualified_name]
     parts = [*map(_escaped, given), "*" if version is None else _escaped(version)]
@@ -131,15 +130,15 @@ def _escaped_character(character: str) -> str:
 
 
 class KeyMaker:
-    """Makes keys for one binding of a model.
+    """Computes the keys for one binding of a model.
 
     Args:
-        namespace: where the entries live.
-        revision: what tells apart models of the same version; "" if nothing does.
+        namespace: the namespace of the entries.
+        revision: the model's revision, which distinguishes models of the same version; may be "".
         schema: the output schema's fingerprint.
-        decorators: what identifies the decorators between the cache and the model.
-        selection: which fields of the input count; None for all.
-        secret: keys the digest, so that keys of guessable inputs can't be reversed.
+        decorators: canonical bytes for the decorators between the cache and the model.
+        selection: which fields of the input are part of the key; None for all.
+        secret: keys the digest, so that guessable inputs can't be recovered from keys.
     """
 
     def __init__(
@@ -153,7 +152,10 @@ class KeyMaker:
         secret: str | bytes | KeySecret | None = None,
     ) -> None:
         self._prefix = namespace.raw
-        self._encode = INPUTS.encode if selection is None else INPUTS.selecting(selection)
+        self.encoders = INPUTS.encoders(selection)
+        """By class, what encodes its instances, and may raise anything."""
+        self.canonical = guarded(self.encoders)
+        """Return the canonical bytes of an input, or raise `NotCacheableError`."""
         chosen = None if selection is None else (selection.keep, _paths(selection.tree))
         self._hasher = hashlib.blake2b(
             b"%x;" % FORMAT
@@ -170,10 +172,14 @@ class KeyMaker:
         """Return the key of an input.
 
         Raises:
-            NotCacheableError: the input holds a value that has no canonical form.
+            NotCacheableError: the input contains a value that has no canonical form.
         """
+        return self.key_of(self.canonical(data))
+
+    def key_of(self, canonical: bytes) -> bytes:
+        """Return the key of an input, from its canonical bytes."""
         hasher = self._hasher.copy()
-        hasher.update(self._encode(data))
+        hasher.update(canonical)
         encoded = binascii.b2a_base64(hasher.digest(), newline=False)
         return self._prefix + encoded.translate(TO_BASE64URL, b"=")
 

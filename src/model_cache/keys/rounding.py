@@ -1,7 +1,7 @@
-"""Reduced precision: inputs that differ by less than a rounding share a prediction.
+"""Reduced precision: inputs that round to the same values share a prediction.
 
-The rounding works on a copy, and the model sees the copy too, so what is cached does not
-depend on which request came first. Keys and entries are unknown here.
+Rounding works on a copy of the input. The model receives the rounded copy too, so entries do not
+depend on which request came first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from model_cache.keys.canonical import INPUTS
 from model_cache.keys.canonical.structures import state_reader
 
 Rules: TypeAlias = "Mapping[str, int | Rules]"
-"""A field's name leads to the number of places, or to the rules for the fields inside."""
+"""Maps a field's name to a number of places, or to the rules for its own fields."""
 
 
 class Rounder:
@@ -38,23 +38,23 @@ class Rounder:
         self._rules = rules
 
     def __call__(self, data: BaseModel) -> BaseModel:
-        """Return `data` rounded: a copy, or `data` itself if nothing changes.
+        """Return a rounded copy of `data`.
 
-        It is `data` itself, too, if the rounded input would not be a valid one.
+        Returns `data` itself if nothing changes, or if the rounded input would not be valid.
         """
         try:
             rounded = _round_inside(data, self._rules)
-        except Exception:  # not valid any more, or a copy that the class does not allow
+        except Exception:  # no longer valid, or the class can't be copied
             return data
         return rounded if isinstance(rounded, BaseModel) else data
 
 
 class _InvalidError(Exception):
-    """The rounded value is not one that the schema lets through as it is."""
+    """The schema rejects or changes the rounded value."""
 
 
 def _round_inside(value: Any, rules: Rules | int) -> Any:
-    """Round below `value`: by field if the rules name fields, else every float in it."""
+    """Round inside `value`: by field if the rules name fields, else every float."""
     if isinstance(value, BaseModel) or (
         dataclasses.is_dataclass(value) and not isinstance(value, type)
     ):
@@ -88,7 +88,7 @@ def _round_structure(value: Any, rules: Rules | int) -> Any:
 
 
 def _round_named(value: Any, places: int) -> Any:
-    """Round a field that the user named: its ints, too, if places are negative."""
+    """Round a field that the user named, including its ints if `places` is negative."""
     if type(value) is int:
         return round(value, places) if places < 0 else value
     return _round(value, places, lambda item: _round_named(item, places))
@@ -110,7 +110,7 @@ def _round_float(value: float, places: int) -> float:
         return value
     try:
         rounded = round(value, places) + 0.0  # -0.0 becomes 0.0
-    except OverflowError as error:  # the largest floats, to a negative number of places
+    except OverflowError as error:  # very large floats with negative places
         raise _InvalidError from error
     same = rounded == value and math.copysign(1.0, rounded) == math.copysign(1.0, value)
     return value if same else rounded
@@ -120,7 +120,7 @@ def _round_decimal(value: Decimal, places: int) -> Decimal:
     exponent = value.as_tuple().exponent
     if not isinstance(exponent, int) or exponent >= -places:
         return value.copy_abs() if value.is_signed() and not value else value
-    # A context of its own, whatever the thread's says, and the process's default one.
+    # With its own decimal context, independent of the thread's and the default one.
     context = Context(
         prec=max(1, value.adjusted() + places + 2),
         rounding=ROUND_HALF_EVEN,
@@ -142,7 +142,7 @@ def _round_array(numpy: Any, value: Any, places: int) -> Any:
         return value
     with numpy.errstate(all="ignore"):
         rounded = numpy.round(value, places) + value.dtype.type(0)
-        # Rounding multiplies first, which can be too much.
+        # Rounding multiplies first, which can overflow.
         rounded = numpy.where(numpy.isfinite(rounded), rounded, value).astype(value.dtype)
     if value.tobytes() == rounded.tobytes():
         return value
@@ -150,7 +150,7 @@ def _round_array(numpy: Any, value: Any, places: int) -> Any:
 
 
 def _round_whole_array(numpy: Any, value: Any, places: int) -> Any:
-    """Round in Python's integers: numpy's would wrap around (255 to 4), or pass by floats."""
+    """Round with Python ints: numpy's would wrap around (255 to 4) or convert to float."""
     limits = numpy.iinfo(value.dtype)
     items = [
         rounded if limits.min <= (rounded := round(item, places)) <= limits.max else item
@@ -161,7 +161,7 @@ def _round_whole_array(numpy: Any, value: Any, places: int) -> Any:
 
 
 def _map(value: Any, function: Callable[[Any], Any]) -> Any:
-    """Apply a function to what a container holds; the same container if nothing changes."""
+    """Apply a function to a container's items; return the same container if nothing changes."""
     cls = type(value)
     if cls is dict:
         items = [function(item) for item in value.values()]
@@ -179,33 +179,33 @@ def _map(value: Any, function: Callable[[Any], Any]) -> Any:
 
 
 def _changed_model(value: BaseModel, changes: dict[str, Any], extra: dict[str, Any]) -> BaseModel:
-    """Return a copy with other values for some fields, if the class makes the same of them."""
+    """Return a copy with some fields changed, if validation leaves these values unchanged."""
     cls = type(value)
     # BaseModel's own: model_copy(update=...) would add to model_fields_set.
     changed = BaseModel.__copy__(value)
     for name, item in state_reader(cls)(value).items():
-        if name not in changed.__dict__:  # in a slot, which is not copied
+        if name not in changed.__dict__:  # in a slot, which the copy lacks
             object.__setattr__(changed, name, item)
     state = changed.__dict__
     state.update(changes)
     if extra:
         object.__setattr__(changed, "__pydantic_extra__", dict(extra))
     for name in [name for name in state if isinstance(getattr(cls, name, None), cached_property)]:
-        del state[name]  # computed from the values before
-    # Copied, since a validator may change what it is given.
+        del state[name]  # computed from the old values
+    # Copied, since a validator may modify its input.
     given = {**state, **extra}
     given = {name: _copied(item) for name, item in given.items()}
     raw = given["root"] if cls.__pydantic_root_model__ else given
     validated = cls.__pydantic_validator__.validate_python(raw, by_alias=False, by_name=True)
     _check_same(validated.__dict__, state, given)
     _check_same(validated.__pydantic_extra__ or {}, extra, given)
-    # Made of the fields, often: then it would be of the values before.
+    # Often derived from the fields; then they would still reflect the old values.
     _check_same(validated.__pydantic_private__ or {}, changed.__pydantic_private__ or {}, {})
     return changed
 
 
 def _changed_dataclass(value: Any, changes: dict[str, Any]) -> Any:
-    """Return a new instance, made as the class makes them."""
+    """Return a new instance, created by the class's constructor."""
     read = state_reader(type(value))
     before, fields = read(value), _fields(value)
     expected = {**before, **changes}
@@ -214,7 +214,7 @@ def _changed_dataclass(value: Any, changes: dict[str, Any]) -> Any:
     unchanged = dataclasses.replace(value, **{name: _copied(before[name]) for name in fields})
     made, remade = read(changed), read(unchanged)
     _check_same(_chosen(made, fields), _chosen(expected, fields), given)
-    # What stands beside the fields must be what the class makes of them, and not set by hand.
+    # Other attributes must be those the class itself computes, not ones set by hand.
     others = before.keys() - fields
     _check_same(_chosen(remade, remade.keys() - fields), _chosen(before, others), {})
     return changed
@@ -231,22 +231,22 @@ def _chosen(state: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 def _check_same(
     made: Mapping[str, Any], expected: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
-    """Raise unless validation made of what it was given what was expected."""
+    """Raise unless validation returned the expected values."""
     if made.keys() != expected.keys():
         raise _InvalidError
     for name, item in made.items():
         if item is expected[name]:
-            continue  # what may be changed was copied before
+            continue  # anything mutable was copied before
         try:
             same = INPUTS.encode(item) == INPUTS.encode(expected[name])
         except NotCacheableError:
-            same = item is given.get(name)  # passed through, whatever it is
+            same = item is given.get(name)  # passed through unchanged
         if not same:
             raise _InvalidError
 
 
 def _copied(value: Any) -> Any:
-    """Return a copy, for a validator that may change what it is given."""
+    """Return a copy, since a validator may modify its input."""
     if isinstance(value, (str, int, float, Decimal, Enum, bytes, type(None))):
         return value
     try:

@@ -1,4 +1,5 @@
-"""What there is to know about predictions: outcomes, events, hooks and counters.
+"""Observe predictions: outcomes, events, hooks and counters.
 
-Nothing here changes a prediction. Exporters such as Prometheus are in `integrations`.
+Observing never changes a prediction, except in the blocks of `scope`. Exporters such as Prometheus
+are in `integrations`.
 """

@@ -1,7 +1,7 @@
-"""What happened, as frozen objects that are handed to hooks.
+"""The events that hooks receive, as frozen objects.
 
-Each prediction is an `Outcome`, and each entry written an `EntryStored`; these go to the user's
-hooks only. All other events are rare, and logged as well.
+Each prediction is an `Outcome`, and each entry written an `EntryStored`; these go only to the
+user's hooks. All other events are rare and are also logged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from model_cache.observing.outcome import Outcome
 
 @dataclass(frozen=True)
 class StoreLost:
-    """The store failed repeatedly; predictions go straight to the model until it is back."""
+    """The store failed repeatedly; predictions bypass it until it answers again."""
 
     reason: str
 
@@ -32,8 +32,8 @@ class EntryStored:
     """An entry was written, before `predict` returned or in the background.
 
     Attributes:
-        entry_bytes: its size, the key not counted.
-        seconds: what the write took.
+        entry_bytes: its size, without the key.
+        seconds: how long the write took.
     """
 
     model: str
@@ -44,7 +44,7 @@ class EntryStored:
 
 @dataclass(frozen=True)
 class WriteFailed:
-    """An entry was not stored, though reading works."""
+    """An entry could not be written, although reads work."""
 
     model: str
     version: str
@@ -54,7 +54,7 @@ class WriteFailed:
 
 @dataclass(frozen=True)
 class InputNotCacheable:
-    """An input has no key: it was predicted without the cache."""
+    """An input has no key, so it was predicted without the cache."""
 
     model: str
     reason: str
@@ -62,7 +62,7 @@ class InputNotCacheable:
 
 @dataclass(frozen=True)
 class PredictionNotStored:
-    """A prediction was returned, but can't be kept."""
+    """A prediction was returned but can't be stored."""
 
     model: str
     reason: str
@@ -70,7 +70,7 @@ class PredictionNotStored:
 
 @dataclass(frozen=True)
 class StaleServed:
-    """The model raised, and an entry past its time answered for it."""
+    """The model raised, and an entry past its ttl was returned instead."""
 
     model: str
     error: str
@@ -78,7 +78,7 @@ class StaleServed:
 
 @dataclass(frozen=True)
 class BindingFailed:
-    """A model changed under the decorator and can't be cached as configured any more."""
+    """The model changed under the decorator and can no longer be cached as configured."""
 
     model: str
     reason: str

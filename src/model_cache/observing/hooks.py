@@ -1,4 +1,4 @@
-"""Calls hooks with events, and the hook that logs."""
+"""Call hooks with events; the built-in hook that logs them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from model_cache.observing.events import (
 
 logger = logging.getLogger("model_cache")
 
-# How many different events are remembered as logged: messages name fields and types, no values.
+# How many distinct events to remember as logged. Messages name fields and types, never values.
 _MOST_REMEMBERED = 256
 
 
@@ -33,7 +33,7 @@ _calling: FlagVar[Flag] = FlagVar("model_cache_calling_hooks")
 
 
 def _once(event: Event) -> object:
-    """What two events have in common of which only one is logged."""
+    """Return a value that is equal for events of which only the first is logged."""
     match event:
         case WriteFailed(kind=kind):
             return WriteFailed, kind
@@ -43,10 +43,10 @@ def _once(event: Event) -> object:
 
 
 def telling(hooks: Sequence[Hook]) -> Hook:
-    """Return one hook for all; an error of one fails neither a prediction nor the others.
+    """Return one hook that calls all hooks; an error in one affects neither predictions nor others.
 
-    Errors are logged once for each hook: say, a full disk under a logging handler. Predictions
-    made inside a hook are not reported, which prevents recursion.
+    Each hook's first error is logged. Predictions made inside a hook are not reported, which
+    prevents recursion.
     """
     failed: set[int] = set()
 
@@ -57,7 +57,7 @@ def telling(hooks: Sequence[Hook]) -> Hook:
             for number, hook in enumerate(hooks):
                 try:
                     hook(event)
-                # A hook that waits for a cancelled future is one that failed.
+                # CancelledError: the hook waited for a future that was cancelled.
                 except (Exception, CancelledError, GeneratorExit) as error:
                     reraise_interruption(error)
                     if number not in failed:
@@ -69,19 +69,19 @@ def telling(hooks: Sequence[Hook]) -> Hook:
 
 def _log_failure(hook: Hook, error: BaseException) -> None:
     try:
-        logger.warning("a hook raised %s: %s", type(error).__name__, _name(hook))
-    except Exception as logging_error:  # a logging handler's
+        logger.warning("Hook %s raised %s", _name(hook), type(error).__name__)
+    except Exception as logging_error:  # from a logging handler
         reraise_interruption(logging_error)
 
 
 def _name(hook: Hook) -> str:
-    # Not its repr, which may hold a secret.
+    # Not its repr, which may contain a secret.
     named = hook if hasattr(hook, "__qualname__") else type(hook)
     return f"{named.__module__}.{named.__qualname__}"
 
 
 class LoggingHook:
-    """Logs to the logger "model_cache": changes of state each time, everything else once."""
+    """Logs to the logger "model_cache": every change of the store's state, everything else once."""
 
     def __init__(self) -> None:
         self._logged: set[object] = set()
@@ -89,9 +89,9 @@ class LoggingHook:
     def __call__(self, event: Event) -> None:
         match event:
             case StoreLost(reason):
-                logger.warning("the cache is out of reach, predicting without it: %s", reason)
+                logger.warning("Redis unavailable (%s); predicting without the cache", reason)
             case StoreFound(place):
-                logger.warning("the cache is back: %s", place)
+                logger.warning("Redis available again: %s", place)
             case _ if (once := _once(event)) not in self._logged:
                 if len(self._logged) >= _MOST_REMEMBERED:
                     self._logged.clear()
@@ -101,12 +101,12 @@ class LoggingHook:
     def _log_once(self, event: Event) -> None:
         match event:
             case WriteFailed(kind=kind, reason=reason):
-                logger.warning("an entry was not stored (%s): %s", kind, reason)
+                logger.warning("Entry not stored (%s): %s", kind, reason)
             case InputNotCacheable(model, reason):
-                logger.warning("an input of %s can't be cached: %s", model, reason)
+                logger.warning("Input of %s can't be cached: %s", model, reason)
             case PredictionNotStored(model, reason):
-                logger.warning("a prediction of %s was not cached: %s", model, reason)
+                logger.warning("Prediction of %s not cached: %s", model, reason)
             case StaleServed(model, error):
-                logger.warning("%s raised %s; a stale prediction was served", model, error)
+                logger.warning("Model %s raised %s; served a stale prediction", model, error)
             case BindingFailed(model, reason):
-                logger.error("%s changed and is predicted without the cache: %s", model, reason)
+                logger.error("Model %s changed; predicting without the cache: %s", model, reason)

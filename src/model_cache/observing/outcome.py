@@ -1,4 +1,4 @@
-"""What came of one prediction: the record that counters, hooks and callers get."""
+"""The outcome of one prediction: the record that counters, hooks and callers receive."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ Fate: TypeAlias = Literal[
 
 
 class Outcome(NamedTuple):
-    """What came of one prediction.
+    """The outcome of one prediction.
 
     Attributes:
-        kind: "hit": from the cache. "shared": what another caller, who needed the same, computed
-            at that moment. "stale": an entry past its ttl, since the model raised. "miss":
-            computed. Computed without the cache: "uncacheable", the input has no key;
-            "unavailable", the store failed; "bypass", the caller asked for that; "off", the cache
-            is turned off. "error": the model raised.
+        kind: "hit": from the cache. "shared": the result of a concurrent caller with the same
+            input. "stale": an entry past its ttl, because the model raised. "miss": computed.
+            Computed without the cache: "uncacheable", the input has no key; "unavailable", the
+            store failed; "bypass", the caller used `bypass()`; "off", the cache is turned off.
+            "error": the model raised.
         model: the model's qualified name.
-        version: its version.
-        seconds: all that the prediction took.
-        store_seconds: what of it went to the store, reading and writing.
-        write_seconds: what of that went to writing.
-        model_seconds: what of it went to the model.
-        entry_bytes: the size of the entry that was found, or made; 0 for none.
-        fate: what became of a computed prediction: "stored"; "queued", to be stored in the
-            background; "skipped", by the word of `cache_if` or `do_not_store()`; "lossy", it
-            would come back changed; "too_large"; "write_failed"; "dropped", since the cache was
-            purged or the model reloaded meanwhile. None if it was not to be stored.
-        store_error: in a word, why the store failed ("timeout", "connection", "circuit_open",
-            an error reply's code); None if it did not.
-        undecodable: whether the store held something that is no valid entry.
-        refreshed: whether the caller asked not to be answered from the cache.
+        version: the model's version.
+        seconds: the total time of the prediction.
+        store_seconds: the part spent on the store, reading and writing.
+        write_seconds: the part of `store_seconds` spent on writing.
+        model_seconds: the part spent on the model.
+        entry_bytes: the size of the entry that was found or created; 0 if there is none.
+        fate: what happened to a computed prediction: "stored"; "queued" for a write in the
+            background; "skipped" because of `cache_if` or `do_not_store()`; "lossy", storing
+            would change it; "too_large"; "write_failed"; "dropped" because the cache was purged
+            or the model reloaded meanwhile. None if it was not meant to be stored.
+        store_error: why the store failed, as one word ("timeout", "connection", "circuit_open",
+            or the code of an error reply); None if it did not fail.
+        undecodable: whether the store held something that is not a valid entry.
+        refreshed: whether the prediction was made inside `refresh()`.
+        near: whether a hit came from the near cache, in this process.
     """
 
     kind: Kind
@@ -50,3 +51,4 @@ class Outcome(NamedTuple):
     store_error: str | None = None
     undecodable: bool = False
     refreshed: bool = False
+    near: bool = False

@@ -1,9 +1,9 @@
-"""What a caller asks for its predictions, and how it learns what came of them.
+"""Control predictions in a block, and read their outcomes.
 
-`bypass()` and `refresh()` go around predictions, `last_outcome()` after them. All of it is in the
-caller's context, so threads and asyncio tasks do not disturb each other, and no web framework is
-needed. A web framework runs predictions in other threads, from which a context variable does not
-travel back: `record_outcomes()` collects the outcomes of those as well.
+`bypass()` and `refresh()` wrap predictions, `last_outcome()` follows them. All state is in context
+variables, so threads and asyncio tasks are independent. A web framework runs predictions in other
+threads, and context variables do not propagate back from these: `record_outcomes()` collects their
+outcomes as well.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _MOST_RECORDED = 256
 
 
 class Outcomes(Sequence[Outcome]):
-    """Outcomes as they are recorded, oldest first; of more than 256, hits are let go first."""
+    """Recorded outcomes, oldest first. Beyond 256, the oldest hits are dropped first."""
 
     def __init__(self) -> None:
         self._outcomes: list[Outcome] = []
         self._lock = threading.RLock()  # a signal handler may predict while this thread records
 
     def add(self, outcome: Outcome) -> None:
-        """Record one more."""
+        """Record an outcome."""
         with self._lock:
             if len(self._outcomes) >= _MOST_RECORDED:
                 kinds = [one.kind for one in self._outcomes]
@@ -50,10 +50,10 @@ class Outcomes(Sequence[Outcome]):
         return len(self._outcomes)
 
     def __iter__(self) -> Iterator[Outcome]:
-        return iter(self._outcomes.copy())  # others may go on recording
+        return iter(self._outcomes.copy())  # other threads may still be recording
 
 
-class _Scope(Flag):
+class Scope(Flag):
     """What a `with` block says of the predictions in it, and where it wants their outcomes."""
 
     __slots__ = ("mode", "recorders")
@@ -64,24 +64,24 @@ class _Scope(Flag):
         self.recorders = recorders
 
 
-_OUTSIDE = _Scope(None, ())
-_scopes: FlagVar[_Scope] = FlagVar("model_cache_scope")
-# With the innermost recorder that recorded it.
-_last: ContextVar[tuple[Outcome | None, Outcomes | None]] = ContextVar(
+_OUTSIDE = Scope(None, ())
+scopes: FlagVar[Scope] = FlagVar("model_cache_scope")
+# The last outcome of this context, with the innermost recorder that recorded it.
+last: ContextVar[tuple[Outcome | None, Outcomes | None]] = ContextVar(
     "model_cache_last_outcome", default=(None, None)
 )
 
 
-def _current() -> _Scope:
-    return _scopes.get() or _OUTSIDE
+def _current() -> Scope:
+    return scopes.get() or _OUTSIDE
 
 
 @contextmanager
 def bypass() -> Iterator[None]:
-    """Predict without the cache: in this block nothing is read from it nor written to it.
+    """Predict without the cache: predictions in this block neither read it nor write it.
 
-    Inputs are still rounded, if so configured, so that answers do not depend on this. Not for use
-    around a `yield`: what a generator sets, its consumer sees as well, or nobody.
+    Inputs are still rounded, if so configured, so that the answers are the same. Do not use it
+    around a `yield`: context variables set in a generator may leak to its consumer.
     """
     with _scoped("bypass"):
         yield
@@ -89,9 +89,9 @@ def bypass() -> Iterator[None]:
 
 @contextmanager
 def refresh() -> Iterator[None]:
-    """Compute anew: in this block nothing is read from the cache, and what is computed is stored.
+    """Recompute: predictions in this block do not read the cache, and their results are stored.
 
-    The model's errors come through, even with `stale_if_error`. Not for use around a `yield`.
+    The model's errors are raised, even with `stale_if_error`. Do not use it around a `yield`.
     """
     with _scoped("refresh"):
         yield
@@ -99,14 +99,14 @@ def refresh() -> Iterator[None]:
 
 @contextmanager
 def record_outcomes() -> Iterator[Outcomes]:
-    """Record the outcomes of the predictions in this block, in threads started from it, too.
+    """Record the outcomes of the predictions in this block, including those in other threads.
 
-    Those threads must run in a copy of the context, as `asyncio.to_thread` and the thread pool
-    of Starlette and FastAPI do. Not for use around a `yield`.
+    These threads must run in a copy of the context, as with `asyncio.to_thread` and the thread
+    pool of Starlette and FastAPI. Do not use it around a `yield`.
 
     Returns:
-        The outcomes, oldest first; it fills as predictions are made. Of more than 256, hits are
-        let go first.
+        The outcomes, oldest first, a sequence that grows as predictions are made. Beyond 256, the
+        oldest hits are dropped first.
     """
     outcomes = Outcomes()
     with _scoped(_current().mode, outcomes):
@@ -115,17 +115,17 @@ def record_outcomes() -> Iterator[Outcomes]:
 
 @contextmanager
 def _scoped(mode: Mode | None, *recorders: Outcomes) -> Iterator[None]:
-    with _scopes.raised(_Scope(mode, (*_current().recorders, *recorders))):
+    with scopes.raised(Scope(mode, (*_current().recorders, *recorders))):
         yield
 
 
 def last_outcome() -> Outcome | None:
-    """Return what came of the last prediction in this context; None before the first.
+    """Return the outcome of the last prediction in this context; None before the first.
 
-    Inside `record_outcomes()`, as in a web framework's request, and if this very context has made
-    no prediction there, it is the last one recorded: that of a worker thread.
+    Inside `record_outcomes()`, if this context has made no prediction itself, it returns the last
+    recorded outcome, such as that of a worker thread.
     """
-    outcome, recorder = _last.get()
+    outcome, recorder = last.get()
     recorders = _current().recorders
     if not recorders or recorder is recorders[-1]:
         return outcome
@@ -134,12 +134,20 @@ def last_outcome() -> Outcome | None:
 
 def requested_mode() -> Mode | None:
     """Return what the innermost block around asks for."""
-    return _current().mode
+    scope = scopes.get()
+    return None if scope is None else scope.mode
 
 
-def note(outcome: Outcome) -> None:
-    """Make an outcome the last one."""
-    recorders = _current().recorders
-    _last.set((outcome, recorders[-1] if recorders else None))
-    for recorder in recorders:
+def innermost_scope() -> Scope | None:
+    """Return the innermost block around, if any."""
+    return scopes.get()
+
+
+def note(outcome: Outcome, scope: Scope | None) -> None:
+    """Make an outcome the last one, in the innermost block around."""
+    if scope is None or not scope.recorders:
+        last.set((outcome, None))
+        return
+    last.set((outcome, scope.recorders[-1]))
+    for recorder in scope.recorders:
         recorder.add(outcome)

@@ -1,4 +1,4 @@
-"""The options of a cache, checked once, when it is made.
+"""The options of a cache, validated once, when the cache is created.
 
-What an option alone shows is refused here. What takes the model's schema is refused by `binding`.
+Checks that need the model's schemas run later, in `binding`.
 """

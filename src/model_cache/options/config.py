@@ -1,8 +1,7 @@
-"""Options: checked once, at the edge, and frozen.
+"""Parse and validate the options of a decorator into a frozen `Config`.
 
-Everything that the option alone shows is refused here, with a message that names the option,
-the value and what is allowed; what takes the model's schema is refused by the binding. All
-values are plain YAML types, or the Python types that stand for them.
+An error names the option, the value and what is allowed. Checks that need the model's schemas run
+later, in `binding`. Options are plain YAML types or the Python objects that they name.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ HOOKS = {
     "opentelemetry": "model_cache.integrations.opentelemetry:OpenTelemetryHook",
     "prometheus": "model_cache.integrations.prometheus:PrometheusHook",
 }
-"""The library's own hooks, by the names that the option `hooks` takes; imported on use."""
+"""The built-in hooks, by the names that the option `hooks` accepts; imported on first use."""
 
 _MOST_PLACES = 308
 _MOST_ENTRIES = 100_000_000_000
@@ -58,7 +57,7 @@ _MOST_ENTRIES = 100_000_000_000
 
 @dataclass(frozen=True)
 class Config:
-    """The options of a decorator, checked."""
+    """The validated options of a decorator."""
 
     endpoint: Endpoint
     prefix: str | None
@@ -84,6 +83,10 @@ class Config:
     single_flight_wait: float
     write: Literal["foreground", "background"]
     stale_if_error: int | None
+    near_cache: int | None
+    near_ttl: float
+    near_cache_bytes: int
+    batch_equality: Literal["warn", "refuse", "ignore"]
     layout: Literal["plain", "packed"]
     expected_entries: int | None
     hooks: tuple[Hook, ...]
@@ -94,10 +97,10 @@ class Config:
         options: Mapping[str, Any],
         environment: Callable[[str], str | None] = os.getenv,
     ) -> Config:
-        """Check the options of `RedisCachingDecorator`.
+        """Validate the options of `RedisCachingDecorator`.
 
         Raises:
-            ConfigurationError: an option, or a pair of options, that can't be honoured.
+            ConfigurationError: if an option is invalid or conflicts with another one.
         """
         options = sealed_options(options, options)
         key_secret = secret("key_secret", options["key_secret"])
@@ -105,13 +108,13 @@ class Config:
         ignored_fields = field_names("ignored_fields", options["ignored_fields"])
         if hashing_fields is not None and ignored_fields is not None:
             raise ConfigurationError(
-                "ignored_fields", "excludes hashing_fields: give the one or the other"
+                "ignored_fields", "can't be combined with hashing_fields; use one of them"
             )
         lifetime = ttl("ttl", options["ttl"])
         stale_if_error = ttl("stale_if_error", options["stale_if_error"])
         if stale_if_error is not None and lifetime is None:
             raise ConfigurationError(
-                "stale_if_error", "needs a ttl: entries that live for ever are never stale"
+                "stale_if_error", "needs a ttl: entries without one never become stale"
             )
         layout = choice("layout", options["layout"], ("plain", "packed"))
         disabled = (environment("MODEL_CACHE_DISABLED") or "").strip().lower()
@@ -148,6 +151,12 @@ class Config:
             ),
             write=choice("write", options["write"], ("foreground", "background")),
             stale_if_error=stale_if_error,
+            near_cache=_near_cache(options["near_cache"]),
+            near_ttl=seconds("near_ttl", options["near_ttl"], 0.001, 86_400.0),
+            near_cache_bytes=whole("near_cache_bytes", options["near_cache_bytes"], 1_000, 2**40),
+            batch_equality=choice(
+                "batch_equality", options["batch_equality"], ("warn", "refuse", "ignore")
+            ),
             layout=layout,
             expected_entries=_expected_entries(options["expected_entries"], layout),
             hooks=_hooks(options["hooks"]),
@@ -155,24 +164,30 @@ class Config:
 
 
 def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
-    """Raise `ConfigurationError` for the first option that does not exist."""
+    """Raise `ConfigurationError` for the first unknown option."""
     for name in names:
         hint = did_you_mean(name, known)
         if name == "model":
-            hint = "give the model to set_model: RedisCachingDecorator(...).set_model(model)"
-        raise ConfigurationError(name, f"there is no such option; {hint}")
+            hint = "pass the model to set_model: RedisCachingDecorator(...).set_model(model)"
+        raise ConfigurationError(name, f"unknown option; {hint}")
 
 
 def _prefix(value: object) -> str | None:
-    return None if value is None else text("prefix", value, "a text that is not empty, or null")
+    return None if value is None else text("prefix", value, "a non-empty string, or null")
 
 
 def _age(option: str, value: object) -> float:
     return math.inf if value is None else seconds(option, value, 1.0, 30 * 86_400)
 
 
+def _near_cache(value: object) -> int | None:
+    if value is None or switch(value) is False:
+        return None
+    return whole("near_cache", value, 1, 10**9)
+
+
 def _serder(value: object) -> Serder:
-    return SERDERS.named(text("serder", value, "the name of a serder, or package.module:name"))
+    return SERDERS.named(text("serder", value, "a serder's name, or package.module:name"))
 
 
 def _compressor(value: object) -> Compressor | None:
@@ -181,27 +196,27 @@ def _compressor(value: object) -> Compressor | None:
         return None
     name = "snappy" if value is True else value
     compressor = COMPRESSORS.named(
-        text("use_compression", name, "true, false, or the name of a compressor")
+        text("use_compression", name, "true, false, or a compressor's name")
     )
-    compressor.compress(b"")  # an extra that is not installed shows now
+    compressor.compress(b"")  # fails now if an extra is missing
     return compressor
 
 
 def _places(options: Mapping[str, Any]) -> Mapping[str, int] | int | None:
-    """Return the places of each field to round, or of every float and Decimal, or None."""
+    """Return the decimal places per field, one number for all floats and Decimals, or None."""
     every = flag("reduced_precision", options["reduced_precision"])
     fields = field_names("reduced_precision_fields", options["reduced_precision_fields"])
     places = options["number_of_places"]
     if every and fields is not None:
         raise ConfigurationError(
-            "reduced_precision", "excludes reduced_precision_fields: give the one or the other"
+            "reduced_precision", "can't be combined with reduced_precision_fields; use one of them"
         )
     if not every and fields is None:
         if places is not None:
             raise ConfigurationError(
                 "number_of_places",
-                f"{places!r} is given without reduced_precision_fields; name the fields to round, "
-                "or set reduced_precision to true for every float and Decimal",
+                f"{places!r} has no effect without reduced_precision_fields; list the fields to "
+                "round, or set reduced_precision to true for every float and Decimal",
             )
         return None
     if places is None:
@@ -243,7 +258,7 @@ def _cache_if(value: object) -> CacheIf | None:
         raise wrong(
             "cache_if",
             value,
-            "a callable (input, prediction) -> bool, not async, or package.module:name",
+            "a callable (input, prediction) -> bool that is not async, or package.module:name",
         )
     function: CacheIf = found
     return function
@@ -253,12 +268,12 @@ def _hooks(value: object) -> tuple[Hook, ...]:
     if value is None:
         return ()
     if not isinstance(value, (list, tuple)):
-        raise wrong("hooks", value, "a list of names, import paths or functions")
+        raise wrong("hooks", value, "a list of names, import paths or callables")
     hooks = tuple(map(_hook, value))
     names = [name for name, path in HOOKS.items() for hook in hooks if _is_made_by(path, hook)]
     for name in HOOKS:
         if names.count(name) > 1:
-            raise ConfigurationError("hooks", f"{name!r} is there twice, and would count twice")
+            raise ConfigurationError("hooks", f"{name!r} is listed twice and would count twice")
     return hooks
 
 
@@ -272,13 +287,13 @@ def _hook(value: object) -> Hook:
         if value not in HOOKS and ":" not in value:
             raise ConfigurationError(
                 "hooks",
-                f"{value!r} is not known; {did_you_mean(value, HOOKS)} "
-                "(or give 'package.module:name')",
+                f"unknown hook {value!r}; {did_you_mean(value, HOOKS)} "
+                "(or use 'package.module:name')",
             )
         found = imported("hooks", HOOKS.get(value, value))
     if isinstance(found, type):
         found = found()
     if not callable(found) or inspect.iscoroutinefunction(found):
-        raise wrong("hooks", value, "a name, an import path or a function, not async")
+        raise wrong("hooks", value, "a name, an import path, or a callable that is not async")
     hook: Hook = found
     return hook

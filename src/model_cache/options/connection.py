@@ -1,4 +1,4 @@
-"""The options that say where Redis is, and as whom to log in there, as one `Endpoint`."""
+"""Combine the connection options (url, host, login, TLS) into one `Endpoint`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,20 @@ from model_cache.stores.url import DEFAULT, Endpoint, parse_url
 
 
 def endpoint_from(options: Mapping[str, Any], environment: Callable[[str], str | None]) -> Endpoint:
-    """Return where Redis is: by `url`, by host and port, by REDIS_URL, or on localhost."""
+    """Return the endpoint from `url`, else host and port, else REDIS_URL, else localhost."""
     url, username, password = options["url"], options["username"], options["password"]
     given = [
         name for name in ("host", "port", "database") if not isinstance(options[name], DEFAULT)
     ]
     if url is not None and given:
-        raise ConfigurationError(
-            "url", f"excludes {' and '.join(given)}: give the one or the other"
-        )
+        raise ConfigurationError("url", f"can't be combined with {' and '.join(given)}")
     if username is not None:
         text("username", username)
     secret("password", password)
     if isinstance(revealed(password), bytes):
-        raise ConfigurationError("password", "expected a text, got bytes")
+        raise ConfigurationError("password", "expected a string, got bytes")
     if username is not None and password is None:
-        raise ConfigurationError("username", "is given without a password")
+        raise ConfigurationError("username", "needs a password")
     encryption = {name: options[name] for name in tls.NAMES if options[name] is not None}
     variable = sealed(environment("REDIS_URL") or None)
     if url is not None:
@@ -49,11 +47,18 @@ def endpoint_from(options: Mapping[str, Any], environment: Callable[[str], str |
     endpoint = endpoint.with_login(username, password)
     if options["credential_provider"] is not None:
         if endpoint.embedded:
-            raise ConfigurationError("credential_provider", "the embedded server needs none")
+            raise ConfigurationError(
+                "credential_provider", "can't be used with the embedded server, which has no login"
+            )
         if endpoint.username is not None or endpoint.password is not None:
-            raise ConfigurationError("credential_provider", "excludes a login, here or in the url")
+            raise ConfigurationError(
+                "credential_provider",
+                "can't be combined with a username or password, as options or in the url",
+            )
     if endpoint.username is not None and endpoint.password is None:
-        raise ConfigurationError("url", "names a user and no password; give it as 'password'")
+        raise ConfigurationError(
+            "url", "has a username but no password; pass it as the option 'password'"
+        )
     return endpoint.behind_proxy() if flag("proxied", options["proxied"]) else endpoint
 
 
@@ -61,14 +66,15 @@ def _host(value: object) -> str:
     if callable(getattr(value, "predict", None)):
         raise ConfigurationError(
             "host",
-            "expected a host's name or address, got a model; give the model to set_model: "
+            "expected a host name or address, got a model; pass the model to set_model: "
             "RedisCachingDecorator(...).set_model(model)",
         )
     host = value if isinstance(value, SecretStr) else text("host", value)
     if not isinstance(host, str) or not re.fullmatch(r"[\w.-]+|[0-9A-Fa-f:.%]+", host):
-        # The value is not shown: it may be a url, with a password in it.
+        # Don't show the value: it may be a url that contains a password.
         raise ConfigurationError(
-            "host", "expected a host's name or address, without a port; a url goes into 'url'"
+            "host",
+            "expected a host name or address without a port; use the option 'url' for a url",
         )
     return host
 
@@ -77,7 +83,7 @@ def _port(value: object) -> int:
     if isinstance(value, str) and value.strip().startswith("tcp://"):
         raise ConfigurationError(
             "port",
-            f"expected a number from 1 to 65535, got {value!r}; Kubernetes and docker set "
-            "REDIS_PORT to such a url for a service named redis: use another variable",
+            f"expected a number from 1 to 65535, got {value!r}; Kubernetes and Docker set "
+            "REDIS_PORT to a url when a service is named redis: use another variable",
         )
     return whole("port", value, 1, 65_535)

@@ -1,4 +1,4 @@
-"""What a cache is set to do, as its decorator shows it: checked, read-only, without secrets."""
+"""The settings that a decorator exposes: validated, read-only, without secrets."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class CacheSettings:
     """The settings of a `RedisCachingDecorator` that are in effect, without secrets.
 
     Attributes:
-        store: where the entries are: `host:port/database`, a socket's path in place of the host
+        store: the address of the store: `host:port/database`, a socket's path instead of host
             and port, several of them for a cluster or Sentinels, or "embedded".
-        prefix: the prefix of the keys; None for none.
-        ttl: how long an entry lives, in seconds; None for until evicted.
-        timeout: seconds that a prediction may lose to Redis.
+        prefix: the prefix of the keys; None for no prefix.
+        ttl: how long an entry lives, in seconds; None: until Redis evicts it.
+        timeout: the most seconds that a prediction may spend on Redis.
         on_error: what happens when Redis fails.
-        write: when entries are written.
-        enabled: False if the cache is turned off, by its option or by the environment.
+        write: whether entries are written before `predict` returns or in the background.
+        enabled: False if the option `enabled` or MODEL_CACHE_DISABLED turned the cache off.
     """
 
     store: str

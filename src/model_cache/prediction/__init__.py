@@ -1,7 +1,6 @@
-"""The way of one prediction: from an input to an answer, and to an entry.
+"""The path of a prediction: from an input to an answer and an entry.
 
-`flow` holds the steps and every decision, as generators that do no I/O: they yield what they need
-(`effects`) and are sent the result. `sync` is the driver that waits in the caller's thread. What
-makes two inputs the same, what an entry looks like and how Redis is reached is decided elsewhere:
-in `binding`, `codec` and `stores`.
+`flow` contains the steps and all decisions, as generators without I/O: they yield `effects` and
+receive the results. `sync` is the driver that blocks the caller's thread. Keys, entries and access
+to Redis are in `binding`, `entries` and `stores`.
 """

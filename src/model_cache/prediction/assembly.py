@@ -1,18 +1,25 @@
-"""Puts the parts of a decorator together, by its options."""
+"""Assemble the parts of a decorator from its options."""
 
 from __future__ import annotations
+
+import time
 
 from model_cache.binding import CurrentBinding
 from model_cache.observing.counters import Counters
 from model_cache.observing.events import Hook
 from model_cache.observing.hooks import telling
 from model_cache.observing.outcome import Outcome
-from model_cache.observing.scope import note
+from model_cache.observing.scope import innermost_scope, note
 from model_cache.options.config import Config
 from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.barrier import barrier_at
+from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.lease import LeaseKeeper
+from model_cache.prediction.look_up import LookUps
+from model_cache.prediction.many import ManyFlow
+from model_cache.prediction.near import NearCache
+from model_cache.prediction.near_predictor import NearPredictor
 from model_cache.prediction.single_flight import SingleFlight
 from model_cache.prediction.sync import CachedPredictor, DirectPredictor, Predictor
 from model_cache.prediction.writing import Writing
@@ -20,13 +27,13 @@ from model_cache.stores.opening import compose
 
 
 def assembled(config: Config, current: CurrentBinding, counters: Counters, hook: Hook) -> Predictor:
-    """Return what answers the predictions of a decorator; nothing is connected yet.
+    """Return the predictor for a decorator without connecting to Redis.
 
     Args:
         config: the options.
-        current: the binding that predictions begin with.
-        counters: count the outcomes.
-        hook: hears of rare events.
+        current: holds the binding for new predictions.
+        counters: counts the outcomes.
+        hook: receives rare events.
     """
     watch = telling(config.hooks) if config.hooks else None
 
@@ -34,7 +41,7 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         counters.count(outcome)
         if watch is not None:
             watch(outcome)
-        note(outcome)
+        note(outcome, innermost_scope())
 
     if not config.enabled:
         return DirectPredictor(current, tell)
@@ -52,24 +59,56 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
     )
     place = "embedded" if endpoint.embedded else f"{endpoint}/{endpoint.database}"
     barrier = barrier_at(place)
+    near = _near_cache(config)
+    look_ups = LookUps(near, barrier, config.timeout)
+    writing = Writing(config, barrier, counters, hook, watch)
     flow = Flow(
         config=config,
         current=current,
         barrier=barrier,
         flights=SingleFlight(config.single_flight),
         leases=LeaseKeeper(store),
-        writing=Writing(config, barrier, counters, hook, watch),
+        writing=writing,
+        look_ups=look_ups,
         hook=hook,
     )
-    writer = BackgroundWriter() if config.write == "background" else None
-    return CachedPredictor(
+    many = ManyFlow(
         flow=flow,
+        look_ups=look_ups,
+        barrier=barrier,
+        writing=writing,
+        equality=BatchEquality(config.batch_equality),
+        on_error=config.on_error,
+        clock=time.perf_counter,
+    )
+    writer = BackgroundWriter() if config.write == "background" else None
+    predictor = CachedPredictor(
+        flow=flow,
+        many=many,
+        look_ups=look_ups,
         store=store,
         timeout=config.timeout,
         barrier=barrier,
         writer=writer,
         tell=tell,
     )
+    if near is None:
+        return predictor
+    return NearPredictor(
+        predictor,
+        current=current,
+        near=near,
+        look_ups=look_ups,
+        barrier=barrier,
+        counters=counters,
+        watch=watch,
+    )
+
+
+def _near_cache(config: Config) -> NearCache | None:
+    if config.near_cache is None:
+        return None
+    return NearCache(config.near_cache, config.near_cache_bytes, config.near_ttl)
 
 
 def _longest_ttl(config: Config) -> int | None:

@@ -1,10 +1,8 @@
-"""Jobs done off the path of a prediction: a bounded queue, and one thread that empties it.
+"""A background thread with a bounded queue of jobs.
 
-What is written, and where, is unknown here.
-
-A signal handler may interrupt any line that runs in the main thread, with an exception or with
-a prediction of its own. So nothing is counted: how much waits is read off the queue itself, and
-only locks that are taken and released in C are used, never a `threading.Condition`.
+A signal handler may interrupt any line in the main thread, with an exception or with a prediction
+of its own. So there are no counters: the queue itself shows how much is waiting. Only locks that
+are acquired and released in C are used, never a `threading.Condition`.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ logger = logging.getLogger("model_cache")
 
 Job: TypeAlias = Callable[[], object]
 
-# A thread without work ends, so that a decorator that nobody uses any more can be collected.
+# An idle thread ends, so that an unused decorator can be garbage-collected.
 _IDLE_SECONDS = 1.0
 _POLL_SECONDS = 0.001
 
@@ -41,11 +39,11 @@ _size_of = attrgetter("size")
 
 
 class BackgroundWriter:
-    """Does jobs in their order, on a thread of its own.
+    """Runs jobs in order on its own thread.
 
     Args:
-        max_jobs: how many jobs may wait; more are not taken.
-        max_bytes: the sum of their sizes; a job that waits alone may be larger.
+        max_jobs: the most jobs that may wait; further ones are rejected.
+        max_bytes: the limit of their total size; a single job may exceed it.
         flush_seconds: how long `flush` waits by default, and at the end of the process.
     """
 
@@ -57,12 +55,12 @@ class BackgroundWriter:
         self._flush_seconds = flush_seconds
         self.after_fork()
         renew_after_fork(self)
-        # Servers that a signal stops skip this: they close the decorator when they shut down.
+        # Not called in servers that a signal stops: these close the decorator on shutdown.
         run_at_exit(self)
 
     def after_fork(self) -> None:
-        """Forget the jobs: they are the parent's, which does them."""
-        self._lock = threading.RLock()  # of C, as all that is used below
+        """Drop the jobs, which the parent runs."""
+        self._lock = threading.RLock()  # implemented in C, like everything below
         self._waiting: deque[_Submitted] = deque()
         self._current: _Submitted | None = None
         self._thread: threading.Thread | None = None
@@ -70,38 +68,38 @@ class BackgroundWriter:
         self._bell.acquire()
 
     def submit(self, job: Job, size: int = 0) -> bool:
-        """Queue a job, which must not raise; return False if it was not taken.
+        """Queue a job, which must not raise; return whether it was accepted.
 
         Args:
-            job: what to do.
+            job: the function to call.
             size: how many bytes it keeps in memory.
 
         Returns:
-            False if too many jobs wait, or too many bytes, or if no thread can be started.
+            False if the queue is full, by jobs or by bytes, or if no thread can be started.
         """
         with self._lock:
             if not self._has_thread() or self._is_full(size):
                 return False
             self._waiting.append(_Submitted(job, size))
-        # If this is interrupted, the thread wakes up by itself, a little later.
-        with contextlib.suppress(RuntimeError):  # it rings already
+        # If this is interrupted, the thread wakes up on its own a little later.
+        with contextlib.suppress(RuntimeError):  # already released
             self._bell.release()
         return True
 
     def drop(self) -> None:
-        """Forget the jobs that wait. One may be under way: `flush` waits for it."""
+        """Drop the waiting jobs. One may be running: `flush` waits for it."""
         with self._lock:
             dropped, self._waiting = self._waiting, deque()
-        dropped.clear()  # outside the lock: it may run finalizers of the jobs' objects
+        dropped.clear()  # outside the lock, since it may run finalizers
 
     def flush(self, seconds: float | None = None) -> bool:
-        """Wait until all jobs that were submitted before this call are done or dropped.
+        """Wait until all jobs submitted before this call are done or dropped.
 
         Args:
-            seconds: how long to wait at most; `flush_seconds` by default.
+            seconds: the longest time to wait; `flush_seconds` by default.
 
         Returns:
-            Whether they are.
+            False if the time ran out.
         """
         deadline = time.monotonic() + (self._flush_seconds if seconds is None else seconds)
         with self._lock:
@@ -113,7 +111,7 @@ class BackgroundWriter:
         return True
 
     def at_exit(self) -> None:
-        """Do what waits, within a bound."""
+        """Run the waiting jobs, within `flush_seconds`."""
         self.flush()
 
     def _is_full(self, size: int) -> bool:
@@ -128,13 +126,13 @@ class BackgroundWriter:
             return submitted is not self._current and submitted not in self._waiting
 
     def _has_thread(self) -> bool:
-        """Return whether there is a thread, which is started if need be."""
+        """Start the thread if necessary; return whether it runs."""
         if self._thread is None or not self._thread.is_alive():
-            # Known before it starts: an interrupted `start` may have started it all the same.
+            # Recorded before it starts: an interrupted `start` may still have started it.
             self._thread = thread = threading.Thread(target=self._work, daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # no more threads, or the interpreter is about to end
+            except RuntimeError:  # no more threads, or the interpreter is shutting down
                 if self._thread is thread:
                     self._thread = None
                 return False
@@ -144,17 +142,17 @@ class BackgroundWriter:
         while (submitted := self._next()) is not None:
             try:
                 submitted.job()
-            except BaseException:  # a hook that exits, say; those who wait are not to blame
-                logger.exception("a background job raised")
-            del submitted  # it holds on to the decorator
+            except BaseException:  # a hook that exits, for example; the other jobs go on
+                logger.exception("Background job failed")
+            del submitted  # it refers to the decorator
 
     def _next(self) -> _Submitted | None:
-        """Return the next job; None if the thread is to end."""
+        """Return the next job; None if the thread should end."""
         rang = True
         while True:
             with self._lock:
                 if self._thread is not threading.current_thread():
-                    return None  # replaced, after a start that was interrupted
+                    return None  # replaced after an interrupted start
                 self._current = None
                 if self._waiting:
                     self._current = self._waiting.popleft()

@@ -1,7 +1,7 @@
-"""What `purge()` and `refresh()` mean for predictions that are already under way.
+"""The effect of `purge()` and `refresh()` on predictions in progress.
 
-Both are barriers: nothing that was begun before them is served after them. A computation that a
-barrier overtakes is not stored and not shared with later callers. All decorators of a process that
+Both are barriers: results computed before them are not served after them. A computation that a
+barrier overtakes is neither stored nor shared with later callers. All decorators of a process that
 use the same store share one barrier, since they may share a namespace.
 """
 
@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary, ref
 from model_cache.forks import renew_after_fork
 from model_cache.protocols import Clock
 
-# A write that timed out may still be on its way to the server for so many seconds.
+# For this many seconds, a write that timed out may still reach the server.
 _LATE_WRITE_SECONDS = 60.0
 _MOST_LATE_WRITES = 4096
 
@@ -25,62 +25,69 @@ class Computation:
     """A prediction on its way from the model to the store.
 
     Attributes:
-        key: where it goes.
+        key: the key of its entry.
         is_valid: whether no purge and no refresh has overtaken it.
-        is_writing: whether a write is under way.
-        ended_at: when nothing was left to do, by the barrier's clock; None until then.
+        is_purged: whether a purge has. A refresh overwrites the entry of an overtaken write.
+        is_writing: whether a write is in progress.
+        ended_at: when it ended, by the barrier's clock; None until then.
     """
 
-    __slots__ = ("__weakref__", "ended_at", "is_valid", "is_writing", "key")
+    __slots__ = ("__weakref__", "ended_at", "is_purged", "is_valid", "is_writing", "key")
 
     def __init__(self, key: bytes, is_valid: bool) -> None:
         self.key = key
         self.is_valid = is_valid
+        self.is_purged = False
         self.is_writing = False
         self.ended_at: float | None = None
 
 
 class Barrier:
-    """Knows what is being computed in this process, and overtakes it.
+    """Tracks the computations in this process and invalidates them on a purge or refresh.
 
     Args:
         clock: seconds, as `time.perf_counter`.
-        sleep: waits for so many seconds.
+        sleep: waits for the given seconds.
 
     Attributes:
         epoch: how many purges have begun. Read it before the binding is read: what is computed
             with a binding from before a purge counts as begun before it.
+        distrusted: the keys that `distrusts`, each with the time until which it does.
+        changes: changes whenever a purge or a refresh begins or ends.
     """
 
     def __init__(
         self, clock: Clock = time.perf_counter, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self.epoch = 0
+        self.changes = 0
         self.clock = clock
         self._sleep = sleep
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the computations: they are the parent's."""
+        """Drop the computations, which belong to the parent."""
         self._lock = threading.RLock()
-        # Weak: a computation that was interrupted at an unlucky moment goes away by itself.
+        # Weak, so that an interrupted computation disappears on its own.
         self._computations: dict[int, ref[Computation]] = {}
-        # Keys of writes whose fate is unknown, each with the time of the write ...
+        self._overtaken_writes: list[ref[Computation]] = []
+        # Keys of writes with an unknown result, each with the time of the write ...
         self._late_writes: OrderedDict[bytes, float] = OrderedDict()
         # ... and those that a barrier has overtaken, each with the time until which it counts.
-        self._distrusted: OrderedDict[bytes, float] = OrderedDict()
+        self.distrusted: OrderedDict[bytes, float] = OrderedDict()
 
     def begin(self, key: bytes, epoch: int, *, refreshes: bool = False) -> Computation:
         """Register a computation.
 
         Args:
-            key: where the prediction goes.
-            epoch: the barrier's epoch when the prediction was asked for.
+            key: the key of the entry.
+            epoch: the barrier's epoch when the prediction was requested.
             refreshes: whether it overtakes all others for this key.
         """
         with self._lock:
             if refreshes:
+                self.changes += 1
                 self._overtake(key.__eq__)
             computation = Computation(key, epoch == self.epoch)
             number, computations = id(computation), self._computations
@@ -88,27 +95,38 @@ class Barrier:
         return computation
 
     def end(self, computation: Computation) -> None:
-        """Note that nothing is left to do for a computation."""
+        """Record the end of a computation."""
         computation.is_writing = False
         computation.ended_at = self.clock()
         self._computations.pop(id(computation), None)
 
     def may_write(self, computation: Computation) -> bool:
-        """Whether to write now; `end` the computation afterwards."""
+        """Return whether the entry may be written; call `end` afterwards."""
         with self._lock:
             computation.is_writing = computation.is_valid
             return computation.is_writing
 
+    def changed(self) -> None:
+        """Record the end of a refresh."""
+        with self._lock:
+            self.changes += 1
+
     def is_held_up(self, computation: Computation) -> bool:
-        """Whether an overtaken computation is still writing to the same key."""
-        return len(self._computations) > 1 and any(
-            other.is_writing and not other.is_valid and other.key == computation.key
-            for other in self._under_way()
-            if other is not computation
+        """Return whether an overtaken computation is still writing to the same key."""
+        if not self._overtaken_writes:
+            return False
+        self._overtaken_writes = [
+            each
+            for each in self._overtaken_writes
+            if (other := each()) is not None and other.is_writing
+        ]
+        return any(
+            (other := each()) is not None and other.key == computation.key
+            for each in self._overtaken_writes
         )
 
     def write_may_be_late(self, computation: Computation) -> None:
-        """Note that a write failed in a way that does not tell whether it will arrive yet."""
+        """Record a failed write that may still reach the server."""
         with self._lock:
             if computation.is_valid:
                 _remember(self._late_writes, computation.key, self.clock())
@@ -116,35 +134,39 @@ class Barrier:
                 self.distrust(computation.key)
 
     def distrust(self, key: bytes) -> None:
-        """Answer no caller of this process by the entry of a key, until no write can be late."""
+        """Ignore the entry of a key in this process until no late write can arrive."""
         with self._lock:
             self._late_writes.pop(key, None)
-            _remember(self._distrusted, key, self.clock() + _LATE_WRITE_SECONDS)
+            _remember(self.distrusted, key, self.clock() + _LATE_WRITE_SECONDS)
 
     def distrusts(self, key: bytes) -> bool:
         """Whether an entry may be from before a barrier, so that it must be computed anew."""
-        if not self._distrusted or key not in self._distrusted:
+        if not self.distrusted or key not in self.distrusted:
             return False
         with self._lock:
-            until = self._distrusted.get(key, 0.0)
+            until = self.distrusted.get(key, 0.0)
             if until <= self.clock():  # the caller's write is the last that is needed
-                self._distrusted.pop(key, None)
+                self.distrusted.pop(key, None)
         return True
 
     def purge(self, holds: Callable[[bytes], bool], wait: float) -> None:
-        """Overtake the computations of a namespace, and wait for their writes.
+        """Invalidate the computations of a namespace and wait for their writes.
 
         Args:
             holds: whether a key is in the namespace.
-            wait: seconds to wait at most. A write that takes longer is distrusted.
+            wait: the most seconds to wait. Entries of slower writes are distrusted.
         """
         with self._lock:
             self.epoch += 1
+            self.changes += 1
             overtaken = self._overtake(holds)
+            for one in overtaken:
+                one.is_purged = True
         deadline = self.clock() + wait
         while any(one.is_writing for one in overtaken) and self.clock() < deadline:
             self._sleep(0.001)
         with self._lock:
+            self.changes += 1
             for one in overtaken:
                 if one.is_writing:
                     self.distrust(one.key)
@@ -154,7 +176,7 @@ class Barrier:
         return [one for reference in references if (one := reference()) is not None]
 
     def _overtake(self, holds: Callable[[bytes], bool]) -> list[Computation]:
-        """Invalidate the computations for some keys; return those that are being written."""
+        """Invalidate the computations for some keys; return those with a write in progress."""
         overtaken = [one for one in self._under_way() if holds(one.key)]
         for one in overtaken:
             one.is_valid = False
@@ -163,7 +185,9 @@ class Barrier:
                 del self._late_writes[key]
             elif holds(key):
                 self.distrust(key)
-        return [one for one in overtaken if one.is_writing]
+        writing = [one for one in overtaken if one.is_writing]
+        self._overtaken_writes = [*self._overtaken_writes, *map(ref, writing)]
+        return writing
 
 
 def _remember(table: OrderedDict[bytes, float], key: bytes, time: float) -> None:
@@ -177,10 +201,10 @@ _barriers: WeakValueDictionary[str, Barrier] = WeakValueDictionary()
 
 
 def barrier_at(place: str) -> Barrier:
-    """Return the barrier of this process for the entries at a place.
+    """Return this process's barrier for a store.
 
     Args:
-        place: says where the store is.
+        place: identifies the store.
     """
     barrier = _barriers.get(place)
     if barrier is None:

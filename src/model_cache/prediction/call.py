@@ -1,26 +1,37 @@
-"""One call of `predict`: what it asks for, and what there is to tell of it in the end."""
+"""The state of one call of `predict`, and its outcome."""
 
 from __future__ import annotations
+
+import math
 
 from pydantic import BaseModel
 
 from model_cache.binding import Bound
 from model_cache.observing.outcome import Fate, Kind, Outcome
 from model_cache.observing.scope import Mode
+from model_cache.prediction.generation import UNKNOWN, Generation, Value
 
 
 class Call:
-    """A prediction on its way; the fields of its `Outcome` are filled in as they become known.
+    """A prediction in progress; collects the fields of its `Outcome`.
 
     Attributes:
-        binding: the model.
-        data: the input as the model sees it: rounded, if so configured.
-        key: where its prediction is kept; None if the cache has no part in it.
-        mode: what the caller asks for.
-        epoch: the barrier's, from before the binding was read.
+        binding: the binding of the model.
+        data: the input as the model receives it: rounded, if so configured.
+        key: the key of its entry; None if the cache is not used.
+        mode: the caller's mode, such as bypass.
+        epoch: the barrier's epoch from before the binding was read.
         began: when it began, by `time.perf_counter`.
         asked: when its key was looked up.
         stale: a prediction past its ttl that was found.
+        near: whether the entry came from the near cache.
+        near_key: the entry's key in the near cache; None without a near cache.
+        answer: the prediction, if the near cache had it.
+        unchecked: an entry from the near cache that needs a check of the generation.
+        seconds_left: how many seconds a found entry may still be a hit.
+        generation: the generation of the namespace.
+        seen: the generation's value when the call began.
+        changes: the barrier's `changes` when the call began.
     """
 
     # Defaults of the class, since most calls are hits, which change few of them.
@@ -29,6 +40,14 @@ class Call:
     epoch: int = 0
     asked: float = 0.0
     stale: BaseModel | None = None
+    near: bool = False
+    near_key: bytes | None = None
+    answer: BaseModel | None = None
+    unchecked: bytes | None = None
+    seconds_left: float = math.inf
+    generation: Generation | None = None
+    seen: Value = UNKNOWN
+    changes: int = 0
     kind: Kind | None = None
     fate: Fate | None = None
     store_seconds: float = 0.0
@@ -44,7 +63,7 @@ class Call:
         self.began = began
 
     def outcome(self, seconds: float) -> Outcome:
-        """Return what came of it, after so many seconds."""
+        """Return its outcome after the given seconds."""
         assert self.kind is not None
         return Outcome(
             self.kind,
@@ -59,4 +78,5 @@ class Call:
             self.store_error,
             self.undecodable,
             self.mode == "refresh",
+            self.near,
         )

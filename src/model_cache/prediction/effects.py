@@ -1,4 +1,7 @@
-"""What the steps of a prediction ask of their driver; a driver decides only who waits."""
+"""The effects that the steps of a prediction yield to their driver.
+
+Drivers differ only in how they wait.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ T = TypeVar("T")
 
 
 class Ask(NamedTuple):
-    """Send a request to the store; the result is its answer.
+    """Send a request to the store; the result is its reply.
 
     Attributes:
-        request: calls a method of the store with the time that it may take.
-        seconds: that time.
+        request: calls a method of the store with a timeout.
+        seconds: the timeout.
     """
 
     request: Callable[[Store, float], Any]
@@ -35,44 +38,51 @@ class Predict(NamedTuple):
     data: BaseModel
 
 
+class PredictMany(NamedTuple):
+    """Call the model once for many inputs; the result is a prediction for each."""
+
+    binding: Bound
+    inputs: list[BaseModel]
+
+
 class Wait(NamedTuple):
-    """Wait for another caller's computation; the result is how it ended, or None if too late."""
+    """Wait for another caller's computation; the result is how it ended, or None on a timeout."""
 
     landing: Landing
     seconds: float
 
 
 class Pause(NamedTuple):
-    """Do nothing for so many seconds."""
+    """Sleep for the given seconds."""
 
     seconds: float
 
 
 class Later(NamedTuple):
-    """Take steps after the answer; the result is whether there was room in the queue.
+    """Run steps in the background; the result is whether the queue accepted them.
 
     Attributes:
         steps: the steps.
-        size: bytes that they hold in memory.
+        size: how many bytes they keep in memory.
     """
 
     steps: Steps[object]
     size: int
 
 
-Effect: TypeAlias = Ask | Predict | Wait | Pause | Later
+Effect: TypeAlias = Ask | Predict | PredictMany | Wait | Pause | Later
 Steps: TypeAlias = Generator[Effect, Any, T]
 
 
 class Budget:
-    """The time that one prediction may lose to the store, all requests together.
+    """The time that one prediction may spend on the store, in all its requests.
 
     Args:
-        seconds: how long that is.
+        seconds: the total time.
         clock: seconds, as `time.perf_counter`.
 
     Attributes:
-        left: the seconds that are left.
+        left: the remaining seconds.
     """
 
     __slots__ = ("_clock", "left")
@@ -82,13 +92,13 @@ class Budget:
         self._clock = clock
 
     def ask(self, request: Callable[[Store, float], T]) -> Steps[T]:
-        """Send a request within the time that is left, and take off what it took.
+        """Send a request within the remaining time, and subtract its duration.
 
         Raises:
-            StoreUnavailableError: no time is left, or the store failed.
+            StoreUnavailableError: no time remains, or the store failed.
         """
         if self.left <= 0:
-            raise StoreUnavailableError("no time is left for the store", "timeout")
+            raise StoreUnavailableError("the timeout is used up", "timeout")
         started = self._clock()
         try:
             answer: T = yield Ask(request, self.left)

@@ -1,33 +1,30 @@
-"""The steps of a prediction, and every decision on the way; without any I/O.
+"""The steps of a prediction and all its decisions, without I/O.
 
-A call begins with `begin`. The driver looks its key up and hands what it found to `read`: a
-prediction, if that is a hit. Everything else is left to steps that the driver takes one by one:
-`compute` without the cache, `do_without` a store that failed, or `answer` a miss.
+A call starts with `begin`. The driver looks up its key and passes the entry to `read`, which
+returns a prediction on a hit. Otherwise the driver runs one of the step generators: `compute`
+without the cache, `do_without` a store that failed, or `answer` a miss.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Iterable
 
 from pydantic import BaseModel
 
-from model_cache.binding import CurrentBinding
+from model_cache.binding import Bound, CurrentBinding
 from model_cache.errors import NotCacheableError, StoreUnavailableError
 from model_cache.interruptions import is_interruption
 from model_cache.observing.events import Hook, InputNotCacheable, StaleServed
-from model_cache.observing.scope import requested_mode
+from model_cache.observing.scope import Mode, requested_mode
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Predict, Steps, Wait
 from model_cache.prediction.lease import Lease, LeaseKeeper
+from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.single_flight import Flight, Landed, Landing, SingleFlight
 from model_cache.prediction.veto import ModelCall, do_not_store, is_inside_a_flight, model_calls
-from model_cache.prediction.writing import Encoded, Writing
-
-Clock: TypeAlias = Callable[[], float]
+from model_cache.prediction.writing import Encoded, Write, Writing
 
 
 class Flow:
@@ -35,13 +32,13 @@ class Flow:
 
     Args:
         config: the decorator's options.
-        current: the binding that predictions begin with.
-        barrier: the process's.
-        flights: what is being computed for several callers.
-        leases: keeps the leases that this process holds.
-        writing: turns predictions into entries.
-        hook: hears of rare events.
-        clock: seconds, as `time.perf_counter`.
+        current: holds the binding for new predictions.
+        barrier: the process's barrier for the store.
+        flights: computations that other callers may wait for.
+        leases: renews the leases that this process holds.
+        writing: encodes and writes predictions.
+        look_ups: finds entries in the near cache and in the store.
+        hook: receives rare events.
     """
 
     def __init__(
@@ -53,8 +50,8 @@ class Flow:
         flights: SingleFlight,
         leases: LeaseKeeper,
         writing: Writing,
+        look_ups: LookUps,
         hook: Hook,
-        clock: Clock = time.perf_counter,
     ) -> None:
         self._config = config
         self._current = current
@@ -62,104 +59,120 @@ class Flow:
         self._flights = flights
         self._leases = leases
         self._writing = writing
+        self._look_ups = look_ups
         self._hook = hook
-        self._clock = clock
+        self._clock = barrier.clock
 
     def begin(self, data: BaseModel) -> Call:
-        """Return a call: with a key, unless the cache has no part in it."""
+        """Return a call; its key is None if the cache is not used."""
         began = self._clock()
         epoch = self._barrier.epoch  # before the binding is read
-        binding = self._current.get()
+        return self._begin(data, began, epoch, self._current.get(), requested_mode())
+
+    def begin_many(self, inputs: Iterable[BaseModel]) -> list[Call]:
+        """Return a call for each input, all of one binding."""
+        began = self._clock()
+        epoch = self._barrier.epoch
+        binding, mode = self._current.get(), requested_mode()
+        return [self._begin(data, began, epoch, binding, mode) for data in inputs]
+
+    def _begin(
+        self, data: BaseModel, began: float, epoch: int, binding: Bound, mode: Mode | None
+    ) -> Call:
         call = Call(binding, binding.rounded(data), began)
-        call.mode = requested_mode()
+        call.mode = mode
         if call.mode == "bypass":
             call.kind = "bypass"
             return call
         try:
-            call.key = binding.key(call.data)
+            canonical = binding.canonical(call.data)
         except NotCacheableError as error:
             call.kind = "uncacheable"
             self._hook(InputNotCacheable(binding.qualified_name, str(error)))
             return call
         call.epoch = epoch
+        if self._look_ups.begin(call, canonical):
+            return call
+        call.key = binding.key(canonical)
         if self._barrier.distrusts(call.key):
             call.mode = "refresh"
         return call
 
     def read(self, call: Call, entry: bytes | None) -> BaseModel | None:
-        """Return the prediction that an entry holds, if that is a hit."""
-        now = self._clock()
-        call.store_seconds = now - call.asked
+        """Return the entry's prediction if it is a hit, else None."""
         if entry is None or call.key is None:
             return None
         found, is_fresh = call.binding.read(call.key, entry)
         if found is not None and is_fresh:
             call.kind = "hit"
             call.entry_bytes = len(entry)
+            self._look_ups.found(call, entry)
             return found
         call.stale = found
         call.undecodable = found is None
         return None
 
     def compute(self, call: Call) -> Steps[BaseModel]:
-        """Answer by the model alone; the call's kind says why."""
-        return self._predict(call, ModelCall(leads=False))
+        """Compute without the cache; the call's kind says why."""
+        return self.predict(call, ModelCall(leads=False))
 
     def do_without(self, call: Call, error: StoreUnavailableError) -> Steps[BaseModel]:
-        """Answer although the store failed.
+        """Answer without the store, which failed.
 
         Raises:
             StoreUnavailableError: if `on_error` is "raise".
         """
         call.kind = "unavailable"
-        call.store_seconds = self._clock() - call.asked
         call.store_error = error.kind
         if self._config.on_error == "raise":
             raise error
         return self.compute(call)
 
     def answer(self, call: Call) -> Steps[BaseModel]:
-        """Answer a miss: by what another caller computes already, or by the model."""
+        """Answer a miss with another caller's result, or by calling the model."""
         assert call.key is not None
         refreshes = call.mode == "refresh"
         computation = self._barrier.begin(call.key, call.epoch, refreshes=refreshes)
+        if refreshes:
+            self._look_ups.drop(call)
         budget = Budget(self._config.timeout - call.store_seconds)
-        joined = None if refreshes else self._join(call, computation)
+        joined = None if refreshes else self.join(call, computation)
         flight = joined if isinstance(joined, Flight) else None
         try:
             if isinstance(joined, Landing):
-                joined = yield from self._wait(joined, computation)
+                joined = yield from self.wait(joined, computation)
             if isinstance(joined, Landed):
-                answer = self._shared(call, joined)
+                answer = self.shared(call, joined)
                 if answer is not None:
                     return answer
             if flight is not None and self._config.single_flight == "fleet":
                 return (yield from self._lead_the_fleet(call, computation, budget, flight))
             return (yield from self._compute_and_store(call, computation, budget, flight, None))
         finally:
-            if flight is not None:  # it may have landed long since
+            if flight is not None:  # it may already have landed
                 flight.land(Landed(failed=call.kind in (None, "error", "stale")))
             if computation.ended_at is None and call.fate != "queued":
                 self._barrier.end(computation)
             call.store_seconds = self._config.timeout - budget.left
 
-    def _join(self, call: Call, computation: Computation) -> Flight | Landing | Landed | None:
-        # A caller that others wait for does not wait: models that call cached models would
+    def join(self, call: Call, computation: Computation) -> Flight | Landing | Landed | None:
+        """Join the flight for a call's key, unless others wait for this caller."""
+        # Never wait while others wait for this caller: models that call cached models could
         # deadlock.
         if is_inside_a_flight():
             return None
         return self._flights.join(computation, call.asked)
 
-    def _wait(self, landing: Landing, computation: Computation) -> Steps[Landed | None]:
-        """Return how another caller's flight ended; None if that takes too long."""
+    def wait(self, landing: Landing, computation: Computation) -> Steps[Landed | None]:
+        """Wait for another caller's flight; return how it ended, or None on a timeout."""
         patience = self._flights.patience(self._config.single_flight_wait)
         landed: Landed | None = yield Wait(landing, patience)
         if landed is None:
             self._flights.leave(landing, computation)
         return landed
 
-    def _shared(self, call: Call, landed: Landed | None) -> BaseModel | None:
-        """Return an answer by what another caller computed; None to compute."""
+    def shared(self, call: Call, landed: Landed | None) -> BaseModel | None:
+        """Return an answer from another caller's result; None if the model must be called."""
         if landed is None or call.key is None:
             return None
         if landed.failed and call.stale is not None:
@@ -176,11 +189,11 @@ class Flow:
     def _lead_the_fleet(
         self, call: Call, computation: Computation, budget: Budget, flight: Flight
     ) -> Steps[BaseModel]:
-        """Compute, unless another process of the fleet does."""
+        """Compute, unless another process of the fleet already does."""
         lease = Lease(computation.key, budget, self._clock)
         patience = self._flights.patience(self._config.single_flight_wait)
         landed = yield from lease.acquire(patience, self._usable(call))
-        answer = self._shared(call, landed)
+        answer = self.shared(call, landed)
         if answer is None:
             return (yield from self._compute_and_store(call, computation, budget, flight, lease))
         if landed is not None and landed.entry is not None:
@@ -209,8 +222,8 @@ class Flow:
             self._leases.hold(lease)
         model_call = ModelCall(leads=flight is not None)
         try:
-            prediction = yield from self._predict(call, model_call)
-            landed = Landed(failed=True)  # a stale prediction answered
+            prediction = yield from self.predict(call, model_call)
+            landed = Landed(failed=True)  # a stale prediction was returned
             if call.kind is None:
                 call.kind = "miss"
                 landed = yield from self._store(
@@ -233,25 +246,29 @@ class Flow:
         prediction: BaseModel,
         model_call: ModelCall,
     ) -> Steps[Landed]:
-        """Store a prediction, and return what others get of it."""
+        """Store a prediction, and return what to share with waiting callers."""
         refreshes = call.mode == "refresh"
         call.fate = "skipped"
         if model_call.may_be_stored:
             made = self._writing.encode(call.binding, computation.key, call.data, prediction)
             if isinstance(made, Encoded):
-                # Those who wait for it need not wait for the write as well.
+                # Waiting callers do not have to wait for the write.
                 if flight is not None:
                     flight.land(Landed(made.entry))
                 else:
                     self._flights.shared(made.entry)
                 call.entry_bytes = len(made.entry)
                 before = budget.left
-                written = yield from self._writing.store(
-                    call.binding, computation, made, budget, refreshes=refreshes
+                assert call.generation is not None
+                write = Write(computation, made, call.seen)
+                ((call.fate, call.store_error),) = yield from self._writing.store(
+                    call.binding, call.generation, [write], budget, refreshes=refreshes
                 )
                 call.write_seconds = before - budget.left
-                call.fate, call.store_error = written
-                return Landed(made.entry if call.fate == "stored" else None)
+                if call.fate != "stored":
+                    return Landed()
+                self._look_ups.stored(call, *made)
+                return Landed(made.entry)
             call.fate = made
         if flight is None:
             self._flights.shared(None)
@@ -260,7 +277,7 @@ class Flow:
         return Landed()
 
     def _release(self, lease: Lease, budget: Budget, landed: Landed) -> Steps[None]:
-        """Give a lease back, off the path if the store does not take it at once."""
+        """Release a lease; in the background if the first attempt fails."""
         if not lease.is_held:
             return
         if not self._leases.drop(lease):
@@ -272,13 +289,13 @@ class Flow:
         self._give_back(lease, landed)
 
     def _give_back(self, lease: Lease, landed: Landed) -> None:
-        """Give a lease back off the path."""
+        """Release a lease in the background."""
         if lease.is_held:
             self._leases.drop(lease)
             self._leases.give_back(lease.release(landed))
 
-    def _predict(self, call: Call, model_call: ModelCall) -> Steps[BaseModel]:
-        """Call the model; if it raises, a stale prediction may answer."""
+    def predict(self, call: Call, model_call: ModelCall) -> Steps[BaseModel]:
+        """Call the model; if it raises, return a stale prediction if there is one."""
         started = self._clock()
         try:
             with model_calls.raised(model_call):
@@ -286,7 +303,7 @@ class Flow:
         except BaseException as error:
             call.model_seconds = self._clock() - started
             if not isinstance(error, Exception) or is_interruption(error):
-                call.kind = None  # neither an answer nor an error of the model
+                call.kind = None  # neither an answer nor the model's error
                 raise
             if call.stale is None:
                 call.kind = "error"
@@ -297,7 +314,7 @@ class Flow:
         return prediction
 
     def _serve_stale(self, call: Call, stale: BaseModel, error: str) -> BaseModel:
-        """Answer by an entry past its ttl, which caches around this one must not keep."""
+        """Answer with an entry past its ttl, which outer caches must not store."""
         call.kind = "stale"
         do_not_store()
         self._hook(StaleServed(call.binding.qualified_name, error))

@@ -1,8 +1,8 @@
-"""Single-flight in a fleet: the right to compute an entry, among all processes of a store.
+"""Single-flight across a fleet: a lease on computing an entry, shared through the store.
 
-A lease is short and renewed while its holder lives, so a holder that dies is noticed within a
-second. A holder that has nothing to store says so, and those who wait go on at once. Like a
-flight, a lease saves work and never decides what is right.
+A lease is short and is renewed while its holder is alive, so a dead holder is noticed within a
+second. A holder with nothing to store says so, and the waiting processes go on at once. Like a
+flight, a lease only saves work; correctness never depends on it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from model_cache.protocols import Clock, Store
 
 _LEASE_SECONDS = 0.6
 _RENEWAL_SECONDS = 0.2
-# How long a holder's word that it has nothing to store counts.
+# How long a holder's note that it has nothing to store is valid.
 _NOTICE_SECONDS = 1.0
-# A lease that could not be given back is tried so often again, each time with so many seconds.
+# How many times to retry releasing a lease, and the timeout of each attempt in seconds.
 _MOST_TRIES, _TRY_SECONDS = 3, 0.2
-# A thread that finds nothing to do so many times in a row ends.
+# The thread ends after this many consecutive rounds without work.
 _MOST_IDLE_ROUNDS = 10
-# Between two looks at a lease that another process holds, in seconds.
+# Seconds between two checks of a lease that another process holds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.05
 
 _TOKEN_SIZE = 8
@@ -36,16 +36,16 @@ _NOTICES = {b"unshared": Landed(), b"failed": Landed(failed=True)}
 
 
 class Lease:
-    """One entry's lease.
+    """The lease on one entry.
 
     Args:
-        key: of the entry.
+        key: the key of the entry.
         budget: the time for requests to the store.
         clock: seconds, as `time.perf_counter`.
     """
 
     def __init__(self, key: bytes, budget: Budget, clock: Clock = time.perf_counter) -> None:
-        # In braces, so that in a cluster it is in the slot of the entry.
+        # The braces put it in the same cluster slot as the entry.
         self.name = b"{%b}:lease" % key
         self.token = secrets.token_bytes(_TOKEN_SIZE)
         self.is_held = False
@@ -54,21 +54,21 @@ class Lease:
         self._clock = clock
 
     def acquire(self, wait: float, is_usable: Callable[[bytes], bool]) -> Steps[Landed | None]:
-        """Take the lease, or return how its last holder's computation ended.
+        """Acquire the lease, or return how its last holder's computation ended.
 
-        None means: compute. The lease is held then, or was waited for too long, or the store does
-        not answer.
+        None means that the caller computes: it holds the lease, or waited too long, or the store
+        does not answer.
 
         Args:
-            wait: seconds to wait for another holder at most.
-            is_usable: whether an entry that was found is an answer.
+            wait: the most seconds to wait for another holder.
+            is_usable: whether an entry can be used as an answer.
         """
         deadline, pause = self._clock() + wait, _FIRST_PAUSE
         try:
             while True:
                 taken = yield from self._budget.ask(self._take)
-                # Also once it is held: its last holder may have stored the entry since. And if
-                # it is not, it may be: a request that was sent again meets its own lease.
+                # Also when it is acquired: its last holder may have stored the entry since. And
+                # when it seems taken, it may be ours: a retried request finds its own lease.
                 entry, holder = yield from self._budget.ask(self._look)
                 self.is_held = taken or holder == self.token
                 if entry is not None and is_usable(entry):
@@ -83,10 +83,10 @@ class Lease:
             return None
 
     def release(self, landed: Landed) -> Callable[[Store, float], object]:
-        """Return the request that gives the lease back.
+        """Return the request that releases the lease.
 
         Args:
-            landed: how the computation ended; without an entry, those who wait are told.
+            landed: how the computation ended; without an entry, waiting processes are notified.
         """
         if landed.entry is not None:
             return lambda store, left: store.delete([self.name], left)
@@ -95,7 +95,7 @@ class Lease:
         return lambda store, left: store.set(self.name, notice, milliseconds, left)
 
     def renew(self, store: Store) -> None:
-        """Hold the lease for another while."""
+        """Extend the lease."""
         store.set(self.name, self.token, _milliseconds(_LEASE_SECONDS), _RENEWAL_SECONDS)
 
     def _take(self, store: Store, timeout: float) -> bool:
@@ -111,12 +111,12 @@ def _milliseconds(seconds: float) -> int:
 
 
 class LeaseKeeper:
-    """Renews the leases that this process holds, and gives back those that could not be.
+    """Renews the leases that this process holds, and retries failed releases.
 
-    It works on a thread of its own, which ends when there is nothing to do.
+    It works on its own thread, which ends when there is nothing to do.
 
     Args:
-        store: where the leases are.
+        store: the store with the leases.
     """
 
     def __init__(self, store: Store) -> None:
@@ -125,9 +125,9 @@ class LeaseKeeper:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the leases: they are the parent's."""
+        """Drop the leases, which belong to the parent."""
         self._lock = threading.RLock()
-        # Weak: nobody renews the lease of a computation that was interrupted.
+        # Weak, so that the lease of an interrupted computation is not renewed.
         self._held: WeakSet[Lease] = WeakSet()
         self._returns: list[tuple[Callable[[Store, float], object], int]] = []
         self._renewing: Lease | None = None
@@ -141,13 +141,13 @@ class LeaseKeeper:
         self._start()
 
     def drop(self, lease: Lease) -> bool:
-        """Renew a lease no more; return whether a renewal is on its way at this moment."""
+        """Stop renewing a lease; return whether a renewal is in progress."""
         with self._lock:
             self._held.discard(lease)
             return self._renewing is lease
 
     def give_back(self, request: Callable[[Store, float], object]) -> None:
-        """Send a request off the path of a prediction, several times if need be."""
+        """Send a request in the background, with retries."""
         with self._lock:
             self._returns.append((request, _MOST_TRIES))
         self._wake.set()
@@ -158,7 +158,7 @@ class LeaseKeeper:
             if self._thread is not None and self._thread.is_alive():
                 return
             thread = threading.Thread(target=self._work, daemon=True)
-            # No thread to be had, or the interpreter ends: leases then end by themselves.
+            # No more threads, or the interpreter is shutting down: the leases expire.
             with contextlib.suppress(RuntimeError):
                 thread.start()
                 self._thread = thread

@@ -1,8 +1,8 @@
-"""Single-flight: of many callers that need one prediction at once, one computes it.
+"""Single-flight: when many callers need the same prediction at once, one of them computes it.
 
-The first caller leads a flight, the others wait for its landing. This saves work and never decides
-what is right: a caller that has waited long enough computes for itself, and if the leader fails
-or has nothing to share, nobody waits any longer. How a caller waits is the drivers' business.
+The first caller leads a flight; the others wait for it to land. This only saves work; correctness
+never depends on it: a caller that has waited long enough computes on its own, and if the leader
+fails or has nothing to share, the others stop waiting. The drivers implement the waiting.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from model_cache.forks import renew_after_fork
 from model_cache.prediction.barrier import Computation
 from model_cache.protocols import Clock
 
-# Entries that have just landed, for callers whose look-up missed them by a moment.
+# How many recently landed entries to keep, for callers whose lookup just missed them.
 _MOST_RECENT = 64
 _MOST_RECENT_BYTES = 4 * 2**20
-# After so many flights in a row without an entry to share, callers do not wait.
+# After this many consecutive flights without an entry to share, callers do not wait.
 _MOST_FRUITLESS = 3
-# Seconds that a caller waits at least, however quick the model was so far.
+# The least seconds that a caller waits, however fast the model has been.
 _LEAST_PATIENCE = 0.5
 
 
@@ -42,12 +42,12 @@ Notify: TypeAlias = Callable[[Landed], object]
 
 
 class Landing:
-    """Where the callers that wait for a flight learn how it ended.
+    """The followers' side of a flight.
 
     Attributes:
         landed: how it ended; None until then.
-        leader: the flight, as long as its leader has not dropped it. An interrupted leader may.
-            There is no finalizer to notice that: a soft time limit that strikes in one is lost.
+        leader: a weak reference to the flight, which an interrupted leader drops. There is no
+            finalizer to notice that, since a soft time limit raised in a finalizer is lost.
     """
 
     leader: Callable[[], Flight | None]
@@ -58,7 +58,7 @@ class Landing:
         self._waiting: list[Notify] = []
 
     def subscribe(self, notify: Notify) -> None:
-        """Call `notify` once when the flight lands, from any thread; at once if it has landed."""
+        """Call `notify` once when the flight lands, from any thread; now if it has landed."""
         with self._lock:
             if self.landed is None:
                 self._waiting.append(notify)
@@ -66,11 +66,11 @@ class Landing:
         notify(self.landed)
 
     def is_abandoned(self) -> bool:
-        """Whether the leader has dropped the flight, so that it never lands."""
+        """Return whether the leader has dropped the flight, so that it never lands."""
         return self.leader() is None and self.landed is None
 
     def land(self, landed: Landed) -> None:
-        """Notify all that wait; only the first landing counts."""
+        """Notify all subscribers; only the first landing counts."""
         with self._lock:
             if self.landed is not None:
                 return
@@ -81,7 +81,7 @@ class Landing:
 
 
 class Flight:
-    """A computation that others wait for, in the hands of its leader."""
+    """A computation that others wait for, owned by its leader."""
 
     def __init__(self, table: SingleFlight, computation: Computation) -> None:
         self.landing = Landing()
@@ -90,7 +90,7 @@ class Flight:
         self._table = table
 
     def land(self, landed: Landed) -> None:
-        """Let the others go on."""
+        """End the flight and wake the waiting callers."""
         if self.landing.landed is None:
             self._table.land(self.landing, self.computation, landed)
 
@@ -99,7 +99,7 @@ class SingleFlight:
     """The flights of one process.
 
     Args:
-        mode: "off" if each caller computes for itself.
+        mode: "off" if each caller computes on its own.
         clock: seconds, as `time.perf_counter`.
     """
 
@@ -110,15 +110,15 @@ class SingleFlight:
     ) -> None:
         self._is_off = mode == "off"
         self._clock = clock
-        self._slowest = 0.0  # seconds that the model took, and what is left of slower ones
+        self._slowest = 0.0  # seconds of the slowest recent model call, decaying
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the flights: their leaders are the parent's."""
+        """Drop the flights, whose leaders belong to the parent."""
         self._lock = threading.RLock()
         self._landings: dict[bytes, tuple[Landing, Computation]] = {}
-        self._recent: dict[bytes, tuple[Computation, Landed]] = {}  # the oldest first
+        self._recent: dict[bytes, tuple[Computation, Landed]] = {}  # oldest first
         self._recent_bytes = 0
         self._fruitless = 0
 
@@ -126,12 +126,12 @@ class SingleFlight:
         """Join the flight for a computation's key.
 
         Args:
-            computation: the caller's, should it have to compute.
-            since: when the caller looked its key up, by the clock.
+            computation: the caller's own computation, in case it has to compute.
+            since: when the caller looked up its key, by the clock.
 
         Returns:
-            A flight to lead; a landing to wait for; what has just landed; or None, to compute
-            alone.
+            A flight to lead; a landing to wait for; a flight that has just landed; or None, to
+            compute alone.
         """
         key = computation.key
         if self._is_off or not computation.is_valid:
@@ -158,24 +158,24 @@ class SingleFlight:
         landing.land(landed)
 
     def leave(self, landing: Landing, computation: Computation) -> None:
-        """Stop waiting; the next caller leads, since this flight takes too long."""
+        """Stop waiting for a slow flight; the next caller leads a new one."""
         with self._lock:
             if self._landings.get(computation.key, (None,))[0] is landing:
                 del self._landings[computation.key]
 
     def shared(self, entry: bytes | None) -> None:
-        """Note whether a computation had an entry to share, if it led no flight."""
+        """Record whether a computation outside a flight had an entry to share."""
         self._fruitless = 0 if entry is not None else self._fruitless + 1
 
     def model_took(self, seconds: float) -> None:
-        """Note how long a model call took."""
+        """Record how long a model call took."""
         self._slowest = max(seconds, 0.9 * self._slowest)
 
     def patience(self, wait: float) -> float:
         """Return how long to wait for another caller's computation.
 
         Args:
-            wait: seconds at most, which is all that counts before the first model call.
+            wait: the most seconds, and the result before the first model call.
         """
         if not self._slowest:
             return wait
@@ -195,13 +195,13 @@ class SingleFlight:
         while len(recent) > _MOST_RECENT or self._recent_bytes > _MOST_RECENT_BYTES:
             key, (older, entry) = next(iter(recent.items()))
             if older.ended_at is None and older.is_valid:
-                break  # it waits to be written, as do those after it
+                break  # not written yet, and neither are those after it
             del recent[key]
             self._recent_bytes -= len(entry.entry or b"")
 
 
 def _is_usable(computation: Computation, since: float) -> bool:
-    """Whether an entry that has landed answers a caller that looked it up at `since`."""
+    """Return whether a landed entry can answer a caller that looked it up at `since`."""
     if not computation.is_valid:
         return False
     return computation.ended_at is None or computation.ended_at >= since

@@ -1,9 +1,9 @@
-"""The driver that waits in the caller's thread, and what a cache that is turned off does."""
+"""The driver that blocks the caller's thread, and the predictor for a disabled cache."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
@@ -11,23 +11,36 @@ from pydantic import BaseModel
 
 from model_cache.binding import CurrentBinding
 from model_cache.errors import StoreUnavailableError
-from model_cache.interruptions import is_interruption
+from model_cache.interruptions import is_interruption, reraise_interruption
 from model_cache.keys.key import Namespace
 from model_cache.observing.outcome import Outcome
 from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
-from model_cache.prediction.effects import Ask, Effect, Later, Pause, Predict, Steps, Wait
+from model_cache.prediction.effects import (
+    Ask,
+    Budget,
+    Effect,
+    Later,
+    Pause,
+    Predict,
+    PredictMany,
+    Steps,
+    Wait,
+)
 from model_cache.prediction.flow import Flow
+from model_cache.prediction.generation import new_value
+from model_cache.prediction.look_up import LookUps
+from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.single_flight import Landed, Landing
 from model_cache.protocols import StatefulStore
 from model_cache.stores.purging import delete_all
 
 T = TypeVar("T")
 
-# Purging is for operators: each of its round trips may take this many seconds.
+# The timeout of each round trip of a purge, in seconds; a purge is not part of a prediction.
 _PURGE_TIMEOUT = 5.0
-# A caller that waits looks so often, in seconds, whether there is still a leader.
+# Seconds between checks, while waiting for a flight, that it still has a leader.
 _ABANDONED_AFTER = 0.05
 
 
@@ -36,6 +49,12 @@ class Predictor(Protocol):
 
     def predict(self, data: BaseModel) -> BaseModel:
         """Return the prediction for an input."""
+        ...
+
+    def predict_many(
+        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
+    ) -> list[Any]:
+        """Return the predictions for many inputs, in their order."""
         ...
 
     def purge(self, namespace: Namespace) -> int:
@@ -48,30 +67,34 @@ class Predictor(Protocol):
 
     @property
     def state(self) -> str:
-        """Return what `Stats.store` says."""
+        """Return the value of `Stats.store`."""
         ...
 
     def close(self) -> None:
-        """Write what waits to be written, and close the connections."""
+        """Finish the background writes and close the connections."""
         ...
 
 
 class CachedPredictor:
-    """Looks predictions up, and computes and stores what is not there.
+    """Looks up predictions; computes and stores those that are missing.
 
     Args:
-        flow: the steps.
-        store: where entries are.
-        timeout: seconds that a prediction may lose to it.
-        barrier: the process's.
-        writer: writes entries after the answer.
-        tell: hears the outcome of each prediction.
+        flow: the steps of a prediction.
+        many: the steps of a batch.
+        look_ups: finds entries in the near cache and in the store.
+        store: the store with the entries.
+        timeout: the most seconds that a prediction may spend on the store.
+        barrier: the process's barrier for the store.
+        writer: writes entries in the background.
+        tell: receives the outcome of each prediction.
     """
 
     def __init__(
         self,
         *,
         flow: Flow,
+        many: ManyFlow,
+        look_ups: LookUps,
         store: StatefulStore,
         timeout: float,
         barrier: Barrier,
@@ -79,6 +102,8 @@ class CachedPredictor:
         tell: Callable[[Outcome], None],
     ) -> None:
         self._flow = flow
+        self._many = many
+        self._look_ups = look_ups
         self._store = store
         self._timeout = timeout
         self._barrier = barrier
@@ -88,8 +113,14 @@ class CachedPredictor:
     def predict(self, data: BaseModel) -> BaseModel:
         flow, call = self._flow, self._flow.begin(data)
         try:
+            if call.answer is not None:
+                return call.answer
             if call.key is None:
                 return self._take(flow.compute(call))
+            if call.unchecked is not None:
+                found = self._take(self._look_ups.check(call))
+                if found is not None:
+                    return found
             entry, failure = self._look_up(call, call.key)
             if failure is not None:
                 return self._take(flow.do_without(call, failure))
@@ -101,15 +132,30 @@ class CachedPredictor:
             if call.kind is not None:
                 self._tell(call.outcome(time.perf_counter() - call.began))
 
+    def predict_many(
+        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
+    ) -> list[Any]:
+        began, calls = time.perf_counter(), self._flow.begin_many(inputs)
+        steps = self._many.answer(calls, Budget(self._timeout), return_exceptions=return_exceptions)
+        try:
+            return self._take(steps)
+        finally:
+            self._many.tell(calls, time.perf_counter() - began, self._tell)
+
     def _look_up(self, call: Call, key: bytes) -> tuple[bytes | None, StoreUnavailableError | None]:
-        """Return the entry, if there is one, or why the store did not answer."""
+        """Return the entry, if there is one, or the store's error."""
         call.asked = time.perf_counter()
         if call.mode == "refresh":
             return None, None
+        request = self._look_ups.request(call)
         try:
-            return self._store.get(key, self._timeout), None
+            if request is None:
+                return self._store.get(key, self._timeout), None
+            return self._look_ups.take_in(call, request(self._store, self._timeout)), None
         except StoreUnavailableError as error:
             return None, error
+        finally:
+            call.store_seconds = time.perf_counter() - call.asked
 
     def _take(self, steps: Steps[T]) -> T:
         return take(steps, self._perform)
@@ -118,6 +164,8 @@ class CachedPredictor:
         match effect:
             case Predict(binding, data):
                 return binding.predict(data)
+            case PredictMany(binding, inputs):
+                return binding.predict_many(inputs)
             case Ask(request, seconds):
                 return request(self._store, seconds)
             case Wait(landing, seconds):
@@ -133,14 +181,24 @@ class CachedPredictor:
                 return self._writer.submit(write, size)
 
     def purge(self, namespace: Namespace) -> int:
+        self._look_ups.forget()
         self._barrier.purge(namespace.holds, _PURGE_TIMEOUT)
+        self._begin_generation(namespace)  # no process stores what it has computed by now
         found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
         keys = [key for key in found if namespace.holds(key)]
-        return delete_all(self._store, keys, _PURGE_TIMEOUT)
+        deleted = delete_all(self._store, keys, _PURGE_TIMEOUT)
+        self._begin_generation(namespace)  # no process serves what it has read by now
+        self._look_ups.forget()
+        return deleted
+
+    def _begin_generation(self, namespace: Namespace) -> None:
+        generation, value = self._look_ups.generation(namespace), new_value()
+        self._store.set(generation.key, value, None, _PURGE_TIMEOUT)
+        generation.saw(value, time.perf_counter())
 
     def ping(self, namespace: Namespace) -> float:
         began = time.perf_counter()
-        self._store.get(namespace.raw, self._timeout)  # a key that no entry has
+        self._store.get(namespace.raw, self._timeout)  # not the key of any entry
         return time.perf_counter() - began
 
     @property
@@ -154,11 +212,11 @@ class CachedPredictor:
 
 
 def take(steps: Steps[T], perform: Callable[[Effect], Any]) -> T:
-    """Take steps, one by one, to their end.
+    """Run steps to the end.
 
     Args:
         steps: the steps.
-        perform: does what one of them needs, and returns the result or raises.
+        perform: performs an effect, and returns its result or raises.
     """
     result, error = None, None
     try:
@@ -173,12 +231,12 @@ def take(steps: Steps[T], perform: Callable[[Effect], Any]) -> T:
             except BaseException as caught:
                 error = caught
     except RuntimeError as wrapped:
-        # What Python makes of a model's StopIteration that passes through a generator.
+        # A generator turns a model's StopIteration into a RuntimeError.
         if error is not None and wrapped.__cause__ is error:
             raise error from error.__cause__
         raise
     finally:
-        del error  # it holds this frame, which holds it
+        del error  # it refers to this frame, which refers to it
 
 
 def _wait(landing: Landing, seconds: float) -> Landed | None:
@@ -195,11 +253,11 @@ def _wait(landing: Landing, seconds: float) -> Landed | None:
 
 
 class DirectPredictor:
-    """Predicts without a cache, since it is turned off; inputs are rounded all the same.
+    """Predicts without a cache that is turned off; inputs are still rounded.
 
     Args:
-        current: the binding that predictions begin with.
-        tell: hears the outcome of each prediction.
+        current: holds the binding for new predictions.
+        tell: receives the outcome of each prediction.
     """
 
     def __init__(self, current: CurrentBinding, tell: Callable[[Outcome], None]) -> None:
@@ -222,6 +280,20 @@ class DirectPredictor:
             call.model_seconds = time.perf_counter() - started
             if call.kind is not None:
                 self._tell(call.outcome(time.perf_counter() - began))
+
+    def predict_many(
+        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
+    ) -> list[Any]:
+        predictions: list[Any] = []
+        for data in inputs:
+            try:
+                predictions.append(self.predict(data))
+            except Exception as error:
+                reraise_interruption(error)
+                if not return_exceptions:
+                    raise
+                predictions.append(error)
+        return predictions
 
     def purge(self, namespace: Namespace) -> int:  # noqa: ARG002 - as Predictor's
         return 0

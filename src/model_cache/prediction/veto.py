@@ -1,4 +1,4 @@
-"""The call of a model, as code inside it sees it: `do_not_store()`, and who may wait."""
+"""Context of a model call: `do_not_store()`, and whether other callers wait for it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from model_cache.context import Flag, FlagVar
 
 
 class ModelCall(Flag):
-    """A call of a model that is under way.
+    """A model call in progress.
 
     Args:
         leads: whether other callers wait for its prediction.
 
     Attributes:
-        may_be_stored: whether its prediction may go into the cache.
+        may_be_stored: whether its prediction may be stored.
     """
 
     __slots__ = ("leads", "may_be_stored")
@@ -27,12 +27,12 @@ model_calls: FlagVar[ModelCall] = FlagVar("model_cache_model_call")
 
 
 def do_not_store() -> None:
-    """Keep the prediction that is being made out of the cache.
+    """Exclude the current prediction from the cache.
 
-    Call it inside a model's `predict`, for example when a dependency is out of reach and the model
-    falls back to a default answer that must not live on. It also holds for the cached models
-    around this one. Outside a prediction it does nothing. A thread that the model starts is
-    outside, unless it runs in a copy of the context.
+    Call it inside a model's `predict`, for example when a dependency is unavailable and the model
+    falls back to a default answer that must not be cached. It also applies to outer cached models.
+    Outside a prediction it does nothing; a thread that the model starts counts as outside, unless
+    it runs in a copy of the context.
     """
     call = model_calls.get()
     while call is not None:
@@ -41,7 +41,7 @@ def do_not_store() -> None:
 
 
 def is_inside_a_flight() -> bool:
-    """Whether other callers wait for a model call around this one, which must not wait itself."""
+    """Return whether other callers wait for an enclosing model call; if so, do not wait."""
     call = model_calls.get()
     while call is not None:
         if call.leads and not call.has_ended:

@@ -1,12 +1,13 @@
-"""From a prediction to an entry in the store: is it wanted, encoded, written now or later.
+"""Store a prediction: decide whether to, encode it, and write it now or in the background.
 
-Failures here never reach the caller: they are counted, and hooks hear of them.
+Failures here never reach the caller: they are counted and reported to hooks.
 """
 
 from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pydantic import BaseModel
@@ -21,8 +22,9 @@ from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.effects import Budget, Later, Pause, Steps
+from model_cache.prediction.generation import UNKNOWN, Generation, Value
 
-# The system's: a model may have seeded the random module's for itself.
+# Not the module's generator: a model may have seeded it.
 _jitter = random.SystemRandom().random
 
 
@@ -33,12 +35,26 @@ class Encoded(NamedTuple):
     ttl: int | None
 
 
-class Written(NamedTuple):
-    """What became of an entry.
+class Write(NamedTuple):
+    """An entry on its way to the store.
 
     Attributes:
-        fate: that.
-        error: why the store failed, in a word, if it did.
+        computation: the computation of its prediction.
+        encoded: the entry.
+        seen: the generation's value when the prediction was requested.
+    """
+
+    computation: Computation
+    encoded: Encoded
+    seen: Value
+
+
+class Written(NamedTuple):
+    """The result of writing an entry.
+
+    Attributes:
+        fate: as in `Outcome.fate`.
+        error: why the store failed, as one word, or None.
     """
 
     fate: Fate
@@ -50,10 +66,10 @@ class Writing:
 
     Args:
         config: the decorator's options.
-        barrier: knows which computations a purge or a refresh has overtaken.
-        counters: count the entries.
-        hook: hears what went wrong.
-        watch: hears what went well, if anybody wants to.
+        barrier: tracks which computations a purge or a refresh has overtaken.
+        counters: counts the entries.
+        hook: receives failures.
+        watch: receives `EntryStored`; None if there are no user hooks.
     """
 
     def __init__(
@@ -69,13 +85,13 @@ class Writing:
         self._counters = counters
         self._hook = hook
         self._watch = watch
-        # The other processes of a fleet wait for the entry itself.
+        # Other processes of a fleet wait for the entry itself.
         self._is_late = config.write == "background" and config.single_flight != "fleet"
 
     def encode(
         self, binding: Bound, key: bytes, data: BaseModel, prediction: BaseModel
     ) -> Encoded | Fate:
-        """Return a prediction as an entry, or why it does not become one."""
+        """Return a prediction's entry, or why it is not stored."""
         name = binding.qualified_name
         try:
             if not self._is_wanted(data, prediction):
@@ -85,7 +101,7 @@ class Writing:
         except EntryRefusedError as error:
             self._hook(PredictionNotStored(name, str(error)))
             return "too_large" if error.reason is Refusal.TOO_LARGE else "lossy"
-        except Exception as error:  # cache_if's
+        except Exception as error:  # from cache_if
             reraise_interruption(error)
             self._hook(PredictionNotStored(name, f"cache_if raised {type(error).__name__}"))
             return "skipped"
@@ -93,101 +109,127 @@ class Writing:
     def store(
         self,
         binding: Bound,
-        computation: Computation,
-        encoded: Encoded,
+        generation: Generation,
+        writes: Sequence[Write],
         budget: Budget,
         *,
         refreshes: bool = False,
-    ) -> Steps[Written]:
-        """Write an entry, now or after the answer, and end its computation.
+    ) -> Steps[list[Written]]:
+        """Write entries, now or in the background, and end their computations.
 
         Args:
-            binding: of the model that made the prediction.
-            computation: that of the prediction.
-            encoded: the entry.
-            budget: the time that writing it now may take.
-            refreshes: whether it must be written when the answer is returned.
+            binding: the binding of the predictions.
+            generation: the generation of the model's namespace.
+            writes: the entries.
+            budget: the time for writing them now.
+            refreshes: whether they must be written before the answer is returned.
+
+        Returns:
+            The result of each.
         """
         if not self._is_late or refreshes:
-            return self._write(binding, computation, encoded, budget)
-        return self._write_later(binding, computation, encoded)
+            return self._write(binding, generation, writes, budget)
+        return self._write_later(binding, generation, writes)
 
     def _write_later(
-        self, binding: Bound, computation: Computation, encoded: Encoded
-    ) -> Steps[Written]:
-        steps = self._write(binding, computation, encoded, Budget(self._config.timeout))
-        if (yield Later(steps, len(encoded.entry))):
-            return Written("queued")
-        self._barrier.end(computation)
+        self, binding: Bound, generation: Generation, writes: Sequence[Write]
+    ) -> Steps[list[Written]]:
+        steps = self._write(binding, generation, writes, Budget(self._config.timeout))
+        if (yield Later(steps, sum(len(write.encoded.entry) for write in writes))):
+            return [Written("queued")] * len(writes)
+        for write in writes:
+            self._barrier.end(write.computation)
         reason = "the queue of background writes is full, or no thread can be started"
-        return self._failed(binding, "queue_full", reason)
+        return self._failed(binding, writes, "queue_full", reason)
 
     def _write(
-        self, binding: Bound, computation: Computation, encoded: Encoded, budget: Budget
-    ) -> Steps[Written]:
+        self, binding: Bound, generation: Generation, writes: Sequence[Write], budget: Budget
+    ) -> Steps[list[Written]]:
         before = budget.left
         try:
-            # A purge's or a refresh's own write comes last.
-            while self._barrier.is_held_up(computation):
+            yield from self._wait_for_overtaken(writes, budget)
+            # Check name and version again: the model may have been reloaded while it predicted.
+            if not binding.is_current():
+                return [Written("dropped")] * len(writes)
+            allowed = [one for one in writes if self._barrier.may_write(one.computation)]
+            yield from self._set(generation, allowed, budget)
+        except StoreUnavailableError as error:
+            return self._failed(binding, writes, error.kind, str(error))
+        except Exception as error:  # from a property of the model
+            reraise_interruption(error)
+            return self._failed(binding, writes, "error", f"{type(error).__name__} was raised")
+        finally:
+            for write in writes:
+                self._barrier.end(write.computation)
+        stored = {id(one): one for one in allowed if not one.computation.is_purged}
+        sizes = [len(one.encoded.entry) for one in stored.values()]
+        self._count(binding, sizes, before - budget.left)
+        return [Written("stored" if id(one) in stored else "dropped") for one in writes]
+
+    def _wait_for_overtaken(self, writes: Sequence[Write], budget: Budget) -> Steps[None]:
+        """Wait for writes that a purge or a refresh has overtaken before starting this one."""
+        for write in writes:
+            while self._barrier.is_held_up(write.computation):
                 if budget.left <= 0:
-                    self._barrier.distrust(computation.key)
+                    self._barrier.distrust(write.computation.key)
                     break
                 yield Pause(0.001)
                 budget.left -= 0.001
-            # Name and version once more: the model may have been reloaded while it predicted.
-            if not binding.is_current() or not self._barrier.may_write(computation):
-                return Written("dropped")
-            yield from self._set(computation, encoded, budget)
-            if not computation.is_valid:
-                return Written("dropped")
-        except StoreUnavailableError as error:
-            return self._failed(binding, error.kind, str(error))
-        except Exception as error:  # a property's of the model
-            reraise_interruption(error)
-            return self._failed(binding, "error", f"{type(error).__name__} was raised")
-        finally:
-            self._barrier.end(computation)
-        size = len(encoded.entry)
-        self._counters.add(stored=1, bytes_stored=size)
-        if self._watch is not None:
-            seconds = before - budget.left
-            self._watch(EntryStored(binding.qualified_name, binding.version, size, seconds))
-        return Written("stored")
 
-    def _set(self, computation: Computation, encoded: Encoded, budget: Budget) -> Steps[None]:
-        """Set an entry; erase it again if a purge or a refresh began meanwhile."""
-        key, (entry, ttl) = computation.key, encoded
+    def _set(self, generation: Generation, writes: Sequence[Write], budget: Budget) -> Steps[None]:
+        """Set entries; erase those that a purge by any process has overtaken meanwhile."""
+        if not writes:
+            return
+        entries = [(write.computation.key, *write.encoded) for write in writes]
         try:
-            yield from budget.ask(lambda store, left: store.set(key, entry, ttl, left))
-            if not computation.is_valid:
-                yield from self._erase(key, budget)
-        except BaseException as error:  # it may arrive late; so may one that was interrupted
+            value = yield from budget.ask(
+                lambda store, left: store.set_watching(entries, generation.key, left)
+            )
+            generation.saw(value, self._barrier.clock())
+            for computation, _, seen in writes:
+                if seen is not UNKNOWN and seen != value:
+                    computation.is_purged = True  # by another process
+                if computation.is_purged:
+                    yield from self._erase(computation.key, budget)
+        except BaseException as error:  # the write may still arrive, also after an interruption
             if not (isinstance(error, WriteRefusedError) or _was_not_sent(error)):
-                self._barrier.write_may_be_late(computation)
+                for write in writes:
+                    self._barrier.write_may_be_late(write.computation)
             raise
 
+    def _count(self, binding: Bound, sizes: Sequence[int], seconds: float) -> None:
+        if sizes:
+            self._counters.add(stored=len(sizes), bytes_stored=sum(sizes))
+        if self._watch is not None:
+            for size in sizes:
+                each = seconds / len(sizes)
+                self._watch(EntryStored(binding.qualified_name, binding.version, size, each))
+
     def discard(self, key: bytes, budget: Budget) -> Steps[None]:
-        """Erase the entry that a refresh has found outdated, and has no other for."""
+        """Erase an outdated entry when a refresh has nothing to replace it with."""
         try:
             yield from self._erase(key, budget)
         except StoreUnavailableError:
             self._barrier.distrust(key)
 
     def _erase(self, key: bytes, budget: Budget) -> Steps[None]:
-        # Not by a DEL, which the login may not be allowed to use: nothing, and only for a moment.
+        # By setting an empty value with a short ttl, since the login may not be allowed to DEL.
         return budget.ask(lambda store, left: store.set(key, b"", 1, left))
 
-    def _failed(self, binding: Bound, kind: str, reason: str) -> Written:
-        self._counters.add(write_failures=1)
-        self._hook(WriteFailed(binding.qualified_name, binding.version, kind, reason))
-        return Written("write_failed", kind)
+    def _failed(
+        self, binding: Bound, writes: Sequence[Write], kind: str, reason: str
+    ) -> list[Written]:
+        self._counters.add(write_failures=len(writes))
+        for _ in writes:
+            self._hook(WriteFailed(binding.qualified_name, binding.version, kind, reason))
+        return [Written("write_failed", kind)] * len(writes)
 
     def _is_wanted(self, data: BaseModel, prediction: BaseModel) -> bool:
         cache_if = self._config.cache_if
         return cache_if is None or bool(cache_if(data, prediction))
 
     def _times(self) -> tuple[int | None, int | None]:
-        """Return an entry's time to live in Redis, and until when it is fresh: milliseconds."""
+        """Return an entry's time to live in Redis and when it becomes stale, in milliseconds."""
         ttl, stale = self._config.ttl, self._config.stale_if_error
         if ttl is None:
             return None, None

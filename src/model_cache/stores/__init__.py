@@ -1,6 +1,5 @@
-"""Stores: bytes by key, each request within the time that the caller gives.
+"""Stores: read and write bytes by key, with a timeout for each request.
 
-`url` says where Redis is, and `opening` puts a store together: a server or a cluster, each server
-behind a circuit breaker. All failures leave as `StoreUnavailableError`. What the bytes mean is not
-known here.
+`url` parses the address of Redis, and `opening` builds a store: a server or a cluster, with a
+circuit breaker per server. All failures are raised as `StoreUnavailableError`.
 """

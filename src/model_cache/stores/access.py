@@ -1,6 +1,6 @@
-"""Options for a login that changes (IAM, Entra ID), and for addresses that have to be translated.
+"""Options for logins that change (IAM, Entra ID) and for addresses that need translation.
 
-The nodes of a cluster behind NAT announce addresses that can't be reached from here.
+The nodes of a cluster behind NAT announce addresses that clients outside can't reach.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from model_cache.stores.url import Address
 
 @runtime_checkable
 class CredentialProvider(Protocol):
-    """Returns the login of the moment; redis-py's protocol, so its providers fit."""
+    """Returns the current login. Same protocol as in redis-py, so its providers work."""
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         """Return `(password,)` or `(username, password)`."""
@@ -25,7 +25,7 @@ class CredentialProvider(Protocol):
 
 
 AddressMap: TypeAlias = Callable[[Address], tuple[str, int]]
-"""Returns where to connect to reach an address that a server announces."""
+"""Translates an address that a server announces to the one to connect to."""
 
 
 def credential_provider(value: object) -> CredentialProvider | None:
@@ -36,7 +36,7 @@ def credential_provider(value: object) -> CredentialProvider | None:
             `package.module:name` to one, or to a class of such objects.
 
     Raises:
-        ConfigurationError: it is something else.
+        ConfigurationError: the value is anything else.
     """
     if value is None:
         return None
@@ -53,11 +53,11 @@ def credential_provider(value: object) -> CredentialProvider | None:
             ) from error
     is_async = inspect.iscoroutinefunction(getattr(found, "get_credentials", None))
     if not isinstance(found, CredentialProvider) or is_async:
-        # The value itself is not shown: its repr may hold a secret.
+        # Don't show the value: its repr may contain a secret.
         raise ConfigurationError(
             option,
-            "expected an object with a method get_credentials(), not async, or an import path "
-            f"package.module:name to one, got {_name(value)}",
+            "expected an object with a get_credentials() method that is not async, or an import "
+            f"path package.module:name to one, got {_name(value)}",
         )
     return found
 
@@ -66,11 +66,11 @@ def address_map(value: object) -> AddressMap | None:
     """Check the option `address_map`.
 
     Args:
-        value: a mapping from announced addresses to those to connect to, each `host:port`; or a
-            function from one `(host, port)` to another, or an import path to either.
+        value: a mapping from announced addresses to the ones to connect to, each `host:port`; a
+            function from one `(host, port)` to another; or an import path to either.
 
     Raises:
-        ConfigurationError: it is something else.
+        ConfigurationError: the value is anything else.
     """
     if value is None:
         return None
@@ -83,7 +83,7 @@ def address_map(value: object) -> AddressMap | None:
         raise ConfigurationError(
             option,
             "expected a mapping such as {'10.0.0.1:6379': 'redis.example.com:7000'}, a function "
-            f"of one (host, port), not async, or an import path to either, got {value!r}",
+            f"of (host, port) that is not async, or an import path to either, got {value!r}",
         )
     return found  # type: ignore[no-any-return]
 

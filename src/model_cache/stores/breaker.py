@@ -1,7 +1,7 @@
-"""A circuit breaker: after many failures nobody asks any more, but for one probe at a time.
+"""A circuit breaker: after repeated failures it blocks all calls except one probe at a time.
 
-After Michael Nygard, "Release It!". It never runs what it guards, so it serialises nothing;
-stores and time-outs are unknown here.
+See Michael Nygard, "Release It!". The breaker never makes the calls itself, so it does not
+serialise them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ State: TypeAlias = Literal["closed", "open"]
 
 
 class CircuitBreaker:
-    """Counts failures, and says whether to ask.
+    """Counts failures and decides whether a call may be made.
 
     Args:
         clock: seconds, as `time.monotonic`.
-        random: a number from 0 to 1, as `random.random`; spreads the probes of a fleet.
-        threshold: how many failures in a row open it.
-        window: of how many calls, counted from a failure on, half may fail before it opens.
-        first_pause: seconds from its opening to the first probe.
-        longest_pause: seconds between two probes; the pause doubles up to it.
+        random: returns a number from 0 to 1, as `random.random`; spreads the probes of a fleet.
+        threshold: how many consecutive failures open it.
+        window: how many calls to count after a failure; if half of them fail, it opens.
+        first_pause: seconds between opening and the first probe.
+        longest_pause: the most seconds between two probes; the pause doubles up to this.
     """
 
     def __init__(
@@ -53,23 +53,23 @@ class CircuitBreaker:
 
     @property
     def state(self) -> State:
-        """Whether calls go through ("closed") or are spared ("open")."""
+        """Whether calls go through ("closed") or are blocked ("open")."""
         return "closed" if self._next_probe is None else "open"
 
     def allows(self) -> bool:
-        """Whether to make a call now, and then to report how it went."""
+        """Return whether to make a call now. The caller then reports its outcome."""
         if self._next_probe is None:
             return True
         with self._lock:
             now = self._clock()
             if self._next_probe is None or now < self._next_probe:
                 return self._next_probe is None
-            # The next one, unless this probe reports: one that is interrupted never will.
+            # Schedule the next probe now: if this one is interrupted, it never reports.
             self._next_probe = now + self._jittered()
             return True
 
     def succeeded(self) -> bool:
-        """Report that a call went well; return whether that closed it."""
+        """Report a successful call; return whether it closed the circuit."""
         if not self._outcomes:
             return False
         with self._lock:
@@ -79,7 +79,7 @@ class CircuitBreaker:
         return was_open
 
     def failed(self) -> bool:
-        """Report that a call failed; return whether that opened it."""
+        """Report a failed call; return whether it opened the circuit."""
         with self._lock:
             self._failures += 1
             self._note(False)
@@ -104,5 +104,5 @@ class CircuitBreaker:
         return self._pause * (0.5 + 0.5 * self._random())
 
     def after_fork(self) -> None:
-        """Make the lock anew."""
+        """Replace the lock."""
         self._lock = threading.RLock()

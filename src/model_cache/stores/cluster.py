@@ -1,9 +1,8 @@
-"""A Redis Cluster as a store: each key at the node that has its slot.
+"""A Redis Cluster as a store: routes each key to the node that serves its slot.
 
-Each node is a store of its own, with a circuit breaker of its own: a shard that is lost costs
-its own keys and no others. Which node has which slot is learnt from any of them, on a thread of
-its own, whenever an answer shows that it has changed, and now and then, since replicas join
-unnoticed; no prediction waits for that but the first.
+Each node has its own store and circuit breaker, so losing a shard affects only its own keys. A
+background thread refreshes the slot table whenever a reply shows that it has changed, and
+periodically, since replicas join without notice. Only the first prediction waits for it.
 """
 
 from __future__ import annotations
@@ -31,26 +30,26 @@ from model_cache.stores.url import Address
 T = TypeVar("T")
 
 _MOST_REDIRECTIONS = 5
-# Asking for the slots is no part of a prediction.
+# Not bounded by a prediction's timeout: slots are fetched in the background.
 _SLOTS_TIMEOUT = 1.0
 _BETWEEN_REFRESHES = 0.1
 _LONGEST_BETWEEN_REFRESHES = 60.0
-# Of the time that is left: a replica that hangs must leave enough for the primary.
+# The share of the remaining time: a replica that hangs must leave enough for the primary.
 _SHARE_OF_REPLICA = 0.5
 
-# The system's: a model may have seeded Python's own.
+# Not the module's generator: a model may have seeded it.
 _draw = random.SystemRandom().randrange
 
 
 class Node(NamedTuple):
-    """One server in one role: as it is asked for entries, and without a breaker."""
+    """One server in one role, with a circuit breaker and without."""
 
     guarded: GuardedStore
     server: RedisStore
 
 
 class Shard(NamedTuple):
-    """Who has a range of slots."""
+    """The nodes that serve a range of slots."""
 
     primary: Address
     replicas: tuple[Address, ...]
@@ -60,14 +59,14 @@ class ClusterStore:
     """All nodes of a Redis Cluster.
 
     Args:
-        nodes: some of them.
-        open_node: makes the stores for one of them.
+        nodes: the nodes to fetch the slots from first; any subset of the cluster.
+        open_node: creates the stores for a node.
         clock: seconds, as `time.monotonic`.
-        breaker: stands before the first look for the slots, while none are known.
-        hook: is told when no node answers, and when one does.
-        replicas: whether to read from replicas, too; if one fails, from its primary.
-        draw: a number below another, at random.
-        refresh_after: seconds after which to look for the slots again.
+        breaker: guards the first fetch of the slots, while none are known.
+        hook: receives `StoreLost` when no node answers, and `StoreFound` when one does again.
+        replicas: whether to also read from replicas, falling back to the primary.
+        draw: returns a random number below its argument.
+        refresh_after: seconds after which to fetch the slots again.
     """
 
     def __init__(
@@ -92,13 +91,13 @@ class ClusterStore:
         self._refresh_after = refresh_after
         self._nodes: dict[tuple[Address, Role], Node] = {}
         self._slots: list[Shard | None] = []
-        # When a refresh began last, and when the last that succeeded did.
+        # When the last refresh began, and when the last successful one did.
         self._refreshed = self._learnt = -1e9
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the parent's thread and its lock."""
+        """Drop the parent's thread and replace the lock."""
         self._lock = threading.RLock()
         self._refreshing: Task | None = None
 
@@ -106,7 +105,7 @@ class ClusterStore:
     def state(self) -> State:
         """The state of all nodes, or "partly_open" if only some are "open".
 
-        Replicas count if they are read from.
+        Replicas are included only if the store reads from them.
         """
         if not self._slots:
             return self._breaker.state
@@ -144,6 +143,30 @@ class ClusterStore:
         self._at_owners(keys, timeout, get)
         return [found[key] for key in keys]
 
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> list[tuple[bytes | None, int | None]]:
+        found: dict[bytes, tuple[bytes | None, int | None]] = {}
+
+        def get(store: GuardedStore, batch: list[bytes], left: float) -> None:
+            found.update(zip(batch, store.get_with_ttl(batch, left), strict=True))
+
+        self._at_owners(keys, timeout, get)
+        return [found[key] for key in keys]
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> bytes | None:
+        deadline = self._clock() + timeout
+        self.set_many(entries, timeout)
+        # From the primary, since a replica may lag behind.
+        return self._at_owner(
+            watched, self._left(deadline), lambda store, left: store.get(watched, left)
+        )
+
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         by_key = {entry[0]: entry for entry in entries}
         self._at_owners(
@@ -163,7 +186,7 @@ class ClusterStore:
         return deleted
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
-        seen: set[bytes] = set()  # a slot on the move shows its keys twice
+        seen: set[bytes] = set()  # a migrating slot lists its keys on both nodes
         for primary in self.primaries(timeout):
             for key in self._node(primary).guarded.scan(pattern, timeout):
                 if key not in seen:
@@ -171,7 +194,7 @@ class ClusterStore:
                     yield key
 
     def primaries(self, timeout: float) -> dict[Address, RedisStore]:
-        """Return the servers that have slots at this moment, without their breakers."""
+        """Return the servers that currently serve slots, without circuit breakers."""
         self._refresh_now(timeout)
         addresses = {shard.primary for shard in self._slots if shard}
         return {address: self._node(address).server for address in sorted(addresses)}
@@ -188,7 +211,7 @@ class ClusterStore:
         *,
         reads: bool = False,
     ) -> T:
-        """Ask the node that has a key, following redirections, all in `timeout`."""
+        """Call the node that serves a key, following redirections, within `timeout`."""
         deadline = self._clock() + timeout
         slot: int = key_slot(key)
         shard = self._owner(slot, deadline)
@@ -200,7 +223,7 @@ class ClusterStore:
                     left *= _SHARE_OF_REPLICA
                 return ask(self._node(address, role).guarded, left)
             except RedirectedError as error:
-                # A node that does not know its own address means: the one that you asked.
+                # An empty host means the node that sent the redirection.
                 address = Address(error.address.host or address.host, error.address.port)
                 role = "primary" if error.for_good else "asking"
                 if error.for_good:
@@ -208,17 +231,17 @@ class ClusterStore:
                     self._refresh_soon()
             except StoreUnavailableError as error:
                 if role != "replica":
-                    self._refresh_soon()  # it may have a successor
+                    self._refresh_soon()  # a replica may have been promoted
                     raise
                 if error.kind != "circuit_open":
                     self._refresh_soon()
                 address, role = shard.primary, "primary"
-        raise StoreUnavailableError("redirected in a circle", "redirected")
+        raise StoreUnavailableError("too many redirections", "redirected")
 
     def _left(self, deadline: float) -> float:
         left = deadline - self._clock()
-        if left <= 0:  # no node's failure
-            raise StoreUnavailableError("no time is left", "timeout")
+        if left <= 0:  # must not count as a node's failure
+            raise StoreUnavailableError("timed out", "timeout")
         return left
 
     def _choose(self, shard: Shard, *, reads: bool) -> tuple[Address, Role]:
@@ -234,7 +257,7 @@ class ClusterStore:
         timeout: float,
         ask: Callable[[GuardedStore, list[bytes], float], None],
     ) -> None:
-        """Ask each node for its keys; a key that is elsewhere by now is asked for alone."""
+        """Call each node for its keys; retry a key that has moved on its own."""
         deadline = self._clock() + timeout
         batches: dict[Address, list[bytes]] = {}
         for key in keys:
@@ -261,7 +284,9 @@ class ClusterStore:
         shard = self._slots[slot] if self._slots else None
         if shard is None:
             self._refresh_soon()
-            raise StoreUnavailableError("no node has the key's slot, or none answers", "no_slot")
+            raise StoreUnavailableError(
+                "no node serves the key's slot, or no node answers", "no_slot"
+            )
         if self._clock() > self._refreshed + self._refresh_after:
             self._refresh_soon()
         return shard
@@ -277,10 +302,10 @@ class ClusterStore:
             if self._breaker.succeeded():
                 self._hook(StoreFound(place))
         elif self._breaker.failed():
-            self._hook(StoreLost(f"{place}: no node of the cluster tells who has which slot"))
+            self._hook(StoreLost(f"{place}: no node of the cluster returns the slots"))
 
     def _refresh_soon(self) -> Task | None:
-        """Learn the slots anew, on a thread; at most one at a time, and not too often."""
+        """Refresh the slots on a thread; at most one at a time, and not too often."""
         with self._lock:
             if self._refreshing is not None and not self._refreshing.is_done:
                 return self._refreshing
@@ -290,14 +315,14 @@ class ClusterStore:
             task = Task(self._refresh)
             try:
                 task.start()
-            except RuntimeError as error:  # no more threads, or the interpreter is about to end
+            except RuntimeError as error:  # no more threads, or the interpreter is shutting down
                 reraise_interruption(error)
                 return None
             self._refreshing = task
             return task
 
     def _refresh_now(self, timeout: float) -> None:
-        """Learn the slots anew, and wait for it: a shard may have joined unnoticed."""
+        """Refresh the slots and wait for it: a shard may have joined without notice."""
         asked = self._clock()
         while self._learnt < asked:
             task = self._refresh_soon()
@@ -317,14 +342,14 @@ class ClusterStore:
             try:
                 server = self._node(address).server
                 self._slots = _slots(server.execute(_SLOTS_TIMEOUT, b"CLUSTER", b"SLOTS"), address)
-            except Exception:  # it does not answer, or not what a cluster's node would
+            except Exception:  # it does not answer, or is not a cluster node
                 continue
             self._learnt = started
             self._forget_strangers()
             return
 
     def _forget_strangers(self) -> None:
-        """Close the nodes that are no part of the cluster any more."""
+        """Close the nodes that have left the cluster."""
         members = {*self._startup_nodes}
         for shard in {shard for shard in self._slots if shard}:
             members |= {shard.primary, *shard.replicas}
@@ -343,7 +368,7 @@ def _ask_for_one(
 
 
 def _slots(reply: Any, asked: Address) -> list[Shard | None]:
-    """Return the shard of each slot, by a reply to CLUSTER SLOTS."""
+    """Return the shard of each slot from a reply to CLUSTER SLOTS."""
     slots: list[Shard | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
     for first, last, *nodes in reply:
         primary, *replicas = [

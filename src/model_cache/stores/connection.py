@@ -1,7 +1,7 @@
-"""One connection to Redis: a request, its whole reply, then the next request.
+"""One connection to Redis: send a request, read its complete reply, then the next request.
 
-Whoever holds a connection must close it when an exchange ends by an exception: what is left of
-the reply would be the next caller's.
+If an exchange raises, close the connection. Otherwise the next caller would read the rest of the
+previous reply.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from model_cache.protocols import Clock
 
 _INCOMPLETE = object()
 _BUFFER_SIZE = 65_536
-_ONE_SEGMENT = 1400  # bytes that are sent without waiting for the other side
+_ONE_SEGMENT = 1400  # bytes that can be sent without waiting for the server
 _LONGEST_TEXT = 200
 
-# A server may send any word as an error's code, so only these become labels of metrics.
+# A server may send any word as an error code; only these become metric labels.
 _KINDS = frozenset(
     (
         *("ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "DENIED", "ERR", "LOADING", "MASTERDOWN"),
@@ -43,8 +43,8 @@ _KINDS = frozenset(
 )
 
 
-class ErrorReply(Exception):  # noqa: N818 - the protocol's own word for it
-    """An error that the server replied; hiredis returns it as a value."""
+class ErrorReply(Exception):  # noqa: N818 - the protocol's own term
+    """An error reply; hiredis returns it as a value."""
 
     @property
     def code(self) -> str:
@@ -53,12 +53,12 @@ class ErrorReply(Exception):  # noqa: N818 - the protocol's own word for it
 
     @property
     def kind(self) -> str:
-        """The code, if it is one that Redis is known for; otherwise "other"."""
+        """The code if it is a well-known one, else "other"."""
         return self.code if self.code in _KINDS else "other"
 
 
 def printable(reply: object) -> str:
-    """Return a reply as a text for a log line: short, and without control characters."""
+    """Return a reply shortened and without control characters, for a log line."""
     text = str(reply)[:_LONGEST_TEXT]
     return "".join(character if character.isprintable() else " " for character in text)
 
@@ -67,7 +67,7 @@ class Connection:
     """One connection.
 
     Attributes:
-        expires: when the pool should replace it, on its clock.
+        expires: when the pool should replace it, on the pool's clock.
         retired: whether it must not be used again.
         closed: whether it is closed.
     """
@@ -79,7 +79,7 @@ class Connection:
         self._has_input = _input_check(sock)
         self._timeout: float | None = None
         self._buffer = bytearray(_BUFFER_SIZE)
-        # A reader of our own costs half the CPU of redis-py's, and lets the time-out bound the
+        # Our own reader takes half the CPU time of redis-py's and lets the timeout cover the
         # whole reply.
         self._reader: Any = hiredis.Reader(replyError=ErrorReply, notEnoughData=_INCOMPLETE)
 
@@ -88,17 +88,17 @@ class Connection:
 
         Args:
             request: one or more commands.
-            replies: how many they are.
-            timeout: seconds until they must be complete.
+            replies: the number of replies to expect.
+            timeout: seconds to wait for all of them.
             clock: seconds, as `time.monotonic`.
 
         Raises:
-            TimeoutError: they are not.
+            TimeoutError: the replies are not complete in time.
             OSError: the connection is broken.
             hiredis.HiredisError: the server does not speak RESP.
         """
         deadline = clock() + timeout
-        if timeout != self._timeout:  # to set it is a system call
+        if timeout != self._timeout:  # setting it is a system call
             self._limit(timeout)
         self._socket.sendall(request)
         if len(request) > _ONE_SEGMENT:
@@ -116,11 +116,11 @@ class Connection:
                 break
             self._limit(deadline - clock())
         if len(received) > replies or reader.has_data():
-            raise ConnectionResetError("the server sent more than was asked for")
+            raise ConnectionResetError("the server sent more replies than expected")
         return received
 
     def is_quiet(self) -> bool:
-        """Whether nothing has come since the last reply: no stray reply, and no end."""
+        """Return whether nothing has arrived since the last reply, not even the end of stream."""
         return not self._has_input(0)
 
     def _limit(self, timeout: float) -> None:
@@ -135,12 +135,12 @@ class Connection:
         with contextlib.suppress(OSError):
             self._socket.close()
 
-    # A connection that is dropped, say by an interruption, is closed without a warning.
+    # Closes a connection that an interruption left behind, without a ResourceWarning.
     __del__ = close
 
 
 def _input_check(sock: socket.socket) -> Callable[[float], Any]:
-    """Return what says, after so many seconds at most, whether there is something to read."""
+    """Return a function that waits up to the given seconds for something to read."""
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(sock, select.POLLIN)

@@ -1,6 +1,6 @@
-"""How a connection is made: find the primary, resolve, connect, encrypt, log in, select.
+"""Open connections: find the primary, resolve, connect, encrypt, log in, select the database.
 
-All of it runs on a thread of its own, so it may take longer than a prediction may.
+All of it runs on its own thread, so it may take longer than a prediction's timeout.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from model_cache.stores.pool import Connect
 from model_cache.stores.tls import TLS
 from model_cache.stores.url import Address, Endpoint
 
-# Late connections are kept, so a login or a TLS handshake may take longer than a prediction may.
+# Longer than a prediction's timeout: a connection that arrives late goes to the pool.
 _CONNECT_TIMEOUT = 5.0
-# What a refusal may be quoted for.
+# Parts of an error reply that are safe to quote.
 _REASONS = (
     "max number of clients reached",
     "protected mode",
@@ -38,14 +38,14 @@ _REASONS = (
 class Dialer:
     """Opens connections to the servers of one endpoint.
 
-    The certificates are read once, here: that a file is gone later makes no difference.
+    Certificates are read once, when the dialer is created; later changes to the files have no
+    effect.
 
     Args:
-        tls: how to encrypt; None for not at all.
-        timeout: seconds that each question to a Sentinel may take; the steps of a connect may
-            take longer, and its caller waits no longer than it likes.
-        credentials: returns the login of the moment, instead of the endpoint's own.
-        address_map: returns where to connect to reach an address.
+        tls: the TLS options; None for no TLS.
+        timeout: seconds for each request to a Sentinel. Connecting may take longer.
+        credentials: returns the current login, which replaces the endpoint's own.
+        address_map: translates an announced address to the one to connect to.
 
     Raises:
         ConfigurationError: a certificate that can't be loaded.
@@ -66,11 +66,11 @@ class Dialer:
         self._address_map = address_map
 
     def connector(self, endpoint: Endpoint, *, reads_replica: bool = False) -> Connect:
-        """Return what opens connections to an endpoint.
+        """Return a function that opens connections to an endpoint.
 
         Args:
-            endpoint: where to. Of Sentinels, the primary is asked for each time.
-            reads_replica: whether a cluster's replica is to answer reads itself.
+            endpoint: where to connect. With Sentinels, it looks up the primary each time.
+            reads_replica: whether to send READONLY, so that a cluster's replica answers reads.
         """
         return partial(self._connect, endpoint, reads_replica)
 
@@ -95,7 +95,7 @@ class Dialer:
         return connection
 
     def _login(self, endpoint: Endpoint) -> tuple[str | None, SecretStr | None]:
-        """Return user and password; either may be None."""
+        """Return the username and password; either may be None."""
         if self._credentials is None:
             return endpoint.username, endpoint.password
         try:
@@ -132,7 +132,7 @@ class Dialer:
             raise StoreUnavailableError(message, kind) from error
 
     def _primary(self, endpoint: Endpoint) -> Address:
-        """Return where the primary is, by the word of the first Sentinel that knows."""
+        """Return the address of the primary from the first Sentinel that knows it."""
         said, kind = [], "connection"
         for sentinel in endpoint.sentinels:
             try:
@@ -145,7 +145,7 @@ class Dialer:
                     return found
                 said.append(f"{sentinel}: no such service")
         raise StoreUnavailableError(
-            f"no Sentinel says where {endpoint.service!r} is: {'; '.join(said)}", kind
+            f"no Sentinel knows the primary of {endpoint.service!r}: {'; '.join(said)}", kind
         )
 
     def _ask_sentinel(self, sentinel: Address, endpoint: Endpoint) -> Address | None:
@@ -177,7 +177,7 @@ def _unix_socket(path: str, timeout: float) -> socket.socket:
 
 
 def request_of(*words: bytes) -> bytes:
-    """Return a command in the bytes of the protocol."""
+    """Return a command encoded as RESP."""
     parts = [b"*%d\r\n" % len(words)]
     parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
     return b"".join(parts)
@@ -196,10 +196,10 @@ def _log_in(ask: Callable[..., Any], user: str | None, password: SecretStr | Non
         reraise_interruption(error)
         raise without_traceback(error)  # noqa: B904 - it is the same error
     if reply != b"OK":
-        # Not the reply itself: a server that knows no AUTH repeats the password.
+        # Don't quote the reply: a server without AUTH echoes the password.
         kind = reply.kind if isinstance(reply, ErrorReply) else "protocol"
         reasons = [reason for reason in _REASONS if reason in str(reply)]
-        message = f"the server refused the login ({': '.join([kind, *reasons])})"
+        message = f"login refused by the server ({': '.join([kind, *reasons])})"
         raise StoreUnavailableError(message, kind)
 
 
@@ -222,31 +222,31 @@ def _refused(reply: object) -> StoreUnavailableError:
 
 
 def _no_pass_phrase() -> str:
-    raise ValueError("the key is encrypted; give one that is not")
+    raise ValueError("the key is encrypted; use an unencrypted one")
 
 
-# A TLS server answers plain text with an alert, whose first byte is no type of a reply; a plain
+# A TLS server answers plain text with an alert, whose first byte is not a RESP type; a plain
 # server answers a TLS handshake with plain text, or waits for the end of a line.
 _ALERT = '"\\x15"'
 _PLAIN_TEXT = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 
 
 def tls_hint(error: Exception, endpoint: Endpoint) -> str:
-    """Return what to change if client and server may disagree about TLS, else nothing.
+    """Return a hint if the client and the server seem to disagree about TLS, else "".
 
-    For errors of a server that has never answered.
+    Only meaningful for a server that has never answered.
     """
     text = str(error)
     if endpoint.tls is None:
         if endpoint.path is None and _ALERT in text:
-            return "; the server speaks TLS: use a url that begins with rediss, not redis"
+            return "; the server requires TLS: use rediss:// instead of redis://"
         closed = isinstance(error, ConnectionResetError) or "reset by" in text or "closed" in text
         if endpoint.path is None and closed:
-            return "; if the server speaks TLS, use a url that begins with rediss, not redis"
+            return "; if the server requires TLS, use rediss:// instead of redis://"
     elif any(reason in text for reason in _PLAIN_TEXT):
-        return "; the server does not speak TLS: use a url that begins with redis, not rediss"
+        return "; the server does not use TLS: use redis:// instead of rediss://"
     elif isinstance(error, TimeoutError) or getattr(error, "kind", "") == "timeout":
-        return "; if the server does not speak TLS, use a url that begins with redis, not rediss"
+        return "; if the server does not use TLS, use redis:// instead of rediss://"
     return ""
 
 
@@ -256,7 +256,7 @@ def _tls_context(tls: TLS) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=tls.ca_certs)
         if tls.certfile is not None:
             option = "ssl_certfile"
-            # OpenSSL would ask for the pass phrase on the terminal.
+            # Without a password callback, OpenSSL prompts on the terminal.
             context.load_cert_chain(tls.certfile, tls.keyfile, password=_no_pass_phrase)
     except (OSError, ssl.SSLError, ValueError) as error:
         raise ConfigurationError(option, f"can't be loaded: {error}") from error

@@ -1,4 +1,4 @@
-"""A store behind a circuit breaker: when it keeps failing, it is left alone for a while."""
+"""A store behind circuit breakers, which block requests for a while after repeated failures."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ State: TypeAlias = Literal["closed", "open", "partly_open", "read_only"]
 
 
 class GuardedStore:
-    """Asks the store inside only while the breaker allows it.
+    """Calls the inner store only while the circuit is closed.
 
     Args:
         inner: the store.
-        make_breaker: makes what counts its failures: one for reads, one for writes.
-        hook: is told when the store is lost, and when it is found again.
-        place: what to call the store then.
+        make_breaker: creates a circuit breaker; called once for reads and once for writes.
+        hook: receives `StoreLost` and `StoreFound`.
+        place: the store's address, for these events.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class GuardedStore:
     ) -> None:
         self._inner = inner
         self._place = place
-        # Writes may hang, or fail, where reads do not, and must not close the road for them.
+        # Writes can fail while reads work, and must not block them.
         self._reads, self._writes = make_breaker(), make_breaker()
         self._hook = hook
         self._refuses_writes = False
@@ -57,6 +57,19 @@ class GuardedStore:
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         return self._call(self._reads, self._inner.get_many, keys, timeout)
 
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> list[tuple[bytes | None, int | None]]:
+        return self._call(self._reads, self._inner.get_with_ttl, keys, timeout)
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> bytes | None:
+        return self._call(self._writes, self._inner.set_watching, entries, watched, timeout)
+
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         self._call(self._writes, self._inner.set_many, entries, timeout)
 
@@ -71,10 +84,10 @@ class GuardedStore:
 
     def _call(self, breaker: CircuitBreaker, ask: Callable[..., T], *arguments: Any) -> T:
         if not breaker.allows():
-            raise StoreUnavailableError("not asked, since it kept failing", "circuit_open")
+            raise StoreUnavailableError("circuit open after repeated failures", "circuit_open")
         try:
             answer = ask(*arguments)
-        except StoreAnsweredError as error:  # it is alive
+        except StoreAnsweredError as error:  # the server is up
             if isinstance(error, WriteRefusedError):
                 self._refuses_writes = True
             if breaker.succeeded():

@@ -1,4 +1,4 @@
-"""How the stores are put together: which options make which store around which."""
+"""Build the store for an endpoint: a server or a cluster, with circuit breakers around it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from model_cache.stores.url import Address, Endpoint, parse_url
 
 _DEFAULT_AGE = 300.0
 _ANNOUNCED = (
-    "the cluster announces this address; if it can't be reached from here (NAT, containers), set "
+    "the cluster announces this address; if clients can't reach it (NAT, containers), set "
     "cluster-announce-ip on the servers, or the option address_map"
 )
 
@@ -42,16 +42,16 @@ def compose(  # noqa: PLR0913 - one for each option that the servers' stores nee
     expected_entries: int | None = None,
     longest_ttl: int | None = None,
 ) -> StatefulStore:
-    """Return the store at an endpoint; nothing is connected yet.
+    """Return the store for an endpoint without connecting to it.
 
     Args:
-        endpoint: where it is.
-        hook: is called when the store is lost, and when it is found again.
-        timeout: seconds for each question to a Sentinel.
-        max_connections: how many connections each server gets at most.
+        endpoint: the address and login.
+        hook: receives `StoreLost` and `StoreFound`.
+        timeout: seconds for each request to a Sentinel.
+        max_connections: the most connections to each server.
         max_connection_age: seconds after which a connection is replaced.
-        credential_provider: returns the login, instead of the endpoint.
-        address_map: returns where to connect to reach an address.
+        credential_provider: returns the current login, which replaces the endpoint's own.
+        address_map: translates an announced address to the one to connect to.
         expected_entries: how many entries a namespace is planned to have, for the packed layout;
             None for the plain one.
         longest_ttl: the longest time that a packed entry may claim to have left, in milliseconds;
@@ -82,7 +82,7 @@ def compose(  # noqa: PLR0913 - one for each option that the servers' stores nee
         at = replace(endpoint, cluster=(), host=address.host, port=address.port)
         hint = "" if address in endpoint.cluster else _ANNOUNCED
         server = open_server(at, role=role, hint=hint)
-        if role == "replica":  # its primary takes over, so nothing is lost
+        if role == "replica":  # reads fall back to the primary, so no StoreLost
             return Node(guarded(server, _make_impatient_breaker, _ignore, at), server)
         return Node(guarded(server, _make_breaker, hook, at), server)
 
@@ -102,16 +102,16 @@ def compose(  # noqa: PLR0913 - one for each option that the servers' stores nee
 
 
 def administered(endpoint: Endpoint, timeout: float) -> dict[str, RedisStore]:
-    """Return the servers at an endpoint, each by its place, and without a breaker.
+    """Return the servers at an endpoint by address, without circuit breakers.
 
-    For operators: of a cluster, they are the primaries of this moment.
+    For administration. For a cluster, these are the current primaries.
 
     Args:
-        endpoint: where they are.
-        timeout: seconds for finding out who they are.
+        endpoint: the address and login.
+        timeout: seconds for discovering the servers of a cluster.
 
     Raises:
-        StoreUnavailableError: there is no cluster where it should be; the message says why.
+        StoreUnavailableError: the cluster can't be reached; the message says why.
     """
     if not endpoint.cluster:
         return {str(endpoint): RedisStore(endpoint, timeout=timeout)}
@@ -122,7 +122,7 @@ def administered(endpoint: Endpoint, timeout: float) -> dict[str, RedisStore]:
 
 
 def _check_cluster(endpoint: Endpoint, timeout: float) -> None:
-    """Ask the nodes in the url, one after another, until one answers; raise what the last said."""
+    """Try the nodes in the url in turn until one answers; else raise the last one's error."""
     failure: StoreUnavailableError | None = None
     for address in endpoint.cluster:
         node = RedisStore(replace(endpoint, cluster=(), host=address.host, port=address.port))
@@ -145,7 +145,7 @@ def _make_breaker() -> CircuitBreaker:
 
 
 def _make_impatient_breaker() -> CircuitBreaker:
-    """One that opens at the first failure, since there is somebody else to ask."""
+    """Return a breaker that opens at the first failure, since another node can answer."""
     return CircuitBreaker(
         time.monotonic,
         random.SystemRandom().random,

@@ -18,10 +18,13 @@ from model_cache.stores.dialing import request_of
 from model_cache.stores.packing import (
     ELSEWHERE,
     Batch,
+    Command,
     Packing,
+    Write,
     delete_command,
     get_request,
     place_at,
+    taken_apart,
     unpacked,
 )
 from model_cache.stores.server import RedisStore
@@ -78,6 +81,29 @@ class PackedStore:
             entries[key] if entry == ELSEWHERE else entry
             for key, entry in zip(keys, found, strict=True)
         ]
+
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> list[tuple[bytes | None, int | None]]:
+        started = self._clock()
+        found = self._inner.get_with_ttl(list(map(self._packing.address, keys)), timeout)
+        large = [key for key, (entry, _) in zip(keys, found, strict=True) if entry == ELSEWHERE]
+        if not large:
+            return found
+        elsewhere = self._inner.get_with_ttl(large, self._left(started, timeout))
+        entries = dict(zip(large, elsewhere, strict=True))
+        return [
+            entries[key] if each[0] == ELSEWHERE else each
+            for key, each in zip(keys, found, strict=True)
+        ]
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> bytes | None:
+        return self._inner.set_watching(self._packing.writes(entries), watched, timeout)
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         writes = self._packing.writes(entries)
@@ -151,13 +177,50 @@ class BucketStore:
             for reply, place in zip(replies, places, strict=True)
         ]
 
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> list[tuple[bytes | None, int | None]]:
+        places = [place_at(key) for key in keys]
+        requests = [
+            request
+            for key, place in zip(keys, places, strict=True)
+            for request in (
+                [request_of(b"GET", key), request_of(b"PTTL", key)]
+                if place is None
+                else [get_request(place)]
+            )
+        ]
+        replies = iter(self._server.send_each(requests, timeout))
+        return [
+            self._server.entry_and_ttl_of(next(replies), next(replies))
+            if place is None
+            else self._entry_and_ttl(next(replies))
+            for place in places
+        ]
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> bytes | None:
+        *_, found = self._write(entries, [(b"GET", watched)], timeout)
+        return self._server.entry_of(found)
+
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
+        self._write(entries, [], timeout)
+
+    def _write(
+        self, entries: Sequence[Write], more: Sequence[Command], timeout: float
+    ) -> Sequence[Any]:
+        """Write entries, and return the replies to more commands."""
         removals = list(self._take_ended())
         batch = Batch(entries, removals, self._clock(), proxied=self._server.proxied)
-        replies = self._server.execute_many(timeout, batch.commands)
+        replies = self._server.execute_many(timeout, [*batch.commands, *more])
         written, over = batch.outcome(replies)
         self._ended.extend(over)
         self._server.check_written(written)
+        return replies[len(batch.commands) :]
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
         plain: list[bytes] = []
@@ -181,6 +244,14 @@ class BucketStore:
     def _entry(self, reply: Any) -> bytes | None:
         value = self._server.entry_of(reply)
         return None if value is None else unpacked(value, self._clock(), self._longest_ttl)
+
+    def _entry_and_ttl(self, reply: Any) -> tuple[bytes | None, int | None]:
+        value = self._server.entry_of(reply)
+        now = self._clock()
+        entry = None if value is None else unpacked(value, now, self._longest_ttl)
+        parts = None if entry is None or value is None else taken_apart(value)
+        end = None if parts is None else parts[1]
+        return entry, None if end is None else max(0, int(end - 1000 * now))
 
     def _take_ended(self) -> Iterator[Place]:
         for _ in range(_REMOVED_AT_ONCE):

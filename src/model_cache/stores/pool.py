@@ -1,9 +1,9 @@
-"""The connections to one server: opened as needed, used by one caller at a time, kept for the next.
+"""A pool of connections to one server, opened on demand and used by one caller at a time.
 
-A connection goes back to the pool only after one whole reply with nothing left behind it.
-Whatever comes in between (a time-out, Ctrl-C, a soft time limit) closes it: otherwise the next
-caller would get this caller's reply. An interruption may fall anywhere: nothing here counts up
-and down, and what an interrupted caller leaves behind ends by itself.
+A connection returns to the pool only after a complete reply with nothing after it. Anything else
+(a timeout, Ctrl-C, a soft time limit) closes it; otherwise the next caller would read this
+caller's reply. An interruption can happen on any line, so the pool keeps no counters, and whatever
+an interrupted caller leaves behind cleans itself up.
 """
 
 from __future__ import annotations
@@ -27,31 +27,32 @@ from model_cache.stores.threads import start_thread
 Connect: TypeAlias = Callable[[], Connection]
 _Idle: TypeAlias = SimpleQueue[Connection | None]
 
-# So many threads at most wait for a connect at once: one that hangs in a DNS look-up is stuck
-# for as long as the resolver likes.
+# The most threads that connect at once: one that hangs in a DNS lookup stays there for as long
+# as the resolver takes.
 _MOST_OPENING = 4
-# Seconds until a thread must have begun; one that was interrupted as it started never does.
+# Seconds within which a thread must begin; one interrupted while starting never does.
 _LONGEST_START = 1.0
-# Seconds that one waits for a connection before one looks whether there is room for another: who
-# made room may have been interrupted before it told.
+# Seconds to wait for a free connection before checking again whether another may be opened: the
+# caller that made room may have been interrupted before it signalled that.
 _LONGEST_WAIT = 0.05
-# Seconds until a connection that could not be replaced is tried again, and between two times at
-# which all are closed because the server is the wrong one.
+# Seconds between attempts to replace an old connection, and between closing all connections
+# because they lead to the wrong server.
 _BETWEEN_RENEWALS = 1.0
 
-# The system's: a model may have seeded Python's own.
+# Not the module's generator: a model may have seeded it.
 _random = random.SystemRandom().random
 
 
 class ConnectionPool:
-    """Opens connections as needed, up to a number, and keeps them.
+    """Opens connections on demand, up to a limit, and reuses them.
 
     Args:
-        connect: opens one.
-        size: how many may be open; one more, for a moment, while an old one is replaced.
+        connect: opens a connection.
+        size: the most open connections; briefly one more while an old one is replaced.
         clock: seconds, as `time.monotonic`.
-        max_age: seconds after which a connection is replaced, less up to a quarter.
-        random: a number from 0 to 1, as `random.random`; spreads the connects of a fleet.
+        max_age: seconds after which a connection is replaced, shortened at random by up to a
+            quarter.
+        random: returns a number from 0 to 1, as `random.random`; spreads the connects of a fleet.
     """
 
     def __init__(
@@ -71,28 +72,28 @@ class ConnectionPool:
         self._retired_all = -math.inf
         self.has_connected = False
         self.has_answered = False
-        """Whether a server has ever answered, the login apart."""
+        """Whether the server has ever answered a request, other than the login."""
         self._begin()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Forget the connections: they are the parent's."""
+        """Drop the connections, which belong to the parent."""
         self._begin()
 
     def _begin(self) -> None:
         if self._closing is not None:
             self._closing.detach()
-        # None among the idle wakes one who waits: there is room for a connection again.
+        # None in the queue wakes a waiting caller: there is room for another connection.
         self._idle: _Idle = SimpleQueue()
         self._closing = finalize(self, _close_all, self._idle)
-        # Weak: a connection whose user was interrupted at a bad moment is closed when it is
-        # collected. No WeakSet: an interruption in one of its callbacks leaves a dead member.
+        # Weak, so that a connection left behind by an interrupted caller is collected and closed.
+        # Not a WeakSet: an interruption in one of its callbacks leaves a dead member.
         self._open: list[ref[Connection]] = []
         self._openings: list[_Opening] = []
         self._lock = threading.RLock()
 
     def exchange(self, request: bytes, replies: int, timeout: float) -> list[Any]:
-        """Send a request, return its replies; opening a connection if need be, all in `timeout`.
+        """Send a request and return its replies, within `timeout`; connect if necessary.
 
         Raises:
             TimeoutError: the replies are not complete after `timeout` seconds.
@@ -109,9 +110,9 @@ class ConnectionPool:
                 self._renew(connection, idle)
             try:
                 if not connection.is_quiet():
-                    raise ConnectionResetError("closed by the server, or out of step")
+                    raise ConnectionResetError("closed by the server, or unexpected data")
                 received = connection.exchange(request, replies, timeout, self._clock)
-            except BaseException as error:  # a half-read reply would be the next caller's
+            except BaseException as error:  # the next caller would read the rest of the reply
                 self._discard(connection, idle)
                 if (
                     isinstance(error, TimeoutError)
@@ -119,7 +120,7 @@ class ConnectionPool:
                     or is_interruption(error)
                 ):
                     raise
-                # It went stale while it was idle, and so probably did the others.
+                # It went stale while idle, and so, probably, did the others.
                 self.close_idle()
             else:
                 idle.put(connection)
@@ -155,7 +156,7 @@ class ConnectionPool:
                 self._discard(connection, idle)
 
     def _wait_for_one(self, idle: _Idle, deadline: float) -> Connection:
-        """Return a new connection, or, if there may be no more, one that somebody gives back."""
+        """Return a new connection, or, at the limit, one that another caller returns."""
         while True:
             opening = self._start_opening(idle)
             left = max(0.0, deadline - self._clock())
@@ -165,7 +166,7 @@ class ConnectionPool:
                 connection = idle.get(timeout=min(left, _LONGEST_WAIT))
             except Empty:
                 if opening is not None or left <= _LONGEST_WAIT:
-                    raise TimeoutError("no connection in time") from None
+                    raise TimeoutError("timed out waiting for a connection") from None
                 continue
             if connection is not None:
                 if not connection.retired:
@@ -173,8 +174,8 @@ class ConnectionPool:
                 self._discard(connection, idle)
 
     def _renew(self, connection: Connection, idle: _Idle) -> None:
-        """Open another connection in the place of one that is old, and still serves until then."""
-        connection.expires = self._clock() + _BETWEEN_RENEWALS  # if it comes to nothing
+        """Open a replacement for an old connection, which stays in use until then."""
+        connection.expires = self._clock() + _BETWEEN_RENEWALS  # when to retry if this fails
         self._start_opening(idle, replaces=connection)
 
     def _start_opening(self, idle: _Idle, replaces: Connection | None = None) -> _Opening | None:
@@ -188,7 +189,7 @@ class ConnectionPool:
                 return None
             opening = _Opening(idle, now + _LONGEST_START, replaces)
             self._openings.append(opening)
-        # A thread, since no time-out bounds the resolving of a name.
+        # On a thread, since no timeout applies to resolving a name.
         start_thread(partial(self._run, opening))
         return opening
 
@@ -200,7 +201,7 @@ class ConnectionPool:
             result.expires = self._clock() + self._max_age * (1 - 0.25 * self._random())
             self.has_connected = True
         except (OSError, StoreUnavailableError) as error:
-            # Without its traceback: the login is in there.
+            # Without its traceback, which contains the login.
             result = error.with_traceback(None)
         except BaseException as error:
             result = StoreUnavailableError(
@@ -217,15 +218,15 @@ class ConnectionPool:
         idle.put(None)
 
     def close_idle(self) -> None:
-        """Close the connections that nobody is using."""
+        """Close the idle connections."""
         idle = self._idle
         while (connection := self._take_idle(idle)) is not None:
             self._discard(connection, idle)
 
     def retire(self) -> None:
-        """Use no connection of now again, since they lead to the wrong server.
+        """Stop using the current connections, since they lead to the wrong server.
 
-        At most once in a while: they may lead there for good.
+        Rate-limited: new connections may lead to the same server.
         """
         now = self._clock()
         if now < self._retired_all + _BETWEEN_RENEWALS:
@@ -238,15 +239,15 @@ class ConnectionPool:
         self.close_idle()
 
     def close(self) -> None:
-        """Close the connections, each when nobody is using it; a later request opens new ones."""
+        """Close each connection as soon as it is idle; a later request opens new ones."""
         idle = self._idle
-        # What is given back to the old queue goes with it.
+        # A connection returned to the old queue is collected with it.
         self._begin()
         _close_all(idle)
 
 
 def is_open(connection: Connection | None) -> bool:
-    """Whether a connection is still there, and open."""
+    """Return whether a connection still exists and is open."""
     return connection is not None and not connection.closed
 
 
@@ -260,12 +261,12 @@ def _close_all(idle: _Idle) -> None:
 
 
 class _Opening:
-    """A connection being opened; one that comes too late goes to the idle ones.
+    """A connection being opened; if it arrives after its caller timed out, it becomes idle.
 
     Args:
-        idle: where they are.
+        idle: the queue of idle connections.
         must_begin: when its thread must have begun, on the pool's clock.
-        replaces: a connection in whose place it is opened, for nobody in particular.
+        replaces: the connection that it replaces; no caller waits for it then.
     """
 
     def __init__(self, idle: _Idle, must_begin: float, replaces: Connection | None) -> None:
@@ -277,7 +278,7 @@ class _Opening:
         self.begun = self.done = False
 
     def is_under_way(self, now: float) -> bool:
-        """Whether there is a thread that opens it, or soon will be."""
+        """Return whether a thread is opening it, or is about to."""
         return not self.done and (self.begun or now < self._must_begin)
 
     def result(self, timeout: float) -> Connection:
@@ -301,7 +302,7 @@ class _Opening:
         if self._abandoned:
             self._reclaim()
         elif isinstance(result, Exception):
-            self._idle.put(None)  # who waits for a free one may try for itself
+            self._idle.put(None)  # a caller waiting for a free one may now open its own
 
     def _reclaim(self) -> None:
         try:

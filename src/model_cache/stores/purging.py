@@ -1,4 +1,4 @@
-"""Deleting many entries: in batches, so that no request is large and no server is held up."""
+"""Delete many entries in batches, so that no request is large and no server is blocked."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _AT_ONCE = 500
 
 
 def delete_all(store: Store, keys: Sequence[bytes], timeout: float) -> int:
-    """Delete keys, and return how many of them there still were.
+    """Delete keys and return how many of them existed.
 
     Args:
-        store: where.
-        keys: what.
+        store: the store.
+        keys: the keys to delete.
         timeout: seconds for each batch.
 
     Raises:
-        StoreUnavailableError: the store failed; some keys may be left.
+        StoreUnavailableError: the store failed; some keys may remain.
     """
     deleted = 0
     for start in range(0, len(keys), _AT_ONCE):

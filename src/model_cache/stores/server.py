@@ -1,7 +1,7 @@
-"""Redis as a store: each method one round trip, in the bytes of its protocol (RESP).
+"""Redis as a store: each method makes one round trip over RESP.
 
-Every failure leaves as `StoreUnavailableError`, within the time that the caller gave. Whether
-to ask at all is for others to say.
+Every failure is raised as `StoreUnavailableError`, within the caller's timeout. Circuit breaking
+is in `guarded`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from model_cache.stores.pool import ConnectionPool
 from model_cache.stores.url import Address, Endpoint
 
 _SCAN_COUNT = b"1000"
+# For up to this many keys, GETs are as fast as MGET, which the login may not be allowed to use.
+_LEAST_MGET = 4
 _ASKING = b"*1\r\n$6\r\nASKING\r\n"
-# What the socket, the parser and Python itself raise, hence what this package's own code may.
-# Not `Exception`: a soft time limit of the caller's is none of these.
+# What the socket, the parser and our own code may raise.
+# Not `Exception`: a caller's soft time limit must get through.
 _FAILURES = (
     OSError,
     hiredis.HiredisError,
@@ -51,11 +53,11 @@ Role: TypeAlias = Literal["primary", "replica", "asking"]
 
 
 class RedirectedError(StoreAnsweredError):
-    """A cluster's node says that another one has the key.
+    """A cluster node redirects a key to another node.
 
     Attributes:
-        address: the other one.
-        for_good: whether the slot has moved (MOVED), or only this key has (ASK).
+        address: the other node.
+        for_good: True if the slot has moved (MOVED), False if only this key has (ASK).
     """
 
     def __init__(self, message: str, kind: str, address: Address) -> None:
@@ -65,18 +67,18 @@ class RedirectedError(StoreAnsweredError):
 
 
 class RedisStore:
-    """One Redis server, or the primary that Sentinels know, or what a proxy stands for.
+    """A Redis server, the primary behind Sentinels, or a proxy.
 
     Args:
-        endpoint: where it is.
-        timeout: seconds for each question to a Sentinel; connecting may take longer.
-        max_connections: how many connections may be open.
+        endpoint: the address and login.
+        timeout: seconds for each request to a Sentinel; connecting may take longer.
+        max_connections: the most open connections.
         max_connection_age: seconds after which a connection is replaced.
         clock: seconds, as `time.monotonic`.
-        role: of a cluster's node, which may redirect: a "replica" answers reads itself, and one
-            that is "asking" answers for keys that are on their way to it.
-        dialer: opens the connections; by default one of its own.
-        hint: is added to errors as long as no connection could be made.
+        role: how to use a cluster node: a "replica" answers reads itself; an "asking" node
+            answers for keys that are being migrated to it.
+        dialer: opens the connections; by default a new one.
+        hint: added to errors until the first successful connection.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class RedisStore:
 
     @property
     def proxied(self) -> bool:
-        """Whether there is a proxy in between, which closes on commands that it does not know."""
+        """Whether Redis is behind a proxy, which disconnects on commands that it does not know."""
         return self._endpoint.proxied
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
@@ -113,9 +115,33 @@ class RedisStore:
         self.check_written([self.send(_set_request(key, entry, ttl), timeout)])
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        # GETs in a row, not an MGET, whose keys a cluster wants in one slot.
+        if self._role is None and len(keys) >= _LEAST_MGET:
+            reply = self.send(request_of(b"MGET", *keys), timeout)
+            if not (isinstance(reply, list) and len(reply) == len(keys)):
+                raise self._failure(reply)
+            return reply
+        # Pipelined GETs instead of an MGET, whose keys must share a slot in a cluster.
         replies = self.send_each([request_of(b"GET", key) for key in keys], timeout)
         return [self.entry_of(reply) for reply in replies]
+
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> list[tuple[bytes | None, int | None]]:
+        requests = [request_of(word, key) for key in keys for word in (b"GET", b"PTTL")]
+        replies = self.send_each(requests, timeout)
+        pairs = zip(replies[::2], replies[1::2], strict=True)
+        return [self.entry_and_ttl_of(entry, left) for entry, left in pairs]
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> bytes | None:
+        requests = [_set_request(*entry) for entry in entries]
+        *written, found = self.send_each([*requests, request_of(b"GET", watched)], timeout)
+        self.check_written(written)
+        return self.entry_of(found)
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         requests = [_set_request(*entry) for entry in entries]
@@ -147,7 +173,7 @@ class RedisStore:
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         if self._endpoint.proxied:
             raise ConfigurationError(
-                "proxied", "a proxy knows no SCAN, so keys can't be listed nor purged through it"
+                "proxied", "the proxy does not support SCAN, so keys can't be listed or purged"
             )
         cursor = b"0"
         while True:
@@ -160,11 +186,11 @@ class RedisStore:
                 return
 
     def execute(self, timeout: float, *words: bytes) -> Any:
-        """Return the reply to any command; an `ErrorReply` is returned, too."""
+        """Return the reply to any command; an `ErrorReply` is returned, not raised."""
         return self.execute_many(timeout, [words])[0]
 
     def execute_many(self, timeout: float, commands: Sequence[Sequence[bytes]]) -> list[Any]:
-        """Return the replies to commands, by one round trip; each `ErrorReply` among them."""
+        """Return the replies to commands in one round trip; an `ErrorReply` is not raised."""
         return self.send_each([request_of(*words) for words in commands], timeout)
 
     def send(self, request: bytes, timeout: float) -> Any:
@@ -190,13 +216,13 @@ class RedisStore:
     def _exchange(self, request: bytes, replies: int, timeout: float) -> list[Any]:
         try:
             return self._pool.exchange(request, replies, timeout)
-        except StoreUnavailableError as error:  # there is no connection
+        except StoreUnavailableError as error:  # connecting failed
             reraise_interruption(error)
             raise self._unavailable(str(error), error.kind, error) from error.__cause__
         except _FAILURES as error:
             reraise_interruption(error)
             if isinstance(error, TimeoutError):
-                raise self._unavailable("no answer in time", "timeout", error) from error
+                raise self._unavailable("timed out", "timeout", error) from error
             problem = f"{error or type(error).__name__}"
             raise self._unavailable(problem, "connection", error) from error
 
@@ -214,10 +240,20 @@ class RedisStore:
         """
         if type(reply) is bytes:
             return reply
-        # A key of another type is a miss, too, and SET overwrites it.
+        # A key of another type is also a miss; SET overwrites it.
         if reply is None or (isinstance(reply, ErrorReply) and reply.code == "WRONGTYPE"):
             return None
         raise self._failure(reply)
+
+    def entry_and_ttl_of(self, entry: object, left: object) -> tuple[bytes | None, int | None]:
+        """Return what the replies to GET and PTTL hold.
+
+        Raises:
+            StoreUnavailableError: one of them is an error.
+        """
+        if type(left) is not int:
+            raise self._failure(left)
+        return self.entry_of(entry), left if left >= 0 else None
 
     def count_of(self, replies: Iterable[Any]) -> int:
         """Return the sum of replies that are numbers.
@@ -244,11 +280,11 @@ class RedisStore:
             if not isinstance(reply, ErrorReply) or reply.code in ("MOVED", "ASK"):
                 raise self._failure(reply)
             if reply.code == "READONLY":
-                self._pool.retire()  # a primary no more; its name may lead to the new one
+                self._pool.retire()  # no longer the primary; its name may resolve to the new one
             raise WriteRefusedError(f"{self._place}: {printable(reply)}", reply.kind)
 
     def _failure(self, reply: object) -> StoreUnavailableError:
-        """The server has not the key, can't be read from now, or speaks another language."""
+        """Return the error for a redirection, an error reply, or a reply of the wrong type."""
         redirection = _REDIRECTION.fullmatch(str(reply)) if isinstance(reply, ErrorReply) else None
         if redirection is not None:
             kind, host, port = redirection.groups()
@@ -256,7 +292,7 @@ class RedisStore:
                 return RedirectedError(printable(reply), kind, Address(host, int(port)))
             message = f"{self._place} is a node of a Redis Cluster; use redis+cluster://"
             return StoreUnavailableError(message, kind)
-        # Say it was "max number of clients reached": the server is about to close, too.
+        # After "max number of clients reached", for example, the server closes the connection.
         self._pool.close_idle()
         kind = reply.kind if isinstance(reply, ErrorReply) else "protocol"
         return StoreUnavailableError(f"{self._place}: {printable(reply)}", kind)

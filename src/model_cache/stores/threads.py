@@ -1,8 +1,8 @@
 """Threads that an interruption can't leave half started.
 
-`threading.Thread.start` waits on a `Condition`, in Python. An exception of a signal handler that
-falls in there is replaced by "release unlocked lock", and may leave the thread in a list for good.
-Here a thread is started, and waited for, by one call into C.
+`threading.Thread.start` waits on a `Condition`, which is Python code. If a signal handler raises
+there, the exception is replaced by "release unlocked lock", and the thread may stay in a list for
+ever. This module starts a thread, and waits for it, with a single call into C.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Callable
 
 
 def start_thread(function: Callable[[], object]) -> None:
-    """Run a function on a thread that does not hold up the end of the process.
+    """Run a function on a daemon thread.
 
     Raises:
-        RuntimeError: there can be no more threads, or the interpreter is about to end.
+        RuntimeError: the thread limit is reached, or the interpreter is shutting down.
     """
     _thread.start_new_thread(function, ())
 
 
 class Task:
-    """A function on a thread, for whose end others may wait."""
+    """A function that runs on a thread and can be waited for."""
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
@@ -41,6 +41,6 @@ class Task:
             self._running.release()
 
     def wait(self, timeout: float) -> None:
-        """Wait for the end of the function, but no longer than so many seconds."""
+        """Wait up to `timeout` seconds for the function to return."""
         if not self.is_done and self._running.acquire(timeout=timeout):
             self._running.release()

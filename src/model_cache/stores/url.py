@@ -1,6 +1,6 @@
-"""Where Redis is, and as whom to log in there: the `url` option, taken apart.
+"""Parse the option `url` into an `Endpoint`: the address of Redis and the login.
 
-Nothing is opened here. Passwords are wrapped, and no error shows one.
+Passwords are wrapped, and no error message contains one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from model_cache.stores.url_parameters import MalformedUrlError, flag_in, parame
 
 
 class DefaultText(str):
-    """A default that is told apart from the same text, given."""
+    """A default, distinguishable from the same string given explicitly."""
 
     __slots__ = ()
 
 
 class DefaultNumber(int):
-    """A default that is told apart from the same number, given."""
+    """A default, distinguishable from the same number given explicitly."""
 
 
 DEFAULT = (DefaultText, DefaultNumber)
@@ -42,7 +42,7 @@ SCHEMES = (
     "redis+sentinel",
     "rediss+sentinel",
 )
-# What valkey-py and Celery write for them.
+# Aliases from valkey-py and Celery.
 _SYNONYMS = {"valkey": "redis", "valkeys": "rediss", "redis+socket": "unix"}
 SENTINEL_PORT = 26379
 
@@ -61,24 +61,24 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where Redis is, and the login there.
+    """The address of Redis and the login.
 
     Attributes:
-        host: a name or an address, of a server on its own.
+        host: the name or address of a single server.
         port: its TCP port.
-        database: the number to SELECT.
-        path: of a unix socket, instead of host and port.
-        username: of the ACL user.
+        database: the database number.
+        path: the path of a unix socket, instead of host and port.
+        username: the ACL user.
         password: its password.
-        tls: how to encrypt; None for not at all.
-        embedded: a server of this process's own, to be started; nothing else counts then.
-        cluster: nodes of a Redis Cluster, any of which knows the others.
-        replicas: whether to read from a cluster's replicas, too.
-        sentinels: Sentinels, any of which knows where the primary is.
-        service: the primary's name there.
-        sentinel_username: the login at the Sentinels, which is one of their own.
-        sentinel_password: its password.
-        proxied: whether there is a proxy in between, such as Twemproxy.
+        tls: the TLS options; None for no TLS.
+        embedded: whether to start an embedded server; all other attributes are ignored then.
+        cluster: nodes of a Redis Cluster; any of them knows the others.
+        replicas: whether to also read from a cluster's replicas.
+        sentinels: the Sentinels; any of them knows the primary.
+        service: the Sentinels' name for the primary.
+        sentinel_username: the user for the Sentinels, which have their own logins.
+        sentinel_password: the password for the Sentinels.
+        proxied: whether Redis is behind a proxy such as Twemproxy.
     """
 
     host: str = "localhost"
@@ -102,28 +102,32 @@ class Endpoint:
         return self.path or ",".join(map(str, nodes))
 
     def masked(self, text: str) -> str:
-        """Return a text without the secrets of this endpoint."""
+        """Return a string with the secrets of this endpoint masked."""
         for secret in filter(None, (self.password, self.sentinel_password)):
             text = text.replace(secret.get_secret_value(), "***")
         return text
 
     def with_login(self, username: str | None, password: SecretStr | None) -> Endpoint:
-        """Return the same endpoint with a login from elsewhere, say, from a secret."""
+        """Return the same endpoint with a login that is not part of the url."""
         if password is None:
             return self
         if self.embedded:
-            raise ConfigurationError("password", "the embedded server has none")
+            raise ConfigurationError(
+                "password", "can't be used with the embedded server, which has none"
+            )
         if self.password is not None:
-            raise ConfigurationError("password", "is given twice: here and in the url")
+            raise ConfigurationError("password", "is given twice: as an option and in the url")
         return replace(self, username=username or self.username, password=password)
 
     def behind_proxy(self) -> Endpoint:
-        """Return the same endpoint, with a proxy in between that speaks a part of RESP2 only."""
+        """Return the same endpoint behind a proxy that supports only part of RESP2."""
         if self.cluster or self.sentinels or self.embedded:
-            raise ConfigurationError("proxied", "excludes cluster, sentinel and embedded urls")
+            raise ConfigurationError(
+                "proxied", "can't be combined with a cluster, sentinel or embedded url"
+            )
         if self.database:
             raise ConfigurationError(
-                "proxied", f"a proxy knows no SELECT: database {self.database} can't be had, only 0"
+                "proxied", f"the proxy has no SELECT: expected database 0 only, got {self.database}"
             )
         return replace(self, proxied=True)
 
@@ -135,13 +139,13 @@ def parse_url(
     *,
     shared: bool = False,
 ) -> Endpoint:
-    """Take a url apart.
+    """Parse a url.
 
     Args:
-        option: the name of the option, or of the environment's variable, that the url is from.
+        option: the option or environment variable that the url comes from.
         url: the url, wrapped or not.
-        tls: TLS options that are given next to the url.
-        shared: whether other libraries read the url, too: their parameters are ignored then.
+        tls: TLS options given in addition to the url.
+        shared: whether other libraries use the same url; their parameters are ignored then.
 
     Raises:
         ConfigurationError: it is malformed; the message shows it without its passwords.
@@ -154,9 +158,9 @@ def parse_url(
         place = f"{masked_url(text)!r}: " if isinstance(text, str) and "://" in text else ""
         failure = ConfigurationError(option, f"{place}{error}")
         del text
-    except ConfigurationError as error:  # of an option next to the url
+    except ConfigurationError as error:  # about one of the TLS options
         failure = ConfigurationError(error.option, error.problem)
-    # Raised here, without the frames above, whose locals hold the url in clear.
+    # Raised here, without the inner frames, whose local variables hold the url in clear text.
     raise failure
 
 
@@ -165,30 +169,30 @@ def _parsed(url: Any, tls: Mapping[str, object], *, shared: bool) -> Endpoint:
     try:
         parts = urlsplit(text)
     except ValueError:
-        raise MalformedUrlError("its host is malformed") from None
+        raise MalformedUrlError("the host is malformed") from None
     full_scheme = _SYNONYMS.get(parts.scheme, parts.scheme)
     _check_scheme(full_scheme)
     if parts.fragment or "#" in text:
-        raise MalformedUrlError("a '#' in a password is written %23")
+        raise MalformedUrlError("escape '#' in a password as %23")
     scheme, _, topology = full_scheme.partition("+")
     if tls and scheme != "rediss":
         raise ConfigurationError(
-            next(iter(tls)), f"needs a url that begins with rediss, not {scheme}: it has no TLS"
+            next(iter(tls)), f"needs TLS: use rediss:// instead of {scheme}://"
         )
     if scheme == "embedded":
         if text.partition("://")[2].strip("/"):
-            raise MalformedUrlError("embedded:// stands alone")
+            raise MalformedUrlError("embedded:// takes no host, path or parameters")
         return Endpoint(embedded=True)
     topology = topology or ("unix" if scheme == "unix" else "standalone")
     if topology != "unix" and "@" in parts.path:
-        raise MalformedUrlError("a '/' in a password is written %2F")
+        raise MalformedUrlError("escape '/' in a password as %2F")
     encrypted = scheme == "rediss"
     query = parameters_of(parts.query, topology, encrypted=encrypted, shared=shared)
     login, _, hosts = parts.netloc.rpartition("@")
     name, _, secret = login.partition(":")
     path = unquote(parts.path)
     if shared and topology == "standalone" and "db" in query:
-        path = ""  # as redis-py and Celery do
+        path = ""  # like redis-py and Celery
     place = _PLACES[topology](hosts, path, query)
     return replace(
         place,
@@ -199,7 +203,7 @@ def _parsed(url: Any, tls: Mapping[str, object], *, shared: bool) -> Endpoint:
 
 
 def _plain(url: object) -> str:
-    """Return a url without the white space around it; refuse what can't be one."""
+    """Return a url stripped of whitespace; raise if the value can't be a url."""
     if not isinstance(url, str):
         raise MalformedUrlError(
             f"expected a url such as redis://localhost:6379/0, got a {type(url).__name__}"
@@ -207,16 +211,15 @@ def _plain(url: object) -> str:
     text = url.strip()
     if text[:1] in ("'", '"', "`"):
         raise MalformedUrlError(
-            "the url is in quotes that are part of it; remove them "
-            "(docker's --env-file keeps quotes)"
+            "the url includes its quotes; remove them (docker's --env-file does not strip quotes)"
         )
     if "://" not in text:
-        # The value is not shown: a password may be anywhere in it.
+        # Don't show the value: any part of it may be a password.
         raise MalformedUrlError(
-            "expected a url such as redis://localhost:6379/0, got a text without '://'"
+            "expected a url such as redis://localhost:6379/0, got a string without '://'"
         )
     if re.search(r"\s", text):
-        raise MalformedUrlError("a url has no white space; in a password it is percent-encoded")
+        raise MalformedUrlError("the url contains whitespace; percent-encode it in a password")
     return text
 
 
@@ -225,10 +228,10 @@ def _check_scheme(scheme: str) -> None:
         return
     hint = did_you_mean(scheme, SCHEMES)
     if scheme == "tcp":
-        hint = "docker writes the port of a linked container so; write redis:// instead"
+        hint = "Docker sets this for linked containers; use redis:// instead"
     elif "sentinel" in scheme:
-        hint = "write redis+sentinel://host:26379/service"
-    raise MalformedUrlError(f"scheme {scheme!r} is not known; {hint}")
+        hint = "use redis+sentinel://host:26379/service"
+    raise MalformedUrlError(f"unknown scheme {scheme!r}; {hint}")
 
 
 def _tls(query: Mapping[str, str], given: Mapping[str, object]) -> TLS:
@@ -236,7 +239,7 @@ def _tls(query: Mapping[str, str], given: Mapping[str, object]) -> TLS:
     if "ssl_check_hostname" in in_url:
         in_url["ssl_check_hostname"] = plain_flag(in_url["ssl_check_hostname"])
     for name in in_url.keys() & given.keys():
-        raise ConfigurationError(name, "is given twice: here and in the url")
+        raise ConfigurationError(name, "is given twice: as an option and in the url")
     try:
         return tls_from({**in_url, **given})
     except ConfigurationError as error:
@@ -247,21 +250,21 @@ def _tls(query: Mapping[str, str], given: Mapping[str, object]) -> TLS:
 
 def _unix(hosts: str, path: str, query: Mapping[str, str]) -> Endpoint:
     if not path.strip("/") or hosts:
-        raise MalformedUrlError("a socket's path is absolute: unix:///run/redis.sock")
+        raise MalformedUrlError("expected an absolute path to a socket: unix:///run/redis.sock")
     return Endpoint(path=path, database=_database(query, ""))
 
 
 def _standalone(hosts: str, path: str, query: Mapping[str, str]) -> Endpoint:
     node, *others = _nodes(hosts, 6379)
     if others:
-        raise MalformedUrlError("several hosts are for redis+cluster:// and redis+sentinel://")
+        raise MalformedUrlError("only redis+cluster:// and redis+sentinel:// take several hosts")
     database = _database(query, path.strip("/"))
     return Endpoint(host=node.host, port=node.port, database=database)
 
 
 def _cluster(hosts: str, path: str, query: Mapping[str, str]) -> Endpoint:
     if path.strip("/") not in ("", "0"):
-        raise MalformedUrlError("a cluster has database 0 only")
+        raise MalformedUrlError("a cluster has only database 0")
     replicas = flag_in(query, "replicas", default=False)
     return Endpoint(cluster=_nodes(hosts, 6379), replicas=replicas)
 
@@ -269,7 +272,7 @@ def _cluster(hosts: str, path: str, query: Mapping[str, str]) -> Endpoint:
 def _sentinel(hosts: str, path: str, query: Mapping[str, str]) -> Endpoint:
     service, _, database = path.strip("/").partition("/")
     if not service:
-        raise MalformedUrlError("name the service: redis+sentinel://host:26379/service/0")
+        raise MalformedUrlError("expected the service's name: redis+sentinel://host:26379/service")
     return Endpoint(
         sentinels=_nodes(hosts, SENTINEL_PORT),
         service=service,
@@ -293,7 +296,7 @@ def _nodes(hosts: str, port: int) -> tuple[Address, ...]:
         match = _NODE.fullmatch(node)
         number = int((match[2] or str(port))[:6]) if match else 0
         if match is None or not 1 <= number <= 65_535:
-            raise MalformedUrlError("expected host:port; ports are from 1 to 65535")
+            raise MalformedUrlError("expected host:port, with a port from 1 to 65535")
         nodes.append(Address(unquote(match[1]).strip("[]") or "localhost", number))
     return tuple(nodes)
 
@@ -303,5 +306,5 @@ def _database(query: Mapping[str, str], path: str) -> int:
         raise MalformedUrlError("the database is given twice")
     number = query.get("db") or path or "0"
     if not (number.isascii() and number.isdigit() and len(number) < 10):
-        raise MalformedUrlError("its database is not a whole number")
+        raise MalformedUrlError("the database is not a whole number")
     return int(number)

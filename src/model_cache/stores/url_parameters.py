@@ -1,7 +1,7 @@
-"""The query of a url: parameters of this library, and those that others read from the same url.
+"""Parse the query parameters of a url, including those meant for other libraries.
 
-Platforms and services share one url between redis-py, Celery and this library. Parameters of the
-others are translated or ignored with a warning.
+Deployments often share one url between redis-py, Celery and this library. Parameters of the other
+libraries are translated, or ignored with a warning.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _INSTEAD = {
     "max_connections": "max_connections",
     "global_keyprefix": "prefix",
 }
-"""Parameters of others that have an option here; the values may differ, so they are not taken."""
+"""Ignored parameters with an equivalent option; their values may mean something else."""
 
 _FOREIGN = frozenset({
     *_INSTEAD,
@@ -50,24 +50,24 @@ _FOREIGN = frozenset({
     "result_chord_ordered", "retry_policy", "sep", "unacked_index_key", "unacked_key",
     "unacked_mutex_expire", "unacked_mutex_key", "unacked_restore_limit", "visibility_timeout",
 })  # fmt: skip
-"""Parameters of redis-py, Celery and kombu that mean nothing here."""
+"""Ignored parameters of redis-py, Celery and kombu."""
 
 
 class MalformedUrlError(ValueError):
-    """What is wrong with a url; the message holds nothing of it that may be secret."""
+    """A malformed url; the message contains no part of the url that may be secret."""
 
 
 def parameters_of(query: str, topology: str, *, encrypted: bool, shared: bool) -> dict[str, str]:
     """Return the parameters in a url's query.
 
     Args:
-        query: the query, as it is written.
+        query: the raw query string.
         topology: a key of the table above.
-        encrypted: whether the url asks for TLS.
-        shared: whether others read the url, too: then no parameter is refused.
+        encrypted: whether the url uses TLS.
+        shared: whether other libraries use the same url; unknown parameters are ignored then.
 
     Raises:
-        MalformedUrlError: a parameter is not known, empty or given twice.
+        MalformedUrlError: a parameter is unknown, empty or given twice.
     """
     own = _OWN[topology] + (tls.NAMES if encrypted else ())
     found: dict[str, str] = {}
@@ -75,13 +75,13 @@ def parameters_of(query: str, topology: str, *, encrypted: bool, shared: bool) -
     for written, value in parse_qsl(query, keep_blank_values=True):
         name = _SYNONYMS.get(written, written)
         if "@" in name + value and name not in LOGIN + _SENTINEL_LOGIN:
-            raise MalformedUrlError("a '?' in a password is written %3F, and an '@' %40")
+            raise MalformedUrlError("escape '?' in a password as %3F, and '@' as %40")
         if name not in own:
             if not shared and written not in _FOREIGN:
                 raise MalformedUrlError(_unknown(written, own, topology))
             ignored.append(written)
         elif shared and (name in found or not value):
-            continue  # as redis-py does
+            continue  # like redis-py
         elif name in found or not value:
             raise MalformedUrlError(f"parameter {name!r} is empty or given twice")
         else:
@@ -92,10 +92,10 @@ def parameters_of(query: str, topology: str, *, encrypted: bool, shared: bool) -
 
 
 def _unknown(name: str, own: tuple[str, ...], topology: str) -> str:
-    # The name is not shown unless it is one of a list: it may be a part of a password.
+    # Show only names from a list: an unknown one may be part of a password.
     if name in tls.NAMES and topology != "unix":
-        return f"{name} needs a url that begins with rediss, not redis: the connection has no TLS"
-    return f"there is no such parameter; {did_you_mean(name, own)}"
+        return f"{name} needs TLS: use rediss:// instead of redis://"
+    return f"unknown parameter; {did_you_mean(name, own)}"
 
 
 def _warn(names: list[str]) -> None:
@@ -106,11 +106,11 @@ def _warn(names: list[str]) -> None:
         shown += f"{' and ' if known else ''}{others} unknown parameter{'s' * (others > 1)}"
     instead = sorted({_INSTEAD[name] for name in known if name in _INSTEAD})
     hint = f"; use the option {' or '.join(map(repr, instead))} instead" if instead else ""
-    warnings.warn(f"ignored in the url of Redis: {shown}{hint}", UserWarning, stacklevel=2)
+    warnings.warn(f"ignored in the Redis url: {shown}{hint}", UserWarning, stacklevel=2)
 
 
 def flag_in(parameters: Mapping[str, str], name: str, *, default: bool) -> bool:
-    """Return a flag among the parameters, written as in urls for redis-py."""
+    """Return a flag from the parameters, spelled as in urls for redis-py."""
     if name not in parameters:
         return default
     value = plain_flag(parameters[name])
@@ -120,7 +120,7 @@ def flag_in(parameters: Mapping[str, str], name: str, *, default: bool) -> bool:
 
 
 def plain_flag(value: str) -> str:
-    """Return a flag that is written as redis-py takes it, 1 or No, as "true" or "false"."""
+    """Convert redis-py's spellings of a flag, such as 1 or No, to "true" or "false"."""
     lower = value.lower()
     if lower in ("1", "t", "true", "y", "yes"):
         return "true"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes one Redis Cluster, a replica to each primary, of the servers given as HOST:PORT. If they
-# are one already, it only tells the first where the others are now.
+# Creates a Redis Cluster with one replica per primary from servers given as HOST:PORT. If the
+# cluster already exists, it only tells the first server the current addresses of the others.
 set -eu
 REDISCLI_AUTH=$(cat "$REDIS_PASSWORD_FILE")
 export REDISCLI_AUTH
@@ -11,7 +11,7 @@ ask() { # HOST:PORT WORD...
     valkey-cli -h "${node%:*}" -p "${node##*:}" "$@"
 }
 
-addresses= # in numbers, since nodes do not take each other's names
+addresses= # IP addresses, because nodes do not accept host names for each other
 for node in "$@"; do
     until [ "$(ask "$node" ping)" = PONG ]; do sleep 1; done
     address=$(getent ahostsv4 "${node%:*}" | { read -r first _ && echo "$first"; })
@@ -23,6 +23,6 @@ if ask "$1" cluster info | grep -q '^cluster_slots_assigned:16384'; then
         ask "$1" cluster meet "${address%:*}" "${address##*:}"
     done
 else
-    # shellcheck disable=SC2086 # one word each
+    # shellcheck disable=SC2086 # each address is a separate word
     valkey-cli --cluster create $addresses --cluster-replicas 1 --cluster-yes
 fi

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts Twemproxy with nutcracker.yml and the password in REDIS_PASSWORD_FILE: the one it asks
-# clients for, and logs in with at the servers. Arguments go to nutcracker.
+# Starts Twemproxy with nutcracker.yml and the password in REDIS_PASSWORD_FILE. Clients log in with
+# this password, and Twemproxy logs in to the servers with it. Arguments are passed to nutcracker.
 set -eu
 umask 077
 password=$(cat "$REDIS_PASSWORD_FILE")

@@ -1,13 +1,11 @@
-"""Canonical bytes: one value, one byte string; two values, two.
+"""Canonical bytes: equal values have equal bytes, and different values different bytes.
 
-They are what a key is a digest of, and how a decoded prediction is compared with the one
-that the model returned. The form is type-tagged and self-delimiting, hence injective, and it
-depends on nothing but the value: not on the process, the hash seed, the platform, the locale
-or the version of Python or pydantic. It is read from an object's attributes, never from a
-dump, since a dump drops and masks fields.
+Keys are digests of canonical bytes, and a decoded prediction is compared with the original by
+them. The form is type-tagged and self-delimiting, hence injective, and depends only on the value:
+not on the process, the hash seed, the platform, the locale or the version of Python or pydantic.
+It is read from an object's attributes, never from a dump, since a dump drops and masks fields.
 
-Each class is compiled once to a function; encoding is a table look-up by `type(value)`.
-Stores, entries and options are unknown here: this package sees values only.
+Each class is compiled to a function once; encoding is a table lookup by `type(value)`.
 """
 
 from __future__ import annotations
@@ -52,21 +50,23 @@ __all__ = [
     "INPUTS",
     "PREDICTIONS",
     "Canonicalizer",
+    "Encoders",
     "Selection",
     "Tree",
+    "guarded",
     "register_canonical",
 ]
 
 FORMAT = 2
-"""The version of the form. Any change of it is a new version, and so a new set of keys."""
+"""The version of the format. Any change to the format needs a new version, hence new keys."""
 
 _DEEPEST = 256
-"""How deep values may be nested. JSON is read 200 levels deep; the C stack has an end, too."""
+"""How deeply values may be nested. JSON is parsed 200 levels deep, and the C stack is limited."""
 
-# How many classes stay compiled: schemas that are built anew at each access must not pile up.
+# How many compiled classes to keep: schemas that are rebuilt at each access must not pile up.
 _MAX_COMPILED = 1024
 
-# The tag of each, and that of one which holds floats only.
+# The tag of each container type, and its tag if it contains only floats.
 _CONTAINERS: dict[type, tuple[bytes, bytes]] = {
     list: (b"l", b"L"),
     tuple: (b"t", b"V"),
@@ -78,16 +78,16 @@ _registered: dict[type, Callable[[Any], Any]] = {}
 
 
 def register_canonical(cls: type, function: Callable[[Any], Any]) -> None:
-    """Give a type of your own a canonical form, so that inputs that hold it can be cached.
+    """Register a canonical form for a type, so that inputs containing it can be cached.
 
-    Call it at import, before `set_model`. A function that changes needs a new `revision`.
+    Call it at import time, before `set_model`. If the function changes, set a new `revision`.
 
     Args:
-        cls: the type, matched exactly (a subclass needs its own registration). Only a `tzinfo`
-            class stands for its subclasses, too: pytz makes one for each zone.
+        cls: the type, matched exactly: a subclass needs its own registration. The exception is a
+            `tzinfo` class, which includes its subclasses, since pytz creates one for each zone.
         function: takes an instance and returns a value that has a canonical form: a str,
-            bytes, a tuple of numbers, ... It must tell apart every two instances that the
-            model could tell apart, and must give the same value in every process.
+            bytes, a tuple of numbers, ... It must return different values for instances that the
+            model could distinguish, and the same value in every process.
 
     Raises:
         ConfigurationError: the type has a canonical form already.
@@ -110,17 +110,17 @@ class Canonicalizer:
     """Encodes values as canonical bytes.
 
     Args:
-        predictions: whether the values are predictions. Of those, `model_fields_set` counts,
-            since a dump may depend on it, and what no entry holds does not: how an array lies in
-            memory, how a UUID was made.
-        level: how deep the values are nested in others.
+        predictions: whether the values are predictions. These include `model_fields_set`, since a
+            dump may depend on it, and exclude what entries do not store: the memory layout of
+            arrays and `UUID.is_safe`.
+        level: the nesting depth of the values.
     """
 
     def __init__(self, *, predictions: bool = False, level: int = 0) -> None:
         self._predictions = predictions
         self._level = level
-        self._encoders = _Encoders(self._compile)
-        self.encode = _guarded(self._encoders)
+        self._encoders = Encoders(self._compile)
+        self.encode = guarded(self._encoders)
         """Return the canonical bytes of a value, or raise `NotCacheableError`."""
         self.forget()
 
@@ -133,22 +133,26 @@ class Canonicalizer:
             self._encoders[uuid.UUID] = safe_uuid
 
     def selecting(self, selection: Selection) -> Encode:
-        """Return an encoder for structures of which only a selection of fields counts.
+        """Return an encoder that includes only a selection of a structure's fields.
 
-        A nested structure that has none of the named fields counts whole, as does a value
-        that is no structure: nobody said that it does not matter.
+        A nested structure without any of the named fields is included whole, as is a value that
+        is not a structure: nothing says that it can be left out.
         """
-        return _guarded(self._selecting(selection))
+        return guarded(self.encoders(selection))
+
+    def encoders(self, selection: Selection | None) -> Encoders:
+        """Return the encoders by class; they may raise any exception."""
+        return self._encoders if selection is None else self._selecting(selection)
 
     @functools.cached_property
     def _inside(self) -> Canonicalizer:
-        """What encodes the values inside others.
+        """The canonicalizer for nested values.
 
-        Each level has its own table of encoders, so the depth is bounded without counting.
+        Each level has its own table of encoders, which bounds the depth without counting.
         """
         return Canonicalizer(predictions=self._predictions, level=self._level + 1)
 
-    def _selecting(self, selection: Selection) -> _Encoders:
+    def _selecting(self, selection: Selection) -> Encoders:
         def compile_class(cls: type) -> Encode | None:
             self._check_depth()
             if cls in _CONTAINERS:
@@ -158,10 +162,10 @@ class Canonicalizer:
                 return self._structure(cls, selection)
             return self._encoders[cls]
 
-        return _Encoders(compile_class)
+        return Encoders(compile_class)
 
     def covers(self, cls: type) -> bool:
-        """Whether instances of exactly this class have a canonical form."""
+        """Return whether instances of exactly this class have a canonical form."""
         return cls in LEAVES or self._compile(cls) is not None
 
     def _check_depth(self) -> None:
@@ -173,7 +177,7 @@ class Canonicalizer:
         return self._compile_known(cls) or self._compile_derived(cls)
 
     def _compile_known(self, cls: type) -> Encode | None:
-        """Compile a class that is known as such: registered, or named by this package."""
+        """Compile a class that is registered or built in."""
         encode = self._inside._encoders.encode
         if (function := _registered_for(cls)) is not None:
             return _reduced(b"o" + class_identity(cls), function, encode)
@@ -191,7 +195,7 @@ class Canonicalizer:
         return None
 
     def _compile_derived(self, cls: type) -> Encode | None:
-        """Compile a class by what it is derived from."""
+        """Compile a class by its base classes."""
         encode = self._inside._encoders.encode
         if issubclass(cls, Enum):
             return enum_encoder(cls, encode)
@@ -216,7 +220,7 @@ class Canonicalizer:
             return array_encoder(numpy, layout=not self._predictions)
         if not _is_plain_subclass(cls, numpy.ndarray):
             return None
-        # A memory map is what is in it, and where: its handle of the file tells nothing else.
+        # A memmap is its content and its location; its file handle adds nothing.
         own = {"_mmap"} if issubclass(cls, numpy.memmap) else ()
         encode = self._inside._encoders.encode
         return _reduced(
@@ -249,7 +253,7 @@ class Canonicalizer:
     def _model(
         self, cls: type, encode_fields: EncodeState, state_of: Callable[[Any], State]
     ) -> Encode:
-        """A model is its fields, and what it keeps elsewhere: extras, private attributes."""
+        """Encode a model: its fields, extra fields and private attributes."""
         fields_set, encode = self._predictions, self._inside._encoders.encode
         extra_of, private_of, fields_set_of = (
             slot_reader(cls, BaseModel, f"__pydantic_{name}__")
@@ -307,20 +311,20 @@ def _reduced(
     encode: Encode,
     attributes: Encode | None = None,
 ) -> Encode:
-    """What is its class, a simpler value, and perhaps attributes beside that."""
+    """Return an encoder for a class whose instances reduce to a simpler value and attributes."""
     if attributes is None:
         return lambda value: head + encode(reduce(value))
     return lambda value: head + encode(reduce(value)) + attributes(value)
 
 
 def _names_of_places(cls: type) -> bytes:
-    """Return what a NamedTuple calls its values: two local classes may differ in that alone."""
+    """Return the field names of a NamedTuple: two local classes may differ only in these."""
     names = getattr(cls, "_fields", None) if issubclass(cls, tuple) else None
     return counted(text(name) for name in names) if type(names) is tuple else b""
 
 
 def _attributes(cls: type, encode: Encode, own: Collection[str] = ()) -> Encode:
-    """Return the encoder of an instance's attributes, but for its own: those of every instance."""
+    """Return the encoder of an instance's attributes, except `own`, which its value covers."""
     state_of, encode_state = state_reader(cls), compile_fields(b"", {}, encode)
     if not own:
         return lambda value: encode_state(state_of(value))
@@ -329,8 +333,8 @@ def _attributes(cls: type, encode: Encode, own: Collection[str] = ()) -> Encode:
     )
 
 
-class _Encoders(dict[type, Encode]):
-    """A bounded table from class to encoder that compiles what it is asked for."""
+class Encoders(dict[type, Encode]):
+    """A bounded table of encoders by class, compiled on demand."""
 
     def __init__(self, compile_class: Callable[[type], Encode | None]) -> None:
         super().__init__()
@@ -349,8 +353,8 @@ class _Encoders(dict[type, Encode]):
         return encode
 
 
-def _guarded(encoders: _Encoders) -> Encode:
-    """Return what encodes a whole value, and raises nothing but `NotCacheableError`."""
+def guarded(encoders: Encoders) -> Encode:
+    """Return an encoder for a whole value that raises only `NotCacheableError`."""
 
     def encode(value: object) -> bytes:
         try:
@@ -373,7 +377,7 @@ def _is_structure(cls: type) -> bool:
     )
 
 
-# What is in the namespace of a class that is written in C, and of no other.
+# Types found only in the namespace of a class written in C.
 _COMPILED = (
     types.WrapperDescriptorType,
     types.MethodDescriptorType,
@@ -383,14 +387,14 @@ _COMPILED = (
 
 
 def _is_python_class(cls: type) -> bool:
-    """Whether a class is written in Python; another may keep state that can't be read."""
+    """Return whether a class is written in Python; others may have state that can't be read."""
     return cls in (object, Generic) or not any(
         isinstance(member, _COMPILED) for member in vars(cls).values()
     )
 
 
 def _is_plain_subclass(cls: type, base: type) -> bool:
-    """Whether all that `cls` adds to `base` is written in Python, and so can be read."""
+    """Return whether everything that `cls` adds to `base` is written in Python, so readable."""
     return all(_is_python_class(each) for each in cls.__mro__ if each is not base)
 
 
@@ -398,7 +402,7 @@ def _no_form(cls: type) -> Encode:
     def refuse(_: object) -> bytes:
         raise NotCacheableError(
             f"a value of {described(cls)} has no canonical form; "
-            "give it one with model_cache.register_canonical"
+            "register one with model_cache.register_canonical"
         )
 
     return refuse

@@ -1,6 +1,6 @@
-"""numpy's arrays and scalars: their type, shape, memory layout and values.
+"""numpy arrays and scalars: their type, shape, memory layout and values.
 
-numpy itself is not imported: whoever holds one of its values has.
+This module does not import numpy; a process that has numpy values has already imported it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from model_cache.keys.canonical.leaves import Encode, integer
 
 
 def scalar_encoder(numpy: Any, cls: type) -> Encode | None:
-    """Return the encoder of a class of scalars; None if it is not numpy's own."""
+    """Return the encoder of a scalar class; None if it is not one of numpy's own."""
     if cls.__module__ != "numpy":
         return None
 
     def encode(value: Any) -> bytes:
         dtype = value.dtype
         if dtype.type is not cls:
-            raise NotCacheableError("a numpy scalar of another class than its dtype's")
+            raise NotCacheableError("a numpy scalar whose class does not match its dtype")
         return b"x%b%b" % (_dtype_form(numpy, dtype), _data(numpy, value))
 
     return encode
@@ -32,8 +32,8 @@ def array_encoder(numpy: Any, *, layout: bool) -> Encode:
 
     Args:
         numpy: the module.
-        layout: whether the order of the values in memory counts. A sum depends on it, in its last
-            digits.
+        layout: whether to include the order of the values in memory, which affects the last
+            digits of a sum.
     """
 
     def encode(value: Any) -> bytes:
@@ -53,7 +53,7 @@ def _layout(array: Any) -> bytes:
         return b"C"
     if flags.f_contiguous:
         return b"F"
-    # The stride of an axis that has one place means nothing.
+    # The stride of an axis of length one has no meaning.
     strides = [
         stride if size > 1 else 0 for stride, size in zip(array.strides, array.shape, strict=True)
     ]
@@ -66,7 +66,7 @@ def _data(numpy: Any, array: Any) -> bytes:
 
 
 def _parts(numpy: Any, array: Any) -> list[bytes]:
-    """Return the bytes of the values in C order, without those between them."""
+    """Return the bytes of the values in C order, without padding between them."""
     dtype = array.dtype
     if dtype.names is not None:
         return [part for name in dtype.names for part in _parts(numpy, array[name])]
@@ -79,7 +79,7 @@ def _parts(numpy: Any, array: Any) -> list[bytes]:
 
 
 def _padding(numpy: Any, dtype: Any) -> int:
-    """Return how many bytes of each number mean nothing: x86's long doubles have six."""
+    """Return how many bytes of each number are padding: x86's long doubles have six."""
     if dtype.type not in (numpy.longdouble, numpy.clongdouble):
         return 0
     is_x87 = numpy.finfo(numpy.longdouble).nmant == 63
@@ -111,7 +111,7 @@ def _dtype_form(numpy: Any, dtype: Any) -> bytes:
 
 def _title(title: Any) -> bytes:
     if type(title) is not str:
-        raise NotCacheableError("a numpy field whose title is no str has no canonical form")
+        raise NotCacheableError("a numpy field whose title is not a str has no canonical form")
     return text(title)
 
 
@@ -119,7 +119,7 @@ def _title(title: Any) -> bytes:
 def _simple_form(numpy: Any, cls: type, described: str) -> bytes:
     if described[1] not in "biufcmMSUV" or cls.__module__ != "numpy":
         raise _no_form(described)
-    # Two types of C may look the same in numpy's format, and differ in name and promotion.
+    # Two C types may have the same format in numpy but differ in name and promotion.
     is_usual = numpy.dtype(described).type is cls
     return (b"y" if is_usual else b"w") + text(described)
 

@@ -1,4 +1,4 @@
-"""What an instance holds: its `__dict__` and its slots, read past anything that masks them."""
+"""Read an instance's attributes from `__dict__` and slots, even if its class hides them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NO_ATTRIBUTES: State = types.MappingProxyType({})
 
 
 def state_reader(cls: type) -> Callable[[Any], State]:
-    """Compile the reading of an instance's attributes, be they in `__dict__` or in slots.
+    """Compile a function that reads an instance's attributes from `__dict__` and slots.
 
-    A class may mask them by a property, or its base's slot by one of the same name, so each is
-    read by the descriptor of the class that defines it.
+    A class may hide an attribute with a property, or a base's slot with one of the same name, so
+    each slot is read with the descriptor of the class that defines it.
     """
     read_dict, slots = _dict_reader(cls), _slots(cls)
     if not slots:
@@ -29,10 +29,10 @@ def state_reader(cls: type) -> Callable[[Any], State]:
         for name, get in slots:
             try:
                 item = get(value)
-            except AttributeError:  # nothing is in it
+            except AttributeError:  # it is empty
                 continue
             if name in state:
-                raise NotCacheableError(f"it has two attributes of the name {name!r}")
+                raise NotCacheableError(f"it has two attributes named {name!r}")
             state[name] = item
         return state
 
@@ -50,7 +50,7 @@ def _dict_reader(cls: type) -> Callable[[Any], State]:
 
 
 def slot_reader(cls: type, base: type, name: str) -> Callable[[Any], Any]:
-    """Return what reads a slot of a base class; None for an empty one, if the class masks it."""
+    """Return a function that reads a base class's slot, None if it is empty, even if hidden."""
     get: Callable[[Any], Any] = vars(base)[name].__get__
     if not any(name in vars(each) for each in cls.__mro__ if each is not base):
         return get
@@ -58,7 +58,7 @@ def slot_reader(cls: type, base: type, name: str) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         try:
             return get(value)
-        except AttributeError:  # pydantic's RootModel masks slots that it never fills
+        except AttributeError:  # pydantic's RootModel hides slots that it never fills
             return None
 
     return read
@@ -72,7 +72,7 @@ def _slots(cls: type) -> list[tuple[str, Callable[[Any], Any]]]:
             for name, member in vars(base).items()
             if isinstance(member, types.MemberDescriptorType)
         }
-        # pydantic keeps what is no field in slots of its own, which are read elsewhere.
+        # pydantic stores everything but fields in its own slots, which are read elsewhere.
         found += [
             (name, member.__get__)
             for name, member in members.items()

@@ -1,4 +1,4 @@
-"""Members of enums: their class, name and value, and the attributes that were set on them."""
+"""Enum members: their class, name, value and any attributes set on them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from model_cache.keys.canonical.identities import class_identity, counted, text
 from model_cache.keys.canonical.leaves import LEAVES, Encode
 from model_cache.keys.canonical.refusals import attribute, refuse
 
-# What the enum module itself keeps on a member.
+# Attributes that the enum module itself sets on a member.
 _OWN = {"_name_", "_value_", "__objclass__", "_sort_order_", "_inverted_"}
 _read_dict: Callable[[Any], dict[str, Any]] = vars(Enum)["__dict__"].__get__
 
 
 def enum_encoder(cls: type[Enum], encode: Encode) -> Encode | None:
-    """Return the encoder of an enum's members; None if they can change as a list can."""
+    """Return the encoder of an enum's members; None if they are mutable like a list."""
     if issubclass(cls, (list, dict, set)):
         return None
     head = b"e" + class_identity(cls)
@@ -25,7 +25,7 @@ def enum_encoder(cls: type[Enum], encode: Encode) -> Encode | None:
     def encode_member(member: Enum) -> bytes:
         state = _read_dict(member)
         added = _added(state)
-        # Neither name nor value is enough: a model may look at either.
+        # Name and value: a model may use either.
         parts = [head, encode(state["_name_"]), counted(map(text, added))]
         for name in ("_value_", *added):
             try:
@@ -48,11 +48,11 @@ def enum_encoder(cls: type[Enum], encode: Encode) -> Encode | None:
 
 
 def encode_members(cls: type[Enum], encode: Encode) -> list[tuple[Enum, bytes]]:
-    """Return the members that nothing was added to, with their forms.
+    """Return the members without extra attributes, with their canonical bytes.
 
-    All have the same number of attributes: a member that has another number of them is not what
-    was encoded. They are found by id, since hashing a member runs Python code; the class keeps
-    them alive.
+    They all have the same number of attributes, so a member whose number differs has changed since
+    it was encoded. They are looked up by id, since hashing a member runs Python code; the class
+    keeps them alive.
     """
     if not _shows_its_dict(cls):
         return []
@@ -69,7 +69,7 @@ def encode_members(cls: type[Enum], encode: Encode) -> list[tuple[Enum, bytes]]:
 
 
 def _shows_its_dict(cls: type[Enum]) -> bool:
-    """Whether `member.__dict__` is what it holds, whatever the class defines."""
+    """Return whether `member.__dict__` is the real one, not overridden by the class."""
     found = next(vars(base)["__dict__"] for base in cls.__mro__ if "__dict__" in vars(base))
     return isinstance(found, types.GetSetDescriptorType) and isinstance(
         cls.__getattribute__, types.WrapperDescriptorType

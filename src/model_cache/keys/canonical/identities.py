@@ -1,8 +1,8 @@
-"""Canonical bytes for what a value is an instance of: classes, annotations, functions.
+"""Canonical bytes for classes, annotations and functions.
 
-A class is known by its module and qualified name, never by its address, so a schema that is
-built anew at each access is one class, and every process agrees. The form is self-delimiting,
-like that of `canonical`, which builds on it.
+A class is identified by its module and qualified name, never by its address, so a schema that is
+rebuilt at each access is the same class, in every process. The form is self-delimiting, like that
+of `canonical`, which builds on it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def text(value: str) -> bytes:
 
 
 def counted(parts: Iterable[bytes]) -> bytes:
-    """Return canonical byte strings, joined, with their number in front."""
+    """Join canonical byte strings, prefixed with their number."""
     parts = list(parts)
     return b"%x;%b" % (len(parts), b"".join(parts))
 
@@ -32,7 +32,7 @@ def counted(parts: Iterable[bytes]) -> bytes:
 def class_identity(cls: type) -> bytes:
     """Return the canonical bytes of a class: its module and qualified name.
 
-    A parametrized generic model is its origin and its arguments, each by its own identity.
+    A parametrized generic model is identified by its origin and its arguments.
     """
     generic = cls.__dict__.get("__pydantic_generic_metadata__")
     if generic and generic["origin"] is not None:
@@ -63,7 +63,7 @@ def annotation_identity(annotation: Any) -> bytes:
 
 
 def callable_name(function: object) -> str:
-    """Return the module and qualified name of a function or class, else of its type."""
+    """Return the module and qualified name of a function or class, or of the object's type."""
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{getattr(named, '__module__', None)}:{getattr(named, '__qualname__', None)}"
 

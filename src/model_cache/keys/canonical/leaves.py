@@ -1,4 +1,4 @@
-"""The canonical form of values that hold no others."""
+"""The canonical form of values that contain no other values."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def _bool(value: bool) -> bytes:
 
 def integer(value: int) -> bytes:
     """Return the canonical bytes of an int."""
-    # Hexadecimal: Python refuses to write huge ints in decimal.
+    # Hexadecimal: Python refuses to convert huge ints to decimal.
     return b"i%x;" % value
 
 
 def _float(value: float) -> bytes:
-    # All eight bytes: a NaN has a sign, which copysign shows, and a payload.
+    # All eight bytes: a NaN has a payload, and a sign, which copysign reads.
     return b"f" + pack_double(value)
 
 
@@ -64,7 +64,7 @@ _UNKNOWN = uuid.SafeUUID.unknown
 
 
 def safe_uuid(value: uuid.UUID) -> bytes:
-    """Like a UUID's usual form, and whether it was made in a way that is safe for processes."""
+    """Return the canonical bytes of a UUID, including `is_safe`."""
     if value.is_safe is _UNKNOWN:
         return b"U" + value.bytes
     return b"W%b%b" % (value.bytes, text(value.is_safe.name))

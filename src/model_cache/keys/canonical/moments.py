@@ -1,7 +1,7 @@
-"""Times, and the zones that they are in.
+"""Dates, times and time zones.
 
-A model sees a zone by its offsets and its names (`strftime("%Z")`), so both are told apart. UTC
-is one zone, whether Python's or pydantic's: they have the same offset and the same name.
+A model can see a zone's offsets and names (`strftime("%Z")`), so both are included. Python's and
+pydantic's UTC count as one zone, since they have the same offset and the same name.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _datetime(encode: Encode) -> Encode:
     )
 
 
-# Made with the encoder of their zones.
+# Created with the encoder of their zones.
 MOMENTS: dict[type, Callable[[Encode], Encode]] = {dt.time: _time, dt.datetime: _datetime}
 
 
@@ -56,12 +56,12 @@ def _zoned(value: dt.time | dt.datetime, encode: Encode) -> bytes:
     cls = type(zone)
     if cls is dt.timezone or cls is pydantic_core.TzInfo:
         return form
-    # A name like "Europe/Berlin" means what the time zone database says, which changes.
+    # A name like "Europe/Berlin" depends on the time zone database, which changes.
     offset = value.utcoffset()
     form += b"N" if offset is None else timedelta(offset)
     if cls is zoneinfo.ZoneInfo:
         return form
-    # Of a registered class: what its function leaves out may show here.
+    # For a registered class, whose function may leave something out that shows here.
     return form + encode(value.dst()) + encode(value.tzname())
 
 
@@ -84,7 +84,7 @@ def _zone_info(zone: zoneinfo.ZoneInfo) -> bytes:
     try:
         zone.__reduce__()
     except pickle.PicklingError:
-        # The key that it may have is what somebody said of the file.
+        # Its key, if any, is only what the caller of from_file said.
         raise NotCacheableError(
             "a ZoneInfo that was read from a file has no canonical form"
         ) from None

@@ -1,7 +1,7 @@
-"""Types whose instances are their class, one simpler value, and perhaps attributes.
+"""Types whose instances reduce to a class, a simpler value and possibly attributes.
 
-The value is read as the class itself reads it, whatever a subclass overrides: a URL that masks
-its password in `str()` still differs from one with another password.
+The value is read with the base class's own methods, even if a subclass overrides them: a URL that
+masks its password in `str()` still differs from one with another password.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from model_cache.keys.canonical.identities import class_identity
 def _defaultdict_part(value: defaultdict[Any, Any]) -> tuple[bytes | None, dict[Any, Any]]:
     factory = value.default_factory
     if factory is not None and not isinstance(factory, type):
-        # Two lambdas go by the same name, and two partials by none.
-        raise NotCacheableError("a defaultdict whose factory is no class has no canonical form")
+        # Two lambdas have the same name, and partials have none.
+        raise NotCacheableError("a defaultdict whose factory is not a class has no canonical form")
     return None if factory is None else class_identity(factory), dict(value)
 
 
-# Matched exactly, since a subclass may hold more; named here, since modules move between versions.
+# Matched exactly, since a subclass may contain more; named here, since modules move.
 REDUCED: dict[type, tuple[str, Callable[[Any], Any]]] = {
     bytearray: ("bytearray", bytes),
     complex: ("complex", lambda value: (value.real, value.imag)),
@@ -64,7 +64,7 @@ REDUCED: dict[type, tuple[str, Callable[[Any], Any]]] = {
     pydantic_core.MultiHostUrl: ("MultiHostUrl", str),
 }
 
-# The bases of pydantic's own URL types, and of those of users.
+# The base classes of pydantic's URL types, including those that users derive.
 URLS = (*AnyUrl.__bases__, *PostgresDsn.__bases__)
 
 
@@ -74,7 +74,7 @@ def url_part(value: Any) -> Any:
     return vars(base)["__dict__"].__get__(value)["_url"]
 
 
-# What a subclass of a builtin holds as that builtin, whatever the subclass overrides.
+# How to read the builtin value of a subclass, regardless of what it overrides.
 BUILTIN_PART: dict[type, Callable[[Any], Any]] = {
     str: str.__str__,
     int: int.__int__,
@@ -84,7 +84,7 @@ BUILTIN_PART: dict[type, Callable[[Any], Any]] = {
     tuple: lambda value: tuple.__getitem__(value, slice(None)),
     set: lambda value: set.__or__(set(), value),
     frozenset: lambda value: frozenset.__or__(frozenset(), value),
-    # Not by dict.copy, which calls an overridden keys() and __getitem__.
+    # Not dict.copy, which calls an overridden keys() and __getitem__.
     dict: lambda value: dict(dict.items(value)),
 }
 
@@ -101,7 +101,7 @@ _SAMPLES: dict[type, Any] = {
 
 
 def own_attributes(cls: type) -> frozenset[str]:
-    """Return the attributes of instances that their reduced value covers."""
+    """Return the attributes that an instance's reduced value already covers."""
     sample = next((_SAMPLES[base] for base in cls.__mro__ if base in _SAMPLES), None)
     cached = {
         name

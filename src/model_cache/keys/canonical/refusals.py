@@ -1,4 +1,4 @@
-"""Why a value has no canonical form, and where in the input it is."""
+"""Report why a value has no canonical form, and where it is in the input."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ _LONGEST_PATH = 120
 
 
 def refuse(error: Exception, place: str = "") -> NoReturn:
-    """Raise what says why the value at `place` has no canonical form.
+    """Raise `NotCacheableError` for the value at `place`.
 
     Args:
-        error: what was raised while encoding it. An interruption is raised as it is.
-        place: its place in what holds it.
+        error: the exception raised while encoding it. An interruption is re-raised unchanged.
+        place: its place in the containing value.
     """
     if isinstance(error, NotCacheableError):
         path = _joined(place, error.path)
         raise NotCacheableError(error.reason, path) from error.__cause__
     reraise_interruption(error)
     if isinstance(error, RecursionError):
-        reason = "it holds itself, or is nested too deeply"
-    else:  # a half-built object, a function of the user's
+        reason = "it contains itself, or is nested too deeply"
+    else:  # a half-built object, or an error in a user's function
         reason = f"reading it raised {type(error).__name__}"
     raise NotCacheableError(reason, place) from error
 
 
 def item_of(key: object) -> str:
-    """Return the place of a dict's item; a key that does not look like a name is data."""
+    """Return the place of a dict's item; keys that do not look like names are data, not shown."""
     return f"[{key!r}]" if type(key) is str and _is_name(key) else "[...]"
 
 
 def attribute(name: Any) -> str:
-    """Return the place of an attribute; the names of extra fields come with the request."""
+    """Return the place of an attribute, without names that are data: those of extra fields."""
     return name if type(name) is str and _is_name(name) else "..."
 
 

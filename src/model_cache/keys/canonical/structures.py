@@ -1,7 +1,7 @@
-"""Objects with named attributes: models and dataclasses, whole or by a selection of fields.
+"""Objects with named attributes: models and dataclasses, whole or with a selection of fields.
 
-Each class is compiled once to a function. The form is a head (tag and class), the names of the
-attributes, sorted, and their values; it is the same whichever road wrote it.
+Each class is compiled to a function once. The form is a head (tag and class), the sorted names of
+the attributes, and their values; the fast and the slow path write the same bytes.
 """
 
 from __future__ import annotations
@@ -21,40 +21,41 @@ from model_cache.keys.canonical.refusals import attribute, refuse
 __all__ = ["Selection", "State", "Tree", "compile_fields", "encode_named", "state_reader"]
 
 Tree: TypeAlias = Mapping[str, "Tree | None"]
-"""Dotted paths, taken apart: a name leads to the paths below it, or to None for all of it."""
+"""Dotted paths as a tree: maps a name to the paths below it, or to None for the whole value."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which fields of a structure count.
+    """Which fields of a structure are part of the key.
 
     Attributes:
         tree: the paths that the user named.
-        keep: whether these are the only ones that count, or the only ones that don't.
+        keep: True to include only these, False to exclude them.
     """
 
     tree: Tree
     keep: bool
 
     def omits(self, name: str) -> bool:
-        """Whether the field does not count at all."""
+        """Return whether the whole field is excluded."""
         if self.keep:
             return name not in self.tree
         return name in self.tree and self.tree[name] is None
 
     def inside(self, name: str) -> Selection | None:
-        """Return what counts inside a field that counts; None if all of it does."""
+        """Return the selection inside an included field; None for the whole field."""
         below = self.tree.get(name)
         return None if below is None else Selection(below, self.keep)
 
 
-# The types met most are encoded in place: calling a function for each costs as much again.
+# The most common types are encoded inline: a function call for each would double the cost.
 _IN_PLACE = {
     int: 'b"i%x;" % v if type(v := state[{name!r}]) is int else other(v)',
     float: 'b"f" + pack(v) if type(v := state[{name!r}]) is float else other(v)',
     bool: 'b"T" if (v := state[{name!r}]) is True else b"F" if v is False else other(v)',
 }
-# A member that was given an attribute since is another value. A few are found faster one by one.
+# A member with an attribute added later is another value. A few members are faster to compare
+# one by one.
 _MEMBER = "form if (form := {found}) and len(v.__dict__) == size{number} else other(v)"
 _MEMBER_BY_ID = "ready{number}.get(id(v := state[{name!r}]))"
 _MOST_BY_NAME = 6
@@ -75,7 +76,7 @@ def encode_state(state, tail=b""):
 
 
 class EncodeState(Protocol):
-    """Encodes attributes, and puts `tail` behind them."""
+    """Encodes attributes and appends `tail`."""
 
     def __call__(self, state: State, tail: bytes = b"") -> bytes: ...
 
@@ -91,11 +92,11 @@ def compile_fields(
 
     Args:
         head: a tag and the class.
-        fields: the declared fields with their annotations. Values of other types, and other
-            attributes, are encoded all the same, only slower.
+        fields: the declared fields with their annotations. Values of other types and undeclared
+            attributes are also encoded, only slower.
         encode: encodes any value.
-        selection: which fields count; None for all.
-        select: makes the encoder for values of which only a selection counts.
+        selection: which fields to include; None for all.
+        select: creates an encoder for a nested selection.
     """
     own: dict[str, Encode] = {}
     if selection is not None and select is not None:
@@ -105,12 +106,12 @@ def compile_fields(
                 own[name] = select(inside)
 
     def rest(state: State, tail: bytes) -> bytes:
-        """The slow road, for attributes set or missing against the declaration."""
+        """Encode attributes that do not match the declared fields: the slow path."""
         names = sorted(name for name in state if selection is None or not selection.omits(name))
         parts = [head, counted(map(_name, names))]
         for name in names:
             try:
-                if name == "__orig_class__":  # what a generic class was made by
+                if name == "__orig_class__":  # set by a parametrized generic class
                     parts.append(b"G" + annotation_identity(state[name]))
                 else:
                     parts.append(own.get(name, encode)(state[name]))
@@ -130,8 +131,8 @@ def compile_fields(
         elif isinstance(kind, type) and issubclass(kind, Enum):
             code = _member_code(kind, encode, number, scope) or _OTHER
         lines.append(f"        p{number} = " + code.format(name=name, number=number))
-    # With all declared fields found, their number tells that there is nothing else; where one
-    # may be missing, since it is ignored, it does not.
+    # If all declared fields are present, comparing the number is enough to exclude others; if an
+    # ignored one may be missing, it is not.
     unexpected = "len(state) != size" if len(names) == len(fields) else "state.keys() != declared"
     source = _CODE.format(
         unexpected=unexpected,
@@ -149,13 +150,13 @@ def compile_fields(
         "rest": rest,
         "size": len(fields),
     }
-    exec(source, scope)  # as dataclasses does; the names stand in it as literals
+    exec(source, scope)  # as dataclasses does; names are inserted as literals
     encode_state: EncodeState = scope["encode_state"]
     return encode_state
 
 
 def _member_code(cls: type[Enum], encode: Encode, number: int, scope: dict[str, Any]) -> str:
-    """Return code that finds the form of an enum's member; "" if it takes more than finding."""
+    """Return code that looks up the bytes of an enum member; "" if a lookup is not enough."""
     members = encode_members(cls, encode)
     if not members:
         return ""
@@ -172,7 +173,7 @@ def _member_code(cls: type[Enum], encode: Encode, number: int, scope: dict[str, 
 
 
 def encode_named(values: Mapping[str, Any], encode: Encode) -> bytes:
-    """Encode what a model keeps under names, in their order: extras, private attributes."""
+    """Encode a model's extra fields or private attributes, in order."""
     parts = [b"m%x;" % len(values)]
     for name, item in values.items():
         try:
@@ -184,5 +185,5 @@ def encode_named(values: Mapping[str, Any], encode: Encode) -> bytes:
 
 def _name(name: object) -> bytes:
     if type(name) is not str:
-        raise NotCacheableError("the name of an attribute is no str")
+        raise NotCacheableError("the name of an attribute is not a str")
     return text(name)

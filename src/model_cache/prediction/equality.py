@@ -1,0 +1,106 @@
+"""Check that a model's `predict_many` returns the same predictions as its `predict`.
+
+Linear algebra rounds differently by batch size, and some runtimes split a batch among threads. Then
+batch predictions differ from single ones in their last digits, and which of the two a caller gets
+depends on which was cached first.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+from weakref import WeakKeyDictionary
+
+from pydantic import BaseModel
+
+from model_cache.binding import Bound
+from model_cache.interruptions import reraise_interruption
+from model_cache.keys.canonical import PREDICTIONS
+from model_cache.prediction.effects import Predict, Steps
+
+# How many rows of the first batch to also predict one by one.
+_SAMPLES = 3
+
+
+class Computed(Protocol):
+    """A row of a batch: its input and its prediction."""
+
+    @property
+    def data(self) -> BaseModel: ...
+
+    answer: BaseModel | None
+
+
+class BatchEquality:
+    """Compares some rows of a model's first batch with single predictions.
+
+    Args:
+        mode: on a difference, "warn", "refuse" to call the model with batches, or "ignore" it.
+    """
+
+    def __init__(self, mode: Literal["warn", "refuse", "ignore"]) -> None:
+        self._mode = mode
+        self._verdicts: WeakKeyDictionary[Bound, bool] = WeakKeyDictionary()
+
+    def allows(self, binding: Bound) -> bool:
+        """Return whether to call the model with a batch."""
+        return binding.predicts_many and self._verdicts.get(binding, True)
+
+    def refuse(self, binding: Bound, reason: str) -> None:
+        """Stop calling the model with batches, and warn with the reason."""
+        self._verdicts[binding] = False
+        warnings.warn(
+            f"{binding.qualified_name}.predict_many: {reason}; its rows are predicted one by one",
+            UserWarning,
+            stacklevel=2,
+        )
+
+    def check(self, binding: Bound, rows: Sequence[Computed]) -> Steps[bool]:
+        """Return whether the answers of a batch may be used; compares them the first time."""
+        if self._mode == "ignore" or binding in self._verdicts:
+            return True
+        largest, differing = 0.0, 0
+        sample = [rows[0], rows[len(rows) // 2], rows[-1]][: min(_SAMPLES, len(rows))]
+        for row in sample:
+            try:
+                single: BaseModel = yield Predict(binding, row.data)
+            except Exception as error:
+                reraise_interruption(error)
+                return True  # nothing to compare with
+            if PREDICTIONS.encode(single) != PREDICTIONS.encode(row.answer):
+                differing += 1
+                largest = max(largest, _difference(single, row.answer))
+        self._verdicts[binding] = True
+        if not differing:
+            return True
+        size = f"by up to {largest:.3g}" if largest else "in values that are not numbers"
+        if self._mode == "refuse":
+            self.refuse(binding, f"its answers differ from those of predict {size}")
+            return False
+        warnings.warn(
+            f"{binding.qualified_name}.predict_many answers differently from predict: "
+            f"{differing} of {len(sample)} rows differ, {size}. Callers get whichever was cached "
+            'first. Set batch_equality="refuse" to predict rows one by one, '
+            'or "ignore" if the difference does not matter.',
+            UserWarning,
+            stacklevel=2,
+        )
+        return True
+
+
+def _difference(one: Any, other: Any) -> float:
+    """Return the largest difference between the numbers of two predictions."""
+    if isinstance(one, BaseModel) and isinstance(other, BaseModel):
+        return _difference(dict(one), dict(other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return max((_difference(one[name], other.get(name)) for name in one), default=0.0)
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        pairs = zip(one, other, strict=False)
+        return max((_difference(first, second) for first, second in pairs), default=0.0)
+    try:
+        difference = abs(float(one) - float(other))
+    except (TypeError, ValueError):
+        return 0.0
+    return difference if math.isfinite(difference) else 0.0

@@ -1,0 +1,81 @@
+"""Generations, which tell a process about purges by other processes.
+
+Each namespace has a key next to its entries, its generation, which `purge()` changes. A prediction
+that began in another generation is not stored, and an entry read in another one is not served from
+the near cache.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+from model_cache.errors import StoreUnavailableError
+from model_cache.keys.key import Namespace
+
+# After this many seconds, the near cache checks the generation before it serves an entry.
+_RECENT_SECONDS = 1.0
+_MOST_NAMESPACES = 256
+
+
+class _Unknown:
+    """The value of a generation before the first check."""
+
+
+UNKNOWN: Final = _Unknown()
+Value = bytes | None | _Unknown
+
+
+class Generation:
+    """The generation of one namespace.
+
+    Attributes:
+        key: where it is in the store.
+        value: what was seen last; None if there was nothing, as before the first purge.
+        trusted_until: until when the near cache may serve entries without another look.
+        is_out_of_reach: whether there was no server at the last look, so that nobody can purge.
+    """
+
+    __slots__ = ("is_out_of_reach", "key", "trusted_until", "value")
+
+    def __init__(self, namespace: Namespace) -> None:
+        self.key = namespace.raw + b"generation"
+        self.value: Value = UNKNOWN
+        self.is_out_of_reach = False
+        self.trusted_until = float("-inf")
+
+    def saw(self, value: bytes | None, now: float) -> None:
+        """Record the value in the store."""
+        self.value = value
+        self.is_out_of_reach = False
+        self.trusted_until = now + _RECENT_SECONDS
+
+    def missed(self, error: StoreUnavailableError) -> None:
+        """Record a failed check."""
+        if error.kind != "circuit_open":  # which is no new information
+            self.is_out_of_reach = isinstance(error.__cause__, ConnectionRefusedError)
+
+    def is_recent(self, now: float) -> bool:
+        """Whether the last look is recent enough for the near cache."""
+        return now <= self.trusted_until
+
+
+class Generations:
+    """The generations of the namespaces that a decorator uses, one for each version of a model."""
+
+    def __init__(self) -> None:
+        self._generations: dict[bytes, Generation] = {}
+
+    def of(self, namespace: Namespace) -> Generation:
+        """Return the generation of a namespace."""
+        generation = self._generations.get(namespace.raw)
+        if generation is None:
+            if len(self._generations) >= _MOST_NAMESPACES:
+                self._generations.clear()
+            generation = self._generations.setdefault(namespace.raw, Generation(namespace))
+        return generation
+
+
+def new_value() -> bytes:
+    """Return a value that no generation has used before."""
+    return secrets.token_bytes(8)

@@ -1,0 +1,309 @@
+"""The steps of a batch of predictions: one lookup, one model call, one write.
+
+Equal inputs are computed once. A batch waits for other callers' computations only after its own
+have landed, so that two batches can't deadlock. Decisions about a single prediction are in `flow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from model_cache.binding import Bound
+from model_cache.errors import StoreUnavailableError
+from model_cache.interruptions import reraise_interruption
+from model_cache.observing.outcome import Outcome
+from model_cache.prediction.barrier import Barrier, Computation
+from model_cache.prediction.call import Call
+from model_cache.prediction.effects import Budget, PredictMany, Steps
+from model_cache.prediction.equality import BatchEquality
+from model_cache.prediction.flow import Flow
+from model_cache.prediction.look_up import LookUps
+from model_cache.prediction.single_flight import Flight, Landed, Landing
+from model_cache.prediction.veto import ModelCall, model_calls
+from model_cache.prediction.writing import Encoded, Write, Writing
+
+
+class Row:
+    """An input that missed, with all calls that have the same input.
+
+    Attributes:
+        call: the first of these calls.
+        others: the other calls.
+        computation: the computation of the prediction; None without a key.
+        joined: the row's part in a flight, if any.
+        model_call: the context of the model call.
+        answer: the prediction, once there is one.
+        error: the exception that the model raised instead.
+        entry: the entry, if the prediction is stored.
+    """
+
+    computation: Computation | None = None
+    joined: Flight | Landing | Landed | None = None
+    answer: BaseModel | None = None
+    error: Exception | None = None
+    entry: bytes | None = None
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.others: list[Call] = []
+        self.model_call = ModelCall(leads=False)
+
+    @property
+    def data(self) -> BaseModel:
+        """The input."""
+        return self.call.data
+
+    @property
+    def waits(self) -> bool:
+        """Whether another caller computes it."""
+        return isinstance(self.joined, (Landing, Landed))
+
+    def land(self) -> None:
+        """Wake the callers that wait for this row."""
+        if isinstance(self.joined, Flight):
+            self.joined.land(Landed(self.entry, failed=self.answer is None))
+
+
+class ManyFlow:
+    """The steps of the batches of one decorator.
+
+    Args:
+        flow: the steps of single predictions.
+        look_ups: finds entries in the near cache and in the store.
+        barrier: tracks which computations a purge or a refresh has overtaken.
+        writing: encodes and writes predictions.
+        equality: checks that the model answers batches like single inputs.
+        on_error: "predict" without the cache when the store fails, or "raise".
+        clock: seconds, as `time.perf_counter`.
+    """
+
+    def __init__(
+        self,
+        *,
+        flow: Flow,
+        look_ups: LookUps,
+        barrier: Barrier,
+        writing: Writing,
+        equality: BatchEquality,
+        on_error: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._flow = flow
+        self._look_ups = look_ups
+        self._barrier = barrier
+        self._writing = writing
+        self._equality = equality
+        self._raises = on_error == "raise"
+        self._clock = clock
+
+    def answer(
+        self, calls: Sequence[Call], budget: Budget, *, return_exceptions: bool
+    ) -> Steps[list[Any]]:
+        """Return the predictions for calls, in their order.
+
+        Args:
+            calls: the calls, all of one binding.
+            budget: the time that all of them may spend on the store.
+            return_exceptions: whether to return the model's exceptions in place of predictions;
+                otherwise the first is raised after storing what was computed before it.
+        """
+        answers: dict[Call, Any] = {}
+        rows = yield from self._look_up(calls, answers, budget)
+        try:
+            yield from self._compute_and_store(rows, budget, stops=not return_exceptions)
+            if return_exceptions or not any(row.error for row in rows):
+                late = yield from self._wait_for_others(rows)
+                yield from self._compute_and_store(late, budget, stops=not return_exceptions)
+        finally:
+            for row in rows:
+                self._end(row)
+        for row in rows:
+            if row.error is not None and not return_exceptions:
+                raise row.error
+            answers[row.call] = row.answer if row.error is None else row.error
+            for call in row.others:
+                answers[call] = yield from self._again(call, row, stops=not return_exceptions)
+        return [answers[call] for call in calls]
+
+    def tell(self, calls: Sequence[Call], seconds: float, tell: Callable[[Outcome], None]) -> None:
+        """Report the outcome of each call, with its share of the batch's time."""
+        for call in calls:
+            if call.kind is not None:
+                tell(call.outcome(seconds / len(calls)))
+
+    def _look_up(
+        self, calls: Sequence[Call], answers: dict[Call, Any], budget: Budget
+    ) -> Steps[list[Row]]:
+        """Answer the hits; return the rows that have to be computed."""
+        asked, before = self._clock(), budget.left
+        entries, failure = yield from self._entries(calls, budget)
+        seconds = (before - budget.left) / max(1, len(calls))
+        rows: dict[object, Row] = {}
+        for call in calls:
+            key = call.key
+            call.asked, call.store_seconds = asked, seconds
+            if call.answer is not None:
+                answers[call] = call.answer
+            elif key is None or (failure is not None and call.mode != "refresh"):
+                if key is not None and failure is not None:
+                    call.key, call.kind, call.store_error = None, "unavailable", failure.kind
+                rows[call] = Row(call)
+            elif (found := self._flow.read(call, entries.get(key))) is not None:
+                answers[call] = found
+            elif key in rows:
+                rows[key].others.append(call)
+            else:
+                rows[key] = self._missing(call, key)
+        if failure is not None and self._raises:
+            raise failure
+        return list(rows.values())
+
+    def _entries(
+        self, calls: Sequence[Call], budget: Budget
+    ) -> Steps[tuple[dict[bytes, bytes | None], StoreUnavailableError | None]]:
+        """Return the entries found, by key, or the store's error."""
+        asking = {call.key: call for call in calls if call.key and call.mode != "refresh"}
+        if not asking:
+            return {}, None
+        keys = [key for key in asking if key is not None]
+        generation = asking[keys[0]].generation
+        assert generation is not None
+        try:
+            replies = yield from budget.ask(self._look_ups.request_many(keys, generation))
+        except StoreUnavailableError as error:
+            return {}, error
+        return self._look_ups.take_in_many(calls, keys, generation, replies), None
+
+    def _missing(self, call: Call, key: bytes) -> Row:
+        row, refreshes = Row(call), call.mode == "refresh"
+        row.computation = self._barrier.begin(key, call.epoch, refreshes=refreshes)
+        row.joined = None if refreshes else self._flow.join(call, row.computation)
+        row.model_call.leads = isinstance(row.joined, Flight)
+        return row
+
+    def _wait_for_others(self, rows: Sequence[Row]) -> Steps[list[Row]]:
+        """Answer rows with other callers' results; return those without a result."""
+        late = []
+        for row in rows:
+            if row.waits:
+                row.answer = yield from self._by_another(row)
+                if row.answer is None:
+                    late.append(row)
+        return late
+
+    def _by_another(self, row: Row) -> Steps[BaseModel | None]:
+        """Wait for another caller's computation; return its answer, if any."""
+        joined, row.joined = row.joined, None
+        if isinstance(joined, Landing) and row.computation is not None:
+            joined = yield from self._flow.wait(joined, row.computation)
+        return self._flow.shared(row.call, joined) if isinstance(joined, Landed) else None
+
+    def _again(self, call: Call, row: Row, *, stops: bool) -> Steps[Any]:
+        """Answer another call of a row with a separate object."""
+        if row.error is not None:
+            call.kind = "error"
+            return row.error
+        if row.entry is not None:
+            copy = self._flow.shared(call, Landed(row.entry))
+            if copy is not None:
+                return copy
+        again = Row(call)  # the model's answer can't be copied
+        yield from self._compute([again], stops=stops)
+        if again.error is not None and stops:
+            raise again.error
+        return again.answer if again.error is None else again.error
+
+    def _compute_and_store(
+        self, rows: Sequence[Row], budget: Budget, *, stops: bool
+    ) -> Steps[None]:
+        own = [row for row in rows if not row.waits]
+        if own:
+            yield from self._compute(own, stops=stops)
+            yield from self._store(own, budget)
+
+    def _compute(self, rows: Sequence[Row], *, stops: bool) -> Steps[None]:
+        binding = rows[0].call.binding
+        at_once = len(rows) > 1 and self._equality.allows(binding)
+        if at_once and (yield from self._compute_at_once(binding, rows)):
+            return
+        for row in rows:
+            try:
+                row.answer = yield from self._flow.predict(row.call, row.model_call)
+                row.call.kind = row.call.kind or "miss"
+            except Exception as error:
+                reraise_interruption(error)
+                row.error = error
+                if stops:
+                    return
+
+    def _compute_at_once(self, binding: Bound, rows: Sequence[Row]) -> Steps[bool]:
+        """Call the model once for all rows; return whether its answers can be used."""
+        started = self._clock()
+        model_call = ModelCall(leads=any(row.model_call.leads for row in rows))
+        try:
+            with model_calls.raised(model_call):
+                made = yield PredictMany(binding, [row.data for row in rows])
+        except Exception as error:
+            reraise_interruption(error)
+            return False  # predict one by one to find the row that fails
+        if len(made) != len(rows):
+            reason = f"expected {len(rows)} predictions, got {len(made)}"
+            self._equality.refuse(binding, reason)
+            return False
+        seconds = (self._clock() - started) / len(rows)
+        for row, prediction in zip(rows, made, strict=True):
+            row.answer = prediction
+            row.model_call.may_be_stored = model_call.may_be_stored
+        if not (yield from self._equality.check(binding, rows)):
+            return False
+        for row in rows:
+            row.call.model_seconds = seconds
+            row.call.kind = row.call.kind or "miss"
+        return True
+
+    def _store(self, rows: Sequence[Row], budget: Budget) -> Steps[None]:
+        """Encode the new predictions, wake waiting callers, and write all entries at once."""
+        writes: list[Write] = []
+        written: list[Call] = []
+        for row in rows:
+            if row.computation is not None and row.call.kind == "miss" and row.answer is not None:
+                encoded = self._encoded(row, row.computation, row.answer)
+                if encoded is not None:
+                    writes.append(Write(row.computation, encoded, row.call.seen))
+                    written.append(row.call)
+            row.land()
+        if not writes:
+            return
+        before = budget.left
+        refreshes = any(call.mode == "refresh" for call in written)
+        binding, generation = rows[0].call.binding, written[0].generation
+        assert generation is not None
+        outcomes = yield from self._writing.store(
+            binding, generation, writes, budget, refreshes=refreshes
+        )
+        seconds = (before - budget.left) / len(writes)
+        for call, write, (fate, error) in zip(written, writes, outcomes, strict=True):
+            call.fate, call.store_error, call.write_seconds = fate, error, seconds
+            if fate == "stored":
+                self._look_ups.stored(call, *write.encoded)
+
+    def _encoded(self, row: Row, computation: Computation, answer: BaseModel) -> Encoded | None:
+        call = row.call
+        call.fate = "skipped"
+        if not row.model_call.may_be_stored:
+            return None
+        made = self._writing.encode(call.binding, computation.key, call.data, answer)
+        if not isinstance(made, Encoded):
+            call.fate = made
+            return None
+        row.entry, call.entry_bytes = made.entry, len(made.entry)
+        return made
+
+    def _end(self, row: Row) -> None:
+        row.land()
+        computation = row.computation
+        if computation is not None and computation.ended_at is None and row.call.fate != "queued":
+            self._barrier.end(computation)

@@ -1,0 +1,124 @@
+"""The near cache: entries in this process, in front of Redis.
+
+Entries stay bytes, so each hit decodes a new object. They are looked up by the canonical bytes of
+the input, which saves the digest. No entry is served after its own ttl, or more than a second after
+a purge anywhere in the fleet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from model_cache.errors import ConfigurationError
+from model_cache.forks import renew_after_fork
+from model_cache.prediction.generation import Generation, Value
+
+# The overhead of an entry in bytes: keys, tuples, the slot in the table.
+_OVERHEAD = 300
+
+
+class Near(NamedTuple):
+    """An entry in the near cache.
+
+    Attributes:
+        entry: the entry.
+        expires: until when it may be served.
+        value: of the generation that it was read in.
+        weight: the bytes that it takes, about.
+        read: decodes it, to a new object each time.
+    """
+
+    entry: bytes
+    expires: float
+    value: Value
+    weight: int
+    read: Callable[[], BaseModel]
+
+
+class NearCache:
+    """A bounded table from canonical bytes to entries; the least recently used are evicted.
+
+    Args:
+        entries: the most entries.
+        size: the approximate limit of their size in bytes.
+        ttl: the most seconds that an entry stays.
+
+    Raises:
+        ConfigurationError: the extra `near` is not installed.
+    """
+
+    def __init__(self, entries: int, size: int, ttl: float) -> None:
+        self._size = size
+        # Each entry weighs at least its share of `size`, so that this also limits the number.
+        self._least = max(1, size // entries)
+        self._ttl = ttl
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Start empty: the parent may have held the table's lock."""
+        try:
+            import cachebox
+        except ImportError as error:
+            raise ConfigurationError(
+                "near_cache", 'needs an extra: pip install "ml-model-cache[near]"'
+            ) from error
+        self._table: Any = cachebox.LRUCache(self._size, getsizeof=_weight)
+
+    @property
+    def table(self) -> Any:
+        """The entries as they are kept: see `Near`."""
+        return self._table
+
+    def get(self, key: bytes, generation: Generation, now: float) -> bytes | None:
+        """Return an entry if it may be served, else None."""
+        found = self._table.get(key)
+        if found is None:
+            return None
+        near: Near = found
+        if now >= near.expires or near.value != generation.value:
+            self._table.pop(key, None)
+            return None
+        return near.entry
+
+    def put(
+        self,
+        key: bytes,
+        entry: bytes,
+        seconds: float,
+        value: Value,
+        now: float,
+        read: Callable[[], BaseModel],
+    ) -> None:
+        """Keep an entry.
+
+        Args:
+            key: the canonical bytes of its input.
+            entry: the entry.
+            seconds: how long it may be a hit.
+            value: the value of the generation in which it was read.
+            now: the time.
+            read: decodes the entry, to a new object each time.
+        """
+        weight = max(self._least, len(key) + len(entry) + _OVERHEAD)
+        if weight <= self._size and seconds > 0:
+            expires = now + min(seconds, self._ttl)
+            self._table.insert(key, Near(entry, expires, value, weight, read))
+
+    def drop(self, key: bytes) -> None:
+        """Remove an entry."""
+        self._table.pop(key, None)
+
+    def clear(self) -> None:
+        """Remove all entries."""
+        self._table.clear()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
+def _weight(_: bytes, near: Near) -> int:
+    return near.weight

@@ -1,0 +1,323 @@
+"""`model-cache inspect` on real servers; it changes nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import redis
+
+from model_cache.cli import target
+from model_cache.cli.output import printable
+from tests.checkout import IMPORTS
+from tests.cli.command import PROGRAM, run, run_apart
+from tests.cli.filling import DIGEST, fill
+from tests.docs.rules import apply, login
+from tests.faults.topologies import running_twemproxy
+from tests.servers import Server, free_port, running_server
+
+
+def test_the_models_are_listed_with_their_entries(server: Server, client: redis.Redis) -> None:
+    fill(server.url, 7)
+    fill(server.url, 3, version="2.0.0", ttl=1000, serder="MessagePack", integrity=True)
+    fill(server.url, 2, prefix="team/a", ttl=50, stale_if_error=50)
+    client.set("a/session", "somebody else's")
+    result = run("inspect", "--url", server.url, "--json")
+    assert (result.code, result.stderr) == (0, "")
+    found = result.json
+    assert found["foreign"] == 1
+    first, second, third = found["models"]
+    assert (first["prefix"], first["model"], first["version"]) == (None, "a_model", "1.0.0")
+    assert (first["entries"], first["looked_at"]) == (7, 7)
+    assert first["serders"] == {"JSON": 7}
+    assert first["forms"] == {"plain": 7}
+    assert first["ttl"] == {
+        "known": 7,
+        "without_ttl": 1.0,
+        "least": None,
+        "median": None,
+        "most": None,
+    }
+    sizes = [client.memory_usage(key) or 0 for key in client.scan_iter("a_model/1.0.0/*")]
+    assert first["bytes"] == sum(sizes)
+    assert second["serders"] == {"MessagePack": 3}
+    assert second["tags"] == {"right": 3}
+    assert 0 < second["ttl"]["least"] <= second["ttl"]["median"] <= second["ttl"]["most"] <= 1e6
+    assert third["prefix"] == "team/a"
+    assert third["stale"] == 0
+    assert client.dbsize() == 13
+
+
+def test_without_json_it_prints_text(server: Server) -> None:
+    fill(server.url, 12, ttl=7200)
+    fill(server.url, 1, prefix="p", serder="MessagePack")
+    result = run("inspect", REDIS_URL=server.url)
+    assert result.code == 0
+    assert re.fullmatch(
+        r"a_model 1\.0\.0\n"
+        r"  12 entries, [\d.]+ kB \(\d+ bytes each\), TTL left [\d. /]+ h, JSON\n"
+        r"a_model 1\.0\.0 \(prefix p\)\n"
+        r"  1 entry, \d+ bytes \(\d+ bytes each\), no TTL, MessagePack\n",
+        result.stdout,
+    )
+
+
+def test_names_are_not_cut_off_on_a_narrow_terminal(server: Server) -> None:
+    name, version, prefix = "a_model_of_a_team_" * 4, "2024.11.25-rc.1+build.77", "europe/blue"
+    fill(server.url, 1, name=name, version=version, prefix=prefix)
+    assert f"{name} {version} (prefix {prefix})" in on_a_terminal(server, "inspect").splitlines()
+
+
+def on_a_terminal(server: Server, *words: str, columns: int = 80) -> str:
+    """Return what a command prints on a terminal, without control sequences."""
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm", "REDIS_URL": server.url, "PYTHONPATH": IMPORTS}
+    with subprocess.Popen([*PROGRAM, *words], env=environment, stdout=end, stderr=end):
+        os.close(end)
+        shown = b""
+        with suppress(OSError):  # the end of it
+            while part := os.read(terminal, 4096):
+                shown += part
+    os.close(terminal)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r", "")
+
+
+def test_models_and_prefixes_can_be_chosen(server: Server) -> None:
+    fill(server.url, 1)
+    fill(server.url, 1, name="another")
+    fill(server.url, 1, name="another", prefix="p")
+    chosen = run("inspect", "--url", server.url, "--json", "--model", "another").json["models"]
+    assert [(each["prefix"], each["model"]) for each in chosen] == [
+        (None, "another"),
+        ("p", "another"),
+    ]
+    chosen = run("inspect", "--url", server.url, "--json", "--prefix", "p").json["models"]
+    assert [each["prefix"] for each in chosen] == ["p"]
+
+
+def test_it_reads_a_sample_of_many_entries_and_says_so(server: Server) -> None:
+    fill(server.url, 50)
+    found = run("inspect", "--url", server.url, "--sample", 10, "--json").json["models"][0]
+    assert (found["entries"], found["looked_at"]) == (50, 10)
+    assert sum(found["serders"].values()) == 10
+    assert found["bytes"] >= 50 * 40
+    assert "estimated" in run("inspect", "--url", server.url, "--sample", 10).stdout
+    assert "estimated" not in run("inspect", "--url", server.url).stdout
+
+
+def test_some_keys_are_listed_on_request(server: Server) -> None:
+    first = fill(server.url, 1, name="na me\u202e", prefix="team/a")
+    fill(server.url, 5)
+    assert run("inspect", "--url", server.url, "--json").json["models"][0]["keys"] == []
+    words = ("inspect", "--url", server.url, "--keys", 3)
+    listed = run(*words, "--json").json["models"]
+    assert [len(each["keys"]) for each in listed] == [3, 1]
+    assert listed[1]["keys"] == [first]
+    for key in (*listed[0]["keys"], first):
+        assert run("inspect", "--url", server.url, key).code == 0
+    every = run(*words, "--keys", 5, "--json").json["models"][0]["keys"]
+    shown = run(*words, "--prefix", "team/a").stdout
+    assert printable(first) in shown.splitlines()
+    assert "\u202e" not in shown
+    lines = run(*words, "--model", "a_model").stdout.splitlines()
+    assert len(set(lines) & set(every)) == 3
+
+
+def test_undecodable_entries_are_counted_and_not_shown(server: Server, client: redis.Redis) -> None:
+    fill(server.url, 1)
+    evil = "na\u202eme\u200b"  # format characters are not escaped in keys
+    client.set(f"{evil}/1/{DIGEST}", b"\x1b]0;owned\x07")
+    client.hset(f"{evil}/1/{DIGEST[:-1]}A", "field", "value")
+    client.set(f"{evil}/1/{DIGEST[:-1]}B", b'{"text": "\\u001b[31m\\u009b1m red"}')
+    result = run("inspect", "--url", server.url)
+    assert result.code == 1
+    assert "1 entry can't be decoded: WRONGTYPE" in result.stdout
+    assert "na\\u202eme\\u200b" in result.stdout
+    listed = run("inspect", "--url", server.url, "--json").json["models"]
+    problems = {each["model"]: each["problems"] for each in listed}
+    assert problems == {
+        "a_model": {},
+        evil: {"WRONGTYPE": 1, "neither an object, nor an array, nor an envelope": 1},
+    }
+    one = run("inspect", "--url", server.url, f"{evil}/1/{DIGEST[:-1]}B")
+    assert one.code == 0
+    assert "red" in one.stdout
+    for text in (result.stdout, result.stderr, one.stdout):
+        assert not {"\x1b", "\x07", "\x9b", "\u202e", "\u200b"} & set(text)
+
+
+def test_one_key_is_decoded_without_its_schema(server: Server) -> None:
+    key = fill(
+        server.url, 1, prefix="team a", ttl=1000, stale_if_error=10, use_compression="zstd",
+        serder="MessagePack", integrity=True,
+    )  # fmt: skip
+    result = run("inspect", "--url", server.url, key, "--json")
+    assert result.code == 0
+    found = result.json
+    assert (found["prefix"], found["model"], found["version"]) == ("team a", "a_model", "1.0.0")
+    assert found["key"] == key
+    assert 0 < found["ttl_ms"] <= 1_010_000
+    entry = found["entry"]
+    assert (entry["form"], entry["serder"], entry["tag"]) == ("envelope", "MessagePack", "right")
+    assert entry["fresh_until"] > 1_700_000_000_000
+    assert list(entry["value"]) == ["charges"]
+    shown = run("inspect", "--url", server.url, key).stdout
+    assert "team a" in shown
+    assert '"charges": ' in shown
+
+
+def test_the_secret_for_tags_is_from_the_environment_and_never_shown(server: Server) -> None:
+    secret = "s3cret-of-keys"
+    key = fill(server.url, 1, key_secret=secret)
+    words = ("inspect", "--url", server.url, key, "--json")
+    assert run(*words).json["entry"]["tag"] == "wrong"
+    assert "1 tag is wrong, or made with another key_secret" in run(*words[:3]).stdout
+    told = run(*words, MODEL_CACHE_KEY_SECRET=secret)
+    assert told.json["entry"]["tag"] == "right"
+    assert secret not in told.stdout + told.stderr
+
+
+def test_nan_and_bytes_are_valid_json(server: Server, client: redis.Redis) -> None:
+    client.set(
+        f"name/1/{DIGEST}", b"\x82\xa1x\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00\xa1y\xc4\x01\xff"
+    )
+    result = run("inspect", "--url", server.url, f"name/1/{DIGEST}", "--json")
+    assert result.json["entry"]["value"] == {"x": "nan", "y": "/w=="}
+
+
+def test_a_key_that_is_not_there_and_one_that_is_none(server: Server) -> None:
+    missing = run("inspect", "--url", server.url, f"name/1/{DIGEST}")
+    assert (missing.code, missing.stdout) == (1, "")
+    assert "no entry under" in missing.stderr
+    foreign = run("inspect", "--url", server.url, "a/session")
+    assert (foreign.code, foreign.stdout) == (2, "")
+    assert "[prefix/]name/version/22 characters" in foreign.stderr
+
+
+def test_facts_without_permission_are_unknown(server: Server) -> None:
+    key = fill(server.url, 3, name="insurance_charges_model", ttl=100)
+    with apply("purger", server), server.client() as admin:
+        try:
+            user = login("purger")
+            environment = {
+                "REDIS_URL": server.url,
+                "MODEL_CACHE_USERNAME": user["username"],
+                "MODEL_CACHE_PASSWORD": user["password"],
+            }
+            result = run("inspect", "--json", **environment)
+            assert result.code == 0
+            (found,) = result.json["models"]
+            assert (found["entries"], found["bytes"], found["ttl"]["known"]) == (3, None, 0)
+            shown = run("inspect", **environment).stdout
+            assert "TTL left ?" in shown
+            assert "ACL SETUSER <user> +pttl +memory|usage" in shown
+            assert run("inspect", key, "--json", **environment).json["ttl_ms"] == "unknown"
+        finally:
+            admin.acl_deluser("purger")
+
+
+def test_missing_permissions_are_named_as_rules(server: Server, client: redis.Redis) -> None:
+    key = fill(server.url, 3, prefix="p q")
+    execute: Any = client.execute_command
+    execute("ACL", "SETUSER", "newcomer", "reset", "on", ">s3cret")
+    user = {"MODEL_CACHE_USERNAME": "newcomer", "MODEL_CACHE_PASSWORD": "s3cret"}
+    rules: list[str] = []
+    try:
+        # As often as it asks for a rule, it gets it; then everything is shown.
+        while granted := re.search(
+            r"ACL SETUSER <user> (.+)", (result := run_either(server, key, user))
+        ):
+            assert len(rules) < 10, result
+            rules += granted[1].split()
+            execute("ACL", "SETUSER", "newcomer", *granted[1].split())
+        assert "?" not in result
+        assert set(rules) == {"+scan", "+get", "+pttl", "+memory|usage", "~p%20q/a_model/*"}
+    finally:
+        client.acl_deluser("newcomer")
+
+
+def run_either(server: Server, key: str, user: dict[str, str]) -> str:
+    """Return what the list and the key show together."""
+    results = [run("inspect", *words, "--url", server.url, **user) for words in ((), (key,))]
+    return "".join(each.stdout + each.stderr for each in results)
+
+
+def test_a_proxy_shows_one_key_and_no_list() -> None:
+    with running_twemproxy() as proxy:
+        key = fill(proxy.url, 1, proxied=True)
+        found = run("inspect", "--url", proxy.url, "--proxied", key, "--json")
+        assert (found.code, found.json["model"]) == (0, "a_model")
+        listed = run("inspect", "--url", proxy.url, "--proxied")
+        assert listed.code == 2
+        assert "SCAN" in listed.stderr
+
+
+@pytest.mark.parametrize("command", [("inspect",), ("purge", "--model", "m"), ("doctor",)])
+def test_without_an_address_the_error_says_how_to_give_one(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setattr(target, "LOCAL", f"redis://127.0.0.1:{free_port()}")
+    hint = "set REDIS_URL or give --url"
+    result = run(*command)
+    assert (result.code, result.stdout) == (3, "")
+    assert hint in result.stderr
+    assert hint not in run(*command, REDIS_URL=target.LOCAL).stderr
+
+
+@pytest.mark.parametrize("command", [("inspect",), ("purge", "--model", "m"), ("doctor",)])
+def test_an_unavailable_redis_is_exit_code_3(command: tuple[str, ...]) -> None:
+    port = free_port()
+    for url in (f"redis://127.0.0.1:{port}", f"redis+cluster://127.0.0.1:{port}"):
+        result = run(*command, "--url", url)
+        assert (result.code, result.stdout) == (3, "")
+        assert f"127.0.0.1:{port}" in result.stderr
+        assert "refused" in result.stderr
+
+
+def test_a_wrong_password_is_exit_code_3_and_is_not_shown() -> None:
+    with running_server("--requirepass", "the-right-one") as server:
+        for command in (("inspect",), ("purge", "--model", "m"), ("doctor",)):
+            words = (*command, "--url", server.url)
+            assert "NOAUTH" in run(*words).stderr
+            assert run(*words).code == 3
+            wrong = run(*words, MODEL_CACHE_PASSWORD="wrong-s3cret")
+            assert wrong.code == 3
+            assert "invalid username-password" in wrong.stderr
+            assert "wrong-s3cret" not in wrong.stderr
+            assert run(*words, MODEL_CACHE_PASSWORD="the-right-one").code == 0
+        in_url = server.url.replace("//", "//:wrong-s3cret@")
+        assert "s3cret" not in run_apart("inspect", "--url", in_url).stderr
+
+
+@pytest.mark.parametrize("command", ["inspect", "doctor"])
+def test_a_server_that_is_not_a_cluster_is_reported(server: Server, command: str) -> None:
+    result = run(command, "--url", server.url.replace("redis:", "redis+cluster:"))
+    assert result.code == 3
+    assert "cluster support disabled" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--url", "embedded://"], "embedded://"),
+        (["--url", "http://x"], "scheme"),
+        (["--url", "redis+cluster://h/3"], "database 0"),
+        (["--timeout", "0"], "--timeout"),
+        (["--sample", "none"], "--sample"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(words: list[str], message: str) -> None:
+    result = run("inspect", *words)
+    assert (result.code, result.stdout) == (2, "")
+    assert message in result.stderr

@@ -1,0 +1,176 @@
+"""The command as a program: its help, its version, and its error without the extra."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+import redis
+
+from model_cache import __version__
+from model_cache.cli.output import durations, plain, printable, size
+from tests.checkout import REPOSITORY
+from tests.cli.command import PROGRAM, run, run_apart, spawn
+from tests.cli.filling import fill
+from tests.servers import Server
+from tests.waiting import poll
+
+COMMANDS = ("inspect", "purge", "warm", "doctor", "serve")
+
+
+@pytest.mark.parametrize("missing", ["typer", "rich", "yaml"])
+def test_without_its_extra_it_says_what_to_install(missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; import model_cache.cli as c; c.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert 'pip install "ml-model-cache[cli]"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_library_does_not_need_the_extra() -> None:
+    code = "import sys, model_cache; assert not {'typer', 'rich', 'yaml'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_script_is_installed_and_tells_its_version() -> None:
+    script = Path(sysconfig.get_path("scripts")) / "model-cache"
+    shown = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert shown.stdout == f"model-cache {__version__}\n"
+    assert run("--version").stdout == shown.stdout
+
+
+def test_each_command_has_help_that_names_its_options() -> None:
+    listed = run("--help")
+    assert listed.code == 0
+    for command in COMMANDS:
+        assert command in listed.stdout
+        shown = run(command, "--help", REDIS_URL="redis://:s3cret-in-url@host")
+        assert shown.code == 0
+        assert ("--url" in shown.stdout) is (command != "serve")
+        assert "--json" in shown.stdout
+        assert "s3cret-in-url" not in shown.stdout
+
+
+def test_the_page_about_it_names_options_that_there_are() -> None:
+    page = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    helps = " ".join(run(command, "--help").stdout for command in COMMANDS)
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page))
+    assert named
+    assert {option for option in named if option not in helps} == set()
+    for command in COMMANDS:
+        assert f"\n## {command}\n" in page
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_serve_runs_a_server_until_it_is_stopped(stop: signal.Signals) -> None:
+    with spawn("serve", "--json") as process:
+        try:
+            assert process.stdout is not None
+            lines = iter(process.stdout.readline, "}\n")
+            url = json.loads("".join(lines) + "}")["url"]
+            with redis.Redis.from_url(url) as client:
+                assert client.ping()
+                process.send_signal(stop)
+                process.communicate(timeout=30)
+                assert process.returncode == (0 if stop is signal.SIGINT else -stop)
+                poll(lambda: not answers(client), seconds=30)
+        finally:
+            process.kill()
+
+
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def test_the_command_reads_no_private_attribute_of_others() -> None:
+    allowed = ("_replace",)  # a named tuple's own, and public
+    for path in (REPOSITORY / "src" / "model_cache" / "cli").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and re.match("_(?!_)", node.attr):
+                is_own = isinstance(node.value, ast.Name) and node.value.id == "self"
+                assert is_own or node.attr in allowed, f"{path.name}: {node.attr}"
+
+
+def test_a_wrong_command_is_exit_code_2() -> None:
+    result = run("polish")
+    assert (result.code, result.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("words", [["inspect"], ["doctor"], ["purge", "--model", "m", "--yes"]])
+def test_as_a_program_it_prints_only_json_on_stdout(server: Server, words: list[str]) -> None:
+    fill(server.url, 3, name="m")
+    result = run_apart(*words, "--json", REDIS_URL=server.url)
+    assert result.code in (0, 1)
+    assert isinstance(result.json, dict)
+
+
+def test_a_reader_that_closes_the_pipe_causes_no_error(server: Server) -> None:
+    for number in range(30):
+        fill(server.url, 1, name=f"model_{number}")
+    command = " ".join([*PROGRAM, "inspect", "--json", "|", "head", "-1"])
+    done = subprocess.run(
+        command,
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "REDIS_URL": server.url},
+    )
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_a_terminal_with_only_ascii_gets_escapes(server: Server) -> None:
+    fill(server.url, 1, name="模型")
+    shown = run_apart("inspect", "--url", server.url, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert shown.code == 0
+    assert "\\u6a21\\u578b" in shown.stdout
+
+
+def test_control_characters_are_escaped() -> None:
+    assert printable("plain ümläut 模型") == "plain ümläut 模型"
+    assert printable("\x1b[2J\x07\r\n\t") == r"\x1b[2J\x07\r\n\t"
+    assert printable("\x9b1m \u202e \u2028 \ud800 \U000e0001") == (
+        r"\x9b1m \u202e \u2028 \ud800 \U000e0001"
+    )
+
+
+def test_values_are_converted_for_json() -> None:
+    assert plain({1: (float("inf"), b"\x00", {"a"}, None, True)}) == {
+        "1": ["inf", "AA==", "{'a'}", None, True]
+    }
+    deep: list[object] = []
+    for _ in range(5000):
+        deep = [deep]
+    assert "..." in str(plain(deep))
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (size(None), "?"),
+        (size(999), "999 bytes"),
+        (size(1500), "1.5 kB"),
+        (size(2.5e12), "2.5 TB"),
+        (durations(5), "5 ms"),
+        (durations(0), "0 ms"),
+        (durations(1500), "1.5 s"),
+        (durations(1000, 90_000), "0.0167 / 1.5 min"),
+        (durations(5_400_000), "1.5 h"),
+        (durations(43_200_000, 86_400_000, 129_600_000), "0.5 / 1 / 1.5 d"),
+    ],
+)
+def test_numbers_are_shown_in_a_unit_that_fits(shown: str, expected: str) -> None:
+    assert shown == expected

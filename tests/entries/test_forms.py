@@ -1,0 +1,64 @@
+"""The form of an entry that works is soon tried first."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from pydantic import BaseModel
+
+from model_cache import register_serder
+from model_cache.entries.codec import Codec, EntryRefusedError
+from model_cache.entries.serders import JSON, MESSAGE_PACK
+from tests.entries.round_trips import KEY, Loose
+from tests.models import Charges
+
+
+class Counting:
+    """JSON, but it counts its dumps and loses tuples."""
+
+    name, id = "counting", 203
+
+    def __init__(self) -> None:
+        self.dumps_made = 0
+
+    def dumps(self, prediction: BaseModel) -> bytes:
+        self.dumps_made += 1
+        return JSON.dumps(prediction)
+
+    def loads(self, data: bytes, schema: type[BaseModel]) -> BaseModel:
+        return JSON.loads(data, schema)
+
+
+@pytest.mark.usefixtures("_registries_restored")
+def test_predictions_that_no_form_takes_are_soon_tried_rarely() -> None:
+    counting = Counting()
+    register_serder(counting)
+    codec = Codec(Loose, serder=counting)
+    for _ in range(500):
+        with pytest.raises(EntryRefusedError, match="x: its type changes from tuple to list"):
+            codec.encode(KEY, Loose(x=(1, 2), y=2.0))
+    assert counting.dumps_made <= 100
+    fine = Loose(x=[1, 2], y=2.0)
+    for _ in range(16):
+        try:
+            codec.encode(KEY, fine)
+            break
+        except EntryRefusedError:
+            continue
+    dumps = counting.dumps_made
+    for _ in range(20):  # one that is stored makes it normal again
+        assert codec.decode(KEY, codec.encode(KEY, fine)) == fine
+    assert counting.dumps_made == dumps + 20
+
+
+@pytest.mark.usefixtures("_registries_restored")
+def test_the_form_that_works_is_soon_tried_first_and_the_best_one_now_and_then() -> None:
+    counting = Counting()
+    register_serder(counting)
+    codec = Codec(Charges, serder=counting)
+    for _ in range(1000):
+        codec.encode(KEY, Charges(charges=math.nan))
+    assert counting.dumps_made <= 20
+    entries = {codec.encode(KEY, Charges(charges=1))[2] for _ in range(300)}
+    assert entries == {MESSAGE_PACK.id, counting.id}

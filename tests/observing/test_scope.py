@@ -1,0 +1,213 @@
+"""Blocks that control predictions or record their outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+import redis
+
+from model_cache import Outcome, bypass, last_outcome, record_outcomes, refresh
+from tests.models import Charges, FunctionModel, person
+from tests.observing.heard import made, outcome
+from tests.servers import Server
+
+
+def test_bypass_neither_reads_nor_writes(server: Server, client: redis.Redis) -> None:
+    inner = FunctionModel()
+    model = made(server, inner)
+    with bypass():
+        model.predict(person())
+        assert outcome().kind == "bypass"
+    assert client.dbsize() == 0
+    client.set(model.cache_key(person()), b'{"charges":1.0}')
+    with bypass():
+        assert model.predict(person()) != Charges(charges=1.0)
+    assert model.predict(person()) == Charges(charges=1.0)
+    assert len(inner.calls) == 2
+
+
+def test_a_bypassed_prediction_is_rounded_like_any_other(server: Server) -> None:
+    inner = FunctionModel()
+    model = made(server, inner, reduced_precision_fields=["bmi"], number_of_places=0)
+    with bypass():
+        model.predict(person(bmi=24.4))
+    assert inner.calls[-1].bmi == 24.0
+
+
+def test_refresh_computes_and_stores(server: Server, client: redis.Redis) -> None:
+    inner = FunctionModel()
+    model = made(server, inner)
+    client.set(model.cache_key(person()), b'{"charges":1.0}')
+    with refresh():
+        answer = model.predict(person())
+        assert (outcome().kind, outcome().refreshed, outcome().fate) == ("miss", True, "stored")
+    assert answer != Charges(charges=1.0)
+    assert model.predict(person()) == answer
+    assert (outcome().kind, outcome().refreshed) == ("hit", False)
+    assert len(inner.calls) == 1
+
+
+def test_a_refresh_joins_no_flight_that_began_before_it(server: Server) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    answers = iter([1.0, 2.0])
+
+    def slow_at_first(data: Any) -> Charges:
+        answer = next(answers)
+        if answer == 1.0:
+            begun.set()
+            assert go_on.wait(10)
+        return Charges(charges=answer)
+
+    model = made(server, FunctionModel(function=slow_at_first))
+    leader = threading.Thread(target=model.predict, args=(person(),))
+    leader.start()
+    try:
+        assert begun.wait(10)
+        with refresh():
+            assert model.predict(person()) == Charges(charges=2.0)
+    finally:
+        go_on.set()
+        leader.join()
+
+
+def test_the_innermost_block_counts_and_ends(server: Server) -> None:
+    model = made(server, FunctionModel())
+    model.predict(person())
+    with bypass():
+        with refresh():
+            model.predict(person())
+            assert (outcome().kind, outcome().refreshed) == ("miss", True)
+        model.predict(person())
+        assert outcome().kind == "bypass"
+    with pytest.raises(KeyError), bypass():
+        raise KeyError
+    model.predict(person())
+    assert outcome().kind == "hit"
+
+
+def test_threads_and_tasks_do_not_disturb_each_other(server: Server) -> None:
+    model = made(server, FunctionModel())
+    model.predict(person())
+
+    async def asks(kind: str) -> None:
+        for _ in range(20):
+            if kind == "bypass":
+                with bypass():
+                    model.predict(person())
+                    await asyncio.sleep(0)
+            else:
+                model.predict(person())
+                await asyncio.sleep(0)
+            assert outcome().kind == kind
+
+    async def both() -> None:
+        await asyncio.gather(asks("bypass"), asks("hit"))
+
+    asyncio.run(both())
+    assert outcome().kind == "miss"  # this context's own
+
+    heard: list[Outcome | None] = []
+    thread = threading.Thread(target=lambda: heard.append(last_outcome()))
+    thread.start()
+    thread.join()
+    assert heard == [None]
+
+
+def test_outcomes_of_worker_threads_reach_the_recorder(server: Server) -> None:
+    model = made(server, FunctionModel())
+
+    async def request() -> None:
+        with record_outcomes() as outcomes:
+            assert last_outcome() is None  # of this request
+            await asyncio.to_thread(model.predict, person())
+            assert outcome().kind == "miss"
+            with refresh():
+                await asyncio.to_thread(model.predict, person())
+            await asyncio.to_thread(model.predict, person())
+        assert [(one.kind, one.refreshed) for one in outcomes] == [
+            ("miss", False),
+            ("miss", True),
+            ("hit", False),
+        ]
+
+    asyncio.run(request())
+
+
+def test_a_task_that_outlives_a_block_leaves_it_behind(server: Server) -> None:
+    model = made(server, FunctionModel())
+    kinds = []
+
+    async def later(ended: asyncio.Event) -> None:
+        await ended.wait()
+        model.predict(person())
+        kinds.append(outcome().kind)
+
+    async def request() -> None:
+        ended = asyncio.Event()
+        with bypass(), record_outcomes() as outcomes:
+            task = asyncio.create_task(later(ended))
+            await asyncio.sleep(0)
+        ended.set()
+        await task
+        assert len(outcomes) == 0
+
+    asyncio.run(request())
+    assert kinds == ["miss"]
+
+
+def test_a_block_around_a_yield_ends_with_its_generator(server: Server) -> None:
+    model = made(server, FunctionModel())
+
+    def generate() -> Generator[None]:
+        with bypass():
+            yield
+
+    generator = generate()
+    copied = contextvars.copy_context()
+    copied.run(next, generator)
+    generator.close()  # in another context
+    copied.run(model.predict, person())
+    assert copied.run(outcome).kind == "miss"
+
+
+def test_each_recorder_around_records(server: Server) -> None:
+    model = made(server, FunctionModel())
+    with record_outcomes() as outer:
+        with record_outcomes() as inner:
+            model.predict(person())
+        model.predict(person())
+        assert outcome().kind == "hit"
+    assert [one.kind for one in inner] == ["miss"]
+    assert [one.kind for one in outer] == ["miss", "hit"]
+    assert outer[0:2] == list(outer)
+
+
+def test_hits_are_dropped_first_from_many_outcomes(server: Server) -> None:
+    model = made(server, FunctionModel())
+    with record_outcomes() as outcomes:
+        for _ in range(300):
+            model.predict(person())
+    assert len(outcomes) == 256
+    assert [one.kind for one in outcomes][:2] == ["miss", "hit"]
+
+
+def test_a_thread_hears_of_its_own_prediction_first(server: Server) -> None:
+    model = made(server, FunctionModel())
+    model.predict(person())
+    both = threading.Barrier(2)
+
+    def predict(age: int) -> str:
+        model.predict(person(age=age))
+        both.wait(10)
+        return outcome().kind
+
+    async def request() -> list[str]:
+        with record_outcomes():
+            return await asyncio.gather(*(asyncio.to_thread(predict, age) for age in (42, 43)))
+
+    assert asyncio.run(request()) == ["hit", "miss"]

@@ -1,0 +1,229 @@
+"""`purge()` and `refresh()` are barriers: no result from before is served after."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from model_cache import RedisCachingDecorator, refresh
+from model_cache.prediction.barrier import Barrier
+from tests.models import Charges, FunctionModel, Gate, Person, person
+from tests.servers import Server
+from tests.waiting import poll
+
+SECONDS = float(os.environ.get("PURGE_SECONDS", "3"))
+
+
+def cached(server: Server, model: FunctionModel, **options: Any) -> Any:
+    return RedisCachingDecorator(url=server.url, timeout=5.0, **options).set_model(model)
+
+
+class Weights:
+    """A model whose answer says which weights it was computed with."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self, data: Person) -> Charges:
+        return Charges(charges=self.number)
+
+
+@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.parametrize("decorators", [1, 2])
+@pytest.mark.parametrize("write", ["foreground", "background"])
+def test_no_older_answer_after_a_purge_under_load(
+    server: Server, write: str, decorators: int
+) -> None:
+    weights = Weights()
+    caches = [
+        cached(server, FunctionModel(function=weights), write=write) for _ in range(decorators)
+    ]
+    older: list[str] = []
+    purged, done = 0, threading.Event()
+
+    def ask(number: int) -> int:
+        count = 0
+        while not done.is_set():
+            least = purged
+            answer = caches[number % decorators].predict(person(age=count % 5))
+            if answer.charges < least:
+                older.append(f"{answer.charges} after {least}")
+            count += 1
+        return count
+
+    deadline = time.monotonic() + SECONDS / 4
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(ask, number) for number in range(6)]
+        while time.monotonic() < deadline:
+            weights.number += 1
+            caches[0].purge()
+            purged = weights.number
+            time.sleep(0.002)
+        done.set()
+        count = sum(each.result() for each in asked)
+    for cache in caches:
+        cache.close()
+    assert count > 100
+    assert older == []
+
+
+def test_a_reload_and_a_purge_leave_no_answer_of_the_old_model(server: Server) -> None:
+    gate = Gate()
+    old = FunctionModel(function=lambda data: gate(data) and Charges(charges=1.0))
+    new = FunctionModel(function=lambda _: Charges(charges=2.0))
+    cache = cached(server, old)
+    with ThreadPoolExecutor(1) as pool:
+        before = pool.submit(cache.predict, person())
+        assert gate.entered.wait(10)
+        cache.set_model(new)
+        cache.purge()
+        gate.go.set()
+        assert before.result() == Charges(charges=1.0)
+    assert cache.predict(person()) == Charges(charges=2.0)
+    assert cache.predict(person()) == Charges(charges=2.0)
+
+
+@pytest.mark.parametrize("purging", ["the same decorator", "another one"])
+def test_a_prediction_computed_during_a_purge_is_not_shared_with_later_callers(
+    server: Server, client: redis.Redis, purging: str
+) -> None:
+    gate = Gate()
+    answers = iter([lambda data: gate(data) and Charges(charges=1.0)])
+    model = FunctionModel(function=lambda data: next(answers, lambda _: Charges(charges=2.0))(data))
+    cache = cached(server, model)
+    other = cached(server, FunctionModel())
+    with ThreadPoolExecutor(1) as pool:
+        before = pool.submit(cache.predict, person())
+        assert gate.entered.wait(10)
+        (cache if purging == "the same decorator" else other).purge()
+        assert cache.predict(person()) == Charges(charges=2.0)  # does not wait for the older one
+        gate.go.set()
+        assert before.result() == Charges(charges=1.0)
+    assert cache.predict(person()) == Charges(charges=2.0)
+
+
+def test_an_older_computation_does_not_overwrite_a_refreshed_entry(server: Server) -> None:
+    gate = Gate()
+    answers = iter([lambda data: gate(data) and Charges(charges=1.0)])
+    model = FunctionModel(function=lambda data: next(answers, lambda _: Charges(charges=2.0))(data))
+    cache = cached(server, model)
+    with ThreadPoolExecutor(1) as pool:
+        before = pool.submit(cache.predict, person())
+        assert gate.entered.wait(10)
+        with refresh():
+            assert cache.predict(person()) == Charges(charges=2.0)
+        gate.go.set()
+        assert before.result() == Charges(charges=1.0)
+    assert cache.predict(person()) == Charges(charges=2.0)
+    assert cache.stats().hits == 1
+
+
+def test_a_refreshed_prediction_that_must_not_be_stored_replaces_the_older_one(
+    server: Server, client: redis.Redis
+) -> None:
+    values = iter([1.0, 2.0, 3.0])
+    model = FunctionModel(function=lambda _: Charges(charges=next(values)))
+    cache = cached(server, model, cache_if=lambda _, made: made.charges != 2.0)
+    cache.predict(person())
+    with refresh():
+        assert cache.predict(person()) == Charges(charges=2.0)
+    poll(lambda: client.dbsize() == 0)
+    assert cache.predict(person()) == Charges(charges=3.0)
+
+
+def test_a_refresh_is_written_before_it_returns(server: Server, client: redis.Redis) -> None:
+    cache = cached(server, FunctionModel(), write="background")
+    held = threading.Event()
+    cache._predictor._writer.submit(lambda: held.wait(10))
+    with refresh():
+        cache.predict(person())
+    assert client.dbsize() == 1
+    held.set()
+    cache.close()
+
+
+@pytest.fixture
+def frozen() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("barrier", ["purge", "refresh"])
+def test_a_write_that_arrives_after_the_barrier_is_not_served(frozen: Server, barrier: str) -> None:
+    def freeze(_: Person) -> Charges:
+        frozen.freeze()
+        return Charges(charges=1.0)
+
+    model = FunctionModel(function=freeze)
+    cache = RedisCachingDecorator(url=frozen.url, timeout=0.2).set_model(model)
+    cache.ping()  # so that the write waits for the answer, and not for a connection
+    assert cache.predict(person()) == Charges(charges=1.0)
+    assert cache.stats().write_failures == 1
+    model._function = lambda _: Charges(charges=2.0)
+    key = cache.cache_key(person())
+    frozen.thaw()
+    with frozen.client() as client:
+        poll(lambda: client.exists(key) == 1)  # it is late
+        late = client.get(key)
+        if barrier == "purge":
+            cache.purge()
+        else:
+            with refresh():
+                assert cache.predict(person()) == Charges(charges=2.0)
+        client.set(key, late)  # as one would be that is later still
+        assert cache.predict(person()) == Charges(charges=2.0)
+
+
+def test_keys_are_trusted_again_when_no_write_can_be_late() -> None:
+    now = 0.0
+    barrier = Barrier(clock=lambda: now)
+    computation = barrier.begin(b"key", barrier.epoch)
+    assert barrier.may_write(computation)
+    barrier.write_may_be_late(computation)
+    barrier.end(computation)
+    assert not barrier.distrusts(b"key")
+    barrier.purge(lambda _: True, 0.0)
+    assert barrier.distrusts(b"key")
+    assert not barrier.distrusts(b"another key")
+    now = 61.0
+    assert barrier.distrusts(b"key")  # once more: that answer overwrites it
+    assert not barrier.distrusts(b"key")
+
+
+def test_a_purge_waits_for_writes_under_way_and_not_for_ever() -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    barrier = Barrier(clock=lambda: now, sleep=sleep)
+    computation = barrier.begin(b"key", barrier.epoch)
+    assert barrier.may_write(computation)
+    barrier.purge(lambda _: True, 1.0)
+    assert 1.0 <= now < 1.1
+    assert not computation.is_valid
+    assert barrier.distrusts(b"key")
+
+
+def test_a_computation_whose_binding_was_read_before_a_purge_is_overtaken() -> None:
+    barrier = Barrier()
+    epoch = barrier.epoch
+    barrier.purge(lambda _: True, 0.0)
+    assert not barrier.may_write(barrier.begin(b"key", epoch))
+    assert barrier.may_write(barrier.begin(b"key", barrier.epoch))
+
+
+def test_a_barrier_does_not_keep_dropped_computations_alive() -> None:
+    barrier = Barrier()
+    for _ in range(100):
+        barrier.begin(b"key", barrier.epoch)
+    assert len(barrier._computations) <= 1

@@ -1,0 +1,336 @@
+"""The near cache: hits without Redis, until an entry expires or any process purges it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import redis
+
+from model_cache import (
+    ConfigurationError,
+    RedisCachingDecorator,
+    bypass,
+    last_outcome,
+    refresh,
+)
+from model_cache.keys.key import Namespace
+from model_cache.prediction.generation import Generation
+from model_cache.prediction.near import NearCache
+from tests.models import Charges, FunctionModel, Person, charge, person
+from tests.servers import Server
+
+SECOND = 1.0  # after which a purge elsewhere is seen
+
+
+def cached(url: str, function: Any = charge, **options: Any) -> Any:
+    options = {"near_cache": 1000, "timeout": 5.0, **options}
+    return RedisCachingDecorator(url=url, **options).set_model(FunctionModel(function=function))
+
+
+def gets(client: redis.Redis) -> int:
+    found = client.info("commandstats").get("cmdstat_get", {"calls": 0})
+    return int(found["calls"])
+
+
+def is_near() -> bool:
+    outcome = last_outcome()
+    assert outcome is not None
+    assert outcome.kind == "hit"
+    return outcome.near
+
+
+def test_a_hit_stays_in_the_process(server: Server, client: redis.Redis) -> None:
+    cache = cached(server.url)
+    cache.predict(person())
+    client.config_resetstat()
+    for _ in range(10):
+        assert cache.predict(person()) == charge(person())
+        assert is_near()
+    assert gets(client) <= 1
+    stats = cache.stats()
+    assert (stats.hits, stats.near_hits, stats.misses) == (10, 10, 1)
+
+
+def test_an_entry_of_another_process_becomes_near_at_the_first_hit(server: Server) -> None:
+    cached(server.url).predict(person())
+    cache = cached(server.url)
+    cache.predict(person())
+    assert not is_near()
+    cache.predict(person())
+    assert is_near()
+
+
+def test_each_near_hit_is_an_object_of_its_own(server: Server) -> None:
+    cache = cached(server.url)
+    for _ in range(3):
+        answer = cache.predict(person())
+        assert answer == charge(person())
+        answer.charges = -1
+
+
+def test_an_entry_is_near_for_no_longer_than_its_own_ttl(server: Server) -> None:
+    values = iter([1.0, 2.0, 3.0])
+    cache = cached(server.url, lambda _: Charges(charges=next(values)), ttl=0.3)
+    cache.predict(person())
+    reader = cached(server.url, lambda _: Charges(charges=9.0), ttl=60)
+    assert reader.predict(person()) == Charges(charges=1.0)
+    time.sleep(0.35)  # past the entry's ttl
+    assert reader.predict(person()) == Charges(charges=9.0)
+    assert cache.predict(person()) == Charges(charges=9.0)
+
+
+def test_an_entry_is_near_for_no_longer_than_near_ttl(server: Server, client: redis.Redis) -> None:
+    cache = cached(server.url, near_ttl=0.1)
+    cache.predict(person())
+    client.set(cache.cache_key(person()), '{"charges":7}')
+    assert cache.predict(person()) == charge(person())
+    time.sleep(0.15)  # past near_ttl
+    assert cache.predict(person()) == Charges(charges=7)
+
+
+def test_a_stale_entry_is_not_near(server: Server) -> None:
+    state = {"fails": False}
+
+    def model(data: Person) -> Charges:
+        if state["fails"]:
+            raise RuntimeError
+        return charge(data)
+
+    cache = cached(server.url, model, ttl=0.1, stale_if_error=60)
+    cache.predict(person())
+    assert cache.predict(person()) == charge(person())
+    assert is_near()
+    time.sleep(0.15)  # past its ttl
+    state["fails"] = True
+    assert cache.predict(person()) == charge(person())
+    outcome = last_outcome()
+    assert outcome is not None
+    assert outcome.kind == "stale"
+
+
+def test_a_purge_empties_the_near_cache_at_once(server: Server) -> None:
+    values = iter([1.0, 2.0])
+    cache = cached(server.url, lambda _: Charges(charges=next(values)))
+    cache.predict(person())
+    cache.purge()
+    assert cache.predict(person()) == Charges(charges=2.0)
+
+
+def test_a_purge_elsewhere_is_seen_within_a_second(server: Server) -> None:
+    value = 1.0
+    cache = cached(server.url, lambda _: Charges(charges=value))
+    other = cached(server.url, lambda _: Charges(charges=value))
+    assert cache.predict(person()) == Charges(charges=1.0)
+    other.predict(person())
+    value = 2.0
+    other.purge()
+    time.sleep(SECOND)
+    assert cache.predict(person()) == Charges(charges=2.0)
+
+
+def test_a_refresh_replaces_the_near_entry(server: Server) -> None:
+    values = iter([1.0, 2.0])
+    cache = cached(server.url, lambda _: Charges(charges=next(values)))
+    cache.predict(person())
+    with refresh():
+        assert cache.predict(person()) == Charges(charges=2.0)
+    assert cache.predict(person()) == Charges(charges=2.0)
+    assert is_near()
+
+
+def test_a_bypass_passes_the_near_cache(server: Server) -> None:
+    values = iter([1.0, 2.0])
+    cache = cached(server.url, lambda _: Charges(charges=next(values)))
+    cache.predict(person())
+    with bypass():
+        assert cache.predict(person()) == Charges(charges=2.0)
+    assert cache.predict(person()) == Charges(charges=1.0)
+
+
+def test_another_model_or_version_sees_no_older_entries(server: Server) -> None:
+    cache = cached(server.url, lambda _: Charges(charges=1.0))
+    cache.predict(person())
+    new = FunctionModel(function=lambda _: Charges(charges=2.0), version="2.0.0")
+    cache.set_model(new)
+    assert cache.predict(person()) == Charges(charges=2.0)
+    new.current_version = "3.0.0"
+    new._function = lambda _: Charges(charges=3.0)
+    assert cache.predict(person()) == Charges(charges=3.0)
+
+
+def test_a_prediction_that_must_not_be_stored_is_not_near(server: Server) -> None:
+    values = iter([1.0, 2.0])
+    cache = cached(server.url, lambda _: Charges(charges=next(values)), cache_if=lambda *_: False)
+    assert cache.predict(person()) == Charges(charges=1.0)
+    assert cache.predict(person()) == Charges(charges=2.0)
+
+
+@pytest.mark.parametrize("options", [{"integrity": True}, {"serder": "MessagePack"}])
+def test_every_kind_of_entry_can_be_near(server: Server, options: Any) -> None:
+    cache = cached(server.url, **options)
+    for _ in range(3):
+        assert cache.predict(person()) == charge(person())
+    assert is_near()
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+def test_near_hits_go_on_while_there_is_no_redis(own_server: Server) -> None:
+    cache = cached(own_server.url, timeout=0.5)
+    cache.predict(person())
+    own_server.kill()
+    time.sleep(SECOND)
+    for _ in range(20):
+        assert cache.predict(person()) == charge(person())
+        assert is_near()
+
+
+def test_a_redis_that_does_not_answer_is_not_taken_for_one_that_is_gone(
+    own_server: Server,
+) -> None:
+    """Somebody else may reach it, and purge."""
+    cache = cached(own_server.url, timeout=0.1)
+    cache.predict(person())
+    own_server.freeze()
+    time.sleep(SECOND)
+    assert cache.predict(person()) == charge(person())
+    outcome = last_outcome()
+    own_server.thaw()
+    assert outcome is not None
+    assert outcome.kind == "unavailable"
+
+
+def test_batches_read_and_fill_the_near_cache(server: Server, client: redis.Redis) -> None:
+    cache = cached(server.url)
+    people = [person(age=age) for age in range(10)]
+    cache.predict_many(people[:5])
+    client.config_resetstat()
+    cache.predict_many(people[:5])
+    assert cache.stats().near_hits == 5
+    assert gets(client) == 0
+    assert cache.predict_many(people) == [charge(each) for each in people]
+    cache.predict(people[7])
+    assert is_near()
+
+
+def test_the_near_cache_is_bounded_in_entries() -> None:
+    near = NearCache(10, 10**6, 60.0)
+    generation = Generation(Namespace(None, "model", "1"))
+    for number in range(100):
+        near.put(b"%d" % number, b"entry", 60.0, generation.value, 0.0, person)
+    assert len(near) == 10
+    assert near.get(b"99", generation, 1.0) == b"entry"
+    assert near.get(b"0", generation, 1.0) is None
+
+
+def test_the_near_cache_is_bounded_in_bytes() -> None:
+    near = NearCache(1000, 100_000, 60.0)
+    generation = Generation(Namespace(None, "model", "1"))
+    for number in range(100):
+        near.put(b"%d" % number, b"x" * 9_000, 60.0, generation.value, 0.0, person)
+    assert 5 <= len(near) <= 11
+    near.put(b"large", b"x" * 200_000, 60.0, generation.value, 0.0, person)
+    assert near.get(b"large", generation, 1.0) is None
+
+
+def test_an_entry_of_another_generation_is_not_served() -> None:
+    near = NearCache(10, 10**6, 60.0)
+    generation = Generation(Namespace(None, "model", "1"))
+    generation.saw(b"one", 0.0)
+    near.put(b"key", b"entry", 60.0, generation.value, 0.0, person)
+    assert near.get(b"key", generation, 1.0) == b"entry"
+    generation.saw(b"two", 1.0)
+    assert near.get(b"key", generation, 1.0) is None
+
+
+def test_a_forked_child_begins_empty_and_works(server: Server) -> None:
+    cache = cached(server.url)
+    cache.predict(person())
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            first = cache.predict(person()) == charge(person())
+            far = not is_near()
+            second = cache.predict(person()) == charge(person())
+            code = 0 if first and far and second and is_near() else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_signal_handler_may_predict_while_the_near_cache_is_used(server: Server) -> None:
+    cache = cached(server.url)
+    handled: list[bool] = []
+
+    def handler(*_: object) -> None:
+        handled.append(cache.predict(person()) == charge(person()))
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        for number in range(2000):
+            signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 40))
+            assert cache.predict(person(age=number % 50)) == charge(person(age=number % 50))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert handled
+    assert all(handled)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_no_older_answer_after_a_purge_under_load(server: Server, processes: int) -> None:
+    weights = 0
+
+    def model(_: Person) -> Charges:
+        return Charges(charges=weights)
+
+    caches = [cached(server.url, model) for _ in range(processes)]
+    older: list[str] = []
+    purged, done = 0, threading.Event()
+
+    def ask(number: int) -> None:
+        while not done.is_set():
+            least = purged
+            answer = caches[0].predict(person(age=number % 3))
+            if answer.charges < least:
+                older.append(f"{answer.charges} after {least}")
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask, number) for number in range(4)]
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            weights += 1
+            caches[0].purge()
+            purged = weights
+            time.sleep(0.005)
+        done.set()
+        for each in asking:
+            each.result()
+    assert older == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"near_cache": 0}, "near_cache: expected a whole number from 1"),
+        ({"near_cache": "many"}, "near_cache: expected"),
+        ({"near_cache": 10, "near_ttl": 0}, "near_ttl: expected"),
+        ({"near_cache": 10, "near_cache_bytes": 1}, "near_cache_bytes: expected"),
+    ],
+)
+def test_bad_options_are_refused(options: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        RedisCachingDecorator(**options)

@@ -1,0 +1,1 @@
+"""Properties of keys, entries and rounding, over every schema of the catalogue."""

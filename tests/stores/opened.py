@@ -1,0 +1,62 @@
+"""Stores at real servers, and at servers with scripted replies."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from model_cache.stores.server import RedisStore
+from model_cache.stores.url import Endpoint, parse_url
+from tests.servers import Server
+
+TIMEOUT = 5.0  # generous: the machine may be busy
+
+
+def store_at(url: str, **options: Any) -> RedisStore:
+    return RedisStore(parse_url("url", url), **{"timeout": 5.0, **options})
+
+
+def store_on(server: Server, **options: Any) -> RedisStore:
+    return store_at(server.url, **options)
+
+
+def trickle(connection: socket.socket, _: bytes) -> None:
+    for byte in b"$100\r\n" + b"x" * 100 + b"\r\n":
+        connection.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def server_that(
+    answers: Callable[[socket.socket, bytes], None],
+) -> Iterator[RedisStore]:
+    """A server that does to each request what a broken one, or a liar, might."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    open_ones: list[socket.socket] = []
+
+    def serve(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while request := connection.recv(65_536):
+                answers(connection, request)
+            connection.close()
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                open_ones.append(connection)
+                threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    store = RedisStore(Endpoint("127.0.0.1", listener.getsockname()[1]), timeout=TIMEOUT)
+    try:
+        yield store
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        for end in (listener, *open_ones):
+            end.close()
+        store.close()

@@ -1,0 +1,345 @@
+"""One url for a Redis Cluster: the same promises as on one server."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+
+from model_cache import RedisCachingDecorator
+from model_cache.keys.buckets import Buckets
+from tests.faults.load import wait_until
+from tests.faults.topologies import (
+    Cluster,
+    cut_off_from_primary,
+    running_cluster,
+)
+from tests.models import FunctionModel, charge, person
+from tests.servers import Server, free_port
+from tests.stores.caching import (
+    COUNT,
+    PACKED,
+    PASSWORD,
+    TIMEOUT,
+    assert_caches,
+    assert_predicts_without_cache,
+    decorated,
+    entries_on,
+    predict_all,
+)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with running_cluster(password=PASSWORD) as cluster:
+        yield cluster
+
+
+def primaries(cluster: Cluster) -> Sequence[Server]:
+    return [cluster.primary_of(slot) for slot in (0, 8_000, 16_383)]
+
+
+def test_a_cluster_is_one_cache(cluster: Cluster) -> None:
+    with decorated(cluster.url, "one_cache") as decorator:
+        assert_caches(decorator)
+    shares = [entries_on(node, "one_cache") for node in primaries(cluster)]
+    assert sum(shares) == COUNT
+    assert all(shares)
+
+
+def test_a_purge_reaches_all_shards_and_no_other_models(cluster: Cluster) -> None:
+    with (
+        decorated(cluster.url, "purged") as purged,
+        decorated(cluster.url, "kept") as kept,
+    ):
+        predict_all(purged)
+        predict_all(kept)
+        assert purged.purge() == COUNT
+        assert sum(entries_on(node, "purged") for node in primaries(cluster)) == 0
+        assert sum(entries_on(node, "kept") for node in primaries(cluster)) == COUNT
+        assert purged.purge() == 0
+        assert_caches(purged)
+
+
+def test_packed_entries_are_spread_over_a_cluster_and_purged(cluster: Cluster) -> None:
+    with decorated(cluster.url, "packed", **PACKED) as decorator:
+        assert_caches(decorator)
+        assert all(entries_on(node, "packed") for node in primaries(cluster))
+        with decorated(cluster.url, "packed") as plain:
+            predict_all(plain)
+            assert plain.stats().hits == 0
+        assert decorator.purge() == 2 * COUNT
+        assert not any(entries_on(node, "packed") for node in primaries(cluster))
+
+
+def test_a_packed_entry_too_large_for_its_bucket_is_found_on_a_cluster(cluster: Cluster) -> None:
+    with decorated(cluster.url, "large", **PACKED) as decorator:
+        store = decorator._predictor._store
+        keys = [decorator.cache_key(person(age=age)).encode() for age in range(COUNT)]
+        store.set_many([(key, key * (1 + n % 3), 60_000) for n, key in enumerate(keys)], TIMEOUT)
+        found = store.get_many(keys, TIMEOUT)
+        assert found == [key * (1 + n % 3) for n, key in enumerate(keys)]
+        assert store.get(keys[1], TIMEOUT) == found[1]
+        store.set(keys[1], b"", 1, TIMEOUT)
+        wait_until(lambda: store.get(keys[1], TIMEOUT) is None, "the entry is erased")
+        store.delete(keys, TIMEOUT)
+        assert store.get_many(keys, TIMEOUT) == [None] * COUNT
+
+
+def test_a_packed_entry_is_written_whole_while_its_slot_moves() -> None:
+    with running_cluster() as cluster, decorated(cluster.url, "moving", **PACKED) as decorator:
+        key = decorator.cache_key(person()).encode()
+        place = Buckets(PACKED["expected_entries"]).place(key)
+        assert place is not None
+        slot = key_slot(place.bucket)
+        source, target = cluster.primary_of(slot), cluster.add_node()
+        from_id, to_id = cluster.node_id(source), cluster.node_id(target)
+        cluster.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", from_id)
+        cluster.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
+        decorator.predict(person())
+        decorator.predict(person())
+        assert (decorator.stats().hits, decorator.stats().write_failures) == (1, 0)
+        for node in (target, source):
+            cluster.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
+        assert 500 < _ttl(target, place.bucket.decode()) <= 600
+        decorator.predict(person())
+        assert decorator.stats().hits == 2
+
+
+def test_a_purge_reaches_a_shard_that_is_new() -> None:
+    with running_cluster() as cluster, decorated(cluster.url, "resharded") as decorator:
+        predict_all(decorator)
+        slot = key_slot(decorator.cache_key(person(age=0)).encode())
+        added = cluster.add_node()
+        cluster.move(slot, added)
+        assert decorator.purge() == COUNT
+        with added.client() as client:
+            assert client.dbsize() == 0
+
+
+def test_many_keys_go_each_to_its_own_shard(cluster: Cluster) -> None:
+    with decorated(cluster.url, "many") as decorator:
+        store = decorator._predictor._store
+        entries = [(b"many/%d" % number, b"entry %d" % number, None) for number in range(300)]
+        store.set_many(entries, TIMEOUT)
+        keys = [key for key, _, _ in entries]
+        wanted = [keys[7], b"many/nothing", *keys, keys[7]]
+        by_key = {key: entry for key, entry, _ in entries}
+        assert store.get_many(wanted, TIMEOUT) == [by_key.get(key) for key in wanted]
+        assert all(entries_on(node, "many") for node in primaries(cluster))
+        assert sorted(store.scan(b"many/*", TIMEOUT)) == sorted(keys)
+        assert store.delete([*keys, b"many/nothing"], TIMEOUT) == len(keys)
+        assert store.get_many(keys, TIMEOUT) == [None] * len(keys)
+        assert store.get_many([], TIMEOUT) == []
+        assert store.delete([], TIMEOUT) == 0
+
+
+def test_a_time_to_live_holds_on_a_cluster(cluster: Cluster) -> None:
+    with decorated(cluster.url, "mortal", ttl=600) as decorator:
+        decorator.predict(person())
+        key = decorator.cache_key(person())
+        left = [_ttl(node, key) for node in primaries(cluster)]
+    assert sorted(left)[:2] == [-2, -2]
+    assert 500 < max(left) <= 600
+
+
+def _ttl(node: Server, key: str) -> int:
+    with node.client(password=PASSWORD) as client:
+        # Where the key is not, the reply is a redirection.
+        with contextlib.suppress(Exception):
+            return int(client.ttl(key))
+        return -2
+
+
+def test_replicas_answer_reads_on_request_only(cluster: Cluster) -> None:
+    replicas = [node for node in cluster.nodes if node not in primaries(cluster)]
+
+    def reads() -> list[int]:
+        counts = []
+        for node in replicas:
+            with node.client(password=PASSWORD) as client:
+                statistics: Any = client.info("commandstats")
+                counts.append(statistics.get("cmdstat_get", {"calls": 0})["calls"])
+        return counts
+
+    with decorated(cluster.url, "from_primaries") as decorator:
+        before = reads()
+        assert_caches(decorator)
+        assert reads() == before
+    with decorated(f"{cluster.url}?replicas=true", "from_replicas") as decorator:
+        predict_all(decorator)
+        stored = [entries_on(node, "from_replicas") for node in primaries(cluster)]
+        wait_until(
+            lambda: (
+                sorted(entries_on(node, "from_replicas") for node in replicas) == sorted(stored)
+            ),
+            "the replicas have the entries",
+        )
+        hits, before = decorator.stats().hits, reads()
+        for _ in range(5):
+            predict_all(decorator)
+        assert decorator.stats().hits == hits + 5 * COUNT
+        assert all(after > first for after, first in zip(reads(), before, strict=True))
+
+
+def replicas_of(cluster: Cluster) -> list[Server]:
+    return [node for node in cluster.nodes if node not in primaries(cluster)]
+
+
+@contextlib.contextmanager
+def reading_replicas(cluster: Cluster, name: str, **options: Any) -> Iterator[Any]:
+    """A decorator that reads from replicas, which have all entries."""
+    with decorated(f"{cluster.url}?replicas=true", name, **options) as decorator:
+        predict_all(decorator)
+        wait_until(
+            lambda: sum(entries_on(node, name) for node in replicas_of(cluster)) == COUNT,
+            "the replicas have the entries",
+        )
+        yield decorator
+
+
+def assert_all_hit(decorator: RedisCachingDecorator, times: int = 5) -> None:
+    before = decorator.stats()
+    for _ in range(times):
+        predict_all(decorator)
+    stats = decorator.stats()
+    assert stats.hits - before.hits == times * COUNT
+    assert stats.unavailable == before.unavailable
+
+
+def test_a_frozen_replica_is_left_alone_and_its_primary_read(cluster: Cluster) -> None:
+    with reading_replicas(cluster, "frozen_replica", timeout=2.0) as decorator:
+        frozen = replicas_of(cluster)[0]
+        frozen.freeze()
+        try:
+            assert_all_hit(decorator)
+            assert decorator.stats().store == "partly_open"
+        finally:
+            frozen.thaw()
+        wait_until(cluster.is_whole, "the cluster is whole again")
+
+        def is_read_again() -> bool:
+            predict_all(decorator)
+            return bool(decorator.stats().store == "closed")
+
+        wait_until(is_read_again, "the replica is read again")
+
+
+def test_a_replica_without_a_primary_is_left_alone(cluster: Cluster) -> None:
+    with reading_replicas(cluster, "masterdown") as decorator:
+        cut_off = replicas_of(cluster)[1]
+        cut_off_from_primary(cut_off, PASSWORD)
+        try:
+            assert_all_hit(decorator)
+            assert decorator.stats().store == "partly_open"
+        finally:
+            with cut_off.client(password=PASSWORD) as client:
+                client.config_set("masterauth", PASSWORD)
+                client.config_set("replica-serve-stale-data", "yes")
+        wait_until(cluster.is_whole, "the cluster is whole again")
+
+
+def test_a_replica_that_joins_later_is_read_too() -> None:
+    with running_cluster() as cluster:
+        decorator = RedisCachingDecorator(url=f"{cluster.url}?replicas=true", timeout=TIMEOUT)
+        with decorator.set_model(FunctionModel(qualified_name="joined")):
+            predict_all(decorator)
+            decorator._predictor._store._refresh_after = 0.1
+            added = cluster.add_node()
+            cluster.ask(added, "CLUSTER", "REPLICATE", cluster.node_id(cluster.nodes[0]))
+
+            def is_read() -> bool:
+                predict_all(decorator)
+                with added.client() as client:
+                    statistics: Any = client.info("commandstats")
+                return "cmdstat_get" in statistics
+
+            wait_until(is_read, "the new replica is read")
+
+
+def test_one_good_node_among_wrong_ones_is_enough(cluster: Cluster, shared_server: Server) -> None:
+    ports = (free_port(), shared_server.port, cluster.nodes[2].port)
+    with decorated(cluster.url_of(*ports), "among_wrong_ones") as decorator:
+        assert_caches(decorator)
+
+
+def test_a_replica_is_a_good_node_to_start_from(cluster: Cluster) -> None:
+    with decorated(cluster.url_of(cluster.nodes[5].port), "from_a_replica") as decorator:
+        assert_caches(decorator)
+
+
+def test_a_cluster_url_to_a_single_server_predicts_without_the_cache(shared_server: Server) -> None:
+    url = f"redis+cluster://127.0.0.1:{shared_server.port}"
+    with decorated(url, "no_cluster") as decorator:
+        assert_predicts_without_cache(decorator)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_fleet_on_a_cluster_computes_once(cluster: Cluster, packed: bool) -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    def predict(data: Any) -> Any:
+        entered.set()
+        assert go.wait(TIMEOUT)
+        return charge(data)
+
+    models = [FunctionModel(function=predict, qualified_name=f"fleet_{packed}") for _ in range(2)]
+    options: dict[str, Any] = {"single_flight": "fleet", **(PACKED if packed else {})}
+    decorators = [
+        RedisCachingDecorator(url=cluster.url, timeout=TIMEOUT, **options).set_model(model)
+        for model in models
+    ]
+    answers: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda each=each: answers.append(each.predict(person())))
+        for each in decorators
+    ]
+    threads[0].start()
+    assert entered.wait(TIMEOUT)
+    threads[1].start()
+    threads[1].join(0.1)  # it waits for the other
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert answers == [charge(person())] * 2
+    assert sum(len(model.calls) for model in models) == 1
+    for decorator in decorators:
+        decorator.close()
+
+
+def test_after_a_replica_has_taken_over_the_cache_works_again() -> None:
+    with running_cluster() as cluster, decorated(cluster.url, "after_failover") as decorator:
+        predict_all(decorator)
+        cluster.nodes[0].kill()
+        wait_until(cluster.works, "the replica took over")
+
+        def misses() -> int:
+            before = decorator.stats().hits
+            predict_all(decorator)
+            return before + COUNT - decorator.stats().hits
+
+        wait_until(lambda: misses() == 0, "all are hits again")
+        assert decorator.stats().store == "closed"
+
+
+def test_a_cluster_that_can_not_be_reached_at_first_costs_next_to_nothing_soon() -> None:
+    with running_cluster() as cluster:
+        for node in cluster.nodes:
+            node.freeze()
+        with decorated(cluster.url, "frozen", timeout=0.1) as decorator:
+            wait_until(lambda: predicts_at_once(decorator), "predictions wait no more", 3.0)
+
+
+def predicts_at_once(decorator: RedisCachingDecorator) -> bool:
+    """Whether a good many predictions in a row take less than a single time-out."""
+    over: list[None] = []
+    deadline = threading.Timer(0.09, over.append, [None])
+    deadline.start()
+    predict_all(decorator)
+    deadline.cancel()
+    deadline.join()
+    return not over
