@@ -90,9 +90,7 @@ class Server:
     def clean_up(self) -> None:
         """Delete the entries of this run, and nothing else."""
         for prefix, cache in self._caches.items():
-            if isinstance(cache, RedisCachingDecorator):
-                cache.purge()
-            elif keys := self._keys(prefix):
+            if keys := self._keys(prefix):
                 self._client.unlink(*keys)
             cache.close()
 

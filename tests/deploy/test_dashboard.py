@@ -87,6 +87,9 @@ def slowly(data: Person) -> Charges:
 
 def everything_happens(server: Server, made: Callable[..., RedisCachingDecorator]) -> None:
     model = made(url=server.url)
+    near = made(url=server.url, near_cache=10)
+    for _ in range(3):
+        near.predict(person(age=99))
     slow = made(slowly, "slow_model", url=server.url)
     for cached in (model, slow):  # the hit of the one is a loss, that of the other a gain
         for _ in range(2):
