@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_cache import RedisCachingDecorator, refresh
+from model_cache.entries.codec import Codec
+from model_cache.entries.serders import VALUES
 from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
 from model_cache.keys.buckets import Buckets, entry_key, is_bucket, parse_bucket
 from model_cache.keys.key import EntryKey, Namespace, parse_key
@@ -24,7 +26,7 @@ from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.guarded import GuardedStore
 from model_cache.stores.opening import compose
 from model_cache.stores.packed import BucketStore, PackedStore
-from model_cache.stores.packing import LARGEST, packed, unpacked
+from model_cache.stores.packing import LARGEST, ended, packed, unpacked
 from model_cache.stores.server import RedisStore
 from model_cache.stores.url import parse_url
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
@@ -168,6 +170,30 @@ def test_many_are_got_and_set_at_once(store: StatefulStore) -> None:
     store.set_many([], TIMEOUT)
 
 
+def test_entries_come_with_the_time_that_they_have_left(store: StatefulStore) -> None:
+    for digest, entry, ttl in ((1, b"s", 60_000), (2, b"L" * 100, 60_000), (3, b"s", None)):
+        store.set(key_of(digest), entry, ttl, TIMEOUT)
+    store.set(b"another", b"x", 60_000, TIMEOUT)
+    keys = [*map(key_of, range(5)), b"another"]
+    found = store.get_with_ttl(keys, TIMEOUT)
+    entries = [None, b"s", b"L" * 100, b"s", None, b"x"]
+    assert [entry for entry, _ in found] == entries == store.get_many(keys, TIMEOUT)
+    for digest in (1, 2, 5):
+        left = found[digest][1]
+        assert left is not None
+        assert 50_000 < left <= 60_000
+    assert found[3][1] is None
+    assert store.get_with_ttl([], TIMEOUT) == []
+
+
+def test_a_write_returns_what_is_watched(store: StatefulStore) -> None:
+    entries = [(key_of(1), b"s", 60_000), (key_of(2), b"L" * 100, None)]
+    assert store.set_watching(entries, b"watched", TIMEOUT) is None
+    store.set(b"watched", b"x", None, TIMEOUT)
+    assert store.set_watching(entries, b"watched", TIMEOUT) == b"x"
+    assert store.get_many([key_of(1), key_of(2)], TIMEOUT) == [b"s", b"L" * 100]
+
+
 @pytest.mark.parametrize("size", [10, 100])
 def test_an_empty_entry_erases_what_was_there(store: StatefulStore, size: int) -> None:
     store.set(key_of(1), b"x" * size, 60_000, TIMEOUT)
@@ -223,6 +249,26 @@ def test_a_bucket_is_a_listpack_that_lives_as_long_as_its_longest_entry(
     store.set(key_of(4), b"x", None, TIMEOUT)
     assert client.pttl(bucket) == -1
     store.close()
+
+
+def test_one_float_with_a_ttl_costs_at_most_48_bytes(server: Server, client: redis.Redis) -> None:
+    count, codec = 20_000, Codec(Charges, serder=VALUES)
+    store, draw = store_at(server.url, count), random.Random(1)
+    client.flushall(asynchronous=False)
+    before = client.info("memory")["used_memory"]
+    for _ in range(0, count, 1000):
+        keys = [key_of(draw.getrandbits(128)) for _ in range(1000)]
+        entries = [codec.encode(key, Charges(charges=draw.random())) for key in keys]
+        store.set_many(
+            [(key, entry, 3_600_000) for key, entry in zip(keys, entries, strict=True)], TIMEOUT
+        )
+    store.close()
+    assert (client.info("memory")["used_memory"] - before) / count <= 48
+
+
+def test_a_sample_that_the_server_refuses_names_nothing_to_remove() -> None:
+    assert ended(b"bucket", redis.exceptions.NoPermissionError(), 1.8e9) == []
+    assert ended(b"bucket", [b"field", b"", b"other"], 1.8e9) == []
 
 
 def test_an_entry_ends_before_its_bucket_does(server: Server, client: redis.Redis) -> None:
