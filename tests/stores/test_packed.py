@@ -284,8 +284,8 @@ def test_an_entry_ends_before_its_bucket_does(server: Server, client: redis.Redi
 
 def test_entries_that_have_ended_make_room(server: Server, client: redis.Redis) -> None:
     store = store_at(server.url, 1)
+    store.set(key_of(1000), b"kept", 60_000, TIMEOUT)  # the bucket lasts as long
     store.set_many([(key_of(n), b"x", 1) for n in range(300)], TIMEOUT)
-    store.set(key_of(1000), b"kept", 60_000, TIMEOUT)
     (bucket,) = client.keys()
     sizes = []
     for n in range(600):
@@ -299,6 +299,7 @@ def test_entries_that_have_ended_make_room(server: Server, client: redis.Redis) 
 
 def test_what_is_written_anew_is_not_removed_with_what_has_ended(server: Server) -> None:
     store = store_at(server.url, 1)
+    store.set(key_of(1000), b"x", 60_000, TIMEOUT)
     store.set_many([(key_of(n), b"x", 1) for n in range(3)], TIMEOUT)
     for _ in range(20):
         for n in range(3):
