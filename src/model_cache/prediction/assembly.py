@@ -79,7 +79,9 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         on_error=config.on_error,
         clock=time.perf_counter,
     )
-    writer = BackgroundWriter() if config.write == "background" else None
+    background = {"write": config.write == "background"}
+    background["revalidate"] = config.stale_while_revalidate is not None
+    workers = {work: BackgroundWriter() for work, is_needed in background.items() if is_needed}
     predictor = CachedPredictor(
         flow=flow,
         many=many,
@@ -87,7 +89,7 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         store=store,
         timeout=config.timeout,
         barrier=barrier,
-        writer=writer,
+        workers=workers,
         tell=tell,
     )
     if near is None:
