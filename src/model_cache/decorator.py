@@ -102,6 +102,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: the most seconds to wait for another caller before computing alone.
         write: "foreground", before `predict` returns, or in the "background", on a thread.
         stale_if_error: for how many seconds past its ttl an entry is returned if the model raises.
+        stale_while_revalidate: how many seconds past their TTL entries answer at once, while they
+            are computed anew in the background.
         near_cache: the most entries to cache in this process, in front of Redis; None for no near
             cache.
         near_ttl: the most seconds that an entry stays there; never longer than its `ttl`.
@@ -168,6 +170,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: float = 10.0,
         write: Literal["foreground", "background"] = "foreground",
         stale_if_error: float | timedelta | None = None,
+        stale_while_revalidate: float | timedelta | None = None,
         near_cache: int | None = None,
         near_ttl: float | timedelta = 60.0,
         near_cache_bytes: int = 67_108_864,

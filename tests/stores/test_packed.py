@@ -410,6 +410,7 @@ def cached(server: Server, model: FunctionModel, **options: Any) -> RedisCaching
         {"key_secret": "a long enough secret"},
         {"use_compression": True},
         {"ttl": 60, "stale_if_error": 60, "integrity": True},
+        {"ttl": 60, "stale_while_revalidate": 6000},
         {"single_flight": "fleet"},
         {"write": "background"},
     ],
@@ -538,6 +539,17 @@ def test_a_stale_packed_entry_answers_if_the_model_raises(server: Server) -> Non
         while not cache.stats().stale:
             assert cache.predict(person()) == charge(person())
             assert time.monotonic() < deadline
+
+
+def test_a_stale_packed_entry_answers_while_it_is_computed_anew(server: Server) -> None:
+    options: dict[str, Any] = {"ttl": 0.01, "stale_while_revalidate": 100}
+    with cached(server, FunctionModel(), **options) as cache:
+        cache.predict(person())
+        deadline = time.monotonic() + TIMEOUT
+        while not cache.stats().stale:
+            assert cache.predict(person()) == charge(person())
+            assert time.monotonic() < deadline
+        assert cache.stats().misses == 1
 
 
 def test_swapped_and_damaged_packed_entries_are_misses(server: Server, client: Any) -> None:

@@ -83,6 +83,7 @@ class Config:
     single_flight_wait: float
     write: Literal["foreground", "background"]
     stale_if_error: int | None
+    stale_while_revalidate: int | None
     near_cache: int | None
     near_ttl: float
     near_cache_bytes: int
@@ -111,11 +112,10 @@ class Config:
                 "ignored_fields", "can't be combined with hashing_fields; use one of them"
             )
         lifetime = ttl("ttl", options["ttl"])
-        stale_if_error = ttl("stale_if_error", options["stale_if_error"])
-        if stale_if_error is not None and lifetime is None:
-            raise ConfigurationError(
-                "stale_if_error", "needs a ttl: entries without one never become stale"
-            )
+        stale = {
+            name: _stale(name, options[name], lifetime)
+            for name in ("stale_if_error", "stale_while_revalidate")
+        }
         layout = choice("layout", options["layout"], ("plain", "packed"))
         disabled = (environment("MODEL_CACHE_DISABLED") or "").strip().lower()
         return cls(
@@ -150,7 +150,7 @@ class Config:
                 "single_flight_wait", options["single_flight_wait"], 0.001, 3600.0
             ),
             write=choice("write", options["write"], ("foreground", "background")),
-            stale_if_error=stale_if_error,
+            **stale,
             near_cache=_near_cache(options["near_cache"]),
             near_ttl=seconds("near_ttl", options["near_ttl"], 0.001, 86_400.0),
             near_cache_bytes=whole("near_cache_bytes", options["near_cache_bytes"], 1_000, 2**40),
@@ -178,6 +178,13 @@ def _prefix(value: object) -> str | None:
 
 def _age(option: str, value: object) -> float:
     return math.inf if value is None else seconds(option, value, 1.0, 30 * 86_400)
+
+
+def _stale(option: str, value: object, lifetime: int | None) -> int | None:
+    milliseconds = ttl(option, value)
+    if milliseconds is not None and lifetime is None:
+        raise ConfigurationError(option, "needs a ttl: entries without one never become stale")
+    return milliseconds
 
 
 def _near_cache(value: object) -> int | None:

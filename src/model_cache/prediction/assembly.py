@@ -81,7 +81,9 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         on_error=config.on_error,
         clock=time.perf_counter,
     )
-    writer = BackgroundWriter() if config.write == "background" else None
+    background = {"write": config.write == "background"}
+    background["revalidate"] = config.stale_while_revalidate is not None
+    workers = {work: BackgroundWriter() for work, is_needed in background.items() if is_needed}
     predictor = CachedPredictor(
         flow=flow,
         many=many,
@@ -89,7 +91,7 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         store=store,
         timeout=config.timeout,
         barrier=barrier,
-        writer=writer,
+        workers=workers,
         tell=tell,
     )
     if near is None:
@@ -112,4 +114,6 @@ def _near_cache(config: Config) -> NearCache | None:
 
 
 def _longest_ttl(config: Config) -> int | None:
-    return None if config.ttl is None else config.ttl + (config.stale_if_error or 0)
+    if config.ttl is None:
+        return None
+    return config.ttl + max(config.stale_if_error or 0, config.stale_while_revalidate or 0)
