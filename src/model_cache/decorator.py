@@ -110,6 +110,10 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         near_cache_bytes: the approximate limit of their memory, in bytes.
         batch_equality: what to do if the model's `predict_many` answers differently from its
             `predict`: "warn" once, "refuse" to call it, or "ignore" the difference.
+        layout: "plain", a Redis key for each entry, or "packed": small entries share hashes of
+            about a hundred, which takes a third of the memory or less.
+        expected_entries: how many entries you expect for one version of the model; required for
+            the packed layout. Another number means other hashes, hence an empty cache.
         hooks: receive each prediction: "prometheus", "opentelemetry", "logging", an import path
             `package.module:name`, or a function of one argument, an `Outcome` or an event.
 
@@ -171,6 +175,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         near_ttl: float | timedelta = 60.0,
         near_cache_bytes: int = 67_108_864,
         batch_equality: Literal["warn", "refuse", "ignore"] = "warn",
+        layout: Literal["plain", "packed"] = "plain",
+        expected_entries: int | None = None,
         hooks: Sequence[str | Hook] | None = None,
         **unknown: Never,
     ) -> None:

@@ -52,6 +52,7 @@ HOOKS = {
 """The built-in hooks, by the names that the option `hooks` accepts; imported on first use."""
 
 _MOST_PLACES = 308
+_MOST_ENTRIES = 100_000_000_000
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class Config:
     near_ttl: float
     near_cache_bytes: int
     batch_equality: Literal["warn", "refuse", "ignore"]
+    layout: Literal["plain", "packed"]
+    expected_entries: int | None
     hooks: tuple[Hook, ...]
 
     @classmethod
@@ -113,6 +116,7 @@ class Config:
             name: _stale(name, options[name], lifetime)
             for name in ("stale_if_error", "stale_while_revalidate")
         }
+        layout = choice("layout", options["layout"], ("plain", "packed"))
         disabled = (environment("MODEL_CACHE_DISABLED") or "").strip().lower()
         return cls(
             endpoint=endpoint_from(options, environment),
@@ -153,6 +157,8 @@ class Config:
             batch_equality=choice(
                 "batch_equality", options["batch_equality"], ("warn", "refuse", "ignore")
             ),
+            layout=layout,
+            expected_entries=_expected_entries(options["expected_entries"], layout),
             hooks=_hooks(options["hooks"]),
         )
 
@@ -231,6 +237,20 @@ def _places(options: Mapping[str, Any]) -> Mapping[str, int] | int | None:
         hint = "is missing" if name not in places else "is not in reduced_precision_fields"
         raise ConfigurationError("number_of_places", f"{name!r} {hint}")
     return {name: _number_of_places(places[name]) for name in fields or ()}
+
+
+def _expected_entries(value: object, layout: str) -> int | None:
+    if layout == "plain":
+        if value is not None:
+            raise ConfigurationError("expected_entries", "needs layout: packed")
+        return None
+    if value is None:
+        raise ConfigurationError(
+            "expected_entries",
+            "is required for layout: packed; give the number of entries that you expect for one "
+            "version of the model, such as 1000000",
+        )
+    return whole("expected_entries", value, 1, _MOST_ENTRIES)
 
 
 def _number_of_places(value: object) -> int:

@@ -54,6 +54,8 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         max_connection_age=config.max_connection_age,
         credential_provider=config.credential_provider,
         address_map=config.address_map,
+        expected_entries=config.expected_entries,
+        longest_ttl=_longest_ttl(config),
     )
     place = "embedded" if endpoint.embedded else f"{endpoint}/{endpoint.database}"
     barrier = barrier_at(place)
@@ -109,3 +111,7 @@ def _near_cache(config: Config) -> NearCache | None:
     if config.near_cache is None:
         return None
     return NearCache(config.near_cache, config.near_cache_bytes, config.near_ttl)
+
+
+def _longest_ttl(config: Config) -> int | None:
+    return None if config.ttl is None else config.ttl + (config.stale_if_error or 0)

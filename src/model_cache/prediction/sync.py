@@ -33,7 +33,7 @@ from model_cache.prediction.generation import new_value
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.single_flight import Landed, Landing
-from model_cache.protocols import Store
+from model_cache.protocols import StatefulStore
 from model_cache.stores.purging import delete_all
 
 T = TypeVar("T")
@@ -73,13 +73,6 @@ class Predictor(Protocol):
     def close(self) -> None:
         """Finish the background writes and close the connections."""
         ...
-
-
-class StatefulStore(Store, Protocol):
-    """A store that knows whether its circuit breakers are open."""
-
-    @property
-    def state(self) -> str: ...
 
 
 class CachedPredictor:
