@@ -163,10 +163,18 @@ class Flow:
             return None
         return self._flights.join(computation, call.asked)
 
-    def wait(self, landing: Landing, computation: Computation) -> Steps[Landed | None]:
-        """Wait for another caller's flight; return how it ended, or None on a timeout."""
-        patience = self._flights.patience(self._config.single_flight_wait)
-        landed: Landed | None = yield Wait(landing, patience)
+    def wait(
+        self, landing: Landing, computation: Computation, waited: float = 0.0
+    ) -> Steps[Landed | None]:
+        """Wait for another caller's flight; return how it ended, or None on a timeout.
+
+        Args:
+            landing: the flight.
+            computation: the caller's own computation.
+            waited: how many seconds the caller has already waited for other flights.
+        """
+        patience = self._flights.patience(self._config.single_flight_wait) - waited
+        landed: Landed | None = landing.landed or (yield Wait(landing, patience))
         if landed is None:
             self._flights.leave(landing, computation)
         return landed
