@@ -124,6 +124,7 @@ class Flow:
         """
         call.kind = "unavailable"
         call.store_error = error.kind
+        self._look_ups.missed(call, error)
         if self._config.on_error == "raise":
             raise error
         return self.compute(call)
@@ -266,7 +267,7 @@ class Flow:
                 else:
                     self._flights.shared(made.entry)
                 call.entry_bytes = len(made.entry)
-                before = budget.left
+                before, since = budget.left, self._clock()
                 assert call.generation is not None
                 write = Write(computation, made, call.seen)
                 ((call.fate, call.store_error),) = yield from self._writing.store(
@@ -275,13 +276,14 @@ class Flow:
                 call.write_seconds = before - budget.left
                 if call.fate != "stored":
                     return Landed()
-                self._look_ups.stored(call, *made)
+                self._look_ups.stored(call, *made, since)
                 return Landed(made.entry)
             call.fate = made
         if flight is None:
             self._flights.shared(None)
         if refreshes:
             yield from self._writing.discard(computation.key, budget)
+            self._look_ups.discarded(call)
         return Landed()
 
     def _release(self, lease: Lease, budget: Budget, landed: Landed) -> Steps[None]:

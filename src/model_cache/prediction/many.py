@@ -143,7 +143,7 @@ class ManyFlow:
     ) -> Steps[list[Row]]:
         """Answer the hits; return the rows that have to be computed."""
         asked, before = self._clock(), budget.left
-        entries, failure = yield from self._entries(calls, budget)
+        entries, failure = yield from self._entries(calls, budget, asked)
         seconds = (before - budget.left) / max(1, len(calls))
         rows: dict[object, Row] = {}
         for call in calls:
@@ -166,7 +166,7 @@ class ManyFlow:
         return list(rows.values())
 
     def _entries(
-        self, calls: Sequence[Call], budget: Budget
+        self, calls: Sequence[Call], budget: Budget, asked: float
     ) -> Steps[tuple[dict[bytes, bytes | None], StoreUnavailableError | None]]:
         """Return the entries found, by key, or the store's error."""
         asking = {call.key: call for call in calls if call.key and call.mode != "refresh"}
@@ -179,7 +179,7 @@ class ManyFlow:
             replies = yield from budget.ask(self._look_ups.request_many(keys, generation))
         except StoreUnavailableError as error:
             return {}, error
-        return self._look_ups.take_in_many(calls, keys, generation, replies), None
+        return self._look_ups.take_in_many(calls, keys, generation, replies, asked), None
 
     def _missing(self, call: Call, key: bytes) -> Row:
         row, refreshes = Row(call), call.mode == "refresh"
@@ -291,7 +291,7 @@ class ManyFlow:
         yield from self._discard(rows, budget)
         if not writes:
             return
-        before = budget.left
+        before, since = budget.left, self._clock()
         refreshes = any(call.mode == "refresh" for call in written)
         binding, generation = rows[0].call.binding, written[0].generation
         assert generation is not None
@@ -302,7 +302,7 @@ class ManyFlow:
         for call, write, (fate, error) in zip(written, writes, outcomes, strict=True):
             call.fate, call.store_error, call.write_seconds = fate, error, seconds
             if fate == "stored":
-                self._look_ups.stored(call, *write.encoded)
+                self._look_ups.stored(call, *write.encoded, since)
 
     def _discard(self, rows: Sequence[Row], budget: Budget) -> Steps[None]:
         """Erase outdated entries that a refresh has nothing to replace with."""
@@ -311,6 +311,7 @@ class ManyFlow:
             if call.mode == "refresh" and call.kind == "miss" and row.entry is None:
                 assert call.key is not None
                 yield from self._writing.discard(call.key, budget)
+                self._look_ups.discarded(call)
 
     def _encoded(self, row: Row, computation: Computation, answer: BaseModel) -> Encoded | None:
         call = row.call

@@ -202,7 +202,7 @@ class CachedPredictor:
     def _begin_generation(self, namespace: Namespace) -> None:
         generation, value = self._look_ups.generation(namespace), new_value()
         self._store.set(generation.key, value, None, _PURGE_TIMEOUT)
-        generation.saw(value, time.perf_counter())
+        generation.changed(value, time.perf_counter())
 
     def ping(self, namespace: Namespace) -> float:
         began = time.perf_counter()

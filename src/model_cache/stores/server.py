@@ -133,7 +133,8 @@ class RedisStore:
             if type(left) is not int:
                 raise self._failure(left)
             entry_or_none = entry if type(entry) is bytes else self._no_entry(entry)
-            found.append((entry_or_none, left if left >= 0 else None))
+            # -1: it does not expire. -2: it expired after the GET.
+            found.append((entry_or_none, None if left == -1 else max(0, left)))
         return found
 
     def set_watching(
