@@ -76,6 +76,13 @@ Effect: TypeAlias = Ask | Predict | PredictMany | Wait | Pause | Later
 Steps: TypeAlias = Generator[Effect, Any, T]
 
 
+def unwrapped(error: Exception) -> Exception:
+    """Return a model's own exception: generators turn its StopIteration into a RuntimeError."""
+    cause, traceback = error.__cause__, error.__traceback__
+    was_turned = traceback is not None and traceback.tb_next is None
+    return cause if was_turned and isinstance(cause, StopIteration) else error
+
+
 class Budget:
     """The time that one prediction may spend on the store, in all its requests.
 

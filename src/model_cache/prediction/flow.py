@@ -169,6 +169,7 @@ class Flow:
         """
         call.kind = "unavailable"
         call.store_error = error.kind
+        self._look_ups.missed(call, error)
         if self._config.on_error == "raise":
             raise error
         return self.compute(call)
@@ -208,10 +209,18 @@ class Flow:
             return None
         return self._flights.join(computation, call.asked)
 
-    def wait(self, landing: Landing, computation: Computation) -> Steps[Landed | None]:
-        """Wait for another caller's flight; return how it ended, or None on a timeout."""
-        patience = self._flights.patience(self._config.single_flight_wait)
-        landed: Landed | None = yield Wait(landing, patience)
+    def wait(
+        self, landing: Landing, computation: Computation, waited: float = 0.0
+    ) -> Steps[Landed | None]:
+        """Wait for another caller's flight; return how it ended, or None on a timeout.
+
+        Args:
+            landing: the flight.
+            computation: the caller's own computation.
+            waited: how many seconds the caller has already waited for other flights.
+        """
+        patience = self._flights.patience(self._config.single_flight_wait) - waited
+        landed: Landed | None = landing.landed or (yield Wait(landing, patience))
         if landed is None:
             self._flights.leave(landing, computation)
         return landed
@@ -303,7 +312,7 @@ class Flow:
                 else:
                     self._flights.shared(made.entry)
                 call.entry_bytes = len(made.entry)
-                before = budget.left
+                before, since = budget.left, self._clock()
                 assert call.generation is not None
                 write = Write(computation, made, call.seen)
                 ((call.fate, call.store_error),) = yield from self._writing.store(
@@ -312,13 +321,14 @@ class Flow:
                 call.write_seconds = before - budget.left
                 if call.fate != "stored":
                     return Landed()
-                self._look_ups.stored(call, *made)
+                self._look_ups.stored(call, *made, since)
                 return Landed(made.entry)
             call.fate = made
         if flight is None:
             self._flights.shared(None)
         if refreshes:
             yield from self._writing.discard(computation.key, budget)
+            self._look_ups.discarded(call)
         return Landed()
 
     def _release(self, lease: Lease, budget: Budget, landed: Landed) -> Steps[None]:

@@ -27,6 +27,7 @@ from model_cache.prediction.effects import (
     PredictMany,
     Steps,
     Wait,
+    unwrapped,
 )
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.generation import new_value
@@ -193,7 +194,7 @@ class CachedPredictor:
     def _begin_generation(self, namespace: Namespace) -> None:
         generation, value = self._look_ups.generation(namespace), new_value()
         self._store.set(generation.key, value, None, _PURGE_TIMEOUT)
-        generation.saw(value, time.perf_counter())
+        generation.changed(value, time.perf_counter())
 
     def ping(self, namespace: Namespace) -> float:
         began = time.perf_counter()
@@ -233,6 +234,8 @@ def take(steps: Steps[T], perform: Callable[[Effect], Any]) -> T:
         # A generator turns a model's StopIteration into a RuntimeError.
         if error is not None and wrapped.__cause__ is error:
             raise error from error.__cause__
+        if (own := unwrapped(wrapped)) is not wrapped:
+            raise own from own.__cause__
         raise
     finally:
         del error  # it refers to this frame, which refers to it

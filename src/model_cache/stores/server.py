@@ -253,7 +253,8 @@ class RedisStore:
         """
         if type(left) is not int:
             raise self._failure(left)
-        return self.entry_of(entry), left if left >= 0 else None
+        # -1: it does not expire. -2: it expired after the GET.
+        return self.entry_of(entry), None if left == -1 else max(0, left)
 
     def count_of(self, replies: Iterable[Any]) -> int:
         """Return the sum of replies that are numbers.
