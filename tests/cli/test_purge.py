@@ -125,6 +125,28 @@ def test_a_service_does_not_store_what_it_computed_before_the_purge(
     assert client.pttl(decorator.cache_key(person(age=60))) <= 1
 
 
+@pytest.mark.parametrize("by_command", [True, False])
+def test_a_full_redis_can_be_purged(
+    server: Server, client: redis.Redis, request: pytest.FixtureRequest, by_command: bool
+) -> None:
+    for number in range(4):
+        client.set(f"a_model/1.0.0/{number}{DIGEST[1:]}", b"x" * 1_000_000)
+    used = int(client.info("memory")["used_memory"])  # type: ignore[index]
+    request.addfinalizer(lambda: client.config_set("maxmemory", 0))
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", used - 1_000_000)
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        client.set("any", "x")
+    if by_command:
+        result = run("purge", "--url", server.url, "--model", "a_model", "--yes", "--json")
+        assert result.json["deleted"] == 4
+    else:
+        model = FunctionModel(qualified_name="a_model", version="1.0.0")
+        with RedisCachingDecorator(url=server.url).set_model(model) as decorator:
+            assert decorator.purge() == 4
+    assert client.exists("a_model/1.0.0/generation")
+
+
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, StoreUnavailableError])
 def test_a_purge_that_stops_says_how_many_entries_are_deleted(
     server: Server, client: redis.Redis, failure: type[BaseException]

@@ -135,7 +135,7 @@ def begin_generations(store: Store, planned: Plan, model: str, timeout: float) -
     """Tell running services about the purge, as `purge()` of the decorator does.
 
     Raises:
-        StoreUnavailableError: Redis failed.
+        StoreUnavailableError: Redis failed; its kind is "OOM" if Redis is full.
     """
     for group in planned.groups:
         generation = Generation(Namespace(group.prefix, model, group.version))
