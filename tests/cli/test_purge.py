@@ -131,7 +131,7 @@ def test_a_full_redis_can_be_purged(
 ) -> None:
     for number in range(4):
         client.set(f"a_model/1.0.0/{number}{DIGEST[1:]}", b"x" * 1_000_000)
-    used = int(client.info("memory")["used_memory"])  # type: ignore[index]
+    used = int(client.info("memory")["used_memory"])
     request.addfinalizer(lambda: client.config_set("maxmemory", 0))
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", used - 1_000_000)
