@@ -35,7 +35,7 @@ from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.single_flight import Landed, Landing
 from model_cache.protocols import StatefulStore
-from model_cache.stores.purging import delete_all
+from model_cache.stores.purging import delete_all, unless_full
 
 T = TypeVar("T")
 
@@ -183,7 +183,8 @@ class CachedPredictor:
     def purge(self, namespace: Namespace) -> int:
         self._look_ups.forget()
         self._barrier.purge(namespace.holds, _PURGE_TIMEOUT)
-        self._begin_generation(namespace)  # no process stores what it has computed by now
+        with unless_full():
+            self._begin_generation(namespace)  # no process stores what it has computed by now
         found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
         keys = [key for key in found if namespace.holds(key)]
         deleted = delete_all(self._store, keys, _PURGE_TIMEOUT)
