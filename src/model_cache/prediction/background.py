@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from model_cache.exits import run_at_exit
 from model_cache.forks import renew_after_fork
+from model_cache.interruptions import reraise_interruption
 
 logger = logging.getLogger("model_cache")
 
@@ -132,7 +133,9 @@ class BackgroundWriter:
             self._thread = thread = threading.Thread(target=self._work, daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # no more threads, or the interpreter is shutting down
+            except RuntimeError as error:  # no more threads, or the interpreter is shutting down
+                # `start` may replace an interruption by "release unlocked lock".
+                reraise_interruption(error.__context__ or error)
                 if self._thread is thread:
                     self._thread = None
                 return False

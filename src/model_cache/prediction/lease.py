@@ -8,17 +8,21 @@ flight, a lease only saves work; correctness never depends on it.
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from weakref import WeakSet
 
 from model_cache.errors import StoreUnavailableError
 from model_cache.forks import renew_after_fork
+from model_cache.interruptions import reraise_interruption
 from model_cache.prediction.effects import Budget, Pause, Steps
 from model_cache.prediction.single_flight import Landed
 from model_cache.protocols import Clock, Store
+from model_cache.stores.threads import start_thread
 
 _LEASE_SECONDS = 0.6
 _RENEWAL_SECONDS = 0.2
@@ -28,6 +32,8 @@ _NOTICE_SECONDS = 1.0
 _MOST_TRIES, _TRY_SECONDS = 3, 0.2
 # The thread ends after this many consecutive rounds without work.
 _MOST_IDLE_ROUNDS = 10
+# A thread that has not been seen for this many seconds was interrupted before it started, or died.
+_LONGEST_ROUND = 2.0
 # Seconds between two checks of a lease that another process holds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.05
 
@@ -113,7 +119,9 @@ def _milliseconds(seconds: float) -> int:
 class LeaseKeeper:
     """Renews the leases that this process holds, and retries failed releases.
 
-    It works on its own thread, which ends when there is nothing to do.
+    It works on its own thread, which ends when there is nothing to do. A signal handler may
+    interrupt any line, with an exception or with a prediction of its own, so only locks that are
+    acquired and released in C are used, never a `threading.Event`.
 
     Args:
         store: the store with the leases.
@@ -131,8 +139,10 @@ class LeaseKeeper:
         self._held: WeakSet[Lease] = WeakSet()
         self._returns: list[tuple[Callable[[Store, float], object], int]] = []
         self._renewing: Lease | None = None
-        self._thread: threading.Thread | None = None
-        self._wake = threading.Event()
+        self._worker: object | None = None  # identifies the thread
+        self._seen_at = -math.inf  # when the thread last showed that it is alive
+        self._bell = threading.Lock()  # released to wake the thread
+        self._bell.acquire()
 
     def hold(self, lease: Lease) -> None:
         """Renew a lease until it is dropped."""
@@ -150,33 +160,38 @@ class LeaseKeeper:
         """Send a request in the background, with retries."""
         with self._lock:
             self._returns.append((request, _MOST_TRIES))
-        self._wake.set()
+        try:
+            self._bell.release()
+        except RuntimeError as error:  # already released
+            reraise_interruption(error)
         self._start()
 
     def _start(self) -> None:
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
+            now, worker = time.monotonic(), object()
+            if self._worker is not None and now < self._seen_at + _LONGEST_ROUND:
                 return
-            thread = threading.Thread(target=self._work, daemon=True)
-            # No more threads, or the interpreter is shutting down: the leases expire.
-            with contextlib.suppress(RuntimeError):
-                thread.start()
-                self._thread = thread
+            self._worker, self._seen_at = worker, now
+            try:
+                start_thread(partial(self._work, worker))
+            except RuntimeError as error:
+                reraise_interruption(error)
+                # No more threads, or the interpreter is shutting down: the leases expire.
+                self._worker = None
 
-    def _work(self) -> None:
+    def _work(self, worker: object) -> None:
         idle_rounds = 0
-        while True:
-            self._wake.wait(_RENEWAL_SECONDS)
-            self._wake.clear()
+        while self._worker is worker:
+            self._seen_at = time.monotonic()
+            self._bell.acquire(timeout=_RENEWAL_SECONDS)
             self._give_back_all()
             for lease in list(self._held):
                 self._renew(lease)
             with self._lock:
                 is_idle = not self._held and not self._returns
                 idle_rounds = idle_rounds + 1 if is_idle else 0
-                if idle_rounds > _MOST_IDLE_ROUNDS:
-                    self._thread = None
-                    return
+                if idle_rounds > _MOST_IDLE_ROUNDS and self._worker is worker:
+                    self._worker = None
 
     def _renew(self, lease: Lease) -> None:
         with self._lock:
