@@ -10,8 +10,12 @@ Unfair to allkeys-lfu: its counters decrease by one per minute (`lfu-decay-time`
 the run is shorter than that, so earlier popularity counts in full to the end. The ttl is longer
 than the run, so nothing expires, and volatile-ttl depends only on the spread of the ttls.
 
-Finally, the memory per entry: of one float with each serder, and of values of several sizes under
-the same keys; each with and without a ttl.
+Then the layouts: plain and packed entries at a quarter of the memory that all plain ones need,
+after each input has been asked for once.
+
+Last, the memory that an entry takes: of one float, with each serder, packed, packed when there are
+ten times as many as planned, and of values of several sizes, under the same keys; each with and
+without a ttl.
 """
 
 from __future__ import annotations
@@ -35,10 +39,15 @@ from examples.insurance_charges.schemas import (
 )
 from model_cache import RedisCachingDecorator, embedded_redis
 from model_cache.entries.codec import Codec
-from model_cache.entries.serders import JSON, MESSAGE_PACK
+from model_cache.entries.serders import SERDERS
+from model_cache.stores.opening import compose
+from model_cache.stores.url import parse_url
 
 HELD = 0.2
 """The fraction of the inputs that the server has memory for."""
+
+QUARTER = 0.25
+"""The share of the memory for all plain entries that both layouts get."""
 
 _DISTINCT, _ENTRIES = 50_000, 100_000
 _VALUE_SIZES = (100, 400, 1000)
@@ -53,6 +62,7 @@ class Policy:
 
     name: str
     ttl: float | None = None
+    packed: bool = False
 
 
 POLICIES = (
@@ -61,6 +71,9 @@ POLICIES = (
     Policy("allkeys-lru", _TTL),
     Policy("volatile-ttl", _TTL),
     Policy("noeviction"),
+)
+LAYOUTS = tuple(
+    Policy("allkeys-lru", ttl, packed) for ttl in (None, _TTL) for packed in (False, True)
 )
 
 
@@ -71,6 +84,7 @@ class Ratios:
     Attributes:
         policy: its name.
         ttl: seconds that an entry lives; None: until evicted.
+        packed: whether the layout was packed.
         before: the hit ratio before the shift.
         after: the hit ratio in the first half of the requests after the shift.
         later: the hit ratio in the second half.
@@ -82,6 +96,7 @@ class Ratios:
 
     policy: str
     ttl: float | None
+    packed: bool
     before: float
     after: float
     later: float
@@ -97,6 +112,7 @@ class Size:
 
     Attributes:
         value: the name of the serder, or the size of the value.
+        layout: "plain", "packed", or "10 times" as many packed ones as planned.
         ttl: whether it has a time to live.
         key_size: the mean size of the keys.
         value_size: the mean size of the values.
@@ -104,6 +120,7 @@ class Size:
     """
 
     value: str
+    layout: str
     ttl: bool
     key_size: int
     value_size: int
@@ -118,8 +135,15 @@ class Load:
         self._rng = random.Random(seed)
         self._weights = list(accumulate(rank**-_EXPONENT for rank in range(1, len(asked) + 1)))
 
+    @property
+    def distinct(self) -> int:
+        return len(self._asked)
+
     def requests(self, count: int) -> list[InsuranceChargesModelInput]:
         return self._rng.choices(self._asked, cum_weights=self._weights, k=count)
+
+    def each(self) -> list[InsuranceChargesModelInput]:
+        return self._rng.sample(self._asked, self.distinct)
 
     def shift(self) -> None:
         self._rng.shuffle(self._asked)
@@ -129,14 +153,27 @@ class Load:
 
 
 def hit_ratios(
-    client: Any, url: str, policy: Policy, load: Load, requests: int, memory: int
+    client: Any,
+    url: str,
+    policy: Policy,
+    load: Load,
+    requests: int,
+    memory: int,
+    *,
+    all_first: bool = False,
 ) -> Ratios:
-    """Send requests through the library: a warm-up, then as many before and after a shift."""
+    """Send requests through the library: a warm-up, then as many before and after a shift.
+
+    With `all_first`, the warm-up begins with each input once.
+    """
     empty(client)
     client.config_set("maxmemory-policy", policy.name)
     client.config_set("maxmemory", memory)
     client.config_resetstat()
-    with RedisCachingDecorator(url=url, ttl=policy.ttl, timeout=5.0) as cache:
+    layout: dict[str, Any] = {}
+    if policy.packed:
+        layout = {"layout": "packed", "expected_entries": load.distinct}
+    with RedisCachingDecorator(url=url, ttl=policy.ttl, timeout=5.0, **layout) as cache:
         cache.set_model(CheapModel())
 
         def ratio(count: int) -> float:
@@ -146,15 +183,40 @@ def hit_ratios(
             after = cache.stats()
             return (after.hits - before.hits) / (after.predictions - before.predictions)
 
+        for data in load.each() if all_first else ():
+            cache.predict(data)
         ratio(requests)
         before = ratio(requests)
         load.shift()
         after, later = ratio(requests - requests // 2), ratio(requests // 2)
         refused = cache.stats().write_failures
-    held, evicted = client.dbsize(), client.info("stats")["evicted_keys"]
+    held, evicted = entries_in(client), client.info("stats")["evicted_keys"]
     bound = load.share_of_most_popular(held)
     client.config_set("maxmemory", 0)
-    return Ratios(policy.name, policy.ttl, before, after, later, bound, held, evicted, refused)
+    return Ratios(
+        policy.name,
+        policy.ttl,
+        policy.packed,
+        before,
+        after,
+        later,
+        bound,
+        held,
+        evicted,
+        refused,
+    )
+
+
+def entries_in(client: Any) -> int:
+    """Return how many entries there are, in buckets and outside of them."""
+    pipeline, plain = client.pipeline(transaction=False), 0
+    for key in client.scan_iter(count=1000):
+        if b"/~" in key:
+            pipeline.hlen(key)
+        else:
+            plain += 1
+    packed: int = sum(pipeline.execute())
+    return plain + packed
 
 
 def entries_of(
@@ -162,36 +224,48 @@ def entries_of(
 ) -> Iterator[tuple[bytes, bytes]]:
     """Yield the key and the value of each input's entry."""
     cache = RedisCachingDecorator(enabled=False, serder=serder).set_model(CheapModel())
-    codec = Codec(InsuranceChargesModelOutput, serder=JSON if serder == "JSON" else MESSAGE_PACK)
+    codec = Codec(InsuranceChargesModelOutput, serder=SERDERS.named(serder))
     for data in asked:
         key = cache.cache_key(data).encode()
         yield key, codec.encode(key, cache.predict(data))
 
 
 def memory_of(
-    client: Any, name: str, entries: Sequence[tuple[bytes, bytes]], ttl: float | None
+    client: Any,
+    url: str,
+    name: str,
+    entries: Sequence[tuple[bytes, bytes]],
+    ttl: float | None,
+    layout: str = "plain",
 ) -> Size:
     """Store entries, and return the server's memory per entry."""
+    count = len(entries)
+    expected = {"plain": None, "packed": count, "10 times": max(1, count // 10)}[layout]
+    lifetime = None if ttl is None else round(1000 * ttl)
     empty(client)
-    used, count = used_memory(client), len(entries)
+    used = used_memory(client)
+    store = compose(parse_url("url", url), lambda _: None, timeout=5.0, expected_entries=expected)
     for first in range(0, count, _AT_ONCE):
-        pipeline = client.pipeline(transaction=False)
-        for key, value in entries[first : first + _AT_ONCE]:
-            pipeline.set(key, value, px=None if ttl is None else round(1000 * ttl))
-        pipeline.execute()
+        batch = entries[first : first + _AT_ONCE]
+        store.set_many([(key, value, lifetime) for key, value in batch], 5.0)
+    store.close()
     memory = (used_memory(client) - used) / count
     key_size = round(sum(len(key) for key, _ in entries) / count)
     value_size = round(sum(len(value) for _, value in entries) / count)
-    return Size(name, ttl is not None, key_size, value_size, memory)
+    return Size(name, layout, ttl is not None, key_size, value_size, memory)
 
 
-def sizes_of(client: Any, asked: Sequence[InsuranceChargesModelInput]) -> list[Size]:
-    written = {serder: list(entries_of(asked, serder)) for serder in ("JSON", "MessagePack")}
+def sizes_of(client: Any, url: str, asked: Sequence[InsuranceChargesModelInput]) -> list[Size]:
+    serders = ("JSON", "MessagePack", "values")
+    written = {serder: list(entries_of(asked, serder)) for serder in serders}
     for size in _VALUE_SIZES:
-        written[f"{size:,} bytes"] = [(key, bytes(size)) for key, _ in written["JSON"]]
+        written[f"{size:,} bytes"] = [(key, bytes([1]) * size) for key, _ in written["JSON"]]
+    cases = [(name, "plain") for name in written if name != "values"]
+    cases += [("values", "packed"), ("values", "10 times")]
+    cases += [(f"{size:,} bytes", "packed") for size in _VALUE_SIZES]
     return [
-        memory_of(client, name, entries, ttl)
-        for name, entries in written.items()
+        memory_of(client, url, name, written[name], ttl, layout)
+        for name, layout in cases
         for ttl in (None, _TTL)
     ]
 
@@ -205,24 +279,33 @@ def used_memory(client: Any) -> int:
     return used
 
 
-def memory_for(client: Any, asked: Sequence[InsuranceChargesModelInput]) -> int:
-    """Return the `maxmemory` for the entries of the given inputs, without a ttl."""
-    memory_of(client, "JSON", list(entries_of(asked, "JSON")), None)
-    return used_memory(client)
+def memory_for(
+    client: Any,
+    url: str,
+    asked: Sequence[InsuranceChargesModelInput],
+    share: float = 1.0,
+    ttl: float | None = None,
+) -> int:
+    """Return the `maxmemory` for a share of what plain entries for so many inputs take."""
+    empty(client)
+    used = used_memory(client)
+    size = memory_of(client, url, "JSON", list(entries_of(asked, "JSON")), ttl)
+    return round(used + share * size.memory * len(asked))
 
 
-def show_ratios(console: Any, rows: Sequence[Ratios]) -> None:
+def show_ratios(console: Any, title: str, rows: Sequence[Ratios]) -> None:
     titles = ("ttl", "before", "(bound)", "after a shift", "later", "held", "evicted", "refused")
-    made = table("Hit ratio, by maxmemory-policy", "policy", *titles)
+    made = table(title, "policy", *titles)
     for row in rows:
         ratios = (f"{ratio:.1%}" for ratio in (row.before, row.bound, row.after, row.later))
         counts = (f"{count:,}" for count in (row.held, row.evicted, row.refused))
-        made.add_row(row.policy, f"{row.ttl:g} s" if row.ttl else "none", *ratios, *counts)
+        name = f"{row.policy}, packed" if row.packed else row.policy
+        made.add_row(name, f"{row.ttl:g} s" if row.ttl else "none", *ratios, *counts)
     console.print(made)
 
 
 def show_sizes(console: Any, sizes: Sequence[Size], count: int) -> None:
-    titles = ("ttl", "key", "value", "memory", "beyond key and value")
+    titles = ("layout", "ttl", "key", "value", "memory", "beyond key and value")
     made = table(f"Bytes an entry, of {count:,}", "value", *titles)
     for size in sizes:
         beyond = size.memory - size.key_size - size.value_size
@@ -232,17 +315,29 @@ def show_sizes(console: Any, sizes: Sequence[Size], count: int) -> None:
             f"{size.memory:,.1f}",
             f"{beyond:.1f}",
         )
-        made.add_row(size.value, "yes" if size.ttl else "no", *numbers)
+        made.add_row(size.value, size.layout, "yes" if size.ttl else "no", *numbers)
     console.print(made)
 
 
-def measure(client: Any, url: str, requests: int) -> tuple[list[Ratios], list[Size]]:
+def measure(client: Any, url: str, requests: int) -> tuple[list[Ratios], list[Ratios], list[Size]]:
     rng = random.Random(1)
     asked = inputs(min(_DISTINCT, 2 * requests), rng)
-    memory = memory_for(client, asked[: int(HELD * len(asked))])
+    memory = memory_for(client, url, asked[: int(HELD * len(asked))])
     ratios = [hit_ratios(client, url, policy, Load(asked), requests, memory) for policy in POLICIES]
+    layouts = [
+        hit_ratios(
+            client,
+            url,
+            policy,
+            Load(asked),
+            requests,
+            memory_for(client, url, asked, QUARTER, policy.ttl),
+            all_first=True,
+        )
+        for policy in LAYOUTS
+    ]
     stored = inputs(min(_ENTRIES, 2 * requests), rng)
-    return ratios, sizes_of(client, stored)
+    return ratios, layouts, sizes_of(client, url, stored)
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -268,14 +363,16 @@ def main() -> None:
     with embedded_redis(tcp=True) as url, redis.Redis.from_url(url) as client:
         found = environment(client)
         print_environment(console, found)
-        ratios, sizes = measure(client, url, chosen.requests)
-    show_ratios(console, ratios)
+        ratios, layouts, sizes = measure(client, url, chosen.requests)
+    show_ratios(console, "Hit ratio, by maxmemory-policy", ratios)
+    show_ratios(console, "Hit ratio at a quarter of the memory of all plain entries", layouts)
     show_sizes(console, sizes, min(_ENTRIES, 2 * chosen.requests))
     save(
         chosen.json,
         {
             "environment": found,
             "ratios": [asdict(row) for row in ratios],
+            "layouts": [asdict(row) for row in layouts],
             "sizes": [asdict(size) for size in sizes],
         },
     )

@@ -102,12 +102,18 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: the most seconds to wait for another caller before computing alone.
         write: "foreground", before `predict` returns, or in the "background", on a thread.
         stale_if_error: for how many seconds past its ttl an entry is returned if the model raises.
+        stale_while_revalidate: how many seconds past their TTL entries answer at once, while they
+            are computed anew in the background.
         near_cache: the most entries to cache in this process, in front of Redis; None for no near
             cache.
         near_ttl: the most seconds that an entry stays there; never longer than its `ttl`.
         near_cache_bytes: the approximate limit of their memory, in bytes.
         batch_equality: what to do if the model's `predict_many` answers differently from its
             `predict`: "warn" once, "refuse" to call it, or "ignore" the difference.
+        layout: "plain", a Redis key for each entry, or "packed": small entries share hashes of
+            about a hundred, which takes a third of the memory or less.
+        expected_entries: how many entries you expect for one version of the model; required for
+            the packed layout. Another number means other hashes, hence an empty cache.
         hooks: receive each prediction: "prometheus", "opentelemetry", "logging", an import path
             `package.module:name`, or a function of one argument, an `Outcome` or an event.
 
@@ -164,10 +170,13 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         single_flight_wait: float = 10.0,
         write: Literal["foreground", "background"] = "foreground",
         stale_if_error: float | timedelta | None = None,
+        stale_while_revalidate: float | timedelta | None = None,
         near_cache: int | None = None,
         near_ttl: float | timedelta = 60.0,
         near_cache_bytes: int = 67_108_864,
         batch_equality: Literal["warn", "refuse", "ignore"] = "warn",
+        layout: Literal["plain", "packed"] = "plain",
+        expected_entries: int | None = None,
         hooks: Sequence[str | Hook] | None = None,
         **unknown: Never,
     ) -> None:

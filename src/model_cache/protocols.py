@@ -72,6 +72,15 @@ class Store(Protocol):
         ...
 
 
+class StatefulStore(Store, Protocol):
+    """A store that knows whether its circuit breakers are open."""
+
+    @property
+    def state(self) -> str:
+        """What `Stats.store` says."""
+        ...
+
+
 @runtime_checkable
 class Serder(Protocol):
     """Converts a prediction to bytes and back.

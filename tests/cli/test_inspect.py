@@ -146,7 +146,7 @@ def test_undecodable_entries_are_counted_and_not_shown(server: Server, client: r
     problems = {each["model"]: each["problems"] for each in listed}
     assert problems == {
         "a_model": {},
-        evil: {"WRONGTYPE": 1, "neither an object nor an envelope": 1},
+        evil: {"WRONGTYPE": 1, "neither an object, nor an array, nor an envelope": 1},
     }
     one = run("inspect", "--url", server.url, f"{evil}/1/{DIGEST[:-1]}B")
     assert one.code == 0

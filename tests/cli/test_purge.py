@@ -29,7 +29,7 @@ def test_one_version_is_deleted_and_the_others_stay(server: Server, client: redi
     assert result.code == 0
     assert result.json == {
         "model": "a_model",
-        "entries": [{"prefix": None, "version": "1.0.0", "entries": 5}],
+        "entries": [{"prefix": None, "version": "1.0.0", "entries": 5, "buckets": 0}],
         "dry_run": False,
         "deleted": 5,
     }
@@ -42,7 +42,8 @@ def test_one_version_is_deleted_and_the_others_stay(server: Server, client: redi
 
 
 def groups(result: Result) -> list[tuple[str | None, str, int]]:
-    return [tuple(each.values()) for each in result.json["entries"]]
+    names = ("prefix", "version", "entries")
+    return [tuple(each[name] for name in names) for each in result.json["entries"]]
 
 
 def test_all_versions_but_some_go(server: Server, client: redis.Redis) -> None:

@@ -268,7 +268,11 @@ def test_the_example_of_an_option_is_accepted(name: str, example: str, tmp_path:
 @pytest.mark.parametrize(("name", "type_"), [row[:2] for row in ROWS if " to " in row[1]])
 def test_the_bounds_of_an_option_are_those_of_its_row(name: str, type_: str) -> None:
     least, most = re.findall(r"-?[\d.,]*\d", type_)
-    options: Any = {"number_of_places": {"reduced_precision": True}, "stale_if_error": {"ttl": 1}}
+    options: Any = {
+        "number_of_places": {"reduced_precision": True},
+        "stale_if_error": {"ttl": 1},
+        "expected_entries": {"layout": "packed"},
+    }
     for value in (least, most):
         beyond = float(value.replace(",", ""))
         beyond += -1 if value is least else 1

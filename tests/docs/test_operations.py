@@ -16,7 +16,7 @@ import pytest
 import redis
 import yaml
 
-from model_cache import RedisCachingDecorator, Stats, StoreUnavailableError
+from model_cache import RedisCachingDecorator, Stats, StoreUnavailableError, refresh
 from model_cache.embedded import find_server
 from model_cache.observing import events
 from model_cache.observing.hooks import LoggingHook
@@ -65,7 +65,7 @@ def own_server() -> Iterator[Server]:
 
 
 def test_each_use_has_a_rule() -> None:
-    assert set(RULES) == {"predictor", "purger", "fleet", "member", "watcher"}
+    assert set(RULES) == {"predictor", "purger", "fleet", "packer", "member", "watcher"}
 
 
 def test_the_rule_for_predictions_suffices_and_allows_nothing_else(own_server: Server) -> None:
@@ -99,6 +99,24 @@ def test_the_rule_for_fleets_suffices_and_allows_nothing_else(own_server: Server
         assert leases == [1]
         assert admin.keys("*lease*") == []
         assert_refused(client, *OUTSIDE, ("SCAN", "0"))
+
+
+def test_the_rule_for_packed_entries_suffices_and_allows_nothing_else(own_server: Server) -> None:
+    packed: dict[str, Any] = {"layout": "packed", "expected_entries": 100}
+    with apply("packer", own_server) as client, own_server.client() as admin:
+        for ttl in (None, 0.001, 600):  # another one each time, so the first are not found
+            with cached(own_server.url, ttl=ttl, **packed, **login("packer")) as cache:
+                cache.predict(person())
+                with refresh():
+                    cache.predict(person())
+                assert cache.stats().write_failures == 0
+        refused = [each["reason"] for each in admin.acl_log()]
+        assert refused == []
+        admin.execute_command("ACL", "SETUSER", "packer", "+scan", "+unlink", "+hlen")
+        with cached(own_server.url, **packed, **login("packer")) as cache:
+            assert cache.purge() == 1
+        assert admin.acl_log() == []
+        assert_refused(client, *OUTSIDE, ("HGETALL", f"{MODEL}/1.0.0/x"))
 
 
 def test_the_rule_for_clusters_suffices_and_allows_nothing_else() -> None:
@@ -255,8 +273,11 @@ def test_the_eviction_benchmark_covers_the_policies_of_the_doc(tmp_path: Path) -
         assert row["policy"] in printed
         assert row["evicted"] == 0 or row["policy"] != "noeviction"
     assert any(row["evicted"] for row in results["ratios"])
-    sizes = [(size["value"], size["ttl"]) for size in results["sizes"]]
-    assert {name for name, _ in sizes} > {"JSON", "MessagePack"}
-    assert len(set(sizes)) == len(sizes) == 2 * len({name for name, _ in sizes})
+    layouts = [(row["packed"], row["ttl"]) for row in results["layouts"]]
+    assert len(set(layouts)) == 4
+    sizes = [(size["value"], size["layout"], size["ttl"]) for size in results["sizes"]]
+    assert {name for name, _, _ in sizes} > {"JSON", "MessagePack", "values"}
+    assert len(set(sizes)) == len(sizes) == 2 * len({size[:2] for size in sizes})
     for size in results["sizes"]:
-        assert size["memory"] > size["key_size"] + size["value_size"]
+        if size["layout"] == "plain":
+            assert size["memory"] > size["key_size"] + size["value_size"]

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, RootModel, computed_field, field_validato
 from model_cache.entries.codec import Codec, EntryRefusedError, Refusal
 from model_cache.entries.compressors import COMPRESSORS
 from model_cache.entries.envelope import MAX_PAYLOAD
-from model_cache.entries.serders import JSON, MESSAGE_PACK
+from model_cache.entries.serders import JSON, MESSAGE_PACK, VALUES
 from tests.entries.round_trips import KEY, Cat, Dog, Pets, round_trip
 from tests.models import Charges, Echo
 
@@ -41,7 +41,7 @@ class Blob(BaseModel):
 
 
 def test_raw_bytes_survive_either_serder() -> None:
-    for serder in (JSON, MESSAGE_PACK):
+    for serder in (JSON, MESSAGE_PACK, VALUES):
         round_trip(Codec(Blob, serder=serder), Blob(data=bytes(range(256))))
 
 
@@ -59,7 +59,7 @@ class Numbered(RootModel[list[float]]):
 
 
 def test_a_prediction_that_does_not_dump_to_an_object_is_enveloped() -> None:
-    for serder in (JSON, MESSAGE_PACK):
+    for serder in (JSON, MESSAGE_PACK, VALUES):
         assert round_trip(Codec(Numbered, serder=serder), Numbered([1.0, 2.0]))[0] == 0xC1
 
 
@@ -100,7 +100,7 @@ RICH = Rich(
 
 
 @pytest.mark.parametrize("compression", [None, "snappy", "zstd", "lz4"])
-@pytest.mark.parametrize("serder", [JSON, MESSAGE_PACK])
+@pytest.mark.parametrize("serder", [JSON, MESSAGE_PACK, VALUES])
 @pytest.mark.parametrize("integrity", [False, True])
 def test_ordinary_outputs_survive(serder: Any, compression: str | None, integrity: bool) -> None:
     codec = Codec(
@@ -127,7 +127,7 @@ def test_compression_is_used_only_where_it_helps() -> None:
 def test_every_known_serder_and_compressor_is_read_whatever_is_configured() -> None:
     writers = [
         Codec(Echo, serder=serder, compressor=compressor, integrity=integrity)
-        for serder in (JSON, MESSAGE_PACK)
+        for serder in (JSON, MESSAGE_PACK, VALUES)
         for compressor in (None, *map(COMPRESSORS.named, ("snappy", "zstd", "lz4")))
         for integrity in (False, True)
     ]
@@ -137,7 +137,7 @@ def test_every_known_serder_and_compressor_is_read_whatever_is_configured() -> N
         assert reader.decode(KEY, entry) == Echo(text="ab" * 500)
 
 
-@pytest.mark.parametrize("serder", [JSON, MESSAGE_PACK])
+@pytest.mark.parametrize("serder", [JSON, MESSAGE_PACK, VALUES])
 @pytest.mark.parametrize("integrity", [False, True])
 def test_unset_fields_stay_unset_even_where_they_must_be_dumped(
     serder: Any, integrity: bool

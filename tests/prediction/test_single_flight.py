@@ -123,7 +123,7 @@ def test_an_entry_in_the_queue_of_background_writes_is_shared(server: Server) ->
     with RedisCachingDecorator(url=server.url, timeout=5.0, write="background") as decorator:
         decorator.set_model(model)
         held = threading.Event()
-        decorator._predictor._writer.submit(lambda: held.wait(10))
+        decorator._predictor._workers["write"].submit(lambda: held.wait(10))
         for age in range(40):
             assert decorator.predict(person(age=age)) == charge(person(age=age))
             assert decorator.predict(person(age=age)) == charge(person(age=age))

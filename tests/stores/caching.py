@@ -16,6 +16,7 @@ PASSWORD, SENTINEL_PASSWORD = "s3cret-of-servers", "s3cret-of-sentinels"
 
 TIMEOUT = 5.0  # generous: the machine may be busy
 COUNT = 40
+PACKED: dict[str, Any] = {"layout": "packed", "expected_entries": 2000, "ttl": 600}
 
 
 @contextlib.contextmanager

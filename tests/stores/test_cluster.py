@@ -11,6 +11,7 @@ import pytest
 from redis.crc import key_slot
 
 from model_cache import RedisCachingDecorator
+from model_cache.keys.buckets import Buckets
 from tests.faults.load import wait_until
 from tests.faults.topologies import (
     Cluster,
@@ -21,6 +22,7 @@ from tests.models import FunctionModel, charge, person
 from tests.servers import Server, free_port
 from tests.stores.caching import (
     COUNT,
+    PACKED,
     PASSWORD,
     TIMEOUT,
     assert_caches,
@@ -61,6 +63,51 @@ def test_a_purge_reaches_all_shards_and_no_other_models(cluster: Cluster) -> Non
         assert sum(entries_on(node, "kept") for node in primaries(cluster)) == COUNT
         assert purged.purge() == 0
         assert_caches(purged)
+
+
+def test_packed_entries_are_spread_over_a_cluster_and_purged(cluster: Cluster) -> None:
+    with decorated(cluster.url, "packed", **PACKED) as decorator:
+        assert_caches(decorator)
+        assert all(entries_on(node, "packed") for node in primaries(cluster))
+        with decorated(cluster.url, "packed") as plain:
+            predict_all(plain)
+            assert plain.stats().hits == 0
+        assert decorator.purge() == 2 * COUNT
+        assert decorator.purge() == 0
+
+
+def test_a_packed_entry_too_large_for_its_bucket_is_found_on_a_cluster(cluster: Cluster) -> None:
+    with decorated(cluster.url, "large", **PACKED) as decorator:
+        store = decorator._predictor._store
+        keys = [decorator.cache_key(person(age=age)).encode() for age in range(COUNT)]
+        store.set_many([(key, key * (1 + n % 3), 60_000) for n, key in enumerate(keys)], TIMEOUT)
+        found = store.get_many(keys, TIMEOUT)
+        assert found == [key * (1 + n % 3) for n, key in enumerate(keys)]
+        assert store.get(keys[1], TIMEOUT) == found[1]
+        store.set(keys[1], b"", 1, TIMEOUT)
+        wait_until(lambda: store.get(keys[1], TIMEOUT) is None, "the entry is erased")
+        store.delete(keys, TIMEOUT)
+        assert store.get_many(keys, TIMEOUT) == [None] * COUNT
+
+
+def test_a_packed_entry_is_written_whole_while_its_slot_moves() -> None:
+    with running_cluster() as cluster, decorated(cluster.url, "moving", **PACKED) as decorator:
+        key = decorator.cache_key(person()).encode()
+        place = Buckets(PACKED["expected_entries"]).place(key)
+        assert place is not None
+        slot = key_slot(place.bucket)
+        source, target = cluster.primary_of(slot), cluster.add_node()
+        from_id, to_id = cluster.node_id(source), cluster.node_id(target)
+        cluster.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", from_id)
+        cluster.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
+        decorator.predict(person())
+        decorator.predict(person())
+        assert (decorator.stats().hits, decorator.stats().write_failures) == (1, 0)
+        for node in (target, source):
+            cluster.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
+        assert 500 < _ttl(target, place.bucket.decode()) <= 600
+        decorator.predict(person())
+        assert decorator.stats().hits == 2
 
 
 def test_a_purge_reaches_a_shard_that_is_new() -> None:
@@ -231,7 +278,8 @@ def test_a_cluster_url_to_a_single_server_predicts_without_the_cache(shared_serv
         assert_predicts_without_cache(decorator)
 
 
-def test_a_fleet_on_a_cluster_computes_once(cluster: Cluster) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_fleet_on_a_cluster_computes_once(cluster: Cluster, packed: bool) -> None:
     entered, go = threading.Event(), threading.Event()
 
     def predict(data: Any) -> Any:
@@ -239,11 +287,10 @@ def test_a_fleet_on_a_cluster_computes_once(cluster: Cluster) -> None:
         assert go.wait(TIMEOUT)
         return charge(data)
 
-    models = [FunctionModel(function=predict, qualified_name="fleet") for _ in range(2)]
+    models = [FunctionModel(function=predict, qualified_name=f"fleet_{packed}") for _ in range(2)]
+    options: dict[str, Any] = {"single_flight": "fleet", **(PACKED if packed else {})}
     decorators = [
-        RedisCachingDecorator(url=cluster.url, timeout=TIMEOUT, single_flight="fleet").set_model(
-            model
-        )
+        RedisCachingDecorator(url=cluster.url, timeout=TIMEOUT, **options).set_model(model)
         for model in models
     ]
     answers: list[Any] = []

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from model_cache import ConfigurationError
+from model_cache import ConfigurationError, refresh
+from tests.faults.load import wait_until
 from tests.faults.topologies import Twemproxy, running_twemproxy
+from tests.models import person
 from tests.stores.caching import (
     COUNT,
+    PACKED,
     PASSWORD,
     TIMEOUT,
     assert_caches,
@@ -68,3 +71,18 @@ def test_a_wrong_password_for_a_proxy_predicts_without_the_cache(
     with decorated(url, "wrong_proxy", proxied=True) as decorator:
         assert_predicts_without_cache(decorator)
     assert "wr0ng-one" not in caplog.text
+
+
+@pytest.mark.parametrize("ttl", [600, None])
+def test_packed_entries_go_through_a_proxy(twemproxy: Twemproxy, ttl: int | None) -> None:
+    with decorated(twemproxy.url, f"packed_{ttl}", proxied=True, **{**PACKED, "ttl": ttl}) as cache:
+        assert_caches(cache)
+        with refresh():
+            predict_all(cache)
+        store = cache._predictor._store
+        large, small = (cache.cache_key(person(age=age)).encode() for age in (0, 1))
+        store.set_many([(large, b"L" * 100, 60_000), (small, b"s", 60_000)], TIMEOUT)
+        assert store.get_many([large, small], TIMEOUT) == [b"L" * 100, b"s"]
+        store.set(small, b"", 1, TIMEOUT)
+        wait_until(lambda: store.get(small, TIMEOUT) is None, "the entry is erased")
+        assert store.get(large, TIMEOUT) == b"L" * 100

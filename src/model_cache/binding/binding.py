@@ -20,10 +20,12 @@ from model_cache.binding.inner_caches import NOTHING, Inside
 from model_cache.binding.inputs import Inputs
 from model_cache.binding.unkeyed import check_canonical
 from model_cache.entries.codec import Codec, Read
+from model_cache.entries.serders import JSON, MESSAGE_PACK, VALUES
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.key import KeyMaker, Namespace, tag_key
 from model_cache.options.config import Config
+from model_cache.protocols import Serder
 
 _numbers = itertools.count()
 
@@ -77,7 +79,7 @@ class Binding:
         self.input_encoders = self._keys.encoders
         self.codec = Codec(
             self.output_schema,
-            serder=config.serder,
+            serder=_serder(config),
             compressor=config.compressor,
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
@@ -252,3 +254,9 @@ Bound: TypeAlias = Binding | Unbound
 def _predicts_many(model: MLModel) -> bool:
     # Looked up on the class: ml-base's decorators forward missing attributes to the inner model.
     return callable(getattr(type(model), "predict_many", None))
+
+
+def _serder(config: Config) -> Serder:
+    """Return what entries are written with: packed ones do without names."""
+    packs = config.layout == "packed" and config.serder in (JSON, MESSAGE_PACK)
+    return VALUES if packs else config.serder

@@ -17,6 +17,9 @@ _BEST_POLICY = "allkeys-lru"
 # Seconds by which entries may become stale too early or too late.
 _MUCH_SKEW, _TOO_MUCH_SKEW = 1.0, 60.0
 _MANY_CLIENTS = 0.8
+_OVERFULL = 2.0
+_MANY_HASH_TABLES = 0.05
+_LISTPACK_ENTRIES, _LISTPACK_VALUE = 512, 64
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ def check(facts: Facts, timeout: float) -> list[Finding]:
         *_clients(facts),
         *_clock(facts),
         *_permissions(facts),
+        *_packed(facts),
         *_latency(facts, timeout),
     ]
     return [Finding(facts.address, *each) for each in findings]
@@ -214,7 +218,7 @@ def _clock(facts: Facts) -> Iterator[_Result]:
     least = max(0.0, abs(ahead) - facts.clock_doubt)
     direction = "ahead of" if ahead > 0 else "behind"
     text = f"{abs(ahead):.3f} s {direction} this machine's"
-    advice = "synchronize both clocks (NTP): stale_if_error compares their times"
+    advice = "synchronize both clocks (NTP): stale_if_error and packed entries compare times"
     if least >= _TOO_MUCH_SKEW:
         yield "clock", "problem", text, advice
     elif least >= _MUCH_SKEW:
@@ -243,6 +247,38 @@ def _permissions(facts: Facts) -> Iterator[_Result]:
     if not refused:
         text = f"{', '.join(sorted(facts.errors))} work under {facts.namespace}"
         yield "permissions", "ok", text, None
+
+
+def _packed(facts: Facts) -> Iterator[_Result]:
+    for each in facts.packed:
+        ratio = each.found / each.expected
+        text = f"{each.namespace}: about {each.found:,} packed entries, {each.expected:,} expected"
+        if ratio >= _OVERFULL:
+            cost = "slower and larger" if each.hash_tables > _MANY_HASH_TABLES else "slower"
+            text = f"{text}: {ratio:.1f} times as many, which makes them {cost}"
+            advice = f"expected_entries: {each.found} in the decorator; the cache starts empty then"
+            yield "packed", "note", text, advice
+        elif each.hash_tables > _MANY_HASH_TABLES:
+            text = (
+                f"{text}; {each.hash_tables:.0%} of the buckets are hash tables, which are larger"
+            )
+            yield "packed", "note", text, _for_listpacks(facts)
+        else:
+            yield "packed", "ok", text, None
+
+
+def _for_listpacks(facts: Facts) -> str | None:
+    """Return which settings of the server are lower than buckets need."""
+    needed = {
+        "hash-max-listpack-entries": _LISTPACK_ENTRIES,
+        "hash-max-listpack-value": _LISTPACK_VALUE,
+    }
+    low = [
+        f"CONFIG SET {name} {number}"
+        for name, number in needed.items()
+        if (given := _number(facts.settings.get(name))) is not None and given < number
+    ]
+    return "; ".join(low) or None
 
 
 _REASONS = {

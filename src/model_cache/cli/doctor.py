@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 import os
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from model_cache.keys.buckets import ENTRIES_A_BUCKET, is_bucket, parse_bucket
 from model_cache.keys.key import DIGEST_LENGTH, Namespace
 from model_cache.stores.connection import ErrorReply
 from model_cache.stores.server import RedisStore
@@ -25,10 +27,31 @@ _SETTINGS = (
     "maxclients",
     "min-replicas-to-write",
     "cluster-require-full-coverage",
+    "hash-max-listpack-entries",
+    "hash-max-listpack-value",
 )
 _ROUND_TRIPS = 200
 # A node of a cluster serves some of the slots: among so many random keys, one is in them.
 _MOST_KEYS = 1000
+# Enough for an estimate; a server may have millions of keys.
+_MOST_SCANS, _MOST_BUCKETS = 200, 500
+
+
+@dataclass(frozen=True)
+class PackedEntries:
+    """The packed entries of one version of one model, estimated from a sample of its buckets.
+
+    Attributes:
+        namespace: the beginning of their keys.
+        expected: how many were planned, at most.
+        found: how many there are.
+        hash_tables: the share of buckets that the server has turned into hash tables.
+    """
+
+    namespace: str
+    expected: int
+    found: int
+    hash_tables: float
 
 
 @dataclass(frozen=True)
@@ -47,6 +70,7 @@ class Facts:
         seconds: the latency of each of a number of GETs.
         clock_ahead: seconds that its clock is ahead of this machine's; None if unknown.
         clock_doubt: the uncertainty of that, in seconds.
+        packed: the packed entries, if any.
     """
 
     address: str
@@ -60,6 +84,7 @@ class Facts:
     seconds: tuple[float, ...]
     clock_ahead: float | None
     clock_doubt: float
+    packed: tuple[PackedEntries, ...] = ()
 
 
 def scratch_namespace(prefix: str | None, model: str | None) -> Namespace:
@@ -103,6 +128,7 @@ def examine(
         seconds=seconds,
         clock_ahead=ahead,
         clock_doubt=doubt,
+        packed=() if proxied else _packed(server, timeout),
     )
 
 
@@ -124,6 +150,43 @@ def _settings(ask: Ask) -> Mapping[str, str]:
         if isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], bytes):
             settings[name] = reply[1].decode("utf-8", "replace")
     return settings
+
+
+def _packed(server: RedisStore, timeout: float) -> tuple[PackedEntries, ...]:
+    plans: dict[tuple[str, int], list[tuple[int, bool]]] = {}
+    for bucket, size, encoding in _buckets(server, timeout):
+        parsed = parse_bucket(bucket)
+        if parsed is not None and isinstance(size, int) and size:
+            namespace = Namespace(*parsed[:3]).text
+            is_table = encoding == b"hashtable"
+            plans.setdefault((namespace, parsed.buckets), []).append((size, is_table))
+    return tuple(
+        PackedEntries(
+            namespace,
+            buckets * ENTRIES_A_BUCKET,
+            round(buckets * statistics.fmean(size for size, _ in sample)),
+            statistics.fmean(is_table for _, is_table in sample),
+        )
+        for (namespace, buckets), sample in sorted(plans.items())
+    )
+
+
+def _buckets(server: RedisStore, timeout: float) -> Iterator[tuple[bytes, Any, Any]]:
+    """Yield some buckets, each with its size and how the server holds it."""
+    keys: list[bytes] = []
+    cursor = b"0"
+    for _ in range(_MOST_SCANS):
+        reply = server.execute(timeout, b"SCAN", cursor, b"MATCH", b"*/~*~*", b"COUNT", b"1000")
+        if not isinstance(reply, list):
+            break
+        cursor, found = reply
+        keys += filter(is_bucket, found)
+        if cursor == b"0" or len(keys) >= _MOST_BUCKETS:
+            break
+    keys = keys[:_MOST_BUCKETS]
+    sizes = server.execute_many(timeout, [(b"HLEN", key) for key in keys])
+    encodings = server.execute_many(timeout, [(b"OBJECT", b"ENCODING", key) for key in keys])
+    yield from zip(keys, sizes, encodings, strict=True)
 
 
 def _clock(ask: Ask) -> tuple[float | None, float]:

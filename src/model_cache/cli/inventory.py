@@ -10,14 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from model_cache.cli.locations import Located, entries_at, locations
 from model_cache.cli.permissions import missing_rule
 from model_cache.entries.describe import Description, describe
 from model_cache.errors import ConfigurationError
 from model_cache.keys.key import EntryKey, Namespace, parse_key
+from model_cache.stores.packing import ELSEWHERE, taken_apart
 from model_cache.stores.server import RedisStore
 
 TimeLeft: TypeAlias = int | Literal["unknown"] | None
 """Milliseconds; None for until evicted, "unknown" if the server does not say."""
+
+Layout: TypeAlias = Literal["plain", "packed"]
 
 # Entries fetched per round trip: each may be a megabyte or more.
 _BATCH = 20
@@ -60,6 +64,7 @@ class ModelEntries:
         serders: how many were written with each serder.
         compressors: how many were written with each compressor; "none" for uncompressed ones.
         forms: how many are "plain", and how many in an "envelope".
+        layouts: how many are "plain", and how many "packed".
         tags: how many have a tag that is "right", a "wrong" one, or "none".
         problems: why entries can't be decoded, and how many.
         keys: keys of the sample, up to the number asked for.
@@ -77,6 +82,7 @@ class ModelEntries:
     serders: Mapping[str, int]
     compressors: Mapping[str, int]
     forms: Mapping[str, int]
+    layouts: Mapping[str, int]
     tags: Mapping[str, int]
     problems: Mapping[str, int]
     keys: tuple[str, ...]
@@ -117,17 +123,19 @@ class OneEntry:
     bytes: int | None
     ttl_ms: TimeLeft
     is_stale: bool
+    layout: Layout
     entry: Description
     missing_rules: tuple[str, ...]
 
 
 class _RawEntry(NamedTuple):
-    """What the server says about one key; `entry` is its error if it gave none."""
+    """What the server says about one entry; `entry` is its error if it gave none."""
 
     key: bytes
     entry: bytes | Exception
     ttl: TimeLeft
     bytes: int | None
+    layout: Layout
 
 
 class _Sample:
@@ -135,10 +143,10 @@ class _Sample:
 
     def __init__(self, size: int) -> None:
         self.seen = 0
-        self.keys: list[tuple[str, bytes]] = []
+        self.keys: list[tuple[str, Located]] = []
         self._size = size
 
-    def add(self, address: str, key: bytes) -> None:
+    def add(self, address: str, key: Located) -> None:
         self.seen += 1
         if len(self.keys) < self._size:
             self.keys.append((address, key))
@@ -176,12 +184,12 @@ class Reader:
         """
         samples: dict[_Parts, _Sample] = {}
         foreign = 0
-        for seen, (address, key) in enumerate(self._scan(), 1):
-            parsed = parse_key(key)
+        for seen, (address, found) in enumerate(self._scan(), 1):
+            parsed = parse_key(found.key)
             if parsed is None:
                 foreign += 1
             elif wanted(parsed):
-                samples.setdefault(parsed[:3], _Sample(sample)).add(address, key)
+                samples.setdefault(parsed[:3], _Sample(sample)).add(address, found)
             if seen % 1000 == 0:
                 tell(seen)
         order = sorted(samples, key=lambda parts: tuple(part or "" for part in parts))
@@ -201,9 +209,9 @@ class Reader:
             raise ConfigurationError(
                 "KEY", f"expected [prefix/]name/version/22 characters, got {key!r}"
             )
-        for server in self._servers.values():
-            (found,) = self._ask(server, [raw])
-            if found is None or getattr(found.entry, "code", None) in ("MOVED", "ASK"):
+        for located in locations(self._servers.values(), raw, self._timeout):
+            found = self._at_any_server(located)
+            if found is None:
                 continue
             described = self._described(found)
             return OneEntry(
@@ -213,6 +221,7 @@ class Reader:
                 bytes=found.bytes,
                 ttl_ms=found.ttl,
                 is_stale=_is_stale(described),
+                layout=found.layout,
                 entry=described,
                 missing_rules=self._rules(),
             )
@@ -221,9 +230,16 @@ class Reader:
     def _rules(self) -> tuple[str, ...]:
         return tuple(sorted(self._missing_rules, reverse=True))  # keys (~) before commands (+)
 
-    def _scan(self) -> Iterator[tuple[str, bytes]]:
+    def _at_any_server(self, located: Located) -> _RawEntry | None:
+        for server in self._servers.values():
+            (found,) = self._ask(server, [located])
+            if found is not None and getattr(found.entry, "code", None) not in ("MOVED", "ASK"):
+                return found
+        return None
+
+    def _scan(self) -> Iterator[tuple[str, Located]]:
         for address, server in self._servers.items():
-            for key in server.scan(b"*", self._timeout):
+            for key in entries_at(server, self._timeout, self._missing_rules.add):
                 yield address, key
 
     def _summary(self, parts: _Parts, sample: _Sample, keys: int) -> ModelEntries:
@@ -232,8 +248,8 @@ class Reader:
         sizes = [each.bytes for each in found]
         known = [each for each in sizes if each is not None]
         values = sum(len(each.entry) for each in found if isinstance(each.entry, bytes))
-        # Entries that expired since the scan do not count.
-        entries = sample.seen - (len(sample.keys) - len(found))
+        # Entries that have expired, say, since the scan, do not count.
+        entries = round(sample.seen * len(found) / len(sample.keys))
         scale = entries / len(found) if found else 0.0
         decoded = [each for each in described if each.problem is None]
         return ModelEntries(
@@ -247,13 +263,14 @@ class Reader:
             serders=Counter(str(each.serder) for each in decoded),
             compressors=Counter(each.compressor or "none" for each in decoded),
             forms=Counter(str(each.form) for each in decoded),
+            layouts=Counter(each.layout for each in found),
             tags=Counter(each.tag for each in decoded),
             problems=Counter(str(each.problem) for each in described if each.problem),
             keys=tuple(each.key.decode("utf-8", "surrogateescape") for each in found[:keys]),
         )
 
-    def _read(self, keys: Iterable[tuple[str, bytes]]) -> Iterator[_RawEntry]:
-        by_server: dict[str, list[bytes]] = {}
+    def _read(self, keys: Iterable[tuple[str, Located]]) -> Iterator[_RawEntry]:
+        by_server: dict[str, list[Located]] = {}
         for address, key in keys:
             by_server.setdefault(address, []).append(key)
         for address, here in by_server.items():
@@ -261,32 +278,58 @@ class Reader:
                 batch = here[start : start + _BATCH]
                 yield from filter(None, self._ask(self._servers[address], batch))
 
-    def _ask(self, server: RedisStore, keys: Sequence[bytes]) -> list[_RawEntry | None]:
-        """Return what a server says about keys; None for one that does not exist."""
+    def _ask(self, server: RedisStore, keys: Sequence[Located]) -> list[_RawEntry | None]:
+        """Return what a server says about entries; None for one that does not exist."""
         commands: list[tuple[bytes, ...]] = []
-        for key in keys:
-            commands += [(b"GET", key), (b"PTTL", key)]
+        for key, place in keys:
+            commands += (
+                [(b"GET", key), (b"PTTL", key)]
+                if place is None
+                else [(b"HGET", *place), (b"HLEN", place.bucket)]
+            )
             if not server.proxied:  # a proxy would close the connection
-                commands.append((b"MEMORY", b"USAGE", key))
+                commands.append((b"MEMORY", b"USAGE", key if place is None else place.bucket))
         replies = server.execute_many(self._timeout, commands)
         each = len(commands) // len(keys)
         return [
-            self._raw_entry(key, *replies[n * each : (n + 1) * each]) for n, key in enumerate(keys)
+            self._raw_entry(located, *replies[n * each : (n + 1) * each])
+            for n, located in enumerate(keys)
         ]
 
-    def _raw_entry(self, key: bytes, entry: Any, ttl: Any, memory: Any = None) -> _RawEntry | None:
-        for reply in (entry, ttl, memory):
-            if isinstance(reply, Exception) and (rule := missing_rule(reply, _pattern(key))):
+    def _raw_entry(
+        self, located: Located, entry: Any, second: Any, memory: Any = None
+    ) -> _RawEntry | None:
+        for reply in (entry, second, memory):
+            if isinstance(reply, Exception) and (
+                rule := missing_rule(reply, _pattern(located.key))
+            ):
                 self._missing_rules.add(rule)
-        if entry is None or ttl == -2:
+        usage = memory if isinstance(memory, int) else None
+        if located.place is not None:
+            return _packed_entry(located.key, entry, second, usage)
+        if entry is None or second == -2:
             return None
-        left: TimeLeft = "unknown" if not isinstance(ttl, int) else None if ttl < 0 else ttl
-        return _RawEntry(key, entry, left, memory if isinstance(memory, int) else None)
+        left: TimeLeft = (
+            "unknown" if not isinstance(second, int) else None if second < 0 else second
+        )
+        return _RawEntry(located.key, entry, left, usage, "plain")
 
     def _described(self, found: _RawEntry) -> Description:
         if isinstance(found.entry, Exception):
             return Description(problem=str(found.entry).partition(" ")[0])
         return describe(found.key, found.entry, self._tag_key)
+
+
+def _packed_entry(key: bytes, value: Any, size: Any, memory: int | None) -> _RawEntry | None:
+    """Return a packed entry, with its share of its bucket's memory; None if it has ended."""
+    if not isinstance(value, bytes):
+        return None if value is None else _RawEntry(key, value, "unknown", None, "packed")
+    entry, end = taken_apart(value) or (b"", None)
+    left = None if end is None else round(end - 1000 * time.time())
+    if (left is not None and left <= 0) or entry == ELSEWHERE:
+        return None
+    share = memory // size if memory is not None and isinstance(size, int) and size else None
+    return _RawEntry(key, entry, left, share, "packed")
 
 
 def _pattern(key: bytes) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from model_cache.errors import ConfigurationError, did_you_mean
+from model_cache.keys.buckets import is_bucket, parse_bucket
 from model_cache.keys.key import EntryKey, entries_pattern, parse_key
 from model_cache.protocols import Store
 from model_cache.stores.purging import delete_all
@@ -56,11 +57,19 @@ class Selection:
 
 @dataclass(frozen=True)
 class Group:
-    """The entries of one version under one prefix."""
+    """What there is of one version under one prefix.
+
+    Attributes:
+        prefix: the prefix of the keys; None for none.
+        version: the model's version.
+        entries: how many entries have a key of their own.
+        buckets: how many hashes of packed entries there are.
+    """
 
     prefix: str | None
     version: str
     entries: int
+    buckets: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,21 +96,29 @@ def plan(store: Store, timeout: float, selection: Selection) -> Plan:
     """
     keys: list[bytes] = []
     there: Counter[tuple[str | None, str]] = Counter()
+    buckets: Counter[tuple[str | None, str]] = Counter()
     for key in store.scan(selection.pattern, timeout):
-        parsed = parse_key(key)
+        parsed = _parse(key)
         if parsed is None or not selection.is_model(parsed):
             continue  # a `*` in the pattern matches several parts
         there[parsed.prefix, parsed.version] += 1
+        buckets[parsed.prefix, parsed.version] += is_bucket(key)
         if selection.is_version(parsed.version):
             keys.append(key)
     _check_spelling(selection.all_but, {version for _, version in there})
     groups = (
-        Group(*parts, entries)
-        for parts, entries in sorted(there.items(), key=lambda each: (each[0][0] or "", each[0][1]))
+        Group(*parts, number - buckets[parts], buckets[parts])
+        for parts, number in sorted(there.items(), key=lambda each: (each[0][0] or "", each[0][1]))
         if selection.is_version(parts[1])
     )
     hint = "" if keys else _hint(store, timeout, selection)
     return Plan(tuple(groups), tuple(keys), hint)
+
+
+def _parse(key: bytes) -> EntryKey | None:
+    """Take the key of an entry apart, or that of a bucket, which has no digest."""
+    bucket = parse_bucket(key)
+    return parse_key(key) if bucket is None else EntryKey(*bucket[:3], digest="")
 
 
 def _check_spelling(all_but: Collection[str], versions: set[str]) -> None:
@@ -117,7 +134,7 @@ def _check_spelling(all_but: Collection[str], versions: set[str]) -> None:
 
 def _hint(store: Store, timeout: float, selection: Selection) -> str:
     """Return which entries may have been meant."""
-    keys = filter(None, map(parse_key, store.scan(b"*", timeout)))
+    keys = filter(None, map(_parse, store.scan(b"*", timeout)))
     there = {each._replace(digest="") for each in keys}
     if versions := sorted({each.version for each in there if selection.is_model(each)}):
         return f"it has versions {', '.join(map(repr, versions))}"
@@ -150,6 +167,8 @@ def delete(
             tell(start + len(batch))
     except BaseException:
         # The server may also have deleted the current batch.
-        say(f"stopped after deleting at least {deleted:,} of {len(keys):,} entries")
+        packs = any(map(is_bucket, keys))
+        of = f"entries, of {len(keys):,} keys" if packs else f"of {len(keys):,} entries"
+        say(f"stopped after deleting at least {deleted:,} {of}")
         raise
     return deleted

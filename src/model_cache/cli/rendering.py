@@ -74,10 +74,11 @@ def _times(ttl: TimesLeft) -> str:
 def _formats(found: ModelEntries) -> str:
     compressors = {name: number for name, number in found.compressors.items() if name != "none"}
     envelopes = {name: number for name, number in found.forms.items() if name == "envelope"}
+    packed = {name: number for name, number in found.layouts.items() if name == "packed"}
     total = found.looked_at - found.undecodable
     return ", ".join(
         name if number == total else f"{name} {number / total:.0%}"
-        for mix in (found.serders, compressors, envelopes)
+        for mix in (found.serders, compressors, envelopes, packed)
         for name, number in sorted(mix.items(), key=lambda each: -each[1])
     )
 
@@ -94,6 +95,7 @@ def entry(output: Output, found: OneEntry) -> None:
         "value": f"{found.value_bytes:,} bytes",
         "memory": size(found.bytes),
         "TTL left": "none" if found.ttl_ms is None else ttl,
+        "layout": found.layout,
         "form": entry.form or "-",
         "serder": entry.serder or "-",
         "compressor": entry.compressor or "-",
@@ -113,7 +115,7 @@ def plan(output: Output, selection: Selection, planned: Plan) -> None:
     """Show what a purge would delete."""
     for each in planned.groups:
         name = _name(selection.model, each.version, each.prefix)
-        output.say(f"{name}: {count(each.entries, 'entry', 'entries')}")
+        output.say(f"{name}: {_amount(each.entries, each.buckets)}")
     if not planned.keys:
         name = _name(selection.model, "", selection.prefix)
         output.say(f"{name}: no entries to delete; {planned.hint}")
@@ -122,9 +124,19 @@ def plan(output: Output, selection: Selection, planned: Plan) -> None:
 
 def purged(output: Output, planned: Plan, deleted: int, *, dry_run: bool) -> None:
     """Show what a purge deleted, or would delete."""
-    number = len(planned.keys) if dry_run else deleted
-    verb = "would delete" if dry_run else "deleted"
-    output.line(f"{verb} {count(number, 'entry', 'entries')}")
+    if not dry_run:
+        output.line(f"deleted {count(deleted, 'entry', 'entries')}")
+        return
+    buckets = sum(each.buckets for each in planned.groups)
+    output.line(f"would delete {_amount(len(planned.keys) - buckets, buckets)}")
+
+
+def _amount(entries: int, buckets: int) -> str:
+    amount = count(entries, "entry", "entries")
+    packed = count(buckets, "bucket", "buckets") + " of packed entries"
+    if not buckets:
+        return amount
+    return f"{amount} and {packed}" if entries else packed
 
 
 def warmed(output: Output, report: Report) -> None:

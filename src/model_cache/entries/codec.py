@@ -1,6 +1,7 @@
 """Encode predictions as entries, and decode them.
 
-If the serder dumps a prediction to an object, the entry is that plain JSON or MessagePack.
+If the serder dumps a prediction to an object, the entry is that plain JSON or MessagePack; with
+`values`, it is a plain MessagePack array.
 Anything else is an envelope (see `envelope`).
 
 Entries are verified on write: an entry that does not decode to the model's prediction is refused.
@@ -22,6 +23,7 @@ from pydantic import BaseModel
 from model_cache.entries.cached_properties import settle
 from model_cache.entries.differences import difference, not_comparable, not_readable, not_writable
 from model_cache.entries.envelope import (
+    ARRAYS,
     MAPS,
     MARK,
     MAX_PAYLOAD,
@@ -36,7 +38,7 @@ from model_cache.entries.envelope import (
     take_apart,
     unpack,
 )
-from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS
+from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS, VALUES
 from model_cache.entries.unset_fields import all_set, mark_unset, unset_fields
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
@@ -93,6 +95,14 @@ def _dumped_with_unset(serder: Serder, prediction: BaseModel) -> tuple[bytes, in
     noted: bytes = msgpack.packb(unset)
     data = serder.dumps(all_set(prediction))
     return b"%b%b%b" % (len(noted).to_bytes(2), noted, data), UNSET
+
+
+def _forms_of(serder: Serder) -> list[_Form]:
+    """Return the forms that entries of a serder may take, the best one first."""
+    if serder is VALUES:  # which has the names, too, where some fields are not set
+        return [(VALUES, _dumped), *_forms_of(MESSAGE_PACK)]
+    other = JSON if serder is MESSAGE_PACK else MESSAGE_PACK
+    return [(each, dump) for each in (serder, other) for dump in (_dumped, _dumped_with_unset)]
 
 
 class _Forms:
@@ -174,10 +184,8 @@ class Codec:
         self._schema = schema
         # MessagePack preserves what JSON would lose (NaN, infinities, bytes); for very large
         # ints, and schemas with strict types, it is the other way round.
-        self._serder, other = serder, JSON if serder is MESSAGE_PACK else MESSAGE_PACK
-        self._forms = _Forms(
-            [(each, dump) for each in (serder, other) for dump in (_dumped, _dumped_with_unset)]
-        )
+        self._serder = serder
+        self._forms = _Forms(_forms_of(serder))
         self._compressor = compressor
         self._max_entry_bytes = max_entry_bytes
         self._max_payload = max(MAX_PAYLOAD, max_entry_bytes)
@@ -216,7 +224,8 @@ class Codec:
                 raise
             except Exception as error:  # from a user's schema or serder
                 reraise_interruption(error)
-                reasons[form[0].name] = partial(_failure, prediction, error)
+                if form[0] is not VALUES:  # the others are tried, too, and say it by name
+                    reasons[form[0].name] = partial(_failure, prediction, error)
         if type(prediction) is not self._schema:
             given, wanted = type(prediction).__qualname__, self._schema.__qualname__
             raise self._lossy(f"it is a {given}, not a {wanted}")
@@ -290,11 +299,12 @@ class Codec:
         if len(data) > self._max_payload:
             raise EntryRefusedError(Refusal.TOO_LARGE)
         plain = (
-            serder is self._serder
+            (serder is self._serder or self._serder is VALUES)
             and not (self._integrity or flags)
             and fresh_until is None
             and (
-                (serder is JSON and data[0] == OBJECT)
+                serder is VALUES
+                or (serder is JSON and data[0] == OBJECT)
                 or (serder is MESSAGE_PACK and data[0] in MAPS)
             )
         )
@@ -327,8 +337,10 @@ class Codec:
             prediction = JSON.loads(entry, self._schema)
         elif first in MAPS:
             prediction = MESSAGE_PACK.loads(entry, self._schema)
+        elif first in ARRAYS:
+            prediction = VALUES.loads(entry, self._schema)
         else:
-            raise ValueError("neither an object nor an envelope")
+            raise ValueError("neither an object, nor an array, nor an envelope")
         if type(prediction) is not self._schema:
             raise TypeError("not an instance of the output schema")
         return prediction

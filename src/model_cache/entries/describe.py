@@ -13,6 +13,7 @@ from pydantic import RootModel
 
 from model_cache.entries.compressors import COMPRESSORS, TooLargeError
 from model_cache.entries.envelope import (
+    ARRAYS,
     MAPS,
     MARK,
     MAX_PAYLOAD,
@@ -21,7 +22,7 @@ from model_cache.entries.envelope import (
     take_apart,
     unpack,
 )
-from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS
+from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS, VALUES
 from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Serder
 
@@ -64,10 +65,18 @@ def describe(key: bytes, entry: bytes, tag_key: bytes = b"") -> Description:
     first = entry[:1]
     if first == bytes((MARK,)):
         return _describe_envelope(key, entry, tag_key)
-    serder = JSON if first == b"{" else MESSAGE_PACK if first and first[0] in MAPS else None
+    serder = _plain_serder(first)
     if serder is None:
-        return Description(problem="neither an object nor an envelope")
+        return Description(problem="neither an object, nor an array, nor an envelope")
     return _with_value(Description("plain", serder.name), serder, entry)
+
+
+def _plain_serder(first: bytes) -> Serder | None:
+    if first == b"{":
+        return JSON
+    if not first:
+        return None
+    return MESSAGE_PACK if first[0] in MAPS else VALUES if first[0] in ARRAYS else None
 
 
 def _describe_envelope(key: bytes, entry: bytes, tag_key: bytes) -> Description:
@@ -104,8 +113,9 @@ def _verdict(
 
 
 def _with_value(described: Description, serder: Serder, data: bytes) -> Description:
+    reader = MESSAGE_PACK if serder is VALUES else serder  # without the names
     try:
-        value = getattr(serder.loads(data, _Anything), "root", None)
+        value = getattr(reader.loads(data, _Anything), "root", None)
     except Exception as error:  # Redis is untrusted
         reraise_interruption(error)
         return replace(described, problem=f"invalid {serder.name} ({type(error).__name__})")

@@ -35,6 +35,7 @@ HEAD_SIZE = 5
 TIME_SIZE = 8
 OBJECT = 0x7B  # "{"
 MAPS = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])  # fixmap, map 16, map 32
+ARRAYS = frozenset([*range(0x90, 0xA0), 0xDC, 0xDD])  # fixarray, array 16, array 32
 
 
 def take_apart(entry: bytes) -> tuple[bytes, bytes, bytes]:

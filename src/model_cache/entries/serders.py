@@ -7,7 +7,7 @@ and leave out fields that are not set.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgpack
@@ -51,16 +51,55 @@ class MessagePackSerder:
         dumped = prediction.__pydantic_serializer__.to_python(
             prediction, by_alias=False, exclude_unset=True, round_trip=True, warnings=False
         )
-        packed: bytes = msgpack.packb(dumped, default=_plain, unicode_errors="surrogatepass")
-        return packed
+        return _packed(dumped)
 
     def loads(self, data: bytes, schema: type[BaseModel]) -> BaseModel:
-        # unpackb limits every container to len(data).
-        unpacked = msgpack.unpackb(data, strict_map_key=False, unicode_errors="surrogatepass")
         loaded: BaseModel = schema.__pydantic_validator__.validate_python(
-            unpacked, by_alias=False, by_name=True
+            _unpacked(data), by_alias=False, by_name=True
         )
         return loaded
+
+
+class ValuesSerder:
+    """MessagePack of the values alone, in the order of the fields' names, for packed entries.
+
+    The names are in the key, hence known to every reader. A prediction with fields that are not
+    set, or with more fields than its schema, has no such form.
+    """
+
+    name = "values"
+    id = 3
+
+    def dumps(self, prediction: BaseModel) -> bytes:
+        dumped = prediction.__pydantic_serializer__.to_python(
+            prediction, by_alias=False, exclude_unset=True, round_trip=True, warnings=False
+        )
+        names = _sorted_names(type(prediction))
+        if len(dumped) != len(names):
+            raise ValueError("not exactly the fields of the schema")
+        return _packed([dumped[name] for name in names])
+
+    def loads(self, data: bytes, schema: type[BaseModel]) -> BaseModel:
+        named = dict(zip(_sorted_names(schema), _unpacked(data), strict=True))
+        loaded: BaseModel = schema.__pydantic_validator__.validate_python(
+            named, by_alias=False, by_name=True
+        )
+        return loaded
+
+
+@lru_cache(maxsize=256)
+def _sorted_names(schema: type[BaseModel]) -> tuple[str, ...]:
+    return tuple(sorted(schema.model_fields))
+
+
+def _packed(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value, default=_plain, unicode_errors="surrogatepass")
+    return packed
+
+
+def _unpacked(data: bytes) -> Any:
+    # unpackb bounds every container by len(data).
+    return msgpack.unpackb(data, strict_map_key=False, unicode_errors="surrogatepass")
 
 
 def _plain(value: Any) -> Any:
@@ -69,7 +108,8 @@ def _plain(value: Any) -> Any:
 
 JSON = JSONSerder()
 MESSAGE_PACK = MessagePackSerder()
-SERDERS: Registry[Serder] = Registry("serder", Serder, [JSON, MESSAGE_PACK])
+VALUES = ValuesSerder()
+SERDERS: Registry[Serder] = Registry("serder", Serder, [JSON, MESSAGE_PACK, VALUES])
 
 
 def register_serder(serder: Serder) -> None:

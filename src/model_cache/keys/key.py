@@ -22,7 +22,7 @@ from model_cache.redaction import KeySecret, revealed
 DIGEST_LENGTH = 22
 """Length of a digest in characters: 128 bits as base64url without padding."""
 
-_TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
+TO_BASE64URL = bytes.maketrans(b"+/", b"-_")
 _DIGEST = re.compile(b"[A-Za-z0-9_-]{%d}" % DIGEST_LENGTH)
 _SPECIAL = frozenset("/%{}*?[]\\")
 
@@ -56,10 +56,11 @@ class Namespace:
         self.raw = self.text.encode()
         # The quoted parts contain no glob characters.
         self.pattern = self.raw + b"[^/]" * DIGEST_LENGTH
-        self._entry = re.compile(re.escape(self.raw) + b"[A-Za-z0-9_-]{%d}" % DIGEST_LENGTH)
+        last = b"(?:[A-Za-z0-9_-]{%d}|~[0-9a-f]{8}~[0-9a-f]{12})" % DIGEST_LENGTH
+        self._entry = re.compile(re.escape(self.raw) + last)
 
     def holds(self, key: bytes) -> bool:
-        """Return whether `key` is the key of an entry in this namespace."""
+        """Return whether `key` is the key of an entry, or of a bucket of entries, here."""
         return self._entry.fullmatch(key) is not None
 
 
@@ -73,9 +74,16 @@ class EntryKey(NamedTuple):
 
 
 def parse_key(key: bytes) -> EntryKey | None:
-    """Parse a key; return None if it is not exactly in the form of an entry's key."""
-    *raw, digest = key.split(b"/")
-    if len(raw) not in (2, 3) or not _DIGEST.fullmatch(digest):
+    """Take a key apart; None if it is not exactly of the form that keys of entries have."""
+    head, _, digest = key.rpartition(b"/")
+    parts = parse_namespace(head) if _DIGEST.fullmatch(digest) else None
+    return None if parts is None else EntryKey(*parts, digest.decode())
+
+
+def parse_namespace(text: bytes) -> tuple[str | None, str, str] | None:
+    """Return the prefix, name and version in front of a key's last "/"; None if it has others."""
+    raw = text.split(b"/")
+    if len(raw) not in (2, 3):
         return None
     parts = [part for each in raw if (part := _unescaped(each)) is not None]
     # If it does not round-trip, it was not written by this library.
@@ -83,7 +91,7 @@ def parse_key(key: bytes) -> EntryKey | None:
         return None
     *prefixes, name, version = parts
     prefix = prefixes[0] if prefixes else None
-    return EntryKey(prefix, name, version, digest.decode()) if prefix != "" else None
+    return None if prefix == "" else (prefix, name, version)
 
 
 def entries_pattern(prefix: str | None, qualified_name: str, version: str | None) -> bytes:
@@ -173,7 +181,7 @@ class KeyMaker:
         hasher = self._hasher.copy()
         hasher.update(canonical)
         encoded = binascii.b2a_base64(hasher.digest(), newline=False)
-        return self._prefix + encoded.translate(_TO_BASE64URL, b"=")
+        return self._prefix + encoded.translate(TO_BASE64URL, b"=")
 
 
 def _paths(tree: Tree, above: str = "") -> list[str]:

@@ -47,6 +47,7 @@ class Stats:
         lossy: predictions not stored because storing would change them.
         too_large: predictions not stored because their entry exceeds `max_entry_bytes`.
         write_failures: entries that could not be written.
+        revalidated: stale entries that were computed anew in the background.
         near_hits: hits from the near cache, in this process; part of `hits`.
         hit_seconds: the total time of the hits.
         model_seconds: the total time of the model for the misses.
@@ -71,6 +72,7 @@ class Stats:
     too_large: int = 0
     write_failures: int = 0
     near_hits: int = 0
+    revalidated: int = 0
     hit_seconds: float = 0.0
     model_seconds: float = 0.0
     store: str = "closed"

@@ -77,6 +77,14 @@ class StaleServed:
 
 
 @dataclass(frozen=True)
+class RevalidationFailed:
+    """The model raised while a stale entry was computed anew; the entry answers on."""
+
+    model: str
+    error: str
+
+
+@dataclass(frozen=True)
 class BindingFailed:
     """The model changed under the decorator and can no longer be cached as configured."""
 
@@ -93,6 +101,7 @@ Event: TypeAlias = (
     | InputNotCacheable
     | PredictionNotStored
     | StaleServed
+    | RevalidationFailed
     | BindingFailed
 )
 Hook: TypeAlias = Callable[[Event], None]

@@ -15,6 +15,7 @@ from model_cache.observing.events import (
     Hook,
     InputNotCacheable,
     PredictionNotStored,
+    RevalidationFailed,
     StaleServed,
     StoreFound,
     StoreLost,
@@ -108,5 +109,7 @@ class LoggingHook:
                 logger.warning("Prediction of %s not cached: %s", model, reason)
             case StaleServed(model, error):
                 logger.warning("Model %s raised %s; served a stale prediction", model, error)
+            case RevalidationFailed(model, error):
+                logger.warning("Model %s raised %s; its stale entry stays", model, error)
             case BindingFailed(model, reason):
                 logger.error("Model %s changed; predicting without the cache: %s", model, reason)

@@ -52,6 +52,7 @@ HOOKS = {
 """The built-in hooks, by the names that the option `hooks` accepts; imported on first use."""
 
 _MOST_PLACES = 308
+_MOST_ENTRIES = 100_000_000_000
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,13 @@ class Config:
     single_flight_wait: float
     write: Literal["foreground", "background"]
     stale_if_error: int | None
+    stale_while_revalidate: int | None
     near_cache: int | None
     near_ttl: float
     near_cache_bytes: int
     batch_equality: Literal["warn", "refuse", "ignore"]
+    layout: Literal["plain", "packed"]
+    expected_entries: int | None
     hooks: tuple[Hook, ...]
 
     @classmethod
@@ -102,6 +106,7 @@ class Config:
         options = sealed_options(options, options)
         key_secret = secret("key_secret", options["key_secret"])
         _refuse_conflicts(options)
+        layout = choice("layout", options["layout"], ("plain", "packed"))
         return cls(
             endpoint=endpoint_from(options, environment),
             prefix=_prefix(options["prefix"]),
@@ -129,12 +134,15 @@ class Config:
             ),
             write=choice("write", options["write"], ("foreground", "background")),
             stale_if_error=ttl("stale_if_error", options["stale_if_error"]),
+            stale_while_revalidate=ttl("stale_while_revalidate", options["stale_while_revalidate"]),
             near_cache=_near_cache(options["near_cache"]),
             near_ttl=seconds("near_ttl", options["near_ttl"], 0.001, 86_400.0),
             near_cache_bytes=whole("near_cache_bytes", options["near_cache_bytes"], 1_000, 2**40),
             batch_equality=choice(
                 "batch_equality", options["batch_equality"], ("warn", "refuse", "ignore")
             ),
+            layout=layout,
+            expected_entries=_expected_entries(options["expected_entries"], layout),
             hooks=_hooks(options["hooks"]),
         )
 
@@ -153,10 +161,9 @@ def _refuse_conflicts(options: Mapping[str, Any]) -> None:
         raise ConfigurationError(
             "ignored_fields", "can't be combined with hashing_fields; use one of them"
         )
-    if options["stale_if_error"] is not None and options["ttl"] is None:
-        raise ConfigurationError(
-            "stale_if_error", "needs a ttl: entries without one never become stale"
-        )
+    for name in ("stale_if_error", "stale_while_revalidate"):
+        if options[name] is not None and options["ttl"] is None:
+            raise ConfigurationError(name, "needs a ttl: entries without one never become stale")
 
 
 def _is_disabled(environment: Callable[[str], str | None]) -> bool:
@@ -231,6 +238,20 @@ def _places(options: Mapping[str, Any]) -> Mapping[str, int] | int | None:
         hint = "is missing" if name not in places else "is not in reduced_precision_fields"
         raise ConfigurationError("number_of_places", f"{name!r} {hint}")
     return {name: _number_of_places(places[name]) for name in fields or ()}
+
+
+def _expected_entries(value: object, layout: str) -> int | None:
+    if layout == "plain":
+        if value is not None:
+            raise ConfigurationError("expected_entries", "needs layout: packed")
+        return None
+    if value is None:
+        raise ConfigurationError(
+            "expected_entries",
+            "is required for layout: packed; give the number of entries that you expect for one "
+            "version of the model, such as 1000000",
+        )
+    return whole("expected_entries", value, 1, _MOST_ENTRIES)
 
 
 def _number_of_places(value: object) -> int:

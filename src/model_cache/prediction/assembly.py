@@ -54,6 +54,8 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         max_connection_age=config.max_connection_age,
         credential_provider=config.credential_provider,
         address_map=config.address_map,
+        expected_entries=config.expected_entries,
+        longest_ttl=_longest_ttl(config),
     )
     place = "embedded" if endpoint.embedded else f"{endpoint}/{endpoint.database}"
     barrier = barrier_at(place)
@@ -79,7 +81,9 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         on_error=config.on_error,
         clock=time.perf_counter,
     )
-    writer = BackgroundWriter() if config.write == "background" else None
+    background = {"write": config.write == "background"}
+    background["revalidate"] = config.stale_while_revalidate is not None
+    workers = {work: BackgroundWriter() for work, is_needed in background.items() if is_needed}
     predictor = CachedPredictor(
         flow=flow,
         many=many,
@@ -87,7 +91,7 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         store=store,
         timeout=config.timeout,
         barrier=barrier,
-        writer=writer,
+        workers=workers,
         tell=tell,
     )
     if near is None:
@@ -107,3 +111,9 @@ def _near_cache(config: Config) -> NearCache | None:
     if config.near_cache is None:
         return None
     return NearCache(config.near_cache, config.near_cache_bytes, config.near_ttl)
+
+
+def _longest_ttl(config: Config) -> int | None:
+    if config.ttl is None:
+        return None
+    return config.ttl + max(config.stale_if_error or 0, config.stale_while_revalidate or 0)

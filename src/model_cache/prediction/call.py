@@ -23,6 +23,7 @@ class Call:
         epoch: the barrier's epoch from before the binding was read.
         began: when it began, by `time.perf_counter`.
         asked: when its key was looked up.
+        revalidates: whether the stale prediction answers at once.
         stale: a prediction past its ttl that was found.
         near: whether the entry came from the near cache.
         near_key: the entry's key in the near cache; None without a near cache.
@@ -56,6 +57,7 @@ class Call:
     entry_bytes: int = 0
     store_error: str | None = None
     undecodable: bool = False
+    revalidates: bool = False
 
     def __init__(self, binding: Bound, data: BaseModel, began: float) -> None:
         self.binding = binding

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
@@ -62,10 +62,12 @@ class Later(NamedTuple):
     """Run steps in the background; the result is whether the queue accepted them.
 
     Attributes:
+        work: whether they write an entry, or compute one anew.
         steps: the steps.
         size: how many bytes they keep in memory.
     """
 
+    work: Literal["write", "revalidate"]
     steps: Steps[object]
     size: int
 

@@ -13,13 +13,13 @@ from pydantic import BaseModel
 
 from model_cache.binding import Bound, CurrentBinding
 from model_cache.errors import NotCacheableError, StoreUnavailableError
-from model_cache.interruptions import is_interruption
-from model_cache.observing.events import Hook, InputNotCacheable, StaleServed
+from model_cache.interruptions import is_interruption, reraise_interruption
+from model_cache.observing.events import Hook, InputNotCacheable, RevalidationFailed, StaleServed
 from model_cache.observing.scope import Mode, requested_mode
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
-from model_cache.prediction.effects import Budget, Predict, Steps, Wait
+from model_cache.prediction.effects import Budget, Later, Predict, Steps, Wait
 from model_cache.prediction.lease import Lease, LeaseKeeper
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.single_flight import Flight, Landed, Landing, SingleFlight
@@ -110,7 +110,52 @@ class Flow:
             return found
         call.stale = found
         call.undecodable = found is None
+        if found is not None and self._config.stale_while_revalidate is not None:
+            stale_for = -(call.binding.fresh_for(entry) or 0.0)
+            call.revalidates = 1000 * stale_for <= self._config.stale_while_revalidate
         return None
+
+    def revalidate(self, call: Call) -> Steps[BaseModel]:
+        """Answer with a stale entry at once, and have it computed anew in the background."""
+        assert call.key is not None
+        assert call.stale is not None
+        computation = self._barrier.begin(call.key, call.epoch)
+        joined = self.join(call, computation)
+        accepted = False
+        if joined is None or isinstance(joined, Flight):  # nobody else is computing it
+            steps = self._recompute(call, computation, joined)
+            accepted = yield Later("revalidate", steps, 0)
+        if not accepted:
+            if isinstance(joined, Flight):
+                joined.land(Landed(failed=True))
+            self._barrier.end(computation)
+        call.kind = "stale"
+        do_not_store()
+        return call.stale
+
+    def _recompute(
+        self, asked: Call, computation: Computation, flight: Flight | None
+    ) -> Steps[None]:
+        """Compute an entry anew; if that fails, the stale one stays until its time is over."""
+        call = Call(asked.binding, asked.data, self._clock())
+        call.key, call.near_key, call.epoch = asked.key, asked.near_key, asked.epoch
+        call.generation, call.seen = asked.generation, asked.seen
+        call.changes = self._barrier.changes
+        budget = Budget(self._config.timeout)
+        try:
+            if flight is not None and self._config.single_flight == "fleet":
+                yield from self._lead_the_fleet(call, computation, budget, flight)
+            else:
+                yield from self._compute_and_store(call, computation, budget, flight, None)
+        except Exception as error:
+            reraise_interruption(error)
+            self._hook(RevalidationFailed(call.binding.qualified_name, type(error).__name__))
+        finally:
+            if flight is not None:
+                flight.land(Landed(failed=call.kind != "miss"))
+            if computation.ended_at is None and call.fate != "queued":
+                self._barrier.end(computation)
+        self._writing.revalidated(call.fate)
 
     def compute(self, call: Call) -> Steps[BaseModel]:
         """Compute without the cache; the call's kind says why."""

@@ -153,6 +153,8 @@ class ManyFlow:
                 rows[call] = Row(call)
             elif (found := self._flow.read(call, entries.get(key))) is not None:
                 answers[call] = found
+            elif call.revalidates:
+                answers[call] = yield from self._flow.revalidate(call)
             elif key in rows:
                 rows[key].others.append(call)
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
@@ -33,7 +33,7 @@ from model_cache.prediction.generation import new_value
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.single_flight import Landed, Landing
-from model_cache.protocols import Store
+from model_cache.protocols import StatefulStore
 from model_cache.stores.purging import delete_all
 
 T = TypeVar("T")
@@ -75,13 +75,6 @@ class Predictor(Protocol):
         ...
 
 
-class StatefulStore(Store, Protocol):
-    """A store that knows whether its circuit breakers are open."""
-
-    @property
-    def state(self) -> str: ...
-
-
 class CachedPredictor:
     """Looks up predictions; computes and stores those that are missing.
 
@@ -92,7 +85,7 @@ class CachedPredictor:
         store: the store with the entries.
         timeout: the most seconds that a prediction may spend on the store.
         barrier: the process's barrier for the store.
-        writer: writes entries in the background.
+        workers: work in the background, by what it is.
         tell: receives the outcome of each prediction.
     """
 
@@ -105,7 +98,7 @@ class CachedPredictor:
         store: StatefulStore,
         timeout: float,
         barrier: Barrier,
-        writer: BackgroundWriter | None,
+        workers: Mapping[str, BackgroundWriter],
         tell: Callable[[Outcome], None],
     ) -> None:
         self._flow = flow
@@ -114,7 +107,7 @@ class CachedPredictor:
         self._store = store
         self._timeout = timeout
         self._barrier = barrier
-        self._writer = writer
+        self._workers = workers
         self._tell = tell
 
     def predict(self, data: BaseModel) -> BaseModel:
@@ -134,7 +127,7 @@ class CachedPredictor:
             found = flow.read(call, entry)
             if found is not None:
                 return found
-            return self._take(flow.answer(call))
+            return self._take(flow.revalidate(call) if call.revalidates else flow.answer(call))
         finally:
             if call.kind is not None:
                 self._tell(call.outcome(time.perf_counter() - call.began))
@@ -179,13 +172,12 @@ class CachedPredictor:
                 return _wait(landing, seconds)
             case Pause(seconds):
                 return time.sleep(seconds)
-            case Later(steps, size):
-                assert self._writer is not None
+            case Later(work, steps, size):
 
-                def write() -> None:
+                def job() -> None:
                     self._take(steps)
 
-                return self._writer.submit(write, size)
+                return self._workers[work].submit(job, size)
 
     def purge(self, namespace: Namespace) -> int:
         self._look_ups.forget()
@@ -213,8 +205,8 @@ class CachedPredictor:
         return self._store.state
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.flush()
+        for worker in self._workers.values():
+            worker.flush()
         self._store.close()
 
 

@@ -135,7 +135,7 @@ class Writing:
         self, binding: Bound, generation: Generation, writes: Sequence[Write]
     ) -> Steps[list[Written]]:
         steps = self._write(binding, generation, writes, Budget(self._config.timeout))
-        if (yield Later(steps, sum(len(write.encoded.entry) for write in writes))):
+        if (yield Later("write", steps, sum(len(write.encoded.entry) for write in writes))):
             return [Written("queued")] * len(writes)
         for write in writes:
             self._barrier.end(write.computation)
@@ -205,6 +205,11 @@ class Writing:
                 each = seconds / len(sizes)
                 self._watch(EntryStored(binding.qualified_name, binding.version, size, each))
 
+    def revalidated(self, fate: Fate | None) -> None:
+        """Count a stale entry that was computed anew in the background."""
+        if fate == "stored":
+            self._counters.add(revalidated=1)
+
     def discard(self, key: bytes, budget: Budget) -> Steps[None]:
         """Erase an outdated entry when a refresh has nothing to replace it with."""
         try:
@@ -230,11 +235,12 @@ class Writing:
 
     def _times(self) -> tuple[int | None, int | None]:
         """Return an entry's time to live in Redis and when it becomes stale, in milliseconds."""
-        ttl, stale = self._config.ttl, self._config.stale_if_error
+        config, ttl = self._config, self._config.ttl
         if ttl is None:
             return None, None
         ttl = max(1, ttl - int(_jitter() * ttl / 10))
-        if stale is None:
+        stale = max(config.stale_if_error or 0, config.stale_while_revalidate or 0)
+        if not stale:
             return ttl, None
         return ttl + stale, int(1000 * time.time()) + ttl
 

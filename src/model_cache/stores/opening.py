@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from model_cache.embedded import embedded_url
 from model_cache.errors import StoreUnavailableError
+from model_cache.keys.buckets import Buckets
 from model_cache.observing.events import Hook
+from model_cache.protocols import StatefulStore
 from model_cache.stores.access import AddressMap, CredentialProvider
 from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.cluster import ClusterStore, Node
 from model_cache.stores.connection import printable
 from model_cache.stores.dialing import Dialer
 from model_cache.stores.guarded import GuardedStore
+from model_cache.stores.packed import BucketStore, PackedStore
 from model_cache.stores.server import RedisStore, Role
 from model_cache.stores.url import Address, Endpoint, parse_url
 
@@ -26,7 +30,7 @@ _ANNOUNCED = (
 )
 
 
-def compose(
+def compose(  # noqa: PLR0913 - one for each option that the servers' stores need
     endpoint: Endpoint,
     hook: Hook,
     *,
@@ -35,7 +39,9 @@ def compose(
     max_connection_age: float = _DEFAULT_AGE,
     credential_provider: CredentialProvider | None = None,
     address_map: AddressMap | None = None,
-) -> GuardedStore | ClusterStore:
+    expected_entries: int | None = None,
+    longest_ttl: int | None = None,
+) -> StatefulStore:
     """Return the store for an endpoint without connecting to it.
 
     Args:
@@ -46,6 +52,10 @@ def compose(
         max_connection_age: seconds after which a connection is replaced.
         credential_provider: returns the current login, which replaces the endpoint's own.
         address_map: translates an announced address to the one to connect to.
+        expected_entries: how many entries a namespace is planned to have, for the packed layout;
+            None for the plain one.
+        longest_ttl: the longest time that a packed entry may claim to have left, in milliseconds;
+            None for any.
 
     Raises:
         ConfigurationError: a certificate that can't be loaded.
@@ -61,25 +71,34 @@ def compose(
             endpoint.tls, timeout, credentials=credential_provider, address_map=address_map
         ),
     )
-    if not endpoint.cluster:
-        return GuardedStore(open_server(endpoint), _make_breaker, hook, str(endpoint))
+
+    def guarded(
+        server: RedisStore, make_breaker: Callable[[], CircuitBreaker], hook: Hook, at: Endpoint
+    ) -> GuardedStore:
+        inner = server if expected_entries is None else BucketStore(server, longest_ttl)
+        return GuardedStore(inner, make_breaker, hook, str(at))
 
     def open_node(address: Address, role: Role) -> Node:
         at = replace(endpoint, cluster=(), host=address.host, port=address.port)
         hint = "" if address in endpoint.cluster else _ANNOUNCED
         server = open_server(at, role=role, hint=hint)
         if role == "replica":  # reads fall back to the primary, so no StoreLost
-            return Node(GuardedStore(server, _make_impatient_breaker, _ignore, str(at)), server)
-        return Node(GuardedStore(server, _make_breaker, hook, str(at)), server)
+            return Node(guarded(server, _make_impatient_breaker, _ignore, at), server)
+        return Node(guarded(server, _make_breaker, hook, at), server)
 
-    return ClusterStore(
-        endpoint.cluster,
-        open_node,
-        time.monotonic,
-        _make_breaker(),
-        hook,
-        replicas=endpoint.replicas,
-    )
+    store: GuardedStore | ClusterStore
+    if endpoint.cluster:
+        store = ClusterStore(
+            endpoint.cluster,
+            open_node,
+            time.monotonic,
+            _make_breaker(),
+            hook,
+            replicas=endpoint.replicas,
+        )
+    else:
+        store = guarded(open_server(endpoint), _make_breaker, hook, endpoint)
+    return store if expected_entries is None else PackedStore(store, Buckets(expected_entries))
 
 
 def administered(endpoint: Endpoint, timeout: float) -> dict[str, RedisStore]:

@@ -21,6 +21,7 @@ from model_cache.errors import (
     WriteRefusedError,
 )
 from model_cache.interruptions import reraise_interruption
+from model_cache.keys.buckets import is_bucket
 from model_cache.protocols import Clock
 from model_cache.stores.connection import ErrorReply, printable
 from model_cache.stores.dialing import Dialer, request_of, tls_hint
@@ -107,34 +108,29 @@ class RedisStore:
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
         request = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
-        reply = self._exchange(request, 1, timeout)[0]
-        return reply if type(reply) is bytes else self._no_entry(reply)
+        reply = self.send(request, timeout)
+        return reply if type(reply) is bytes else self.entry_of(reply)
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        self._check_written(self._exchange(_set_request(key, entry, ttl), 1, timeout))
+        self.check_written([self.send(_set_request(key, entry, ttl), timeout)])
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         if self._role is None and len(keys) >= _LEAST_MGET:
-            (reply,) = self._exchange(request_of(b"MGET", *keys), 1, timeout)
+            reply = self.send(request_of(b"MGET", *keys), timeout)
             if not (isinstance(reply, list) and len(reply) == len(keys)):
                 raise self._failure(reply)
             return reply
         # Pipelined GETs instead of an MGET, whose keys must share a slot in a cluster.
-        replies = self._exchange_each([request_of(b"GET", key) for key in keys], timeout)
-        return [reply if type(reply) is bytes else self._no_entry(reply) for reply in replies]
+        replies = self.send_each([request_of(b"GET", key) for key in keys], timeout)
+        return [self.entry_of(reply) for reply in replies]
 
     def get_with_ttl(
         self, keys: Sequence[bytes], timeout: float
     ) -> list[tuple[bytes | None, int | None]]:
         requests = [request_of(word, key) for key in keys for word in (b"GET", b"PTTL")]
-        replies = self._exchange_each(requests, timeout)
-        found: list[tuple[bytes | None, int | None]] = []
-        for entry, left in zip(replies[::2], replies[1::2], strict=True):
-            if type(left) is not int:
-                raise self._failure(left)
-            entry_or_none = entry if type(entry) is bytes else self._no_entry(entry)
-            found.append((entry_or_none, left if left >= 0 else None))
-        return found
+        replies = self.send_each(requests, timeout)
+        pairs = zip(replies[::2], replies[1::2], strict=True)
+        return [self.entry_and_ttl_of(entry, left) for entry, left in pairs]
 
     def set_watching(
         self,
@@ -143,30 +139,36 @@ class RedisStore:
         timeout: float,
     ) -> bytes | None:
         requests = [_set_request(*entry) for entry in entries]
-        *written, found = self._exchange_each([*requests, request_of(b"GET", watched)], timeout)
-        self._check_written(written)
-        return found if type(found) is bytes else self._no_entry(found)
+        *written, found = self.send_each([*requests, request_of(b"GET", watched)], timeout)
+        self.check_written(written)
+        return self.entry_of(found)
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         requests = [_set_request(*entry) for entry in entries]
-        self._check_written(self._exchange_each(requests, timeout))
+        self.check_written(self.send_each(requests, timeout))
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
         request = request_of(b"SET", key, entry, b"PX", b"%d" % ttl, b"NX")
-        reply = self._exchange(request, 1, timeout)[0]
+        reply = self.send(request, timeout)
         if reply is None:
             return False
-        self._check_written([reply])
+        self.check_written([reply])
         return True
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
+        """Delete keys; return how many entries there were: a bucket holds many."""
         command = b"DEL" if self._endpoint.proxied else b"UNLINK"
-        deleted = 0
-        for reply in self._exchange_each([request_of(command, key) for key in keys], timeout):
-            if type(reply) is not int:
-                raise self._failure(reply)
-            deleted += reply
-        return deleted
+        keys = list(keys)
+        buckets = [key for key in keys if is_bucket(key)]
+        commands = [(b"HLEN", key) for key in buckets] + [(command, key) for key in keys]
+        replies = self.execute_many(timeout, commands)
+        sizes = dict(zip(buckets, replies, strict=False))
+        deleted = replies[len(buckets) :]
+        self.count_of(deleted)
+        return sum(
+            size if reply and isinstance(size := sizes.get(key), int) else reply
+            for key, reply in zip(keys, deleted, strict=True)
+        )
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         if self._endpoint.proxied:
@@ -189,15 +191,30 @@ class RedisStore:
 
     def execute_many(self, timeout: float, commands: Sequence[Sequence[bytes]]) -> list[Any]:
         """Return the replies to commands in one round trip; an `ErrorReply` is not raised."""
-        return self._exchange_each([request_of(*words) for words in commands], timeout)
+        return self.send_each([request_of(*words) for words in commands], timeout)
+
+    def send(self, request: bytes, timeout: float) -> Any:
+        """Return the reply to a command in the bytes of the protocol, maybe an `ErrorReply`."""
+        if self._role == "asking":
+            return self._exchange(_ASKING + request, 2, timeout)[1]
+        return self._exchange(request, 1, timeout)[0]
+
+    def send_each(self, requests: list[bytes], timeout: float) -> list[Any]:
+        """Return the replies to commands in the bytes of the protocol, by one round trip."""
+        if not requests:
+            return []
+        if self._role != "asking":
+            return self._exchange(b"".join(requests), len(requests), timeout)
+        # Before each, since it counts for one command only.
+        return self._exchange(
+            b"".join(_ASKING + each for each in requests), 2 * len(requests), timeout
+        )[1::2]
 
     def close(self) -> None:
         self._pool.close()
 
     def _exchange(self, request: bytes, replies: int, timeout: float) -> list[Any]:
         try:
-            if self._role == "asking":
-                return self._pool.exchange(_ASKING + request, 1 + replies, timeout)[1:]
             return self._pool.exchange(request, replies, timeout)
         except StoreUnavailableError as error:  # connecting failed
             reraise_interruption(error)
@@ -215,18 +232,50 @@ class RedisStore:
             hint += f"; {self._hint}"
         return StoreUnavailableError(self._endpoint.masked(f"{self._place}: {problem}{hint}"), kind)
 
-    def _exchange_each(self, requests: list[bytes], timeout: float) -> list[Any]:
-        return self._exchange(b"".join(requests), len(requests), timeout) if requests else []
+    def entry_of(self, reply: object) -> bytes | None:
+        """Return the entry that a reply holds, or None.
 
-    def _no_entry(self, reply: object) -> bytes | None:
+        Raises:
+            StoreUnavailableError: the reply is an error.
+        """
+        if type(reply) is bytes:
+            return reply
         # A key of another type is also a miss; SET overwrites it.
         if reply is None or (isinstance(reply, ErrorReply) and reply.code == "WRONGTYPE"):
             return None
         raise self._failure(reply)
 
-    def _check_written(self, replies: list[Any]) -> None:
+    def entry_and_ttl_of(self, entry: object, left: object) -> tuple[bytes | None, int | None]:
+        """Return what the replies to GET and PTTL hold.
+
+        Raises:
+            StoreUnavailableError: one of them is an error.
+        """
+        if type(left) is not int:
+            raise self._failure(left)
+        return self.entry_of(entry), left if left >= 0 else None
+
+    def count_of(self, replies: Iterable[Any]) -> int:
+        """Return the sum of replies that are numbers.
+
+        Raises:
+            StoreUnavailableError: one of them is an error.
+        """
+        count = 0
         for reply in replies:
-            if reply == b"OK":
+            if type(reply) is not int:
+                raise self._failure(reply)
+            count += reply
+        return count
+
+    def check_written(self, replies: Iterable[Any]) -> None:
+        """Raise unless the replies say that everything was written.
+
+        Raises:
+            StoreUnavailableError: one of them is an error.
+        """
+        for reply in replies:
+            if reply == b"OK" or type(reply) is int:
                 continue
             if not isinstance(reply, ErrorReply) or reply.code in ("MOVED", "ASK"):
                 raise self._failure(reply)
