@@ -117,5 +117,5 @@ endef
 
 .PHONY: clean
 clean: ## remove the environments and what was generated
-	rm -rf $(VENV) $(DEMO_VENV) $(LOWEST_VENV) $(IMAGES_VENV) $(MUTANTS_VENV) .coverage .mypy_cache .pytest_cache .ruff_cache \
-		.hypothesis .import_linter_cache demo-output site
+	rm -rf $(VENV) $(DEMO_VENV) $(LOWEST_VENV) $(IMAGES_VENV) $(MUTANTS_VENV) \
+		.coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache demo-output site

@@ -75,6 +75,12 @@ def test_little_is_nested() -> None:
     assert [name for name, node, _ in ALL_FUNCTIONS if depth(node) > DEEPEST] == []
 
 
+def test_the_names_that_pydantic_may_change_are_in_one_module() -> None:
+    assert {module_of(file) for file in FILES if "__pydantic_" in file.read_text()} == {
+        "pydantic_attributes"
+    }
+
+
 BEHIND_THE_DOOR = """
 from model_cache.binding import Binding
 from model_cache.decorator import RedisCachingDecorator

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
-import sys
 import uuid
 from collections.abc import Callable, Collection
 from enum import Enum
@@ -22,7 +21,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from model_cache.errors import ConfigurationError, NotCacheableError
-from model_cache.keys.canonical.arrays import array_encoder, scalar_encoder
+from model_cache.keys.canonical.arrays import array_encoder, loaded_numpy, scalar_encoder
 from model_cache.keys.canonical.attributes import State, slot_reader, state_reader
 from model_cache.keys.canonical.containers import CONTAINERS, container_encoder
 from model_cache.keys.canonical.enums import enum_encoder
@@ -45,6 +44,7 @@ from model_cache.keys.canonical.structures import (
     compile_fields,
     encode_named,
 )
+from model_cache.pydantic_attributes import EXTRA, FIELDS_SET, PRIVATE
 
 __all__ = [
     "FORMAT",
@@ -199,7 +199,7 @@ class Canonicalizer:
         if issubclass(cls, URLS):
             attributes = _attributes(cls, encode, own_attributes(cls))
             return _reduced(b"o" + class_identity(cls), url_part, encode, attributes)
-        numpy = sys.modules.get("numpy")
+        numpy = loaded_numpy()
         if numpy is not None and issubclass(cls, (numpy.ndarray, numpy.generic)):
             return self._numpy(numpy, cls)
         for base in BUILTIN_PART:
@@ -251,8 +251,7 @@ class Canonicalizer:
         """Encode a model: its fields, extra fields and private attributes."""
         fields_set, encode = self._predictions, self._inside._encoders.encode
         extra_of, private_of, fields_set_of = (
-            slot_reader(cls, BaseModel, f"__pydantic_{name}__")
-            for name in ("extra", "private", "fields_set")
+            slot_reader(cls, BaseModel, name) for name in (EXTRA, PRIVATE, FIELDS_SET)
         )
 
         def encode_model(value: BaseModel) -> bytes:
