@@ -219,9 +219,6 @@ def test_a_soft_time_limit_arrives_wherever_it_strikes(server: Server, where: st
     assert cache.predict(person()) == Checked(charges=1.0)
 
 
-# One that strikes while a connection is closed that another has broken off.
-@pytest.mark.filterwarnings("ignore:.*Connection.close:pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.usefixtures("limits")
 @pytest.fixture
 def no_collections() -> Iterator[None]:
     """No garbage collection, in whose callbacks and finalizers a signal's exception is lost."""
@@ -231,7 +228,9 @@ def no_collections() -> Iterator[None]:
     gc.enable()
 
 
-@pytest.mark.usefixtures("no_collections")
+# One that strikes while a connection is closed that another has broken off.
+@pytest.mark.filterwarnings("ignore:.*Connection.close:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("limits", "no_collections")
 def test_interrupted_predictions_leave_nothing_behind(server: Server) -> None:
     """A signal at any moment of a miss: the next caller neither waits nor is misled."""
     heard: list[Event] = []
