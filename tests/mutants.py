@@ -49,7 +49,8 @@ NEAREST = {
     "stores/pool": "tests/stores/test_connections.py tests/stores/test_interruptions.py"
     " tests/stores/test_failing_servers.py tests/stores/test_redis_store.py"
     " tests/stores/test_managed_redis.py",
-    "stores/connection": "tests/stores/test_connections.py tests/stores/test_interruptions.py"
+    "stores/connection": "tests/stores/test_exchanges.py tests/stores/test_connections.py"
+    " tests/stores/test_interruptions.py"
     " tests/stores/test_redis_store.py tests/stores/test_failing_servers.py"
     " tests/stores/test_tls.py tests/stores/test_logins.py",
     "stores/url": "tests/stores/test_urls.py tests/options tests/test_secrets.py"

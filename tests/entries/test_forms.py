@@ -70,6 +70,10 @@ class Row(RootModel[list[float]]):
     pass
 
 
+class Table(RootModel[dict[str, int]]):
+    pass
+
+
 NUMBERS = {f"field_{number}": number for number in range(16)}
 FIELDS: dict[str, Any] = dict.fromkeys(NUMBERS, (int, ...))
 Wide = create_model("Wide", **FIELDS)
@@ -77,13 +81,19 @@ Wide = create_model("Wide", **FIELDS)
 
 @pytest.mark.parametrize(
     ("prediction", "first"),
-    [(Charges(charges=1), 0x81), (Wide(**NUMBERS), 0xDE), (Row([]), MARK), (Row([1.0] * 16), MARK)],
-    ids=["a map", "a map of 16 fields", "an empty list", "a list"],
+    [
+        (Charges(charges=1), 0x81),
+        (Wide(**NUMBERS), 0xDE),
+        (Table({str(number): number for number in range(2**16)}), 0xDF),
+        (Row([]), MARK),
+        (Row([1.0] * 16), MARK),
+    ],
+    ids=["a map", "a map of 16", "a map of 65,536", "an empty list", "a list"],
 )
 def test_a_message_pack_map_is_an_entry_by_itself_and_a_list_needs_an_envelope(
     prediction: BaseModel, first: int
 ) -> None:
-    codec = Codec(type(prediction), serder=MESSAGE_PACK)
+    codec = Codec(type(prediction), serder=MESSAGE_PACK, max_entry_bytes=2**21)
     entry = codec.encode(KEY, prediction)
     assert entry[0] == first
     assert codec.decode(KEY, entry) == prediction

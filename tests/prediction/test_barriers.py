@@ -250,3 +250,14 @@ def test_an_interrupted_write_holds_up_nothing() -> None:
     assert barrier.is_held_up(fresh)
     del interrupted
     assert not barrier.is_held_up(fresh)
+
+
+def test_a_write_that_can_no_longer_be_late_is_forgotten() -> None:
+    now = 0.0
+    barrier = Barrier(clock=lambda: now)
+    barrier.write_may_be_late(barrier.begin(b"early", barrier.epoch))
+    now = 1_000_000.0
+    barrier.write_may_be_late(barrier.begin(b"late", barrier.epoch))
+    barrier.purge(lambda _: True, wait=0.0)
+    assert not barrier.distrusts(b"early")
+    assert barrier.distrusts(b"late")
