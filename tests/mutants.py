@@ -34,8 +34,8 @@ from tests.checkout import REPOSITORY
 NEAREST = {
     "keys/canonical": "tests/keys tests/golden tests/properties/test_keys.py"
     " tests/properties/test_hidden_state.py tests/properties/test_predictions.py",
-    "keys/key": "tests/test_decorator_keys.py tests/golden tests/properties/test_keys.py"
-    " tests/binding tests/options",
+    "keys/key": "tests/keys/test_entry_keys.py tests/test_decorator_keys.py tests/golden"
+    " tests/properties/test_keys.py tests/binding tests/options",
     "keys/rounding": "tests/properties/test_rounding.py tests/properties/test_rounded_objects.py"
     " tests/test_decorator_keys.py tests/binding",
     "entries/codec": "tests/entries tests/golden tests/properties/test_entries.py"

@@ -5,7 +5,7 @@ No other module uses their names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -20,21 +20,12 @@ EXTRA = "__pydantic_extra__"
 PRIVATE = "__pydantic_private__"
 FIELDS_SET = "__pydantic_fields_set__"
 
-# A hit reads them: these getters are written in C.
-_validator = attrgetter("__pydantic_validator__")
-_serializer = attrgetter("__pydantic_serializer__")
+# Getters written in C, since a hit uses one.
+validator: Callable[[type[BaseModel]], SchemaValidator] = attrgetter("__pydantic_validator__")
+"""Returns what validates the data of a model class."""
 
-
-def validator(cls: type[BaseModel]) -> SchemaValidator:
-    """Return what validates the data of a model class."""
-    found: SchemaValidator = _validator(cls)
-    return found
-
-
-def serializer(model: BaseModel) -> SchemaSerializer:
-    """Return what dumps a model."""
-    found: SchemaSerializer = _serializer(model)
-    return found
+serializer: Callable[[BaseModel], SchemaSerializer] = attrgetter("__pydantic_serializer__")
+"""Returns what dumps a model."""
 
 
 def core_schema(cls: type[BaseModel]) -> CoreSchema:
