@@ -162,7 +162,7 @@ def _refuse_conflicts(options: Mapping[str, Any]) -> None:
             "ignored_fields", "can't be combined with hashing_fields; use one of them"
         )
     for name in ("stale_if_error", "stale_while_revalidate"):
-        if options[name] is not None and options["ttl"] is None:
+        if ttl(name, options[name]) is not None and options["ttl"] is None:
             raise ConfigurationError(name, "needs a ttl: entries without one never become stale")
 
 
