@@ -10,6 +10,7 @@ VENV := .venv
 DEMO_VENV := .venv-demo
 LOWEST_VENV := .venv-lowest
 IMAGES_VENV := .venv-images
+MUTANTS_VENV := .venv-mutants
 EXTRAS := .[embedded,near,zstd,lz4,prometheus,opentelemetry,cli,fastapi]
 
 .PHONY: help
@@ -48,6 +49,10 @@ imports: $(VENV)/installed ## import-linter
 fuzz: $(VENV)/installed ## the property tests and the entry fuzzer, at length
 	HYPOTHESIS_PROFILE=long FUZZ_ENTRIES=1000000 $(VENV)/bin/python -m pytest \
 		tests/properties tests/entries/test_fuzz.py --no-cov --timeout=3600
+
+.PHONY: mutants
+mutants: $(MUTANTS_VENV)/installed ## mutation tests, a sample; MODULE=entries/codec for one module
+	$(MUTANTS_VENV)/bin/python -m tests.mutants $(if $(MODULE),--module $(MODULE)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 .PHONY: faults
 faults: $(VENV)/installed ## the fault matrix at length; writes docs/faults.md
@@ -92,6 +97,11 @@ $(IMAGES_VENV)/installed: pyproject.toml examples/image_service/requirements.txt
 		--requirement examples/image_service/requirements.txt
 	touch $@
 
+$(MUTANTS_VENV)/installed: pyproject.toml
+	$(call venv,$(MUTANTS_VENV))
+	$(MUTANTS_VENV)/bin/python -m pip install --quiet --editable "$(EXTRAS)" --group test --group mutants
+	touch $@
+
 # The bounds of pyproject.toml, as constraints; Python 3.11, since they have no wheels for later.
 $(LOWEST_VENV)/installed: pyproject.toml tests/lowest.txt
 	$(call venv,$(LOWEST_VENV))
@@ -107,5 +117,5 @@ endef
 
 .PHONY: clean
 clean: ## remove the environments and what was generated
-	rm -rf $(VENV) $(DEMO_VENV) $(LOWEST_VENV) $(IMAGES_VENV) .coverage .mypy_cache .pytest_cache .ruff_cache \
-		.hypothesis .import_linter_cache demo-output site
+	rm -rf $(VENV) $(DEMO_VENV) $(LOWEST_VENV) $(IMAGES_VENV) $(MUTANTS_VENV) \
+		.coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache demo-output site

@@ -11,6 +11,7 @@ import redis
 from hypothesis import HealthCheck, settings
 
 from model_cache import RedisCachingDecorator
+from model_cache.prediction.barrier import _barriers
 from tests.servers import Server, running_server
 
 settings.register_profile(
@@ -46,6 +47,7 @@ def shared_server() -> Iterator[Server]:
 def server(shared_server: Server) -> Server:
     with shared_server.client() as client:
         client.flushall()
+    _barriers.clear()  # the decorators of other tests, still alive, know generations
     return shared_server
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel, create_model
 
 from model_cache import register_serder
 from model_cache.entries.codec import Codec, EntryRefusedError
+from model_cache.entries.envelope import MARK
 from model_cache.entries.serders import JSON, MESSAGE_PACK
 from tests.entries.round_trips import KEY, Loose
 from tests.models import Charges
@@ -62,3 +64,36 @@ def test_the_form_that_works_is_soon_tried_first_and_the_best_one_now_and_then()
     assert counting.dumps_made <= 20
     entries = {codec.encode(KEY, Charges(charges=1))[2] for _ in range(300)}
     assert entries == {MESSAGE_PACK.id, counting.id}
+
+
+class Row(RootModel[list[float]]):
+    pass
+
+
+class Table(RootModel[dict[str, int]]):
+    pass
+
+
+NUMBERS = {f"field_{number}": number for number in range(16)}
+FIELDS: dict[str, Any] = dict.fromkeys(NUMBERS, (int, ...))
+Wide = create_model("Wide", **FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "first"),
+    [
+        (Charges(charges=1), 0x81),
+        (Wide(**NUMBERS), 0xDE),
+        (Table({str(number): number for number in range(2**16)}), 0xDF),
+        (Row([]), MARK),
+        (Row([1.0] * 16), MARK),
+    ],
+    ids=["a map", "a map of 16", "a map of 65,536", "an empty list", "a list"],
+)
+def test_a_message_pack_map_is_an_entry_by_itself_and_a_list_needs_an_envelope(
+    prediction: BaseModel, first: int
+) -> None:
+    codec = Codec(type(prediction), serder=MESSAGE_PACK, max_entry_bytes=2**21)
+    entry = codec.encode(KEY, prediction)
+    assert entry[0] == first
+    assert codec.decode(KEY, entry) == prediction

@@ -52,3 +52,11 @@ def test_an_entry_without_a_time_is_fresh() -> None:
 def test_an_undecodable_entry_is_not_fresh() -> None:
     for entry in (b"{}", b"{", timed(0)[:-1], b""):
         assert reader().read(KEY, entry) == (None, False)
+
+
+def test_the_time_is_eight_bytes_after_the_head() -> None:
+    # Entries written by other versions are read by the same layout.
+    head, time = b"\xc1\x01\x01\x00\x04", b"\x00\x00\x01\x8b\xcf\xe6\x52\x60"
+    entry = head + time + b'{"charges":1.0}'
+    assert timed(0) == entry
+    assert reader(NOW + TTL - 1).read(KEY, entry) == (Charges(charges=1), True)

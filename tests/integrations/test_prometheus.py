@@ -17,7 +17,7 @@ import redis
 from prometheus_client import CollectorRegistry, generate_latest
 
 from model_cache import ConfigurationError, Outcome, RedisCachingDecorator, bypass, refresh
-from model_cache.integrations import prometheus
+from model_cache.integrations import prometheus_metrics
 from model_cache.integrations.prometheus import PrometheusHook, exposition, forget_worker
 from model_cache.observing.outcome import Fate
 from tests.integrations.scraping import counts
@@ -174,7 +174,8 @@ def test_hits_are_counted_without_a_scrape(metrics: Metrics) -> None:
     for _ in range(1000):
         metrics.hook(hit)
     # The sample is read past the collector, which would count the rest.
-    counted = metrics.hook._metrics.predictions.labels("test_model", "1.0.0", "hit")._value.get()
+    predictions = metrics.hook._queue.metrics.predictions
+    counted = predictions.labels("test_model", "1.0.0", "hit")._value.get()
     assert 0 < 1000 - counted < 300
     assert metrics("predictions_total", outcome="hit") == 1000
 
@@ -254,20 +255,24 @@ def test_interrupted_hooks_count_on(metrics: Metrics) -> None:
     assert metrics("predictions_total", outcome="hit") == before + 1
 
 
-@pytest.mark.parametrize("private", [prometheus._PRIVATE, ("_of_another_version",)])
+@pytest.mark.parametrize("private", [prometheus_metrics._PRIVATE, ("_of_another_version",)])
 def test_many_values_at_once_count_as_one_by_one(
     private: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prometheus, "_PRIVATE", private)
+    monkeypatch.setattr(prometheus_metrics, "_PRIVATE", private)
     values = [0.0, 0.1, 0.25, 0.3, 1.0, 7.0]
 
-    def shown(count: Callable[[prometheus._Histogram], None]) -> bytes:
+    def shown(count: Callable[[prometheus_metrics._Histogram], None]) -> bytes:
         registry = CollectorRegistry()
-        count(prometheus._Histogram("seconds", "Text.", buckets=(0.1, 0.25), registry=registry))
+        count(
+            prometheus_metrics._Histogram(
+                "seconds", "Text.", buckets=(0.1, 0.25), registry=registry
+            )
+        )
         lines = generate_latest(registry).splitlines()
         return b"\n".join(line for line in lines if b"_created" not in line)
 
-    def one_by_one(histogram: prometheus._Histogram) -> None:
+    def one_by_one(histogram: prometheus_metrics._Histogram) -> None:
         for value in values:
             histogram.observe(value)
 

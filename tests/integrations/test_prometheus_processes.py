@@ -254,7 +254,7 @@ for number in range(250):
 if sys.argv[1] == "a scrape":
     import threading
     threading.Thread(target=exposition, daemon=True).start()
-while len(hook._metrics._events) == 250:
+while len(hook._queue._events) == 250:
     time.sleep(0.0001)
 """
 

@@ -227,3 +227,37 @@ def test_a_barrier_does_not_keep_dropped_computations_alive() -> None:
     for _ in range(100):
         barrier.begin(b"key", barrier.epoch)
     assert len(barrier._computations) <= 1
+
+
+def test_a_write_that_a_refresh_overtook_holds_up_writes_to_its_key_until_it_ends() -> None:
+    barrier = Barrier()
+    slow = barrier.begin(b"key", barrier.epoch)
+    other = barrier.begin(b"other", barrier.epoch)
+    assert not barrier.is_held_up(other)
+    assert barrier.may_write(slow)
+    fresh = barrier.begin(b"key", barrier.epoch, refreshes=True)
+    assert barrier.is_held_up(fresh)
+    assert not barrier.is_held_up(other)
+    barrier.end(slow)
+    assert not barrier.is_held_up(fresh)
+
+
+def test_an_interrupted_write_holds_up_nothing() -> None:
+    barrier = Barrier()
+    interrupted = barrier.begin(b"key", barrier.epoch)
+    assert barrier.may_write(interrupted)
+    fresh = barrier.begin(b"key", barrier.epoch, refreshes=True)
+    assert barrier.is_held_up(fresh)
+    del interrupted
+    assert not barrier.is_held_up(fresh)
+
+
+def test_a_write_that_can_no_longer_be_late_is_forgotten() -> None:
+    now = 0.0
+    barrier = Barrier(clock=lambda: now)
+    barrier.write_may_be_late(barrier.begin(b"early", barrier.epoch))
+    now = 1_000_000.0
+    barrier.write_may_be_late(barrier.begin(b"late", barrier.epoch))
+    barrier.purge(lambda _: True, wait=0.0)
+    assert not barrier.distrusts(b"early")
+    assert barrier.distrusts(b"late")

@@ -25,7 +25,9 @@ def answer_in_a_child(decorator: RedisCachingDecorator, results: Any) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_child_process_shares_the_entries(server: Server, method: str) -> None:
-    decorator = RedisCachingDecorator(url=server.url, timeout=5.0, key_secret="x", ttl=100)
+    decorator = RedisCachingDecorator(
+        url=server.url, prefix=f"children-{method}", timeout=5.0, key_secret="x", ttl=100
+    )
     decorator.set_model(FunctionModel())
     expected = [decorator.predict(person(age=age)) for age in range(30)]
     context: Any = multiprocessing.get_context(method)

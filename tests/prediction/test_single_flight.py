@@ -236,3 +236,14 @@ def test_callers_do_not_wait_much_longer_than_the_model_takes() -> None:
         flights.model_took(0.02)
     assert flights.patience(10.0) < 0.6
     assert flights.patience(0.1) == 0.1
+
+
+def test_a_landed_flight_that_a_purge_overtook_answers_nobody() -> None:
+    barrier, flights = Barrier(clock=lambda: 1.0), SingleFlight(clock=lambda: 1.0)
+    computation = barrier.begin(b"key", barrier.epoch)
+    flight = flights.join(computation, since=0.5)
+    assert isinstance(flight, Flight)
+    flight.land(Landed(b"entry"))
+    computation.is_valid = False
+    late = barrier.begin(b"key", barrier.epoch)
+    assert isinstance(flights.join(late, since=0.5), Flight)

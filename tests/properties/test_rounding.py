@@ -172,3 +172,28 @@ print(Rounder(1)(Measured(number=0, exact=Decimal("123.41"))).exact)
         [sys.executable, "-c", program], capture_output=True, check=True, text=True
     )
     assert finished.stdout == "123.4\n"
+
+
+class Ward(BaseModel):
+    inside: Measured
+    beds: int
+
+
+def test_a_named_field_inside_another_is_rounded_and_nothing_else() -> None:
+    data = Ward(inside=Measured(number=1.26, exact=Decimal("1.26")), beds=126)
+    seen: Any = Rounder({"inside": {"number": 1}, "beds": -1})(data)
+    assert seen == Ward(inside=Measured(number=1.3, exact=Decimal("1.26")), beds=130)
+
+
+@pytest.mark.parametrize("rules", [1, {"number": 1, "exact": 1}])
+def test_an_input_that_is_round_already_is_not_copied(rules: Any) -> None:
+    data = Measured(number=1.5, exact=Decimal("1.5"), many=[0.5, 2.0])
+    assert Rounder(rules)(data) is data
+
+
+def test_a_rounded_numpy_number_stays_a_number() -> None:
+    data = numpy_arrays.Arrays(array=np.array([1.26]), scalar=np.float32(1.26))
+    seen: Any = Rounder(1)(data)
+    assert type(seen.scalar) is np.float32
+    assert seen.scalar == np.float32(1.3)
+    assert type(seen.array) is np.ndarray

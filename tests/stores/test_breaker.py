@@ -119,3 +119,14 @@ def test_many_threads_get_one_probe(breaker: CircuitBreaker, clock: Clock) -> No
     for thread in threads:
         thread.join()
     assert sum(allowed) == 1
+
+
+def test_a_success_without_failures_closes_nothing(breaker: CircuitBreaker) -> None:
+    assert breaker.succeeded() is False
+
+
+def test_without_other_settings_the_first_pause_is_short_but_not_empty(clock: Clock) -> None:
+    breaker = opened(CircuitBreaker(clock, lambda: 1.0))
+    assert not breaker.allows()
+    clock.now += 0.5
+    assert breaker.allows()

@@ -38,6 +38,17 @@ def test_threads_share_connections_up_to_the_limit(server: Server, client: redis
     store.close()
 
 
+def test_callers_that_wait_at_the_limit_get_the_connection_that_is_returned(
+    server: Server, client: redis.Redis
+) -> None:
+    store = store_on(server, max_connections=1)
+    before = client.info("stats")["total_connections_received"]
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(lambda _: store.get(b"key", 10.0), range(200))) == {None}
+    assert client.info("stats")["total_connections_received"] - before <= 2
+    store.close()
+
+
 def test_a_connection_that_went_stale_is_replaced_at_once(
     server: Server, client: redis.Redis
 ) -> None:

@@ -30,7 +30,28 @@ from model_cache.protocols import Serder
 _numbers = itertools.count()
 
 
-class Binding:
+class _Answering:
+    """What a model answers by itself, without the cache."""
+
+    model: MLModel
+
+    def predict(self, data: BaseModel) -> BaseModel:
+        """Return the model's own answer."""
+        prediction: BaseModel = self.model.predict(data)
+        return prediction
+
+    @property
+    def predicts_many(self) -> bool:
+        """Whether the model has a `predict_many` of its own."""
+        # Looked up on the class: ml-base's decorators forward missing attributes inward.
+        return callable(getattr(type(self.model), "predict_many", None))
+
+    def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
+        """Return the model's own answers to many inputs."""
+        return list(self.model.predict_many(inputs))
+
+
+class Binding(_Answering):
     """A snapshot of one model.
 
     Args:
@@ -86,20 +107,6 @@ class Binding:
             tag_key=tag_key(config.key_secret),
             ttl=config.ttl,
         )
-
-    def predict(self, data: BaseModel) -> BaseModel:
-        """Return the model's own answer."""
-        prediction: BaseModel = self.model.predict(data)
-        return prediction
-
-    @property
-    def predicts_many(self) -> bool:
-        """Whether the model has a `predict_many` of its own."""
-        return _predicts_many(self.model)
-
-    def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
-        """Return the model's own answers to many inputs."""
-        return list(self.model.predict_many(inputs))
 
     def is_current(self) -> bool:
         """Return whether the model still has the binding's name, version and decorators."""
@@ -158,7 +165,7 @@ class Binding:
         return self.codec.encode(key, prediction, fresh_until)
 
 
-class Unbound:
+class Unbound(_Answering):
     """A model that currently can't be cached; it is predicted without the cache.
 
     Args:
@@ -189,20 +196,6 @@ class Unbound:
         self.near_prefix = b""
         self._inputs = inputs
         self._lasts = lasts
-
-    def predict(self, data: BaseModel) -> BaseModel:
-        """Return the model's own answer."""
-        prediction: BaseModel = self.model.predict(data)
-        return prediction
-
-    @property
-    def predicts_many(self) -> bool:
-        """Whether the model has a `predict_many` of its own."""
-        return _predicts_many(self.model)
-
-    def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
-        """Return the model's own answers to many inputs."""
-        return list(self.model.predict_many(inputs))
 
     def is_current(self) -> bool:
         """Return whether the model is still the same and still can't be bound."""
@@ -249,11 +242,6 @@ class Unbound:
 
 Bound: TypeAlias = Binding | Unbound
 """The snapshot that a prediction uses."""
-
-
-def _predicts_many(model: MLModel) -> bool:
-    # Looked up on the class: ml-base's decorators forward missing attributes to the inner model.
-    return callable(getattr(type(model), "predict_many", None))
 
 
 def _serder(config: Config) -> Serder:

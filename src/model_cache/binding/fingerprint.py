@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from model_cache import pydantic_attributes
 from model_cache.binding.facts import (
     OpaqueError,
     annotation_facts,
@@ -84,7 +84,7 @@ def _core_schema(schema: type[BaseModel]) -> Any:
             f"{schema.__qualname__} is not complete ({problem}); call its model_rebuild() when "
             "all classes that it refers to are defined",
         ) from None
-    return schema.__pydantic_core_schema__
+    return pydantic_attributes.core_schema(schema)
 
 
 class _Place(NamedTuple):
@@ -176,8 +176,7 @@ def _structure(cls: type) -> bytes:
     for name, facts in _fields(cls):
         with _naming(f"{cls.__qualname__}.{name}"):
             parts += [text(name), facts()]
-    configuration = getattr(cls, "model_config", getattr(cls, "__pydantic_config__", {}))
-    for name, value in sorted(configuration.items()):
+    for name, value in sorted(pydantic_attributes.configuration(cls).items()):
         if name not in _NOT_FOR_VALIDATION:
             parts += [text(name), default_facts(value)]
     is_model = issubclass(cls, BaseModel)
@@ -189,14 +188,14 @@ def _structure(cls: type) -> bytes:
 
 def _fields(cls: type) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """Yield the fields of a structure, each with a function that returns its facts."""
-    known: Mapping[str, FieldInfo] | None = vars(cls).get("__pydantic_fields__")
+    known = pydantic_attributes.known_fields(cls)
     if known is not None:  # a pydantic model or dataclass
         for name, info in sorted(known.items()):
             yield name, partial(field_facts, info)
         for name, private in sorted(getattr(cls, "__private_attributes__", {}).items()):
             yield name, partial(_facts, Any, private.default, private.default_factory)
-        if extra := hints(cls, extras=True).get("__pydantic_extra__"):
-            yield "__pydantic_extra__", partial(_facts, extra)
+        if extra := hints(cls, extras=True).get(pydantic_attributes.EXTRA):
+            yield pydantic_attributes.EXTRA, partial(_facts, extra)
         return
     # If hints can't be resolved, use the strings; the core schema has the resolved types.
     annotations = hints(cls, extras=True) or getattr(cls, "__annotations__", {})

@@ -6,7 +6,6 @@ Runs once per `set_model`, never per prediction.
 from __future__ import annotations
 
 import dataclasses
-import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from pydantic import BaseModel
 
 from model_cache.errors import ConfigurationError, did_you_mean
 from model_cache.keys.canonical import Tree
+from model_cache.keys.canonical.arrays import loaded_numpy
 
 
 def path_tree(paths: typing.Iterable[str]) -> Tree:
@@ -148,6 +148,6 @@ def holds_numbers(annotation: Any) -> bool:
 
 
 def _is_number(cls: type) -> bool:
-    numpy = sys.modules.get("numpy")
+    numpy = loaded_numpy()
     arrays = (numpy.ndarray, numpy.number) if numpy else ()
     return issubclass(cls, (int, float, Decimal, *arrays)) and not issubclass(cls, bool)

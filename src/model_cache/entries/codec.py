@@ -207,40 +207,50 @@ class Codec:
         """
         if self._forms.seem_hopeless():
             raise EntryRefusedError(Refusal.LOSSY, self._forms.reason)
-        try:
-            # First, since a dump would exhaust an iterator, which has no canonical form.
-            expected = PREDICTIONS.encode(prediction)
-        except NotCacheableError as error:
-            reraise_interruption(error.__cause__ or error)
-            why = partial(not_comparable, prediction, error)
-            raise self._lossy(_explained(why, str(error))) from None
+        # First, since a dump would exhaust an iterator, which has no canonical form.
+        expected = self._canonical(prediction)
         reasons: dict[str, Callable[[], str]] = {}
         for form in self._forms.in_order():
-            serder, dump = form
             try:
-                dumped = dump(serder, prediction)
-                if dumped is None:
+                entry = self._entry(form, key, prediction, fresh_until)
+                if entry is None:
                     continue
-                entry = self._smallest(key, serder, *dumped, fresh_until)
-                if len(entry) > self._max_entry_bytes:
-                    raise EntryRefusedError(Refusal.TOO_LARGE)
                 restored = self._open(key, entry)
-                if PREDICTIONS.encode(restored) == expected or (
-                    settle(prediction, restored) and PREDICTIONS.encode(restored) == expected
-                ):
+                if _equals(restored, prediction, expected):
                     self._forms.worked(form)
                     return entry
-                reasons[serder.name] = partial(difference, prediction, restored)
+                reasons[form[0].name] = partial(difference, prediction, restored)
             except EntryRefusedError:
                 raise
             except Exception as error:  # from a user's schema or serder
                 reraise_interruption(error)
-                if serder is not VALUES:  # the others are tried, too, and say it by name
-                    reasons[serder.name] = partial(_failure, prediction, error)
+                if form[0] is not VALUES:  # the others are tried, too, and say it by name
+                    reasons[form[0].name] = partial(_failure, prediction, error)
         if type(prediction) is not self._schema:
             given, wanted = type(prediction).__qualname__, self._schema.__qualname__
             raise self._lossy(f"it is a {given}, not a {wanted}")
         raise self._lossy(_joined({name: _explained(why) for name, why in reasons.items()}))
+
+    def _canonical(self, prediction: BaseModel) -> bytes:
+        try:
+            return PREDICTIONS.encode(prediction)
+        except NotCacheableError as error:
+            reraise_interruption(error.__cause__ or error)
+            why = partial(not_comparable, prediction, error)
+            raise self._lossy(_explained(why, str(error))) from None
+
+    def _entry(
+        self, form: _Form, key: bytes, prediction: BaseModel, fresh_until: int | None
+    ) -> bytes | None:
+        """Return a prediction's entry in a form; None if it has no such form."""
+        serder, dump = form
+        dumped = dump(serder, prediction)
+        if dumped is None:
+            return None
+        entry = self._smallest(key, serder, *dumped, fresh_until)
+        if len(entry) > self._max_entry_bytes:
+            raise EntryRefusedError(Refusal.TOO_LARGE)
+        return entry
 
     def _lossy(self, detail: str) -> EntryRefusedError:
         self._forms.failed(detail)
@@ -347,6 +357,13 @@ class Codec:
         if unset:
             mark_unset(prediction, unset)
         return prediction
+
+
+def _equals(restored: BaseModel, prediction: BaseModel, expected: bytes) -> bool:
+    """Return whether a prediction is still the same; `expected` are its canonical bytes."""
+    return PREDICTIONS.encode(restored) == expected or (
+        settle(prediction, restored) and PREDICTIONS.encode(restored) == expected
+    )
 
 
 def _explained(why: Callable[[], str], otherwise: str = "it changes") -> str:

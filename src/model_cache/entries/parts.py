@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from model_cache import pydantic_attributes
+
 
 def parts(value: Any) -> dict[str, Any]:
     """Return the direct parts of a value by relative path.
@@ -18,8 +20,8 @@ def parts(value: Any) -> dict[str, Any]:
     Paths contain no data of the prediction: the values of a dict are named by position.
     """
     if isinstance(value, BaseModel):
-        inside = value.__dict__ | (value.__pydantic_extra__ or {})
-        inside |= value.__pydantic_private__ or {}
+        inside = value.__dict__ | pydantic_attributes.extra(value)
+        inside |= pydantic_attributes.private(value)
         return {f".{name}": part for name, part in inside.items()}
     if isinstance(value, dict):
         return {f".values()[{place}]": part for place, part in enumerate(value.values())}

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from model_cache.entries.registry import Registry
 from model_cache.protocols import Serder
+from model_cache.pydantic_attributes import serializer, validator
 
 
 class JSONSerder:
@@ -25,19 +26,17 @@ class JSONSerder:
     id = 1
 
     def dumps(self, prediction: BaseModel) -> bytes:
-        return prediction.__pydantic_serializer__.to_json(
+        return serializer(prediction).to_json(
             prediction, by_alias=False, exclude_unset=True, round_trip=True, warnings=False
         )
 
     def loads(self, data: bytes, schema: type[BaseModel]) -> BaseModel:
-        loaded: BaseModel = schema.__pydantic_validator__.validate_json(
-            data, by_alias=False, by_name=True
-        )
+        loaded: BaseModel = validator(schema).validate_json(data, by_alias=False, by_name=True)
         return loaded
 
     def reader(self, data: bytes, schema: type[BaseModel]) -> Callable[[], BaseModel]:
         """Return what reads `data`, to a new object each time."""
-        validate = schema.__pydantic_validator__.validate_json
+        validate = validator(schema).validate_json
         return partial(validate, data, by_alias=False, by_name=True)
 
 
@@ -48,13 +47,13 @@ class MessagePackSerder:
     id = 2
 
     def dumps(self, prediction: BaseModel) -> bytes:
-        dumped = prediction.__pydantic_serializer__.to_python(
+        dumped = serializer(prediction).to_python(
             prediction, by_alias=False, exclude_unset=True, round_trip=True, warnings=False
         )
         return _packed(dumped)
 
     def loads(self, data: bytes, schema: type[BaseModel]) -> BaseModel:
-        loaded: BaseModel = schema.__pydantic_validator__.validate_python(
+        loaded: BaseModel = validator(schema).validate_python(
             _unpacked(data), by_alias=False, by_name=True
         )
         return loaded
@@ -71,7 +70,7 @@ class ValuesSerder:
     id = 3
 
     def dumps(self, prediction: BaseModel) -> bytes:
-        dumped = prediction.__pydantic_serializer__.to_python(
+        dumped = serializer(prediction).to_python(
             prediction, by_alias=False, exclude_unset=True, round_trip=True, warnings=False
         )
         names = _sorted_names(type(prediction))
@@ -81,9 +80,7 @@ class ValuesSerder:
 
     def loads(self, data: bytes, schema: type[BaseModel]) -> BaseModel:
         named = dict(zip(_sorted_names(schema), _unpacked(data), strict=True))
-        loaded: BaseModel = schema.__pydantic_validator__.validate_python(
-            named, by_alias=False, by_name=True
-        )
+        loaded: BaseModel = validator(schema).validate_python(named, by_alias=False, by_name=True)
         return loaded
 
 

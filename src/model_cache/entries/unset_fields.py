@@ -8,10 +8,12 @@ fields are stored next to it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
+
+from model_cache.pydantic_attributes import extra, set_fields_set
 
 Unset: TypeAlias = list[list[Any]]
 """For each nested model with unset fields: its position in the walk, then their names."""
@@ -31,7 +33,7 @@ def all_set(prediction: BaseModel) -> BaseModel:
     """Return a copy in which every field counts as set."""
     filled = copy.deepcopy(prediction)
     for model in _models(filled):
-        _set(model, model.model_fields_set | type(model).model_fields.keys())
+        set_fields_set(model, model.model_fields_set | type(model).model_fields.keys())
     return filled
 
 
@@ -46,11 +48,7 @@ def mark_unset(prediction: BaseModel, unset: Unset) -> None:
         fields = type(models[place]).model_fields.keys()
         if not fields >= set(names):
             raise ValueError("the model has no such fields")
-        _set(models[place], models[place].model_fields_set - set(names))
-
-
-def _set(model: BaseModel, names: Iterable[str]) -> None:
-    object.__setattr__(model, "__pydantic_fields_set__", set(names))  # it may be frozen
+        set_fields_set(models[place], models[place].model_fields_set - set(names))
 
 
 def _models(value: Any) -> Iterator[BaseModel]:
@@ -59,7 +57,7 @@ def _models(value: Any) -> Iterator[BaseModel]:
         yield value
         fields = type(value).model_fields  # `__dict__` may also contain cached properties
         inside = [inner for name, inner in value.__dict__.items() if name in fields]
-        for inner in (*inside, *(value.__pydantic_extra__ or {}).values()):
+        for inner in (*inside, *extra(value).values()):
             yield from _models(inner)
     elif isinstance(value, dict):
         for inner in value.values():

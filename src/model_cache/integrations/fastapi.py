@@ -70,36 +70,41 @@ def add_model_cache(
             `no-store` (bypass the cache) in requests; each such request costs a model call.
         name: the name of the cache in `Cache-Status`.
         health_path: the path that serves `health` as JSON; None for no such route.
-        metrics_path: the path that serves Prometheus metrics, for models with
-            `hooks=["prometheus"]`; None for no such route.
+        metrics_path: the same for Prometheus metrics, if models have `hooks=["prometheus"]`.
 
     Both routes take precedence over the app's mounts and over its routes with parameters that
     would match the same path.
 
     Raises:
-        ConfigurationError: an argument is invalid, or the app already has a route for one of the
-            paths.
+        ConfigurationError: an argument is invalid, or one of the paths already has a route.
     """
     if not isinstance(app, Starlette):
         raise ConfigurationError("app", f"expected a FastAPI or Starlette app, got {app!r}")
     if isinstance(models, MLModel) or not callable(models):
         caches_in(models)  # raises now if one of them is not a model
-    for option, path in (("health_path", health_path), ("metrics_path", metrics_path)):
-        if path is not None and not path.startswith("/"):
-            raise ConfigurationError(option, f"expected a path that starts with '/', got {path!r}")
     cache_name(name)
-    # Endpoints that are not coroutines run in the thread pool and do not block the event loop.
-    added: list[tuple[int, str, Callable[[Request], Response]]] = []
-    if health_path is not None:
-        place = _place_for("health_path", health_path, app)
-        added.append((place, health_path, lambda _: JSONResponse(health(models))))
-    if metrics_path is not None:
-        added.append((_place_for("metrics_path", metrics_path, app), metrics_path, _metrics()))
+    routes = _routes(app, models, health_path=health_path, metrics_path=metrics_path)
     app.add_middleware(CacheOutcomeMiddleware, client_control=client_control, name=name)
     app.router.lifespan_context = closing(models, app.router.lifespan_context)
+    for place, route in routes:
+        app.router.routes.insert(place, route)
 
-    for place, path, endpoint in added:
-        app.router.routes.insert(place, Route(path, endpoint, include_in_schema=False))
+
+def _routes(
+    app: Starlette, models: Models, *, health_path: str | None, metrics_path: str | None
+) -> list[tuple[int, Route]]:
+    """Return the routes to add, each with its position among the app's routes."""
+    paths = {"health_path": health_path, "metrics_path": metrics_path}
+    routes: list[tuple[int, Route]] = []
+    for option, path in paths.items():
+        if path is None:
+            continue
+        if not path.startswith("/"):
+            raise ConfigurationError(option, f"expected a path that starts with '/', got {path!r}")
+        endpoint = _healthy(models) if option == "health_path" else _metrics()
+        place = _place_for(option, path, app)
+        routes.append((place, Route(path, endpoint, include_in_schema=False)))
+    return routes
 
 
 def _place_for(option: str, path: str, app: Starlette) -> int:
@@ -300,6 +305,11 @@ def managed_models() -> list[MLModel]:
         with suppress(ValueError):  # the model is being decorated
             found.append(manager.get_model(details["qualified_name"]))
     return found
+
+
+def _healthy(models: Models) -> Callable[[Request], Response]:
+    # Not a coroutine, so it runs in the thread pool and does not block the event loop.
+    return lambda _: JSONResponse(health(models))
 
 
 def _metrics() -> Callable[[Request], Response]:

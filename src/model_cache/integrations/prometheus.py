@@ -17,12 +17,10 @@ import logging
 import os
 import threading
 import time
-from bisect import bisect_left
-from collections import Counter as Tally
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any
 from weakref import WeakKeyDictionary
 
 try:
@@ -30,12 +28,8 @@ try:
         CONTENT_TYPE_LATEST,
         REGISTRY,
         CollectorRegistry,
-        Counter,
-        Gauge,
-        Histogram,
         generate_latest,
     )
-    from prometheus_client.metrics import MetricWrapperBase
     from prometheus_client.metrics_core import Metric
     from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
     from prometheus_client.registry import Collector
@@ -46,22 +40,14 @@ except ImportError as error:
 
 from model_cache.exits import run_at_exit
 from model_cache.forks import renew_after_fork
+from model_cache.integrations.prometheus_metrics import COUNTED, Counted, Metrics
 from model_cache.interruptions import reraise_interruption
-from model_cache.observing.events import EntryStored, Event, WriteFailed
-from model_cache.observing.outcome import Kind, Outcome
+from model_cache.observing.events import Event
 from model_cache.prediction.background import BackgroundWriter
 
 logger = logging.getLogger("model_cache")
 
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-_MODEL = ("model", "version")
-_UNSTORED = ("skipped", "lossy", "too_large", "dropped")
-# The kinds whose model_seconds belong to an answer.
-_MODEL_ANSWERED = ("miss", "uncacheable", "unavailable", "bypass", "off")
-
-_Counted: TypeAlias = Outcome | EntryStored | WriteFailed
-_COUNTED = frozenset(get_args(_Counted))
-
 _MOST_GATHERED = 256  # events; counting them takes a caller 0.2 ms
 # If they can't be counted, the oldest beyond this many are dropped. They take 20 MB.
 _MOST_KEPT = 65_536
@@ -107,130 +93,12 @@ class _Counting:
 
 _counting = _Counting()
 
-# From a read on the same host to one that times out.
-_STORE_BUCKETS = (
-    *(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
-    *(0.1, 0.25, 0.5, 1.0, 2.5),
-)
-_MODEL_BUCKETS = (
-    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
-    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0),
-)
 
-
-# The private attributes of prometheus_client's Histogram that `_Histogram` uses, if available.
-_PRIVATE = ("_upper_bounds", "_sum", "_buckets")
-
-
-class _Histogram(Histogram):
-    """A histogram that takes many values at a time."""
-
-    def add(self, values: Iterable[float]) -> None:
-        """Observe many values. There is no public counterpart of `observe` for that."""
-        values = list(values)
-        if not all(hasattr(self, name) for name in _PRIVATE):
-            for value in values:
-                self.observe(value)
-            return
-        bounds = self._upper_bounds
-        self._sum.inc(sum(values))
-        for place, count in Tally([bisect_left(bounds, value) for value in values]).items():
-            self._buckets[place].inc(count)
-
-
-class _Series:
-    """The metrics of one model.
-
-    All known label values exist from the start, at zero: `rate()` misses the first event of a
-    counter that only appears with it.
-    """
-
-    def __init__(self, metrics: _Metrics, model: str, version: str) -> None:
-        def of(metric: Any, *labels: str) -> Any:
-            return metric.labels(model, version, *labels)
-
-        kinds: tuple[Kind, ...] = get_args(Kind)
-        self.predicted = {kind: of(metrics.predictions, kind).inc for kind in kinds}
-        self.unstored = {reason: of(metrics.unstored, reason).inc for reason in _UNSTORED}
-        self.near = of(metrics.near_hits).inc
-        self.hit: _Histogram = of(metrics.hit_seconds)
-        self.saved: _Histogram = of(metrics.saved_seconds)
-        self.lost = of(metrics.lost_seconds).inc
-        self.read: _Histogram = of(metrics.store_seconds, "read")
-        self.wrote = of(metrics.store_seconds, "write").observe
-        self.model_answered = of(metrics.model_seconds).observe
-        self.bytes_read = of(metrics.entry_bytes, "read").inc
-        self.bytes_written = of(metrics.entry_bytes, "write").inc
-        self.undecodable = of(metrics.undecodable).inc
-        self.open = of(metrics.store_open).set
-        self._misses = 0
-        self._model_seconds = 0.0
-
-    def missed(self, model_seconds: float) -> None:
-        self._misses += 1
-        self._model_seconds += model_seconds
-
-    def add_hits(self, hits: list[Outcome]) -> None:
-        self.predicted["hit"](len(hits))
-        self.bytes_read(sum(hit.entry_bytes for hit in hits))
-        self.hit.add(hit.seconds for hit in hits)
-        self.near(sum(hit.near for hit in hits))
-        self.read.add(hit.store_seconds for hit in hits if not hit.near)
-        if not self._misses:
-            return
-        mean = self._model_seconds / self._misses
-        # The sum of a histogram must not decrease, so saved and lost time are separate metrics.
-        saved = [mean - hit.seconds for hit in hits]
-        self.saved.add(max(0.0, seconds) for seconds in saved)
-        self.lost(-sum(min(0.0, seconds) for seconds in saved))
-
-
-class _Metrics(Collector):
+class _Queue(Collector):
     """The metrics, and the events that are not counted yet."""
 
     def __init__(self) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"model_cache_{name}", text, (*_MODEL, *labels), registry=None)
-
-        def histogram(name: str, text: str, buckets: Iterable[float], *labels: str) -> _Histogram:
-            name = f"model_cache_{name}"
-            return _Histogram(name, text, (*_MODEL, *labels), registry=None, buckets=tuple(buckets))
-
-        self.predictions = counter("predictions", "Predictions, by outcome.", "outcome")
-        self.near_hits = counter("near_hits", "Hits that the near cache answered.")
-        self.hit_seconds = histogram("hit_seconds", "Duration of hits.", _STORE_BUCKETS)
-        self.saved_seconds = histogram(
-            "saved_seconds", "Model time saved by a hit, less its own; or 0.", _MODEL_BUCKETS
-        )
-        self.lost_seconds = counter(
-            "lost_seconds", "Time that hits took beyond the model's mean time."
-        )
-        self.store_seconds = histogram(
-            "store_seconds", "Duration of reads and writes.", _STORE_BUCKETS, "operation"
-        )
-        self.model_seconds = histogram("model_seconds", "Duration of model calls.", _MODEL_BUCKETS)
-        self.entry_bytes = counter(
-            "entry_bytes", "Bytes of entries, read by hits, and written.", "operation"
-        )
-        self.store_errors = counter(
-            "store_errors", "Reads and writes that failed.", "operation", "kind"
-        )
-        self.unstored = counter(
-            "unstored", "Predictions computed and not stored, by reason.", "reason"
-        )
-        self.undecodable = counter(
-            "undecodable", "Lookups that found something that is not a valid entry."
-        )
-        self.store_open = Gauge(
-            "model_cache_store_open",
-            "1 while the circuit breaker is open, as of the last prediction.",
-            _MODEL,
-            registry=None,
-            multiprocess_mode="livemax",
-        )
-        self._all: list[MetricWrapperBase] = [
-            metric for metric in vars(self).values() if isinstance(metric, MetricWrapperBase)
-        ]
+        self.metrics = Metrics()
         self._failed = False
         self._counter = BackgroundWriter(max_jobs=1, flush_seconds=_PATIENCE)
         self.after_fork()
@@ -240,21 +108,15 @@ class _Metrics(Collector):
 
     def after_fork(self) -> None:
         """Start over: the queued events and the files belong to the parent."""
-        self._events: deque[_Counted] = deque(maxlen=_MOST_KEPT)
-        self._series: dict[tuple[str, str], _Series] = {}
-        self._open: set[tuple[str, str]] = set()
+        self._events: deque[Counted] = deque(maxlen=_MOST_KEPT)
+        self.metrics.start_over()
         # Until when no other count needs to be started. A time instead of a flag, since the thread
         # that sets it may be interrupted before it starts the count.
         self._will_count_until = 0.0
         self._ends = threading.Event()
         self._in_files = _in_files()
 
-    def series(self, model: str, version: str) -> _Series:
-        if (model, version) not in self._series:
-            self._series[model, version] = _Series(self, model, version)
-        return self._series[model, version]
-
-    def gather(self, event: _Counted) -> None:
+    def gather(self, event: Counted) -> None:
         """Queue an event, quickly and without waiting for a lock."""
         self._events.append(event)
         if self._in_files:
@@ -300,80 +162,32 @@ class _Metrics(Collector):
             time.sleep(0.0001)  # let others take the lock, such as a fork
 
     def _count_some(self) -> None:
-        hits = defaultdict(list)
-        for _ in range(min(len(self._events), _MOST_GATHERED)):
-            event = self._events.popleft()
-            if isinstance(event, Outcome):
-                if event.kind != "hit":
-                    self._count_outcome(event)
-                    continue
-                hits[event.model, event.version].append(event)
-                if self._open:
-                    self._store_is(event, open=False)
-            elif isinstance(event, EntryStored):
-                series = self.series(event.model, event.version)
-                series.wrote(event.seconds)
-                series.bytes_written(event.entry_bytes)
-            else:
-                self._count_error(event.model, event.version, "write", event.kind)
-        for (model, version), outcomes in hits.items():
-            self.series(model, version).add_hits(outcomes)
-
-    def _count_outcome(self, outcome: Outcome) -> None:
-        """Count an outcome other than a hit."""
-        kind, fate, error = outcome.kind, outcome.fate, outcome.store_error
-        series = self.series(outcome.model, outcome.version)
-        series.predicted[kind]()
-        if kind in _MODEL_ANSWERED and outcome.model_seconds:
-            series.model_answered(outcome.model_seconds)
-        if kind == "miss":
-            series.missed(outcome.model_seconds)
-        if fate in series.unstored:
-            series.unstored[fate]()
-        if outcome.undecodable:
-            series.undecodable()
-        if error is not None:
-            self._count_error(outcome.model, outcome.version, "read", error)
-        if error == "circuit_open":
-            self._store_is(outcome, open=True)
-        elif outcome.store_seconds and not outcome.refreshed:
-            if error is None:
-                self._store_is(outcome, open=False)
-            series.read.observe(outcome.store_seconds - outcome.write_seconds)
-
-    def _count_error(self, model: str, version: str, operation: str, kind: str) -> None:
-        self.store_errors.labels(model, version, operation, kind).inc()
-
-    def _store_is(self, outcome: Outcome, *, open: bool) -> None:
-        """Set the state of a model's store if it has changed."""
-        name = (outcome.model, outcome.version)
-        if open is not (name in self._open):
-            (self._open.add if open else self._open.discard)(name)
-            self.series(*name).open(float(open))
+        size = min(len(self._events), _MOST_GATHERED)
+        self.metrics.count(self._events.popleft() for _ in range(size))
 
     def collect(self) -> list[Metric]:
         self.count()
         with _counting.lock:
-            return [family for metric in self._all for family in metric.collect()]
+            return [family for metric in self.metrics.all for family in metric.collect()]
 
     def describe(self) -> list[Metric]:
-        return [family for metric in self._all for family in metric.describe()]
+        return [family for metric in self.metrics.all for family in metric.describe()]
 
 
-_made: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
-_in_all_registries: list[_Metrics] = []  # a single one, with PROMETHEUS_MULTIPROC_DIR
+_made: WeakKeyDictionary[CollectorRegistry, _Queue] = WeakKeyDictionary()
+_in_all_registries: list[_Queue] = []  # a single one, with PROMETHEUS_MULTIPROC_DIR
 
 
-def _metrics(registry: CollectorRegistry) -> _Metrics:
-    """Return a registry's metrics, which can be created only once."""
+def _queue_of(registry: CollectorRegistry) -> _Queue:
+    """Return the queue of a registry's metrics, which can be created only once."""
     with _counting.lock:
         if registry not in _made:
             # A process has one set of files, in which two sets of metrics would collide.
-            metrics = _in_all_registries[0] if _in_all_registries else _Metrics()
-            registry.register(metrics)
-            _made[registry] = metrics
+            queue = _in_all_registries[0] if _in_all_registries else _Queue()
+            registry.register(queue)
+            _made[registry] = queue
             if _in_files() and not _in_all_registries:
-                _in_all_registries.append(metrics)
+                _in_all_registries.append(queue)
         return _made[registry]
 
 
@@ -397,12 +211,12 @@ class PrometheusHook:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._registry = registry
-        self._metrics = _metrics(REGISTRY if registry is None else registry)
+        self._queue = _queue_of(REGISTRY if registry is None else registry)
 
     def __call__(self, event: Event) -> None:
         """Queue an event for counting."""
-        if type(event) in _COUNTED:
-            self._metrics.gather(event)  # type: ignore[arg-type]
+        if type(event) in COUNTED:
+            self._queue.gather(event)  # type: ignore[arg-type]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PrometheusHook:
         return self
@@ -470,8 +284,8 @@ def exposition() -> tuple[bytes, str]:
     if _in_files():
         registry = CollectorRegistry()
         registry.register(_AllProcesses(os.environ[_MULTIPROCESS]))
-        for metrics in _in_all_registries:
-            metrics.count()
+        for queue in _in_all_registries:
+            queue.count()
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
@@ -481,8 +295,8 @@ def count_all() -> None:
     For servers that a signal ends without `atexit`. Without PROMETHEUS_MULTIPROC_DIR it does
     nothing.
     """
-    for metrics in _in_all_registries:
-        metrics.at_exit()
+    for queue in _in_all_registries:
+        queue.at_exit()
 
 
 def forget_worker(pid: int) -> None:

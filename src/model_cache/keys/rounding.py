@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
@@ -19,8 +18,10 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
+from model_cache import pydantic_attributes
 from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical import INPUTS
+from model_cache.keys.canonical.arrays import loaded_numpy
 from model_cache.keys.canonical.structures import state_reader
 
 Rules: TypeAlias = "Mapping[str, int | Rules]"
@@ -78,7 +79,7 @@ def _round_structure(value: Any, rules: Rules | int) -> Any:
             )
         if after is not before:
             changes[name] = after
-    extra = getattr(value, "__pydantic_extra__", None) or {}
+    extra = pydantic_attributes.extra(value)
     more = _map(extra, lambda item: _round_inside(item, rules)) if isinstance(rules, int) else extra
     if not changes and more is extra:
         return value
@@ -99,7 +100,7 @@ def _round(value: Any, places: int, inside: Callable[[Any], Any]) -> Any:
         return _round_float(value, places)
     if type(value) is Decimal:
         return _round_decimal(value, places)
-    numpy = sys.modules.get("numpy")
+    numpy = loaded_numpy()
     if numpy is not None and (type(value) is numpy.ndarray or isinstance(value, numpy.number)):
         return _round_array(numpy, value, places)
     return _map(value, inside)
@@ -189,18 +190,20 @@ def _changed_model(value: BaseModel, changes: dict[str, Any], extra: dict[str, A
     state = changed.__dict__
     state.update(changes)
     if extra:
-        object.__setattr__(changed, "__pydantic_extra__", dict(extra))
+        pydantic_attributes.set_extra(changed, extra)
     for name in [name for name in state if isinstance(getattr(cls, name, None), cached_property)]:
         del state[name]  # computed from the old values
     # Copied, since a validator may modify its input.
     given = {**state, **extra}
     given = {name: _copied(item) for name, item in given.items()}
-    raw = given["root"] if cls.__pydantic_root_model__ else given
-    validated = cls.__pydantic_validator__.validate_python(raw, by_alias=False, by_name=True)
+    raw = given["root"] if pydantic_attributes.is_root_model(cls) else given
+    validate = pydantic_attributes.validator(cls).validate_python
+    validated = validate(raw, by_alias=False, by_name=True)
     _check_same(validated.__dict__, state, given)
-    _check_same(validated.__pydantic_extra__ or {}, extra, given)
+    _check_same(pydantic_attributes.extra(validated), extra, given)
     # Often derived from the fields; then they would still reflect the old values.
-    _check_same(validated.__pydantic_private__ or {}, changed.__pydantic_private__ or {}, {})
+    private = pydantic_attributes.private
+    _check_same(private(validated), private(changed), {})
     return changed
 
 

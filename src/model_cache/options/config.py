@@ -105,28 +105,17 @@ class Config:
         """
         options = sealed_options(options, options)
         key_secret = secret("key_secret", options["key_secret"])
-        hashing_fields = field_names("hashing_fields", options["hashing_fields"])
-        ignored_fields = field_names("ignored_fields", options["ignored_fields"])
-        if hashing_fields is not None and ignored_fields is not None:
-            raise ConfigurationError(
-                "ignored_fields", "can't be combined with hashing_fields; use one of them"
-            )
-        lifetime = ttl("ttl", options["ttl"])
-        stale = {
-            name: _stale(name, options[name], lifetime)
-            for name in ("stale_if_error", "stale_while_revalidate")
-        }
+        _refuse_conflicts(options)
         layout = choice("layout", options["layout"], ("plain", "packed"))
-        disabled = (environment("MODEL_CACHE_DISABLED") or "").strip().lower()
         return cls(
             endpoint=endpoint_from(options, environment),
             prefix=_prefix(options["prefix"]),
-            hashing_fields=hashing_fields,
-            ignored_fields=ignored_fields,
+            hashing_fields=field_names("hashing_fields", options["hashing_fields"]),
+            ignored_fields=field_names("ignored_fields", options["ignored_fields"]),
             serder=_serder(options["serder"]),
             compressor=_compressor(options["use_compression"]),
             places=_places(options),
-            ttl=lifetime,
+            ttl=ttl("ttl", options["ttl"]),
             timeout=seconds("timeout", options["timeout"], 0.001, 60.0),
             on_error=choice("on_error", options["on_error"], ("predict", "raise")),
             revision=parse_revision(options["revision"]),
@@ -138,19 +127,14 @@ class Config:
             credential_provider=access.credential_provider(options["credential_provider"]),
             address_map=access.address_map(options["address_map"]),
             cache_if=_cache_if(options["cache_if"]),
-            enabled=flag("enabled", options["enabled"])
-            and disabled not in ("1", "true", "yes", "on"),
-            single_flight=choice(
-                "single_flight",
-                # YAML reads a bare `off` as false.
-                "off" if switch(options["single_flight"]) is False else options["single_flight"],
-                ("process", "fleet", "off"),
-            ),
+            enabled=flag("enabled", options["enabled"]) and not _is_disabled(environment),
+            single_flight=_single_flight(options["single_flight"]),
             single_flight_wait=seconds(
                 "single_flight_wait", options["single_flight_wait"], 0.001, 3600.0
             ),
             write=choice("write", options["write"], ("foreground", "background")),
-            **stale,
+            stale_if_error=ttl("stale_if_error", options["stale_if_error"]),
+            stale_while_revalidate=ttl("stale_while_revalidate", options["stale_while_revalidate"]),
             near_cache=_near_cache(options["near_cache"]),
             near_ttl=seconds("near_ttl", options["near_ttl"], 0.001, 86_400.0),
             near_cache_bytes=whole("near_cache_bytes", options["near_cache_bytes"], 1_000, 2**40),
@@ -172,19 +156,36 @@ def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
         raise ConfigurationError(name, f"unknown option; {hint}")
 
 
+def _refuse_conflicts(options: Mapping[str, Any]) -> None:
+    if options["hashing_fields"] is not None and options["ignored_fields"] is not None:
+        raise ConfigurationError(
+            "ignored_fields", "can't be combined with hashing_fields; use one of them"
+        )
+    for name in ("stale_if_error", "stale_while_revalidate"):
+        if ttl(name, options[name]) is not None and options["ttl"] is None:
+            raise ConfigurationError(name, "needs a ttl: entries without one never become stale")
+
+
+def _is_disabled(environment: Callable[[str], str | None]) -> bool:
+    value = (environment("MODEL_CACHE_DISABLED") or "").strip().lower()
+    return value in ("1", "true", "yes", "on")
+
+
+def _single_flight(value: object) -> Literal["process", "fleet", "off"]:
+    # YAML reads a bare `off` as false.
+    named = "off" if switch(value) is False else value
+    mode: Literal["process", "fleet", "off"] = choice(
+        "single_flight", named, ("process", "fleet", "off")
+    )
+    return mode
+
+
 def _prefix(value: object) -> str | None:
     return None if value is None else text("prefix", value, "a non-empty string, or null")
 
 
 def _age(option: str, value: object) -> float:
     return math.inf if value is None else seconds(option, value, 1.0, 30 * 86_400)
-
-
-def _stale(option: str, value: object, lifetime: int | None) -> int | None:
-    milliseconds = ttl(option, value)
-    if milliseconds is not None and lifetime is None:
-        raise ConfigurationError(option, "needs a ttl: entries without one never become stale")
-    return milliseconds
 
 
 def _near_cache(value: object) -> int | None:

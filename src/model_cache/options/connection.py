@@ -18,12 +18,7 @@ from model_cache.stores.url import DEFAULT, Endpoint, parse_url
 
 def endpoint_from(options: Mapping[str, Any], environment: Callable[[str], str | None]) -> Endpoint:
     """Return the endpoint from `url`, else host and port, else REDIS_URL, else localhost."""
-    url, username, password = options["url"], options["username"], options["password"]
-    given = [
-        name for name in ("host", "port", "database") if not isinstance(options[name], DEFAULT)
-    ]
-    if url is not None and given:
-        raise ConfigurationError("url", f"can't be combined with {' and '.join(given)}")
+    username, password = options["username"], options["password"]
     if username is not None:
         text("username", username)
     secret("password", password)
@@ -31,35 +26,50 @@ def endpoint_from(options: Mapping[str, Any], environment: Callable[[str], str |
         raise ConfigurationError("password", "expected a string, got bytes")
     if username is not None and password is None:
         raise ConfigurationError("username", "needs a password")
-    encryption = {name: options[name] for name in tls.NAMES if options[name] is not None}
-    variable = sealed(environment("REDIS_URL") or None)
-    if url is not None:
-        endpoint = parse_url("url", url, encryption)
-    elif not given and username is None and password is None and variable is not None:
-        endpoint = parse_url("REDIS_URL", variable, encryption, shared=True)
-    else:
-        endpoint = Endpoint(
-            host=_host(options["host"]),
-            port=_port(options["port"]),
-            database=whole("database", options["database"], 0, 2**31 - 1),
-            tls=tls_from(encryption) if encryption else None,
-        )
-    endpoint = endpoint.with_login(username, password)
+    endpoint = _address(options, environment).with_login(username, password)
     if options["credential_provider"] is not None:
-        if endpoint.embedded:
-            raise ConfigurationError(
-                "credential_provider", "can't be used with the embedded server, which has no login"
-            )
-        if endpoint.username is not None or endpoint.password is not None:
-            raise ConfigurationError(
-                "credential_provider",
-                "can't be combined with a username or password, as options or in the url",
-            )
+        _refuse_login(endpoint)
     if endpoint.username is not None and endpoint.password is None:
         raise ConfigurationError(
             "url", "has a username but no password; pass it as the option 'password'"
         )
     return endpoint.behind_proxy() if flag("proxied", options["proxied"]) else endpoint
+
+
+def _address(options: Mapping[str, Any], environment: Callable[[str], str | None]) -> Endpoint:
+    """Return the endpoint, with the login in its url if there is one."""
+    url = options["url"]
+    given = [
+        name for name in ("host", "port", "database") if not isinstance(options[name], DEFAULT)
+    ]
+    if url is not None and given:
+        raise ConfigurationError("url", f"can't be combined with {' and '.join(given)}")
+    encryption = {name: options[name] for name in tls.NAMES if options[name] is not None}
+    if url is not None:
+        return parse_url("url", url, encryption)
+    has_login = options["username"] is not None or options["password"] is not None
+    variable = sealed(environment("REDIS_URL") or None)
+    if not given and not has_login and variable is not None:
+        return parse_url("REDIS_URL", variable, encryption, shared=True)
+    return Endpoint(
+        host=_host(options["host"]),
+        port=_port(options["port"]),
+        database=whole("database", options["database"], 0, 2**31 - 1),
+        tls=tls_from(encryption) if encryption else None,
+    )
+
+
+def _refuse_login(endpoint: Endpoint) -> None:
+    """Raise `ConfigurationError` if an endpoint has a login beside a credential provider's."""
+    if endpoint.embedded:
+        raise ConfigurationError(
+            "credential_provider", "can't be used with the embedded server, which has no login"
+        )
+    if endpoint.username is not None or endpoint.password is not None:
+        raise ConfigurationError(
+            "credential_provider",
+            "can't be combined with a username or password, as options or in the url",
+        )
 
 
 def _host(value: object) -> str:

@@ -13,22 +13,22 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
-import sys
-import types
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from enum import Enum
-from typing import Any, Generic
+from typing import Any
 
 from pydantic import BaseModel
 
 from model_cache.errors import ConfigurationError, NotCacheableError
-from model_cache.keys.canonical.arrays import array_encoder, scalar_encoder
+from model_cache.keys.canonical.arrays import array_encoder, loaded_numpy, scalar_encoder
 from model_cache.keys.canonical.attributes import State, slot_reader, state_reader
+from model_cache.keys.canonical.containers import CONTAINERS, container_encoder
 from model_cache.keys.canonical.enums import enum_encoder
 from model_cache.keys.canonical.identities import class_identity, counted, described, text
-from model_cache.keys.canonical.leaves import LEAVES, Encode, pack_doubles, safe_uuid
+from model_cache.keys.canonical.leaves import LEAVES, Encode, safe_uuid
 from model_cache.keys.canonical.moments import MOMENTS, ZONES
+from model_cache.keys.canonical.python_classes import is_plain_subclass, is_python_class
 from model_cache.keys.canonical.reductions import (
     BUILTIN_PART,
     REDUCED,
@@ -36,7 +36,7 @@ from model_cache.keys.canonical.reductions import (
     own_attributes,
     url_part,
 )
-from model_cache.keys.canonical.refusals import item_of, refuse
+from model_cache.keys.canonical.refusals import refuse
 from model_cache.keys.canonical.structures import (
     EncodeState,
     Selection,
@@ -44,6 +44,7 @@ from model_cache.keys.canonical.structures import (
     compile_fields,
     encode_named,
 )
+from model_cache.pydantic_attributes import EXTRA, FIELDS_SET, PRIVATE
 
 __all__ = [
     "FORMAT",
@@ -66,14 +67,6 @@ _DEEPEST = 256
 # How many compiled classes to keep: schemas that are rebuilt at each access must not pile up.
 _MAX_COMPILED = 1024
 
-# The tag of each container type, and its tag if it contains only floats.
-_CONTAINERS: dict[type, tuple[bytes, bytes]] = {
-    list: (b"l", b"L"),
-    tuple: (b"t", b"V"),
-    set: (b"h", b""),
-    frozenset: (b"j", b""),
-    dict: (b"m", b""),
-}
 _registered: dict[type, Callable[[Any], Any]] = {}
 
 
@@ -92,7 +85,7 @@ def register_canonical(cls: type, function: Callable[[Any], Any]) -> None:
     Raises:
         ConfigurationError: the type has a canonical form already.
     """
-    covered = any(cls in forms for forms in (LEAVES, MOMENTS, ZONES, REDUCED, _CONTAINERS))
+    covered = any(cls in forms for forms in (LEAVES, MOMENTS, ZONES, REDUCED, CONTAINERS))
     if covered or issubclass(cls, BaseModel):
         raise ConfigurationError("register_canonical", f"{cls!r} has a canonical form already")
     _registered[cls] = function
@@ -155,9 +148,11 @@ class Canonicalizer:
     def _selecting(self, selection: Selection) -> Encoders:
         def compile_class(cls: type) -> Encode | None:
             self._check_depth()
-            if cls in _CONTAINERS:
+            if cls in CONTAINERS:
                 inside = self._inside
-                return _container(cls, inside._encoders.encode, inside._selecting(selection).encode)
+                return container_encoder(
+                    cls, inside._encoders.encode, inside._selecting(selection).encode
+                )
             if cls not in _registered and _is_structure(cls):
                 return self._structure(cls, selection)
             return self._encoders[cls]
@@ -185,8 +180,8 @@ class Canonicalizer:
             return ZONES[cls]
         if cls in MOMENTS:
             return MOMENTS[cls](encode)
-        if cls in _CONTAINERS:
-            return _container(cls, encode, encode)
+        if cls in CONTAINERS:
+            return container_encoder(cls, encode, encode)
         if cls in REDUCED:
             name, reduce = REDUCED[cls]
             attributes = _attributes(cls, encode, own_attributes(cls))
@@ -204,11 +199,11 @@ class Canonicalizer:
         if issubclass(cls, URLS):
             attributes = _attributes(cls, encode, own_attributes(cls))
             return _reduced(b"o" + class_identity(cls), url_part, encode, attributes)
-        numpy = sys.modules.get("numpy")
+        numpy = loaded_numpy()
         if numpy is not None and issubclass(cls, (numpy.ndarray, numpy.generic)):
             return self._numpy(numpy, cls)
         for base in BUILTIN_PART:
-            if issubclass(cls, base) and _is_plain_subclass(cls, base):
+            if issubclass(cls, base) and is_plain_subclass(cls, base):
                 head = b"k" + class_identity(cls) + _names_of_places(cls)
                 return _reduced(head, BUILTIN_PART[base], encode, _attributes(cls, encode))
         return None
@@ -218,7 +213,7 @@ class Canonicalizer:
             return scalar_encoder(numpy, cls)
         if cls is numpy.ndarray:
             return array_encoder(numpy, layout=not self._predictions)
-        if not _is_plain_subclass(cls, numpy.ndarray):
+        if not is_plain_subclass(cls, numpy.ndarray):
             return None
         # A memmap is its content and its location; its file handle adds nothing.
         own = {"_mmap"} if issubclass(cls, numpy.memmap) else ()
@@ -246,7 +241,7 @@ class Canonicalizer:
         state_of = state_reader(cls)
         if is_model and (selection is None or not selection.keep):
             return self._model(cls, encode_fields, state_of)
-        if not is_model and not all(map(_is_python_class, cls.__mro__)):
+        if not is_model and not all(map(is_python_class, cls.__mro__)):
             return None
         return lambda value: encode_fields(state_of(value))
 
@@ -256,8 +251,7 @@ class Canonicalizer:
         """Encode a model: its fields, extra fields and private attributes."""
         fields_set, encode = self._predictions, self._inside._encoders.encode
         extra_of, private_of, fields_set_of = (
-            slot_reader(cls, BaseModel, f"__pydantic_{name}__")
-            for name in ("extra", "private", "fields_set")
+            slot_reader(cls, BaseModel, name) for name in (EXTRA, PRIVATE, FIELDS_SET)
         )
 
         def encode_model(value: BaseModel) -> bytes:
@@ -272,37 +266,6 @@ class Canonicalizer:
             return encode_fields(state_of(value), tail)
 
         return encode_model
-
-
-def _container(cls: type, encode_key: Encode, encode: Encode) -> Encode:
-    tag, packed_tag = _CONTAINERS[cls]
-
-    def encode_sequence(values: Sequence[Any]) -> bytes:
-        if set(map(type, values)) == {float}:  # an embedding: packed, 20 times as fast
-            return b"%b%x;%b" % (packed_tag, len(values), pack_doubles(values))
-        parts: list[bytes] = []
-        try:
-            parts.extend(map(encode, values))
-        except Exception as error:
-            refuse(error, f"[{len(parts)}]")
-        return b"%b%x;%b" % (tag, len(parts), b"".join(parts))
-
-    def encode_set(values: Collection[Any]) -> bytes:
-        return tag + counted(sorted(map(encode, values)))
-
-    def encode_dict(value: dict[Any, Any]) -> bytes:
-        parts = [b"%b%x;" % (tag, len(value))]
-        key = None
-        try:
-            for key, item in value.items():
-                parts += (encode_key(key), encode(item))
-        except Exception as error:
-            refuse(error, item_of(key))
-        return b"".join(parts)
-
-    if cls is dict:
-        return encode_dict
-    return encode_set if cls in (set, frozenset) else encode_sequence
 
 
 def _reduced(
@@ -375,27 +338,6 @@ def _is_structure(cls: type) -> bool:
     return issubclass(cls, BaseModel) or (
         dataclasses.is_dataclass(cls) and not issubclass(cls, (*BUILTIN_PART, Enum))
     )
-
-
-# Types found only in the namespace of a class written in C.
-_COMPILED = (
-    types.WrapperDescriptorType,
-    types.MethodDescriptorType,
-    types.ClassMethodDescriptorType,
-    types.BuiltinFunctionType,
-)
-
-
-def _is_python_class(cls: type) -> bool:
-    """Return whether a class is written in Python; others may have state that can't be read."""
-    return cls in (object, Generic) or not any(
-        isinstance(member, _COMPILED) for member in vars(cls).values()
-    )
-
-
-def _is_plain_subclass(cls: type, base: type) -> bool:
-    """Return whether everything that `cls` adds to `base` is written in Python, so readable."""
-    return all(_is_python_class(each) for each in cls.__mro__ if each is not base)
 
 
 def _no_form(cls: type) -> Encode:

@@ -6,11 +6,17 @@ This module does not import numpy; a process that has numpy values has already i
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical.identities import counted, text
 from model_cache.keys.canonical.leaves import Encode, integer
+
+
+def loaded_numpy() -> Any:
+    """Return numpy if the process has imported it; else None, and no value is numpy's."""
+    return sys.modules.get("numpy")
 
 
 def scalar_encoder(numpy: Any, cls: type) -> Encode | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from model_cache.errors import NotCacheableError
+from model_cache.pydantic_attributes import PREFIX
 
 State: TypeAlias = Mapping[str, Any]
 
@@ -76,7 +77,7 @@ def _slots(cls: type) -> list[tuple[str, Callable[[Any], Any]]]:
         found += [
             (name, member.__get__)
             for name, member in members.items()
-            if not name.startswith("__pydantic_")
+            if not name.startswith(PREFIX)
         ]
         declared = vars(base).get("__slots__", ())
         names = (declared,) if isinstance(declared, str) else tuple(declared)

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
+from model_cache.pydantic_attributes import generic_origin
+
 
 def text(value: str) -> bytes:
     """Return the canonical bytes of a str, lone surrogates included."""
@@ -34,9 +36,10 @@ def class_identity(cls: type) -> bytes:
 
     A parametrized generic model is identified by its origin and its arguments.
     """
-    generic = cls.__dict__.get("__pydantic_generic_metadata__")
-    if generic and generic["origin"] is not None:
-        return _generic(class_identity(generic["origin"]), generic["args"])
+    generic = generic_origin(cls)
+    if generic is not None:
+        origin, arguments = generic
+        return _generic(class_identity(origin), arguments)
     return b"c" + text(cls.__module__) + text(cls.__qualname__)
 
 

@@ -104,9 +104,29 @@ def compile_fields(
             inside = None if selection.omits(name) else selection.inside(name)
             if inside is not None:
                 own[name] = select(inside)
+    names = sorted(name for name in fields if selection is None or not selection.omits(name))
+    scope: dict[str, Any] = {
+        "declared": fields.keys(),
+        "head": head + counted(map(text, names)),
+        "names": names,
+        "other": encode,
+        "own": own,
+        "pack": pack_double,
+        "refuse": refuse,
+        "rest": _slow_path(head, encode, own, selection),
+        "size": len(fields),
+    }
+    exec(_fast_path(fields, names, scope), scope)  # as dataclasses does; names become literals
+    encode_state: EncodeState = scope["encode_state"]
+    return encode_state
 
-    def rest(state: State, tail: bytes) -> bytes:
-        """Encode attributes that do not match the declared fields: the slow path."""
+
+def _slow_path(
+    head: bytes, encode: Encode, own: Mapping[str, Encode], selection: Selection | None
+) -> EncodeState:
+    """Return a function that encodes attributes that do not match the declared fields."""
+
+    def rest(state: State, tail: bytes = b"") -> bytes:
         names = sorted(name for name in state if selection is None or not selection.omits(name))
         parts = [head, counted(map(_name, names))]
         for name in names:
@@ -120,39 +140,28 @@ def compile_fields(
         parts.append(tail)
         return b"".join(parts)
 
-    names = sorted(name for name in fields if selection is None or not selection.omits(name))
+    return rest
+
+
+def _fast_path(fields: Mapping[str, Any], names: list[str], scope: dict[str, Any]) -> str:
+    """Return code that encodes attributes that match the declared fields; it runs in `scope`."""
     lines: list[str] = []
-    scope: dict[str, Any] = {}
     for number, name in enumerate(names):
         kind = fields[name]
         code = _IN_PLACE.get(kind, _OTHER) if isinstance(kind, type) else _OTHER
-        if name in own:
+        if name in scope["own"]:
             code = "own[{name!r}](state[{name!r}])"
         elif isinstance(kind, type) and issubclass(kind, Enum):
-            code = _member_code(kind, encode, number, scope) or _OTHER
+            code = _member_code(kind, scope["other"], number, scope) or _OTHER
         lines.append(f"        p{number} = " + code.format(name=name, number=number))
     # If all declared fields are present, comparing the number is enough to exclude others; if an
     # ignored one may be missing, it is not.
     unexpected = "len(state) != size" if len(names) == len(fields) else "state.keys() != declared"
-    source = _CODE.format(
+    return _CODE.format(
         unexpected=unexpected,
         lines="\n".join(lines) or "        pass",
         parts=" ".join(f"p{number}," for number in range(len(names))),
     )
-    scope |= {
-        "declared": fields.keys(),
-        "head": head + counted(map(text, names)),
-        "names": names,
-        "other": encode,
-        "own": own,
-        "pack": pack_double,
-        "refuse": refuse,
-        "rest": rest,
-        "size": len(fields),
-    }
-    exec(source, scope)  # as dataclasses does; names are inserted as literals
-    encode_state: EncodeState = scope["encode_state"]
-    return encode_state
 
 
 def _member_code(cls: type[Enum], encode: Encode, number: int, scope: dict[str, Any]) -> str:

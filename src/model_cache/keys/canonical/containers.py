@@ -1,0 +1,51 @@
+"""Lists, tuples, sets and dicts of exactly these types."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from model_cache.keys.canonical.identities import counted
+from model_cache.keys.canonical.leaves import Encode, pack_doubles
+from model_cache.keys.canonical.refusals import item_of, refuse
+
+# The tag of each container type, and its tag if it contains only floats.
+CONTAINERS: dict[type, tuple[bytes, bytes]] = {
+    list: (b"l", b"L"),
+    tuple: (b"t", b"V"),
+    set: (b"h", b""),
+    frozenset: (b"j", b""),
+    dict: (b"m", b""),
+}
+
+
+def container_encoder(cls: type, encode_key: Encode, encode: Encode) -> Encode:
+    """Return the encoder for a container type, from those of its keys and its items."""
+    tag, packed_tag = CONTAINERS[cls]
+
+    def encode_sequence(values: Sequence[Any]) -> bytes:
+        if set(map(type, values)) == {float}:  # an embedding: packed, 20 times as fast
+            return b"%b%x;%b" % (packed_tag, len(values), pack_doubles(values))
+        parts: list[bytes] = []
+        try:
+            parts.extend(map(encode, values))
+        except Exception as error:
+            refuse(error, f"[{len(parts)}]")
+        return b"%b%x;%b" % (tag, len(parts), b"".join(parts))
+
+    def encode_set(values: Collection[Any]) -> bytes:
+        return tag + counted(sorted(map(encode, values)))
+
+    def encode_dict(value: dict[Any, Any]) -> bytes:
+        parts = [b"%b%x;" % (tag, len(value))]
+        key = None
+        try:
+            for key, item in value.items():
+                parts += (encode_key(key), encode(item))
+        except Exception as error:
+            refuse(error, item_of(key))
+        return b"".join(parts)
+
+    if cls is dict:
+        return encode_dict
+    return encode_set if cls in (set, frozenset) else encode_sequence
