@@ -84,7 +84,8 @@ class Filled:
             yield from made
 
     def _used(self) -> int:
-        used: int = self._client.info("memory")["used_memory"]
+        memory = self._client.info("memory")
+        used: int = memory["used_memory"] - memory["mem_clients_normal"]  # without their buffers
         return used
 
     @property

@@ -16,8 +16,9 @@ validates it when it is read, and limits the time spent on Redis. dogpile.cache,
 aiocache unpickle what they find in Redis, which keeps any object, and runs the code of anyone who
 can write there; cashews can sign its entries, and does so here. All three cache any function and
 offer many backends and strategies, which model_cache does not; dogpile.cache also lets only one
-process compute a missing entry, with a lock in Redis that each of its misses pays for. Entries in
-the process are not shared by processes, and files only on one machine; neither has an outage.
+process compute a missing entry (model_cache does with `single_flight="fleet"`), with a lock in
+Redis that each of its misses pays for. Entries in the process are not shared by processes, and
+files only on one machine; neither has an outage.
 The article's entries have no ttl, which saves memory. joblib.Memory is made for results that take
 seconds to compute, and notices changed code. `functools.lru_cache` returns the object itself, which
 is why it is the fastest, and with `typed=True` it tells types apart.
@@ -36,6 +37,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import redis
@@ -84,7 +86,7 @@ class Row:
         hit_ratio: of the calls that should be hits, those that did not reach the model.
         miss: as `hit`.
         miss_cpu: as `hit_cpu`.
-        entry: bytes in Redis, by `used_memory`; None elsewhere.
+        entry: bytes in Redis by MEMORY USAGE, the mean, with the key; None elsewhere.
         trials: the outcomes by the trial's name.
     """
 
@@ -112,27 +114,21 @@ class Bench:
         self.client: Any = redis.Redis.from_url(url)
         self.rows: dict[str, Row] = {}
         self._models: dict[str, CountingModel] = {}
+        self._stores: dict[str, Store] = {}
         self._caches: dict[str, Cache] = {}
         for number, kind in enumerate(kinds):
             model = self._models[kind.name] = CountingModel()
-            self._caches[kind.name] = kind.open(model, _store(url, folder, number))
+            store = self._stores[kind.name] = _store(url, folder, number)
+            self._caches[kind.name] = kind.open(model, store)
             self.rows[kind.name] = Row(kind.name, kind.place)
 
     def fill(self, known: Sequence[Any]) -> None:
         """Store each input's answer, and measure the memory in Redis."""
         for name, cache in self._caches.items():
-            cache.ask(known[:AT_ONCE])  # connects
-            before = self._used()
-            for first in range(AT_ONCE, len(known), AT_ONCE):
+            for first in range(0, len(known), AT_ONCE):
                 cache.ask(known[first : first + AT_ONCE])
-            used = self._used() - before
-            if self.rows[name].place == "Redis" and len(known) > AT_ONCE:
-                self.rows[name].entry = used / (len(known) - AT_ONCE)
-
-    def _used(self) -> int:
-        memory = self.client.info("memory")
-        used: int = memory["used_memory"] - memory["mem_clients_normal"]  # without their buffers
-        return used
+            if self.rows[name].place == "Redis":
+                self.rows[name].entry = _entry_size(self._stores[name])
 
     def hits(self, groups: Sequence[Sequence[Any]]) -> None:
         for name, cache in self._caches.items():  # once without timing: near caches fill
@@ -164,6 +160,12 @@ def _store(url: str, folder: Path, number: int) -> Store:
     made = folder / str(number)
     made.mkdir(exist_ok=True)
     return Store(f"{url.rpartition('/')[0]}/{number % 16}", made)
+
+
+def _entry_size(store: Store) -> float:
+    with redis.Redis.from_url(store.url) as client:
+        sizes: list[Any] = [client.memory_usage(key) for key in client.scan_iter(count=1_000)]
+    return mean(sizes)
 
 
 def try_all(kinds: Sequence[Kind], rows: dict[str, Row]) -> None:

@@ -75,6 +75,9 @@ class Comparison:
         ratio: of the two, the median of the rounds' ratios.
         constant_cpu: the worker's mean CPU time per request in microseconds.
         cpu: the same for this endpoint.
+        cpu_ratio: the constant's CPU time to this endpoint's. It is the ratio of a worker that has
+            a CPU to itself and always has a request, and depends less on other load; 0.0 where CPU
+            times can't be read.
     """
 
     endpoint: str
@@ -85,6 +88,7 @@ class Comparison:
     ratio: float
     constant_cpu: float
     cpu: float
+    cpu_ratio: float
 
     @property
     def at_least(self) -> float | None:
@@ -284,6 +288,7 @@ def _compared(
     app: str, kind: str, name: str, measured: dict[str, list[tuple[float, float]]]
 ) -> Comparison:
     constant, rounds = (measured[_path(app, kind, one)] for one in (CONSTANT, name))
+    constant_cpu, cpu = (mean(cpu for _, cpu in of) for of in (constant, rounds))
     return Comparison(
         endpoint=kind,
         middleware=app == "observed",
@@ -291,8 +296,9 @@ def _compared(
         constant=median(rate for rate, _ in constant),
         rate=median(rate for rate, _ in rounds),
         ratio=median(one[0] / other[0] for one, other in zip(rounds, constant, strict=True)),
-        constant_cpu=mean(cpu for _, cpu in constant),
-        cpu=mean(cpu for _, cpu in rounds),
+        constant_cpu=constant_cpu,
+        cpu=cpu,
+        cpu_ratio=constant_cpu / cpu if cpu else 0.0,
     )
 
 
@@ -336,25 +342,27 @@ def _table(compared: Sequence[Comparison], connections: int) -> Table:
         f"Requests a second, {connections} connections",
         "endpoint",
         "model",
-        "constant",
         "this",
-        "this / const.",
+        "const.",
+        "ratio",
         "at least",
         "",
-        "CPU, µs: const.",
-        "this",
+        "CPU, µs",
+        "const.",
+        "const. / this",
     )
     for one in compared:
         made.add_row(
             one.endpoint + ", middleware" * one.middleware,
             one.model,
-            f"{one.constant:,.0f}",
             f"{one.rate:,.0f}",
+            f"{one.constant:,.0f}",
             f"{one.ratio:.2f}",
             "" if one.at_least is None else f"{one.at_least:.2f}",
             one.verdict,
-            f"{one.constant_cpu:.0f}",
             f"{one.cpu:.0f}",
+            f"{one.constant_cpu:.0f}",
+            f"{one.cpu_ratio:.2f}",
         )
     return made
 
