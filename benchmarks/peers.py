@@ -165,7 +165,7 @@ def _store(url: str, folder: Path, number: int) -> Store:
 def _entry_size(store: Store) -> float:
     with redis.Redis.from_url(store.url) as client:
         sizes: list[Any] = [client.memory_usage(key) for key in client.scan_iter(count=1_000)]
-    return mean(sizes)
+    return float(mean(sizes))
 
 
 def try_all(kinds: Sequence[Kind], rows: dict[str, Row]) -> None:
