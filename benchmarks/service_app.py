@@ -1,8 +1,9 @@
 """The service for `benchmarks.service`: endpoints that each differ in one thing.
 
-There is a `def` and an `async def` with the cached model, with a constant, and with a constant
-after a bare GET; each in an app with the middleware and in one without. One process serves both
-apps.
+There is a `def` and an `async def` with the cached model, with a near cache in front of it, with a
+constant, and with a constant after a bare GET; where `RedisCachingDecorator` has `apredict`, also
+an `async def` that awaits it. Each is in an app with the middleware and in one without. One process
+serves both apps.
 """
 
 from __future__ import annotations
@@ -71,22 +72,38 @@ def async_endpoint(model: MLModel) -> Callable[..., Any]:
     return predict
 
 
+def awaiting_endpoint(model: MLModel) -> Callable[..., Any]:
+    async def predict(data: InsuranceChargesModelInput) -> InsuranceChargesModelOutput:
+        answer: InsuranceChargesModelOutput = await model.apredict(data)
+        return answer
+
+    return predict
+
+
 def service(prefix: str) -> FastAPI:
     made = FastAPI()
     bare = BareGet(urlsplit(STORE).path, cached.cache_key(data))
-    for name, model in {"constant": ConstantModel(), "bare": bare, "cached": cached}.items():
+    models = {"constant": ConstantModel(), "bare": bare, "cached": cached, "near": near}
+    for name, model in models.items():
         made.post(f"/{prefix}/def/{name}")(endpoint(model))
-        made.post(f"/{prefix}/async/{name}")(async_endpoint(model))
+        in_loop = awaiting_endpoint if AWAITS and model is near else async_endpoint
+        made.post(f"/{prefix}/async/{name}")(in_loop(model))
+    if AWAITS:
+        made.post(f"/{prefix}/async/awaited")(awaiting_endpoint(cached))
     return made
 
 
 STORE = os.environ["BENCHMARK_STORE"]  # on a unix socket
-cached = RedisCachingDecorator(url=STORE, timeout=5.0)
-cached.set_model(CheapModel())
+AWAITS = hasattr(RedisCachingDecorator, "apredict")
+cached = RedisCachingDecorator(url=STORE, timeout=5.0).set_model(CheapModel())
+# Generous, so that every answer stays near during the run.
+near = RedisCachingDecorator(url=STORE, timeout=5.0, near_cache=10_000, near_ttl=3600)
+near.set_model(CheapModel())
 for data in inputs(int(os.environ["BENCHMARK_INPUTS"]), random.Random(1)):
     cached.predict(data)
+    near.predict(data)
 plain, observed = service("plain"), service("observed")
-add_model_cache(observed, cached, health_path="/observed/health")
+add_model_cache(observed, [cached, near], health_path="/observed/health")
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,10 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from benchmarks.flat import Row, growth, sizes
+from benchmarks.peer_caches import Cache
+from benchmarks.peer_trials import Outcomes, Pair, PairModel, answers
 from tests.checkout import IMPORTS, REPOSITORY
+
+VERDICTS = ("reached", "not reached")
 
 
 def run(name: str, folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
@@ -86,11 +94,88 @@ def test_service_compares_with_a_constant(tmp_path: Path) -> None:
     results, printed = run(
         "service", tmp_path, "--rounds", "1", "--count", "40", "--chart", str(chart)
     )
-    kinds = [(one["endpoint"], one["middleware"]) for one in results["comparisons"]]
-    assert kinds == [("def", False), ("async def", False), ("def", True), ("async def", True)]
+    kinds = {(one["endpoint"], one["middleware"]) for one in results["comparisons"]}
+    assert kinds == {("def", False), ("async def", False), ("def", True), ("async def", True)}
+    for kind in kinds:
+        models = {
+            one["model"]
+            for one in results["comparisons"]
+            if (one["endpoint"], one["middleware"]) == kind
+        }
+        assert models >= {"bare", "cached", "near"}
     for one in results["comparisons"]:
-        assert one["verdict"] in ("reached", "not reached")
-        assert one["cached"] > 0
+        assert one["verdict"] in (("",) if one["at_least"] is None else VERDICTS)
+        assert one["rate"] > 0
         assert one["constant"] > 0
     assert "unfair" in printed
     assert chart.read_bytes().startswith(b"\x89PNG")
+
+
+def test_near_compares_with_a_bare_decode_alone_and_beside_a_thread(tmp_path: Path) -> None:
+    results, printed = run("near", tmp_path, "--rounds", "1", "--count", "2")
+    assert set(results["costs"]) == {"one thread", "beside a second thread"}
+    for costs in results["costs"].values():
+        assert set(costs) == {"model_validate_json", "near hit", "recorded", "with a hook"}
+        assert costs["model_validate_json"]["ratio"] == 1
+    assert "times the bare decode" in printed
+
+
+def test_flat_measures_each_power_of_ten(tmp_path: Path) -> None:
+    results, printed = run("flat", tmp_path, "--rounds", "1", "--count", "1000")
+    assert [row["entries"] for row in results["rows"]] == [1000]
+    assert results["rows"][0]["wall"] > 0
+    assert results["rows"][0]["memory"] > 50
+    assert "Ten times as many entries" in printed
+
+
+def test_the_growth_is_that_of_ten_times_as_many_entries() -> None:
+    assert sizes(1_000_000) == [1_000, 10_000, 100_000, 1_000_000]
+    assert sizes(999) == [100]
+    rows = [Row(size, 0.0, 30.0 + 2.0 * place, 0.0, 0.0) for place, size in enumerate(sizes(10**5))]
+    assert growth(rows) == pytest.approx(2.0)
+    assert growth(rows[:1]) == 0.0
+
+
+def test_a_trial_counts_no_fault_where_there_is_no_cache() -> None:
+    found = answers(uncached(), [Pair(left=1, right=0), Pair(left=True, right=0)])
+    assert (found.calls, found.wrong, found.failed) == (2, 0, 0)
+
+
+def test_a_trial_counts_the_answers_of_another_input() -> None:
+    seen: dict[tuple[Any, ...], Any] = {}
+
+    def ask(asked: Sequence[Pair]) -> list[Any]:
+        model = PairModel()
+        return [seen.setdefault((data.left, data.right), model.predict(data)) for data in asked]
+
+    asked = [Pair(left=left, right=0) for left in (1, 1.0, True, "1")]
+    found = answers(Cache(ask, dict), asked)
+    assert (found.wrong, found.failed) == (2, 0)
+
+
+def test_a_trial_counts_the_answers_that_the_caller_changed() -> None:
+    answer = PairModel().predict(Pair(left=1, right=0))
+
+    def ask(asked: Sequence[Pair]) -> list[Any]:
+        return [answer for _ in asked]
+
+    found = answers(
+        Cache(ask, dict),
+        [Pair(left=1, right=0)] * 3,
+        afterwards=lambda changed: setattr(changed, "text", "changed"),
+    )
+    assert (found.wrong, found.failed) == (2, 0)
+
+
+def test_a_trial_counts_the_calls_that_raise() -> None:
+    def ask(asked: Sequence[Pair]) -> list[Any]:
+        raise ConnectionError
+
+    found = answers(Cache(ask, dict), [Pair(left=1, right=0)] * 3)
+    assert (found.wrong, found.failed) == (0, 3)
+    assert str(Outcomes(10, 1, 2, 0.0)) == "1 + 2 of 10"
+
+
+def uncached() -> Cache:
+    model = PairModel()
+    return Cache(lambda asked: [model.predict(data) for data in asked], dict)

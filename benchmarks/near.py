@@ -1,0 +1,195 @@
+"""The CPU time of a hit in the near cache, compared with a bare `model_validate_json`.
+
+Both decode the same entries. A hit also makes the key, looks it up, checks that the entry may still
+be served, counts, and records its outcome. Batches of calls take turns; the loop around them is
+subtracted, the call is not. A recording scope is entered once for each batch. The hook does
+nothing. The second thread makes near hits of its own all the time; only the first thread's CPU time
+counts, and the baseline then has the same second thread.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import redis
+
+from benchmarks.cheap_model import CheapModel, inputs
+from benchmarks.environment import (
+    environment,
+    make_console,
+    options,
+    print_environment,
+    print_notes,
+    save,
+    table,
+)
+from benchmarks.timing import Variant, cpu_in_turn
+from examples.insurance_charges.schemas import InsuranceChargesModelOutput
+from model_cache import RedisCachingDecorator, embedded_redis, record_outcomes
+
+LOOP, BARE, NEAR = "loop", "model_validate_json", "near hit"
+RECORDED, HOOKED = "recorded", "with a hook"
+ALONE, BESIDE = "one thread", "beside a second thread"
+AT_MOST = 5.0
+# Fewer than a recording scope holds.
+_AT_ONCE = 200
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Microseconds of CPU a call, and how many times the bare decode's, by median of the rounds."""
+
+    cpu: float
+    ratio: float
+
+    @property
+    def verdict(self) -> str:
+        return "reached" if self.ratio <= AT_MOST else "not reached"
+
+
+Loop = Callable[[Sequence[Any]], None]
+
+
+def looped(call: Callable[[Any], object]) -> Loop:
+    def run(batch: Sequence[Any]) -> None:
+        for item in batch:
+            call(item)
+
+    return run
+
+
+def recorded(loop: Loop) -> Loop:
+    def run(batch: Sequence[Any]) -> None:
+        with record_outcomes():
+            loop(batch)
+
+    return run
+
+
+class Bench:
+    """The variants, on entries that are in the near cache.
+
+    Args:
+        url: the server.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._known = inputs(_AT_ONCE, random.Random(1))
+        self._caches = {
+            name: self._filled(url, hooks) for name, hooks in ((NEAR, []), (HOOKED, [_hook]))
+        }
+        client: Any = redis.Redis.from_url(url)
+        entries = client.mget([self._caches[NEAR].cache_key(data) for data in self._known])
+        near, hooked = (looped(self._caches[name].predict) for name in (NEAR, HOOKED))
+        self._loops: dict[str, tuple[Loop, Sequence[Any]]] = {
+            LOOP: (_loop, self._known),
+            BARE: (looped(InsuranceChargesModelOutput.model_validate_json), entries),
+            NEAR: (near, self._known),
+            RECORDED: (recorded(near), self._known),
+            HOOKED: (hooked, self._known),
+        }
+
+    def _filled(self, url: str, hooks: list[Any]) -> Any:
+        cache = RedisCachingDecorator(
+            url=url, timeout=5.0, near_cache=1_000, near_ttl=3600, hooks=hooks
+        ).set_model(CheapModel())
+        for _ in range(2):  # the first computes, or reads Redis
+            for data in self._known:
+                cache.predict(data)
+        return cache
+
+    def costs(self, rounds: int, count: int) -> dict[str, dict[str, Cost]]:
+        """Return the costs by situation and variant."""
+        before = self._near_hits()
+        alone = self._costs(rounds, count)
+        expected = 3 * rounds * count * _AT_ONCE
+        if self._near_hits() - before != expected:
+            raise RuntimeError("not all predictions were near hits")
+        with self._second_thread():
+            beside = self._costs(rounds, count)
+        return {ALONE: alone, BESIDE: beside}
+
+    def _costs(self, rounds: int, count: int) -> dict[str, Cost]:
+        variants = [
+            Variant(name, loop, [batch] * count) for name, (loop, batch) in self._loops.items()
+        ]
+        measured = [
+            cpu_in_turn(*variants, clock=time.thread_time, at_once=1) for _ in range(rounds)
+        ]
+        net = [{name: (one[name] - one[LOOP]) / _AT_ONCE for name in one} for one in measured]
+        return {
+            name: Cost(
+                median(one[name] for one in net), median(one[name] / one[BARE] for one in net)
+            )
+            for name in self._loops
+            if name != LOOP
+        }
+
+    def _near_hits(self) -> int:
+        return sum(cache.stats().near_hits for cache in self._caches.values())
+
+    @contextmanager
+    def _second_thread(self) -> Iterator[None]:
+        stopped = threading.Event()
+
+        def run() -> None:
+            loop, batch = self._loops[NEAR]
+            while not stopped.is_set():
+                loop(batch)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            thread.join()
+
+
+def _hook(_: object) -> None:
+    pass
+
+
+def _loop(batch: Sequence[Any]) -> None:
+    for _ in batch:
+        pass
+
+
+def main() -> None:
+    chosen = options("near", __doc__, rounds=7, count=50)
+    console = make_console()
+    with embedded_redis(tcp=True) as url:
+        found = environment(redis.Redis.from_url(url))
+        print_environment(console, found)
+        costs = Bench(url).costs(chosen.rounds, chosen.count)
+    made = table("µs of CPU", "", "a call", "times the bare decode", f"at most {AT_MOST:g}")
+    for situation, by_name in costs.items():
+        for name, cost in by_name.items():
+            verdict = "" if name == BARE else cost.verdict
+            made.add_row(f"{situation}: {name}", f"{cost.cpu:.2f}", f"{cost.ratio:.2f}", verdict)
+    console.print(made)
+    print_notes(console, __doc__)
+    save(
+        chosen.json,
+        {
+            "environment": found,
+            "rounds": chosen.rounds,
+            "count": chosen.count,
+            "at_most": AT_MOST,
+            "costs": {
+                situation: {name: asdict(cost) for name, cost in by_name.items()}
+                for situation, by_name in costs.items()
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

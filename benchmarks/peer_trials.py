@@ -1,0 +1,133 @@
+"""Three small trials that a cache of predictions should pass: types, changes, and an outage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ml_base import MLModel
+from pydantic import BaseModel
+
+from benchmarks.peer_caches import Cache, Kind, Store
+
+SECONDS = 10.0
+
+
+class Pair(BaseModel):
+    """Two values of any of these types."""
+
+    left: bool | int | float | str
+    right: bool | int | float | str
+
+
+class Text(BaseModel):
+    """An answer."""
+
+    text: str
+
+
+class PairModel(MLModel):  # type: ignore[misc]  # ml-base is untyped
+    """Spells out its input."""
+
+    display_name = "Pair"
+    qualified_name = "pair_model"
+    description = "Spells out its input."
+    version = "1.0.0"
+    input_schema = Pair
+    output_schema = Text
+
+    def __init__(self) -> None:
+        pass
+
+    def predict(self, data: Pair) -> Text:
+        return Text(text=f"{data.left!r} and {data.right!r}")
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The outcomes of a trial.
+
+    Attributes:
+        calls: how many there were.
+        wrong: those that differ from the model's.
+        failed: those without an answer.
+        slowest: seconds that the slowest call took.
+    """
+
+    calls: int
+    wrong: int
+    failed: int
+    slowest: float
+
+    def __str__(self) -> str:
+        return f"{self.wrong} + {self.failed} of {self.calls}"
+
+
+def types(kind: Kind, store: Store) -> Outcomes:
+    """Ask for inputs that look equal but are not."""
+    lefts: list[bool | int | float | str] = [1, 1.0, True, "1"]
+    asked = [Pair(left=left, right=0) for left in lefts]
+    asked += [Pair(left=2, right=3), Pair(left=3, right=2)]
+    with _opened(kind, store) as cache:
+        return answers(cache, asked)
+
+
+def changes(kind: Kind, store: Store) -> Outcomes:
+    """Ask, change the answer in place, and ask again; each input three times."""
+    asked = [Pair(left=number, right=0) for number in range(3) for _ in range(3)]
+    with _opened(kind, store) as cache:
+        return answers(cache, asked, afterwards=lambda answer: setattr(answer, "text", "changed"))
+
+
+def outage(kind: Kind, store: Store, kill: Callable[[], None]) -> Outcomes:
+    """Ask for known and for new inputs after Redis was killed."""
+    known = [Pair(left=number, right=0) for number in range(5)]
+    new = [Pair(left=number, right=1) for number in range(5)]
+    with _opened(kind, store) as cache:
+        answers(cache, known)
+        kill()
+        return answers(cache, known + new)
+
+
+def answers(
+    cache: Cache,
+    asked: Sequence[Pair],
+    *,
+    afterwards: Callable[[Any], None] | None = None,
+) -> Outcomes:
+    """Ask one by one and compare with the model.
+
+    Args:
+        cache: the cache.
+        asked: the inputs.
+        afterwards: what the caller does to each answer.
+    """
+    model = PairModel()
+    wrong, failed, slowest, began = 0, 0, 0.0, time.perf_counter()
+    for data in asked:
+        started = time.perf_counter()
+        if started - began > SECONDS:
+            failed += 1
+            continue
+        try:
+            [answer] = cache.ask([data])
+        except Exception:
+            failed += 1
+        else:
+            wrong += answer != model.predict(data)
+            if afterwards is not None:
+                afterwards(answer)
+        slowest = max(slowest, time.perf_counter() - started)
+    return Outcomes(len(asked), wrong, failed, slowest)
+
+
+@contextmanager
+def _opened(kind: Kind, store: Store) -> Iterator[Cache]:
+    cache = kind.open(PairModel(), store)
+    try:
+        yield cache
+    finally:
+        cache.close()
