@@ -24,7 +24,8 @@ from model_cache.observing.events import Hook, StoreFound, StoreLost
 from model_cache.protocols import Clock
 from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.guarded import GuardedStore, State
-from model_cache.stores.server import RedirectedError, RedisStore, Role
+from model_cache.stores.replies import RedirectedError, Role
+from model_cache.stores.server import RedisStore
 from model_cache.stores.threads import Task
 from model_cache.stores.url import Address
 

@@ -16,7 +16,8 @@ from model_cache.stores.cluster import ClusterStore, Node
 from model_cache.stores.connection import printable
 from model_cache.stores.dialing import Dialer
 from model_cache.stores.guarded import GuardedStore
-from model_cache.stores.server import RedisStore, Role
+from model_cache.stores.replies import Role
+from model_cache.stores.server import RedisStore
 from model_cache.stores.url import Address, Endpoint, parse_url
 
 _DEFAULT_AGE = 300.0

@@ -7,60 +7,25 @@ to ask at all is for others to say.
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-import hiredis
-
-from model_cache.errors import (
-    ConfigurationError,
-    StoreAnsweredError,
-    StoreUnavailableError,
-    WriteRefusedError,
-)
-from model_cache.interruptions import reraise_interruption
+from model_cache.errors import ConfigurationError, StoreUnavailableError
 from model_cache.protocols import Clock
-from model_cache.stores.connection import ErrorReply, printable
-from model_cache.stores.dialing import Dialer, request_of, tls_hint
+from model_cache.stores.dialing import Dialer
 from model_cache.stores.pool import ConnectionPool
-from model_cache.stores.url import Address, Endpoint
+from model_cache.stores.replies import FAILURES, Replies, Role
+from model_cache.stores.requests import (
+    ASKING,
+    get_request,
+    request_of,
+    set_if_absent_request,
+    set_request,
+)
+from model_cache.stores.url import Endpoint
 
 _SCAN_COUNT = b"1000"
-_ASKING = b"*1\r\n$6\r\nASKING\r\n"
-# What the socket, the parser and Python itself raise, hence what this package's own code may.
-# Not `Exception`: a soft time limit of the caller's is none of these.
-_FAILURES = (
-    OSError,
-    hiredis.HiredisError,
-    ArithmeticError,
-    AttributeError,
-    BufferError,
-    LookupError,
-    MemoryError,
-    NameError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-_REDIRECTION = re.compile(r"(MOVED|ASK) \d+ (.*):(\d{1,5})")
-
-Role: TypeAlias = Literal["primary", "replica", "asking"]
-
-
-class RedirectedError(StoreAnsweredError):
-    """A cluster's node says that another one has the key.
-
-    Attributes:
-        address: the other one.
-        for_good: whether the slot has moved (MOVED), or only this key has (ASK).
-    """
-
-    def __init__(self, message: str, kind: str, address: Address) -> None:
-        super().__init__(message, kind)
-        self.address = address
-        self.for_good = kind == "MOVED"
 
 
 class RedisStore:
@@ -90,13 +55,12 @@ class RedisStore:
         dialer: Dialer | None = None,
         hint: str = "",
     ) -> None:
-        self._place = str(endpoint)
         self._endpoint = endpoint
         self._role = role
-        self._hint = hint
         dialer = dialer or Dialer(endpoint.tls, timeout)
         connect = dialer.connector(endpoint, reads_replica=role == "replica")
         self._pool = ConnectionPool(connect, max_connections, clock, max_connection_age)
+        self._replies = Replies(endpoint, self._pool, role, hint)
 
     @property
     def proxied(self) -> bool:
@@ -104,38 +68,29 @@ class RedisStore:
         return self._endpoint.proxied
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
-        request = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
-        reply = self._exchange(request, 1, timeout)[0]
-        return reply if type(reply) is bytes else self._no_entry(reply)
+        reply = self._exchange(get_request(key), 1, timeout)[0]
+        return reply if type(reply) is bytes else self._replies.entry(reply)
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        self._check_written(self._exchange(_set_request(key, entry, ttl), 1, timeout))
+        self._replies.check_written(self._exchange(set_request(key, entry, ttl), 1, timeout))
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         # GETs in a row, not an MGET, whose keys a cluster wants in one slot.
-        replies = self._exchange_each([request_of(b"GET", key) for key in keys], timeout)
-        return [reply if type(reply) is bytes else self._no_entry(reply) for reply in replies]
+        replies = self._exchange_each([get_request(key) for key in keys], timeout)
+        return [self._replies.entry(reply) for reply in replies]
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
-        requests = [_set_request(*entry) for entry in entries]
-        self._check_written(self._exchange_each(requests, timeout))
+        requests = [set_request(*entry) for entry in entries]
+        self._replies.check_written(self._exchange_each(requests, timeout))
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
-        request = request_of(b"SET", key, entry, b"PX", b"%d" % ttl, b"NX")
-        reply = self._exchange(request, 1, timeout)[0]
-        if reply is None:
-            return False
-        self._check_written([reply])
-        return True
+        request = set_if_absent_request(key, entry, ttl)
+        return self._replies.was_set(self._exchange(request, 1, timeout)[0])
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
         command = b"DEL" if self._endpoint.proxied else b"UNLINK"
-        deleted = 0
-        for reply in self._exchange_each([request_of(command, key) for key in keys], timeout):
-            if type(reply) is not int:
-                raise self._failure(reply)
-            deleted += reply
-        return deleted
+        requests = [request_of(command, key) for key in keys]
+        return self._replies.count(self._exchange_each(requests, timeout))
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         if self._endpoint.proxied:
@@ -146,7 +101,7 @@ class RedisStore:
         while True:
             reply = self.execute(timeout, b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _SCAN_COUNT)
             if not (isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], list)):
-                raise self._failure(reply)
+                raise self._replies.failure(reply)
             cursor, keys = reply
             yield from keys
             if cursor == b"0":
@@ -166,59 +121,12 @@ class RedisStore:
     def _exchange(self, request: bytes, replies: int, timeout: float) -> list[Any]:
         try:
             if self._role == "asking":
-                return self._pool.exchange(_ASKING + request, 1 + replies, timeout)[1:]
+                return self._pool.exchange(ASKING + request, 1 + replies, timeout)[1:]
             return self._pool.exchange(request, replies, timeout)
         except StoreUnavailableError as error:  # there is no connection
-            reraise_interruption(error)
-            raise self._unavailable(str(error), error.kind, error) from error.__cause__
-        except _FAILURES as error:
-            reraise_interruption(error)
-            if isinstance(error, TimeoutError):
-                raise self._unavailable("no answer in time", "timeout", error) from error
-            problem = f"{error or type(error).__name__}"
-            raise self._unavailable(problem, "connection", error) from error
-
-    def _unavailable(self, problem: str, kind: str, error: Exception) -> StoreUnavailableError:
-        hint = "" if self._pool.has_answered else tls_hint(error, self._endpoint)
-        if self._hint and not self._pool.has_connected:
-            hint += f"; {self._hint}"
-        return StoreUnavailableError(self._endpoint.masked(f"{self._place}: {problem}{hint}"), kind)
+            raise self._replies.unavailable(error) from error.__cause__
+        except FAILURES as error:
+            raise self._replies.unavailable(error) from error
 
     def _exchange_each(self, requests: list[bytes], timeout: float) -> list[Any]:
         return self._exchange(b"".join(requests), len(requests), timeout) if requests else []
-
-    def _no_entry(self, reply: object) -> bytes | None:
-        # A key of another type is a miss, too, and SET overwrites it.
-        if reply is None or (isinstance(reply, ErrorReply) and reply.code == "WRONGTYPE"):
-            return None
-        raise self._failure(reply)
-
-    def _check_written(self, replies: list[Any]) -> None:
-        for reply in replies:
-            if reply == b"OK":
-                continue
-            if not isinstance(reply, ErrorReply) or reply.code in ("MOVED", "ASK"):
-                raise self._failure(reply)
-            if reply.code == "READONLY":
-                self._pool.retire()  # a primary no more; its name may lead to the new one
-            raise WriteRefusedError(f"{self._place}: {printable(reply)}", reply.kind)
-
-    def _failure(self, reply: object) -> StoreUnavailableError:
-        """The server has not the key, can't be read from now, or speaks another language."""
-        redirection = _REDIRECTION.fullmatch(str(reply)) if isinstance(reply, ErrorReply) else None
-        if redirection is not None:
-            kind, host, port = redirection.groups()
-            if self._role is not None:
-                return RedirectedError(printable(reply), kind, Address(host, int(port)))
-            message = f"{self._place} is a node of a Redis Cluster; use redis+cluster://"
-            return StoreUnavailableError(message, kind)
-        # Say it was "max number of clients reached": the server is about to close, too.
-        self._pool.close_idle()
-        kind = reply.kind if isinstance(reply, ErrorReply) else "protocol"
-        return StoreUnavailableError(f"{self._place}: {printable(reply)}", kind)
-
-
-def _set_request(key: bytes, entry: bytes, ttl: int | None) -> bytes:
-    if ttl is None:
-        return request_of(b"SET", key, entry)
-    return request_of(b"SET", key, entry, b"PX", b"%d" % ttl)
