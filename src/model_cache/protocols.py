@@ -5,7 +5,7 @@ They are structural: a class of your own needs no base class, only these methods
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BaseModel
@@ -51,6 +51,40 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close what is open; a later call opens it again."""
+        ...
+
+
+class AsyncStore(Protocol):
+    """A `Store` for event loops: each method has an awaitable answer."""
+
+    def get(self, key: bytes, timeout: float) -> Awaitable[bytes | None]:
+        """Return the entry under `key`, or None."""
+        ...
+
+    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> Awaitable[None]:
+        """Keep `entry` under `key`, for `ttl` milliseconds, or until evicted."""
+        ...
+
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> Awaitable[bool]:
+        """Keep `entry` for `ttl` milliseconds, and return True, unless the key is there."""
+        ...
+
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[bytes | None]]:
+        """Return the entries under `keys`, in their order, by one round trip."""
+        ...
+
+    def set_many(
+        self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float
+    ) -> Awaitable[None]:
+        """Keep each (key, entry, ttl in milliseconds), by one round trip."""
+        ...
+
+    def delete(self, keys: Iterable[bytes], timeout: float) -> Awaitable[int]:
+        """Delete the entries under `keys`; return how many there were."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open, in each event loop; a later call opens it again."""
         ...
 
 

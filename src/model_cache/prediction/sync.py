@@ -21,6 +21,7 @@ from model_cache.prediction.effects import Ask, Effect, Later, Pause, Predict, S
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.single_flight import Landed, Landing
 from model_cache.protocols import Store
+from model_cache.steps import take
 from model_cache.stores.purging import delete_all
 
 T = TypeVar("T")
@@ -158,34 +159,6 @@ class CachedPredictor:
         if self._writer is not None:
             self._writer.flush()
         self._store.close()
-
-
-def take(steps: Steps[T], perform: Callable[[Effect], Any]) -> T:
-    """Take steps, one by one, to their end.
-
-    Args:
-        steps: the steps.
-        perform: does what one of them needs, and returns the result or raises.
-    """
-    result, error = None, None
-    try:
-        while True:
-            try:
-                effect = steps.send(result) if error is None else steps.throw(error)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            try:
-                result, error = perform(effect), None
-            except BaseException as caught:
-                error = caught
-    except RuntimeError as wrapped:
-        # What Python makes of a model's StopIteration that passes through a generator.
-        if error is not None and wrapped.__cause__ is error:
-            raise error from error.__cause__
-        raise
-    finally:
-        del error  # it holds this frame, which holds it
 
 
 def _wait(landing: Landing, seconds: float) -> Landed | None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import replace
-from functools import partial
+from typing import Any, NamedTuple
 
 from model_cache.embedded import embedded_url
 from model_cache.errors import StoreUnavailableError
 from model_cache.observing.events import Hook
 from model_cache.stores.access import AddressMap, CredentialProvider
+from model_cache.stores.async_cluster import AsyncClusterStore
+from model_cache.stores.async_server import AsyncRedisStore
 from model_cache.stores.breaker import CircuitBreaker
-from model_cache.stores.cluster import ClusterStore, Node
+from model_cache.stores.cluster import ClusterStore
 from model_cache.stores.connection import printable
 from model_cache.stores.dialing import Dialer
-from model_cache.stores.guarded import GuardedStore
+from model_cache.stores.guarded import AsyncGuardedStore, Guard, GuardedStore
 from model_cache.stores.replies import Role
 from model_cache.stores.server import RedisStore
+from model_cache.stores.slots import Cluster, Node
 from model_cache.stores.url import Address, Endpoint, parse_url
 
 _DEFAULT_AGE = 300.0
@@ -27,7 +30,19 @@ _ANNOUNCED = (
 )
 
 
-def compose(
+class Stores(NamedTuple):
+    """One store, for threads and for event loops; both share their circuit breakers."""
+
+    sync: GuardedStore | ClusterStore
+    asynchronous: AsyncGuardedStore | AsyncClusterStore
+
+
+def compose(endpoint: Endpoint, hook: Hook, **options: Any) -> GuardedStore | ClusterStore:
+    """Return the store at an endpoint, for threads; see `compose_both`."""
+    return compose_both(endpoint, hook, **options).sync
+
+
+def compose_both(
     endpoint: Endpoint,
     hook: Hook,
     *,
@@ -36,14 +51,15 @@ def compose(
     max_connection_age: float = _DEFAULT_AGE,
     credential_provider: CredentialProvider | None = None,
     address_map: AddressMap | None = None,
-) -> GuardedStore | ClusterStore:
+) -> Stores:
     """Return the store at an endpoint; nothing is connected yet.
 
     Args:
         endpoint: where it is.
         hook: is called when the store is lost, and when it is found again.
         timeout: seconds for each question to a Sentinel.
-        max_connections: how many connections each server gets at most.
+        max_connections: how many connections each server gets at most from threads; each event
+            loop has one more.
         max_connection_age: seconds after which a connection is replaced.
         credential_provider: returns the login, instead of the endpoint.
         address_map: returns where to connect to reach an address.
@@ -53,27 +69,35 @@ def compose(
     """
     if endpoint.embedded:
         endpoint = parse_url("url", embedded_url())
-    open_server = partial(
-        RedisStore,
-        timeout=timeout,
-        max_connections=max_connections,
-        max_connection_age=max_connection_age,
-        dialer=Dialer(
-            endpoint.tls, timeout, credentials=credential_provider, address_map=address_map
-        ),
-    )
+    dialer = Dialer(endpoint.tls, timeout, credentials=credential_provider, address_map=address_map)
+
+    def open_server(at: Endpoint, guard: Guard, role: Role | None = None, hint: str = "") -> Node:
+        server = RedisStore(
+            at,
+            max_connections=max_connections,
+            max_connection_age=max_connection_age,
+            role=role,
+            dialer=dialer,
+            hint=hint,
+        )
+        asynchronous = AsyncRedisStore(
+            at, max_connection_age=max_connection_age, role=role, dialer=dialer, hint=hint
+        )
+        return Node(GuardedStore(server, guard), server, AsyncGuardedStore(asynchronous, guard))
+
     if not endpoint.cluster:
-        return GuardedStore(open_server(endpoint), _make_breaker, hook, str(endpoint))
+        node = open_server(endpoint, Guard(_make_breaker, hook, str(endpoint)))
+        return Stores(node.guarded, node.asynchronous)
 
     def open_node(address: Address, role: Role) -> Node:
         at = replace(endpoint, cluster=(), host=address.host, port=address.port)
         hint = "" if address in endpoint.cluster else _ANNOUNCED
-        server = open_server(at, role=role, hint=hint)
+        guard = Guard(_make_breaker, hook, str(at))
         if role == "replica":  # its primary takes over, so nothing is lost
-            return Node(GuardedStore(server, _make_impatient_breaker, _ignore, str(at)), server)
-        return Node(GuardedStore(server, _make_breaker, hook, str(at)), server)
+            guard = Guard(_make_impatient_breaker, _ignore, str(at))
+        return open_server(at, guard, role, hint)
 
-    return ClusterStore(
+    cluster = Cluster(
         endpoint.cluster,
         open_node,
         time.monotonic,
@@ -81,6 +105,7 @@ def compose(
         hook,
         replicas=endpoint.replicas,
     )
+    return Stores(ClusterStore(cluster), AsyncClusterStore(cluster))
 
 
 def administered(endpoint: Endpoint, timeout: float) -> dict[str, RedisStore]:

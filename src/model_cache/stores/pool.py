@@ -194,18 +194,10 @@ class ConnectionPool:
 
     def _run(self, opening: _Opening) -> None:
         opening.begun = True
-        result: Connection | Exception
-        try:
-            result = self._connect()
+        result = opened(self._connect)
+        if isinstance(result, Connection):
             result.expires = self._clock() + self._max_age * (1 - 0.25 * self._random())
             self.has_connected = True
-        except (OSError, StoreUnavailableError) as error:
-            # Without its traceback: the login is in there.
-            result = error.with_traceback(None)
-        except BaseException as error:
-            result = StoreUnavailableError(
-                f"connecting raised {type(error).__name__}: {error}", "connection"
-            )
         with self._lock:
             opening.done = True
             if isinstance(result, Connection):
@@ -243,6 +235,18 @@ class ConnectionPool:
         # What is given back to the old queue goes with it.
         self._begin()
         _close_all(idle)
+
+
+def opened(connect: Connect) -> Connection | Exception:
+    """Return a new connection, or why there is none."""
+    try:
+        return connect()
+    except (OSError, StoreUnavailableError) as error:
+        # Without its traceback: the login is in there.
+        return error.with_traceback(None)
+    except BaseException as error:
+        message = f"connecting raised {type(error).__name__}: {error}"
+        return StoreUnavailableError(message, "connection")
 
 
 def is_open(connection: Connection | None) -> bool:

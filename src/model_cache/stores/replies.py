@@ -51,8 +51,15 @@ class RedirectedError(StoreAnsweredError):
 class Connections(Protocol):
     """The connections to one server."""
 
-    has_connected: bool
-    has_answered: bool
+    @property
+    def has_connected(self) -> bool:
+        """Whether a connection was ever made."""
+        ...
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the server ever answered, the login apart."""
+        ...
 
     def retire(self) -> None:
         """Use no connection of now again, since they lead to the wrong server."""

@@ -1,0 +1,376 @@
+"""How the event loops of a process reach one server: each by one multiplexed connection.
+
+A connection is opened on a thread of its own, as for threads, since resolving, TLS and the login
+may block; all replies are then read by the loop. Each caller has its own time-out. A connection
+that does not answer is replaced: it takes no more requests, and callers that still wait on it
+go on waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import random
+from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+from weakref import finalize
+
+from model_cache.forks import renew_after_fork
+from model_cache.stores.connection import Connection
+from model_cache.stores.multiplexed import Exchange, MultiplexedConnection
+from model_cache.stores.pool import Connect, opened
+from model_cache.stores.threads import start_thread
+
+# A connect that hangs, say in a DNS look-up, must not keep out one that would succeed.
+_MOST_DIALS, _BETWEEN_DIALS = 4, 1.0
+# Seconds until a connection that could not be replaced is tried again, and between two times at
+# which all are retired because the server is the wrong one.
+_BETWEEN_RENEWALS = 1.0
+# Seconds past its caller's deadline that a reply may be missing before its connection is replaced.
+_LONGEST_OVERDUE = 1.0
+# Time-outs are noticed this many seconds late at most, so that few looks notice many.
+_RESOLUTION = 0.002
+# A loop that was held up has not seen the replies yet: it gets this many seconds to read them.
+_GRACE = 0.01
+
+# The system's: a model may have seeded Python's own.
+_random = random.SystemRandom().random
+
+
+class Reached:
+    """What is known of a server, for better error messages.
+
+    Attributes:
+        has_connected: whether a connection was ever made.
+        has_answered: whether the server ever answered, the login apart.
+    """
+
+    def __init__(self) -> None:
+        self.has_connected = False
+        self.has_answered = False
+
+
+class _Dial(NamedTuple):
+    """A connection being opened."""
+
+    began: float
+
+
+class Link:
+    """What the tasks of one event loop share: a connection, or the wait for one.
+
+    Args:
+        loop: the loop, whose thread alone may use this.
+        connect: opens a connection; it may block.
+        reached: is told what is found out of the server.
+        max_age: seconds after which a connection is replaced, less up to a quarter.
+        random: a number from 0 to 1, as `random.random`.
+        prefix: is sent before each request.
+        skip: how many replies the prefix has.
+    """
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        connect: Connect,
+        reached: Reached,
+        *,
+        max_age: float = math.inf,
+        random: Callable[[], float] = _random,
+        prefix: bytes = b"",
+        skip: int = 0,
+    ) -> None:
+        self.loop = loop
+        self._connect = connect
+        self._reached = reached
+        self._max_age = max_age
+        self._random = random
+        self._prefix = prefix
+        self._skip = skip
+        self._current: MultiplexedConnection | None = None
+        self._retired: list[MultiplexedConnection] = []  # until their last reply
+        self._waiting: list[Exchange] = []  # for a connection
+        self._dials: list[_Dial] = []
+        self._is_closed = False
+        self._timer: TimerHandle | None = None
+        self._timer_at = math.inf
+
+    def exchange(self, request: bytes, replies: int, timeout: float) -> Future[Any]:
+        """Return the future of the reply to a request, or of the list of several.
+
+        It ends within `timeout` seconds, by a `TimeoutError` if need be.
+        """
+        now = self.loop.time()
+        future: Future[Any] = self.loop.create_future()
+        if self._prefix:
+            request = self._prefix + request
+        exchange = Exchange(future, request, replies, now + timeout, self._skip)
+        connection = self._usable(now)
+        if connection is None:
+            self._waiting.append(exchange)
+            self._dial(now)
+        else:
+            connection.send(exchange, now)
+        if exchange.deadline < self._timer_at:
+            self._look_at(exchange.deadline)
+        return future
+
+    def retire(self) -> None:
+        """Use the connection of now for no more requests."""
+        if self._current is not None:
+            self._retire(self._current)
+
+    def close(self) -> None:
+        """Close the connections; callers that still wait get an error."""
+        self._is_closed = True
+        for connection in self._connections():
+            connection.close()
+        self._fail_waiting(ConnectionAbortedError("closed by this process"))
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def abandon(self) -> None:
+        """Close the sockets alone: the loop is closed, or another process's."""
+        self._is_closed = True
+        for connection in self._connections():
+            connection.abandon()
+
+    def answered(self) -> None:
+        self._reached.has_answered = True
+
+    def broken(
+        self, connection: MultiplexedConnection, unanswered: Iterable[Exchange], error: Exception
+    ) -> None:
+        if connection is self._current:
+            self._current = None
+        elif connection in self._retired:
+            self._retired.remove(connection)
+        # One reconnect at once, if the server may just have closed it: each request may be sent
+        # twice without harm.
+        may_resend = isinstance(error, OSError) and connection.heard_at and not self._is_closed
+        for exchange in unanswered:
+            if exchange.future.done():
+                continue
+            if may_resend and not exchange.was_resent:
+                exchange.was_resent, exchange.skip, exchange.received = True, self._skip, None
+                self._waiting.append(exchange)
+            else:
+                exchange.fail(copy.copy(error))
+        if self._waiting:
+            self._dial(self.loop.time())
+
+    def _connections(self) -> list[MultiplexedConnection]:
+        return [*self._retired, *([] if self._current is None else [self._current])]
+
+    def _usable(self, now: float) -> MultiplexedConnection | None:
+        connection = self._current
+        if connection is None:
+            return None
+        pending = connection.pending
+        if pending and pending[0].deadline + _LONGEST_OVERDUE < now:
+            self._retire(connection)
+            return None
+        if connection.expires < now:
+            connection.expires = now + _BETWEEN_RENEWALS  # if it can't be replaced
+            self._dial(now)
+        return connection
+
+    def _retire(self, connection: MultiplexedConnection) -> None:
+        if connection is self._current:
+            self._current = None
+            self._retired.append(connection)
+        connection.retire()
+
+    def _dial(self, now: float) -> None:
+        dials = self._dials
+        if dials and (now < dials[-1].began + _BETWEEN_DIALS or len(dials) >= _MOST_DIALS):
+            return
+        dial = _Dial(now)
+        try:
+            start_thread(partial(self._open, dial))
+        except RuntimeError as error:  # no more threads
+            self._fail_waiting(error)
+            return
+        dials.append(dial)
+
+    def _open(self, dial: _Dial) -> None:
+        """Open a connection, on a thread of its own."""
+        result = opened(self._connect)
+        try:
+            self.loop.call_soon_threadsafe(self._opened, dial, result)
+        except RuntimeError:  # the loop is closed
+            if isinstance(result, Connection):
+                result.close()
+
+    def _opened(self, dial: _Dial, result: Connection | Exception) -> None:
+        self._dials.remove(dial)
+        if isinstance(result, Exception):
+            if self._current is None:
+                self._fail_waiting(result)
+            return
+        self._reached.has_connected = True
+        if self._is_closed:
+            result.close()
+            return
+        now = self.loop.time()
+        expires = now + self._max_age * (1 - 0.25 * self._random())
+        before = self._current
+        self._current = connection = MultiplexedConnection(result, self.loop, self, expires)
+        if before is not None:
+            self._retired.append(before)
+            before.retire()
+        waiting, self._waiting = self._waiting, []
+        for exchange in waiting:
+            if exchange.future.done():
+                continue
+            if connection.closed:
+                self._waiting.append(exchange)
+            else:
+                connection.send(exchange, now)
+
+    def _fail_waiting(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, []
+        for exchange in waiting:
+            exchange.fail(copy.copy(error))
+
+    def _look_at(self, moment: float, *, is_late: bool = False) -> None:
+        """Look at a moment which callers have waited too long."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = moment
+        self._timer = self.loop.call_at(moment, self._look, moment, is_late)
+
+    def _look(self, due: float, is_late: bool) -> None:
+        self._timer, self._timer_at = None, math.inf
+        now = self.loop.time()
+        if now > due + _GRACE and not is_late:
+            self._look_at(now + _GRACE, is_late=True)
+            return
+        nearest = self._time_out(self._waiting, now)[0]
+        self._waiting = [each for each in self._waiting if not each.future.done()]
+        for connection in self._connections():
+            moment, is_silent = self._time_out(connection.pending, now, connection.heard_at)
+            nearest = min(nearest, moment)
+            if is_silent or (connection.retired and moment == math.inf):
+                self._retire(connection)
+        if nearest < math.inf and not self._is_closed:
+            self._look_at(max(nearest, now + _RESOLUTION))
+
+    def _time_out(
+        self, exchanges: Iterable[Exchange], now: float, heard_at: float = math.inf
+    ) -> tuple[float, bool]:
+        """Time out who has waited long enough.
+
+        Returns:
+            The next deadline, and whether nothing came for as long as somebody waited.
+        """
+        nearest, is_silent = math.inf, False
+        for exchange in exchanges:
+            if exchange.future.done():
+                continue
+            if exchange.deadline <= now:
+                exchange.fail(TimeoutError())
+                is_silent = is_silent or heard_at < exchange.sent_at
+            else:
+                nearest = min(nearest, exchange.deadline)
+        return nearest, is_silent
+
+
+class Links:
+    """The connections to one server, one for each event loop that asks it.
+
+    Args:
+        connect: opens one; it may block.
+        max_age: seconds after which one is replaced, less up to a quarter.
+        prefix: is sent before each request.
+        skip: how many replies the prefix has.
+    """
+
+    def __init__(
+        self, connect: Connect, *, max_age: float = math.inf, prefix: bytes = b"", skip: int = 0
+    ) -> None:
+        self._connect = connect
+        self._options: dict[str, Any] = {"max_age": max_age, "prefix": prefix, "skip": skip}
+        self._reached = Reached()
+        self._retired_at = -math.inf
+        self._links: dict[AbstractEventLoop, Link] = {}
+        # Loops keep what they read from alive, but not this.
+        closing = finalize(self, _close_all, self._links)
+        closing.atexit = False
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Forget the connections: they are the parent's."""
+        for link in self._links.values():
+            link.abandon()
+        self._links.clear()
+
+    @property
+    def has_connected(self) -> bool:
+        return self._reached.has_connected
+
+    @property
+    def has_answered(self) -> bool:
+        return self._reached.has_answered
+
+    def exchange(self, request: bytes, replies: int, timeout: float) -> Future[Any]:
+        """Send a request on the running loop's connection; see `Link.exchange`."""
+        if timeout <= 0:
+            raise TimeoutError
+        loop = get_running_loop()
+        link = self._links.get(loop)
+        if link is None:
+            self._forget_closed()
+            link = Link(loop, self._connect, self._reached, **self._options)
+            self._links[loop] = link
+        return link.exchange(request, replies, timeout)
+
+    def retire(self) -> None:
+        """Use no connection of now again, in any loop; at most once in a while."""
+        now = get_running_loop().time()
+        if now < self._retired_at + _BETWEEN_RENEWALS:
+            return
+        self._retired_at = now
+        for link in list(self._links.values()):
+            _call_in_loop(link, link.retire)
+
+    def close_idle(self) -> None:
+        """Use the running loop's connection for no more requests."""
+        link = self._links.get(get_running_loop())
+        if link is not None:
+            link.retire()
+
+    def close(self) -> None:
+        """Close all connections, each in its loop; a later request opens new ones."""
+        _close_all(self._links)
+
+    def _forget_closed(self) -> None:
+        for loop, link in list(self._links.items()):
+            if loop.is_closed():
+                link.abandon()
+                self._links.pop(loop, None)
+
+
+def _close_all(links: dict[AbstractEventLoop, Link]) -> None:
+    while links:
+        with contextlib.suppress(KeyError):  # another thread closes them, too
+            _, link = links.popitem()
+            _call_in_loop(link, link.close)
+
+
+def _call_in_loop(link: Link, call: Callable[[], None]) -> None:
+    """Call something of a link in its loop's thread."""
+    try:
+        running: AbstractEventLoop | None = get_running_loop()
+    except RuntimeError:
+        running = None
+    if link.loop is running:
+        call()
+        return
+    try:
+        link.loop.call_soon_threadsafe(call)
+    except RuntimeError:  # the loop is closed
+        link.abandon()
