@@ -6,9 +6,12 @@ options in `config`.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
 import inspect
+import logging
+from asyncio import _get_running_loop
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -37,8 +40,18 @@ from model_cache.prediction.assembly import assembled
 from model_cache.redaction import sealed_options, shown
 from model_cache.stores.access import AddressMap, CredentialProvider
 
+logger = logging.getLogger("model_cache")
+
 # Not part of a copy, nor of a pickle: connections, counters and the binding are made anew.
-_REMADE = ("_config", "_configuration", "_counters", "_current", "_predictor")
+_REMADE = (
+    "_async_predictor",
+    "_config",
+    "_configuration",
+    "_counters",
+    "_current",
+    "_has_warned",
+    "_predictor",
+)
 
 
 class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
@@ -173,6 +186,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         config, counters = Config.parse(options), Counters()
         hook = telling([LoggingHook(), *config.hooks])
         current = CurrentBinding(config, hook)
+        predictors = assembled(config, current, counters, hook)
         super().__init__(**shown(options))
         # Through __dict__, since ml-base forwards the setting of attributes to the model.
         self.__dict__.update(
@@ -180,7 +194,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             _config=config,
             _counters=counters,
             _current=current,
-            _predictor=assembled(config, current, counters, hook),
+            _predictor=predictors.sync,
+            _async_predictor=predictors.asynchronous,
+            _has_warned=not config.enabled,
         )
 
     def set_model(self, model: MLModel) -> Self:
@@ -221,7 +237,36 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             StoreUnavailableError: Redis failed, and `on_error` is "raise".
             Exception: whatever the model raises, as it is; nothing is cached then.
         """
+        if _get_running_loop() is not None and not self._has_warned:
+            self._warn_of_loop()
         return self._predictor.predict(data)
+
+    async def apredict(self, data: BaseModel) -> Any:
+        """Return the model's prediction for an input, without blocking the event loop.
+
+        The same as `predict` in all else. A model whose class has an `apredict`, or whose `predict`
+        is a coroutine function, is awaited; any other runs in the loop's thread pool, in a copy
+        of the context.
+
+        Args:
+            data: an instance of the model's input schema; it is not changed.
+
+        Returns:
+            An instance of the model's output schema, the caller's own.
+
+        Raises:
+            ModelCacheError: there is no model yet.
+            StoreUnavailableError: Redis failed, and `on_error` is "raise".
+            Exception: whatever the model raises, as it is; nothing is cached then.
+        """
+        return await self._async_predictor.predict(data)
+
+    def _warn_of_loop(self) -> None:
+        self.__dict__["_has_warned"] = True
+        logger.warning(
+            "predict was called in a running event loop, which stands still meanwhile; "
+            "use `await model.apredict(data)` there"
+        )
 
     def cache_key(self, data: BaseModel) -> str:
         """Return the key under which the prediction for an input is kept.
@@ -292,6 +337,28 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         down, say, in its framework's lifespan.
         """
         self._predictor.close()
+        self._async_predictor.close()
+
+    async def aclose(self) -> None:
+        """Do the same as `close`, without blocking the event loop.
+
+        Entries that this loop has yet to write are written. Call it in each loop that predicts,
+        before the loop ends.
+        """
+        await self._async_predictor.drain()
+        self._async_predictor.close()
+        await asyncio.to_thread(self._predictor.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
     def __enter__(self) -> Self:
         return self

@@ -195,8 +195,8 @@ def closing(models: Models, lifespan: Lifespan[Any] | None = None) -> Lifespan[A
     """Return a lifespan that closes the caches after another lifespan, if there is one.
 
     Closing writes what waits to be written; then the Prometheus hook counts what it has gathered,
-    since uvicorn ends a process by a signal, and so without `atexit`. It is done in threads, within
-    a few seconds, and what closing raises is logged: a shutdown goes on.
+    since uvicorn ends a process by a signal, and so without `atexit`. It does not block the event
+    loop and ends within a few seconds. What closing raises is logged: a shutdown goes on.
 
     Args:
         models: the cached models.
@@ -224,12 +224,12 @@ async def _close(models: Models) -> None:
         return
     async with create_task_group() as group:
         for found_cache in found:
-            group.start_soon(run_in_threadpool, _close_one, found_cache)
+            group.start_soon(_close_one, found_cache)
 
 
-def _close_one(cache: RedisCachingDecorator) -> None:
+async def _close_one(cache: RedisCachingDecorator) -> None:
     try:
-        cache.close()
+        await cache.aclose()
     except Exception:
         logger.exception("closing %r failed", cache)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from model_cache.binding import CurrentBinding
 from model_cache.observing.counters import Counters
 from model_cache.observing.events import Hook
@@ -9,6 +11,11 @@ from model_cache.observing.hooks import telling
 from model_cache.observing.outcome import Outcome
 from model_cache.observing.scope import note
 from model_cache.options.config import Config
+from model_cache.prediction.asynchronous import (
+    AsyncCachedPredictor,
+    AsyncDirectPredictor,
+    AsyncPredictor,
+)
 from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.barrier import barrier_at
 from model_cache.prediction.flow import Flow
@@ -16,10 +23,19 @@ from model_cache.prediction.lease import LeaseKeeper
 from model_cache.prediction.single_flight import SingleFlight
 from model_cache.prediction.sync import CachedPredictor, DirectPredictor, Predictor
 from model_cache.prediction.writing import Writing
-from model_cache.stores.opening import compose
+from model_cache.stores.opening import compose_both
 
 
-def assembled(config: Config, current: CurrentBinding, counters: Counters, hook: Hook) -> Predictor:
+class Predictors(NamedTuple):
+    """What answers the predictions of a decorator: in threads, and in event loops."""
+
+    sync: Predictor
+    asynchronous: AsyncPredictor
+
+
+def assembled(
+    config: Config, current: CurrentBinding, counters: Counters, hook: Hook
+) -> Predictors:
     """Return what answers the predictions of a decorator; nothing is connected yet.
 
     Args:
@@ -37,9 +53,9 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         note(outcome)
 
     if not config.enabled:
-        return DirectPredictor(current, tell)
+        return Predictors(DirectPredictor(current, tell), AsyncDirectPredictor(current, tell))
     endpoint = config.endpoint
-    store = compose(
+    stores = compose_both(
         endpoint,
         hook,
         timeout=config.timeout,
@@ -55,16 +71,20 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         current=current,
         barrier=barrier,
         flights=SingleFlight(config.single_flight),
-        leases=LeaseKeeper(store),
+        leases=LeaseKeeper(stores.sync),
         writing=Writing(config, barrier, counters, hook, watch),
         hook=hook,
     )
     writer = BackgroundWriter() if config.write == "background" else None
-    return CachedPredictor(
-        flow=flow,
-        store=store,
-        timeout=config.timeout,
-        barrier=barrier,
-        writer=writer,
-        tell=tell,
+    timeout = config.timeout
+    return Predictors(
+        CachedPredictor(
+            flow=flow,
+            store=stores.sync,
+            timeout=timeout,
+            barrier=barrier,
+            writer=writer,
+            tell=tell,
+        ),
+        AsyncCachedPredictor(flow=flow, store=stores.asynchronous, timeout=timeout, tell=tell),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pydantic import BaseModel
 
 from model_cache.binding import Bound
@@ -21,6 +23,7 @@ class Call:
         began: when it began, by `time.perf_counter`.
         asked: when its key was looked up.
         stale: a prediction past its ttl that was found.
+        is_lost: whether nobody drives it any more; None if somebody always will.
     """
 
     # Defaults of the class, since most calls are hits, which change few of them.
@@ -29,6 +32,7 @@ class Call:
     epoch: int = 0
     asked: float = 0.0
     stale: BaseModel | None = None
+    is_lost: Callable[[], bool] | None = None
     kind: Kind | None = None
     fate: Fate | None = None
     store_seconds: float = 0.0

@@ -20,7 +20,8 @@ class Ask(NamedTuple):
     """Send a request to the store; the result is its answer.
 
     Attributes:
-        request: calls a method of the store with the time that it may take.
+        request: calls a method of the store with the time that it may take, and returns what the
+            method returns: the answer, or in an event loop its awaitable.
         seconds: that time.
     """
 

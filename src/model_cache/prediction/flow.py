@@ -23,7 +23,13 @@ from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Predict, Steps, Wait
 from model_cache.prediction.lease import Lease, LeaseKeeper
-from model_cache.prediction.single_flight import Flight, Landed, Landing, SingleFlight
+from model_cache.prediction.single_flight import (
+    ABANDONED,
+    Flight,
+    Landed,
+    Landing,
+    SingleFlight,
+)
 from model_cache.prediction.veto import ModelCall, do_not_store, is_inside_a_flight, model_calls
 from model_cache.prediction.writing import Encoded, Writing
 
@@ -128,7 +134,8 @@ class Flow:
         flight = joined if isinstance(joined, Flight) else None
         try:
             if isinstance(joined, Landing):
-                joined = yield from self._wait(joined, computation)
+                joined = yield from self._wait(call, joined, computation)
+                flight = joined if isinstance(joined, Flight) else None
             if isinstance(joined, Landed):
                 answer = self._shared(call, joined)
                 if answer is not None:
@@ -138,7 +145,8 @@ class Flow:
             return (yield from self._compute_and_store(call, computation, budget, flight, None))
         finally:
             if flight is not None:  # it may have landed long since
-                flight.land(Landed(failed=call.kind in (None, "error", "stale")))
+                failed = Landed(failed=call.kind in ("error", "stale"))
+                flight.land(ABANDONED if call.kind is None else failed)
             if computation.ended_at is None and call.fate != "queued":
                 self._barrier.end(computation)
             call.store_seconds = self._config.timeout - budget.left
@@ -148,15 +156,26 @@ class Flow:
         # deadlock.
         if is_inside_a_flight():
             return None
-        return self._flights.join(computation, call.asked)
+        return self._flights.join(computation, call.asked, call.is_lost)
 
-    def _wait(self, landing: Landing, computation: Computation) -> Steps[Landed | None]:
-        """Return how another caller's flight ended; None if that takes too long."""
-        patience = self._flights.patience(self._config.single_flight_wait)
-        landed: Landed | None = yield Wait(landing, patience)
-        if landed is None:
-            self._flights.leave(landing, computation)
-        return landed
+    def _wait(
+        self, call: Call, landing: Landing, computation: Computation
+    ) -> Steps[Flight | Landed | None]:
+        """Return how another caller's flight ended; None if that takes too long.
+
+        If its leader was interrupted, one of those who waited leads: it gets a flight.
+        """
+        deadline = self._clock() + self._flights.patience(self._config.single_flight_wait)
+        while True:
+            landed: Landed | None = yield Wait(landing, deadline - self._clock())
+            if landed is None:
+                self._flights.leave(landing, computation)
+            if landed is None or not landed.abandoned:
+                return landed
+            joined = self._join(call, computation)
+            if not isinstance(joined, Landing):
+                return joined
+            landing = joined
 
     def _shared(self, call: Call, landed: Landed | None) -> BaseModel | None:
         """Return an answer by what another caller computed; None to compute."""

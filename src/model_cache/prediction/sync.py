@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import _get_running_loop
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -19,7 +20,7 @@ from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Ask, Effect, Later, Pause, Predict, Steps, Wait
 from model_cache.prediction.flow import Flow
-from model_cache.prediction.single_flight import Landed, Landing
+from model_cache.prediction.single_flight import ABANDONED, Landed, Landing
 from model_cache.protocols import Store
 from model_cache.steps import take
 from model_cache.stores.purging import delete_all
@@ -141,7 +142,9 @@ class CachedPredictor:
                 return self._writer.submit(write, size)
 
     def purge(self, namespace: Namespace) -> int:
-        self._barrier.purge(namespace.holds, _PURGE_TIMEOUT)
+        # The writes of an event loop can't end while this blocks it.
+        wait = _PURGE_TIMEOUT if _get_running_loop() is None else 0.0
+        self._barrier.purge(namespace.holds, wait)
         found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
         keys = [key for key in found if namespace.holds(key)]
         return delete_all(self._store, keys, _PURGE_TIMEOUT)
@@ -170,7 +173,7 @@ def _wait(landing: Landing, seconds: float) -> Landed | None:
             return landed.get(timeout=min(left, _ABANDONED_AFTER))
         except Empty:
             if landing.is_abandoned():
-                return Landed(failed=True)
+                return ABANDONED
     return None
 
 
