@@ -347,7 +347,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         """
         await self._async_predictor.drain()
         self._async_predictor.close()
-        await asyncio.to_thread(self._predictor.close)
+        await asyncio.to_thread(self.close)
 
     async def __aenter__(self) -> Self:
         return self

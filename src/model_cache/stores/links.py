@@ -107,13 +107,13 @@ class Link:
         future: Future[Any] = self.loop.create_future()
         if self._prefix:
             request = self._prefix + request
-        exchange = Exchange(future, request, replies, now + timeout, self._skip)
+        exchange = Exchange(future, request, replies, self._skip, now + timeout, now)
         connection = self._usable(now)
         if connection is None:
             self._waiting.append(exchange)
             self._dial(now)
         else:
-            connection.send(exchange, now)
+            connection.send(exchange)
         if exchange.deadline < self._timer_at:
             self._look_at(exchange.deadline)
         return future
@@ -155,7 +155,7 @@ class Link:
             if exchange.future.done():
                 continue
             if may_resend and not exchange.was_resent:
-                exchange.was_resent, exchange.skip, exchange.received = True, self._skip, None
+                exchange.restart()
                 self._waiting.append(exchange)
             else:
                 exchange.fail(copy.copy(error))
@@ -229,7 +229,8 @@ class Link:
             if connection.closed:
                 self._waiting.append(exchange)
             else:
-                connection.send(exchange, now)
+                exchange.sent_at = now
+                connection.send(exchange)
 
     def _fail_waiting(self, error: Exception) -> None:
         waiting, self._waiting = self._waiting, []

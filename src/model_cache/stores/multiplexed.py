@@ -26,39 +26,54 @@ class Exchange:
     """A request, and the future of its reply.
 
     Args:
-        future: gets the reply, or the list of them if there are several.
+        future: gets the reply, or the list of them if several are asked for.
         request: one or more commands.
         replies: how many replies count.
+        skip: how many replies come before them.
         deadline: when its caller gives up, by the loop's clock.
-        skip: how many replies come first and do not count.
+        sent_at: when it is handed to a connection.
 
     Attributes:
-        sent_at: when it was handed to a connection.
+        owed: how many replies there are to come in all.
+        is_plain: whether it has one reply, which counts.
         was_resent: whether the first connection broke.
     """
 
-    __slots__ = (
-        "deadline",
-        "future",
-        "received",
-        "replies",
-        "request",
-        "sent_at",
-        "skip",
-        "was_resent",
-    )
+    was_resent = False
 
     def __init__(
-        self, future: Future[Any], request: bytes, replies: int, deadline: float, skip: int
+        self,
+        future: Future[Any],
+        request: bytes,
+        replies: int,
+        skip: int,
+        deadline: float,
+        sent_at: float,
     ) -> None:
         self.future = future
         self.request = request
-        self.replies = replies
+        self.owed = owed = replies + skip
+        self.is_plain = owed == 1
         self.deadline = deadline
-        self.skip = skip
-        self.sent_at = 0.0
-        self.was_resent = False
-        self.received: list[Any] | None = None
+        self.sent_at = sent_at
+        if not self.is_plain:
+            self._replies, self._skip = replies, skip
+            self._received: list[Any] = []
+
+    def takes(self, reply: object) -> bool:
+        """Take a reply of several; return whether it was the last."""
+        self._received.append(reply)
+        return len(self._received) == self.owed
+
+    def result(self) -> Any:
+        """Return what was taken."""
+        counting = self._received[self._skip :]
+        return counting[0] if self._replies == 1 else counting
+
+    def restart(self) -> None:
+        """Forget what was taken: the request is sent once more."""
+        self.was_resent = True
+        self._received = []
 
     def fail(self, error: Exception) -> None:
         """Raise an error in the caller, if it still waits."""
@@ -113,15 +128,16 @@ class MultiplexedConnection:
         self._reader = make_reader()
         self._buffer = bytearray(_BUFFER_SIZE)
         self._outgoing = bytearray()
+        self._owed = 0  # replies
         self._is_flush_due = self._is_writer = False
         loop.add_reader(self._socket.fileno(), self._read)
 
-    def send(self, exchange: Exchange, now: float) -> None:
+    def send(self, exchange: Exchange) -> None:
         """Write a request; its future gets the reply."""
         try:
-            exchange.sent_at = now
             is_idle = not self.pending
             self.pending.append(exchange)
+            self._owed += exchange.owed
             # At once if nobody waits for it to be: one write for all requests of a turn.
             sent = self._write(exchange.request) if is_idle and not self._outgoing else 0
             if sent < len(exchange.request):
@@ -193,28 +209,21 @@ class MultiplexedConnection:
             return -1
 
     def _hand_out(self) -> None:
-        reader, pending = self._reader, self.pending
         if not self.heard_at:
             self._listener.answered()
         self.heard_at = self._loop.time()
-        while (reply := reader.gets()) is not INCOMPLETE:
-            if not pending:
-                raise ConnectionResetError("the server sent more than was asked for")
+        replies = list(iter(self._reader.gets, INCOMPLETE))
+        self._owed -= len(replies)
+        if self._owed < 0:  # before any is handed out: whose are they?
+            raise ConnectionResetError("the server sent more than was asked for")
+        pending = self.pending
+        for reply in replies:
             exchange = pending[0]
-            if exchange.skip:
-                exchange.skip -= 1
-                continue
-            if exchange.replies > 1:
-                if exchange.received is None:
-                    exchange.received = []
-                exchange.received.append(reply)
-                if len(exchange.received) < exchange.replies:
-                    continue
-                reply = exchange.received
-            pending.popleft()
-            future = exchange.future
-            if not future.done():
-                future.set_result(reply)
+            if exchange.is_plain or exchange.takes(reply):
+                del pending[0]
+                future = exchange.future
+                if not future.done():
+                    future.set_result(reply if exchange.is_plain else exchange.result())
 
     def _fail(self, error: BaseException) -> None:
         """Close it since requests and replies may be out of step."""
