@@ -274,7 +274,7 @@ class Link:
                 continue
             if exchange.deadline <= now:
                 exchange.fail(TimeoutError())
-                is_silent = is_silent or heard_at < exchange.sent_at
+                is_silent = is_silent or heard_at <= exchange.sent_at
             else:
                 nearest = min(nearest, exchange.deadline)
         return nearest, is_silent

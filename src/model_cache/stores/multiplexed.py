@@ -138,6 +138,8 @@ class MultiplexedConnection:
             is_idle = not self.pending
             self.pending.append(exchange)
             self._owed += exchange.owed
+            if is_idle and self.heard_at and not self._connection.is_quiet():
+                raise ConnectionResetError("closed by the server, or out of step")
             # At once if nobody waits for it to be: one write for all requests of a turn.
             sent = self._write(exchange.request) if is_idle and not self._outgoing else 0
             if sent < len(exchange.request):
