@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from tests.faults.load import INPUTS, Row, Run
-from tests.faults.matrix import ROWS, SLACK, TIMEOUT, broken_promises, run_row
+from tests.faults.matrix import LAG, ROWS, SLACK, TIMEOUT, broken_promises, run_row
 from tests.servers import running_server
 
 SECONDS = 2.0
@@ -34,7 +34,8 @@ prediction took, less its time in the model, from before the fault until after t
 `timeout` at its default of {1000 * TIMEOUT:g} ms; it must stay under {1000 * (TIMEOUT + SLACK):g} \
 ms, plus what the machine itself stood still for meanwhile (*stall*: how late a process that only \
 sleeps woke). With more busy threads than cores, the interpreter's lock decides: these waits, in \
-brackets, are not bounded. *Recovery* is the time from the fault's end (a failover's: when it is \
+brackets, are not bounded. Where tasks predict, in one event loop, a task that only sleeps is \
+never woken more than {1000 * LAG:g} ms late, plus the stall. *Recovery* is the time from the fault's end (a failover's: when it is \
 complete) until each input was a hit again.
 
 | fault | topology | threads | predictions | failed | wrong | worst wait, ms | stall, ms \
@@ -86,7 +87,7 @@ def line(result: Result) -> str:
     cells = [
         row.fault,
         row.topology,
-        str(row.threads),
+        f"{row.tasks} tasks" if row.tasks else str(row.threads),
         f"{tally.predictions:,}",
         str(tally.failed),
         str(tally.wrong),

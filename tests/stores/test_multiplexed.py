@@ -43,7 +43,9 @@ def store_at(url: str, **options: Any) -> AsyncRedisStore:
     return AsyncRedisStore(parse_url("url", url), **{"timeout": TIMEOUT, **options})
 
 
-def check(make: Callable[[], asyncio.AbstractEventLoop], store: AsyncRedisStore, test: Test) -> None:
+def check(
+    make: Callable[[], asyncio.AbstractEventLoop], store: AsyncRedisStore, test: Test
+) -> None:
     async def main() -> None:
         try:
             async with asyncio.timeout(60):
