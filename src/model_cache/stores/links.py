@@ -150,7 +150,7 @@ class Link:
             self._retired.remove(connection)
         # One reconnect at once, if the server may just have closed it: each request may be sent
         # twice without harm.
-        may_resend = isinstance(error, OSError) and connection.heard_at and not self._is_closed
+        may_resend = isinstance(error, OSError) and connection.answered_at and not self._is_closed
         for exchange in unanswered:
             if exchange.future.done():
                 continue
@@ -253,7 +253,7 @@ class Link:
         nearest = self._time_out(self._waiting, now)[0]
         self._waiting = [each for each in self._waiting if not each.future.done()]
         for connection in self._connections():
-            moment, is_silent = self._time_out(connection.pending, now, connection.heard_at)
+            moment, is_silent = self._time_out(connection.pending, now, connection.answered_at)
             nearest = min(nearest, moment)
             if is_silent or (connection.retired and moment == math.inf):
                 self._retire(connection)
@@ -261,12 +261,12 @@ class Link:
             self._look_at(max(nearest, now + _RESOLUTION))
 
     def _time_out(
-        self, exchanges: Iterable[Exchange], now: float, heard_at: float = math.inf
+        self, exchanges: Iterable[Exchange], now: float, answered_at: float = math.inf
     ) -> tuple[float, bool]:
         """Time out who has waited long enough.
 
         Returns:
-            The next deadline, and whether nothing came for as long as somebody waited.
+            The next deadline, and whether no reply came for as long as somebody waited.
         """
         nearest, is_silent = math.inf, False
         for exchange in exchanges:
@@ -274,7 +274,7 @@ class Link:
                 continue
             if exchange.deadline <= now:
                 exchange.fail(TimeoutError())
-                is_silent = is_silent or heard_at <= exchange.sent_at
+                is_silent = is_silent or answered_at <= exchange.sent_at
             else:
                 nearest = min(nearest, exchange.deadline)
         return nearest, is_silent

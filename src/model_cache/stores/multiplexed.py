@@ -107,7 +107,7 @@ class MultiplexedConnection:
 
     Attributes:
         pending: the exchanges without a complete reply, the oldest first.
-        heard_at: when the last bytes came, by the loop's clock; 0.0 before the first.
+        answered_at: when the last reply was complete, by the loop's clock; 0.0 before the first.
         retired: whether it takes no more requests, and closes after the last reply.
         closed: whether it is closed.
     """
@@ -117,7 +117,7 @@ class MultiplexedConnection:
     ) -> None:
         self.expires = expires
         self.pending: deque[Exchange] = deque()
-        self.heard_at = 0.0
+        self.answered_at = 0.0
         self.retired = self.closed = False
         self._connection = connection  # which closes its socket when it is collected
         self._socket = connection.socket
@@ -138,7 +138,7 @@ class MultiplexedConnection:
             is_idle = not self.pending
             self.pending.append(exchange)
             self._owed += exchange.owed
-            if is_idle and self.heard_at and not self._connection.is_quiet():
+            if is_idle and self.answered_at and not self._connection.is_quiet():
                 raise ConnectionResetError("closed by the server, or out of step")
             # At once if nobody waits for it to be: one write for all requests of a turn.
             sent = self._write(exchange.request) if is_idle and not self._outgoing else 0
@@ -211,10 +211,12 @@ class MultiplexedConnection:
             return -1
 
     def _hand_out(self) -> None:
-        if not self.heard_at:
-            self._listener.answered()
-        self.heard_at = self._loop.time()
         replies = list(iter(self._reader.gets, INCOMPLETE))
+        if not replies:
+            return
+        if not self.answered_at:
+            self._listener.answered()
+        self.answered_at = self._loop.time()
         self._owed -= len(replies)
         if self._owed < 0:  # before any is handed out: whose are they?
             raise ConnectionResetError("the server sent more than was asked for")
