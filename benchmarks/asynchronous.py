@@ -69,7 +69,7 @@ async def measured(loop: str, url: str, rounds: int, count: int) -> list[Cost]:
     known = inputs(max(AT_ONCE), random.Random(1))
     # Long, so that no time-out of a busy machine is measured.
     cache = RedisCachingDecorator(url=url, prefix="async", timeout=5.0).set_model(CheapModel())
-    client = redis.asyncio.Redis.from_url(url)
+    client: Any = redis.asyncio.Redis.from_url(url)
     validate = InsuranceChargesModelOutput.model_validate_json
 
     async def bare(key: str) -> object:

@@ -35,8 +35,8 @@ prediction took, less its time in the model, from before the fault until after t
 ms, plus what the machine itself stood still for meanwhile (*stall*: how late a process that only \
 sleeps woke). With more busy threads than cores, the interpreter's lock decides: these waits, in \
 brackets, are not bounded. Where tasks predict, in one event loop, a task that only sleeps is \
-never woken more than {1000 * LAG:g} ms late, plus the stall. *Recovery* is the time from the fault's end (a failover's: when it is \
-complete) until each input was a hit again.
+never woken more than {1000 * LAG:g} ms late, plus the stall. *Recovery* is the time from the \
+fault's end (a failover's: when it is complete) until each input was a hit again.
 
 | fault | topology | threads | predictions | failed | wrong | worst wait, ms | stall, ms \
 | recovery, s |

@@ -27,7 +27,7 @@ from tests.test_background import poll
 Loop = Callable[[], asyncio.AbstractEventLoop]
 
 
-@pytest.fixture(params=MAKERS.values(), ids=MAKERS)
+@pytest.fixture(params=list(MAKERS.values()), ids=list(MAKERS))
 def loop(request: pytest.FixtureRequest) -> Loop:
     make: Loop = request.param
     return make
@@ -260,7 +260,7 @@ def test_one_decorator_serves_one_loop_after_another(server: Server, loop: Loop)
     for _ in range(3):
         run_in(loop, ask())  # nothing is closed in between
     assert decorator.stats().hits == 40
-    assert len(decorator._async_predictor._store._inner._links._links) == 1
+    assert len(decorator._async_predictor._store._links._links) == 1
     decorator.close()
 
 

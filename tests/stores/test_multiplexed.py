@@ -10,6 +10,7 @@ import random
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeAlias
 
@@ -20,6 +21,8 @@ import trustme
 from model_cache.errors import StoreUnavailableError, WriteRefusedError
 from model_cache.protocols import AsyncStore
 from model_cache.stores.async_server import AsyncRedisStore
+from model_cache.stores.breaker import CircuitBreaker
+from model_cache.stores.guarded import Guard
 from model_cache.stores.opening import compose_both
 from model_cache.stores.url import Endpoint, parse_url
 from tests.faults.proxy import fault_proxy
@@ -30,17 +33,24 @@ from tests.tls import tls_in_front_of
 
 TIMEOUT = 5.0  # generous: the machine may be busy
 
+Loop: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 Test: TypeAlias = Callable[[AsyncRedisStore], Coroutine[Any, Any, None]]
 
 
-@pytest.fixture(params=MAKERS.values(), ids=MAKERS)
-def loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEventLoop]:
-    make: Callable[[], asyncio.AbstractEventLoop] = request.param
+@pytest.fixture(params=list(MAKERS.values()), ids=list(MAKERS))
+def loop(request: pytest.FixtureRequest) -> Loop:
+    make: Loop = request.param
     return make
 
 
 def store_at(url: str, **options: Any) -> AsyncRedisStore:
-    return AsyncRedisStore(parse_url("url", url), **{"timeout": TIMEOUT, **options})
+    return store_on(parse_url("url", url), **options)
+
+
+def store_on(endpoint: Endpoint, **options: Any) -> AsyncRedisStore:
+    guard = Guard(lambda: CircuitBreaker(time.monotonic, random.random, threshold=10**9), print)
+    guard.reads._window = guard.writes._window = 10**9
+    return AsyncRedisStore(endpoint, guard, **{"timeout": TIMEOUT, **options})
 
 
 def check(
@@ -218,7 +228,7 @@ def test_a_connection_that_the_server_closed_costs_no_look_up(
         for _ in range(10):
             asked = [asyncio.ensure_future(store.get(b"key", TIMEOUT)) for _ in range(20)]
             assert await asyncio.gather(*asked) == [b"entry"] * 20
-            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            client.client_kill_filter(_type="normal", skipme=True)
 
     check(loop, store_at(server.url), closed)
 
@@ -280,7 +290,7 @@ def server_that(answers: Callable[[socket.socket, bytes], None]) -> Iterator[Asy
                 threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
-    store = AsyncRedisStore(Endpoint("127.0.0.1", listener.getsockname()[1]), timeout=TIMEOUT)
+    store = store_on(Endpoint("127.0.0.1", listener.getsockname()[1]))
     try:
         yield store
     finally:
@@ -404,7 +414,7 @@ def test_a_forked_child_has_connections_of_its_own(server: Server, client: redis
         for _ in range(3):
             child = os.fork()
             if not child:
-                asyncio._set_running_loop(None)  # type: ignore[arg-type]
+                asyncio._set_running_loop(None)
                 right = False
                 with contextlib.suppress(BaseException):
                     right = asyncio.run(ask())

@@ -1,13 +1,15 @@
-"""Redis as a store for event loops; see `server` for the same from threads."""
+"""Redis as a store for event loops, behind circuit breakers; `server` is for threads."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from model_cache.errors import StoreUnavailableError
+from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.dialing import Dialer
+from model_cache.stores.guarded import Guard
 from model_cache.stores.links import Links
 from model_cache.stores.replies import FAILURES, Replies, Role
 from model_cache.stores.requests import (
@@ -19,12 +21,15 @@ from model_cache.stores.requests import (
 )
 from model_cache.stores.url import Endpoint
 
+T = TypeVar("T")
+
 
 class AsyncRedisStore:
     """One Redis server, or the primary that Sentinels know, or what a proxy stands for.
 
     Args:
         endpoint: where it is.
+        guard: the server's circuit breakers.
         timeout: seconds for each question to a Sentinel; connecting may take longer.
         max_connection_age: seconds after which a connection is replaced.
         role: of a cluster's node, which may redirect; see `RedisStore`.
@@ -35,6 +40,7 @@ class AsyncRedisStore:
     def __init__(
         self,
         endpoint: Endpoint,
+        guard: Guard,
         *,
         timeout: float = 0.1,
         max_connection_age: float = math.inf,
@@ -42,6 +48,7 @@ class AsyncRedisStore:
         dialer: Dialer | None = None,
         hint: str = "",
     ) -> None:
+        self.guard = guard
         self._delete = b"DEL" if endpoint.proxied else b"UNLINK"
         dialer = dialer or Dialer(endpoint.tls, timeout)
         is_asking = role == "asking"
@@ -53,45 +60,72 @@ class AsyncRedisStore:
         )
         self._replies = Replies(endpoint, self._links, role, hint)
 
-    async def get(self, key: bytes, timeout: float) -> bytes | None:
-        reply = await self._exchange(get_request(key), 1, timeout)
-        return reply if type(reply) is bytes else self._replies.entry(reply)
+    def get(self, key: bytes, timeout: float) -> Awaitable[bytes | None]:
+        return self._ask(self.guard.reads, get_request(key), 1, timeout, self._replies.entry)
 
     async def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        reply = await self._exchange(set_request(key, entry, ttl), 1, timeout)
-        self._replies.check_written([reply])
+        await self._ask_each(
+            self.guard.writes, [set_request(key, entry, ttl)], timeout, self._replies.check_written
+        )
 
-    async def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> Awaitable[bool]:
         request = set_if_absent_request(key, entry, ttl)
-        return self._replies.was_set(await self._exchange(request, 1, timeout))
+        return self._ask(self.guard.writes, request, 1, timeout, self._replies.was_set)
 
     async def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        replies = await self._exchange_each([get_request(key) for key in keys], timeout)
-        return [self._replies.entry(reply) for reply in replies]
+        requests = [get_request(key) for key in keys]
+        return await self._ask_each(self.guard.reads, requests, timeout, self._replies.entries)
 
     async def set_many(
         self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float
     ) -> None:
         requests = [set_request(*entry) for entry in entries]
-        self._replies.check_written(await self._exchange_each(requests, timeout))
+        await self._ask_each(self.guard.writes, requests, timeout, self._replies.check_written)
 
     async def delete(self, keys: Iterable[bytes], timeout: float) -> int:
         requests = [request_of(self._delete, key) for key in keys]
-        return self._replies.count(await self._exchange_each(requests, timeout))
+        return await self._ask_each(self.guard.writes, requests, timeout, self._replies.count)
 
     def close(self) -> None:
         self._links.close()
 
-    async def _exchange(self, request: bytes, replies: int, timeout: float) -> Any:
-        try:
-            return await self._links.exchange(request, replies, timeout)
-        except StoreUnavailableError as error:  # there is no connection
-            raise self._replies.unavailable(error) from error.__cause__
-        except FAILURES as error:
-            raise self._replies.unavailable(error) from error
+    async def _ask(
+        self,
+        breaker: CircuitBreaker,
+        request: bytes,
+        replies: int,
+        timeout: float,
+        read: Callable[[Any], T],
+    ) -> T:
+        """Send a request if the guard allows it, and read the reply.
 
-    async def _exchange_each(self, requests: list[bytes], timeout: float) -> list[Any]:
+        A caller that is cancelled counts neither as a success nor as a failure.
+        """
+        guard = self.guard
+        guard.admit(breaker)
+        try:
+            reply = await self._links.exchange(request, replies, timeout)
+        except (StoreUnavailableError, *FAILURES) as error:
+            failure = self._replies.unavailable(error)
+            guard.failed(breaker, failure)
+            raise failure from error
+        try:
+            answer = read(reply)
+        except StoreUnavailableError as error:
+            guard.failed(breaker, error)
+            raise
+        guard.succeeded(breaker)
+        return answer
+
+    async def _ask_each(
+        self,
+        breaker: CircuitBreaker,
+        requests: list[bytes],
+        timeout: float,
+        read: Callable[[list[Any]], T],
+    ) -> T:
+        if len(requests) == 1:  # its reply is not in a list
+            return await self._ask(breaker, requests[0], 1, timeout, lambda reply: read([reply]))
         if not requests:
-            return []
-        replies = await self._exchange(b"".join(requests), len(requests), timeout)
-        return replies if len(requests) > 1 else [replies]
+            return read([])
+        return await self._ask(breaker, b"".join(requests), len(requests), timeout, read)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from model_cache.errors import StoreAnsweredError, StoreUnavailableError, WriteRefusedError
 from model_cache.observing.events import Hook, StoreFound, StoreLost
-from model_cache.protocols import AsyncStore, Store
+from model_cache.protocols import Store
 from model_cache.stores.breaker import CircuitBreaker
 
 T = TypeVar("T")
@@ -112,55 +112,6 @@ class GuardedStore:
         guard.admit(breaker)
         try:
             answer = ask(*arguments)
-        except StoreUnavailableError as error:
-            guard.failed(breaker, error)
-            raise
-        guard.succeeded(breaker)
-        return answer
-
-
-class AsyncGuardedStore:
-    """The same for event loops; a caller that is cancelled counts as nothing.
-
-    Args:
-        inner: the store.
-        guard: its circuit breakers.
-    """
-
-    def __init__(self, inner: AsyncStore, guard: Guard) -> None:
-        self._inner = inner
-        self.guard = guard
-
-    def get(self, key: bytes, timeout: float) -> Awaitable[bytes | None]:
-        return self._call(self.guard.reads, self._inner.get, key, timeout)
-
-    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> Awaitable[None]:
-        return self._call(self.guard.writes, self._inner.set, key, entry, ttl, timeout)
-
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> Awaitable[bool]:
-        return self._call(self.guard.writes, self._inner.set_if_absent, key, entry, ttl, timeout)
-
-    def get_many(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[bytes | None]]:
-        return self._call(self.guard.reads, self._inner.get_many, keys, timeout)
-
-    def set_many(
-        self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float
-    ) -> Awaitable[None]:
-        return self._call(self.guard.writes, self._inner.set_many, entries, timeout)
-
-    def delete(self, keys: Iterable[bytes], timeout: float) -> Awaitable[int]:
-        return self._call(self.guard.writes, self._inner.delete, keys, timeout)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    async def _call(
-        self, breaker: CircuitBreaker, ask: Callable[..., Awaitable[T]], *arguments: Any
-    ) -> T:
-        guard = self.guard
-        guard.admit(breaker)
-        try:
-            answer = await ask(*arguments)
         except StoreUnavailableError as error:
             guard.failed(breaker, error)
             raise

@@ -20,7 +20,7 @@ from weakref import finalize
 
 from model_cache.forks import renew_after_fork
 from model_cache.stores.connection import Connection
-from model_cache.stores.multiplexed import Exchange, MultiplexedConnection
+from model_cache.stores.multiplexed import Exchange, LongExchange, MultiplexedConnection
 from model_cache.stores.pool import Connect, opened
 from model_cache.stores.threads import start_thread
 
@@ -105,17 +105,20 @@ class Link:
         """
         now = self.loop.time()
         future: Future[Any] = self.loop.create_future()
-        if self._prefix:
+        deadline = now + timeout
+        if replies == 1 and not self._prefix:
+            exchange = Exchange(future, request, deadline, now)
+        else:
             request = self._prefix + request
-        exchange = Exchange(future, request, replies, self._skip, now + timeout, now)
+            exchange = LongExchange(future, request, deadline, now, replies, self._skip)
         connection = self._usable(now)
         if connection is None:
             self._waiting.append(exchange)
             self._dial(now)
         else:
             connection.send(exchange)
-        if exchange.deadline < self._timer_at:
-            self._look_at(exchange.deadline)
+        if deadline < self._timer_at:
+            self._look_at(deadline)
         return future
 
     def retire(self) -> None:

@@ -23,63 +23,86 @@ _NOT_READY = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWa
 
 
 class Exchange:
-    """A request, and the future of its reply.
+    """A request with one reply, and the future of that.
 
     Args:
-        future: gets the reply, or the list of them if several are asked for.
-        request: one or more commands.
-        replies: how many replies count.
-        skip: how many replies come before them.
+        future: gets the reply.
+        request: the command.
         deadline: when its caller gives up, by the loop's clock.
         sent_at: when it is handed to a connection.
 
     Attributes:
         owed: how many replies there are to come in all.
-        is_plain: whether it has one reply, which counts.
+        is_plain: whether the first reply is all.
         was_resent: whether the first connection broke.
     """
 
+    owed = 1
+    is_plain = True
     was_resent = False
 
     def __init__(
-        self,
-        future: Future[Any],
-        request: bytes,
-        replies: int,
-        skip: int,
-        deadline: float,
-        sent_at: float,
+        self, future: Future[Any], request: bytes, deadline: float, sent_at: float
     ) -> None:
         self.future = future
         self.request = request
-        self.owed = owed = replies + skip
-        self.is_plain = owed == 1
         self.deadline = deadline
         self.sent_at = sent_at
-        if not self.is_plain:
-            self._replies, self._skip = replies, skip
-            self._received: list[Any] = []
 
     def takes(self, reply: object) -> bool:
-        """Take a reply of several; return whether it was the last."""
-        self._received.append(reply)
-        return len(self._received) == self.owed
+        """Take one of several replies; return whether it was the last."""
+        raise NotImplementedError
 
     def result(self) -> Any:
         """Return what was taken."""
-        counting = self._received[self._skip :]
-        return counting[0] if self._replies == 1 else counting
+        raise NotImplementedError
 
     def restart(self) -> None:
         """Forget what was taken: the request is sent once more."""
         self.was_resent = True
-        self._received = []
 
     def fail(self, error: Exception) -> None:
         """Raise an error in the caller, if it still waits."""
         if not self.future.done():
             self.future.set_exception(error)
             self.future.exception()  # a caller that has gone is no reason to log
+
+
+class LongExchange(Exchange):
+    """Commands with several replies.
+
+    Args:
+        replies: how many replies count; of several, the future gets the list.
+        skip: how many come before them.
+    """
+
+    is_plain = False
+
+    def __init__(
+        self,
+        future: Future[Any],
+        request: bytes,
+        deadline: float,
+        sent_at: float,
+        replies: int,
+        skip: int,
+    ) -> None:
+        super().__init__(future, request, deadline, sent_at)
+        self.owed = replies + skip
+        self._replies, self._skip = replies, skip
+        self._received: list[Any] = []
+
+    def takes(self, reply: object) -> bool:
+        self._received.append(reply)
+        return len(self._received) == self.owed
+
+    def result(self) -> Any:
+        counting = self._received[self._skip :]
+        return counting[0] if self._replies == 1 else counting
+
+    def restart(self) -> None:
+        super().restart()
+        self._received = []
 
 
 class Listener(Protocol):
@@ -224,7 +247,7 @@ class MultiplexedConnection:
         for reply in replies:
             exchange = pending[0]
             if exchange.is_plain or exchange.takes(reply):
-                del pending[0]
+                pending.popleft()
                 future = exchange.future
                 if not future.done():
                     future.set_result(reply if exchange.is_plain else exchange.result())

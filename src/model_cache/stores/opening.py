@@ -17,7 +17,7 @@ from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.cluster import ClusterStore
 from model_cache.stores.connection import printable
 from model_cache.stores.dialing import Dialer
-from model_cache.stores.guarded import AsyncGuardedStore, Guard, GuardedStore
+from model_cache.stores.guarded import Guard, GuardedStore
 from model_cache.stores.replies import Role
 from model_cache.stores.server import RedisStore
 from model_cache.stores.slots import Cluster, Node
@@ -34,7 +34,7 @@ class Stores(NamedTuple):
     """One store, for threads and for event loops; both share their circuit breakers."""
 
     sync: GuardedStore | ClusterStore
-    asynchronous: AsyncGuardedStore | AsyncClusterStore
+    asynchronous: AsyncRedisStore | AsyncClusterStore
 
 
 def compose(endpoint: Endpoint, hook: Hook, **options: Any) -> GuardedStore | ClusterStore:
@@ -81,9 +81,9 @@ def compose_both(
             hint=hint,
         )
         asynchronous = AsyncRedisStore(
-            at, max_connection_age=max_connection_age, role=role, dialer=dialer, hint=hint
+            at, guard, max_connection_age=max_connection_age, role=role, dialer=dialer, hint=hint
         )
-        return Node(GuardedStore(server, guard), server, AsyncGuardedStore(asynchronous, guard))
+        return Node(GuardedStore(server, guard), server, asynchronous)
 
     if not endpoint.cluster:
         node = open_server(endpoint, Guard(_make_breaker, hook, str(endpoint)))

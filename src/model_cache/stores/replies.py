@@ -98,6 +98,10 @@ class Replies:
             return None
         raise self.failure(reply)
 
+    def entries(self, replies: Sequence[Any]) -> list[bytes | None]:
+        """Return the entries that GETs found."""
+        return [self.entry(reply) for reply in replies]
+
     def check_written(self, replies: Sequence[Any]) -> None:
         """Raise unless all SETs succeeded."""
         for reply in replies:

@@ -76,8 +76,8 @@ class RedisStore:
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         # GETs in a row, not an MGET, whose keys a cluster wants in one slot.
-        replies = self._exchange_each([get_request(key) for key in keys], timeout)
-        return [self._replies.entry(reply) for reply in replies]
+        requests = [get_request(key) for key in keys]
+        return self._replies.entries(self._exchange_each(requests, timeout))
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         requests = [set_request(*entry) for entry in entries]

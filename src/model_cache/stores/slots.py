@@ -21,8 +21,9 @@ from model_cache.forks import renew_after_fork
 from model_cache.interruptions import reraise_interruption
 from model_cache.observing.events import Hook, StoreFound, StoreLost
 from model_cache.protocols import Clock
+from model_cache.stores.async_server import AsyncRedisStore
 from model_cache.stores.breaker import CircuitBreaker
-from model_cache.stores.guarded import AsyncGuardedStore, GuardedStore, State
+from model_cache.stores.guarded import GuardedStore, State
 from model_cache.stores.replies import RedirectedError, Role
 from model_cache.stores.server import RedisStore
 from model_cache.stores.threads import Task
@@ -47,7 +48,7 @@ class Node(NamedTuple):
 
     guarded: GuardedStore
     server: RedisStore
-    asynchronous: AsyncGuardedStore
+    asynchronous: AsyncRedisStore
 
     def close(self) -> None:
         """Close all connections to it."""
