@@ -70,7 +70,9 @@ class _Raised(Generic[F]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # The order matters if this is interrupted. A plain set, not a reset: a generator may end
-        # in another context than it began in.
+        # The order matters if this is interrupted. A generator may end in another context than it
+        # began in, whose flag is left alone; so no reset either.
         self._flag.has_ended = True
-        self._var.set(None if self._outer is None else ref(self._outer))
+        reference = self._var.get()
+        if reference is not None and reference() is self._flag:
+            self._var.set(None if self._outer is None else ref(self._outer))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from model_cache.forks import renew_after_fork
+from model_cache.interruptions import reraise_interruption
 
 logger = logging.getLogger("model_cache")
 
@@ -66,5 +67,6 @@ class BackgroundTasks:
 async def _run(job: Callable[[], Coroutine[Any, Any, object]]) -> None:
     try:
         await job()
-    except Exception:  # a hook's, say
+    except Exception as error:  # a hook's, say
+        reraise_interruption(error)
         logger.exception("a background job raised")

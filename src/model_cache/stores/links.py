@@ -12,6 +12,7 @@ import contextlib
 import copy
 import math
 import random
+import time
 from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -334,7 +335,7 @@ class Links:
 
     def retire(self) -> None:
         """Use no connection of now again, in any loop; at most once in a while."""
-        now = get_running_loop().time()
+        now = time.monotonic()
         if now < self._retired_at + _BETWEEN_RENEWALS:
             return
         self._retired_at = now

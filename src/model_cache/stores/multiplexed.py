@@ -145,7 +145,7 @@ class MultiplexedConnection:
         self._connection = connection  # which closes its socket when it is collected
         self._socket = connection.socket
         self._socket.setblocking(False)
-        self._is_encrypted = isinstance(self._socket, ssl.SSLSocket)
+        self._encrypted = self._socket if isinstance(self._socket, ssl.SSLSocket) else None
         self._loop = loop
         self._listener = listener
         self._reader = make_reader()
@@ -217,7 +217,7 @@ class MultiplexedConnection:
                 self._reader.feed(self._buffer, 0, size)
                 self._hand_out()
                 # Decrypted bytes that are left do not wake the loop.
-                if not self._is_encrypted:
+                if self._encrypted is None or not self._encrypted.pending():
                     break
             if size == 0:
                 raise ConnectionResetError("closed by the server")
