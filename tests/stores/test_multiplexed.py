@@ -29,6 +29,7 @@ from tests.faults.proxy import fault_proxy
 from tests.faults.topologies import running_cluster
 from tests.loops import MAKERS, run_in
 from tests.servers import Server, free_port, running_server
+from tests.test_store_interruptions import Interrupted, interrupted_at
 from tests.tls import tls_in_front_of
 
 TIMEOUT = 5.0  # generous: the machine may be busy
@@ -451,3 +452,43 @@ def test_a_loop_that_was_closed_leaves_no_warning_and_no_connection(
 
     check(loop, store, last)
     assert len(client.client_list()) <= before
+
+
+# Of coroutines that were never begun, and connections that were never finished.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_at_any_line_gives_no_caller_the_reply_of_another(
+    server: Server, client: redis.Redis
+) -> None:
+    for number in range(3):
+        client.set(f"key/{number}", f"entry {number}")
+    expected = [b"entry %d" % number for number in range(3)]
+    store, number, interrupted = store_at(server.url), 0, 0
+
+    async def ask(timeout: float) -> list[Any]:
+        asked = [store.get(b"key/%d" % number, timeout) for number in range(3)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_exception_handler(lambda *_: None)  # of callbacks
+        while True:
+            number += 1
+            if number % 2:
+                store.close()  # so that it connects anew
+                runner.run(asyncio.sleep(0))
+            answers: list[Any] = []
+            with interrupted_at((number + 1) // 2) as lines, contextlib.suppress(Interrupted):
+                answers = runner.run(ask(0.02))
+            for answer, wanted in zip(answers, expected, strict=False):
+                assert answer == wanted or isinstance(answer, StoreUnavailableError | Interrupted)
+            interrupted += answers != expected
+            for _ in range(100):  # a connection that was being made may be lost
+                answers = runner.run(ask(0.02))
+                if answers == expected:
+                    break
+                assert all(isinstance(answer, StoreUnavailableError) for answer in answers)
+            assert answers == expected
+            if lines[0] < number // 2 - 1:
+                break
+        store.close()
+        runner.run(asyncio.sleep(0))
+    assert interrupted > 20

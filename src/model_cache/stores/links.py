@@ -14,9 +14,10 @@ import math
 import random
 import time
 from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import finalize
 
 from model_cache.forks import renew_after_fork
@@ -34,6 +35,8 @@ _BETWEEN_RENEWALS = 1.0
 _LONGEST_OVERDUE = 1.0
 # Time-outs are noticed this many seconds late at most, so that few looks notice many.
 _RESOLUTION = 0.002
+# Seconds after which somebody looks again, in case that a look was interrupted.
+_SECOND_LOOK = 0.05
 # A loop that was held up has not seen the replies yet: it gets this many seconds to read them.
 _GRACE = 0.01
 
@@ -54,10 +57,17 @@ class Reached:
         self.has_answered = False
 
 
-class _Dial(NamedTuple):
-    """A connection being opened."""
+class _Dial:
+    """A connection being opened.
 
-    began: float
+    Attributes:
+        began: when, by the loop's clock.
+        is_done: whether its thread has ended. The loop is told then, but may be interrupted.
+    """
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.is_done = False
 
 
 class Link:
@@ -96,7 +106,9 @@ class Link:
         self._waiting: list[Exchange] = []  # for a connection
         self._dials: list[_Dial] = []
         self._is_closed = False
-        self._timer: TimerHandle | None = None
+        # All that wait, in order; some of the oldest may have their reply.
+        self._asked: deque[Exchange] = deque()
+        self._timers: tuple[TimerHandle, ...] = ()
         self._timer_at = math.inf
 
     def exchange(self, request: bytes, replies: int, timeout: float) -> Future[Any]:
@@ -112,6 +124,10 @@ class Link:
         else:
             request = self._prefix + request
             exchange = LongExchange(future, request, deadline, now, replies, self._skip)
+        asked = self._asked
+        while asked and asked[0].future.done():
+            asked.popleft()
+        asked.append(exchange)
         connection = self._usable(now)
         if connection is None:
             self._waiting.append(exchange)
@@ -133,8 +149,7 @@ class Link:
         for connection in self._connections():
             connection.close()
         self._fail_waiting(ConnectionAbortedError("closed by this process"))
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_looking()
 
     def abandon(self) -> None:
         """Close the sockets alone: the loop is closed, or another process's."""
@@ -171,7 +186,8 @@ class Link:
 
     def _usable(self, now: float) -> MultiplexedConnection | None:
         connection = self._current
-        if connection is None:
+        if connection is None or connection.closed:
+            self._current = None
             return None
         pending = connection.pending
         if pending and pending[0].deadline + _LONGEST_OVERDUE < now:
@@ -189,8 +205,10 @@ class Link:
         connection.retire()
 
     def _dial(self, now: float) -> None:
-        dials = self._dials
-        if dials and (now < dials[-1].began + _BETWEEN_DIALS or len(dials) >= _MOST_DIALS):
+        latest = now - _BETWEEN_DIALS
+        dials = [each for each in self._dials if not each.is_done or each.began > latest]
+        self._dials = dials
+        if dials and (dials[-1].began > latest or len(dials) >= _MOST_DIALS):
             return
         dial = _Dial(now)
         try:
@@ -203,6 +221,7 @@ class Link:
     def _open(self, dial: _Dial) -> None:
         """Open a connection, on a thread of its own."""
         result = opened(self._connect)
+        dial.is_done = True
         try:
             self.loop.call_soon_threadsafe(self._opened, dial, result)
         except RuntimeError:  # the loop is closed
@@ -210,7 +229,8 @@ class Link:
                 result.close()
 
     def _opened(self, dial: _Dial, result: Connection | Exception) -> None:
-        self._dials.remove(dial)
+        if dial in self._dials:
+            self._dials.remove(dial)
         if isinstance(result, Exception):
             if self._current is None:
                 self._fail_waiting(result)
@@ -243,45 +263,42 @@ class Link:
 
     def _look_at(self, moment: float, *, is_late: bool = False) -> None:
         """Look at a moment which callers have waited too long."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = moment
-        self._timer = self.loop.call_at(moment, self._look, moment, is_late)
+        call_at, again = self.loop.call_at, moment + _SECOND_LOOK
+        # Twice, since a signal handler may raise in the first look.
+        timers = (
+            call_at(moment, self._look, moment, is_late),
+            call_at(again, self._look, again, True),
+        )
+        self._stop_looking()
+        self._timers, self._timer_at = timers, moment
+
+    def _stop_looking(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers, self._timer_at = (), math.inf
 
     def _look(self, due: float, is_late: bool) -> None:
-        self._timer, self._timer_at = None, math.inf
         now = self.loop.time()
         if now > due + _GRACE and not is_late:
             self._look_at(now + _GRACE, is_late=True)
             return
-        nearest = self._time_out(self._waiting, now)[0]
-        self._waiting = [each for each in self._waiting if not each.future.done()]
-        for connection in self._connections():
-            moment, is_silent = self._time_out(connection.pending, now, connection.answered_at)
-            nearest = min(nearest, moment)
-            if is_silent or (connection.retired and moment == math.inf):
-                self._retire(connection)
-        if nearest < math.inf and not self._is_closed:
-            self._look_at(max(nearest, now + _RESOLUTION))
-
-    def _time_out(
-        self, exchanges: Iterable[Exchange], now: float, answered_at: float = math.inf
-    ) -> tuple[float, bool]:
-        """Time out who has waited long enough.
-
-        Returns:
-            The next deadline, and whether no reply came for as long as somebody waited.
-        """
-        nearest, is_silent = math.inf, False
-        for exchange in exchanges:
+        nearest = math.inf
+        for exchange in self._asked:
             if exchange.future.done():
                 continue
             if exchange.deadline <= now:
                 exchange.fail(TimeoutError())
-                is_silent = is_silent or answered_at <= exchange.sent_at
             else:
                 nearest = min(nearest, exchange.deadline)
-        return nearest, is_silent
+        self._asked = deque(each for each in self._asked if not each.future.done())
+        self._waiting = [each for each in self._waiting if not each.future.done()]
+        for connection in self._connections():
+            if connection.retired or connection.is_silent(now):
+                self._retire(connection)
+        if nearest < math.inf and not self._is_closed:
+            self._look_at(max(nearest, now + _RESOLUTION))
+        else:
+            self._stop_looking()
 
 
 class Links:

@@ -179,6 +179,14 @@ class MultiplexedConnection:
         if not any(not exchange.future.done() for exchange in self.pending):
             self.close()
 
+    def is_silent(self, now: float) -> bool:
+        """Whether no reply came for as long as the oldest caller waited."""
+        if not self.pending:
+            return False
+        oldest = self.pending[0]
+        patience = oldest.deadline - oldest.sent_at
+        return oldest.deadline <= now and self.answered_at + patience <= now
+
     def close(self) -> None:
         """Close it; callers that still wait get an error."""
         self._end(ConnectionAbortedError("closed by this process"))
@@ -213,6 +221,9 @@ class MultiplexedConnection:
 
     def _read(self) -> None:
         try:
+            if self.closed:  # by an end that was interrupted
+                self._stop_watching()
+                return
             while (size := self._received()) > 0:
                 self._reader.feed(self._buffer, 0, size)
                 self._hand_out()
@@ -264,9 +275,12 @@ class MultiplexedConnection:
         if self.closed:
             return
         self.closed = True
-        with contextlib.suppress(RuntimeError, OSError, ValueError):  # the loop is closed
-            self._loop.remove_reader(self._socket.fileno())
-            self._loop.remove_writer(self._socket.fileno())
+        self._stop_watching()
         self._connection.close()
         unanswered, self.pending = self.pending, deque()
         self._listener.broken(self, unanswered, error)
+
+    def _stop_watching(self) -> None:
+        with contextlib.suppress(RuntimeError, OSError, ValueError):  # the loop is closed
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_writer(self._socket.fileno())
