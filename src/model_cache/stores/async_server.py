@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from model_cache.errors import StoreUnavailableError
 from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.dialing import Dialer
-from model_cache.stores.guarded import Guard
+from model_cache.stores.guarded import Guard, not_asked
 from model_cache.stores.links import Links
 from model_cache.stores.replies import FAILURES, Replies, Role
 from model_cache.stores.requests import (
@@ -102,7 +102,8 @@ class AsyncRedisStore:
         A caller that is cancelled counts neither as a success nor as a failure.
         """
         guard = self.guard
-        guard.admit(breaker)
+        if not breaker.allows():
+            raise not_asked()
         try:
             reply = await self._links.exchange(request, replies, timeout)
         except (StoreUnavailableError, *FAILURES) as error:

@@ -39,11 +39,6 @@ class Guard:
             return "read_only"
         return self.reads.state
 
-    def admit(self, breaker: CircuitBreaker) -> None:
-        """Raise `StoreUnavailableError` unless a request may go through."""
-        if not breaker.allows():
-            raise StoreUnavailableError("not asked, since it kept failing", "circuit_open")
-
     def succeeded(self, breaker: CircuitBreaker) -> None:
         """Note that a request went through."""
         if breaker is self.writes:
@@ -64,6 +59,11 @@ class Guard:
     def _closed(self, breaker: CircuitBreaker) -> None:
         if breaker is self.reads:
             self._hook(StoreFound(self._place))
+
+
+def not_asked() -> StoreUnavailableError:
+    """Return the error to raise where a circuit breaker allows no request."""
+    return StoreUnavailableError("not asked, since it kept failing", "circuit_open")
 
 
 class GuardedStore:
@@ -109,7 +109,8 @@ class GuardedStore:
 
     def _call(self, breaker: CircuitBreaker, ask: Callable[..., T], *arguments: Any) -> T:
         guard = self.guard
-        guard.admit(breaker)
+        if not breaker.allows():
+            raise not_asked()
         try:
             answer = ask(*arguments)
         except StoreUnavailableError as error:
