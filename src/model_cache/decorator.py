@@ -347,7 +347,12 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         """
         await self._async_predictor.drain()
         self._async_predictor.close()
-        await asyncio.to_thread(self.close)
+        try:
+            closing = asyncio.get_running_loop().run_in_executor(None, self.close)
+        except RuntimeError:  # the loop's threads have ended
+            self.close()
+        else:
+            await closing
 
     async def __aenter__(self) -> Self:
         return self

@@ -142,6 +142,32 @@ def test_another_model_runs_in_a_thread_with_the_context(server: Server, loop: L
     run_in(loop, main())
 
 
+def test_without_a_thread_to_be_had_it_predicts_all_the_same(server: Server) -> None:
+    async def main() -> None:
+        async with made(server) as decorator:
+            await asyncio.get_running_loop().shutdown_default_executor()
+            assert await decorator.apredict(person()) == charge(person())
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_caller_ends_at_once_and_is_not_counted(server: Server, loop: Loop) -> None:
+    gate = Gate()
+
+    async def main() -> None:
+        async with made(server, FunctionModel(function=gate)) as decorator:
+            asked = asyncio.create_task(decorator.apredict(person()))
+            await asyncio.to_thread(gate.entered.wait, 10)
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+            assert decorator.stats().predictions == 0
+            gate.go.set()
+            assert await decorator.apredict(person()) == charge(person())
+
+    run_in(loop, main())
+
+
 def test_predict_in_a_running_loop_warns_once_and_names_apredict(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -158,6 +158,18 @@ def test_a_lost_store_costs_no_prediction(ask: Ask) -> None:
     assert decorator.stats().store == "open"
 
 
+def test_a_models_error_says_nothing_of_redis(ask: Ask) -> None:
+    def fails(_: object) -> Charges:
+        raise LookupError("no weights")
+
+    decorator = RedisCachingDecorator(port=free_port())
+    decorator.set_model(FunctionModel(function=fails))
+    for _ in range(5):
+        with pytest.raises(LookupError) as raised:
+            ask(decorator, person())
+        assert raised.value.__context__ is None
+
+
 def test_a_lost_store_raises_if_so_configured(ask: Ask) -> None:
     decorator = RedisCachingDecorator(port=free_port(), on_error="raise")
     decorator.set_model(FunctionModel())

@@ -77,13 +77,15 @@ class AsyncCachedPredictor:
         try:
             if call.key is None:
                 return await self._take(flow.compute(call))
-            entry = None
+            entry = failure = None
             call.asked = time.perf_counter()
             if call.mode != "refresh":
                 try:
                     entry = await self._store.get(call.key, self._timeout)
                 except StoreUnavailableError as error:
-                    return await self._take(flow.do_without(call, error))
+                    failure = error
+            if failure is not None:  # out of the block: it is no context of the model's errors
+                return await self._take(flow.do_without(call, failure))
             found = flow.read(call, entry)
             if found is not None:
                 return found
