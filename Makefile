@@ -57,6 +57,7 @@ faults: $(VENV)/installed ## the fault matrix at length; writes docs/faults.md
 bench: $(VENV)/installed ## the benchmarks
 	$(VENV)/bin/python -m benchmarks.hit
 	$(VENV)/bin/python -m benchmarks.batch
+	$(VENV)/bin/python -m benchmarks.asynchronous
 	$(VENV)/bin/python -m benchmarks.serders
 	$(VENV)/bin/python -m benchmarks.memory
 	$(VENV)/bin/python -m benchmarks.eviction

@@ -94,3 +94,16 @@ def test_service_compares_with_a_constant(tmp_path: Path) -> None:
         assert one["constant"] > 0
     assert "unfair" in printed
     assert chart.read_bytes().startswith(b"\x89PNG")
+
+
+def test_asynchronous_compares_with_redis_pys_client(tmp_path: Path) -> None:
+    chart = tmp_path / "asynchronous.png"
+    results, printed = run(
+        "asynchronous", tmp_path, "--rounds", "1", "--count", "100", "--chart", str(chart)
+    )
+    assert {one["at_once"] for one in results["costs"]} == {1, 10, 100}
+    names = {one["name"] for one in results["costs"]}
+    assert names == {"model_cache", "redis.asyncio, bare", "nothing"}
+    assert results["ratios"][2]["verdict"] in ("reached", "not reached")
+    assert "unfair" in printed
+    assert chart.read_bytes().startswith(b"\x89PNG")

@@ -248,7 +248,7 @@ def test_a_replica_that_joins_later_is_read_too() -> None:
         decorator = RedisCachingDecorator(url=f"{cluster.url}?replicas=true", timeout=TIMEOUT)
         with decorator.set_model(FunctionModel(qualified_name="joined")):
             predict_all(decorator)
-            decorator._predictor._store._refresh_after = 0.1
+            decorator._predictor._store.cluster._refresh_after = 0.1
             added = cluster.add_node()
             cluster.ask(added, "CLUSTER", "REPLICATE", cluster.node_id(cluster.nodes[0]))
 

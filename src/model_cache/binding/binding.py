@@ -92,11 +92,6 @@ class Binding:
         prediction: BaseModel = self.model.predict(data)
         return prediction
 
-    @property
-    def predicts_many(self) -> bool:
-        """Whether the model has a `predict_many` of its own."""
-        return _predicts_many(self.model)
-
     def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
         """Return the model's own answers to many inputs."""
         return list(self.model.predict_many(inputs))
@@ -195,11 +190,6 @@ class Unbound:
         prediction: BaseModel = self.model.predict(data)
         return prediction
 
-    @property
-    def predicts_many(self) -> bool:
-        """Whether the model has a `predict_many` of its own."""
-        return _predicts_many(self.model)
-
     def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
         """Return the model's own answers to many inputs."""
         return list(self.model.predict_many(inputs))
@@ -249,11 +239,6 @@ class Unbound:
 
 Bound: TypeAlias = Binding | Unbound
 """The snapshot that a prediction uses."""
-
-
-def _predicts_many(model: MLModel) -> bool:
-    # Looked up on the class: ml-base's decorators forward missing attributes to the inner model.
-    return callable(getattr(type(model), "predict_many", None))
 
 
 def _serder(config: Config) -> Serder:

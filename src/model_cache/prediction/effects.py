@@ -23,7 +23,8 @@ class Ask(NamedTuple):
     """Send a request to the store; the result is its reply.
 
     Attributes:
-        request: calls a method of the store with a timeout.
+        request: calls a method of the store with a timeout, and returns what the method returns:
+            the reply, or in an event loop an awaitable.
         seconds: the timeout.
     """
 

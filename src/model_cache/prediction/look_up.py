@@ -23,8 +23,11 @@ from model_cache.prediction.generation import UNKNOWN, Generation, Generations
 from model_cache.prediction.near import NearCache
 from model_cache.protocols import Clock, Store
 
-Replies: TypeAlias = list[tuple[bytes | None, int | None]]
-"""For each requested key, its entry and remaining ttl in milliseconds."""
+Found: TypeAlias = tuple[bytes | None, int | None]
+"""An entry and its remaining ttl in milliseconds."""
+
+Replies: TypeAlias = Sequence[Found] | Sequence[bytes | None]
+"""For each requested key, its entry: with its ttl if there is a near cache."""
 
 Request: TypeAlias = Callable[[Store, float], Replies]
 
@@ -113,11 +116,9 @@ class LookUps:
             return None
         return self.request_many([call.key], call.generation)
 
-    def take_in(
-        self, call: Call, replies: Sequence[tuple[bytes | None, int | None]]
-    ) -> bytes | None:
+    def take_in(self, call: Call, replies: Replies) -> bytes | None:
         """Process the reply to `request`; return the entry."""
-        (entry, left), *looked = replies
+        (entry, left), *looked = map(_found, replies)
         if left is not None:
             call.seconds_left = left / 1000
         if looked and call.generation is not None:
@@ -133,9 +134,7 @@ class LookUps:
         else:
             watched = [generation.key]
         if self._near is None:
-            return lambda store, left: [
-                (entry, None) for entry in store.get_many([*keys, *watched], left)
-            ]
+            return lambda store, left: store.get_many([*keys, *watched], left)
         return lambda store, left: store.get_with_ttl([*keys, *watched], left)
 
     def take_in_many(
@@ -143,8 +142,8 @@ class LookUps:
     ) -> dict[bytes, bytes | None]:
         """Process the reply to `request_many`; return the entries by key."""
         if len(replies) > len(keys):
-            generation.saw(replies[-1][0], self._clock())
-        found = dict(zip(keys, replies, strict=False))
+            generation.saw(_found(replies[-1])[0], self._clock())
+        found = dict(zip(keys, map(_found, replies), strict=False))
         for call in calls:
             call.seen = generation.value
             left = found.get(call.key or b"", (None, None))[1]
@@ -192,3 +191,7 @@ class LookUps:
     def generation(self, namespace: Namespace) -> Generation:
         """Return the generation of a namespace."""
         return self._generations.of(namespace)
+
+
+def _found(reply: Found | bytes | None) -> Found:
+    return reply if isinstance(reply, tuple) else (reply, None)

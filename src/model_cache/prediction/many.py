@@ -21,7 +21,7 @@ from model_cache.prediction.effects import Budget, PredictMany, Steps
 from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.look_up import LookUps
-from model_cache.prediction.single_flight import Flight, Landed, Landing
+from model_cache.prediction.single_flight import ABANDONED, Flight, Landed, Landing
 from model_cache.prediction.veto import ModelCall, model_calls
 from model_cache.prediction.writing import Encoded, Write, Writing
 
@@ -64,7 +64,9 @@ class Row:
     def land(self) -> None:
         """Wake the callers that wait for this row."""
         if isinstance(self.joined, Flight):
-            self.joined.land(Landed(self.entry, failed=self.answer is None))
+            is_abandoned = self.answer is None and self.error is None
+            landed = Landed(self.entry, failed=self.answer is None)
+            self.joined.land(ABANDONED if is_abandoned else landed)
 
 
 class ManyFlow:
@@ -115,7 +117,7 @@ class ManyFlow:
         try:
             yield from self._compute_and_store(rows, budget, stops=not return_exceptions)
             if return_exceptions or not any(row.error for row in rows):
-                late = yield from self._wait_for_others(rows)
+                late = yield from self._wait_for_others(rows, budget, stops=not return_exceptions)
                 yield from self._compute_and_store(late, budget, stops=not return_exceptions)
         finally:
             for row in rows:
@@ -186,21 +188,28 @@ class ManyFlow:
         row.model_call.leads = isinstance(row.joined, Flight)
         return row
 
-    def _wait_for_others(self, rows: Sequence[Row]) -> Steps[list[Row]]:
+    def _wait_for_others(
+        self, rows: Sequence[Row], budget: Budget, *, stops: bool
+    ) -> Steps[list[Row]]:
         """Answer rows with other callers' results; return those without a result."""
         late = []
-        for row in rows:
-            if row.waits:
-                row.answer = yield from self._by_another(row)
-                if row.answer is None:
-                    late.append(row)
+        for row in [row for row in rows if row.waits]:
+            row.answer = yield from self._by_another(row)
+            if isinstance(row.joined, Flight):  # others wait for it now
+                yield from self._compute_and_store([row], budget, stops=stops)
+                if row.error is not None and stops:
+                    return []
+            elif row.answer is None:
+                late.append(row)
         return late
 
     def _by_another(self, row: Row) -> Steps[BaseModel | None]:
         """Wait for another caller's computation; return its answer, if any."""
         joined, row.joined = row.joined, None
         if isinstance(joined, Landing) and row.computation is not None:
-            joined = yield from self._flow.wait(joined, row.computation)
+            joined = yield from self._flow.wait(row.call, joined, row.computation)
+        if isinstance(joined, Flight):  # the caller that computed it was interrupted
+            row.joined, row.model_call.leads = joined, True
         return self._flow.shared(row.call, joined) if isinstance(joined, Landed) else None
 
     def _again(self, call: Call, row: Row, *, stops: bool) -> Steps[Any]:
