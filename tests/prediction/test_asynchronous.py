@@ -7,7 +7,7 @@ import contextvars
 import random
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ import redis
 from fastapi import FastAPI
 from ml_base import MLModelDecorator
 
-from model_cache import RedisCachingDecorator, last_outcome, record_outcomes
+from model_cache import ConfigurationError, RedisCachingDecorator, last_outcome, record_outcomes
 from model_cache.integrations.fastapi import add_model_cache
 from model_cache.prediction.background_tasks import BackgroundTasks
 from tests.loops import MAKERS, run_in
@@ -441,5 +441,73 @@ def test_a_dropped_decorator_closes_its_connections(
         await decorator.apredict(person())
         del decorator
         await until(lambda: len(client.client_list()) == before)
+
+    run_in(loop, main())
+
+
+class BatchModel(FunctionModel):
+    """A model whose batches are awaited."""
+
+    def __init__(self) -> None:
+        super().__init__(qualified_name="async_batch_model")
+
+    async def apredict_many(self, inputs: list[Person]) -> list[Charges]:
+        self.calls.append(len(inputs))
+        await asyncio.sleep(0)
+        return [charge(data) for data in inputs]
+
+
+def test_a_models_apredict_many_computes_the_misses(server: Server, loop: Loop) -> None:
+    async def main() -> None:
+        model = BatchModel()
+        async with made(server, model, batch_equality="ignore") as decorator:
+            await decorator.apredict(person(age=30))
+            people = [person(age=30 + number) for number in range(5)]
+            assert await decorator.apredict_many(people) == [charge(each) for each in people]
+            assert model.calls[1:] == [4]
+
+    run_in(loop, main())
+
+
+def test_many_inputs_are_read_lazily(server: Server, loop: Loop) -> None:
+    taken: list[int] = []
+
+    def people(count: int) -> Iterator[Person]:
+        for number in range(count):
+            taken.append(number)
+            yield person(age=20 + number)
+
+    async def async_people(count: int) -> AsyncIterator[Person]:
+        for each in people(count):
+            yield each
+
+    async def main() -> None:
+        async with made(server) as decorator:
+            for inputs in (people(5), async_people(5)):
+                taken.clear()
+                answers = decorator.apredict_many(inputs, chunk_size=2)
+                assert await anext(answers) == charge(person(age=20))
+                assert taken == [0, 1]
+                assert len([each async for each in answers]) == 4
+
+    run_in(loop, main())
+
+
+def test_a_chunk_holds_at_least_one_input(server: Server) -> None:
+    with pytest.raises(ConfigurationError, match="chunk_size"):
+        asyncio.run(made(server).apredict_many([], chunk_size=0))
+
+
+def test_a_batch_takes_over_from_a_cancelled_caller(server: Server, loop: Loop) -> None:
+    async def main() -> None:
+        model = AsyncModel()
+        async with made(server, model) as decorator:
+            leading = asyncio.create_task(decorator.apredict(person()))
+            await until(lambda: len(model.calls) == 1)
+            batch = asyncio.create_task(decorator.apredict_many([person(), person(age=50)]))
+            await until(lambda: len(model.calls) == 2)  # its own row
+            model.go.set()
+            leading.cancel()
+            assert await batch == [charge(person()), charge(person(age=50))]
 
     run_in(loop, main())

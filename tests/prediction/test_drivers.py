@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Coroutine, Iterator
+from typing import Any, Protocol
 
 import pytest
 import redis
@@ -24,25 +24,74 @@ from tests.loops import MAKERS
 from tests.models import Charges, FunctionModel, charge, person
 from tests.servers import Server, free_port
 
-Ask: TypeAlias = Callable[[RedisCachingDecorator, BaseModel], Any]
+
+class Ask(Protocol):
+    """Predicts by one of the drivers."""
+
+    def __call__(self, decorator: RedisCachingDecorator, data: BaseModel) -> Any: ...
+
+    def many(
+        self, decorator: RedisCachingDecorator, inputs: list[Any], **options: Any
+    ) -> list[Any]:
+        """Predict a batch."""
+        ...
+
+    def finish(self, decorator: RedisCachingDecorator) -> None:
+        """Finish the background jobs."""
+        ...
+
+
+class InThreads:
+    """Predicts by the driver for threads."""
+
+    def __call__(self, decorator: RedisCachingDecorator, data: BaseModel) -> Any:
+        return decorator.predict(data)
+
+    def many(
+        self, decorator: RedisCachingDecorator, inputs: list[Any], **options: Any
+    ) -> list[Any]:
+        answers: list[Any] = decorator.predict_many(inputs, **options)
+        return answers
+
+    def finish(self, decorator: RedisCachingDecorator) -> None:
+        decorator.close()
+
+
+class InALoop:
+    """Predicts by the driver for event loops."""
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self.opened: list[RedisCachingDecorator] = []
+
+    def __call__(self, decorator: RedisCachingDecorator, data: BaseModel) -> Any:
+        return self._run(decorator, decorator.apredict(data))
+
+    def many(
+        self, decorator: RedisCachingDecorator, inputs: list[Any], **options: Any
+    ) -> list[Any]:
+        answers: list[Any] = self._run(decorator, decorator.apredict_many(inputs, **options))
+        return answers
+
+    def finish(self, decorator: RedisCachingDecorator) -> None:
+        self._runner.run(decorator.aclose())
+
+    def _run(self, decorator: RedisCachingDecorator, main: Coroutine[Any, Any, Any]) -> Any:
+        self.opened.append(decorator)
+        return self._runner.run(main, context=contextvars.copy_context())
 
 
 @pytest.fixture(params=["threads", *MAKERS])
 def ask(request: pytest.FixtureRequest) -> Iterator[Ask]:
     """Predicts by one of the drivers."""
     if request.param == "threads":
-        yield lambda decorator, data: decorator.predict(data)
+        yield InThreads()
         return
     with asyncio.Runner(loop_factory=MAKERS[request.param]) as runner:
-        opened: list[RedisCachingDecorator] = []
-
-        def run(decorator: RedisCachingDecorator, data: BaseModel) -> Any:
-            opened.append(decorator)
-            return runner.run(decorator.apredict(data), context=contextvars.copy_context())
-
-        yield run
-        for decorator in opened:
-            runner.run(decorator.aclose())
+        ask = InALoop(runner)
+        yield ask
+        for decorator in ask.opened:
+            ask.finish(decorator)
 
 
 def made(server: Server, model: Any = None, **options: Any) -> RedisCachingDecorator:
@@ -249,3 +298,110 @@ def test_what_the_model_raises_is_not_lost_on_the_way(server: Server, ask: Ask) 
     with pytest.raises((StopIteration, RuntimeError)):  # a coroutine can't raise the former
         ask(decorator, person())
     assert decorator.stats().errors == 1
+
+
+def test_a_near_hit_needs_no_redis(server: Server, client: redis.Redis, ask: Ask) -> None:
+    decorator = made(server, near_cache=10, near_ttl=60)
+    ask(decorator, person())
+    client.delete(decorator.cache_key(person()))
+    (hit,) = outcomes(decorator, ask, person())
+    assert (hit.kind, hit.near) == ("hit", True)
+    decorator.purge()
+    assert kinds(decorator, ask, person()) == ["miss"]
+
+
+def test_a_near_hit_is_checked_when_its_time_is_over(server: Server, ask: Ask) -> None:
+    first, second = (made(server, near_cache=10, near_ttl=0.001) for _ in range(2))
+    ask(first, person())
+    assert kinds(first, ask, person()) == ["hit"]
+    second.purge()
+    while kinds(first, ask, person()) == ["hit"]:  # until near_ttl is over
+        pass
+    assert first.stats().misses == 2
+
+
+def test_a_stale_entry_answers_at_once_and_is_computed_anew(server: Server, ask: Ask) -> None:
+    model = FunctionModel()
+    decorator = made(server, model, ttl=0.001, stale_while_revalidate=60)
+    while not decorator.stats().stale:  # until its ttl is over
+        assert ask(decorator, person()) == charge(person())
+    ask.finish(decorator)
+    assert decorator.stats().revalidated >= 1
+    assert len(model.calls) == decorator.stats().misses + decorator.stats().revalidated
+
+
+class BatchModel(FunctionModel):
+    """A model that predicts batches."""
+
+    batches = 0
+
+    def predict_many(self, inputs: list[Any]) -> list[Charges]:
+        self.batches += 1
+        return [charge(data) for data in inputs]
+
+
+def test_a_batch_is_computed_at_once_and_then_hit(server: Server, ask: Ask) -> None:
+    model = BatchModel()
+    decorator = made(server, model, batch_equality="ignore")
+    people = [person(age=20 + number % 6) for number in range(10)]
+    for _ in range(2):
+        assert ask.many(decorator, people, chunk_size=100) == [charge(each) for each in people]
+    assert (model.batches, len(model.calls)) == (1, 0)
+    assert (decorator.stats().misses, decorator.stats().hits) == (6, 10)
+
+
+def test_a_batch_returns_the_models_exceptions_in_place(server: Server, ask: Ask) -> None:
+    def fails(data: Any) -> Charges:
+        if data.age == 22:
+            raise LookupError("no such region")
+        return charge(data)
+
+    decorator = made(server, FunctionModel(function=fails))
+    people = [person(age=21), person(age=22), person(age=23)]
+    first, error, last = ask.many(decorator, people, return_exceptions=True)
+    assert (first, last) == (charge(people[0]), charge(people[2]))
+    assert isinstance(error, LookupError)
+    with pytest.raises(LookupError):
+        ask.many(decorator, people)
+
+
+def test_a_batch_without_a_store_or_a_cache_is_answered(ask: Ask) -> None:
+    people = [person(age=20), person(age=21)]
+    for decorator in (
+        RedisCachingDecorator(port=free_port()),
+        RedisCachingDecorator(enabled=False),
+    ):
+        decorator.set_model(FunctionModel())
+        assert ask.many(decorator, people) == [charge(each) for each in people]
+
+
+@pytest.mark.parametrize("near_cache", [None, 10])
+def test_packed_entries_are_found(
+    server: Server, client: redis.Redis, ask: Ask, near_cache: int | None
+) -> None:
+    options: dict[str, Any] = {"layout": "packed", "expected_entries": 10}
+    decorator = made(server, near_cache=near_cache, **options)
+    people = [person(age=20 + number) for number in range(8)]
+    ask.many(decorator, people[:5])
+    for each in people[5:]:
+        ask(decorator, each)
+    again = made(server, near_cache=near_cache, **options)
+    assert kinds(again, ask, *people[:3]) == ["hit"] * 3
+    assert ask.many(again, people) == [charge(each) for each in people]
+    assert again.stats().misses == 0
+    assert client.exists(decorator.cache_key(people[0])) == 0
+    assert decorator.purge() == 8
+    assert kinds(again, ask, people[0])[-1] in ("miss", "hit")  # a near hit lasts for near_ttl
+
+
+def test_large_packed_entries_are_found(server: Server, ask: Ask) -> None:
+    class Text(BaseModel):
+        text: str
+
+    model = FunctionModel(output_schema=Text, function=lambda data: Text(text="x" * data.age))
+    options: dict[str, Any] = {"layout": "packed", "expected_entries": 10, "near_cache": 1}
+    people = [person(age=age) for age in (1, 60, 64, 2)]
+    for _ in range(2):
+        answers = ask.many(made(server, model, **options), people)
+        assert [len(each.text) for each in answers] == [1, 60, 64, 2]
+    assert len(model.calls) == 4
