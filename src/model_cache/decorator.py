@@ -96,7 +96,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         key_secret: keys the digests, so that inputs can't be guessed from keys nor entries
             forged; implies `integrity`.
         max_entry_bytes: larger entries are not stored.
-        max_connections: how many connections this process opens at most.
+        max_connections: how many connections this process opens at most; each event loop that
+            predicts has one more.
         max_connection_age: seconds after which a connection is replaced, so that a name that moves
             to another server is followed; None for never.
         credential_provider: an object whose `get_credentials()` returns `(password,)` or
