@@ -104,7 +104,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         key_secret: keys the digests, so that inputs can't be guessed from keys and entries can't
             be forged; implies `integrity`.
         max_entry_bytes: larger entries are not stored.
-        max_connections: the most connections that this process opens.
+        max_connections: the most connections that this process opens; each event loop that
+            predicts has one more.
         max_connection_age: seconds after which a connection is replaced, so that changes of a
             host name's address are noticed; None for never.
         credential_provider: an object whose `get_credentials()` returns `(password,)` or
