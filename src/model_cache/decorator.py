@@ -265,7 +265,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             StoreUnavailableError: Redis failed, and `on_error` is "raise".
             Exception: the model's exception, unchanged. It is not cached.
         """
-        if _get_running_loop() is not None and not self._has_warned:
+        if not self._has_warned and _get_running_loop() is not None:
             self._warn_of_loop()
         return self._predictor.predict(data)
 
@@ -316,7 +316,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             Exception: the model's exception, unchanged.
         """
         _check_chunk_size(chunk_size)
-        if _get_running_loop() is not None and not self._has_warned:
+        if not self._has_warned and _get_running_loop() is not None:
             self._warn_of_loop()
         predict = functools.partial(
             self._predictor.predict_many, return_exceptions=return_exceptions
