@@ -81,6 +81,14 @@ async def contract(store: AsyncStore) -> None:
     assert await store.get_many([*keys, b"nothing"], TIMEOUT) == [*expected, None]
     answers = await asyncio.gather(*(store.get(key, TIMEOUT) for key in keys))
     assert answers == expected
+    (first, left), nothing = await store.get_with_ttl([keys[0], b"nothing"], TIMEOUT)
+    assert first == expected[0]
+    assert left is not None
+    assert 50_000 < left <= 60_000
+    assert nothing == (None, None)
+    await store.set(b"watched", b"seen", None, TIMEOUT)
+    assert await store.set_watching(entries[:3], b"watched", TIMEOUT) == b"seen"
+    assert await store.set_watching(entries[:1], b"nothing", TIMEOUT) is None
     large = [(b"large/%d" % number, bytes([number]) * 500_000) for number in range(20)]
     await asyncio.gather(*(store.set(key, entry, None, TIMEOUT) for key, entry in large))
     got = await asyncio.gather(*(store.get(key, TIMEOUT) for key, _ in large))
