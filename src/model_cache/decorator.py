@@ -321,8 +321,11 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         predict = functools.partial(
             self._predictor.predict_many, return_exceptions=return_exceptions
         )
-        answers = itertools.chain.from_iterable(map(predict, _chunks(inputs, chunk_size)))
-        return list(answers) if isinstance(inputs, Sequence) else answers
+        chunks = _chunks(inputs, chunk_size)
+        # Not with `map`, which a model's StopIteration would end as if it were the last chunk.
+        if isinstance(inputs, Sequence):
+            return [answer for chunk in chunks for answer in predict(chunk)]
+        return (answer for chunk in chunks for answer in predict(chunk))
 
     async def apredict(self, data: BaseModel) -> Any:
         """Return the model's prediction for an input, without blocking the event loop.

@@ -42,7 +42,8 @@ class Store(Protocol):
     ) -> list[tuple[bytes | None, int | None]]:
         """Return the entries of `keys`, each with its remaining ttl in milliseconds.
 
-        None in place of these for an entry that does not expire. By one round trip.
+        None in place of these for an entry that does not expire. By one round trip, which reads
+        the first key before the others.
         """
         ...
 

@@ -39,9 +39,18 @@ def take(steps: Generator[E, Any, T], perform: Callable[[E], Any]) -> T:
         # A generator turns a model's StopIteration into a RuntimeError.
         if error is not None and wrapped.__cause__ is error:
             raise error from error.__cause__
+        if (own := unwrapped(wrapped)) is not wrapped:
+            raise own from own.__cause__
         raise
     finally:
         del error  # it refers to this frame, which refers to it
+
+
+def unwrapped(error: Exception) -> Exception:
+    """Return a model's own exception: generators turn its StopIteration into a RuntimeError."""
+    cause, traceback = error.__cause__, error.__traceback__
+    was_turned = traceback is not None and traceback.tb_next is None
+    return cause if was_turned and isinstance(cause, StopIteration) else error
 
 
 async def take_async(steps: Generator[E, Any, T], perform: Callable[[E], Awaitable[Any]]) -> T:

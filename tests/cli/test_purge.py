@@ -10,13 +10,14 @@ import subprocess
 import pytest
 import redis
 
-from model_cache import StoreUnavailableError
+from model_cache import RedisCachingDecorator, StoreUnavailableError, last_outcome
 from model_cache.cli.purge import Selection, delete, plan
 from model_cache.cli.target import Target
 from tests.checkout import IMPORTS
 from tests.cli.command import PROGRAM, Result, run, run_apart
 from tests.cli.filling import DIGEST, fill
 from tests.docs.rules import apply, login
+from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server
 
 
@@ -34,11 +35,20 @@ def test_one_version_is_deleted_and_the_others_stay(server: Server, client: redi
         "deleted": 5,
     }
     assert "a_model 1.0.0: 5 entries" in result.stderr
-    assert client.dbsize() == 7
+    assert entries(client) == 7
     assert groups(run(*words)) == [(None, "2.0.0", 4)]
     assert run(*words).json["deleted"] == 0
     assert groups(run(*words, "--prefix", "p")) == [("p", "1.0.0", 3)]
-    assert client.dbsize() == 0
+    assert entries(client) == 0
+
+
+def entry_keys(client: redis.Redis) -> list[bytes]:
+    """All keys but the generations that a purge leaves."""
+    return [key for key in client.scan_iter() if not key.endswith(b"/generation")]
+
+
+def entries(client: redis.Redis) -> int:
+    return len(entry_keys(client))
 
 
 def groups(result: Result) -> list[tuple[str | None, str, int]]:
@@ -56,7 +66,7 @@ def test_all_versions_but_some_go(server: Server, client: redis.Redis) -> None:
     assert groups(run(*words, "--all-but", "3")) == [(None, "2", 2)]
     left = run(*words, "--all-but", "3")
     assert (left.code, left.json["deleted"]) == (0, 0)
-    assert client.dbsize() == 3
+    assert entries(client) == 3
     assert run(*words[:4], "missing", *words[5:], "--all-but", "3").code == 0
 
 
@@ -67,7 +77,7 @@ def test_a_misspelt_version_does_not_cost_all_entries(server: Server, client: re
     )  # fmt: skip
     assert (result.code, result.stdout) == (2, "")
     assert "version '1.0' has no entries; did you mean '1.0.0'?" in result.stderr
-    assert client.dbsize() == 2
+    assert entries(client) == 2
 
 
 def test_all_prefixes_go_and_other_models_stay(server: Server, client: redis.Redis) -> None:
@@ -86,7 +96,7 @@ def test_all_prefixes_go_and_other_models_stay(server: Server, client: redis.Red
     result = run(*words, "--all-prefixes")
     assert groups(result) == [(None, "1.0.0", 1), ("blue", "1.0.0", 2)]
     assert result.json["deleted"] == 3
-    assert {key.decode() for key in client.scan_iter()} == set(others)
+    assert {key.decode() for key in entry_keys(client)} == set(others)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +106,46 @@ def test_options_that_contradict_each_other_are_refused(server: Server, words: l
     result = run("purge", "--url", server.url, "--model", "a_model", "--yes", *words)
     assert (result.code, result.stdout) == (2, "")
     assert "can't be combined with" in result.stderr
+
+
+def test_a_service_does_not_store_what_it_computed_before_the_purge(
+    server: Server, client: redis.Redis
+) -> None:
+    fill(server.url, 1)
+
+    def purged_meanwhile(data: Person) -> Charges:
+        assert run("purge", "--url", server.url, "--model", "a_model", "--yes").code == 0
+        return charge(data)
+
+    model = FunctionModel(function=purged_meanwhile, qualified_name="a_model", version="1.0.0")
+    with RedisCachingDecorator(url=server.url, timeout=5.0).set_model(model) as decorator:
+        decorator.predict(person(age=60))
+        outcome = last_outcome()
+        assert outcome is not None
+        assert (outcome.kind, outcome.fate) == ("miss", "dropped")
+    assert client.pttl(decorator.cache_key(person(age=60))) <= 1
+
+
+@pytest.mark.parametrize("by_command", [True, False])
+def test_a_full_redis_can_be_purged(
+    server: Server, client: redis.Redis, request: pytest.FixtureRequest, by_command: bool
+) -> None:
+    for number in range(4):
+        client.set(f"a_model/1.0.0/{number}{DIGEST[1:]}", b"x" * 1_000_000)
+    used = int(client.info("memory")["used_memory"])
+    request.addfinalizer(lambda: client.config_set("maxmemory", 0))
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", used - 1_000_000)
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        client.set("any", "x")
+    if by_command:
+        result = run("purge", "--url", server.url, "--model", "a_model", "--yes", "--json")
+        assert result.json["deleted"] == 4
+    else:
+        model = FunctionModel(qualified_name="a_model", version="1.0.0")
+        with RedisCachingDecorator(url=server.url).set_model(model) as decorator:
+            assert decorator.purge() == 4
+    assert client.exists("a_model/1.0.0/generation")
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, StoreUnavailableError])
@@ -119,7 +169,7 @@ def test_a_purge_that_stops_says_how_many_entries_are_deleted(
         finally:
             client.acl_setuser("default", enabled=True, commands=["+unlink"])
     assert said == ["stopped after deleting at least 1,000 of 1,200 entries"]
-    assert client.dbsize() == 200
+    assert entries(client) == 200
 
 
 def test_a_foreign_key_is_never_deleted(server: Server, client: redis.Redis) -> None:
@@ -144,7 +194,7 @@ def test_a_foreign_key_is_never_deleted(server: Server, client: redis.Redis) -> 
         client.set(key, "x")
     result = run("purge", "--url", server.url, "--model", "a_model", "--yes", "--json")
     assert result.json["deleted"] == 3
-    assert set(client.scan_iter()) == {key.encode() for key in foreign}
+    assert set(entry_keys(client)) == {key.encode() for key in foreign}
 
 
 @pytest.mark.parametrize("name", ["*", "a_mode?", "a_[m]odel", "%", "a_model/1.0.0", ""])
@@ -152,7 +202,7 @@ def test_a_name_is_not_a_pattern(server: Server, client: redis.Redis, name: str)
     fill(server.url, 2)
     result = run("purge", "--url", server.url, "--model", name, "--yes", "--json")
     assert (result.code, result.json["deleted"]) == (0, 0)
-    assert client.dbsize() == 2
+    assert entries(client) == 2
 
 
 @pytest.mark.parametrize(
@@ -175,7 +225,7 @@ def test_if_nothing_matches_it_says_what_there_is(
     result = run("purge", "--url", server.url, "--yes", "--model", *words)
     assert (result.code, result.stdout) == (0, "deleted 0 entries\n")
     assert hint in result.stderr
-    assert client.dbsize() == 4
+    assert entries(client) == 4
 
 
 def test_an_empty_redis_is_reported(server: Server) -> None:
@@ -188,7 +238,7 @@ def test_a_dry_run_deletes_nothing(server: Server, client: redis.Redis) -> None:
     result = run("purge", "--url", server.url, "--model", "a_model", "--dry-run")
     assert result.code == 0
     assert "would delete 2 entries" in result.stdout
-    assert client.dbsize() == 2
+    assert entries(client) == 2
 
 
 def test_without_a_terminal_it_refuses(server: Server, client: redis.Redis) -> None:
@@ -199,7 +249,7 @@ def test_without_a_terminal_it_refuses(server: Server, client: redis.Redis) -> N
     ):
         assert (result.code, result.stdout) == (2, "")
         assert "--yes" in result.stderr
-    assert client.dbsize() == 2
+    assert entries(client) == 2
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("y", 0, 0), ("n", 1, 2), ("\x03", 130, 2)])
@@ -234,7 +284,7 @@ def test_on_a_terminal_it_asks(
         process.wait()
         os.close(terminal)
     assert "a_model 1.0.0: 2 entries" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
-    assert client.dbsize() == left
+    assert entries(client) == left
 
 
 def _take_terminal() -> None:
@@ -257,7 +307,7 @@ def test_a_login_that_may_not_delete_gets_an_error(server: Server, client: redis
     assert "NOPERM" in result.stderr
     assert "missing rule: ACL SETUSER <user> +scan" in result.stderr
     assert user["password"] not in result.stderr
-    assert client.dbsize() == 2
+    assert entries(client) == 2
 
 
 def test_through_a_proxy_it_is_refused(server: Server) -> None:

@@ -131,8 +131,11 @@ def call(port: int, path: str, body: dict[str, Any] | None = None) -> tuple[int,
 
 def scraped(port: int, path: str) -> dict[str, float]:
     """Return how many predictions the metrics tell of, by their outcomes."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
-        families = list(text_string_to_metric_families(response.read().decode()))
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
+            families = list(text_string_to_metric_families(response.read().decode()))
+    except urllib.error.HTTPError:  # prometheus_client while a worker creates its file
+        return {}
     return {
         sample.labels["outcome"]: sample.value
         for family in families

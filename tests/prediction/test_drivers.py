@@ -302,7 +302,8 @@ def test_what_the_model_raises_is_not_lost_on_the_way(server: Server, ask: Ask) 
 
 def test_a_near_hit_needs_no_redis(server: Server, client: redis.Redis, ask: Ask) -> None:
     decorator = made(server, near_cache=10, near_ttl=60)
-    ask(decorator, person())
+    for _ in range(2):  # the first notices that the server is empty, as after a purge
+        ask(decorator, person())
     client.delete(decorator.cache_key(person()))
     (hit,) = outcomes(decorator, ask, person())
     assert (hit.kind, hit.near) == ("hit", True)

@@ -251,10 +251,14 @@ def test_a_bucket_is_a_listpack_that_lives_as_long_as_its_longest_entry(
     store.close()
 
 
-def test_one_float_with_a_ttl_costs_at_most_48_bytes(server: Server, client: redis.Redis) -> None:
+def test_one_float_with_a_ttl_costs_at_most_48_bytes() -> None:
+    with running_server() as server, server.client() as client:
+        assert bytes_of_one_float_with_a_ttl(server, client) <= 48
+
+
+def bytes_of_one_float_with_a_ttl(server: Server, client: redis.Redis) -> float:
     count, codec = 20_000, Codec(Charges, serder=VALUES)
     store, draw = store_at(server.url, count), random.Random(1)
-    client.flushall(asynchronous=False)
     before = client.info("memory")["used_memory"]
     for _ in range(0, count, 1000):
         keys = [key_of(draw.getrandbits(128)) for _ in range(1000)]
@@ -263,7 +267,7 @@ def test_one_float_with_a_ttl_costs_at_most_48_bytes(server: Server, client: red
             [(key, entry, 3_600_000) for key, entry in zip(keys, entries, strict=True)], TIMEOUT
         )
     store.close()
-    assert (client.info("memory")["used_memory"] - before) / count <= 48
+    return float(client.info("memory")["used_memory"] - before) / count
 
 
 def test_a_sample_that_the_server_refuses_names_nothing_to_remove() -> None:
@@ -409,6 +413,7 @@ def cached(server: Server, model: FunctionModel, **options: Any) -> RedisCaching
         {"key_secret": "a long enough secret"},
         {"use_compression": True},
         {"ttl": 60, "stale_if_error": 60, "integrity": True},
+        {"ttl": 60, "stale_while_revalidate": 6000},
         {"single_flight": "fleet"},
         {"write": "background"},
     ],
@@ -537,6 +542,17 @@ def test_a_stale_packed_entry_answers_if_the_model_raises(server: Server) -> Non
         while not cache.stats().stale:
             assert cache.predict(person()) == charge(person())
             assert time.monotonic() < deadline
+
+
+def test_a_stale_packed_entry_answers_while_it_is_computed_anew(server: Server) -> None:
+    options: dict[str, Any] = {"ttl": 0.01, "stale_while_revalidate": 100}
+    with cached(server, FunctionModel(), **options) as cache:
+        cache.predict(person())
+        deadline = time.monotonic() + TIMEOUT
+        while not cache.stats().stale:
+            assert cache.predict(person()) == charge(person())
+            assert time.monotonic() < deadline
+        assert cache.stats().misses == 1
 
 
 def test_swapped_and_damaged_packed_entries_are_misses(server: Server, client: Any) -> None:

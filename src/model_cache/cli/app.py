@@ -22,7 +22,7 @@ from model_cache.cli.inventory import Reader
 from model_cache.cli.loading import import_from_here, load
 from model_cache.cli.output import Output, count
 from model_cache.cli.permissions import with_rule
-from model_cache.cli.purge import Selection, delete, plan
+from model_cache.cli.purge import Selection, begin_generations, delete, plan
 from model_cache.cli.rejected import RejectedFile
 from model_cache.cli.request_file import Format, open_requests
 from model_cache.cli.target import Target, key_secret
@@ -30,6 +30,7 @@ from model_cache.cli.warm import Report, warm
 from model_cache.embedded import embedded_redis
 from model_cache.errors import ConfigurationError, StoreUnavailableError
 from model_cache.keys.key import EntryKey, tag_key
+from model_cache.stores.purging import unless_full
 
 FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -172,7 +173,12 @@ def purge(  # noqa: PLR0913, PLR0917 - options
             if not yes:
                 _confirm(output)
             with output.progress("deleting", len(planned.keys)) as tell:
+                with unless_full():
+                    # No service stores what it has computed by now ...
+                    begin_generations(store, planned, model, timeout)
                 deleted = delete(store, planned.keys, timeout, output.say, tell)
+            # ... or serves what it has read by now.
+            begin_generations(store, planned, model, timeout)
         answer = {
             "model": model,
             "entries": planned.groups,

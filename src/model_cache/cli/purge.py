@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from model_cache.errors import ConfigurationError, did_you_mean
 from model_cache.keys.buckets import is_bucket, parse_bucket
-from model_cache.keys.key import EntryKey, entries_pattern, parse_key
+from model_cache.keys.key import EntryKey, Namespace, entries_pattern, parse_key
+from model_cache.prediction.generation import Generation, new_value
 from model_cache.protocols import Store
 from model_cache.stores.purging import delete_all
 
@@ -145,6 +146,17 @@ def _hint(store: Store, timeout: float, selection: Selection) -> str:
         return f"it has entries {' and '.join(given + ['without a prefix'] * (None in prefixes))}"
     names = {each.qualified_name for each in there}
     return did_you_mean(model, names) if names else "there are no entries"
+
+
+def begin_generations(store: Store, planned: Plan, model: str, timeout: float) -> None:
+    """Tell running services about the purge, as `purge()` of the decorator does.
+
+    Raises:
+        StoreUnavailableError: Redis failed; its kind is "OOM" if Redis is full.
+    """
+    for group in planned.groups:
+        generation = Generation(Namespace(group.prefix, model, group.version))
+        store.set(generation.key, new_value(), None, timeout)
 
 
 def delete(

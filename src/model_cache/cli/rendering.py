@@ -21,7 +21,7 @@ def inventory(output: Output, found: Inventory) -> None:
     if not found.models:
         output.line("no entries")
     if found.foreign:
-        output.line(f"{count(found.foreign, 'other key', 'other keys')}, not model_cache's")
+        output.line(count(found.foreign, "key that is not an entry", "keys that are not entries"))
     if any(each.looked_at < each.entries for each in found.models):
         largest = max(each.looked_at for each in found.models)
         output.line(
@@ -52,8 +52,9 @@ def _model_entries(output: Output, found: ModelEntries) -> None:
         output.line(key)
 
 
-def _name(model: str, version: str, prefix: str | None) -> str:
-    return f"{model} {version}" + (f" (prefix {prefix})" if prefix is not None else "")
+def _name(model: str, version: str | None, prefix: str | None) -> str:
+    name = model if version is None else f"{model} {version}"
+    return name + (f" (prefix {prefix})" if prefix is not None else "")
 
 
 def _missing(output: Output, rules: Sequence[str]) -> None:
@@ -117,7 +118,7 @@ def plan(output: Output, selection: Selection, planned: Plan) -> None:
         name = _name(selection.model, each.version, each.prefix)
         output.say(f"{name}: {_amount(each.entries, each.buckets)}")
     if not planned.keys:
-        name = _name(selection.model, "", selection.prefix)
+        name = _name(selection.model, None, selection.prefix)
         output.say(f"{name}: no entries to delete; {planned.hint}")
         output.say("`model-cache inspect` lists all entries")
 

@@ -143,4 +143,6 @@ def _near_cache(config: Config) -> NearCache | None:
 
 
 def _longest_ttl(config: Config) -> int | None:
-    return None if config.ttl is None else config.ttl + (config.stale_if_error or 0)
+    if config.ttl is None:
+        return None
+    return config.ttl + max(config.stale_if_error or 0, config.stale_while_revalidate or 0)

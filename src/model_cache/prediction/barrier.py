@@ -14,6 +14,8 @@ from collections.abc import Callable
 from weakref import WeakValueDictionary, ref
 
 from model_cache.forks import renew_after_fork
+from model_cache.prediction.generation import Generations
+from model_cache.prediction.near import NearCache
 from model_cache.protocols import Clock
 
 # For this many seconds, a write that timed out may still reach the server.
@@ -53,7 +55,8 @@ class Barrier:
         epoch: how many purges have begun. Read it before the binding is read: what is computed
             with a binding from before a purge counts as begun before it.
         distrusted: the keys that `distrusts`, each with the time until which it does.
-        changes: changes whenever a purge or a refresh begins or ends.
+        changes: counts the beginnings and ends of purges and refreshes.
+        generations: the generations of the store's namespaces.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class Barrier:
         self.epoch = 0
         self.changes = 0
         self.clock = clock
+        self.generations = Generations()
+        self._near_caches: list[ref[NearCache]] = []
         self._sleep = sleep
         self.after_fork()
         renew_after_fork(self)
@@ -76,6 +81,19 @@ class Barrier:
         self._late_writes: OrderedDict[bytes, float] = OrderedDict()
         # ... and those that a barrier has overtaken, each with the time until which it counts.
         self.distrusted: OrderedDict[bytes, float] = OrderedDict()
+
+    def has_near_cache(self, near: NearCache) -> None:
+        """Register a near cache in front of the store."""
+        with self._lock:
+            living = [each for each in self._near_caches if each() is not None]
+            self._near_caches = [*living, ref(near)]
+
+    def clear_near_caches(self, besides: NearCache | None) -> None:
+        """Empty all near caches except one."""
+        for each in self._near_caches:
+            near = each()
+            if near is not None and near is not besides:
+                near.clear()
 
     def begin(self, key: bytes, epoch: int, *, refreshes: bool = False) -> Computation:
         """Register a computation.
@@ -106,10 +124,17 @@ class Barrier:
             computation.is_writing = computation.is_valid
             return computation.is_writing
 
-    def changed(self) -> None:
-        """Record the end of a refresh."""
+    def changed(self) -> int:
+        """Record the end of a refresh; return the new number of changes."""
         with self._lock:
             self.changes += 1
+            return self.changes
+
+    def unless_changed(self, changes: int, act: Callable[[], object]) -> None:
+        """Call `act` if no purge and no refresh has begun or ended since `changes` was read."""
+        with self._lock:
+            if changes == self.changes:
+                act()
 
     def is_held_up(self, computation: Computation) -> bool:
         """Return whether an overtaken computation is still writing to the same key."""

@@ -7,6 +7,7 @@ depends on which was cached first.
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -16,9 +17,13 @@ from weakref import WeakKeyDictionary
 from pydantic import BaseModel
 
 from model_cache.binding import Bound
+from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
 from model_cache.prediction.effects import Predict, Steps
+from model_cache.prediction.veto import ModelCall, model_calls
+
+logger = logging.getLogger("model_cache")
 
 # How many rows of the first batch to also predict one by one.
 _SAMPLES = 3
@@ -60,11 +65,7 @@ class BatchEquality:
     def refuse(self, binding: Bound, reason: str) -> None:
         """Stop calling the model with batches, and warn with the reason."""
         self._verdicts[binding] = False
-        warnings.warn(
-            f"{binding.qualified_name}.predict_many: {reason}; its rows are predicted one by one",
-            UserWarning,
-            stacklevel=2,
-        )
+        _warn(f"{binding.qualified_name}.predict_many: {reason}; its rows are predicted one by one")
 
     def check(self, binding: Bound, rows: Sequence[Computed]) -> Steps[bool]:
         """Return whether the answers of a batch may be used; compares them the first time."""
@@ -74,11 +75,13 @@ class BatchEquality:
         sample = [rows[0], rows[len(rows) // 2], rows[-1]][: min(_SAMPLES, len(rows))]
         for row in sample:
             try:
-                single: BaseModel = yield Predict(binding, row.data)
+                # Other callers may wait for the batch.
+                with model_calls.raised(ModelCall(leads=True)):
+                    single: BaseModel = yield Predict(binding, row.data)
             except Exception as error:
                 reraise_interruption(error)
                 return True  # nothing to compare with
-            if PREDICTIONS.encode(single) != PREDICTIONS.encode(row.answer):
+            if _differ(single, row.answer):
                 differing += 1
                 largest = max(largest, _difference(single, row.answer))
         self._verdicts[binding] = True
@@ -88,15 +91,31 @@ class BatchEquality:
         if self._mode == "refuse":
             self.refuse(binding, f"its answers differ from those of predict {size}")
             return False
-        warnings.warn(
+        _warn(
             f"{binding.qualified_name}.predict_many answers differently from predict: "
             f"{differing} of {len(sample)} rows differ, {size}. Callers get whichever was cached "
             'first. Set batch_equality="refuse" to predict rows one by one, '
-            'or "ignore" if the difference does not matter.',
-            UserWarning,
-            stacklevel=2,
+            'or "ignore" if the difference does not matter.'
         )
         return True
+
+
+def _warn(message: str) -> None:
+    """Warn; log the message if warnings are errors, since it must not fail a prediction."""
+    try:
+        warnings.warn(message, UserWarning, stacklevel=3)
+    except Exception as error:
+        reraise_interruption(error)
+        logger.warning(message)
+
+
+def _differ(one: object, other: object) -> bool:
+    """Return whether two predictions differ; False if they have no canonical form."""
+    try:
+        return PREDICTIONS.encode(one) != PREDICTIONS.encode(other)
+    except NotCacheableError as error:
+        reraise_interruption(error.__cause__ or error)
+        return False
 
 
 def _difference(one: Any, other: Any) -> float:
@@ -110,6 +129,7 @@ def _difference(one: Any, other: Any) -> float:
         return max((_difference(first, second) for first, second in pairs), default=0.0)
     try:
         difference = abs(float(one) - float(other))
-    except (TypeError, ValueError):
+    except Exception as error:  # no numbers, or too large ones
+        reraise_interruption(error)
         return 0.0
     return difference if math.isfinite(difference) else 0.0

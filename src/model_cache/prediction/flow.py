@@ -175,6 +175,7 @@ class Flow:
         """
         call.kind = "unavailable"
         call.store_error = error.kind
+        self._look_ups.missed(call, error)
         if self._config.on_error == "raise":
             raise error
         return self.compute(call)
@@ -217,15 +218,24 @@ class Flow:
         return self._flights.join(computation, call.asked, call.is_lost)
 
     def wait(
-        self, call: Call, landing: Landing, computation: Computation
+        self, call: Call, landing: Landing, computation: Computation, waited: float = 0.0
     ) -> Steps[Flight | Landed | None]:
         """Wait for another caller's flight; return how it ended, or None on a timeout.
 
         If its leader was interrupted, one of the waiting callers leads, and gets a flight.
+
+        Args:
+            call: the caller's call.
+            landing: the flight.
+            computation: the caller's own computation.
+            waited: how many seconds the caller has already waited for other flights.
         """
-        deadline = self._clock() + self._flights.patience(self._config.single_flight_wait)
+        patience = self._flights.patience(self._config.single_flight_wait) - waited
+        deadline = self._clock() + patience
         while True:
-            landed: Landed | None = yield Wait(landing, deadline - self._clock())
+            landed: Landed | None = landing.landed
+            if landed is None:
+                landed = yield Wait(landing, deadline - self._clock())
             if landed is None:
                 self._flights.leave(landing, computation)
             if landed is None or not landed.abandoned:
@@ -322,7 +332,7 @@ class Flow:
                 else:
                     self._flights.shared(made.entry)
                 call.entry_bytes = len(made.entry)
-                before = budget.left
+                before, since = budget.left, self._clock()
                 assert call.generation is not None
                 write = Write(computation, made, call.seen)
                 ((call.fate, call.store_error),) = yield from self._writing.store(
@@ -331,13 +341,14 @@ class Flow:
                 call.write_seconds = before - budget.left
                 if call.fate != "stored":
                     return Landed()
-                self._look_ups.stored(call, *made)
+                self._look_ups.stored(call, *made, since)
                 return Landed(made.entry)
             call.fate = made
         if flight is None:
             self._flights.shared(None)
         if refreshes:
             yield from self._writing.discard(computation.key, budget)
+            self._look_ups.discarded(call)
         return Landed()
 
     def _release(self, lease: Lease, budget: Budget, landed: Landed) -> Steps[None]:

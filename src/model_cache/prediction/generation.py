@@ -11,6 +11,7 @@ import secrets
 from typing import Final
 
 from model_cache.errors import StoreUnavailableError
+from model_cache.forks import ForkSafeLock
 from model_cache.keys.key import Namespace
 
 # After this many seconds, the near cache checks the generation before it serves an entry.
@@ -33,27 +34,40 @@ class Generation:
         key: where it is in the store.
         value: what was seen last; None if there was nothing, as before the first purge.
         trusted_until: until when the near cache may serve entries without another look.
-        is_out_of_reach: whether there was no server at the last look, so that nobody can purge.
     """
 
-    __slots__ = ("is_out_of_reach", "key", "trusted_until", "value")
+    __slots__ = ("__weakref__", "_asked", "_lock", "key", "trusted_until", "value")
 
     def __init__(self, namespace: Namespace) -> None:
         self.key = namespace.raw + b"generation"
         self.value: Value = UNKNOWN
-        self.is_out_of_reach = False
         self.trusted_until = float("-inf")
+        self._asked = float("-inf")
+        self._lock = ForkSafeLock()
 
-    def saw(self, value: bytes | None, now: float) -> None:
-        """Record the value in the store."""
-        self.value = value
-        self.is_out_of_reach = False
-        self.trusted_until = now + _RECENT_SECONDS
+    def saw(self, value: bytes | None, asked: float) -> None:
+        """Record the value in the store.
 
-    def missed(self, error: StoreUnavailableError) -> None:
-        """Record a failed check."""
-        if error.kind != "circuit_open":  # which is no new information
-            self.is_out_of_reach = isinstance(error.__cause__, ConnectionRefusedError)
+        Args:
+            value: the value.
+            asked: when the request for it began. The reply may be late, and out of order.
+        """
+        with self._lock:
+            if asked >= self._asked:
+                self.value, self._asked = value, asked
+                self.trusted_until = asked + _RECENT_SECONDS
+
+    def changed(self, value: bytes, now: float) -> None:
+        """Record that a purge by this process has set the value; replies on their way are older."""
+        with self._lock:
+            self.value, self._asked = value, now
+            self.trusted_until = float("-inf")
+
+    def missed(self, error: StoreUnavailableError, asked: float) -> None:
+        """Record a failed check. As long as nothing listens at the address, nobody can purge."""
+        if isinstance(error.__cause__, ConnectionRefusedError):
+            with self._lock:
+                self.trusted_until = max(self.trusted_until, asked + _RECENT_SECONDS)
 
     def is_recent(self, now: float) -> bool:
         """Whether the last look is recent enough for the near cache."""
@@ -61,7 +75,7 @@ class Generation:
 
 
 class Generations:
-    """The generations of the namespaces that a decorator uses, one for each version of a model."""
+    """The generations of the namespaces in a store, one for each version of a model."""
 
     def __init__(self) -> None:
         self._generations: dict[bytes, Generation] = {}

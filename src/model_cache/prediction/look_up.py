@@ -19,7 +19,7 @@ from model_cache.keys.key import Namespace
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Steps
-from model_cache.prediction.generation import UNKNOWN, Generation, Generations
+from model_cache.prediction.generation import UNKNOWN, Generation
 from model_cache.prediction.near import NearCache
 from model_cache.protocols import Clock, Store
 
@@ -53,7 +53,9 @@ class LookUps:
         self._barrier = barrier
         self._timeout = timeout
         self._clock = clock
-        self._generations = Generations()
+        self._generations = barrier.generations
+        if near is not None:
+            barrier.has_near_cache(near)
 
     def begin(self, call: Call, canonical: bytes) -> bool:
         """Check the near cache; return whether it has answered the call."""
@@ -86,15 +88,18 @@ class LookUps:
         entry, generation = call.unchecked, call.generation
         if entry is None or generation is None or call.key is None or self._near is None:
             return None
-        budget = Budget(self._timeout)
+        budget, asked = Budget(self._timeout), self._clock()
         try:
-            value = yield from budget.ask(lambda store, left: store.get(generation.key, left))
+            # Not by `get`, which may ask a replica that lags behind.
+            (value,) = yield from budget.ask(
+                lambda store, left: store.get_many([generation.key], left)
+            )
         except StoreUnavailableError as error:
-            generation.missed(error)
-            if not generation.is_out_of_reach:
+            generation.missed(error, asked)
+            if not generation.is_recent(asked):
                 return None
         else:
-            generation.saw(value, self._clock())
+            generation.saw(value, asked)
             if (
                 call.near_key is None
                 or self._near.get(call.near_key, generation, call.began) is None
@@ -118,34 +123,54 @@ class LookUps:
 
     def take_in(self, call: Call, replies: Replies) -> bytes | None:
         """Process the reply to `request`; return the entry."""
-        (entry, left), *looked = map(_found, replies)
+        *looked, (entry, left) = map(_found, replies)
         if left is not None:
             call.seconds_left = left / 1000
         if looked and call.generation is not None:
-            call.generation.saw(looked[0][0], self._clock())
-            call.seen = call.generation.value
+            call.seen = looked[0][0]
+            call.generation.saw(looked[0][0], call.asked)
         return entry
 
     def request_many(self, keys: list[bytes], generation: Generation) -> Request:
-        """Return the request that looks up the keys of a batch."""
+        """Return the request that looks up the keys of a batch.
+
+        It reads the generation before the entries. If a purge comes in between, the entries count
+        as read before the purge.
+        """
         is_recent = generation.is_recent(self._clock()) or self._near is None
         if is_recent and generation.value is not UNKNOWN:
             watched: list[bytes] = []
         else:
             watched = [generation.key]
         if self._near is None:
-            return lambda store, left: store.get_many([*keys, *watched], left)
-        return lambda store, left: store.get_with_ttl([*keys, *watched], left)
+            return lambda store, left: store.get_many([*watched, *keys], left)
+        return lambda store, left: store.get_with_ttl([*watched, *keys], left)
 
     def take_in_many(
-        self, calls: Iterable[Call], keys: list[bytes], generation: Generation, replies: Replies
+        self,
+        calls: Iterable[Call],
+        keys: list[bytes],
+        generation: Generation,
+        replies: Replies,
+        asked: float,
     ) -> dict[bytes, bytes | None]:
-        """Process the reply to `request_many`; return the entries by key."""
-        if len(replies) > len(keys):
-            generation.saw(_found(replies[-1])[0], self._clock())
-        found = dict(zip(keys, map(_found, replies), strict=False))
+        """Process the reply to `request_many`; return the entries by key.
+
+        Args:
+            calls: the calls of the batch.
+            keys: the keys that were looked up.
+            generation: the generation of the namespace.
+            replies: the reply.
+            asked: when the request began.
+        """
+        pairs = list(map(_found, replies))
+        *looked, _ = pairs[: len(pairs) - len(keys) + 1]
+        if looked:
+            generation.saw(looked[0][0], asked)
+        found = dict(zip(keys, pairs[len(looked) :], strict=True))
         for call in calls:
-            call.seen = generation.value
+            if looked:
+                call.seen = looked[0][0]
             left = found.get(call.key or b"", (None, None))[1]
             if left is not None:
                 call.seconds_left = left / 1000
@@ -154,34 +179,56 @@ class LookUps:
     def found(self, call: Call, entry: bytes) -> None:
         """Put a hit's entry into the near cache."""
         if self._near is not None:
-            self._keep(call, entry, call.seconds_left, call.changes)
+            self._keep(call, entry, call.seconds_left, call.asked)
 
-    def stored(self, call: Call, entry: bytes, ttl: int | None) -> None:
-        """Put an entry that was stored into the near cache as well."""
-        if self._near is None:
-            return
+    def stored(self, call: Call, entry: bytes, ttl: int | None, since: float) -> None:
+        """Put an entry that was stored into the near cache as well.
+
+        Args:
+            call: the call.
+            entry: the entry.
+            ttl: its time to live in Redis, in milliseconds.
+            since: when it was sent to Redis.
+        """
         if call.mode == "refresh":
-            self._barrier.changed()
-            call.changes = self._barrier.changes
-        seconds = math.inf if ttl is None else ttl / 1000
-        self._keep(call, entry, seconds, call.changes)
+            alone = call.changes + 1
+            call.changes = self._barrier.changed()
+            self._drop(call)
+            if call.changes != alone:  # another purge or refresh has begun or ended meanwhile
+                return
+        self._keep(call, entry, math.inf if ttl is None else ttl / 1000, since)
 
-    def _keep(self, call: Call, entry: bytes, seconds: float, changes: int) -> None:
+    def _keep(self, call: Call, entry: bytes, seconds: float, since: float) -> None:
         """Put an entry into the near cache, unless a purge or a refresh has intervened."""
-        near, near_key = self._near, call.near_key
-        if near is None or near_key is None or call.seen is UNKNOWN:
+        near, near_key, value = self._near, call.near_key, call.seen
+        if near is None or near_key is None or value is UNKNOWN:
             return
         left = call.binding.fresh_for(entry)
         seconds = seconds if left is None else min(seconds, left)
         read = call.binding.reader(call.key or b"", entry)
-        near.put(near_key, entry, seconds, call.seen, self._clock(), read)
-        if changes != self._barrier.changes:
-            near.drop(near_key)
+        self._barrier.unless_changed(
+            call.changes, lambda: near.put(near_key, entry, seconds, value, since, read)
+        )
 
     def drop(self, call: Call) -> None:
-        """Remove an entry from the near cache before it is refreshed."""
+        """Remove an entry from the near caches before it is refreshed."""
+        call.changes = self._barrier.changes
+        self._drop(call)
+
+    def discarded(self, call: Call) -> None:
+        """Remove an entry from the near caches after a refresh that stored nothing."""
+        self._barrier.changed()
+        self._drop(call)
+
+    def _drop(self, call: Call) -> None:
+        self._barrier.clear_near_caches(besides=self._near)  # with other keys for the entry
         if self._near is not None and call.near_key is not None:
             self._near.drop(call.near_key)
+
+    def missed(self, call: Call, error: StoreUnavailableError) -> None:
+        """Record that the store failed to answer a call."""
+        if call.generation is not None:
+            call.generation.missed(error, call.asked)
 
     def forget(self) -> None:
         """Empty the near cache."""

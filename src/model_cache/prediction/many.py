@@ -24,6 +24,7 @@ from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.single_flight import ABANDONED, Flight, Landed, Landing
 from model_cache.prediction.veto import ModelCall, model_calls
 from model_cache.prediction.writing import Encoded, Write, Writing
+from model_cache.steps import unwrapped
 
 
 class Row:
@@ -114,6 +115,10 @@ class ManyFlow:
         """
         answers: dict[Call, Any] = {}
         rows = yield from self._look_up(calls, answers, budget)
+        # Others may wait for any row, so no model call of the batch may wait for others.
+        leads = any(isinstance(row.joined, Flight) for row in rows)
+        for row in rows:
+            row.model_call.leads = leads
         try:
             yield from self._compute_and_store(rows, budget, stops=not return_exceptions)
             if return_exceptions or not any(row.error for row in rows):
@@ -141,7 +146,7 @@ class ManyFlow:
     ) -> Steps[list[Row]]:
         """Answer the hits; return the rows that have to be computed."""
         asked, before = self._clock(), budget.left
-        entries, failure = yield from self._entries(calls, budget)
+        entries, failure = yield from self._entries(calls, budget, asked)
         seconds = (before - budget.left) / max(1, len(calls))
         rows: dict[object, Row] = {}
         for call in calls:
@@ -166,7 +171,7 @@ class ManyFlow:
         return list(rows.values())
 
     def _entries(
-        self, calls: Sequence[Call], budget: Budget
+        self, calls: Sequence[Call], budget: Budget, asked: float
     ) -> Steps[tuple[dict[bytes, bytes | None], StoreUnavailableError | None]]:
         """Return the entries found, by key, or the store's error."""
         asking = {call.key: call for call in calls if call.key and call.mode != "refresh"}
@@ -179,22 +184,26 @@ class ManyFlow:
             replies = yield from budget.ask(self._look_ups.request_many(keys, generation))
         except StoreUnavailableError as error:
             return {}, error
-        return self._look_ups.take_in_many(calls, keys, generation, replies), None
+        return self._look_ups.take_in_many(calls, keys, generation, replies, asked), None
 
     def _missing(self, call: Call, key: bytes) -> Row:
         row, refreshes = Row(call), call.mode == "refresh"
         row.computation = self._barrier.begin(key, call.epoch, refreshes=refreshes)
-        row.joined = None if refreshes else self._flow.join(call, row.computation)
-        row.model_call.leads = isinstance(row.joined, Flight)
+        if refreshes:
+            self._look_ups.drop(call)
+        else:
+            row.joined = self._flow.join(call, row.computation)
         return row
 
     def _wait_for_others(
         self, rows: Sequence[Row], budget: Budget, *, stops: bool
     ) -> Steps[list[Row]]:
         """Answer rows with other callers' results; return those without a result."""
-        late = []
+        late, waited = [], 0.0
         for row in [row for row in rows if row.waits]:
-            row.answer = yield from self._by_another(row)
+            started = self._clock()
+            row.answer = yield from self._by_another(row, waited)
+            waited += self._clock() - started
             if isinstance(row.joined, Flight):  # others wait for it now
                 yield from self._compute_and_store([row], budget, stops=stops)
                 if row.error is not None and stops:
@@ -203,11 +212,16 @@ class ManyFlow:
                 late.append(row)
         return late
 
-    def _by_another(self, row: Row) -> Steps[BaseModel | None]:
-        """Wait for another caller's computation; return its answer, if any."""
+    def _by_another(self, row: Row, waited: float) -> Steps[BaseModel | None]:
+        """Wait for another caller's computation; return its answer, if any.
+
+        Args:
+            row: the row.
+            waited: how many seconds the batch has already waited for others.
+        """
         joined, row.joined = row.joined, None
         if isinstance(joined, Landing) and row.computation is not None:
-            joined = yield from self._flow.wait(row.call, joined, row.computation)
+            joined = yield from self._flow.wait(row.call, joined, row.computation, waited)
         if isinstance(joined, Flight):  # the caller that computed it was interrupted
             row.joined, row.model_call.leads = joined, True
         return self._flow.shared(row.call, joined) if isinstance(joined, Landed) else None
@@ -246,14 +260,14 @@ class ManyFlow:
                 row.call.kind = row.call.kind or "miss"
             except Exception as error:
                 reraise_interruption(error)
-                row.error = error
+                row.error = unwrapped(error)
                 if stops:
                     return
 
     def _compute_at_once(self, binding: Bound, rows: Sequence[Row]) -> Steps[bool]:
         """Call the model once for all rows; return whether its answers can be used."""
         started = self._clock()
-        model_call = ModelCall(leads=any(row.model_call.leads for row in rows))
+        model_call = ModelCall(leads=rows[0].model_call.leads)
         try:
             with model_calls.raised(model_call):
                 made = yield PredictMany(binding, [row.data for row in rows])
@@ -286,9 +300,10 @@ class ManyFlow:
                     writes.append(Write(row.computation, encoded, row.call.seen))
                     written.append(row.call)
             row.land()
+        yield from self._discard(rows, budget)
         if not writes:
             return
-        before = budget.left
+        before, since = budget.left, self._clock()
         refreshes = any(call.mode == "refresh" for call in written)
         binding, generation = rows[0].call.binding, written[0].generation
         assert generation is not None
@@ -299,7 +314,16 @@ class ManyFlow:
         for call, write, (fate, error) in zip(written, writes, outcomes, strict=True):
             call.fate, call.store_error, call.write_seconds = fate, error, seconds
             if fate == "stored":
-                self._look_ups.stored(call, *write.encoded)
+                self._look_ups.stored(call, *write.encoded, since)
+
+    def _discard(self, rows: Sequence[Row], budget: Budget) -> Steps[None]:
+        """Erase outdated entries that a refresh has nothing to replace with."""
+        for row in rows:
+            call = row.call
+            if call.mode == "refresh" and call.kind == "miss" and row.entry is None:
+                assert call.key is not None
+                yield from self._writing.discard(call.key, budget)
+                self._look_ups.discarded(call)
 
     def _encoded(self, row: Row, computation: Computation, answer: BaseModel) -> Encoded | None:
         call = row.call

@@ -36,7 +36,7 @@ from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.single_flight import ABANDONED, Landed, Landing
 from model_cache.protocols import StatefulStore
 from model_cache.steps import take
-from model_cache.stores.purging import delete_all
+from model_cache.stores.purging import delete_all, unless_full
 
 T = TypeVar("T")
 
@@ -186,7 +186,8 @@ class CachedPredictor:
         # The writes of a running event loop can't end while this blocks it.
         wait = _PURGE_TIMEOUT if _get_running_loop() is None else 0.0
         self._barrier.purge(namespace.holds, wait)
-        self._begin_generation(namespace)  # no process stores what it has computed by now
+        with unless_full():
+            self._begin_generation(namespace)  # no process stores what it has computed by now
         found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
         keys = [key for key in found if namespace.holds(key)]
         deleted = delete_all(self._store, keys, _PURGE_TIMEOUT)
@@ -197,7 +198,7 @@ class CachedPredictor:
     def _begin_generation(self, namespace: Namespace) -> None:
         generation, value = self._look_ups.generation(namespace), new_value()
         self._store.set(generation.key, value, None, _PURGE_TIMEOUT)
-        generation.saw(value, time.perf_counter())
+        generation.changed(value, time.perf_counter())
 
     def ping(self, namespace: Namespace) -> float:
         began = time.perf_counter()

@@ -181,11 +181,12 @@ class Writing:
         if not writes:
             return
         entries = [(write.computation.key, *write.encoded) for write in writes]
+        asked = self._barrier.clock()
         try:
             value = yield from budget.ask(
                 lambda store, left: store.set_watching(entries, generation.key, left)
             )
-            generation.saw(value, self._barrier.clock())
+            generation.saw(value, asked)
             for computation, _, seen in writes:
                 if seen is not UNKNOWN and seen != value:
                     computation.is_purged = True  # by another process

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+from model_cache.errors import WriteRefusedError
 from model_cache.protocols import Store
 
 _AT_ONCE = 500
+
+
+@contextmanager
+def unless_full() -> Iterator[None]:
+    """Ignore that Redis is full: it accepts no writes until the purge has deleted something."""
+    try:
+        yield
+    except WriteRefusedError as error:
+        if error.kind != "OOM":
+            raise
 
 
 def delete_all(store: Store, keys: Sequence[bytes], timeout: float) -> int:

@@ -122,7 +122,8 @@ class Replies:
         """
         if type(left) is not int:
             raise self.failure(left)
-        return self.entry(entry), left if left >= 0 else None
+        # -1: it does not expire. -2: it expired after the GET.
+        return self.entry(entry), None if left == -1 else max(0, left)
 
     def with_ttl(self, replies: Sequence[object]) -> list[tuple[bytes | None, int | None]]:
         """Return what replies to GET and PTTL in turn hold."""
