@@ -85,7 +85,7 @@ async def contract(store: AsyncStore) -> None:
     assert first == expected[0]
     assert left is not None
     assert 50_000 < left <= 60_000
-    assert nothing == (None, None)
+    assert nothing == (None, 0)
     await store.set(b"watched", b"seen", None, TIMEOUT)
     assert await store.set_watching(entries[:3], b"watched", TIMEOUT) == b"seen"
     assert await store.set_watching(entries[:1], b"nothing", TIMEOUT) is None
