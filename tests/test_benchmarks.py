@@ -179,3 +179,16 @@ def test_a_trial_counts_the_calls_that_raise() -> None:
 def uncached() -> Cache:
     model = PairModel()
     return Cache(lambda asked: [model.predict(data) for data in asked], dict)
+
+
+def test_asynchronous_compares_with_redis_pys_client(tmp_path: Path) -> None:
+    chart = tmp_path / "asynchronous.png"
+    results, printed = run(
+        "asynchronous", tmp_path, "--rounds", "1", "--count", "100", "--chart", str(chart)
+    )
+    assert {one["at_once"] for one in results["costs"]} == {1, 10, 100}
+    names = {one["name"] for one in results["costs"]}
+    assert names == {"model_cache", "redis.asyncio, bare", "nothing"}
+    assert results["ratios"][2]["verdict"] in ("reached", "not reached")
+    assert "unfair" in printed
+    assert chart.read_bytes().startswith(b"\x89PNG")

@@ -7,7 +7,7 @@ import contextvars
 import gc
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -48,6 +48,18 @@ def test_a_flag_whose_block_was_never_left_goes_with_it() -> None:
     FLAGS.raised(Flag()).__enter__()  # and interrupted at once
     gc.collect()
     assert FLAGS.get() is None
+
+
+def test_a_block_that_ends_in_another_context_leaves_the_flag_there_alone() -> None:
+    def steps() -> Generator[None, None, None]:
+        with FLAGS.raised(Flag()):
+            yield
+
+    abandoned, here = steps(), Flag()
+    contextvars.copy_context().run(next, abandoned)
+    with FLAGS.raised(here):
+        abandoned.close()  # as by the garbage collector, in whatever task runs
+        assert FLAGS.get() is here
 
 
 def test_flags_do_not_chain_up() -> None:

@@ -76,7 +76,9 @@ class _Raised(Generic[F]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # The order matters if this is interrupted. A set instead of a reset, since a generator may
-        # end in another context than the one it began in.
+        # The order matters if this is interrupted. A generator may end in another context than the
+        # one it began in, whose flag stays as it is; so there is no reset either.
         self._flag.has_ended = True
-        self._var.set(None if self._outer is None else ref(self._outer))
+        reference = self._var.get()
+        if reference is not None and reference() is self._flag:
+            self._var.set(None if self._outer is None else ref(self._outer))

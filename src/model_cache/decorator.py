@@ -5,11 +5,22 @@ Predictions are in `prediction`, snapshots of the model in `binding`, options in
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
 import inspect
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+from asyncio import _get_running_loop
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -37,8 +48,18 @@ from model_cache.prediction.assembly import assembled
 from model_cache.redaction import sealed_options, shown
 from model_cache.stores.access import AddressMap, CredentialProvider
 
+logger = logging.getLogger("model_cache")
+
 # Not copied or pickled: connections, counters and the binding are created again.
-_REMADE = ("_config", "_configuration", "_counters", "_current", "_predictor")
+_REMADE = (
+    "_async_predictor",
+    "_config",
+    "_configuration",
+    "_counters",
+    "_current",
+    "_has_warned",
+    "_predictor",
+)
 
 
 class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
@@ -83,7 +104,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         key_secret: keys the digests, so that inputs can't be guessed from keys and entries can't
             be forged; implies `integrity`.
         max_entry_bytes: larger entries are not stored.
-        max_connections: the most connections that this process opens.
+        max_connections: the most connections that this process opens; each event loop that
+            predicts has one more.
         max_connection_age: seconds after which a connection is replaced, so that changes of a
             host name's address are noticed; None for never.
         credential_provider: an object whose `get_credentials()` returns `(password,)` or
@@ -192,6 +214,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         config, counters = Config.parse(options), Counters()
         hook = telling([LoggingHook(), *config.hooks])
         current = CurrentBinding(config, hook)
+        predictors = assembled(config, current, counters, hook)
         super().__init__(**shown(options))
         # Through __dict__, since ml-base forwards attribute writes to the model.
         self.__dict__.update(
@@ -199,7 +222,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             _config=config,
             _counters=counters,
             _current=current,
-            _predictor=assembled(config, current, counters, hook),
+            _predictor=predictors.sync,
+            _async_predictor=predictors.asynchronous,
+            _has_warned=not config.enabled,
         )
 
     def set_model(self, model: MLModel) -> Self:
@@ -240,6 +265,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             StoreUnavailableError: Redis failed, and `on_error` is "raise".
             Exception: the model's exception, unchanged. It is not cached.
         """
+        if not self._has_warned and _get_running_loop() is not None:
+            self._warn_of_loop()
         return self._predictor.predict(data)
 
     @overload
@@ -288,10 +315,9 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             StoreUnavailableError: Redis failed, and `on_error` is "raise".
             Exception: the model's exception, unchanged.
         """
-        if not isinstance(chunk_size, int) or chunk_size < 1:
-            raise ConfigurationError(
-                "chunk_size", f"expected a whole number of at least 1, got {chunk_size!r}"
-            )
+        _check_chunk_size(chunk_size)
+        if not self._has_warned and _get_running_loop() is not None:
+            self._warn_of_loop()
         predict = functools.partial(
             self._predictor.predict_many, return_exceptions=return_exceptions
         )
@@ -300,6 +326,92 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         if isinstance(inputs, Sequence):
             return [answer for chunk in chunks for answer in predict(chunk)]
         return (answer for chunk in chunks for answer in predict(chunk))
+
+    async def apredict(self, data: BaseModel) -> Any:
+        """Return the model's prediction for an input, without blocking the event loop.
+
+        Otherwise the same as `predict`. A model whose class has an `apredict`, or whose `predict`
+        is a coroutine function, is awaited; any other runs in the loop's thread pool, in a copy
+        of the context.
+
+        Args:
+            data: an instance of the model's input schema; it is not changed.
+
+        Returns:
+            An instance of the model's output schema, a new object for each caller.
+
+        Raises:
+            ModelCacheError: no model is set.
+            StoreUnavailableError: Redis failed, and `on_error` is "raise".
+            Exception: the model's exception, unchanged. It is not cached.
+        """
+        return await self._async_predictor.predict(data)
+
+    @overload
+    def apredict_many(  # type: ignore[overload-overlap]  # the first that matches counts
+        self,
+        inputs: Sequence[BaseModel],
+        *,
+        return_exceptions: bool = ...,
+        chunk_size: int = ...,
+    ) -> Coroutine[Any, Any, list[Any]]: ...
+
+    @overload
+    def apredict_many(
+        self,
+        inputs: Iterable[BaseModel] | AsyncIterable[BaseModel],
+        *,
+        return_exceptions: bool = ...,
+        chunk_size: int = ...,
+    ) -> AsyncIterator[Any]: ...
+
+    def apredict_many(
+        self,
+        inputs: Iterable[BaseModel] | AsyncIterable[BaseModel],
+        *,
+        return_exceptions: bool = False,
+        chunk_size: int = 1000,
+    ) -> Coroutine[Any, Any, list[Any]] | AsyncIterator[Any]:
+        """Return the model's predictions for many inputs, without blocking the event loop.
+
+        Otherwise the same as `predict_many`. If the model's class has an `apredict_many`, one call
+        of it computes all misses.
+
+        Args:
+            inputs: instances of the model's input schema; they are not changed. An async iterable
+                works as well.
+            return_exceptions: whether to return the model's exceptions in place of predictions. If
+                not, the first one is raised after storing the predictions computed before it.
+            chunk_size: how many inputs to process at once; each chunk may spend `timeout` seconds
+                on Redis.
+
+        Returns:
+            The predictions in the order of the inputs: an awaitable list for a sequence; for any
+            other iterable an async iterator, which reads the inputs lazily.
+
+        Raises:
+            ModelCacheError: no model is set.
+            StoreUnavailableError: Redis failed, and `on_error` is "raise".
+            Exception: the model's exception, unchanged.
+        """
+        _check_chunk_size(chunk_size)
+        answers = self._answers(_chunks_in_a_loop(inputs, chunk_size), return_exceptions)
+        return _listed(answers) if isinstance(inputs, Sequence) else answers
+
+    async def _answers(
+        self, chunks: AsyncIterator[list[BaseModel]], return_exceptions: bool
+    ) -> AsyncIterator[Any]:
+        predict_many = self._async_predictor.predict_many
+        async for chunk in chunks:
+            for answer in await predict_many(chunk, return_exceptions=return_exceptions):
+                yield answer
+
+    def _warn_of_loop(self) -> None:
+        self.__dict__["_has_warned"] = True
+        logger.warning(
+            "predict was called in a running event loop and blocks it; "
+            "use `await model.apredict(data)` there"
+        )
 
     def cache_key(self, data: BaseModel) -> str:
         """Return the key of the prediction for an input.
@@ -370,6 +482,33 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         that a signal stops skip Python's own cleanup.
         """
         self._predictor.close()
+        self._async_predictor.close()
+
+    async def aclose(self) -> None:
+        """Do the same as `close`, without blocking the event loop.
+
+        Call it in each loop that predicts, before the loop ends: it finishes the loop's background
+        jobs.
+        """
+        await self._async_predictor.drain()
+        self._async_predictor.close()
+        try:
+            closing = asyncio.get_running_loop().run_in_executor(None, self.close)
+        except RuntimeError:  # the loop's threads have ended
+            self.close()
+        else:
+            await closing
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
 
     def __enter__(self) -> Self:
         return self
@@ -453,3 +592,31 @@ def _chunks(inputs: Iterable[BaseModel], size: int) -> Iterator[list[BaseModel]]
     iterator = iter(inputs)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
+
+
+def _check_chunk_size(chunk_size: int) -> None:
+    if not isinstance(chunk_size, int) or chunk_size < 1:
+        raise ConfigurationError(
+            "chunk_size", f"expected a whole number of at least 1, got {chunk_size!r}"
+        )
+
+
+async def _chunks_in_a_loop(
+    inputs: Iterable[BaseModel] | AsyncIterable[BaseModel], size: int
+) -> AsyncIterator[list[BaseModel]]:
+    if isinstance(inputs, Iterable):
+        for chunk in _chunks(inputs, size):
+            yield chunk
+        return
+    gathered: list[BaseModel] = []
+    async for data in inputs:
+        gathered.append(data)
+        if len(gathered) == size:
+            yield gathered
+            gathered = []
+    if gathered:
+        yield gathered
+
+
+async def _listed(answers: AsyncIterator[Any]) -> list[Any]:
+    return [answer async for answer in answers]

@@ -5,7 +5,7 @@ They are structural: your own class needs only these methods, not a base class.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BaseModel
@@ -79,6 +79,55 @@ class StatefulStore(Store, Protocol):
     @property
     def state(self) -> str:
         """What `Stats.store` says."""
+        ...
+
+
+class AsyncStore(Protocol):
+    """A `Store` for event loops: its methods return awaitables."""
+
+    def get(self, key: bytes, timeout: float) -> Awaitable[bytes | None]:
+        """Return the entry of `key`, or None."""
+        ...
+
+    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> Awaitable[None]:
+        """Store `entry` under `key`, for `ttl` milliseconds or until evicted."""
+        ...
+
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> Awaitable[bool]:
+        """Store `entry` for `ttl` milliseconds unless the key exists; return whether it did not."""
+        ...
+
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[bytes | None]]:
+        """Return the entries of `keys`, in the same order, in one round trip."""
+        ...
+
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> Awaitable[list[tuple[bytes | None, int | None]]]:
+        """Return the entries of `keys`, each with its remaining ttl in milliseconds."""
+        ...
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> Awaitable[bytes | None]:
+        """Store each (key, entry, ttl in milliseconds), then return the value of `watched`."""
+        ...
+
+    def set_many(
+        self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float
+    ) -> Awaitable[None]:
+        """Store each (key, entry, ttl in milliseconds) in one round trip."""
+        ...
+
+    def delete(self, keys: Iterable[bytes], timeout: float) -> Awaitable[int]:
+        """Delete the entries of `keys`; return how many existed."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections of all event loops; a later call opens them again."""
         ...
 
 

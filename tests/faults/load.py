@@ -1,12 +1,14 @@
-"""Threads that predict without pause, and counts of the outcomes.
+"""Threads or tasks that predict without pause, and counts of the outcomes.
 
 Which fault comes in between, and where, is unknown here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import random
 import threading
 import time
 import traceback
@@ -14,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from model_cache import RedisCachingDecorator
+from model_cache import RedisCachingDecorator, last_outcome
 from tests.models import Charges, FunctionModel, Person, Region, Sex, charge, person
 
 INPUTS: tuple[Person, ...] = tuple(
@@ -100,6 +102,16 @@ class Tally:
         self.first_error = self.first_error or other.first_error
 
 
+class AsyncLoadModel(LoadModel):
+    """The same for event loops, which it does not block."""
+
+    async def apredict(self, data: Any) -> Any:
+        self.call_count += 1
+        if self._seconds:
+            await asyncio.sleep(self._seconds)
+        return self._by_input[_fields(data)].model_copy()
+
+
 class Load:
     """Threads that predict the same few inputs over and over.
 
@@ -113,7 +125,7 @@ class Load:
         self, decorator: RedisCachingDecorator, threads: int = 2, model: LoadModel | None = None
     ) -> None:
         self.decorator = decorator
-        self.models = [model or LoadModel()]  # all that there were, the newest last
+        self.models = [model or self.make_model()]  # all that there were, the newest last
         decorator.set_model(self.models[0])
         self.tallies: list[Tally] = []
         self._settled = 0  # the number of the first model that may still answer
@@ -126,6 +138,10 @@ class Load:
         ]
         for thread in self._threads:
             thread.start()
+
+    def make_model(self, offset: float = 0.0) -> LoadModel:
+        """Return a model that fits the load."""
+        return LoadModel(offset)
 
     def tally(self) -> Tally:
         """Return a new tally, which counts."""
@@ -145,12 +161,18 @@ class Load:
             tally.failed += 1
             tally.first_error = tally.first_error or traceback.format_exc()
             return
+        self.note(tally, number, answer, started, oldest, _inside.seconds)
+
+    def note(
+        self, tally: Tally, number: int, answer: Any, started: float, oldest: int, inside: float
+    ) -> None:
+        """Count an answer; the model took `inside` seconds of the time since `started`."""
         seconds = time.perf_counter() - started
         if all(answer != model.answers[number] for model in self.models[oldest:]):
             tally.wrong += 1
-            tally.first_error = tally.first_error or f"{answer!r} for {data!r}"
-        tally.worst = max(tally.worst, seconds - _inside.seconds)
-        if _inside.seconds == 0.0:
+            tally.first_error = tally.first_error or f"{answer!r} for {INPUTS[number]!r}"
+        tally.worst = max(tally.worst, seconds - inside)
+        if inside == 0.0:
             self._hit_at[number] = started
 
     def change_model(self, model: LoadModel) -> None:
@@ -193,21 +215,97 @@ class Load:
             number += 5
 
 
+class AsyncLoad(Load):
+    """Tasks that predict the same few inputs over and over, in one event loop.
+
+    Attributes:
+        longest_lag: how late the loop woke a task that only sleeps, at worst; in seconds.
+        cancelled_share: of the predictions, to be cancelled at random moments.
+        cancelled: how many were.
+    """
+
+    def __init__(
+        self, decorator: RedisCachingDecorator, tasks: int = 50, model: LoadModel | None = None
+    ) -> None:
+        self.longest_lag = self.cancelled_share = 0.0
+        self.cancelled = 0
+        self._tasks = tasks
+        super().__init__(decorator, 1, model)
+
+    def make_model(self, offset: float = 0.0) -> LoadModel:
+        return AsyncLoadModel(offset)
+
+    def _work(self, first: int) -> None:
+        asyncio.run(self._work_in_loop())
+
+    async def _work_in_loop(self) -> None:
+        lag = asyncio.create_task(self._measure_lag())
+        await asyncio.gather(*(self._ask(number) for number in range(self._tasks)))
+        await lag
+        await self.decorator.aclose()
+
+    async def _measure_lag(self) -> None:
+        while not self._over.is_set():
+            started = time.perf_counter()
+            await asyncio.sleep(0.005)
+            self.longest_lag = max(self.longest_lag, time.perf_counter() - started - 0.005)
+
+    async def _ask(self, first: int) -> None:
+        tally, number = self.tally(), 11 * first
+        while not self._over.is_set():
+            while not self._go_on.is_set():
+                await asyncio.sleep(0.005)
+            prediction = self.apredict(tally, number % len(INPUTS))
+            if random.random() < self.cancelled_share:
+                await self._cancel(asyncio.create_task(prediction), tally)
+            else:
+                await prediction
+            await asyncio.sleep(0)  # what does not wait for anything must not hold the loop
+            number += 5
+
+    async def _cancel(self, prediction: asyncio.Task[None], tally: Tally) -> None:
+        await asyncio.sleep(random.choice((0, 0, 0.0005, 0.002)))
+        prediction.cancel()
+        try:
+            await prediction
+        except asyncio.CancelledError:
+            self.cancelled += 1
+
+    async def apredict(self, tally: Tally, number: int) -> None:
+        """Predict one input, and count what became of it."""
+        oldest = self._settled
+        tally.predictions += 1
+        started = time.perf_counter()
+        try:
+            answer = await self.decorator.apredict(INPUTS[number])
+        except Exception:
+            tally.failed += 1
+            tally.first_error = tally.first_error or traceback.format_exc()
+            return
+        outcome = last_outcome()
+        assert outcome is not None
+        self.note(tally, number, answer, started, oldest, outcome.model_seconds)
+
+
 @dataclass
 class Run:
     """One run of one row of the matrix.
 
     Attributes:
         seconds: how long a fault lasts.
+        tasks: how many tasks predict in an event loop; 0 if threads do.
         tally: of all predictions.
         recovery: seconds from the end of the fault until each input was a hit again.
         stall: the longest that the machine itself stood still, in seconds.
+        lag: the longest that the event loop let a task wait, in seconds.
     """
 
     seconds: float
+    tasks: int = 0
     tally: Tally = field(default_factory=Tally)
     recovery: float | None = None
     stall: float = 0.0
+    lag: float = 0.0
 
     @contextlib.contextmanager
     def load(
@@ -226,7 +324,8 @@ class Run:
             model: to bind to.
             warm: whether to wait until each input is a hit.
         """
-        load, owner = Load(decorator, threads, model), os.getpid()
+        load = AsyncLoad(decorator, self.tasks) if self.tasks else Load(decorator, threads, model)
+        owner = os.getpid()
         try:
             if warm:
                 wait_until(load.is_warm, "each input is a hit")
@@ -235,6 +334,8 @@ class Run:
             if os.getpid() == owner:
                 load.stop()
                 decorator.close()
+                if isinstance(load, AsyncLoad):
+                    self.lag = max(self.lag, load.longest_lag)
                 for tally in load.tallies:
                     self.tally.add(tally)
 
@@ -258,6 +359,7 @@ class Row:
         topology: to what.
         happen: makes it happen.
         threads: how many threads predict.
+        tasks: how many tasks of an event loop predict instead.
         bounded: whether the worst extra latency is: with more busy threads than cores, the
             interpreter's lock decides.
         recovers_within: seconds from the end of the fault until hits return.
@@ -268,6 +370,7 @@ class Row:
     topology: str
     happen: Callable[[Run], None]
     threads: int = 2
+    tasks: int = 0
     bounded: bool = True
     recovers_within: float = 2.0
     extra: float = 0.0

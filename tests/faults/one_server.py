@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from model_cache import RedisCachingDecorator
-from tests.faults.load import INPUTS, Load, LoadModel, Row, Run, wait_until
+from tests.faults.load import INPUTS, Load, Row, Run, wait_until
 from tests.faults.proxy import FaultProxy, fault_proxy
 from tests.servers import Server, free_port, running_server
 from tests.signals import signals_every
@@ -472,7 +472,7 @@ def models_changed_and_purged(run: Run) -> None:
         end, number = time.monotonic() + run.seconds, 0
         while time.monotonic() < end:
             number += 1
-            load.change_model(LoadModel(number % 3))
+            load.change_model(load.make_model(number % 3))
             time.sleep(0.01)
             load.decorator.purge()
         run.recovers(load)

@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from tests.faults.load import INPUTS, Row, Run
-from tests.faults.matrix import ROWS, SLACK, TIMEOUT, broken_promises, run_row
+from tests.faults.matrix import LAG, ROWS, SLACK, TIMEOUT, broken_promises, run_row
 from tests.servers import running_server
 
 SECONDS = 2.0
@@ -27,8 +27,8 @@ _HOW = f"""\
 
 Measured on {{environment}}.
 
-In each row, threads of one process predict {{inputs}} different inputs without pause, before, \
-during and after a fault that lasts about {SECONDS:g} s.
+In each row, threads of one process, or tasks of one event loop, predict {{inputs}} different \
+inputs without pause, before, during and after a fault that lasts about {SECONDS:g} s.
 
 - **failed**: predictions that raised an error. Must be 0.
 - **wrong**: predictions that differ from the model's answer. Must be 0.
@@ -40,6 +40,8 @@ these rows have more busy threads than cores, so the GIL determines the wait.
 sleeps wakes up.
 - **recovery**: the time from the end of the fault (for a failover: from its completion) until \
 each input is a hit again.
+- **event loop**: where tasks predict, a task that only sleeps never wakes more than \
+{1000 * LAG:g} ms late, plus the stall.
 
 | fault | topology | threads | predictions | failed | wrong | worst wait, ms | stall, ms \
 | recovery, s |
@@ -90,7 +92,7 @@ def line(result: Result) -> str:
     cells = [
         row.fault,
         row.topology,
-        str(row.threads),
+        f"{row.tasks} tasks" if row.tasks else str(row.threads),
         f"{tally.predictions:,}",
         str(tally.failed),
         str(tally.wrong),

@@ -23,7 +23,11 @@ LONG = os.environ.get("FAULTS") == "long"
 SECONDS, GENEROUSLY = (2.0, 0.0) if LONG else (0.4, 1.5)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.topology}: {row.fault}")
+def name(row: Row) -> str:
+    return f"{row.topology}: {row.fault}{f', {row.tasks} tasks' if row.tasks else ''}"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=name)
 def test_no_fault_fails_a_prediction(row: Row) -> None:
     assert not broken_promises(row, run_row(row, SECONDS), GENEROUSLY)
 

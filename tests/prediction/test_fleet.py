@@ -14,8 +14,8 @@ from model_cache import RedisCachingDecorator, StoreUnavailableError
 from model_cache.prediction.effects import Ask, Budget, Effect, Pause, Steps
 from model_cache.prediction.lease import Lease, LeaseKeeper
 from model_cache.prediction.single_flight import Landed
-from model_cache.prediction.sync import take
 from model_cache.protocols import Store
+from model_cache.steps import take
 from model_cache.stores.server import RedisStore
 from model_cache.stores.url import parse_url
 from tests.models import Charges, FunctionModel, charge, person

@@ -122,7 +122,8 @@ def test_the_end_of_a_process_is_not_held_up_by_a_hanging_connect() -> None:
             full.append(one)
         url = "redis://127.0.0.1:%d" % listener.getsockname()[1]
         decorator = RedisCachingDecorator(url=url, timeout=20).set_model(FunctionModel())
-        decorator._predictor._timeout = 0.1  # the connect's own stays at 20 s
+        decorator._config.__dict__["timeout"] = 0.1  # the connect's own stays at 20 s
+        decorator._predictor._timeout = 0.1
         started = time.monotonic()
         decorator.predict(person())
         print(time.monotonic() - started < 5)

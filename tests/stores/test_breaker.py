@@ -80,6 +80,16 @@ def test_the_pause_doubles_up_to_the_longest(breaker: CircuitBreaker, clock: Clo
     assert pauses == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
 
 
+def test_calls_that_were_under_way_when_it_opened_do_not_lengthen_the_pause(
+    breaker: CircuitBreaker, clock: Clock
+) -> None:
+    opened(breaker)
+    clock.now += 0.05
+    assert [breaker.failed() for _ in range(50)] == [False] * 50
+    clock.now += 0.05
+    assert breaker.allows()
+
+
 def test_after_closing_the_pause_is_short_again(breaker: CircuitBreaker, clock: Clock) -> None:
     for _ in range(2):
         opened(breaker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
@@ -90,8 +91,20 @@ def test_a_packed_entry_too_large_for_its_bucket_is_found_on_a_cluster(cluster: 
         assert store.get_many(keys, TIMEOUT) == [None] * COUNT
 
 
-def test_a_packed_entry_is_written_whole_while_its_slot_moves() -> None:
-    with running_cluster() as cluster, decorated(cluster.url, "moving", **PACKED) as decorator:
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
+def test_a_packed_entry_is_written_whole_while_its_slot_moves(in_a_loop: bool) -> None:
+    with (
+        running_cluster() as cluster,
+        decorated(cluster.url, "moving", **PACKED) as decorator,
+        asyncio.Runner() as runner,
+    ):
+
+        def predict() -> None:
+            if in_a_loop:
+                runner.run(decorator.apredict(person()))
+            else:
+                decorator.predict(person())
+
         key = decorator.cache_key(person()).encode()
         place = Buckets(PACKED["expected_entries"]).place(key)
         assert place is not None
@@ -100,14 +113,15 @@ def test_a_packed_entry_is_written_whole_while_its_slot_moves() -> None:
         from_id, to_id = cluster.node_id(source), cluster.node_id(target)
         cluster.ask(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", from_id)
         cluster.ask(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
-        decorator.predict(person())
-        decorator.predict(person())
+        predict()
+        predict()
         assert (decorator.stats().hits, decorator.stats().write_failures) == (1, 0)
         for node in (target, source):
             cluster.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", to_id)
         assert 500 < _ttl(target, place.bucket.decode()) <= 600
-        decorator.predict(person())
+        predict()
         assert decorator.stats().hits == 2
+        runner.run(decorator.aclose())
 
 
 def test_a_purge_reaches_a_shard_that_is_new() -> None:
@@ -248,7 +262,7 @@ def test_a_replica_that_joins_later_is_read_too() -> None:
         decorator = RedisCachingDecorator(url=f"{cluster.url}?replicas=true", timeout=TIMEOUT)
         with decorator.set_model(FunctionModel(qualified_name="joined")):
             predict_all(decorator)
-            decorator._predictor._store._refresh_after = 0.1
+            decorator._predictor._store.cluster._refresh_after = 0.1
             added = cluster.add_node()
             cluster.ask(added, "CLUSTER", "REPLICATE", cluster.node_id(cluster.nodes[0]))
 

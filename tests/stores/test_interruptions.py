@@ -29,7 +29,7 @@ from tests.signals import signals_every
 from tests.waiting import poll
 
 TIMEOUT = 5.0  # generous: the machine may be busy
-FILES = ("/model_cache/stores/", "/threading.py", "/weakref.py")
+FILES = ("/model_cache/stores/", "/model_cache/steps.py", "/threading.py", "/weakref.py")
 
 
 class Interrupted(BaseException):
@@ -106,9 +106,9 @@ def test_an_interruption_at_any_line_does_no_harm_in_a_cluster() -> None:
         store.set(b"key", b"entry", None, TIMEOUT)
 
         def begins_and_gets() -> None:
-            if store._refreshing is not None:
-                store._refreshing.wait(TIMEOUT)
-            store._slots, store._refreshed = [], -1e9
+            if store.cluster._refreshing is not None:
+                store.cluster._refreshing.wait(TIMEOUT)
+            store.cluster._slots, store.cluster._refreshed = [], -1e9
             store.get(b"key", TIMEOUT)
 
         assert at_each_line(begins_and_gets) > 100

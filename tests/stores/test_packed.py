@@ -23,10 +23,10 @@ from model_cache.keys.buckets import Buckets, entry_key, is_bucket, parse_bucket
 from model_cache.keys.key import EntryKey, Namespace, parse_key
 from model_cache.protocols import StatefulStore
 from model_cache.stores.breaker import CircuitBreaker
-from model_cache.stores.guarded import GuardedStore
+from model_cache.stores.guarded import Guard, GuardedStore
 from model_cache.stores.opening import compose
-from model_cache.stores.packed import BucketStore, PackedStore
-from model_cache.stores.packing import LARGEST, ended, packed, unpacked
+from model_cache.stores.packed import BucketRequests, BucketStore, PackedStore
+from model_cache.stores.packing import LARGEST, Packing, ended, packed, unpacked
 from model_cache.stores.server import RedisStore
 from model_cache.stores.url import parse_url
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
@@ -331,7 +331,7 @@ def test_no_time_is_left_for_a_large_entry_whose_place_took_it_all(
 ) -> None:
     packed_store.set(key_of(1), b"x" * 100, None, TIMEOUT)
     ticks = iter((0.0, 10.0, 0.0, 10.0))
-    slow = PackedStore(packed_store._inner, Buckets(1000), lambda: next(ticks))  # type: ignore[attr-defined]
+    slow = PackedStore(packed_store._inner, Packing(Buckets(1000)), lambda: next(ticks))  # type: ignore[attr-defined]
     with pytest.raises(StoreUnavailableError):
         slow.get(key_of(1), TIMEOUT)
     with pytest.raises(StoreUnavailableError):
@@ -365,10 +365,9 @@ def test_a_packed_store_is_a_dict_with_times(server: Server, data: st.DataObject
     clock, expected = Tick(), {}
     plan = data.draw(st.sampled_from([1, 100, 1000]))
     server_store = RedisStore(parse_url("url", server.url), timeout=TIMEOUT)
-    guarded = GuardedStore(
-        BucketStore(server_store, clock=clock), lambda: CircuitBreaker(clock, random.random), print
-    )
-    store = PackedStore(guarded, Buckets(plan))
+    guard = Guard(lambda: CircuitBreaker(clock, random.random), print)
+    buckets = BucketStore(server_store, BucketRequests(clock=clock))
+    store = PackedStore(GuardedStore(buckets, guard), Packing(Buckets(plan)))
     keys = [key_of(random.Random(n).getrandbits(128)) for n in range(6)]
     store.delete([*keys, *store.scan(NAMESPACE.pattern, TIMEOUT)], TIMEOUT)
     small = st.binary(min_size=1, max_size=LARGEST)

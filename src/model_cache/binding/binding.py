@@ -40,12 +40,6 @@ class _Answering:
         prediction: BaseModel = self.model.predict(data)
         return prediction
 
-    @property
-    def predicts_many(self) -> bool:
-        """Whether the model has a `predict_many` of its own."""
-        # Looked up on the class: ml-base's decorators forward missing attributes inward.
-        return callable(getattr(type(self.model), "predict_many", None))
-
     def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
         """Return the model's own answers to many inputs."""
         return list(self.model.predict_many(inputs))

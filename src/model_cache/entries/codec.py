@@ -11,6 +11,7 @@ On read, an entry that can't be decoded is a miss.
 from __future__ import annotations
 
 import hmac
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -236,6 +237,9 @@ class Codec:
             return PREDICTIONS.encode(prediction)
         except NotCacheableError as error:
             reraise_interruption(error.__cause__ or error)
+            if inspect.isawaitable(prediction):
+                detail = "the model is asynchronous; use `await model.apredict(data)`"
+                raise EntryRefusedError(Refusal.LOSSY, detail) from None
             why = partial(not_comparable, prediction, error)
             raise self._lossy(_explained(why, str(error))) from None
 

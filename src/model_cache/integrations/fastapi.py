@@ -199,8 +199,8 @@ def closing(models: Models, lifespan: Lifespan[Any] | None = None) -> Lifespan[A
     """Return a lifespan that closes the caches after the app's own lifespan.
 
     Closing finishes the background writes; then the Prometheus hook counts its pending events,
-    since uvicorn ends its process with a signal, which skips `atexit`. It runs in threads, for a
-    few seconds at most. Errors are logged and do not stop the shutdown.
+    since uvicorn ends its process with a signal, which skips `atexit`. It does not block the event
+    loop, and takes a few seconds at most. Errors are logged and do not stop the shutdown.
 
     Args:
         models: the cached models.
@@ -228,12 +228,12 @@ async def _close(models: Models) -> None:
         return
     async with create_task_group() as group:
         for found_cache in found:
-            group.start_soon(run_in_threadpool, _close_one, found_cache)
+            group.start_soon(_close_one, found_cache)
 
 
-def _close_one(cache: RedisCachingDecorator) -> None:
+async def _close_one(cache: RedisCachingDecorator) -> None:
     try:
-        cache.close()
+        await cache.aclose()
     except Exception:
         logger.exception("Closing %r failed", cache)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from model_cache.binding import CurrentBinding
 from model_cache.observing.counters import Counters
@@ -11,6 +12,11 @@ from model_cache.observing.hooks import telling
 from model_cache.observing.outcome import Outcome
 from model_cache.observing.scope import innermost_scope, note
 from model_cache.options.config import Config
+from model_cache.prediction.asynchronous import (
+    AsyncCachedPredictor,
+    AsyncDirectPredictor,
+    AsyncPredictor,
+)
 from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.barrier import barrier_at
 from model_cache.prediction.equality import BatchEquality
@@ -23,11 +29,20 @@ from model_cache.prediction.near_predictor import NearPredictor
 from model_cache.prediction.single_flight import SingleFlight
 from model_cache.prediction.sync import CachedPredictor, DirectPredictor, Predictor
 from model_cache.prediction.writing import Writing
-from model_cache.stores.opening import compose
+from model_cache.stores.opening import compose_both
 
 
-def assembled(config: Config, current: CurrentBinding, counters: Counters, hook: Hook) -> Predictor:
-    """Return the predictor for a decorator without connecting to Redis.
+class Predictors(NamedTuple):
+    """The predictors of a decorator, for threads and for event loops."""
+
+    sync: Predictor
+    asynchronous: AsyncPredictor
+
+
+def assembled(
+    config: Config, current: CurrentBinding, counters: Counters, hook: Hook
+) -> Predictors:
+    """Return the predictors for a decorator without connecting to Redis.
 
     Args:
         config: the options.
@@ -44,9 +59,9 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         note(outcome, innermost_scope())
 
     if not config.enabled:
-        return DirectPredictor(current, tell)
+        return Predictors(DirectPredictor(current, tell), AsyncDirectPredictor(current, tell))
     endpoint = config.endpoint
-    store = compose(
+    stores = compose_both(
         endpoint,
         hook,
         timeout=config.timeout,
@@ -67,44 +82,58 @@ def assembled(config: Config, current: CurrentBinding, counters: Counters, hook:
         current=current,
         barrier=barrier,
         flights=SingleFlight(config.single_flight),
-        leases=LeaseKeeper(store),
+        leases=LeaseKeeper(stores.sync),
         writing=writing,
         look_ups=look_ups,
         hook=hook,
     )
-    many = ManyFlow(
-        flow=flow,
-        look_ups=look_ups,
-        barrier=barrier,
-        writing=writing,
-        equality=BatchEquality(config.batch_equality),
-        on_error=config.on_error,
-        clock=time.perf_counter,
-    )
     background = {"write": config.write == "background"}
     background["revalidate"] = config.stale_while_revalidate is not None
     workers = {work: BackgroundWriter() for work, is_needed in background.items() if is_needed}
-    predictor = CachedPredictor(
+
+    def many(*methods: str) -> ManyFlow:
+        return ManyFlow(
+            flow=flow,
+            look_ups=look_ups,
+            barrier=barrier,
+            writing=writing,
+            equality=BatchEquality(config.batch_equality, methods),
+            on_error=config.on_error,
+            clock=time.perf_counter,
+        )
+
+    predictor: Predictor = CachedPredictor(
         flow=flow,
-        many=many,
+        many=many("predict_many"),
         look_ups=look_ups,
-        store=store,
+        store=stores.sync,
         timeout=config.timeout,
         barrier=barrier,
         workers=workers,
         tell=tell,
     )
-    if near is None:
-        return predictor
-    return NearPredictor(
-        predictor,
-        current=current,
-        near=near,
+    answer_nearby = None
+    if near is not None:
+        predictor = nearby = NearPredictor(
+            predictor,
+            current=current,
+            near=near,
+            look_ups=look_ups,
+            barrier=barrier,
+            counters=counters,
+            watch=watch,
+        )
+        answer_nearby = nearby.answer
+    asynchronous = AsyncCachedPredictor(
+        flow=flow,
+        many=many("apredict_many", "predict_many"),
         look_ups=look_ups,
-        barrier=barrier,
-        counters=counters,
-        watch=watch,
+        store=stores.asynchronous,
+        timeout=config.timeout,
+        tell=tell,
+        near=answer_nearby,
     )
+    return Predictors(predictor, asynchronous)
 
 
 def _near_cache(config: Config) -> NearCache | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from pydantic import BaseModel
 
@@ -33,6 +34,7 @@ class Call:
         generation: the generation of the namespace.
         seen: the generation's value when the call began.
         changes: the barrier's `changes` when the call began.
+        is_lost: whether nobody drives the call any more; None if somebody always will.
     """
 
     # Defaults of the class, since most calls are hits, which change few of them.
@@ -49,6 +51,7 @@ class Call:
     generation: Generation | None = None
     seen: Value = UNKNOWN
     changes: int = 0
+    is_lost: Callable[[], bool] | None = None
     kind: Kind | None = None
     fate: Fate | None = None
     store_seconds: float = 0.0

@@ -23,7 +23,8 @@ class Ask(NamedTuple):
     """Send a request to the store; the result is its reply.
 
     Attributes:
-        request: calls a method of the store with a timeout.
+        request: calls a method of the store with a timeout, and returns what the method returns:
+            the reply, or in an event loop an awaitable.
         seconds: the timeout.
     """
 
@@ -74,13 +75,6 @@ class Later(NamedTuple):
 
 Effect: TypeAlias = Ask | Predict | PredictMany | Wait | Pause | Later
 Steps: TypeAlias = Generator[Effect, Any, T]
-
-
-def unwrapped(error: Exception) -> Exception:
-    """Return a model's own exception: generators turn its StopIteration into a RuntimeError."""
-    cause, traceback = error.__cause__, error.__traceback__
-    was_turned = traceback is not None and traceback.tb_next is None
-    return cause if was_turned and isinstance(cause, StopIteration) else error
 
 
 class Budget:

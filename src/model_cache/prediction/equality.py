@@ -43,15 +43,24 @@ class BatchEquality:
 
     Args:
         mode: on a difference, "warn", "refuse" to call the model with batches, or "ignore" it.
+        methods: a model whose class has one of these can be called with batches.
     """
 
-    def __init__(self, mode: Literal["warn", "refuse", "ignore"]) -> None:
+    def __init__(
+        self,
+        mode: Literal["warn", "refuse", "ignore"],
+        methods: Sequence[str] = ("predict_many",),
+    ) -> None:
         self._mode = mode
+        self._methods = methods
         self._verdicts: WeakKeyDictionary[Bound, bool] = WeakKeyDictionary()
 
     def allows(self, binding: Bound) -> bool:
         """Return whether to call the model with a batch."""
-        return binding.predicts_many and self._verdicts.get(binding, True)
+        # Looked up on the class: ml-base's decorators forward missing attributes.
+        kind = type(binding.model)
+        can = any(callable(getattr(kind, method, None)) for method in self._methods)
+        return can and self._verdicts.get(binding, True)
 
     def refuse(self, binding: Bound, reason: str) -> None:
         """Stop calling the model with batches, and warn with the reason."""

@@ -22,7 +22,13 @@ from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Later, Predict, Steps, Wait
 from model_cache.prediction.lease import Lease, LeaseKeeper
 from model_cache.prediction.look_up import LookUps
-from model_cache.prediction.single_flight import Flight, Landed, Landing, SingleFlight
+from model_cache.prediction.single_flight import (
+    ABANDONED,
+    Flight,
+    Landed,
+    Landing,
+    SingleFlight,
+)
 from model_cache.prediction.veto import ModelCall, do_not_store, is_inside_a_flight, model_calls
 from model_cache.prediction.writing import Encoded, Write, Writing
 
@@ -152,7 +158,7 @@ class Flow:
             self._hook(RevalidationFailed(call.binding.qualified_name, type(error).__name__))
         finally:
             if flight is not None:
-                flight.land(Landed(failed=call.kind != "miss"))
+                flight.land(ABANDONED if call.kind is None else Landed(failed=call.kind != "miss"))
             if computation.ended_at is None and call.fate != "queued":
                 self._barrier.end(computation)
         self._writing.revalidated(call.fate)
@@ -186,7 +192,8 @@ class Flow:
         flight = joined if isinstance(joined, Flight) else None
         try:
             if isinstance(joined, Landing):
-                joined = yield from self.wait(joined, computation)
+                joined = yield from self.wait(call, joined, computation)
+                flight = joined if isinstance(joined, Flight) else None
             if isinstance(joined, Landed):
                 answer = self.shared(call, joined)
                 if answer is not None:
@@ -196,7 +203,8 @@ class Flow:
             return (yield from self._compute_and_store(call, computation, budget, flight, None))
         finally:
             if flight is not None:  # it may already have landed
-                flight.land(Landed(failed=call.kind in (None, "error", "stale")))
+                failed = Landed(failed=call.kind in ("error", "stale"))
+                flight.land(ABANDONED if call.kind is None else failed)
             if computation.ended_at is None and call.fate != "queued":
                 self._barrier.end(computation)
             call.store_seconds = self._config.timeout - budget.left
@@ -207,23 +215,35 @@ class Flow:
         # deadlock.
         if is_inside_a_flight():
             return None
-        return self._flights.join(computation, call.asked)
+        return self._flights.join(computation, call.asked, call.is_lost)
 
     def wait(
-        self, landing: Landing, computation: Computation, waited: float = 0.0
-    ) -> Steps[Landed | None]:
+        self, call: Call, landing: Landing, computation: Computation, waited: float = 0.0
+    ) -> Steps[Flight | Landed | None]:
         """Wait for another caller's flight; return how it ended, or None on a timeout.
 
+        If its leader was interrupted, one of the waiting callers leads, and gets a flight.
+
         Args:
+            call: the caller's call.
             landing: the flight.
             computation: the caller's own computation.
             waited: how many seconds the caller has already waited for other flights.
         """
         patience = self._flights.patience(self._config.single_flight_wait) - waited
-        landed: Landed | None = landing.landed or (yield Wait(landing, patience))
-        if landed is None:
-            self._flights.leave(landing, computation)
-        return landed
+        deadline = self._clock() + patience
+        while True:
+            landed: Landed | None = landing.landed
+            if landed is None:
+                landed = yield Wait(landing, deadline - self._clock())
+            if landed is None:
+                self._flights.leave(landing, computation)
+            if landed is None or not landed.abandoned:
+                return landed
+            joined = self.join(call, computation)
+            if not isinstance(joined, Landing):
+                return joined
+            landing = joined
 
     def shared(self, call: Call, landed: Landed | None) -> BaseModel | None:
         """Return an answer from another caller's result; None if the model must be called."""

@@ -23,8 +23,11 @@ from model_cache.prediction.generation import UNKNOWN, Generation
 from model_cache.prediction.near import NearCache
 from model_cache.protocols import Clock, Store
 
-Replies: TypeAlias = list[tuple[bytes | None, int | None]]
-"""For each requested key, its entry and remaining ttl in milliseconds."""
+Found: TypeAlias = tuple[bytes | None, int | None]
+"""An entry and its remaining ttl in milliseconds."""
+
+Replies: TypeAlias = Sequence[Found] | Sequence[bytes | None]
+"""For each requested key, its entry: with its ttl if there is a near cache."""
 
 Request: TypeAlias = Callable[[Store, float], Replies]
 
@@ -118,11 +121,9 @@ class LookUps:
             return None
         return self.request_many([call.key], call.generation)
 
-    def take_in(
-        self, call: Call, replies: Sequence[tuple[bytes | None, int | None]]
-    ) -> bytes | None:
+    def take_in(self, call: Call, replies: Replies) -> bytes | None:
         """Process the reply to `request`; return the entry."""
-        *looked, (entry, left) = replies
+        *looked, (entry, left) = map(_found, replies)
         if left is not None:
             call.seconds_left = left / 1000
         if looked and call.generation is not None:
@@ -142,9 +143,7 @@ class LookUps:
         else:
             watched = [generation.key]
         if self._near is None:
-            return lambda store, left: [
-                (entry, None) for entry in store.get_many([*watched, *keys], left)
-            ]
+            return lambda store, left: store.get_many([*watched, *keys], left)
         return lambda store, left: store.get_with_ttl([*watched, *keys], left)
 
     def take_in_many(
@@ -164,10 +163,11 @@ class LookUps:
             replies: the reply.
             asked: when the request began.
         """
-        *looked, _ = replies[: len(replies) - len(keys) + 1]
+        pairs = list(map(_found, replies))
+        *looked, _ = pairs[: len(pairs) - len(keys) + 1]
         if looked:
             generation.saw(looked[0][0], asked)
-        found = dict(zip(keys, replies[len(looked) :], strict=True))
+        found = dict(zip(keys, pairs[len(looked) :], strict=True))
         for call in calls:
             if looked:
                 call.seen = looked[0][0]
@@ -238,3 +238,7 @@ class LookUps:
     def generation(self, namespace: Namespace) -> Generation:
         """Return the generation of a namespace."""
         return self._generations.of(namespace)
+
+
+def _found(reply: Found | bytes | None) -> Found:
+    return reply if isinstance(reply, tuple) else (reply, None)

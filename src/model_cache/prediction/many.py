@@ -17,13 +17,14 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.observing.outcome import Outcome
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
-from model_cache.prediction.effects import Budget, PredictMany, Steps, unwrapped
+from model_cache.prediction.effects import Budget, PredictMany, Steps
 from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.look_up import LookUps
-from model_cache.prediction.single_flight import Flight, Landed, Landing
+from model_cache.prediction.single_flight import ABANDONED, Flight, Landed, Landing
 from model_cache.prediction.veto import ModelCall, model_calls
 from model_cache.prediction.writing import Encoded, Write, Writing
+from model_cache.steps import unwrapped
 
 
 class Row:
@@ -64,7 +65,9 @@ class Row:
     def land(self) -> None:
         """Wake the callers that wait for this row."""
         if isinstance(self.joined, Flight):
-            self.joined.land(Landed(self.entry, failed=self.answer is None))
+            is_abandoned = self.answer is None and self.error is None
+            landed = Landed(self.entry, failed=self.answer is None)
+            self.joined.land(ABANDONED if is_abandoned else landed)
 
 
 class ManyFlow:
@@ -119,7 +122,7 @@ class ManyFlow:
         try:
             yield from self._compute_and_store(rows, budget, stops=not return_exceptions)
             if return_exceptions or not any(row.error for row in rows):
-                late = yield from self._wait_for_others(rows)
+                late = yield from self._wait_for_others(rows, budget, stops=not return_exceptions)
                 yield from self._compute_and_store(late, budget, stops=not return_exceptions)
         finally:
             for row in rows:
@@ -192,16 +195,21 @@ class ManyFlow:
             row.joined = self._flow.join(call, row.computation)
         return row
 
-    def _wait_for_others(self, rows: Sequence[Row]) -> Steps[list[Row]]:
+    def _wait_for_others(
+        self, rows: Sequence[Row], budget: Budget, *, stops: bool
+    ) -> Steps[list[Row]]:
         """Answer rows with other callers' results; return those without a result."""
         late, waited = [], 0.0
-        for row in rows:
-            if row.waits:
-                started = self._clock()
-                row.answer = yield from self._by_another(row, waited)
-                waited += self._clock() - started
-                if row.answer is None:
-                    late.append(row)
+        for row in [row for row in rows if row.waits]:
+            started = self._clock()
+            row.answer = yield from self._by_another(row, waited)
+            waited += self._clock() - started
+            if isinstance(row.joined, Flight):  # others wait for it now
+                yield from self._compute_and_store([row], budget, stops=stops)
+                if row.error is not None and stops:
+                    return []
+            elif row.answer is None:
+                late.append(row)
         return late
 
     def _by_another(self, row: Row, waited: float) -> Steps[BaseModel | None]:
@@ -213,7 +221,9 @@ class ManyFlow:
         """
         joined, row.joined = row.joined, None
         if isinstance(joined, Landing) and row.computation is not None:
-            joined = yield from self._flow.wait(joined, row.computation, waited)
+            joined = yield from self._flow.wait(row.call, joined, row.computation, waited)
+        if isinstance(joined, Flight):  # the caller that computed it was interrupted
+            row.joined, row.model_call.leads = joined, True
         return self._flow.shared(row.call, joined) if isinstance(joined, Landed) else None
 
     def _again(self, call: Call, row: Row, *, stops: bool) -> Steps[Any]:

@@ -64,10 +64,11 @@ class NearPredictor:
         self._known: tuple[Binding | None, Generation] = None, Generation(Namespace(None, "", ""))
 
     def predict(self, data: BaseModel) -> BaseModel:
-        prediction = self._answer(data)
+        prediction = self.answer(data)
         return self._inner.predict(data) if prediction is None else prediction
 
-    def _answer(self, data: BaseModel) -> BaseModel | None:
+    def answer(self, data: BaseModel) -> BaseModel | None:
+        """Return the prediction for a plain hit, else None."""
         clock = self._clock
         began, binding = clock(), self._current.binding
         scope = None if scopes.var.get() is None else scopes.get()

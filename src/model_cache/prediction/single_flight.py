@@ -32,11 +32,15 @@ class Landed(NamedTuple):
     Attributes:
         entry: the entry, if there is one to share.
         failed: whether the leader got no prediction.
+        abandoned: whether the leader was interrupted or cancelled, so that another caller may lead.
     """
 
     entry: bytes | None = None
     failed: bool = False
+    abandoned: bool = False
 
+
+ABANDONED = Landed(failed=True, abandoned=True)
 
 Notify: TypeAlias = Callable[[Landed], object]
 
@@ -48,9 +52,11 @@ class Landing:
         landed: how it ended; None until then.
         leader: a weak reference to the flight, which an interrupted leader drops. There is no
             finalizer to notice that, since a soft time limit raised in a finalizer is lost.
+        is_lost: whether the leader will never go on, as in an event loop that was closed.
     """
 
     leader: Callable[[], Flight | None]
+    is_lost: Callable[[], bool] | None = None
 
     def __init__(self) -> None:
         self.landed: Landed | None = None
@@ -66,8 +72,10 @@ class Landing:
         notify(self.landed)
 
     def is_abandoned(self) -> bool:
-        """Return whether the leader has dropped the flight, so that it never lands."""
-        return self.leader() is None and self.landed is None
+        """Return whether the leader has dropped the flight, or is lost, so that it never lands."""
+        if self.landed is not None:
+            return False
+        return self.leader() is None or (self.is_lost is not None and self.is_lost())
 
     def land(self, landed: Landed) -> None:
         """Notify all subscribers; only the first landing counts."""
@@ -122,12 +130,18 @@ class SingleFlight:
         self._recent_bytes = 0
         self._fruitless = 0
 
-    def join(self, computation: Computation, since: float) -> Flight | Landing | Landed | None:
+    def join(
+        self,
+        computation: Computation,
+        since: float,
+        is_lost: Callable[[], bool] | None = None,
+    ) -> Flight | Landing | Landed | None:
         """Join the flight for a computation's key.
 
         Args:
             computation: the caller's own computation, in case it has to compute.
             since: when the caller looked up its key, by the clock.
+            is_lost: whether the caller will never go on.
 
         Returns:
             A flight to lead; a landing to wait for; a flight that has just landed; or None, to
@@ -145,6 +159,7 @@ class SingleFlight:
             if known is not None and known[1].is_valid and not known[0].is_abandoned():
                 return known[0]
             flight = Flight(self, computation)
+            flight.landing.is_lost = is_lost
             self._landings[key] = flight.landing, computation
             return flight
 

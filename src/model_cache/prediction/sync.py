@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import _get_running_loop
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -27,14 +28,14 @@ from model_cache.prediction.effects import (
     PredictMany,
     Steps,
     Wait,
-    unwrapped,
 )
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.generation import new_value
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
-from model_cache.prediction.single_flight import Landed, Landing
+from model_cache.prediction.single_flight import ABANDONED, Landed, Landing
 from model_cache.protocols import StatefulStore
+from model_cache.steps import take
 from model_cache.stores.purging import delete_all, unless_full
 
 T = TypeVar("T")
@@ -182,7 +183,9 @@ class CachedPredictor:
 
     def purge(self, namespace: Namespace) -> int:
         self._look_ups.forget()
-        self._barrier.purge(namespace.holds, _PURGE_TIMEOUT)
+        # The writes of a running event loop can't end while this blocks it.
+        wait = _PURGE_TIMEOUT if _get_running_loop() is None else 0.0
+        self._barrier.purge(namespace.holds, wait)
         with unless_full():
             self._begin_generation(namespace)  # no process stores what it has computed by now
         found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
@@ -212,36 +215,6 @@ class CachedPredictor:
         self._store.close()
 
 
-def take(steps: Steps[T], perform: Callable[[Effect], Any]) -> T:
-    """Run steps to the end.
-
-    Args:
-        steps: the steps.
-        perform: performs an effect, and returns its result or raises.
-    """
-    result, error = None, None
-    try:
-        while True:
-            try:
-                effect = steps.send(result) if error is None else steps.throw(error)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            try:
-                result, error = perform(effect), None
-            except BaseException as caught:
-                error = caught
-    except RuntimeError as wrapped:
-        # A generator turns a model's StopIteration into a RuntimeError.
-        if error is not None and wrapped.__cause__ is error:
-            raise error from error.__cause__
-        if (own := unwrapped(wrapped)) is not wrapped:
-            raise own from own.__cause__
-        raise
-    finally:
-        del error  # it refers to this frame, which refers to it
-
-
 def _wait(landing: Landing, seconds: float) -> Landed | None:
     landed: SimpleQueue[Landed] = SimpleQueue()
     landing.subscribe(landed.put)
@@ -251,7 +224,7 @@ def _wait(landing: Landing, seconds: float) -> Landed | None:
             return landed.get(timeout=min(left, _ABANDONED_AFTER))
         except Empty:
             if landing.is_abandoned():
-                return Landed(failed=True)
+                return ABANDONED
     return None
 
 

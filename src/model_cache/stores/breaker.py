@@ -48,6 +48,7 @@ class CircuitBreaker:
         self._outcomes: list[bool] = []  # since the failure that began the window
         self._pause = first_pause
         self._next_probe: float | None = None  # None: closed
+        self._is_probing = False
         self._lock = threading.RLock()  # a signal handler may predict while this thread reports
         renew_after_fork(self)
 
@@ -66,6 +67,7 @@ class CircuitBreaker:
                 return self._next_probe is None
             # Schedule the next probe now: if this one is interrupted, it never reports.
             self._next_probe = now + self._jittered()
+            self._is_probing = True
             return True
 
     def succeeded(self) -> bool:
@@ -75,6 +77,7 @@ class CircuitBreaker:
         with self._lock:
             was_open = self._next_probe is not None
             self._failures, self._pause, self._next_probe = 0, self._first_pause, None
+            self._is_probing = False
             self._note(True, forget=was_open)
         return was_open
 
@@ -85,6 +88,9 @@ class CircuitBreaker:
             self._note(False)
             was_open = self._next_probe is not None
             if was_open:
+                if not self._is_probing:  # a call from before it opened, as are many at once
+                    return False
+                self._is_probing = False
                 self._pause = min(2 * self._pause, self._longest_pause)
             elif self._failures < self._threshold and not self._half_failed():
                 return False

@@ -1,158 +1,62 @@
-"""A Redis Cluster as a store: routes each key to the node that serves its slot.
-
-Each node has its own store and circuit breaker, so losing a shard affects only its own keys. A
-background thread refreshes the slot table whenever a reply shows that it has changed, and
-periodically, since replicas join without notice. Only the first prediction waits for it.
-"""
+"""A Redis Cluster as a store for threads: routes each key to the node that serves its slot."""
 
 from __future__ import annotations
 
-import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-
-from model_cache.errors import StoreUnavailableError
-from model_cache.forks import renew_after_fork
-from model_cache.interruptions import reraise_interruption
-from model_cache.observing.events import Hook, StoreFound, StoreLost
-from model_cache.protocols import Clock
-from model_cache.stores.breaker import CircuitBreaker
-from model_cache.stores.guarded import GuardedStore, State
-from model_cache.stores.server import RedirectedError, RedisStore, Role
-from model_cache.stores.threads import Task
+from model_cache.protocols import Store
+from model_cache.steps import take
+from model_cache.stores.guarded import State
+from model_cache.stores.server import RedisStore
+from model_cache.stores.slots import AskNode, Cluster, NodeSteps, WaitForTask
 from model_cache.stores.url import Address
 
 T = TypeVar("T")
-
-_MOST_REDIRECTIONS = 5
-# Not bounded by a prediction's timeout: slots are fetched in the background.
-_SLOTS_TIMEOUT = 1.0
-_BETWEEN_REFRESHES = 0.1
-_LONGEST_BETWEEN_REFRESHES = 60.0
-# The share of the remaining time: a replica that hangs must leave enough for the primary.
-_SHARE_OF_REPLICA = 0.5
-
-# Not the module's generator: a model may have seeded it.
-_draw = random.SystemRandom().randrange
-
-
-class Node(NamedTuple):
-    """One server in one role, with a circuit breaker and without."""
-
-    guarded: GuardedStore
-    server: RedisStore
-
-
-class Shard(NamedTuple):
-    """The nodes that serve a range of slots."""
-
-    primary: Address
-    replicas: tuple[Address, ...]
 
 
 class ClusterStore:
     """All nodes of a Redis Cluster.
 
     Args:
-        nodes: the nodes to fetch the slots from first; any subset of the cluster.
-        open_node: creates the stores for a node.
-        clock: seconds, as `time.monotonic`.
-        breaker: guards the first fetch of the slots, while none are known.
-        hook: receives `StoreLost` when no node answers, and `StoreFound` when one does again.
-        replicas: whether to also read from replicas, falling back to the primary.
-        draw: returns a random number below its argument.
-        refresh_after: seconds after which to fetch the slots again.
+        cluster: finds the node of a key.
     """
 
-    def __init__(
-        self,
-        nodes: Iterable[Address],
-        open_node: Callable[[Address, Role], Node],
-        clock: Clock,
-        breaker: CircuitBreaker,
-        hook: Hook,
-        *,
-        replicas: bool = False,
-        draw: Callable[[int], int] = _draw,
-        refresh_after: float = _LONGEST_BETWEEN_REFRESHES,
-    ) -> None:
-        self._draw = draw
-        self._breaker = breaker
-        self._hook = hook
-        self._startup_nodes = tuple(nodes)
-        self._open_node = open_node
-        self._clock = clock
-        self._reads_replicas = replicas
-        self._refresh_after = refresh_after
-        self._nodes: dict[tuple[Address, Role], Node] = {}
-        self._slots: list[Shard | None] = []
-        # When the last refresh began, and when the last successful one did.
-        self._refreshed = self._learnt = -1e9
-        self.after_fork()
-        renew_after_fork(self)
-
-    def after_fork(self) -> None:
-        """Drop the parent's thread and replace the lock."""
-        self._lock = threading.RLock()
-        self._refreshing: Task | None = None
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
 
     @property
     def state(self) -> State:
-        """The state of all nodes, or "partly_open" if only some are "open".
-
-        Replicas are included only if the store reads from them.
-        """
-        if not self._slots:
-            return self._breaker.state
-        shards = {shard for shard in self._slots if shard}
-        used: set[tuple[Address, Role]] = {(shard.primary, "primary") for shard in shards}
-        if self._reads_replicas:
-            used |= {(address, "replica") for shard in shards for address in shard.replicas}
-        nodes = [self._nodes.get(each) for each in used]
-        states = {node.guarded.state if node else "closed" for node in nodes}
-        if states == {"open"}:
-            return "open"
-        if "open" in states:
-            return "partly_open"
-        return "read_only" if "read_only" in states else "closed"
+        """The state of all nodes, or "partly_open" if only some are "open"."""
+        return self.cluster.state
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
-        return self._at_owner(
-            key, timeout, lambda store, left: store.get(key, left), reads=self._reads_replicas
-        )
+        steps = self.cluster.at_owner(key, timeout, reads=True)
+        entry: bytes | None = _take(steps, lambda store, _, left: store.get(key, left))
+        return entry
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        self._at_owner(key, timeout, lambda store, left: store.set(key, entry, ttl, left))
+        steps = self.cluster.at_owner(key, timeout)
+        _take(steps, lambda store, _, left: store.set(key, entry, ttl, left))
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
-        return self._at_owner(
-            key, timeout, lambda store, left: store.set_if_absent(key, entry, ttl, left)
+        steps = self.cluster.at_owner(key, timeout)
+        taken: bool = _take(
+            steps, lambda store, _, left: store.set_if_absent(key, entry, ttl, left)
         )
+        return taken
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        found: dict[bytes, bytes | None] = {}
-
-        def get(store: GuardedStore, batch: list[bytes], left: float) -> None:
-            found.update(zip(batch, store.get_many(batch, left), strict=True))
-
-        self._at_owners(keys, timeout, get)
-        return [found[key] for key in keys]
+        steps = self.cluster.at_owners(keys, timeout)
+        return in_order(keys, _take(steps, lambda store, batch, left: store.get_many(batch, left)))
 
     def get_with_ttl(
         self, keys: Sequence[bytes], timeout: float
     ) -> list[tuple[bytes | None, int | None]]:
-        found: dict[bytes, tuple[bytes | None, int | None]] = {}
-
-        def get(store: GuardedStore, batch: list[bytes], left: float) -> None:
-            found.update(zip(batch, store.get_with_ttl(batch, left), strict=True))
-
-        self._at_owners(keys, timeout, get)
-        return [found[key] for key in keys]
+        steps = self.cluster.at_owners(keys, timeout)
+        answers = _take(steps, lambda store, batch, left: store.get_with_ttl(batch, left))
+        return in_order(keys, answers)
 
     def set_watching(
         self,
@@ -160,223 +64,55 @@ class ClusterStore:
         watched: bytes,
         timeout: float,
     ) -> bytes | None:
-        deadline = self._clock() + timeout
+        deadline = time.monotonic() + timeout
         self.set_many(entries, timeout)
         # From the primary, since a replica may lag behind.
-        return self._at_owner(
-            watched, self._left(deadline), lambda store, left: store.get(watched, left)
-        )
+        steps = self.cluster.at_owner(watched, deadline - time.monotonic())
+        value: bytes | None = _take(steps, lambda store, _, left: store.get(watched, left))
+        return value
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
         by_key = {entry[0]: entry for entry in entries}
-        self._at_owners(
-            list(by_key),
-            timeout,
+        _take(
+            self.cluster.at_owners(list(by_key), timeout),
             lambda store, batch, left: store.set_many([by_key[key] for key in batch], left),
         )
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
-        deleted = 0
-
-        def delete(store: GuardedStore, batch: list[bytes], left: float) -> None:
-            nonlocal deleted
-            deleted += store.delete(batch, left)
-
-        self._at_owners(list(keys), timeout, delete)
-        return deleted
+        steps = self.cluster.at_owners(list(keys), timeout)
+        answers = _take(steps, lambda store, batch, left: store.delete(batch, left))
+        return sum(deleted for _, deleted in answers)
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         seen: set[bytes] = set()  # a migrating slot lists its keys on both nodes
-        for primary in self.primaries(timeout):
-            for key in self._node(primary).guarded.scan(pattern, timeout):
+        self.cluster.refresh_now(timeout)
+        for primary in self.cluster.primaries():
+            for key in self.cluster.node(primary).guarded.scan(pattern, timeout):
                 if key not in seen:
                     seen.add(key)
                     yield key
 
     def primaries(self, timeout: float) -> dict[Address, RedisStore]:
         """Return the servers that currently serve slots, without circuit breakers."""
-        self._refresh_now(timeout)
-        addresses = {shard.primary for shard in self._slots if shard}
-        return {address: self._node(address).server for address in sorted(addresses)}
+        self.cluster.refresh_now(timeout)
+        return {each: self.cluster.node(each).server for each in self.cluster.primaries()}
 
     def close(self) -> None:
-        for node in list(self._nodes.values()):
-            node.guarded.close()
-
-    def _at_owner(
-        self,
-        key: bytes,
-        timeout: float,
-        ask: Callable[[GuardedStore, float], T],
-        *,
-        reads: bool = False,
-    ) -> T:
-        """Call the node that serves a key, following redirections, within `timeout`."""
-        deadline = self._clock() + timeout
-        slot: int = key_slot(key)
-        shard = self._owner(slot, deadline)
-        address, role = self._choose(shard, reads=reads)
-        for _ in range(_MOST_REDIRECTIONS):
-            left = self._left(deadline)
-            try:
-                if role == "replica":
-                    left *= _SHARE_OF_REPLICA
-                return ask(self._node(address, role).guarded, left)
-            except RedirectedError as error:
-                # An empty host means the node that sent the redirection.
-                address = Address(error.address.host or address.host, error.address.port)
-                role = "primary" if error.for_good else "asking"
-                if error.for_good:
-                    self._slots[slot] = Shard(address, ())
-                    self._refresh_soon()
-            except StoreUnavailableError as error:
-                if role != "replica":
-                    self._refresh_soon()  # a replica may have been promoted
-                    raise
-                if error.kind != "circuit_open":
-                    self._refresh_soon()
-                address, role = shard.primary, "primary"
-        raise StoreUnavailableError("too many redirections", "redirected")
-
-    def _left(self, deadline: float) -> float:
-        left = deadline - self._clock()
-        if left <= 0:  # must not count as a node's failure
-            raise StoreUnavailableError("timed out", "timeout")
-        return left
-
-    def _choose(self, shard: Shard, *, reads: bool) -> tuple[Address, Role]:
-        if reads and shard.replicas:
-            number = self._draw(1 + len(shard.replicas))
-            if number:
-                return shard.replicas[number - 1], "replica"
-        return shard.primary, "primary"
-
-    def _at_owners(
-        self,
-        keys: Sequence[bytes],
-        timeout: float,
-        ask: Callable[[GuardedStore, list[bytes], float], None],
-    ) -> None:
-        """Call each node for its keys; retry a key that has moved on its own."""
-        deadline = self._clock() + timeout
-        batches: dict[Address, list[bytes]] = {}
-        for key in keys:
-            batches.setdefault(self._owner(key_slot(key), deadline).primary, []).append(key)
-        for address, batch in batches.items():
-            try:
-                ask(self._node(address).guarded, batch, self._left(deadline))
-            except RedirectedError:
-                for key in batch:
-                    one = partial(_ask_for_one, ask, key)
-                    self._at_owner(key, deadline - self._clock(), one)
-
-    def _node(self, address: Address, role: Role = "primary") -> Node:
-        node = self._nodes.get((address, role))
-        if node is None:
-            with self._lock:
-                node = self._nodes.get((address, role)) or self._open_node(address, role)
-                self._nodes[address, role] = node
-        return node
-
-    def _owner(self, slot: int, deadline: float) -> Shard:
-        if not self._slots:
-            self._look_for_slots(deadline)
-        shard = self._slots[slot] if self._slots else None
-        if shard is None:
-            self._refresh_soon()
-            raise StoreUnavailableError(
-                "no node serves the key's slot, or no node answers", "no_slot"
-            )
-        if self._clock() > self._refreshed + self._refresh_after:
-            self._refresh_soon()
-        return shard
-
-    def _look_for_slots(self, deadline: float) -> None:
-        if not self._breaker.allows():
-            raise StoreUnavailableError("no node of the cluster answers", "circuit_open")
-        task = self._refresh_soon()
-        if task is not None:
-            task.wait(max(0.0, deadline - self._clock()))
-        place = ",".join(map(str, self._startup_nodes))
-        if self._slots:
-            if self._breaker.succeeded():
-                self._hook(StoreFound(place))
-        elif self._breaker.failed():
-            self._hook(StoreLost(f"{place}: no node of the cluster returns the slots"))
-
-    def _refresh_soon(self) -> Task | None:
-        """Refresh the slots on a thread; at most one at a time, and not too often."""
-        with self._lock:
-            if self._refreshing is not None and not self._refreshing.is_done:
-                return self._refreshing
-            if self._clock() - self._refreshed < _BETWEEN_REFRESHES:
-                return None
-            self._refreshed = self._clock()
-            task = Task(self._refresh)
-            try:
-                task.start()
-            except RuntimeError as error:  # no more threads, or the interpreter is shutting down
-                reraise_interruption(error)
-                return None
-            self._refreshing = task
-            return task
-
-    def _refresh_now(self, timeout: float) -> None:
-        """Refresh the slots and wait for it: a shard may have joined without notice."""
-        asked = self._clock()
-        while self._learnt < asked:
-            task = self._refresh_soon()
-            left = asked + timeout - self._clock()
-            if left <= 0:
-                raise StoreUnavailableError("no node of the cluster answers in time", "timeout")
-            if task is None:
-                time.sleep(min(left, _BETWEEN_REFRESHES))
-            else:
-                task.wait(left)
-
-    def _refresh(self) -> None:
-        started = self._clock()
-        known = [shard.primary for shard in self._slots if shard]
-        known += [address for shard in self._slots if shard for address in shard.replicas]
-        for address in dict.fromkeys([*known, *self._startup_nodes]):
-            try:
-                server = self._node(address).server
-                self._slots = _slots(server.execute(_SLOTS_TIMEOUT, b"CLUSTER", b"SLOTS"), address)
-            except Exception:  # it does not answer, or is not a cluster node
-                continue
-            self._learnt = started
-            self._forget_strangers()
-            return
-
-    def _forget_strangers(self) -> None:
-        """Close the nodes that have left the cluster."""
-        members = {*self._startup_nodes}
-        for shard in {shard for shard in self._slots if shard}:
-            members |= {shard.primary, *shard.replicas}
-        for address, role in list(self._nodes):
-            if address not in members:
-                self._nodes.pop((address, role)).guarded.close()
+        self.cluster.close(lambda node: node.guarded.close())
 
 
-def _ask_for_one(
-    ask: Callable[[GuardedStore, list[bytes], float], None],
-    key: bytes,
-    store: GuardedStore,
-    timeout: float,
-) -> None:
-    ask(store, [key], timeout)
+def in_order(keys: Sequence[bytes], answers: list[tuple[list[bytes], list[T]]]) -> list[T]:
+    """Return what the nodes answered for keys, in the order of the keys."""
+    found: dict[bytes, T] = {}
+    for batch, entries in answers:
+        found.update(zip(batch, entries, strict=True))
+    return [found[key] for key in keys]
 
 
-def _slots(reply: Any, asked: Address) -> list[Shard | None]:
-    """Return the shard of each slot from a reply to CLUSTER SLOTS."""
-    slots: list[Shard | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-    for first, last, *nodes in reply:
-        primary, *replicas = [
-            Address(host.decode() if host not in (None, b"", b"?") else asked.host, port)
-            for host, port, *_ in nodes
-        ]
-        shard = Shard(primary, tuple(replicas))
-        slots[first : last + 1] = [shard] * (last + 1 - first)
-    if not any(slots):
-        raise ValueError("no slots")
-    return slots
+def _take(steps: NodeSteps[T], request: Callable[[Store, list[bytes], float], Any]) -> T:
+    def perform(effect: AskNode | WaitForTask) -> Any:
+        if isinstance(effect, AskNode):
+            return request(effect.node.guarded, effect.keys, effect.seconds)
+        return effect.task.wait(effect.seconds)
+
+    return take(steps, perform)

@@ -18,7 +18,9 @@ import hiredis
 
 from model_cache.protocols import Clock
 
-_INCOMPLETE = object()
+INCOMPLETE = object()
+"""What a reader returns while it has no complete reply."""
+
 _BUFFER_SIZE = 65_536
 _ONE_SEGMENT = 1400  # bytes that can be sent without waiting for the server
 _LONGEST_TEXT = 200
@@ -63,10 +65,16 @@ def printable(reply: object) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def make_reader() -> Any:
+    """Return a parser of replies; it returns `INCOMPLETE` when there is none."""
+    return hiredis.Reader(replyError=ErrorReply, notEnoughData=INCOMPLETE)
+
+
 class Connection:
     """One connection.
 
     Attributes:
+        socket: the socket, connected, encrypted and logged in.
         expires: when the pool should replace it, on the pool's clock.
         retired: whether it must not be used again.
         closed: whether it is closed.
@@ -75,13 +83,13 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.expires = math.inf
         self.retired = self.closed = False
-        self._socket = sock
+        self.socket = sock
         self._has_input = _input_check(sock)
         self._timeout: float | None = None
         self._buffer = bytearray(_BUFFER_SIZE)
         # Our own reader takes half the CPU time of redis-py's and lets the timeout cover the
         # whole reply.
-        self._reader: Any = hiredis.Reader(replyError=ErrorReply, notEnoughData=_INCOMPLETE)
+        self._reader = make_reader()
 
     def exchange(self, request: bytes, replies: int, timeout: float, clock: Clock) -> list[Any]:
         """Send a request and return its replies.
@@ -100,17 +108,17 @@ class Connection:
         deadline = clock() + timeout
         if timeout != self._timeout:  # setting it is a system call
             self._limit(timeout)
-        self._socket.sendall(request)
+        self.socket.sendall(request)
         if len(request) > _ONE_SEGMENT:
             self._limit(deadline - clock())
         reader, buffer = self._reader, self._buffer
         received: list[Any] = []
         while True:
-            size = self._socket.recv_into(buffer)
+            size = self.socket.recv_into(buffer)
             if size == 0:
                 raise ConnectionResetError("closed by the server")
             reader.feed(buffer, 0, size)
-            while (reply := reader.gets()) is not _INCOMPLETE:
+            while (reply := reader.gets()) is not INCOMPLETE:
                 received.append(reply)
             if len(received) >= replies:
                 break
@@ -126,14 +134,14 @@ class Connection:
     def _limit(self, timeout: float) -> None:
         if timeout <= 0:
             raise TimeoutError
-        self._socket.settimeout(timeout)
+        self.socket.settimeout(timeout)
         self._timeout = timeout
 
     def close(self) -> None:
         """Close the socket."""
         self.closed = True
         with contextlib.suppress(OSError):
-            self._socket.close()
+            self.socket.close()
 
     # Closes a connection that an interruption left behind, without a ResourceWarning.
     __del__ = close

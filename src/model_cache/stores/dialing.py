@@ -20,6 +20,7 @@ from model_cache.redaction import without_traceback
 from model_cache.stores.access import AddressMap, CredentialProvider
 from model_cache.stores.connection import Connection, ErrorReply, printable
 from model_cache.stores.pool import Connect
+from model_cache.stores.requests import request_of
 from model_cache.stores.tls import TLS
 from model_cache.stores.url import Address, Endpoint
 
@@ -174,13 +175,6 @@ def _unix_socket(path: str, timeout: float) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def request_of(*words: bytes) -> bytes:
-    """Return a command encoded as RESP."""
-    parts = [b"*%d\r\n" % len(words)]
-    parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
-    return b"".join(parts)
 
 
 def _ask(connection: Connection, timeout: float, *words: bytes) -> Any:

@@ -14,53 +14,91 @@ T = TypeVar("T")
 State: TypeAlias = Literal["closed", "open", "partly_open", "read_only"]
 
 
-class GuardedStore:
-    """Calls the inner store only while the circuit is closed.
+class Guard:
+    """The circuit breakers of one server, for threads and for event loops.
 
     Args:
-        inner: the store.
         make_breaker: creates a circuit breaker; called once for reads and once for writes.
         hook: receives `StoreLost` and `StoreFound`.
         place: the store's address, for these events.
     """
 
     def __init__(
-        self,
-        inner: Store,
-        make_breaker: Callable[[], CircuitBreaker],
-        hook: Hook,
-        place: str = "",
+        self, make_breaker: Callable[[], CircuitBreaker], hook: Hook, place: str = ""
     ) -> None:
-        self._inner = inner
-        self._place = place
         # Writes can fail while reads work, and must not block them.
-        self._reads, self._writes = make_breaker(), make_breaker()
+        self.reads, self.writes = make_breaker(), make_breaker()
+        self._place = place
         self._hook = hook
         self._refuses_writes = False
 
     @property
     def state(self) -> State:
         """Whether requests go through ("closed") or not ("open"), or only reads ("read_only")."""
-        if self._refuses_writes and self._reads.state == "closed":
+        if self._refuses_writes and self.reads.state == "closed":
             return "read_only"
-        return self._reads.state
+        return self.reads.state
+
+    def succeeded(self, breaker: CircuitBreaker) -> None:
+        """Record a request that succeeded."""
+        if breaker is self.writes:
+            self._refuses_writes = False
+        if breaker.succeeded():
+            self._closed(breaker)
+
+    def failed(self, breaker: CircuitBreaker, error: StoreUnavailableError) -> None:
+        """Record a request that failed."""
+        if isinstance(error, StoreAnsweredError):  # the server is up
+            if isinstance(error, WriteRefusedError):
+                self._refuses_writes = True
+            if breaker.succeeded():
+                self._closed(breaker)
+        elif breaker.failed() and breaker is self.reads:
+            self._hook(StoreLost(str(error)))
+
+    def _closed(self, breaker: CircuitBreaker) -> None:
+        if breaker is self.reads:
+            self._hook(StoreFound(self._place))
+
+
+def circuit_open() -> StoreUnavailableError:
+    """Return the error to raise when a circuit breaker blocks a request."""
+    return StoreUnavailableError("circuit open after repeated failures", "circuit_open")
+
+
+class GuardedStore:
+    """Calls the inner store only while the circuit is closed.
+
+    Args:
+        inner: the store.
+        guard: its circuit breakers.
+    """
+
+    def __init__(self, inner: Store, guard: Guard) -> None:
+        self._inner = inner
+        self.guard = guard
+
+    @property
+    def state(self) -> State:
+        """Whether requests go through; see `Guard.state`."""
+        return self.guard.state
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
-        return self._call(self._reads, self._inner.get, key, timeout)
+        return self._call(self.guard.reads, self._inner.get, key, timeout)
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        self._call(self._writes, self._inner.set, key, entry, ttl, timeout)
+        self._call(self.guard.writes, self._inner.set, key, entry, ttl, timeout)
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
-        return self._call(self._writes, self._inner.set_if_absent, key, entry, ttl, timeout)
+        return self._call(self.guard.writes, self._inner.set_if_absent, key, entry, ttl, timeout)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        return self._call(self._reads, self._inner.get_many, keys, timeout)
+        return self._call(self.guard.reads, self._inner.get_many, keys, timeout)
 
     def get_with_ttl(
         self, keys: Sequence[bytes], timeout: float
     ) -> list[tuple[bytes | None, int | None]]:
-        return self._call(self._reads, self._inner.get_with_ttl, keys, timeout)
+        return self._call(self.guard.reads, self._inner.get_with_ttl, keys, timeout)
 
     def set_watching(
         self,
@@ -68,41 +106,28 @@ class GuardedStore:
         watched: bytes,
         timeout: float,
     ) -> bytes | None:
-        return self._call(self._writes, self._inner.set_watching, entries, watched, timeout)
+        return self._call(self.guard.writes, self._inner.set_watching, entries, watched, timeout)
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
-        self._call(self._writes, self._inner.set_many, entries, timeout)
+        self._call(self.guard.writes, self._inner.set_many, entries, timeout)
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
-        return self._call(self._writes, self._inner.delete, keys, timeout)
+        return self._call(self.guard.writes, self._inner.delete, keys, timeout)
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
-        yield from self._call(self._reads, lambda: list(self._inner.scan(pattern, timeout)))
+        yield from self._call(self.guard.reads, lambda: list(self._inner.scan(pattern, timeout)))
 
     def close(self) -> None:
         self._inner.close()
 
     def _call(self, breaker: CircuitBreaker, ask: Callable[..., T], *arguments: Any) -> T:
+        guard = self.guard
         if not breaker.allows():
-            raise StoreUnavailableError("circuit open after repeated failures", "circuit_open")
+            raise circuit_open()
         try:
             answer = ask(*arguments)
-        except StoreAnsweredError as error:  # the server is up
-            if isinstance(error, WriteRefusedError):
-                self._refuses_writes = True
-            if breaker.succeeded():
-                self._closed(breaker)
-            raise
         except StoreUnavailableError as error:
-            if breaker.failed() and breaker is self._reads:
-                self._hook(StoreLost(str(error)))
+            guard.failed(breaker, error)
             raise
-        if breaker is self._writes:
-            self._refuses_writes = False
-        if breaker.succeeded():
-            self._closed(breaker)
+        guard.succeeded(breaker)
         return answer
-
-    def _closed(self, breaker: CircuitBreaker) -> None:
-        if breaker is self._reads:
-            self._hook(StoreFound(self._place))

@@ -1,26 +1,31 @@
-"""Build the store for an endpoint: a server or a cluster, with circuit breakers around it."""
+"""Build the stores for an endpoint: a server or a cluster, with circuit breakers around it."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from typing import Any, NamedTuple
 
 from model_cache.embedded import embedded_url
 from model_cache.errors import StoreUnavailableError
 from model_cache.keys.buckets import Buckets
 from model_cache.observing.events import Hook
-from model_cache.protocols import StatefulStore
+from model_cache.protocols import AsyncStore, StatefulStore
 from model_cache.stores.access import AddressMap, CredentialProvider
+from model_cache.stores.async_cluster import AsyncClusterStore
+from model_cache.stores.async_packed import AsyncBucketStore, AsyncPackedStore
+from model_cache.stores.async_server import AsyncRedisStore
 from model_cache.stores.breaker import CircuitBreaker
-from model_cache.stores.cluster import ClusterStore, Node
+from model_cache.stores.cluster import ClusterStore
 from model_cache.stores.connection import printable
 from model_cache.stores.dialing import Dialer
-from model_cache.stores.guarded import GuardedStore
-from model_cache.stores.packed import BucketStore, PackedStore
-from model_cache.stores.server import RedisStore, Role
+from model_cache.stores.guarded import Guard, GuardedStore
+from model_cache.stores.packed import BucketRequests, BucketStore, PackedStore
+from model_cache.stores.packing import Packing
+from model_cache.stores.replies import Role
+from model_cache.stores.server import RedisStore
+from model_cache.stores.slots import Cluster, Node
 from model_cache.stores.url import Address, Endpoint, parse_url
 
 _DEFAULT_AGE = 300.0
@@ -30,7 +35,19 @@ _ANNOUNCED = (
 )
 
 
-def compose(  # noqa: PLR0913 - one for each option that the servers' stores need
+class Stores(NamedTuple):
+    """One store, for threads and for event loops, which share its circuit breakers."""
+
+    sync: StatefulStore
+    asynchronous: AsyncStore
+
+
+def compose(endpoint: Endpoint, hook: Hook, **options: Any) -> StatefulStore:
+    """Return the store for threads; see `compose_both`."""
+    return compose_both(endpoint, hook, **options).sync
+
+
+def compose_both(  # noqa: PLR0913 - one for each option that the servers' stores need
     endpoint: Endpoint,
     hook: Hook,
     *,
@@ -41,14 +58,15 @@ def compose(  # noqa: PLR0913 - one for each option that the servers' stores nee
     address_map: AddressMap | None = None,
     expected_entries: int | None = None,
     longest_ttl: int | None = None,
-) -> StatefulStore:
-    """Return the store for an endpoint without connecting to it.
+) -> Stores:
+    """Return the stores for an endpoint without connecting to it.
 
     Args:
         endpoint: the address and login.
         hook: receives `StoreLost` and `StoreFound`.
         timeout: seconds for each request to a Sentinel.
-        max_connections: the most connections to each server.
+        max_connections: the most connections to each server from threads; each event loop has one
+            more.
         max_connection_age: seconds after which a connection is replaced.
         credential_provider: returns the current login, which replaces the endpoint's own.
         address_map: translates an announced address to the one to connect to.
@@ -62,33 +80,37 @@ def compose(  # noqa: PLR0913 - one for each option that the servers' stores nee
     """
     if endpoint.embedded:
         endpoint = parse_url("url", embedded_url())
-    open_server = partial(
-        RedisStore,
-        timeout=timeout,
-        max_connections=max_connections,
-        max_connection_age=max_connection_age,
-        dialer=Dialer(
-            endpoint.tls, timeout, credentials=credential_provider, address_map=address_map
-        ),
-    )
+    dialer = Dialer(endpoint.tls, timeout, credentials=credential_provider, address_map=address_map)
 
-    def guarded(
-        server: RedisStore, make_breaker: Callable[[], CircuitBreaker], hook: Hook, at: Endpoint
-    ) -> GuardedStore:
-        inner = server if expected_entries is None else BucketStore(server, longest_ttl)
-        return GuardedStore(inner, make_breaker, hook, str(at))
+    def open_server(at: Endpoint, guard: Guard, role: Role | None = None, hint: str = "") -> Node:
+        server = RedisStore(
+            at,
+            timeout=timeout,
+            max_connections=max_connections,
+            max_connection_age=max_connection_age,
+            role=role,
+            dialer=dialer,
+            hint=hint,
+        )
+        asynchronous = AsyncRedisStore(
+            at, guard, max_connection_age=max_connection_age, role=role, dialer=dialer, hint=hint
+        )
+        if expected_entries is None:
+            return Node(GuardedStore(server, guard), server, asynchronous)
+        requests = BucketRequests(longest_ttl, proxied=at.proxied)
+        packed = GuardedStore(BucketStore(server, requests), guard)
+        return Node(packed, server, AsyncBucketStore(asynchronous, requests))
 
     def open_node(address: Address, role: Role) -> Node:
         at = replace(endpoint, cluster=(), host=address.host, port=address.port)
         hint = "" if address in endpoint.cluster else _ANNOUNCED
-        server = open_server(at, role=role, hint=hint)
         if role == "replica":  # reads fall back to the primary, so no StoreLost
-            return Node(guarded(server, _make_impatient_breaker, _ignore, at), server)
-        return Node(guarded(server, _make_breaker, hook, at), server)
+            return open_server(at, Guard(_make_impatient_breaker, _ignore, str(at)), role, hint)
+        return open_server(at, Guard(_make_breaker, hook, str(at)), role, hint)
 
-    store: GuardedStore | ClusterStore
+    stores: Stores
     if endpoint.cluster:
-        store = ClusterStore(
+        cluster = Cluster(
             endpoint.cluster,
             open_node,
             time.monotonic,
@@ -96,9 +118,14 @@ def compose(  # noqa: PLR0913 - one for each option that the servers' stores nee
             hook,
             replicas=endpoint.replicas,
         )
+        stores = Stores(ClusterStore(cluster), AsyncClusterStore(cluster))
     else:
-        store = guarded(open_server(endpoint), _make_breaker, hook, endpoint)
-    return store if expected_entries is None else PackedStore(store, Buckets(expected_entries))
+        node = open_server(endpoint, Guard(_make_breaker, hook, str(endpoint)))
+        stores = Stores(node.guarded, node.asynchronous)
+    if expected_entries is None:
+        return stores
+    packing = Packing(Buckets(expected_entries))
+    return Stores(PackedStore(stores.sync, packing), AsyncPackedStore(stores.asynchronous, packing))
 
 
 def administered(endpoint: Endpoint, timeout: float) -> dict[str, RedisStore]:

@@ -1,7 +1,8 @@
 """The packed layout: small entries as fields of bucket hashes, a third of the memory or less.
 
 `PackedStore` is around all servers and says where an entry lives; a `BucketStore` is around each
-server and speaks the commands of hashes. In between, a place is a key like any other.
+server and speaks the commands of hashes. In between, a place is a key like any other. Their twins
+for event loops are in `async_packed`.
 """
 
 from __future__ import annotations
@@ -9,16 +10,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from model_cache.errors import StoreUnavailableError
-from model_cache.keys.buckets import Buckets, Place
+from model_cache.keys.buckets import Place
 from model_cache.protocols import Clock, StatefulStore
-from model_cache.stores.dialing import request_of
 from model_cache.stores.packing import (
     ELSEWHERE,
     Batch,
-    Command,
     Packing,
     Write,
     delete_command,
@@ -27,7 +26,12 @@ from model_cache.stores.packing import (
     taken_apart,
     unpacked,
 )
+from model_cache.stores.replies import Replies, Request
+from model_cache.stores.requests import delete_requests, get_with_ttl_requests, request_of
+from model_cache.stores.requests import get_request as get_key_request
 from model_cache.stores.server import RedisStore
+
+Found = TypeVar("Found", bytes | None, tuple[bytes | None, int | None])
 
 _MOST_ENDED = 1000
 _REMOVED_AT_ONCE = 8
@@ -40,15 +44,15 @@ class PackedStore:
 
     Args:
         inner: where the buckets are.
-        buckets: which place an entry has.
+        packing: which place an entry has.
         clock: seconds, as `time.monotonic`.
     """
 
     def __init__(
-        self, inner: StatefulStore, buckets: Buckets, clock: Clock = time.monotonic
+        self, inner: StatefulStore, packing: Packing, clock: Clock = time.monotonic
     ) -> None:
         self._inner = inner
-        self._packing = Packing(buckets)
+        self._packing = packing
         self._clock = clock
 
     @property
@@ -72,30 +76,20 @@ class PackedStore:
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         started = self._clock()
         found = self._inner.get_many(list(map(self._packing.address, keys)), timeout)
-        large = [key for key, entry in zip(keys, found, strict=True) if entry == ELSEWHERE]
+        large = elsewhere(keys, found)
         if not large:
             return found
-        elsewhere = self._inner.get_many(large, self._left(started, timeout))
-        entries = dict(zip(large, elsewhere, strict=True))
-        return [
-            entries[key] if entry == ELSEWHERE else entry
-            for key, entry in zip(keys, found, strict=True)
-        ]
+        return completed(found, self._inner.get_many(large, self._left(started, timeout)))
 
     def get_with_ttl(
         self, keys: Sequence[bytes], timeout: float
     ) -> list[tuple[bytes | None, int | None]]:
         started = self._clock()
         found = self._inner.get_with_ttl(list(map(self._packing.address, keys)), timeout)
-        large = [key for key, (entry, _) in zip(keys, found, strict=True) if entry == ELSEWHERE]
+        large = elsewhere(keys, found)
         if not large:
             return found
-        elsewhere = self._inner.get_with_ttl(large, self._left(started, timeout))
-        entries = dict(zip(large, elsewhere, strict=True))
-        return [
-            entries[key] if each[0] == ELSEWHERE else each
-            for key, each in zip(keys, found, strict=True)
-        ]
+        return completed(found, self._inner.get_with_ttl(large, self._left(started, timeout)))
 
     def set_watching(
         self,
@@ -124,129 +118,147 @@ class PackedStore:
         self._inner.close()
 
     def _left(self, started: float, timeout: float) -> float:
-        left = started + timeout - self._clock()
-        if left <= 0:
-            raise StoreUnavailableError("no time is left", "timeout")
-        return left
+        return remaining(started + timeout - self._clock())
 
 
-class BucketStore:
-    """A server that keeps entries at places in buckets, besides plain keys.
+def remaining(left: float) -> float:
+    """Return the seconds that are left.
+
+    Raises:
+        StoreUnavailableError: there are none.
+    """
+    if left <= 0:
+        raise StoreUnavailableError("timed out", "timeout")
+    return left
+
+
+def elsewhere(keys: Sequence[bytes], found: Sequence[Found]) -> list[bytes]:
+    """Return the keys whose entries are too large for a bucket, by what was found there."""
+    return [key for key, each in zip(keys, found, strict=True) if _is_elsewhere(each)]
+
+
+def completed(found: Sequence[Found], large: Sequence[Found]) -> list[Found]:
+    """Return what was found, with the large entries in their places."""
+    left = iter(large)
+    return [next(left) if _is_elsewhere(each) else each for each in found]
+
+
+def _is_elsewhere(found: bytes | tuple[bytes | None, int | None] | None) -> bool:
+    return (found[0] if isinstance(found, tuple) else found) == ELSEWHERE
+
+
+class BucketRequests:
+    """The requests to one server that keeps entries at places in buckets, besides plain keys.
 
     Args:
-        server: the server.
         longest_ttl: the longest time that an entry may claim to have left, in milliseconds; None
             for any.
+        proxied: whether the server is behind a proxy.
         clock: seconds since 1970.
     """
 
     def __init__(
-        self, server: RedisStore, longest_ttl: int | None = None, clock: Clock = time.time
+        self, longest_ttl: int | None = None, *, proxied: bool = False, clock: Clock = time.time
     ) -> None:
-        self._server = server
         self._longest_ttl = longest_ttl
+        self._is_proxied = proxied
         self._clock = clock
         # To be removed with a later write. If such an entry is written anew before, by another
         # process, it is lost: a miss.
         self._ended: deque[Place] = deque(maxlen=_MOST_ENDED)
 
-    def get(self, key: bytes, timeout: float) -> bytes | None:
-        place = place_at(key)
-        if place is None:
-            return self._server.get(key, timeout)
-        return self._entry(self._server.send(get_request(place), timeout))
+    def get(self, place: Place) -> Request[bytes | None]:
+        """Return the request for an entry in a bucket."""
+        return Request([get_request(place)], lambda replies, got: self._entry(replies, got[0]))
 
-    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        if place_at(key) is None:
-            self._server.set(key, entry, ttl, timeout)
-        else:
-            self.set_many([(key, entry, ttl)], timeout)
-
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
-        return self._server.set_if_absent(key, entry, ttl, timeout)
-
-    def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
+    def get_many(self, keys: Sequence[bytes]) -> Request[list[bytes | None]]:
+        """Return the request for entries, in buckets or not."""
         places = [place_at(key) for key in keys]
-        requests = [
-            request_of(b"GET", key) if place is None else get_request(place)
+
+        def read(replies: Replies, got: list[Any]) -> list[bytes | None]:
+            return [
+                replies.entry(reply) if place is None else self._entry(replies, reply)
+                for reply, place in zip(got, places, strict=True)
+            ]
+
+        commands = [
+            get_key_request(key) if place is None else get_request(place)
             for key, place in zip(keys, places, strict=True)
         ]
-        replies = self._server.send_each(requests, timeout)
-        return [
-            self._server.entry_of(reply) if place is None else self._entry(reply)
-            for reply, place in zip(replies, places, strict=True)
-        ]
+        return Request(commands, read)
 
-    def get_with_ttl(
-        self, keys: Sequence[bytes], timeout: float
-    ) -> list[tuple[bytes | None, int | None]]:
+    def get_with_ttl(self, keys: Sequence[bytes]) -> Request[list[tuple[bytes | None, int | None]]]:
+        """Return the request for entries with their remaining ttls."""
         places = [place_at(key) for key in keys]
-        requests = [
-            request
-            for key, place in zip(keys, places, strict=True)
-            for request in (
-                [request_of(b"GET", key), request_of(b"PTTL", key)]
+
+        def read(replies: Replies, got: list[Any]) -> list[tuple[bytes | None, int | None]]:
+            left = iter(got)
+            return [
+                replies.entry_and_ttl(next(left), next(left))
                 if place is None
-                else [get_request(place)]
-            )
+                else self._entry_and_ttl(replies, next(left))
+                for place in places
+            ]
+
+        commands = [
+            command
+            for key, place in zip(keys, places, strict=True)
+            for command in (get_with_ttl_requests([key]) if place is None else [get_request(place)])
         ]
-        replies = iter(self._server.send_each(requests, timeout))
-        return [
-            self._server.entry_and_ttl_of(next(replies), next(replies))
-            if place is None
-            else self._entry_and_ttl(next(replies))
-            for place in places
-        ]
+        return Request(commands, read)
 
-    def set_watching(
-        self,
-        entries: Sequence[tuple[bytes, bytes, int | None]],
-        watched: bytes,
-        timeout: float,
-    ) -> bytes | None:
-        *_, found = self._write(entries, [(b"GET", watched)], timeout)
-        return self._server.entry_of(found)
+    def set_many(self, entries: Sequence[Write]) -> Request[None]:
+        """Return the request that writes entries."""
+        batch = self._batch(entries)
 
-    def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
-        self._write(entries, [], timeout)
+        def read(replies: Replies, got: list[Any]) -> None:
+            self._check(batch, replies, got)
 
-    def _write(
-        self, entries: Sequence[Write], more: Sequence[Command], timeout: float
-    ) -> Sequence[Any]:
-        """Write entries, and return the replies to more commands."""
-        removals = list(self._take_ended())
-        batch = Batch(entries, removals, self._clock(), proxied=self._server.proxied)
-        replies = self._server.execute_many(timeout, [*batch.commands, *more])
-        written, over = batch.outcome(replies)
-        self._ended.extend(over)
-        self._server.check_written(written)
-        return replies[len(batch.commands) :]
+        return Request([request_of(*command) for command in batch.commands], read)
 
-    def delete(self, keys: Iterable[bytes], timeout: float) -> int:
+    def set_watching(self, entries: Sequence[Write], watched: bytes) -> Request[bytes | None]:
+        """Return the request that writes entries and then reads a key."""
+        batch = self._batch(entries)
+
+        def read(replies: Replies, got: list[Any]) -> bytes | None:
+            self._check(batch, replies, got[:-1])
+            return replies.entry(got[-1])
+
+        commands = [request_of(*command) for command in batch.commands]
+        return Request([*commands, get_key_request(watched)], read)
+
+    def delete(self, keys: Iterable[bytes]) -> Request[int]:
+        """Return the request that deletes entries, in buckets or not, and whole buckets."""
         plain: list[bytes] = []
-        places: list[Place] = []
+        removals: list[bytes] = []
         for key in keys:
             place = place_at(key)
             if place is None:
                 plain.append(key)
             else:
-                places.append(place)
-        deleted = self._server.delete(plain, timeout) if plain else 0
-        replies = self._server.execute_many(timeout, [delete_command(place) for place in places])
-        return deleted + self._server.count_of(replies)
+                removals.append(request_of(*delete_command(place)))
 
-    def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
-        return self._server.scan(pattern, timeout)
+        def read(replies: Replies, got: list[Any]) -> int:
+            fields = len(removals)
+            return replies.count(got[:fields]) + replies.deleted(plain, got[fields:])
 
-    def close(self) -> None:
-        self._server.close()
+        return Request([*removals, *delete_requests(plain, proxied=self._is_proxied)], read)
 
-    def _entry(self, reply: Any) -> bytes | None:
-        value = self._server.entry_of(reply)
+    def _batch(self, entries: Sequence[Write]) -> Batch:
+        removals = list(self._take_ended())
+        return Batch(entries, removals, self._clock(), proxied=self._is_proxied)
+
+    def _check(self, batch: Batch, replies: Replies, got: Sequence[Any]) -> None:
+        written, over = batch.outcome(got)
+        self._ended.extend(over)
+        replies.check_written(written)
+
+    def _entry(self, replies: Replies, reply: Any) -> bytes | None:
+        value = replies.entry(reply)
         return None if value is None else unpacked(value, self._clock(), self._longest_ttl)
 
-    def _entry_and_ttl(self, reply: Any) -> tuple[bytes | None, int | None]:
-        value = self._server.entry_of(reply)
+    def _entry_and_ttl(self, replies: Replies, reply: Any) -> tuple[bytes | None, int | None]:
+        value = replies.entry(reply)
         now = self._clock()
         entry = None if value is None else unpacked(value, now, self._longest_ttl)
         parts = None if entry is None or value is None else taken_apart(value)
@@ -259,3 +271,59 @@ class BucketStore:
                 yield self._ended.popleft()
             except IndexError:
                 return
+
+
+class BucketStore:
+    """A server that keeps entries at places in buckets, besides plain keys.
+
+    Args:
+        server: the server.
+        requests: what to send to it.
+    """
+
+    def __init__(self, server: RedisStore, requests: BucketRequests) -> None:
+        self._server = server
+        self._requests = requests
+
+    def get(self, key: bytes, timeout: float) -> bytes | None:
+        place = place_at(key)
+        if place is None:
+            return self._server.get(key, timeout)
+        return self._server.ask(self._requests.get(place), timeout)
+
+    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
+        if place_at(key) is None:
+            self._server.set(key, entry, ttl, timeout)
+        else:
+            self.set_many([(key, entry, ttl)], timeout)
+
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+        return self._server.set_if_absent(key, entry, ttl, timeout)
+
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
+        return self._server.ask(self._requests.get_many(keys), timeout)
+
+    def get_with_ttl(
+        self, keys: Sequence[bytes], timeout: float
+    ) -> list[tuple[bytes | None, int | None]]:
+        return self._server.ask(self._requests.get_with_ttl(keys), timeout)
+
+    def set_watching(
+        self,
+        entries: Sequence[tuple[bytes, bytes, int | None]],
+        watched: bytes,
+        timeout: float,
+    ) -> bytes | None:
+        return self._server.ask(self._requests.set_watching(entries, watched), timeout)
+
+    def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
+        self._server.ask(self._requests.set_many(entries), timeout)
+
+    def delete(self, keys: Iterable[bytes], timeout: float) -> int:
+        return self._server.ask(self._requests.delete(keys), timeout)
+
+    def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
+        return self._server.scan(pattern, timeout)
+
+    def close(self) -> None:
+        self._server.close()

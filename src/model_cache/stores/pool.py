@@ -195,18 +195,10 @@ class ConnectionPool:
 
     def _run(self, opening: _Opening) -> None:
         opening.begun = True
-        result: Connection | Exception
-        try:
-            result = self._connect()
+        result = opened(self._connect)
+        if isinstance(result, Connection):
             result.expires = self._clock() + self._max_age * (1 - 0.25 * self._random())
             self.has_connected = True
-        except (OSError, StoreUnavailableError) as error:
-            # Without its traceback, which contains the login.
-            result = error.with_traceback(None)
-        except BaseException as error:
-            result = StoreUnavailableError(
-                f"connecting raised {type(error).__name__}: {error}", "connection"
-            )
         with self._lock:
             opening.done = True
             if isinstance(result, Connection):
@@ -244,6 +236,18 @@ class ConnectionPool:
         # A connection returned to the old queue is collected with it.
         self._begin()
         _close_all(idle)
+
+
+def opened(connect: Connect) -> Connection | Exception:
+    """Return a new connection, or the error."""
+    try:
+        return connect()
+    except (OSError, StoreUnavailableError) as error:
+        # Without its traceback, which contains the login.
+        return error.with_traceback(None)
+    except BaseException as error:
+        message = f"connecting raised {type(error).__name__}: {error}"
+        return StoreUnavailableError(message, "connection")
 
 
 def is_open(connection: Connection | None) -> bool:

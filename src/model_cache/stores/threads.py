@@ -28,6 +28,7 @@ class Task:
         self._running = _thread.allocate_lock()
         self._running.acquire()
         self.is_done = False
+        self._subscribers: list[Callable[[bool], object]] = []
 
     def start(self) -> None:
         """Run the function; see `start_thread`."""
@@ -39,6 +40,14 @@ class Task:
         finally:
             self.is_done = True
             self._running.release()
+            for notify in self._subscribers:
+                notify(True)
+
+    def subscribe(self, notify: Callable[[bool], object]) -> None:
+        """Call `notify`, once or twice, when the function has ended; from any thread."""
+        self._subscribers.append(notify)
+        if self.is_done:
+            notify(True)
 
     def wait(self, timeout: float) -> None:
         """Wait up to `timeout` seconds for the function to return."""

@@ -1,0 +1,226 @@
+"""The meaning of one server's replies and failures, for threads and for event loops."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+
+import hiredis
+
+from model_cache.errors import StoreAnsweredError, StoreUnavailableError, WriteRefusedError
+from model_cache.interruptions import reraise_interruption
+from model_cache.keys.buckets import is_bucket
+from model_cache.stores.connection import ErrorReply, printable
+from model_cache.stores.dialing import tls_hint
+from model_cache.stores.url import Address, Endpoint
+
+# What the socket, the parser and our own code may raise.
+# Not `Exception`: a caller's soft time limit must get through.
+FAILURES = (
+    OSError,
+    hiredis.HiredisError,
+    ArithmeticError,
+    AttributeError,
+    BufferError,
+    LookupError,
+    MemoryError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+_REDIRECTION = re.compile(r"(MOVED|ASK) \d+ (.*):(\d{1,5})")
+
+T = TypeVar("T")
+Role: TypeAlias = Literal["primary", "replica", "asking"]
+
+
+class RedirectedError(StoreAnsweredError):
+    """A cluster node redirects a key to another node.
+
+    Attributes:
+        address: the other node.
+        for_good: True if the slot has moved (MOVED), False if only this key has (ASK).
+    """
+
+    def __init__(self, message: str, kind: str, address: Address) -> None:
+        super().__init__(message, kind)
+        self.address = address
+        self.for_good = kind == "MOVED"
+
+
+class Connections(Protocol):
+    """The connections to one server."""
+
+    @property
+    def has_connected(self) -> bool:
+        """Whether any attempt to connect has succeeded."""
+        ...
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the server has ever replied to a request."""
+        ...
+
+    def retire(self) -> None:
+        """Stop using the current connections, which lead to the wrong server."""
+        ...
+
+    def close_idle(self) -> None:
+        """Close the connections that are not in use."""
+        ...
+
+
+class Replies:
+    """Reads the replies of one server.
+
+    Args:
+        endpoint: the server's address.
+        connections: the connections to it.
+        role: how to use a cluster node; see `RedisStore`.
+        hint: added to errors until the first successful connection.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, connections: Connections, role: Role | None, hint: str
+    ) -> None:
+        self._place = str(endpoint)
+        self._endpoint = endpoint
+        self._connections = connections
+        self._role = role
+        self._hint = hint
+
+    def entry(self, reply: object) -> bytes | None:
+        """Return the entry that a reply holds, or None.
+
+        Raises:
+            StoreUnavailableError: the reply is an error.
+        """
+        if type(reply) is bytes:
+            return reply
+        # A key of another type is also a miss; SET overwrites it.
+        if reply is None or (isinstance(reply, ErrorReply) and reply.code == "WRONGTYPE"):
+            return None
+        raise self.failure(reply)
+
+    def entries(self, replies: Iterable[object]) -> list[bytes | None]:
+        """Return the entries that replies to GETs hold."""
+        return [self.entry(reply) for reply in replies]
+
+    def listed(self, reply: object, count: int) -> list[bytes | None]:
+        """Return the entries that the reply to an MGET of `count` keys holds."""
+        if not (isinstance(reply, list) and len(reply) == count):
+            raise self.failure(reply)
+        return reply
+
+    def entry_and_ttl(self, entry: object, left: object) -> tuple[bytes | None, int | None]:
+        """Return what the replies to GET and PTTL hold.
+
+        Raises:
+            StoreUnavailableError: one of them is an error.
+        """
+        if type(left) is not int:
+            raise self.failure(left)
+        # -1: it does not expire. -2: it expired after the GET.
+        return self.entry(entry), None if left == -1 else max(0, left)
+
+    def with_ttl(self, replies: Sequence[object]) -> list[tuple[bytes | None, int | None]]:
+        """Return what replies to GET and PTTL in turn hold."""
+        return list(map(self.entry_and_ttl, replies[::2], replies[1::2]))
+
+    def check_written(self, replies: Iterable[object]) -> None:
+        """Raise unless the replies say that everything was written.
+
+        Raises:
+            StoreUnavailableError: one of them is an error.
+        """
+        for reply in replies:
+            if reply == b"OK" or type(reply) is int:
+                continue
+            if not isinstance(reply, ErrorReply) or reply.code in ("MOVED", "ASK"):
+                raise self.failure(reply)
+            if reply.code == "READONLY":
+                # No longer the primary; its name may resolve to the new one.
+                self._connections.retire()
+            raise WriteRefusedError(f"{self._place}: {printable(reply)}", reply.kind)
+
+    def watched(self, replies: Sequence[object]) -> bytes | None:
+        """Return what the last reply, to a GET, holds; the others are those of writes."""
+        *written, found = replies
+        self.check_written(written)
+        return self.entry(found)
+
+    def was_set(self, reply: object) -> bool:
+        """Return whether a SET with NX has set the key."""
+        if reply is None:
+            return False
+        self.check_written([reply])
+        return True
+
+    def count(self, replies: Iterable[object]) -> int:
+        """Return the sum of replies that are numbers.
+
+        Raises:
+            StoreUnavailableError: one of them is an error.
+        """
+        count = 0
+        for reply in replies:
+            if type(reply) is not int:
+                raise self.failure(reply)
+            count += reply
+        return count
+
+    def deleted(self, keys: Sequence[bytes], replies: Sequence[object]) -> int:
+        """Return how many entries `delete_requests` has deleted."""
+        buckets = [key for key in keys if is_bucket(key)]
+        sizes = dict(zip(buckets, replies, strict=False))
+        deleted = replies[len(buckets) :]
+        return sum(
+            size if reply and isinstance(size := sizes.get(key), int) else self.count([reply])
+            for key, reply in zip(keys, deleted, strict=True)
+        )
+
+    def failure(self, reply: object) -> StoreUnavailableError:
+        """Return the error for a redirection, an error reply, or a reply of the wrong type."""
+        redirection = _REDIRECTION.fullmatch(str(reply)) if isinstance(reply, ErrorReply) else None
+        if redirection is not None:
+            kind, host, port = redirection.groups()
+            if self._role is not None:
+                return RedirectedError(printable(reply), kind, Address(host, int(port)))
+            message = f"{self._place} is a node of a Redis Cluster; use redis+cluster://"
+            return StoreUnavailableError(message, kind)
+        # After "max number of clients reached", for example, the server closes the connection.
+        self._connections.close_idle()
+        kind = reply.kind if isinstance(reply, ErrorReply) else "protocol"
+        return StoreUnavailableError(f"{self._place}: {printable(reply)}", kind)
+
+    def unavailable(self, error: Exception) -> StoreUnavailableError:
+        """Return the error to raise for one of `FAILURES` or for a failed attempt to connect.
+
+        Raises:
+            Exception: a signal handler raised the error; it is raised again.
+        """
+        reraise_interruption(error)
+        if isinstance(error, StoreUnavailableError):  # connecting failed
+            problem, kind = str(error), error.kind
+        elif isinstance(error, TimeoutError):
+            problem, kind = "timed out", "timeout"
+        else:
+            problem, kind = f"{error or type(error).__name__}", "connection"
+        hint = "" if self._connections.has_answered else tls_hint(error, self._endpoint)
+        if self._hint and not self._connections.has_connected:
+            hint += f"; {self._hint}"
+        return StoreUnavailableError(self._endpoint.masked(f"{self._place}: {problem}{hint}"), kind)
+
+
+class Request(NamedTuple, Generic[T]):
+    """Commands for one round trip.
+
+    Attributes:
+        commands: the commands, encoded as RESP.
+        read: returns the answer from the replies.
+    """
+
+    commands: list[bytes]
+    read: Callable[[Replies, list[Any]], T]

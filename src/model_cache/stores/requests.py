@@ -1,0 +1,49 @@
+"""Requests, encoded as RESP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from model_cache.keys.buckets import is_bucket
+
+LEAST_MGET = 4
+"""For fewer keys, GETs are as fast as MGET, which the login may not be allowed to use."""
+
+ASKING = b"*1\r\n$6\r\nASKING\r\n"
+"""Makes a cluster node answer the next command for a key that is being migrated to it."""
+
+
+def request_of(*words: bytes) -> bytes:
+    """Return a command encoded as RESP."""
+    parts = [b"*%d\r\n" % len(words)]
+    parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+    return b"".join(parts)
+
+
+def get_request(key: bytes) -> bytes:
+    """Return a GET."""
+    return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+
+
+def set_request(key: bytes, entry: bytes, ttl: int | None) -> bytes:
+    """Return a SET, with a ttl in milliseconds, if any."""
+    if ttl is None:
+        return request_of(b"SET", key, entry)
+    return request_of(b"SET", key, entry, b"PX", b"%d" % ttl)
+
+
+def set_if_absent_request(key: bytes, entry: bytes, ttl: int) -> bytes:
+    """Return a SET that does nothing if the key exists."""
+    return request_of(b"SET", key, entry, b"PX", b"%d" % ttl, b"NX")
+
+
+def get_with_ttl_requests(keys: Sequence[bytes]) -> list[bytes]:
+    """Return a GET and a PTTL for each key."""
+    return [each for key in keys for each in (get_request(key), request_of(b"PTTL", key))]
+
+
+def delete_requests(keys: Sequence[bytes], *, proxied: bool) -> list[bytes]:
+    """Return the commands that delete keys, after those that count the entries in buckets."""
+    command = b"DEL" if proxied else b"UNLINK"
+    counts = [request_of(b"HLEN", key) for key in keys if is_bucket(key)]
+    return counts + [request_of(command, key) for key in keys]
