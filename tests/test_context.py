@@ -17,6 +17,7 @@ from model_cache import RedisCachingDecorator, do_not_store, last_outcome, recor
 from model_cache.context import Flag, FlagVar
 from model_cache.observing.events import Event
 from model_cache.prediction.veto import is_inside_a_flight, model_calls
+from tests.inside import inside
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server
 
@@ -227,7 +228,7 @@ def test_a_soft_time_limit_arrives_wherever_it_strikes(server: Server, where: st
     assert stats.errors == 0
     assert stats.store == "closed"
     assert not is_inside_a_flight()
-    assert cache._predictor._flow._flights._landings == {}
+    assert inside(cache)._flow._flights._landings == {}
     assert cache.predict(person()) == Checked(charges=1.0)
 
 

@@ -106,6 +106,8 @@ PLACES = [
     "binding.namespace",
     "call",
     "config.endpoint",
+    "decorator._async_predictor",
+    "decorator._predictor",
     "decorator.stats()",
     "flow",
     "predictor",

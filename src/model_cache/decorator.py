@@ -30,7 +30,7 @@ from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from model_cache.binding import Binding, CurrentBinding
+from model_cache.binding import CurrentBinding
 from model_cache.errors import ConfigurationError
 from model_cache.observing.counters import Counters, Stats
 from model_cache.observing.events import Hook
@@ -45,6 +45,8 @@ from model_cache.options.config import (
 )
 from model_cache.options.settings import CacheSettings
 from model_cache.prediction.assembly import assembled
+from model_cache.prediction.asynchronous import AsyncPredictor
+from model_cache.prediction.sync import Predictor
 from model_cache.redaction import sealed_options, shown
 from model_cache.stores.access import AddressMap, CredentialProvider
 
@@ -142,6 +144,14 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
     Raises:
         ConfigurationError: an option is invalid; the message says why and what is allowed.
     """
+
+    _options: dict[str, Any]
+    _config: Config
+    _counters: Counters
+    _current: CurrentBinding
+    _predictor: Predictor
+    _async_predictor: AsyncPredictor
+    _has_warned: bool
 
     ANSWER_OPTIONS = (
         "hashing_fields",
@@ -426,7 +436,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             ModelCacheError: no model is set.
             NotCacheableError: the input has no key; the message says why.
         """
-        binding: Binding = self._current.get()
+        binding = self._current.get()
         return binding.key(binding.canonical(binding.rounded(data))).decode()
 
     def purge(self) -> int:
@@ -440,8 +450,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             ConfigurationError: Redis is behind a proxy, which can't list keys.
             StoreUnavailableError: Redis failed; some entries may remain.
         """
-        deleted: int = self._predictor.purge(self._current.get().namespace)
-        return deleted
+        return self._predictor.purge(self._current.get().namespace)
 
     def ping(self) -> float:
         """Return how many seconds the store takes to answer a read; 0.0 if the cache is off.
@@ -452,18 +461,16 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             ModelCacheError: no model is set.
             StoreUnavailableError: Redis failed, or the circuit is open.
         """
-        seconds: float = self._predictor.ping(self._current.get().namespace)
-        return seconds
+        return self._predictor.ping(self._current.get().namespace)
 
     def stats(self) -> Stats:
         """Return an immutable snapshot of this decorator's counters."""
-        snapshot: Stats = self._counters.snapshot(self._predictor.state)
-        return snapshot
+        return self._counters.snapshot(self._predictor.state)
 
     @property
     def cache_settings(self) -> CacheSettings:
         """The settings that are in effect, without secrets."""
-        config: Config = self._config
+        config = self._config
         place = config.endpoint
         return CacheSettings(
             store="embedded" if place.embedded else f"{place}/{place.database}",

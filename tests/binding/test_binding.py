@@ -17,6 +17,7 @@ import redis
 from pydantic import BaseModel, create_model
 
 from model_cache import RedisCachingDecorator
+from tests.inside import inside
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server, free_port
 
@@ -228,7 +229,7 @@ def test_copies_share_the_cache_and_not_the_connections(decorator: RedisCachingD
         assert type(made) is RedisCachingDecorator
         assert made.predict(person()) == charge(person())
         assert made.stats().hits == 1
-        assert made._predictor._store is not decorator._predictor._store
+        assert inside(made)._store is not inside(decorator)._store
         made.close()
     assert copy.copy(decorator)._model is decorator._model
     assert copy.deepcopy(decorator)._model is not decorator._model

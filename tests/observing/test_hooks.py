@@ -15,6 +15,7 @@ import redis
 
 from model_cache import ConfigurationError, Outcome, RedisCachingDecorator, bypass
 from model_cache.observing.events import EntryStored, Event, WriteFailed
+from tests.inside import inside
 from tests.models import Charges, FunctionModel, charge, person
 from tests.observing.heard import made, outcome
 from tests.servers import Server
@@ -67,7 +68,7 @@ def test_callers_in_a_flight_do_not_wait_for_a_hook(server: Server) -> None:
     try:
         assert told.wait(10)
         second = made(server, FunctionModel(), cache_if=lambda *_: False)
-        second._predictor._flow._flights = model._predictor._flow._flights
+        inside(second)._flow._flights = inside(model)._flow._flights
         assert second.predict(person()) == charge(person())
     finally:
         go_on.set()

@@ -19,6 +19,7 @@ from ml_base import MLModelDecorator
 from model_cache import ConfigurationError, RedisCachingDecorator, last_outcome, record_outcomes
 from model_cache.integrations.fastapi import add_model_cache
 from model_cache.prediction.background_tasks import BackgroundTasks
+from tests.inside import inside, inside_loops
 from tests.loops import MAKERS, run_in
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server
@@ -207,7 +208,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def followers(decorator: RedisCachingDecorator) -> int:
-    landings = list(decorator._predictor._flow._flights._landings.values())
+    landings = list(inside(decorator)._flow._flights._landings.values())
     return sum(len(landing._waiting) for landing, _ in landings)
 
 
@@ -286,7 +287,7 @@ def test_one_decorator_serves_one_loop_after_another(server: Server, loop: Loop)
     for _ in range(3):
         run_in(loop, ask())  # nothing is closed in between
     assert decorator.stats().hits == 40
-    assert len(decorator._async_predictor._store._links._links) == 1
+    assert len(inside_loops(decorator)._store._links._links) == 1
     decorator.close()
 
 

@@ -22,6 +22,7 @@ import redis
 
 from model_cache import ConfigurationError, RedisCachingDecorator, exits
 from model_cache.prediction.background import BackgroundWriter
+from tests.inside import inside
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, running_server
 from tests.signals import signals_every
@@ -235,7 +236,7 @@ def test_a_purge_drops_what_waits() -> None:
         decorator.set_model(FunctionModel())
         decorator.predict(person(age=0))
         decorator.close()
-        with held_up(decorator._predictor._workers["write"]):
+        with held_up(inside(decorator)._workers["write"]):
             for age in range(1, 20):
                 decorator.predict(person(age=age))
             decorator.purge()
@@ -247,8 +248,8 @@ def test_a_purge_drops_what_waits() -> None:
 def test_a_full_queue_drops_the_newest_and_counts_it(server: Server) -> None:
     decorator = RedisCachingDecorator(url=server.url, timeout=2.0, write="background")
     decorator.set_model(FunctionModel())
-    decorator._predictor._workers["write"]._max_jobs = 5
-    with held_up(decorator._predictor._workers["write"]):
+    inside(decorator)._workers["write"]._max_jobs = 5
+    with held_up(inside(decorator)._workers["write"]):
         for age in range(8):
             assert decorator.predict(person(age=age)) == charge(person(age=age))
         assert decorator.stats().write_failures == 3

@@ -10,6 +10,7 @@ from typing import Any
 from model_cache import RedisCachingDecorator
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.single_flight import Flight, Landed, Landing, SingleFlight
+from tests.inside import inside
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.prediction.crowds import all_at_once, slow
 from tests.servers import Server
@@ -97,7 +98,7 @@ def test_when_a_leader_fails_those_with_a_stale_entry_answer_at_once(server: Ser
 
 
 def waiting_in(decorator: RedisCachingDecorator) -> int:
-    landings = decorator._predictor._flow._flights._landings.values()
+    landings = inside(decorator)._flow._flights._landings.values()
     return sum(len(landing._waiting) for landing, _ in landings)
 
 
@@ -123,7 +124,7 @@ def test_an_entry_in_the_queue_of_background_writes_is_shared(server: Server) ->
     with RedisCachingDecorator(url=server.url, timeout=5.0, write="background") as decorator:
         decorator.set_model(model)
         held = threading.Event()
-        decorator._predictor._workers["write"].submit(lambda: held.wait(10))
+        inside(decorator)._workers["write"].submit(lambda: held.wait(10))
         for age in range(40):
             assert decorator.predict(person(age=age)) == charge(person(age=age))
             assert decorator.predict(person(age=age)) == charge(person(age=age))

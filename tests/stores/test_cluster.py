@@ -19,6 +19,7 @@ from tests.faults.topologies import (
     cut_off_from_primary,
     running_cluster,
 )
+from tests.inside import inside
 from tests.models import FunctionModel, charge, person
 from tests.servers import Server, free_port
 from tests.stores.caching import (
@@ -79,7 +80,7 @@ def test_packed_entries_are_spread_over_a_cluster_and_purged(cluster: Cluster) -
 
 def test_a_packed_entry_too_large_for_its_bucket_is_found_on_a_cluster(cluster: Cluster) -> None:
     with decorated(cluster.url, "large", **PACKED) as decorator:
-        store = decorator._predictor._store
+        store = inside(decorator)._store
         keys = [decorator.cache_key(person(age=age)).encode() for age in range(COUNT)]
         store.set_many([(key, key * (1 + n % 3), 60_000) for n, key in enumerate(keys)], TIMEOUT)
         found = store.get_many(keys, TIMEOUT)
@@ -137,7 +138,7 @@ def test_a_purge_reaches_a_shard_that_is_new() -> None:
 
 def test_many_keys_go_each_to_its_own_shard(cluster: Cluster) -> None:
     with decorated(cluster.url, "many") as decorator:
-        store = decorator._predictor._store
+        store = inside(decorator)._store
         entries = [(b"many/%d" % number, b"entry %d" % number, None) for number in range(300)]
         store.set_many(entries, TIMEOUT)
         keys = [key for key, _, _ in entries]
@@ -262,7 +263,7 @@ def test_a_replica_that_joins_later_is_read_too() -> None:
         decorator = RedisCachingDecorator(url=f"{cluster.url}?replicas=true", timeout=TIMEOUT)
         with decorator.set_model(FunctionModel(qualified_name="joined")):
             predict_all(decorator)
-            decorator._predictor._store.cluster._refresh_after = 0.1
+            inside(decorator)._store.cluster._refresh_after = 0.1
             added = cluster.add_node()
             cluster.ask(added, "CLUSTER", "REPLICATE", cluster.node_id(cluster.nodes[0]))
 

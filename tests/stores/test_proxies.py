@@ -9,6 +9,7 @@ import pytest
 from model_cache import ConfigurationError, refresh
 from tests.faults.load import wait_until
 from tests.faults.topologies import Twemproxy, running_twemproxy
+from tests.inside import inside
 from tests.models import person
 from tests.stores.caching import (
     COUNT,
@@ -55,7 +56,7 @@ def test_behind_a_proxy_a_fleet_computes_and_stores(twemproxy: Twemproxy) -> Non
 
 def test_many_keys_go_through_a_proxy(twemproxy: Twemproxy) -> None:
     with decorated(twemproxy.url, "many", proxied=True) as decorator:
-        store = decorator._predictor._store
+        store = inside(decorator)._store
         entries = [(b"many/%d" % number, b"entry %d" % number, None) for number in range(300)]
         keys = [key for key, _, _ in entries]
         store.set_many(entries, TIMEOUT)
@@ -79,7 +80,7 @@ def test_packed_entries_go_through_a_proxy(twemproxy: Twemproxy, ttl: int | None
         assert_caches(cache)
         with refresh():
             predict_all(cache)
-        store = cache._predictor._store
+        store = inside(cache)._store
         large, small = (cache.cache_key(person(age=age)).encode() for age in (0, 1))
         store.set_many([(large, b"L" * 100, 60_000), (small, b"s", 60_000)], TIMEOUT)
         assert store.get_many([large, small], TIMEOUT) == [b"L" * 100, b"s"]
