@@ -22,7 +22,7 @@ from model_cache.cli.inventory import Reader
 from model_cache.cli.loading import import_from_here, load
 from model_cache.cli.output import Output, count
 from model_cache.cli.permissions import with_rule
-from model_cache.cli.purge import Selection, begin_generations, delete, plan
+from model_cache.cli.purge import Plan, Selection, begin_generations, delete, plan
 from model_cache.cli.rejected import RejectedFile
 from model_cache.cli.request_file import Format, open_requests
 from model_cache.cli.target import Target, key_secret
@@ -30,6 +30,7 @@ from model_cache.cli.warm import Report, warm
 from model_cache.embedded import embedded_redis
 from model_cache.errors import ConfigurationError, StoreUnavailableError
 from model_cache.keys.key import EntryKey, tag_key
+from model_cache.protocols import Store
 from model_cache.stores.purging import unless_full
 
 FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
@@ -172,13 +173,7 @@ def purge(  # noqa: PLR0913, PLR0917 - options
         if planned.keys and not dry_run:
             if not yes:
                 _confirm(output)
-            with output.progress("deleting", len(planned.keys)) as tell:
-                with unless_full():
-                    # No service stores what it has computed by now ...
-                    begin_generations(store, planned, model, timeout)
-                deleted = delete(store, planned.keys, timeout, output.say, tell)
-            # ... or serves what it has read by now.
-            begin_generations(store, planned, model, timeout)
+            deleted = _delete(output, store, planned, model, timeout)
         answer = {
             "model": model,
             "entries": planned.groups,
@@ -186,6 +181,17 @@ def purge(  # noqa: PLR0913, PLR0917 - options
             "deleted": deleted,
         }
         output.answer(answer, lambda: rendering.purged(output, planned, deleted, dry_run=dry_run))
+
+
+def _delete(output: Output, store: Store, planned: Plan, model: str, timeout: float) -> int:
+    with output.progress("deleting", len(planned.keys)) as tell:
+        with unless_full():
+            # No service stores what it has computed by now ...
+            begin_generations(store, planned, model, timeout)
+        deleted = delete(store, planned.keys, timeout, output.say, tell)
+    # ... or serves what it has read by now.
+    begin_generations(store, planned, model, timeout)
+    return deleted
 
 
 def _confirm(output: Output) -> None:
