@@ -46,6 +46,7 @@ from model_cache.options.config import (
 from model_cache.options.settings import CacheSettings
 from model_cache.prediction.assembly import assembled
 from model_cache.prediction.asynchronous import AsyncPredictor
+from model_cache.prediction.backend import Backend, open_backend
 from model_cache.prediction.sync import Predictor
 from model_cache.redaction import sealed_options, shown
 from model_cache.stores.access import AddressMap, CredentialProvider
@@ -55,6 +56,7 @@ logger = logging.getLogger("model_cache")
 # Not copied or pickled: connections, counters and the binding are created again.
 _REMADE = (
     "_async_predictor",
+    "_backend",
     "_config",
     "_configuration",
     "_counters",
@@ -149,6 +151,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
     _config: Config
     _counters: Counters
     _current: CurrentBinding
+    _backend: Backend
     _predictor: Predictor
     _async_predictor: AsyncPredictor
     _has_warned: bool
@@ -224,7 +227,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         config, counters = Config.parse(options), Counters()
         hook = telling([LoggingHook(), *config.hooks])
         current = CurrentBinding(config, hook)
-        predictors = assembled(config, current, counters, hook)
+        backend = open_backend(config, hook)
+        predictors = assembled(config, backend, current, counters, hook)
         super().__init__(**shown(options))
         # Through __dict__, since ml-base forwards attribute writes to the model.
         self.__dict__.update(
@@ -232,6 +236,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             _config=config,
             _counters=counters,
             _current=current,
+            _backend=backend,
             _predictor=predictors.sync,
             _async_predictor=predictors.asynchronous,
             _has_warned=not config.enabled,
@@ -450,7 +455,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             ConfigurationError: Redis is behind a proxy, which can't list keys.
             StoreUnavailableError: Redis failed; some entries may remain.
         """
-        return self._predictor.purge(self._current.get().namespace)
+        return self._backend.purge(self._current.get().namespace)
 
     def ping(self) -> float:
         """Return how many seconds the store takes to answer a read; 0.0 if the cache is off.
@@ -461,11 +466,11 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             ModelCacheError: no model is set.
             StoreUnavailableError: Redis failed, or the circuit is open.
         """
-        return self._predictor.ping(self._current.get().namespace)
+        return self._backend.ping(self._current.get().namespace)
 
     def stats(self) -> Stats:
         """Return an immutable snapshot of this decorator's counters."""
-        return self._counters.snapshot(self._predictor.state)
+        return self._counters.snapshot(self._backend.state)
 
     @property
     def cache_settings(self) -> CacheSettings:
@@ -488,8 +493,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         Call this when your service shuts down, for example in its framework's lifespan: servers
         that a signal stops skip Python's own cleanup.
         """
-        self._predictor.close()
-        self._async_predictor.close()
+        self._backend.close()
 
     async def aclose(self) -> None:
         """Do the same as `close`, without blocking the event loop.

@@ -141,7 +141,7 @@ def test_a_refreshed_prediction_that_must_not_be_stored_replaces_the_older_one(
 def test_a_refresh_is_written_before_it_returns(server: Server, client: redis.Redis) -> None:
     cache = cached(server, FunctionModel(), write="background")
     held = threading.Event()
-    cache._predictor._workers["write"].submit(lambda: held.wait(10))
+    cache._backend.workers["write"].submit(lambda: held.wait(10))
     with refresh():
         cache.predict(person())
     assert client.dbsize() == 1

@@ -7,9 +7,10 @@ does no I/O.
 
 from __future__ import annotations
 
+import inspect
 import itertools
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
@@ -30,6 +31,11 @@ from model_cache.protocols import Serder
 _numbers = itertools.count()
 
 
+def new_near_prefix() -> bytes:
+    """Return what distinguishes a new binding in a near cache of this process."""
+    return b"%x:" % next(_numbers)
+
+
 class _Answering:
     """What a model answers by itself, without the cache."""
 
@@ -41,8 +47,36 @@ class _Answering:
         return prediction
 
     def predict_many(self, inputs: list[BaseModel]) -> list[BaseModel]:
-        """Return the model's own answers to many inputs."""
+        """Return the model's own answers to many inputs, by one call."""
         return list(self.model.predict_many(inputs))
+
+    # Methods are looked up on the class: ml-base's decorators forward missing attributes to the
+    # inner model.
+
+    @property
+    def apredict(self) -> Callable[[Any], Any] | None:
+        """What returns an awaitable of the model's own answer; None if nothing does."""
+        return _asynchronous(self.model, "apredict") or _coroutine_function(self.model, "predict")
+
+    @property
+    def apredict_many(self) -> Callable[[list[Any]], Any] | None:
+        """What returns an awaitable of the model's own answers; None if nothing does."""
+        many = _asynchronous(self.model, "apredict_many")
+        return many or _coroutine_function(self.model, "predict_many")
+
+    def answers_many_by(self, methods: Collection[str]) -> bool:
+        """Return whether one call of the model answers many inputs, by one of these methods."""
+        kind = type(self.model)
+        return any(callable(getattr(kind, method, None)) for method in methods)
+
+
+def _asynchronous(model: MLModel, method: str) -> Callable[[Any], Any] | None:
+    return getattr(model, method) if hasattr(type(model), method) else None
+
+
+def _coroutine_function(model: MLModel, method: str) -> Callable[[Any], Any] | None:
+    function = getattr(model, method, None)
+    return function if inspect.iscoroutinefunction(function) else None
 
 
 class Binding(_Answering):
@@ -69,7 +103,7 @@ class Binding(_Answering):
         self, model: MLModel, config: Config, revision: str = "", inside: Inside = NOTHING
     ) -> None:
         self.model = model
-        self.near_prefix = b"%x:" % next(_numbers)
+        self.near_prefix = new_near_prefix()
         self.qualified_name: str = model.qualified_name
         self.version: str = model.version
         self.revision = revision
@@ -188,6 +222,9 @@ class Unbound(_Answering):
         self.namespace = namespace
         self.reason = reason
         self.near_prefix = b""
+        self.rounds = False
+        self.known_inputs: Mapping[type, bool] = {}
+        self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {}
         self._inputs = inputs
         self._lasts = lasts
 
@@ -232,10 +269,6 @@ class Unbound(_Answering):
     ) -> bytes:
         """Raise `NotCacheableError`."""
         raise NotCacheableError(self.reason)
-
-
-Bound: TypeAlias = Binding | Unbound
-"""The snapshot that a prediction uses."""
 
 
 def _serder(config: Config) -> Serder:

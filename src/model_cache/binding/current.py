@@ -10,7 +10,7 @@ from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
 
 from model_cache.binding import fitting
-from model_cache.binding.binding import Binding, Bound, Unbound
+from model_cache.binding.binding import Binding, Unbound
 from model_cache.binding.decorators import innermost, layers
 from model_cache.binding.inner_caches import Inside, decorator_identity
 from model_cache.binding.inputs import Inputs
@@ -43,7 +43,7 @@ class CurrentBinding:
     """
 
     def __init__(self, config: Config, hook: Hook, clock: Clock = time.monotonic) -> None:
-        self.binding: Bound | None = None
+        self.binding: Binding | Unbound | None = None
         self.lock = ForkSafeLock()
         self._config = config
         self._files = config.revision if isinstance(config.revision, tuple) else ()
@@ -51,7 +51,7 @@ class CurrentBinding:
         self._clock = clock
         self._thread: threading.Thread | None = None
 
-    def bound(self) -> Bound:
+    def bound(self) -> Binding | Unbound:
         """Return the binding without renewing it.
 
         Raises:
@@ -76,7 +76,7 @@ class CurrentBinding:
             warn_of_namesakes(binding, self._config, stacklevel=3)
         return binding
 
-    def get(self) -> Bound:
+    def get(self) -> Binding | Unbound:
         """Return the binding, renewed if the model was reloaded under another version or name.
 
         If the new model can't be bound, or not at once, predictions go on without the cache.
@@ -102,7 +102,7 @@ class CurrentBinding:
                 return self.bound()
             if revision is None:
                 return self._waiting_for_files(binding, name, version)
-            renewed: Bound = Binding(model, self._config, revision, _inside(model))
+            renewed: Binding | Unbound = Binding(model, self._config, revision, _inside(model))
         except Exception as error:  # the options no longer match its schemas
             reraise_interruption(error)
             renewed = self._failed(model, name, version, error)
@@ -147,7 +147,7 @@ class CurrentBinding:
         taken = recall(innermost(model), self._files)
         return None if taken is None else taken.revision
 
-    def _swap(self, before: Bound, renewed: Bound) -> Bound:
+    def _swap(self, before: Binding | Unbound, renewed: Binding | Unbound) -> Binding | Unbound:
         with self.lock:
             if self.binding is before:  # set_model may have replaced it meanwhile
                 self.binding = renewed
@@ -160,7 +160,9 @@ class CurrentBinding:
                 return self._unbound(model, name, version, inner.reason, inner.is_current)
         return None
 
-    def _waiting_for_files(self, before: Bound, name: str, version: str) -> Bound:
+    def _waiting_for_files(
+        self, before: Binding | Unbound, name: str, version: str
+    ) -> Binding | Unbound:
         """Hash the files on a thread; return an `Unbound` until that is done."""
         with self.lock:
             if self.binding is not before:  # another prediction or set_model was faster
@@ -186,7 +188,7 @@ class CurrentBinding:
             pass  # wait until the starting thread has replaced the binding; see `get`
         model = waiting.model
         try:
-            renewed: Bound = self._made(model)
+            renewed: Binding | Unbound = self._made(model)
             if not renewed.is_current():  # it changed again; the next prediction handles it
                 return
         except Exception as error:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from pydantic import BaseModel
 
-from model_cache.binding import Bound, CurrentBinding
+from model_cache.binding import Bound, Current
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
 from model_cache.observing.outcome import Outcome
@@ -192,28 +192,16 @@ async def _landed(landing: Landing, seconds: float) -> Landed | None:
 
 async def _predicted(binding: Bound, data: BaseModel) -> BaseModel:
     """Return the model's own answer, without blocking the loop."""
-    model = binding.model
-    # Looked up on the class: ml-base's decorators forward missing attributes to the inner model.
-    if hasattr(type(model), "apredict"):
-        prediction = model.apredict(data)
-    elif inspect.iscoroutinefunction(model.predict):
-        prediction = model.predict(data)
-    else:
-        prediction = await _in_thread(binding.predict, data)
+    predict = binding.apredict
+    prediction = await _in_thread(binding.predict, data) if predict is None else predict(data)
     # A decorator around the model may have returned its coroutine.
     return await prediction if inspect.isawaitable(prediction) else prediction  # type: ignore[no-any-return]
 
 
 async def _predicted_many(binding: Bound, inputs: list[BaseModel]) -> list[BaseModel]:
     """Return the model's own answers to many inputs, without blocking the loop."""
-    model = binding.model
-    made: Any
-    if hasattr(type(model), "apredict_many"):
-        made = model.apredict_many(inputs)
-    elif inspect.iscoroutinefunction(model.predict_many):
-        made = model.predict_many(inputs)
-    else:
-        made = await _in_thread(model.predict_many, inputs)
+    predict = binding.apredict_many
+    made = await _in_thread(binding.predict_many, inputs) if predict is None else predict(inputs)
     return list(await made if inspect.isawaitable(made) else made)
 
 
@@ -247,7 +235,7 @@ class AsyncDirectPredictor:
         tell: receives the outcome of each prediction.
     """
 
-    def __init__(self, current: CurrentBinding, tell: Callable[[Outcome], None]) -> None:
+    def __init__(self, current: Current, tell: Callable[[Outcome], None]) -> None:
         self._current = current
         self._tell = tell
 

@@ -57,10 +57,7 @@ class BatchEquality:
 
     def allows(self, binding: Bound) -> bool:
         """Return whether to call the model with a batch."""
-        # Looked up on the class: ml-base's decorators forward missing attributes.
-        kind = type(binding.model)
-        can = any(callable(getattr(kind, method, None)) for method in self._methods)
-        return can and self._verdicts.get(binding, True)
+        return binding.answers_many_by(self._methods) and self._verdicts.get(binding, True)
 
     def refuse(self, binding: Bound, reason: str) -> None:
         """Stop calling the model with batches, and warn with the reason."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from pydantic import BaseModel
 
-from model_cache.binding import Bound, CurrentBinding
+from model_cache.binding import Bound, Current
 from model_cache.errors import NotCacheableError, StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
 from model_cache.observing.events import Hook, InputNotCacheable, RevalidationFailed, StaleServed
@@ -51,7 +51,7 @@ class Flow:
         self,
         *,
         config: Config,
-        current: CurrentBinding,
+        current: Current,
         barrier: Barrier,
         flights: SingleFlight,
         leases: LeaseKeeper,

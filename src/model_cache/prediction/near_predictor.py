@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from model_cache.binding import Binding, CurrentBinding
+from model_cache.binding import Bound, Current
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.key import Namespace
 from model_cache.observing.counters import Counters
@@ -44,7 +44,7 @@ class NearPredictor:
         self,
         inner: Predictor,
         *,
-        current: CurrentBinding,
+        current: Current,
         near: NearCache,
         look_ups: LookUps,
         barrier: Barrier,
@@ -61,7 +61,7 @@ class NearPredictor:
         self._watch = watch
         self._clock = clock
         # In one attribute: threads may change it.
-        self._known: tuple[Binding | None, Generation] = None, Generation(Namespace(None, "", ""))
+        self._known: tuple[Bound | None, Generation] = None, Generation(Namespace(None, "", ""))
 
     def predict(self, data: BaseModel) -> BaseModel:
         prediction = self.answer(data)
@@ -73,7 +73,7 @@ class NearPredictor:
         began, binding = clock(), self._current.binding
         scope = None if scopes.var.get() is None else scopes.get()
         if (
-            type(binding) is not Binding
+            binding is None
             or binding.rounds
             or self._barrier.distrusted
             or (scope is not None and scope.mode is not None)
@@ -115,16 +115,3 @@ class NearPredictor:
         self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
     ) -> list[Any]:
         return self._inner.predict_many(inputs, return_exceptions=return_exceptions)
-
-    def purge(self, namespace: Namespace) -> int:
-        return self._inner.purge(namespace)
-
-    def ping(self, namespace: Namespace) -> float:
-        return self._inner.ping(namespace)
-
-    @property
-    def state(self) -> str:
-        return self._inner.state
-
-    def close(self) -> None:
-        self._inner.close()

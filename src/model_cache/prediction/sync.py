@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from asyncio import _get_running_loop
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from model_cache.binding import CurrentBinding
+from model_cache.binding import Current
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
-from model_cache.keys.key import Namespace
 from model_cache.observing.outcome import Outcome
 from model_cache.prediction.background import BackgroundWriter
-from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import (
     Ask,
@@ -30,18 +27,14 @@ from model_cache.prediction.effects import (
     Wait,
 )
 from model_cache.prediction.flow import Flow
-from model_cache.prediction.generation import new_value
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.single_flight import ABANDONED, Landed, Landing
 from model_cache.protocols import StatefulStore
 from model_cache.steps import take
-from model_cache.stores.purging import delete_all, unless_full
 
 T = TypeVar("T")
 
-# The timeout of each round trip of a purge, in seconds; a purge is not part of a prediction.
-_PURGE_TIMEOUT = 5.0
 # Seconds between checks, while waiting for a flight, that it still has a leader.
 _ABANDONED_AFTER = 0.05
 
@@ -59,23 +52,6 @@ class Predictor(Protocol):
         """Return the predictions for many inputs, in their order."""
         ...
 
-    def purge(self, namespace: Namespace) -> int:
-        """Delete the entries of a namespace; return how many there were."""
-        ...
-
-    def ping(self, namespace: Namespace) -> float:
-        """Return how many seconds the store takes to answer a read."""
-        ...
-
-    @property
-    def state(self) -> str:
-        """Return the value of `Stats.store`."""
-        ...
-
-    def close(self) -> None:
-        """Finish the background writes and close the connections."""
-        ...
-
 
 class CachedPredictor:
     """Looks up predictions; computes and stores those that are missing.
@@ -86,7 +62,6 @@ class CachedPredictor:
         look_ups: finds entries in the near cache and in the store.
         store: the store with the entries.
         timeout: the most seconds that a prediction may spend on the store.
-        barrier: the process's barrier for the store.
         workers: work in the background, by what it is.
         tell: receives the outcome of each prediction.
     """
@@ -99,7 +74,6 @@ class CachedPredictor:
         look_ups: LookUps,
         store: StatefulStore,
         timeout: float,
-        barrier: Barrier,
         workers: Mapping[str, BackgroundWriter],
         tell: Callable[[Outcome], None],
     ) -> None:
@@ -108,7 +82,6 @@ class CachedPredictor:
         self._look_ups = look_ups
         self._store = store
         self._timeout = timeout
-        self._barrier = barrier
         self._workers = workers
         self._tell = tell
 
@@ -181,39 +154,6 @@ class CachedPredictor:
 
                 return self._workers[work].submit(job, size)
 
-    def purge(self, namespace: Namespace) -> int:
-        self._look_ups.forget()
-        # The writes of a running event loop can't end while this blocks it.
-        wait = _PURGE_TIMEOUT if _get_running_loop() is None else 0.0
-        self._barrier.purge(namespace.holds, wait)
-        with unless_full():
-            self._begin_generation(namespace)  # no process stores what it has computed by now
-        found = self._store.scan(namespace.pattern, _PURGE_TIMEOUT)
-        keys = [key for key in found if namespace.holds(key)]
-        deleted = delete_all(self._store, keys, _PURGE_TIMEOUT)
-        self._begin_generation(namespace)  # no process serves what it has read by now
-        self._look_ups.forget()
-        return deleted
-
-    def _begin_generation(self, namespace: Namespace) -> None:
-        generation, value = self._look_ups.generation(namespace), new_value()
-        self._store.set(generation.key, value, None, _PURGE_TIMEOUT)
-        generation.changed(value, time.perf_counter())
-
-    def ping(self, namespace: Namespace) -> float:
-        began = time.perf_counter()
-        self._store.get(namespace.raw, self._timeout)  # not the key of any entry
-        return time.perf_counter() - began
-
-    @property
-    def state(self) -> str:
-        return self._store.state
-
-    def close(self) -> None:
-        for worker in self._workers.values():
-            worker.flush()
-        self._store.close()
-
 
 def _wait(landing: Landing, seconds: float) -> Landed | None:
     landed: SimpleQueue[Landed] = SimpleQueue()
@@ -236,7 +176,7 @@ class DirectPredictor:
         tell: receives the outcome of each prediction.
     """
 
-    def __init__(self, current: CurrentBinding, tell: Callable[[Outcome], None]) -> None:
+    def __init__(self, current: Current, tell: Callable[[Outcome], None]) -> None:
         self._current = current
         self._tell = tell
 
@@ -246,7 +186,7 @@ class DirectPredictor:
         call = Call(binding, binding.rounded(data), began)
         started = time.perf_counter()
         try:
-            prediction = binding.predict(call.data)
+            prediction: BaseModel = binding.predict(call.data)
             call.kind = "off"
             return prediction
         except Exception as error:
@@ -270,16 +210,3 @@ class DirectPredictor:
                     raise
                 predictions.append(error)
         return predictions
-
-    def purge(self, namespace: Namespace) -> int:  # noqa: ARG002 - as Predictor's
-        return 0
-
-    def ping(self, namespace: Namespace) -> float:  # noqa: ARG002 - as Predictor's
-        return 0.0
-
-    @property
-    def state(self) -> str:
-        return "off"
-
-    def close(self) -> None:
-        return None
