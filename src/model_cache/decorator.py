@@ -5,7 +5,6 @@ Predictions are in `prediction`, snapshots of the model in `binding`, options in
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import functools
 import inspect
@@ -24,7 +23,7 @@ from collections.abc import (
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Never, Self, overload
+from typing import Any, Literal, Never, Protocol, Self, overload
 
 from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
@@ -46,7 +45,13 @@ from model_cache.options.config import (
 from model_cache.options.settings import CacheSettings
 from model_cache.prediction.assembly import assembled
 from model_cache.prediction.asynchronous import AsyncPredictor
-from model_cache.prediction.backend import Backend, open_backend
+from model_cache.prediction.backend import (
+    Backend,
+    DisabledBackend,
+    RedisBackend,
+    closed_in_a_thread,
+    open_backend,
+)
 from model_cache.prediction.sync import Predictor
 from model_cache.redaction import sealed_options, shown
 from model_cache.stores.access import AddressMap, CredentialProvider
@@ -64,6 +69,14 @@ _REMADE = (
     "_has_warned",
     "_predictor",
 )
+
+
+class Sharing(Protocol):
+    """A `Cache`, which shares its backend."""
+
+    backend: RedisBackend | DisabledBackend
+
+    def join(self, member: Any) -> None: ...
 
 
 class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
@@ -148,6 +161,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
     """
 
     _options: dict[str, Any]
+    _cache: Sharing | None
     _config: Config
     _counters: Counters
     _current: CurrentBinding
@@ -221,18 +235,29 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         unknown_names = list(unknown)
         unknown.clear()
         refuse_unknown(unknown_names, options)
-        self._set_up(options)
+        self._set_up(options, None)
 
-    def _set_up(self, options: dict[str, Any]) -> None:
+    @classmethod
+    def sharing(cls, cache: Sharing, options: Mapping[str, Any]) -> Self:
+        """Return a decorator that shares the backend of a `Cache`; see `Cache.model`."""
+        made = cls.__new__(cls)
+        made._set_up(dict(options), cache)
+        return made
+
+    def _set_up(self, options: dict[str, Any], cache: Sharing | None) -> None:
         config, counters = Config.parse(options), Counters()
         hook = telling([LoggingHook(), *config.hooks])
         current = CurrentBinding(config, hook)
-        backend = open_backend(config, hook)
+        if cache is None:
+            backend = open_backend(config, hook)
+        else:
+            backend = cache.backend if config.enabled else DisabledBackend()
         predictors = assembled(config, backend, current, counters, hook)
         super().__init__(**shown(options))
         # Through __dict__, since ml-base forwards attribute writes to the model.
         self.__dict__.update(
             _options=options,
+            _cache=cache,
             _config=config,
             _counters=counters,
             _current=current,
@@ -241,6 +266,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             _async_predictor=predictors.asynchronous,
             _has_warned=not config.enabled,
         )
+        if cache is not None:
+            cache.join(self)
 
     def set_model(self, model: MLModel) -> Self:
         """Bind the decorator to a model, and read its name, version and schemas.
@@ -501,14 +528,12 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         Call it in each loop that predicts, before the loop ends: it finishes the loop's background
         jobs.
         """
+        await self.drain()
+        await closed_in_a_thread(self._backend)
+
+    async def drain(self) -> None:
+        """Finish the background jobs of the running event loop."""
         await self._async_predictor.drain()
-        self._async_predictor.close()
-        try:
-            closing = asyncio.get_running_loop().run_in_executor(None, self.close)
-        except RuntimeError:  # the loop's threads have ended
-            self.close()
-        else:
-            await closing
 
     async def __aenter__(self) -> Self:
         return self
@@ -577,7 +602,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         taken = state.pop("_taken")
         self.__dict__.update(state)
         model = self._model
-        self._set_up(self._options)
+        self._set_up(self._options, self._cache)
         if model is not None:
             self._current.adopt(model, taken)
             self.set_model(model)
@@ -592,6 +617,12 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         memo[id(provider)] = provider
         made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
         return made
+
+
+def option_defaults() -> dict[str, Any]:
+    """Return the options of `RedisCachingDecorator` with their defaults."""
+    parameters = inspect.signature(RedisCachingDecorator).parameters
+    return {name: parameters[name].default for name in _option_names()}
 
 
 @functools.cache

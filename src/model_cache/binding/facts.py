@@ -234,6 +234,19 @@ def _python_function_facts(function: types.FunctionType, inside: _Inside) -> byt
     return b"f" + counted(parts)
 
 
+def carried_facts(function: Any) -> bytes:
+    """Return canonical bytes for a function's code and for the values in its closure.
+
+    Raises:
+        OpaqueError: its closure has a value that can't be identified.
+    """
+    inside = _Inside().enter(function)
+    code = getattr(function, "__code__", None)
+    closure = getattr(function, "__closure__", None) or ()
+    carried = [object_facts(_content(cell), inside) for cell in closure]
+    return counted([b"" if code is None else _code_facts(code), *carried])
+
+
 def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents

@@ -37,14 +37,22 @@ def check_canonical(schema: type[BaseModel], selection: Selection | None) -> Non
     for name, field in schema.model_fields.items():
         if selection is not None and selection.omits(name):
             continue
-        for leaf in leaves(field.annotation):
-            if _says_what_it_holds(leaf) and not _is_covered(leaf):
-                raise ConfigurationError(
-                    "input_schema",
-                    f"field {name!r} is of type {leaf.__module__}.{leaf.__qualname__}, which has "
-                    "no canonical form; register one with model_cache.register_canonical, or "
-                    "exclude the field with ignored_fields",
-                )
+        if (found := uncovered_type(field.annotation)) is not None:
+            raise ConfigurationError(
+                "input_schema",
+                f"field {name!r} is of type {found.__module__}.{found.__qualname__}, which has "
+                "no canonical form; register one with model_cache.register_canonical, or "
+                "exclude the field with ignored_fields",
+            )
+
+
+def uncovered_type(annotation: Any) -> type | None:
+    """Return a type in an annotation whose instances have no canonical form, if there is one."""
+    for leaf in leaves(annotation):
+        if _says_what_it_holds(leaf) and not _is_covered(leaf):
+            found: type = leaf
+            return found
+    return None
 
 
 def _says_what_it_holds(leaf: Any) -> bool:

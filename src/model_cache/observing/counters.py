@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 
@@ -95,6 +96,14 @@ class Stats:
         if not self.misses:
             return 0.0
         return self.hits * self.model_seconds / self.misses - self.hit_seconds
+
+
+def added_up(many: Iterable[Stats], store: str) -> Stats:
+    """Return the sum of several snapshots, with the state of their store."""
+    snapshots = list(many)
+    names = [field.name for field in fields(Stats) if field.name != "store"]
+    sums = {name: sum(getattr(each, name) for each in snapshots) for name in names}
+    return Stats(**sums, store=store)
 
 
 class Counters:

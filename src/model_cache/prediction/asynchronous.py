@@ -61,10 +61,6 @@ class AsyncPredictor(Protocol):
         """Finish the background jobs of the running loop."""
         ...
 
-    def close(self) -> None:
-        """Close the connections of all loops; callable from any thread."""
-        ...
-
 
 class AsyncCachedPredictor:
     """Looks up predictions; computes and stores those that are missing.
@@ -161,9 +157,6 @@ class AsyncCachedPredictor:
     async def drain(self) -> None:
         for tasks in self._later.values():
             await tasks.drain()
-
-    def close(self) -> None:
-        self._store.close()
 
     async def _take(self, steps: Steps[T]) -> T:
         return await take_async(steps, self._perform)
@@ -271,7 +264,4 @@ class AsyncDirectPredictor:
         return predictions
 
     async def drain(self) -> None:
-        return None
-
-    def close(self) -> None:
         return None

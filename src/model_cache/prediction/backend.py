@@ -5,6 +5,7 @@ Any number of models may share a backend. A cache that is turned off has another
 
 from __future__ import annotations
 
+import asyncio
 import time
 from asyncio import _get_running_loop
 from typing import Protocol
@@ -43,6 +44,10 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Finish the background work and close the connections, which reopen on demand."""
+        ...
+
+    def close_in_loop(self) -> None:
+        """Close the connections of event loops."""
         ...
 
 
@@ -119,6 +124,9 @@ class RedisBackend:
         for worker in self.workers.values():
             worker.flush()
         self.stores.sync.close()
+        self.close_in_loop()
+
+    def close_in_loop(self) -> None:
         self.stores.asynchronous.close()
 
 
@@ -138,12 +146,34 @@ class DisabledBackend:
     def close(self) -> None:
         return None
 
+    def close_in_loop(self) -> None:
+        return None
 
-def open_backend(config: Config, hook: Hook) -> RedisBackend | DisabledBackend:
-    """Return the backend for options, without connecting to Redis."""
+
+def open_backend(
+    config: Config, hook: Hook, *, shared: bool = False
+) -> RedisBackend | DisabledBackend:
+    """Return the backend for options, without connecting to Redis.
+
+    Args:
+        config: the options.
+        hook: receives rare events.
+        shared: whether models with other options, such as a longer ttl, may use it.
+    """
     if not config.enabled:
         return DisabledBackend()
-    return RedisBackend(config, hook, _longest_ttl(config))
+    return RedisBackend(config, hook, None if shared else _longest_ttl(config))
+
+
+async def closed_in_a_thread(backend: Backend) -> None:
+    """Close a backend without blocking the running event loop."""
+    backend.close_in_loop()
+    try:
+        closing = asyncio.get_running_loop().run_in_executor(None, backend.close)
+    except RuntimeError:  # the loop's threads have ended
+        backend.close()
+    else:
+        await closing
 
 
 def _near_cache(config: Config) -> NearCache | None:

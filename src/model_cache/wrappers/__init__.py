@@ -1,0 +1,10 @@
+"""`Cache`, and what it wraps: functions, functions of many rows, and estimators.
+
+Each wrapper makes a binding, as `RedisCachingDecorator` does for an ml-base model, and hands its
+calls to the predictors in `prediction`. This package knows signatures, tables and estimators; it
+knows nothing of stores, and decides nothing about a prediction.
+"""
+
+from model_cache.wrappers.cache import Cache
+
+__all__ = ["Cache"]

@@ -1,0 +1,228 @@
+"""`Cache`: one place for the predictions of any number of models, functions and estimators."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack
+from weakref import WeakValueDictionary
+
+from ml_base.ml_model import MLModel
+from pydantic import SecretStr
+
+from model_cache.decorator import RedisCachingDecorator, option_defaults
+from model_cache.errors import ConfigurationError
+from model_cache.keys.key import Namespace
+from model_cache.observing.counters import Stats, added_up
+from model_cache.observing.hooks import LoggingHook, telling
+from model_cache.options.config import Config, refuse_unknown
+from model_cache.options.typed import CacheOptions, EntryOptions, ModelOptions
+from model_cache.prediction.backend import closed_in_a_thread, open_backend
+from model_cache.redaction import sealed_options
+from model_cache.wrappers.functions import Memoized, memoized
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+class Member(Protocol):
+    """Something that a cache has wrapped."""
+
+    @property
+    def qualified_name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def stats(self) -> Stats: ...
+
+    def purge(self) -> int: ...
+
+    async def drain(self) -> None: ...
+
+
+_PER_ENTRY = frozenset(EntryOptions.__annotations__)
+
+
+class Cache:
+    """Caches the predictions of models, functions and estimators in Redis.
+
+    All that one cache wraps shares its connections, its circuit breaker and its near cache. Nothing
+    connects to Redis before the first prediction.
+
+    Args:
+        url: the address of Redis: `redis://`, `rediss://`, `unix://`, `redis+cluster://`,
+            `redis+sentinel://` or `embedded://`. By default REDIS_URL from the environment, or
+            the options `host` and `port`.
+        **options: where entries go and how they are kept; see `RedisCachingDecorator`, which
+            describes them all.
+
+    Raises:
+        ConfigurationError: an option is invalid; the message says why and what is allowed.
+    """
+
+    def __init__(
+        self, url: str | SecretStr | None = None, **options: Unpack[CacheOptions]
+    ) -> None:
+        given = {**option_defaults(), **options, "url": url}
+        names = list(options)
+        options.clear()  # tracebacks can show the local variables of this frame
+        del url
+        given = sealed_options(given, given)
+        refuse_unknown(names, [*CacheOptions.__annotations__, "url"])
+        self._set_up(given)
+
+    def _set_up(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+        config = Config.parse(options)
+        self._hook = telling([LoggingHook(), *config.hooks])
+        self._place = "embedded" if config.endpoint.embedded else str(config.endpoint)
+        self.backend = open_backend(config, telling([LoggingHook(), *config.hooks]), shared=True)
+        self._members: WeakValueDictionary[int, Member] = WeakValueDictionary()
+        self._numbers = itertools.count()
+
+    def model(self, model: MLModel, **options: Unpack[ModelOptions]) -> RedisCachingDecorator:
+        """Return an ml-base model that is cached here.
+
+        Args:
+            model: the model.
+            **options: what its key is made of, and what differs from the cache's own options.
+
+        Raises:
+            ConfigurationError: an option is invalid, or does not match the model's schemas.
+        """
+        refuse_unknown(options, ModelOptions.__annotations__)
+        decorator = RedisCachingDecorator.sharing(self, {**self._options, **options})
+        return decorator.set_model(model)
+
+    def memoize(
+        self,
+        function: None = None,
+        /,
+        *,
+        version: str | None = None,
+        name: str | None = None,
+        ignored: Sequence[str] = (),
+        revision: str | Path | Sequence[str | Path] | None = None,
+        **options: Unpack[EntryOptions],
+    ) -> Callable[[Callable[P, R]], Memoized[P, R]]:
+        """Return a decorator that caches a function, `def` or `async def`: one entry a call.
+
+            @cache.memoize(version="1.0.0")
+            def charges(age: int, bmi: float) -> float: ...
+
+        Arguments are bound by the signature, so that it does not matter whether they are passed by
+        position, by keyword or by default. The function must be deterministic.
+
+        Args:
+            function: nothing; `memoize` needs a version, hence parentheses.
+            version: the function's version. Change it whenever its results change: nothing else
+                tells new code from old.
+            name: its name in keys and metrics; by default its module and qualified name.
+            ignored: the names of parameters that are not part of the key.
+            revision: distinguishes what the version does not, such as the files of the weights
+                that the function uses; a string, or a list of files, which are hashed.
+            **options: what differs from the cache's own options.
+
+        Raises:
+            ConfigurationError: an option is invalid, or the function can't be cached.
+        """
+        if function is not None or version is None:
+            raise ConfigurationError(
+                "version",
+                "is required: it is part of the keys, and a new one keeps results of older code "
+                'from being returned. Write @cache.memoize(version="1.0.0")',
+            )
+        refuse_unknown(options, [*_PER_ENTRY, "name", "version", "ignored", "revision"])
+        given = {**self._options, **options, "revision": revision}
+
+        def decorate(wrapped: Callable[P, R]) -> Memoized[P, R]:
+            return memoized(self, wrapped, given, name=name, version=version, ignored=ignored)
+
+        return decorate
+
+    def join(self, member: Member) -> None:
+        """Count something that was wrapped, as long as it exists, in `stats` and `purge`."""
+        self._members[next(self._numbers)] = member
+
+    def stats(self) -> Stats:
+        """Return the sum of the counters of all that this cache has wrapped."""
+        return added_up(self.stats_by_model().values(), self.backend.state)
+
+    def stats_by_model(self) -> dict[str, Stats]:
+        """Return the counters by `name/version`."""
+        grouped: dict[str, list[Stats]] = {}
+        for member in list(self._members.values()):
+            name = f"{member.qualified_name}/{member.version}"
+            grouped.setdefault(name, []).append(member.stats())
+        return {name: added_up(each, self.backend.state) for name, each in grouped.items()}
+
+    def purge(self) -> int:
+        """Delete the entries of all that this cache has wrapped; return how many there were.
+
+        Raises:
+            ConfigurationError: Redis is behind a proxy, which can't list keys.
+            StoreUnavailableError: Redis failed; some entries may remain.
+        """
+        return sum(member.purge() for member in list(self._members.values()))
+
+    def ping(self) -> float:
+        """Return how many seconds the store takes to answer a read; 0.0 if the cache is off.
+
+        Raises:
+            StoreUnavailableError: Redis failed, or the circuit is open.
+        """
+        return self.backend.ping(Namespace(None, "ping", ""))
+
+    def close(self) -> None:
+        """Finish the background work and close the connections, which reopen on demand."""
+        self.backend.close()
+
+    async def aclose(self) -> None:
+        """Do the same as `close`, without blocking the event loop.
+
+        Call it in each loop that predicts, before the loop ends: it finishes the loop's background
+        jobs.
+        """
+        for member in list(self._members.values()):
+            await member.drain()
+        await closed_in_a_thread(self.backend)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"Cache({self._place!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Connections and counters are created again.
+        return _reopened, (self._options,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # a destination, like a connection pool
+
+
+def _reopened(options: Mapping[str, Any]) -> Cache:
+    cache = Cache.__new__(Cache)
+    cache._set_up(options)
+    return cache

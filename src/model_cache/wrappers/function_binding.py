@@ -1,0 +1,134 @@
+"""The binding of a function: keys from its arguments, entries from what it returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+
+from model_cache.binding import new_near_prefix
+from model_cache.entries.codec import Codec, Read
+from model_cache.entries.values import Classes, PythonValues, Result
+from model_cache.keys.canonical import INPUTS
+from model_cache.keys.key import KeyMaker, Namespace, tag_key
+from model_cache.options.config import Config
+from model_cache.wrappers.signatures import Arguments
+
+
+class FunctionBinding:
+    """A function under one name and version; implements `Bound`.
+
+    Args:
+        function: the function.
+        name: its name in keys.
+        version: its version.
+        config: the validated options.
+        revision: distinguishes functions of the same version.
+        identity: canonical bytes of what else its results depend on.
+        classes: the classes that its results may contain.
+    """
+
+    rounds = False
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        version: str,
+        config: Config,
+        revision: str,
+        identity: bytes,
+        classes: Classes,
+    ) -> None:
+        self._function = function
+        self._is_async = inspect.iscoroutinefunction(function)
+        self.qualified_name = name
+        self.version = version
+        self.namespace = Namespace(config.prefix, name, version)
+        self.near_prefix = new_near_prefix()
+        self._keys = KeyMaker(
+            self.namespace,
+            revision=revision,
+            schema=b"function",
+            decorators=identity,
+            secret=config.key_secret,
+        )
+        encode = INPUTS.encoders(None)[tuple]
+        encoders = {Arguments: lambda data: encode(data.key)}
+        self.input_encoders: Mapping[type, Callable[[Any], bytes]] = encoders
+        self.known_inputs: Mapping[type, bool] = {Arguments: True}
+        self._codec = Codec(
+            Result,
+            serder=PythonValues(classes),
+            compressor=config.compressor,
+            max_entry_bytes=config.max_entry_bytes,
+            integrity=config.integrity,
+            tag_key=tag_key(config.key_secret),
+            ttl=config.ttl,
+        )
+
+    def is_current(self) -> bool:
+        """Return True: a function does not change."""
+        return True
+
+    def rounded(self, data: Arguments) -> Arguments:
+        """Return the arguments as they are."""
+        return data
+
+    def canonical(self, data: Arguments) -> bytes:
+        """Return the canonical bytes of the arguments of a call.
+
+        Raises:
+            NotCacheableError: an argument has no canonical form; the message says why.
+        """
+        return INPUTS.encode(data.key)
+
+    def key(self, canonical: bytes) -> bytes:
+        """Return the key of a call, from its canonical bytes."""
+        return self._keys.key_of(canonical)
+
+    def read(self, key: bytes, entry: bytes) -> Read:
+        """Return an entry's result, if it can be decoded, and whether it is fresh."""
+        return self._codec.read(key, entry)
+
+    def reader(self, key: bytes, entry: bytes) -> Callable[[], Result]:
+        """Return a function that decodes an entry to a new object each time."""
+        return self._codec.reader(key, entry)
+
+    def fresh_for(self, entry: bytes) -> float | None:
+        """Return how many seconds a fresh entry stays fresh; None for ever."""
+        return self._codec.fresh_for(entry)
+
+    def encode(self, key: bytes, prediction: Result, fresh_until: int | None = None) -> bytes:
+        """Return a result as an entry.
+
+        Raises:
+            EntryRefusedError: the result can't be stored.
+        """
+        return self._codec.encode(key, prediction, fresh_until)
+
+    def predict(self, data: Arguments) -> Result:
+        """Call the function."""
+        return Result(self._function(*data.args, **data.kwargs))
+
+    def predict_many(self, inputs: list[Arguments]) -> list[Result]:
+        """Call the function for each."""
+        return [self.predict(data) for data in inputs]
+
+    @property
+    def apredict(self) -> Callable[[Arguments], Awaitable[Result]] | None:
+        """Calls the function, if it is a coroutine function."""
+        return self._apredict if self._is_async else None
+
+    async def _apredict(self, data: Arguments) -> Result:
+        return Result(await self._function(*data.args, **data.kwargs))
+
+    @property
+    def apredict_many(self) -> None:
+        """A function takes the arguments of one call."""
+        return None
+
+    def answers_many_by(self, methods: Collection[str]) -> bool:  # noqa: ARG002 - as Bound's
+        """Return False: a function takes the arguments of one call."""
+        return False

@@ -1,0 +1,200 @@
+"""Cached functions: one entry for the arguments of a call."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
+
+from model_cache.binding.facts import OpaqueError, carried_facts
+from model_cache.entries.values import Classes
+from model_cache.errors import ConfigurationError
+from model_cache.keys.canonical import INPUTS
+from model_cache.observing.counters import Stats
+from model_cache.option_values import text
+from model_cache.options.config import Config
+from model_cache.revision import revision_of
+from model_cache.wrappers.function_binding import FunctionBinding
+from model_cache.wrappers.part import Part, Sharing
+from model_cache.wrappers.signatures import Arguments, annotations_of, binder
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class CacheInfo(NamedTuple):
+    """The counters of a cached function in this process, as `functools.lru_cache` has them.
+
+    Attributes:
+        hits: the calls that the cache answered.
+        misses: the calls that the function computed.
+        maxsize: None: Redis decides how many entries there are.
+        currsize: how many entries this process has written.
+    """
+
+    hits: int
+    misses: int
+    maxsize: None
+    currsize: int
+
+
+class Memoized(Protocol[P, R_co]):
+    """A cached function, which is called like the function itself."""
+
+    __wrapped__: Callable[..., Any]
+    __name__: str
+    __qualname__: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Return what the function returns, from the cache if possible."""
+        ...
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Memoized[P, R_co]: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> Callable[..., R_co]: ...
+
+    def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Return the key of a call.
+
+        Raises:
+            NotCacheableError: an argument has no canonical form; the message says which type.
+        """
+        ...
+
+    def cache_info(self) -> CacheInfo:
+        """Return how often the cache has answered in this process."""
+        ...
+
+    def cache_clear(self) -> int:
+        """Delete the entries of this version; return how many there were."""
+        ...
+
+    def stats(self) -> Stats:
+        """Return an immutable snapshot of the function's counters."""
+        ...
+
+
+def memoized(
+    cache: Sharing,
+    function: Callable[P, R],
+    options: Mapping[str, Any],
+    *,
+    name: str | None,
+    version: str,
+    ignored: Sequence[str],
+) -> Memoized[P, R]:
+    """Return a function that looks up each call before it is made; see `Cache.memoize`."""
+    _refuse_uncacheable(function)
+    bind = binder(function, ignored)
+    part = Part(cache, options, _binding(function, name, version, ignored))
+
+    def arguments(*args: P.args, **kwargs: P.kwargs) -> Arguments:
+        try:
+            return Arguments(bind(*args, **kwargs), args, kwargs)
+        except TypeError:
+            inspect.signature(function).bind(*args, **kwargs)  # raises it in plain words
+            raise
+
+    wrapper = _asynchronous if inspect.iscoroutinefunction(function) else _blocking
+    cached: Any = functools.wraps(function)(wrapper(part, arguments))
+
+    def cache_info() -> CacheInfo:
+        stats = part.stats()
+        hits = stats.hits + stats.shared + stats.stale
+        return CacheInfo(hits, stats.predictions - hits, None, stats.stored)
+
+    cached.cache_key = lambda *args, **kwargs: part.cache_key(arguments(*args, **kwargs))
+    cached.cache_info = cache_info
+    cached.cache_clear = part.purge
+    cached.stats = part.stats
+    return cast(Memoized[P, R], cached)
+
+
+def _blocking(part: Part, arguments: Callable[..., Arguments]) -> Callable[..., Any]:
+    predict = part.sync.predict
+
+    def cached(*args: Any, **kwargs: Any) -> Any:
+        return predict(arguments(*args, **kwargs)).value
+
+    return cached
+
+
+def _asynchronous(part: Part, arguments: Callable[..., Arguments]) -> Callable[..., Any]:
+    predict = part.asynchronous.predict
+
+    async def cached(*args: Any, **kwargs: Any) -> Any:
+        return (await predict(arguments(*args, **kwargs))).value
+
+    return cached
+
+
+def _binding(
+    function: Callable[..., Any], name: str | None, version: str, ignored: Sequence[str]
+) -> Callable[[Config], FunctionBinding]:
+    def bind(config: Config) -> FunctionBinding:
+        return FunctionBinding(
+            function,
+            name=full_name(function) if name is None else text("name", name),
+            version=text("version", version),
+            config=config,
+            revision=revision(config),
+            identity=INPUTS.encode((_names_in_key(function, ignored), identity(function, config))),
+            classes=Classes(annotations_of(function).get("return")),
+        )
+
+    return bind
+
+
+def _names_in_key(function: Callable[..., Any], ignored: Sequence[str]) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name not in ignored]
+
+
+def full_name(function: Callable[..., Any]) -> str:
+    """Return the name of a function in keys: its module and qualified name."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def revision(config: Config) -> str:
+    """Return the revision in the options; files are hashed."""
+    if isinstance(config.revision, tuple):
+        return revision_of(*config.revision)
+    return config.revision or ""
+
+
+def identity(function: Callable[..., Any], config: Config) -> bytes:
+    """Return canonical bytes for what a function's name does not say: its code and its closure.
+
+    A function in a module is identified by its name and version. Two scripts may each have a
+    function of the same name, as may two calls of a function that returns functions.
+
+    Raises:
+        ConfigurationError: its closure has a value that can't be identified, and there is no
+            revision instead.
+    """
+    if config.revision is not None:
+        return b""
+    if function.__module__ != "__main__" and "<" not in function.__qualname__:
+        return b""
+    try:
+        return carried_facts(function)
+    except OpaqueError as error:
+        raise ConfigurationError(
+            "revision",
+            f"{function.__qualname__} uses a variable of the function around it that can't be part "
+            f"of a key: {error}. Pass revision=..., a string that changes with it",
+        ) from None
+
+
+def _refuse_uncacheable(function: object) -> None:
+    if not callable(function) or isinstance(function, type):
+        raise ConfigurationError("memoize", f"expected a function, got {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            "memoize",
+            f"{function.__qualname__} is a generator, which can be read only once; "
+            "return a list instead",
+        )

@@ -1,0 +1,141 @@
+"""Signatures of functions: which arguments a call has, and which of them are part of its key."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from model_cache.binding.unkeyed import uncovered_type
+from model_cache.errors import ConfigurationError, did_you_mean
+from model_cache.interruptions import reraise_interruption
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Arguments:
+    """The arguments of one call.
+
+    Attributes:
+        key: the arguments that are part of the key.
+        args: the arguments by position, as they were passed.
+        kwargs: the arguments by keyword, as they were passed.
+    """
+
+    __slots__ = ("args", "key", "kwargs")
+
+    def __init__(
+        self, key: tuple[Any, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        self.key = key
+        self.args = args
+        self.kwargs = kwargs
+
+
+def binder(function: Callable[..., Any], ignored: Sequence[str]) -> Callable[..., tuple[Any, ...]]:
+    """Return a function with the same signature that returns the arguments for the key.
+
+    It binds arguments as Python does, at the speed of a call: by position, by keyword or by
+    default.
+
+    Args:
+        function: the function whose calls are cached.
+        ignored: the names of parameters that are not part of the key.
+
+    Raises:
+        ConfigurationError: a name that is not a parameter's, or a method whose `self` is not
+            ignored.
+    """
+    parameters = inspect.signature(function).parameters
+    extra = _ignored_keywords(parameters, ignored)
+    _refuse_self(function, parameters, ignored)
+    _refuse_opaque(function, parameters, ignored)
+    # Source code in which only the names of parameters vary, which are identifiers.
+    names = [name for name in parameters if name not in ignored]
+    source = f"lambda {_source(parameters)}: ({''.join(name + ', ' for name in names)})"
+    bind: Any = eval(source, {})
+    bind.__defaults__ = tuple(
+        parameter.default
+        for parameter in parameters.values()
+        if parameter.kind in _POSITIONAL and parameter.default is not parameter.empty
+    )
+    bind.__kwdefaults__ = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
+    }
+    if not extra:
+        return typing.cast(Callable[..., tuple[Any, ...]], bind)
+
+    def without(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        kept = {name: value for name, value in kwargs.items() if name not in extra}
+        return typing.cast(tuple[Any, ...], bind(*args, **kept))
+
+    return without
+
+
+def _source(parameters: Mapping[str, inspect.Parameter]) -> str:
+    """Return the text of a signature, with None for each default."""
+    bare = [
+        parameter.replace(
+            annotation=parameter.empty,
+            default=parameter.empty if parameter.default is parameter.empty else None,
+        )
+        for parameter in parameters.values()
+    ]
+    return str(inspect.Signature(bare))[1:-1]
+
+
+def _ignored_keywords(
+    parameters: Mapping[str, inspect.Parameter], ignored: Sequence[str]
+) -> Collection[str]:
+    """Return the ignored names that only `**kwargs` can receive."""
+    extra = {name for name in ignored if name not in parameters}
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    if extra and not takes_any:
+        name = min(extra)
+        hint = did_you_mean(name, parameters)
+        raise ConfigurationError("ignored", f"{name!r} is not a parameter; {hint}")
+    return extra
+
+
+def _refuse_self(
+    function: Callable[..., Any],
+    parameters: Mapping[str, inspect.Parameter],
+    ignored: Sequence[str],
+) -> None:
+    first = next(iter(parameters), "")
+    if first in ("self", "cls") and first not in ignored:
+        raise ConfigurationError(
+            "ignored",
+            f"{function.__qualname__} is a method: each object would need entries of its own. If "
+            f'its results depend on the other arguments alone, use ignored=["{first}"]; if not, '
+            "cache a function that takes what they depend on as arguments",
+        )
+
+
+def _refuse_opaque(
+    function: Callable[..., Any],
+    parameters: Mapping[str, inspect.Parameter],
+    ignored: Sequence[str],
+) -> None:
+    hints = annotations_of(function)
+    for name in parameters:
+        found = uncovered_type(hints[name]) if name in hints and name not in ignored else None
+        if found is not None:
+            raise ConfigurationError(
+                "ignored",
+                f"the parameter {name!r} is of type {found.__module__}.{found.__qualname__}, which "
+                "has no canonical form, so it can't be part of a key; leave it out with "
+                f'ignored=["{name}"], or register a form with model_cache.register_canonical',
+            )
+
+
+def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations that can be resolved now; nothing of a function that has others."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception as error:  # a name that is not defined yet, for example
+        reraise_interruption(error)
+        return {}
