@@ -69,10 +69,9 @@ def _columns(frame: Any) -> Vectors:
     if len(set(dtypes)) == 1 and isinstance(dtypes[0], numpy.dtype) and dtypes[0].kind in "biufc":
         # Its columns may be one array, whose order a model sees. Most frames have them in turn.
         values = frame.to_numpy()
-        kinds = [b"n" + dtype_form(numpy, dtype) for dtype in dtypes]
         is_by_row = values.flags.c_contiguous and not values.flags.f_contiguous
-        kind = counted(kinds) + (b"C" if is_by_row else b"F")
-        return Vectors(kind, numbers(numpy, values))
+        kind = counted(b"n" + dtype_form(numpy, dtype) for dtype in dtypes)
+        return Vectors(kind + (b"C" if is_by_row else b"F"), numbers(numpy, values))
     kinds: list[bytes] = []
     matrices: list[Any] = []
     for place, name in enumerate(frame.columns):

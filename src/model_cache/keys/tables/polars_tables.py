@@ -58,7 +58,7 @@ def _vectors(numpy: Any, series: Any) -> Vectors:
     matrices = numbers(numpy, missing.to_numpy())
     if dtype == polars.Enum:
         dtype, series = polars.UInt32, series.to_physical()
-    if dtype == polars.String or dtype == polars.Binary or dtype == polars.Decimal:
+    if dtype in (polars.String, polars.Binary, polars.Decimal):
         return Vectors(kind, [objects(numpy, series.to_list())])
     if dtype == polars.Boolean:
         return Vectors(kind, [*matrices, *numbers(numpy, series.fill_null(False).to_numpy())])
@@ -79,9 +79,7 @@ def _has_foreign(polars: Any, dtype: Any) -> bool:
         return any(_has_foreign(polars, field.dtype) for field in dtype.fields)
     if isinstance(dtype, polars.List | polars.Array):
         return _has_foreign(polars, dtype.inner)
-    return not (
-        dtype.is_numeric()
-        or dtype.is_temporal()
-        and dtype.time_zone is None
-        or dtype in (polars.String, polars.Binary, polars.Boolean, polars.Null, polars.Enum)
-    )
+    if dtype.is_temporal():  # Python's moments lack nanoseconds
+        return bool(dtype != polars.Date)
+    plain = (polars.String, polars.Binary, polars.Boolean, polars.Null, polars.Enum)
+    return not (dtype.is_numeric() or dtype in plain)
