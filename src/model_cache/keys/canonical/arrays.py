@@ -28,7 +28,7 @@ def scalar_encoder(numpy: Any, cls: type) -> Encode | None:
         dtype = value.dtype
         if dtype.type is not cls:
             raise NotCacheableError("a numpy scalar whose class does not match its dtype")
-        return b"x%b%b" % (_dtype_form(numpy, dtype), _data(numpy, value))
+        return b"x%b%b" % (dtype_form(numpy, dtype), _data(numpy, value))
 
     return encode
 
@@ -44,7 +44,7 @@ def array_encoder(numpy: Any, *, layout: bool) -> Encode:
 
     def encode(value: Any) -> bytes:
         return b"n%b%b%b%b" % (
-            _dtype_form(numpy, value.dtype),
+            dtype_form(numpy, value.dtype),
             str(value.shape).encode(),
             _layout(value) if layout else b"",
             _data(numpy, value),
@@ -76,7 +76,7 @@ def _parts(numpy: Any, array: Any) -> list[bytes]:
     dtype = array.dtype
     if dtype.names is not None:
         return [part for name in dtype.names for part in _parts(numpy, array[name])]
-    if dtype.kind in "fc" and (padding := _padding(numpy, dtype)):
+    if dtype.kind in "fc" and (padding := padding_of(numpy, dtype)):
         size = numpy.dtype(numpy.longdouble).itemsize
         raw = numpy.frombuffer(array.tobytes(), "u1").reshape(-1, size)
         is_big = dtype.str[0] == ">"
@@ -84,7 +84,7 @@ def _parts(numpy: Any, array: Any) -> list[bytes]:
     return [array.tobytes()]
 
 
-def _padding(numpy: Any, dtype: Any) -> int:
+def padding_of(numpy: Any, dtype: Any) -> int:
     """Return how many bytes of each number are padding: x86's long doubles have six."""
     if dtype.type not in (numpy.longdouble, numpy.clongdouble):
         return 0
@@ -92,12 +92,13 @@ def _padding(numpy: Any, dtype: Any) -> int:
     return numpy.dtype(numpy.longdouble).itemsize - 10 if is_x87 else 0
 
 
-def _dtype_form(numpy: Any, dtype: Any) -> bytes:
+def dtype_form(numpy: Any, dtype: Any) -> bytes:
+    """Return the canonical bytes of a dtype."""
     if dtype.metadata is not None:
         raise NotCacheableError("a numpy dtype with metadata has no canonical form")
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
-        return b"a" + _dtype_form(numpy, base) + str(shape).encode()
+        return b"a" + dtype_form(numpy, base) + str(shape).encode()
     if dtype.names is None:
         return _simple_form(numpy, dtype.type, dtype.str)
     if dtype.type not in (numpy.void, numpy.record):
@@ -105,7 +106,7 @@ def _dtype_form(numpy: Any, dtype: Any) -> bytes:
     fields = []
     for name in dtype.names:
         field, offset, *title = dtype.fields[name]
-        parts = (text(name), integer(offset), *map(_title, title), _dtype_form(numpy, field))
+        parts = (text(name), integer(offset), *map(_title, title), dtype_form(numpy, field))
         fields.append(counted(parts))
     return b"%b%d%x;%b" % (
         b"r" if dtype.type is numpy.record else b"v",

@@ -1,0 +1,136 @@
+"""Columns of a result, and the payloads of its rows.
+
+A column is a numpy array, whose values have a fixed width, or a list of objects. A payload is the
+row's bytes in each array, followed by its objects, if any.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from model_cache.entries.rows.refusals import RowsRefusedError
+from model_cache.entries.values import Classes, dumps
+from model_cache.keys.canonical.arrays import loaded_numpy
+from model_cache.keys.tables.cells import lines, numbers
+
+_MOST_AXES = 16
+
+
+def loaded(name: str) -> Any:
+    """Return a library; an error if the process has not imported it.
+
+    An entry, which anyone may have written, imports nothing.
+    """
+    module = sys.modules.get(name)
+    if module is None:
+        raise ValueError(f"{name} is not imported")
+    return module
+
+
+def specifications(columns: Sequence[Any]) -> list[Any]:
+    """Return how to read each column: None for objects, else the dtype and the shape of a row."""
+    return [None if isinstance(column, list) else _specification(column) for column in columns]
+
+
+def _specification(array: Any) -> Any:
+    dtype = array.dtype
+    if not _is_fixed(dtype) or dtype.metadata is not None:
+        raise RowsRefusedError(f"an array of dtype {dtype} can't be stored row by row")
+    shape = array.shape[1:]
+    return [dtype.str, *shape] if shape else dtype.str
+
+
+def _is_fixed(dtype: Any) -> bool:
+    numpy = loaded("numpy")
+    return (
+        dtype.kind in "biufcmMSU"
+        and dtype.itemsize > 0
+        and dtype.type not in (numpy.longdouble, numpy.clongdouble)  # depend on the machine
+        and numpy.dtype(dtype.str).type is dtype.type
+    )
+
+
+def payloads_of(columns: Sequence[Any], count: int, classes: Classes) -> list[bytes]:
+    """Return the payload of each row."""
+    arrays = [column for column in columns if not isinstance(column, list)]
+    lists = [column for column in columns if isinstance(column, list)]
+    heads: list[bytes] = []
+    if arrays:
+        numpy = loaded_numpy()
+        heads = lines(numpy, [each for array in arrays for each in numbers(numpy, array)], count)
+    if not lists:
+        return heads or [b""] * count
+    objects = lists[0] if len(lists) == 1 else map(list, zip(*lists, strict=True))
+    tails = [dumps(each, classes) for each in objects]
+    return [head + tail for head, tail in zip(heads, tails, strict=True)] if arrays else tails
+
+
+def columns_of(specs: Sequence[Any], payloads: Sequence[bytes], classes: Classes) -> list[Any]:
+    """Return the columns that payloads contain."""
+    arrays = [_read_specification(spec) for spec in specs if spec is not None]
+    width = sum(size for _, _, size in arrays)
+    count = len(specs) - len(arrays)
+    lists = iter(_lists(payloads, width, count, classes)) if count else iter(())
+    if count:
+        payloads = [payload[:width] for payload in payloads] if width else []
+    elif set(map(len, payloads)) - {width}:
+        raise ValueError("a payload has another length")
+    filled = iter(_arrays(arrays, payloads, width)) if arrays else iter(())
+    return [next(lists) if spec is None else next(filled) for spec in specs]
+
+
+def _lists(payloads: Sequence[bytes], width: int, count: int, classes: Classes) -> list[list[Any]]:
+    if payloads and min(map(len, payloads)) < width:
+        raise ValueError("a payload is too short")
+    tails = [payload[width:] for payload in payloads] if width else payloads
+    objects: list[Any] = list(map(classes.loads, tails))
+    if count == 1:
+        return [objects]
+    if any(type(each) is not list or len(each) != count for each in objects):
+        raise ValueError("a payload has another number of objects")
+    return [[each[place] for each in objects] for place in range(count)]
+
+
+def _read_specification(spec: Any) -> tuple[Any, tuple[int, ...], int]:
+    """Return the dtype, the shape and the size of an array's row."""
+    described, *shape = spec if type(spec) is list else [spec]
+    if type(described) is not str or len(described) > 32 or len(shape) > _MOST_AXES:
+        raise ValueError("not a dtype and a shape")
+    dtype = loaded("numpy").dtype(described)
+    if dtype.str != described or not _is_fixed(dtype):
+        raise ValueError("not a dtype of this form")
+    if any(type(size) is not int or size < 0 for size in shape):
+        raise ValueError("not a shape")
+    return dtype, tuple(shape), math.prod(shape) * dtype.itemsize
+
+
+def _arrays(
+    specs: Sequence[tuple[Any, tuple[int, ...], int]], rows: Sequence[bytes], width: int
+) -> list[Any]:
+    """Return new, writable arrays from the bytes of their rows."""
+    numpy = loaded("numpy")
+    matrix = numpy.frombuffer(b"".join(rows), "u1").reshape(len(rows), width)
+    arrays, start = [], 0
+    for dtype, shape, size in specs:
+        array = numpy.empty((len(rows), *shape), dtype)
+        if size and len(rows):
+            array.reshape(-1).view("u1").reshape(len(rows), size)[...] = matrix[
+                :, start : start + size
+            ]
+            _check(array)
+        arrays.append(array)
+        start += size
+    return arrays
+
+
+def _check(array: Any) -> None:
+    """Refuse bytes that numpy does not expect in memory."""
+    if array.dtype.kind == "b" and array.view("u1").max() > 1:
+        raise ValueError("not a bool")
+    if array.dtype.kind == "U":
+        codes = array.reshape(-1).view(array.dtype.str[0] + "u4")
+        if codes.max() > sys.maxunicode:
+            raise ValueError("not a character")

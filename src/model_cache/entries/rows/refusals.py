@@ -1,0 +1,26 @@
+"""Why a result can't be stored row by row."""
+
+from __future__ import annotations
+
+
+class RowsRefusedError(Exception):
+    """A result can't be stored row by row; the message says why."""
+
+
+class LengthError(Exception):
+    """A result does not have exactly one item for each row.
+
+    Attributes:
+        expected: the number of rows.
+        found: the number of items.
+    """
+
+    def __init__(self, expected: int, found: int) -> None:
+        super().__init__(expected, found)
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        rows = "1 row" if self.expected == 1 else f"{self.expected} rows"
+        results = "1 result" if self.expected == 1 else f"{self.expected} results"
+        return f"expected {results} for {rows}, got {self.found}"

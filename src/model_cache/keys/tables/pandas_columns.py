@@ -1,0 +1,128 @@
+"""A column or an index of pandas as bytes, for each kind of dtype."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from model_cache.errors import NotCacheableError
+from model_cache.keys.canonical import INPUTS
+from model_cache.keys.canonical.arrays import dtype_form, loaded_numpy
+from model_cache.keys.canonical.identities import counted, text
+from model_cache.keys.canonical.leaves import Encode
+from model_cache.keys.tables.arrow_columns import arrow_vectors
+from model_cache.keys.tables.cells import lines, numbers, objects
+from model_cache.keys.tables.numpy_tables import Vectors
+
+
+def column_vectors(column: Any) -> Vectors:
+    """Return the bytes of a Series or an Index."""
+    numpy: Any = loaded_numpy()
+    dtype = column.dtype
+    if isinstance(dtype, numpy.dtype):
+        if dtype.kind == "O":
+            return Vectors(b"O", [objects(numpy, column.to_numpy().tolist(), missing_values())])
+        return Vectors(b"n" + dtype_form(numpy, dtype), numbers(numpy, column.to_numpy()))
+    return _reader(type(dtype))(numpy, column)
+
+
+def labels_form(index: Any) -> bytes:
+    """Return the canonical bytes of an index of columns, or of categories."""
+    head = text(type(index).__name__) + INPUTS.encode(tuple(index.names))
+    if index.nlevels > 1:
+        levels = map(index.get_level_values, range(index.nlevels))
+        return b"L" + head + counted(map(labels_form, levels))
+    kind, matrices = column_vectors(index)
+    return b"l" + head + kind + counted(lines(loaded_numpy(), matrices, len(index)))
+
+
+@lru_cache(1)
+def missing_values() -> Mapping[type, Encode]:
+    """Return the encoders of pandas' own missing values."""
+    pandas: Any = sys.modules["pandas"]
+    return {
+        type(pandas.NA): lambda _: b"o" + text("pandas.NA"),
+        type(pandas.NaT): lambda _: b"o" + text("pandas.NaT"),
+    }
+
+
+def _reader(cls: type) -> Callable[[Any, Any], Vectors]:
+    pandas: Any = sys.modules["pandas"]
+    readers: dict[Any, Callable[[Any, Any], Vectors]] = {
+        pandas.CategoricalDtype: _categories,
+        pandas.DatetimeTZDtype: _zoned_moments,
+        pandas.StringDtype: _strings,
+        pandas.PeriodDtype: _periods,
+        pandas.IntervalDtype: _intervals,
+        pandas.ArrowDtype: arrow_vectors,
+    }
+    if cls in readers:
+        return readers[cls]
+    if cls in {type(dtype) for dtype in _nullable_dtypes(pandas)}:
+        return _nullable
+    if cls is pandas.SparseDtype:
+        raise NotCacheableError("a sparse column is not cached by row; use .sparse.to_dense()")
+    raise NotCacheableError(f"a pandas column of {cls.__name__} is not cached by row")
+
+
+@lru_cache(1)
+def _nullable_dtypes(pandas: Any) -> list[Any]:
+    widths = [f"{sign}Int{width}" for sign in ("", "U") for width in (8, 16, 32, 64)]
+    return [
+        pandas.api.types.pandas_dtype(each) for each in (*widths, "Float32", "Float64", "boolean")
+    ]
+
+
+def _categories(numpy: Any, column: Any) -> Vectors:
+    """Return the code of each value. A model may see the categories that don't occur, too."""
+    dtype = column.dtype
+    kind = b"C%b%b" % (b"T" if dtype.ordered else b"F", labels_form(dtype.categories))
+    return Vectors(kind, numbers(numpy, column.array.codes.astype("<i8")))
+
+
+def _zoned_moments(numpy: Any, column: Any) -> Vectors:
+    """Return the moments, and their local times, which depend on the time zone database."""
+    dtype = column.dtype
+    kind = b"Z%b%b" % (text(dtype.unit), zone_form(dtype.tz))
+    moments, local = column.array.tz_convert(None), column.array.tz_localize(None)
+    matrices = [numbers(numpy, numpy.asarray(each)) for each in (moments, local)]
+    return Vectors(kind, [matrix for each in matrices for matrix in each])
+
+
+def zone_form(zone: Any) -> bytes:
+    """Return the canonical bytes of a time zone; of pytz's zones, which pandas 2 uses, the name."""
+    if type(zone).__module__.partition(".")[0] == "pytz":
+        return b"o" + text("pytz") + text(str(zone))
+    return INPUTS.encode(zone)
+
+
+def _strings(numpy: Any, column: Any) -> Vectors:
+    dtype = column.dtype
+    missing = getattr(dtype, "na_value", None)
+    kind = b"S%b%b" % (text(dtype.storage), text(repr(missing)))
+    codes, distinct = column.array.factorize()
+    slots = objects(numpy, [*numpy.asarray(distinct, object).tolist(), None])
+    return Vectors(kind, [slots[codes]])  # -1, a missing value, is the last one
+
+
+def _nullable(numpy: Any, column: Any) -> Vectors:
+    dtype = column.dtype.numpy_dtype
+    missing = numpy.asarray(column.array.isna())
+    values = column.array.to_numpy(dtype=dtype, na_value=dtype.type(0))
+    return Vectors(
+        b"N" + dtype_form(numpy, dtype), [*numbers(numpy, missing), *numbers(numpy, values)]
+    )
+
+
+def _periods(numpy: Any, column: Any) -> Vectors:
+    return Vectors(b"P" + text(str(column.dtype)), numbers(numpy, column.array.asi8))
+
+
+def _intervals(numpy: Any, column: Any) -> Vectors:
+    array = column.array
+    left, right = column_vectors(array.left), column_vectors(array.right)
+    kind = b"V%b%b%b" % (text(array.closed), left.kind, right.kind)
+    missing = numbers(numpy, numpy.asarray(array.isna()))
+    return Vectors(kind, [*left.matrices, *right.matrices, *missing])

@@ -1,0 +1,84 @@
+"""pandas' Series and DataFrame: column by column.
+
+The labels of the index are not part of a row. Whether it is the default index is part of the kind:
+it decides which index a function's result may have.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from model_cache.keys.canonical import INPUTS
+from model_cache.keys.canonical.arrays import dtype_form, loaded_numpy
+from model_cache.keys.canonical.identities import counted, text
+from model_cache.keys.canonical.refusals import item_of, refuse
+from model_cache.keys.tables.cells import lines, numbers
+from model_cache.keys.tables.numpy_tables import Vectors, memory_order
+from model_cache.keys.tables.pandas_columns import column_vectors, labels_form
+from model_cache.keys.tables.table import Table
+
+
+def series_table(series: Any) -> Table:
+    """Return the table of a Series; a row is a value."""
+    column = column_vectors(series)
+    kind = INPUTS.encode(series.name) + column.kind
+    if type(series.dtype).__module__.startswith("numpy"):
+        kind += memory_order(series.to_numpy())
+    return _table(series, text("pandas.Series") + kind, column.matrices)
+
+
+def frame_table(frame: Any) -> Table:
+    """Return the table of a DataFrame."""
+    columns = _columns(frame)
+    kind = text("pandas.DataFrame") + labels_form(frame.columns) + columns.kind
+    return _table(frame, kind, columns.matrices)
+
+
+def _table(whole: Any, kind: bytes, matrices: list[Any]) -> Table:
+    is_default = is_default_index(whole.index)
+    kind += b"R" if is_default else b"I"
+    kind += INPUTS.encode(whole.attrs) + (b"T" if whole.flags.allows_duplicate_labels else b"F")
+    rows = lines(loaded_numpy(), matrices, len(whole))
+    return Table(whole, kind, rows, _select, whole.index, is_default)
+
+
+def is_default_index(index: Any) -> bool:
+    """Return whether an index counts the rows from 0."""
+    pandas: Any = sys.modules["pandas"]
+    return (
+        type(index) is pandas.RangeIndex
+        and index.name is None
+        and bool(index.equals(pandas.RangeIndex(len(index))))
+    )
+
+
+def _select(whole: Any, places: Sequence[int]) -> Any:
+    taken = whole.take(places)
+    # Some rows of another RangeIndex may look like the default index, and so would a result's.
+    if is_default_index(taken.index) and not is_default_index(whole.index):
+        pandas: Any = sys.modules["pandas"]
+        taken.index = pandas.Index(taken.index.to_numpy())
+    return taken
+
+
+def _columns(frame: Any) -> Vectors:
+    numpy: Any = loaded_numpy()
+    dtypes = frame.dtypes.tolist()
+    if len(set(dtypes)) == 1 and isinstance(dtypes[0], numpy.dtype) and dtypes[0].kind in "biufc":
+        # Its columns may be one array, whose order a model sees. Most frames have them in turn.
+        values = frame.to_numpy()
+        is_by_row = values.flags.c_contiguous and not values.flags.f_contiguous
+        kind = counted(b"n" + dtype_form(numpy, dtype) for dtype in dtypes)
+        return Vectors(kind + (b"C" if is_by_row else b"F"), numbers(numpy, values))
+    kinds: list[bytes] = []
+    matrices: list[Any] = []
+    for place, name in enumerate(frame.columns):
+        try:
+            kind, own = column_vectors(frame.iloc[:, place])
+        except Exception as error:
+            refuse(error, item_of(name))
+        kinds.append(kind)
+        matrices += own
+    return Vectors(counted(kinds) + b"F", matrices)
