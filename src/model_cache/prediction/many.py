@@ -179,17 +179,21 @@ class ManyFlow:
         self, calls: Sequence[Call], budget: Budget, asked: float
     ) -> Steps[tuple[dict[bytes, bytes | None], StoreUnavailableError | None]]:
         """Return the entries found, by key, or the store's error."""
+        found: dict[bytes, bytes | None] = {}
         asking = {call.key: call for call in calls if call.key and call.mode != "refresh"}
-        if not asking:
-            return {}, None
         keys = [key for key in asking if key is not None]
-        generation = asking[keys[0]].generation
-        assert generation is not None
-        try:
-            replies = yield from budget.ask(self._look_ups.request_many(keys, generation))
-        except StoreUnavailableError as error:
-            return {}, error
-        return self._look_ups.take_in_many(calls, keys, generation, replies, asked), None
+        if keys:
+            generation = asking[keys[0]].generation
+            assert generation is not None
+            try:
+                replies = yield from budget.ask(self._look_ups.request_many(keys, generation))
+            except StoreUnavailableError as error:
+                return found, error
+            found = self._look_ups.take_in_many(calls, keys, generation, replies, asked)
+        unaware = [call for call in calls if call.key and type(call.seen) is not bytes]
+        if unaware:
+            yield from self._look_ups.create_generation(unaware, budget)
+        return found, None
 
     def _begin(self, row: Row, key: bytes) -> None:
         call, refreshes = row.call, row.call.mode == "refresh"
