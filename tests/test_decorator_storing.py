@@ -11,6 +11,7 @@ import redis
 from model_cache import RedisCachingDecorator, do_not_store
 from tests.models import Charges, Echo, FunctionModel, Person, charge, person
 from tests.servers import Server
+from tests.stored import entries
 
 
 def test_do_not_store_excludes_a_fallback_answer(
@@ -23,10 +24,10 @@ def test_do_not_store_excludes_a_fallback_answer(
 
     decorator.set_model(FunctionModel(function=predict))
     decorator.predict(person(age=51))
-    assert client.dbsize() == 0
+    assert entries(client) == []
     assert decorator.stats().skipped == 1
     decorator.predict(person(age=50))
-    assert client.dbsize() == 1
+    assert len(entries(client)) == 1
 
 
 def test_do_not_store_holds_for_the_models_around(server: Server, client: redis.Redis) -> None:
@@ -39,7 +40,7 @@ def test_do_not_store_holds_for_the_models_around(server: Server, client: redis.
     outer = RedisCachingDecorator(url=server.url)
     outer.set_model(FunctionModel(function=inner.predict, qualified_name="outer"))
     outer.predict(person())
-    assert client.dbsize() == 0
+    assert entries(client) == []
     do_not_store()  # outside a prediction it does nothing
 
 
@@ -54,9 +55,9 @@ def test_cache_if_decides_what_is_stored(
     with RedisCachingDecorator(url=server.url, cache_if=condition) as decorator:
         decorator.set_model(FunctionModel())
         decorator.predict(person(age=17))
-        assert client.dbsize() == 0
+        assert entries(client) == []
         decorator.predict(person(age=18))
-        assert client.dbsize() == 1
+        assert len(entries(client)) == 1
         assert decorator.stats().skipped == 1
 
 
@@ -66,7 +67,7 @@ def test_a_cache_if_that_raises_costs_the_entry_and_not_the_prediction(
     with RedisCachingDecorator(url=server.url, cache_if=lambda *_: bool(1 / 0)) as decorator:
         decorator.set_model(FunctionModel())
         assert decorator.predict(person()) == charge(person())
-    assert client.dbsize() == 0
+    assert entries(client) == []
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -94,5 +95,5 @@ def test_an_entry_over_the_limit_is_not_stored(
         for _ in range(2):
             assert decorator.predict(person()).text == "x" * 200
         assert decorator.stats().too_large == 2
-    assert client.dbsize() == 0
+    assert entries(client) == []
     assert len([r for r in caplog.records if "max_entry_bytes" in r.message]) == 1

@@ -29,8 +29,8 @@ class Store(Protocol):
         """Store `entry` under `key`, for `ttl` milliseconds or until evicted."""
         ...
 
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
-        """Store `entry` for `ttl` milliseconds unless the key exists; return whether it did not."""
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
+        """Do as `set` unless the key exists; return whether it did not."""
         ...
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
@@ -93,8 +93,10 @@ class AsyncStore(Protocol):
         """Store `entry` under `key`, for `ttl` milliseconds or until evicted."""
         ...
 
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> Awaitable[bool]:
-        """Store `entry` for `ttl` milliseconds unless the key exists; return whether it did not."""
+    def set_if_absent(
+        self, key: bytes, entry: bytes, ttl: int | None, timeout: float
+    ) -> Awaitable[bool]:
+        """Do as `set` unless the key exists; return whether it did not."""
         ...
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[bytes | None]]:

@@ -20,6 +20,7 @@ from model_cache import RedisCachingDecorator
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server, free_port
+from tests.stored import entries
 
 
 def constant(value: float) -> Any:
@@ -55,7 +56,7 @@ def test_a_model_reloaded_in_place_gets_keys_of_its_own(
     assert decorator.cache_key(person()).startswith("test_model/2.0.0/")
     model.current_version = "1.0.0"
     assert decorator.predict(person()) == Charges(charges=1)
-    assert client.dbsize() == 2
+    assert len(entries(client)) == 2
 
 
 def test_a_model_reloaded_during_its_prediction_stores_nothing(
@@ -70,7 +71,7 @@ def test_a_model_reloaded_during_its_prediction_stores_nothing(
         model.current_version = "2.0.0"
         gate.go.set()
         assert answer.result() == charge(person())
-    assert client.dbsize() == 0
+    assert entries(client) == []
 
 
 def test_a_model_that_no_longer_fits_the_options_is_predicted_without_the_cache(
@@ -88,7 +89,7 @@ def test_a_model_that_no_longer_fits_the_options_is_predicted_without_the_cache(
             assert answer == Charges(charges=7)
     assert len(caplog.records) == 2 - 1
     assert "'age'" in caplog.text
-    assert client.dbsize() == 1
+    assert len(entries(client)) == 1
     assert decorator.stats().uncacheable == 3
 
 
@@ -180,9 +181,9 @@ def test_a_write_under_way_when_a_purge_begins_is_dropped(
         assert decorator.purge() == 0
         gate.go.set()
         answer.result()
-    assert client.dbsize() == 1  # the generation
+    assert entries(client) == []
     decorator.predict(person())
-    assert client.dbsize() == 2
+    assert len(entries(client)) == 1
 
 
 def test_many_threads_get_right_answers_while_the_model_is_set_and_purged(

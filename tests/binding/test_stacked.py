@@ -18,6 +18,7 @@ from model_cache import ConfigurationError, RedisCachingDecorator
 from tests.binding.rebinding import bound_again, constant
 from tests.models import Charges, FunctionModel, Gate, charge, person
 from tests.servers import Server
+from tests.stored import entries
 
 
 class PredictionId(MLModelDecorator):  # type: ignore[misc]
@@ -170,7 +171,7 @@ def test_a_cache_inside_that_gets_another_model_meanwhile_leaves_nothing_outside
         inner.set_model(FunctionModel(function=constant(2)))
         gate.go.set()
         assert answer.result() == charge(person())
-    assert not client.keys("outer/*")
+    assert entries(client, "outer/*") == []
 
 
 def test_while_a_cache_inside_hashes_its_files_the_outer_one_stores_nothing(
@@ -184,12 +185,12 @@ def test_while_a_cache_inside_hashes_its_files_the_outer_one_stores_nothing(
     outer.predict(person())
     model.current_version, model._function = "2", constant(2)
     assert outer.predict(person()) == Charges(charges=4)
-    assert not client.keys("outer/test_model/2/*")
+    assert entries(client, "outer/test_model/2/*") == []
     bound_again()
     for _ in range(2):
         assert outer.predict(person()) == Charges(charges=4)
     assert outer.stats().hits == 1
-    assert len(client.keys("outer/test_model/2/*")) == 1
+    assert len(entries(client, "outer/test_model/2/*")) == 1
 
 
 def test_a_cache_is_set_outside_while_the_one_inside_hashes_its_files(

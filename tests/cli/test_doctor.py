@@ -17,6 +17,7 @@ from tests.cli.command import Result, run
 from tests.docs.rules import MODEL, apply, login
 from tests.faults.topologies import running_twemproxy
 from tests.servers import Server, running_server
+from tests.stored import entries
 
 # No claim about how quick this machine is.
 PATIENT = ("--decorator-timeout", "60", "--json")
@@ -55,7 +56,7 @@ def test_a_server_as_it_comes_has_no_problems_and_nothing_is_left_behind(
         "permissions": "ok",
         "latency": "ok",
     }
-    assert client.dbsize() == 0
+    assert entries(client) == []
     shown = run("doctor", "--url", server.url, "--decorator-timeout", 60).stdout
     assert "0 problems, 1 note" in shown
     assert "-> CONFIG SET maxmemory" in shown
@@ -174,7 +175,7 @@ def test_behind_a_proxy_the_remaining_checks_are_reported() -> None:
         assert "proxy" in found(result)["memory"]["text"]
         for server in proxy.servers:
             with server.client() as client:
-                assert client.dbsize() == 0
+                assert entries(client) == []
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from tests.cli.filling import DIGEST, fill
 from tests.docs.rules import apply, login
 from tests.faults.topologies import running_twemproxy
 from tests.servers import Server, free_port, running_server
+from tests.stored import entries
 
 
 def test_the_models_are_listed_with_their_entries(server: Server, client: redis.Redis) -> None:
@@ -53,7 +54,7 @@ def test_the_models_are_listed_with_their_entries(server: Server, client: redis.
     assert 0 < second["ttl"]["least"] <= second["ttl"]["median"] <= second["ttl"]["most"] <= 1e6
     assert third["prefix"] == "team/a"
     assert third["stale"] == 0
-    assert client.dbsize() == 13
+    assert len(entries(client)) == 13
 
 
 def test_without_json_it_prints_text(server: Server) -> None:

@@ -16,6 +16,7 @@ from tests.cli.test_doctor import PATIENT
 from tests.faults.topologies import Cluster, running_cluster
 from tests.models import person
 from tests.servers import Server, running_server
+from tests.stored import entries
 from tests.stores.test_packed import store_at
 
 PACKED: dict[str, Any] = {"layout": "packed", "expected_entries": 1000}
@@ -100,7 +101,7 @@ def test_buckets_are_purged_with_their_entries(server: Server, client: Any) -> N
     assert result["entries"] == [
         {"prefix": None, "version": "1.0.0", "entries": 3, "buckets": buckets}
     ]
-    left = [key for key in client.scan_iter() if not key.endswith(b"/generation")]
+    left = entries(client)
     assert left
     assert all(key.startswith(b"a_model/2/~") for key in left)
     shown = run("purge", "--url", server.url, "--model", "a_model", "--version", "1.0.0", "--yes")

@@ -17,6 +17,7 @@ from tests.checkout import REPOSITORY
 from tests.models import person
 from tests.servers import Server
 from tests.services import Service
+from tests.stored import entries
 from tests.web import running
 
 PAGE = (REPOSITORY / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -92,7 +93,7 @@ def test_the_page_behind_rest_model_service(
     (one,) = json.loads(answer)["caches"]
     assert (one["model"], one["hits"]) == ("test_model", 1)
     assert b'model_cache_predictions_total{model="test_model",outcome="hit"' in metrics
-    assert client.dbsize() == 1
+    assert len(entries(client)) == 1
 
 
 def test_a_real_server_from_miss_to_hit_and_nothing_is_lost_at_sigterm(
@@ -114,4 +115,4 @@ def test_a_real_server_from_miss_to_hit_and_nothing_is_lost_at_sigterm(
         assert json.loads(answer)["caches"][0]["hits"] == 1
         client.client_pause(1000, all=False)  # of writes only: they have to wait
         assert [predict(age) for age in range(1, 20)] == ["MISS"] * 19
-    assert client.dbsize() == 20
+    assert len(entries(client)) == 20

@@ -34,6 +34,7 @@ from tests.examples.insurance_service import (
 from tests.models import FunctionModel, person
 from tests.servers import Server, free_port, running_server
 from tests.services import Service
+from tests.stored import entries
 
 KEYS = "insurance/insurance_charges_model/0.1.0/*"
 
@@ -107,7 +108,7 @@ def test_bad_requests_are_answered_by_400_and_the_reason(
         status, answer = service.call("POST", PREDICTION, body)
         assert status == 400
         assert reason in json.dumps(answer)
-    assert client.dbsize() == 0
+    assert entries(client) == []
 
 
 def test_the_metadata_shows_the_id_in_both_schemas(service: InsuranceService) -> None:

@@ -26,6 +26,7 @@ from redis.retry import Retry
 from tests.checkout import IMPORTS
 from tests.servers import Server, free_port, running_server
 from tests.services import Service
+from tests.stored import entries
 
 if importlib.util.find_spec("rapidocr") is None:
     pytest.skip(
@@ -253,7 +254,7 @@ def test_bad_requests_get_the_reason_and_are_never_cached(
             assert (name, status) == (name, expected), answer
             assert reason in answer["detail"], name
     assert service.call("GET", "/predict")[0] == 405
-    assert client.dbsize() == 0
+    assert entries(client) == []
     assert service.texts(image("STILL ALIVE")) == ("miss", ["STILL ALIVE"])
     assert "Traceback" not in service.log
 
@@ -287,7 +288,7 @@ def test_a_failing_model_is_a_500_and_nothing_is_cached(
         assert "secret" not in answer["detail"]
         assert re.search(r"job [0-9a-f]{6} in the log$", answer["detail"])
     assert steered.log.count("RuntimeError: the secret reason") == 2
-    assert client.dbsize() == 0
+    assert entries(client) == []
     (tmp_path / "fail").unlink()
     assert [steered.predict(b"image")["cache"] for _ in range(2)] == ["miss", "hit"]
 
@@ -383,7 +384,7 @@ def test_a_busy_model_is_a_503_and_nothing_is_cached(
     (tmp_path / "busy").touch()
     status, answer = steered.send(b"image")
     assert (status, answer["detail"]) == (503, "other images took longer than 1 s")
-    assert client.dbsize() == 0
+    assert entries(client) == []
     assert "Traceback" not in steered.log
 
 

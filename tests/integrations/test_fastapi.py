@@ -22,6 +22,7 @@ from model_cache import ConfigurationError, RedisCachingDecorator, last_outcome
 from model_cache.integrations.fastapi import CacheOutcomeMiddleware, add_model_cache
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port
+from tests.stored import entries
 from tests.web import connected, status
 
 MISS = [{"fwd": "miss", "stored": True}]
@@ -263,7 +264,7 @@ def test_clients_have_a_say_only_if_allowed(server: Server, client: redis.Redis)
     (response,) = send(app, body(), headers=no_store)
     assert status(response) == [{"fwd": "bypass"}]
     assert response.headers["x-cache"] == "BYPASS"
-    assert client.dbsize() == 0
+    assert entries(client) == []
     client.set(model.cache_key(person()), b'{"charges":1.0}')
     (response,) = send(app, body(), headers=no_cache)
     assert status(response) == [{"fwd": "request", "stored": True}]

@@ -31,6 +31,7 @@ from model_cache.integrations.fastapi import (
 from tests.checkout import IMPORTS
 from tests.models import FunctionModel, person
 from tests.servers import Server, free_port, running_server
+from tests.stored import entries
 from tests.web import Outside, connected
 
 
@@ -123,7 +124,7 @@ def test_closing_writes_what_waits(server: Server, client: redis.Redis) -> None:
                 model.predict(person(age=age))
 
     asyncio.run(run())
-    assert client.dbsize() == 50
+    assert len(entries(client)) == 50
 
 
 def test_caches_are_found_in_stacks_and_counted_once(server: Server) -> None:

@@ -13,6 +13,7 @@ from model_cache import RedisCachingDecorator
 from tests.integrations.rest_service import CONFIGURATION, post, rest_service
 from tests.models import FunctionModel, charge, person
 from tests.servers import Server
+from tests.stored import entries
 
 
 @pytest.fixture
@@ -44,4 +45,4 @@ def test_a_bad_request_is_answered_as_without_the_cache(service: int, client: re
     status, answer = post(service, '{"age": "old"}')
     assert 400 <= status < 500
     assert "age" in answer
-    assert client.dbsize() == 0
+    assert entries(client) == []

@@ -15,6 +15,7 @@ from model_cache import Outcome, bypass, last_outcome, record_outcomes, refresh
 from tests.models import Charges, FunctionModel, person
 from tests.observing.heard import made, outcome
 from tests.servers import Server
+from tests.stored import entries
 
 
 def test_bypass_neither_reads_nor_writes(server: Server, client: redis.Redis) -> None:
@@ -23,7 +24,7 @@ def test_bypass_neither_reads_nor_writes(server: Server, client: redis.Redis) ->
     with bypass():
         model.predict(person())
         assert outcome().kind == "bypass"
-    assert client.dbsize() == 0
+    assert entries(client) == []
     client.set(model.cache_key(person()), b'{"charges":1.0}')
     with bypass():
         assert model.predict(person()) != Charges(charges=1.0)

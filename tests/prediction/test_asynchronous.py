@@ -23,6 +23,7 @@ from tests.inside import inside, inside_loops
 from tests.loops import MAKERS, run_in
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server
+from tests.stored import entries
 from tests.waiting import poll
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
@@ -345,7 +346,7 @@ def test_aclose_writes_what_waits(server: Server, client: redis.Redis, loop: Loo
             assert {one.fate for one in recorded} == {"queued"}
 
     run_in(loop, main())
-    assert client.dbsize() == 50
+    assert len(entries(client)) == 50
 
 
 def test_jobs_in_the_background_are_bounded_and_drained() -> None:
@@ -412,7 +413,7 @@ def test_the_lifespan_closes_the_connections_of_the_loop(
         await until(lambda: len(client.client_list()) == before)
 
     asyncio.run(main())
-    assert client.dbsize() == 1
+    assert len(entries(client)) == 1
 
 
 def test_close_from_another_thread_closes_the_connections_of_a_loop(

@@ -16,6 +16,7 @@ from model_cache import RedisCachingDecorator, refresh
 from model_cache.prediction.barrier import Barrier
 from tests.models import Charges, FunctionModel, Gate, Person, person
 from tests.servers import Server
+from tests.stored import entries
 from tests.waiting import poll
 
 SECONDS = float(os.environ.get("PURGE_SECONDS", "3"))
@@ -134,7 +135,7 @@ def test_a_refreshed_prediction_that_must_not_be_stored_replaces_the_older_one(
     cache.predict(person())
     with refresh():
         assert cache.predict(person()) == Charges(charges=2.0)
-    poll(lambda: client.dbsize() == 0)
+    poll(lambda: entries(client) == [])
     assert cache.predict(person()) == Charges(charges=3.0)
 
 
@@ -144,7 +145,7 @@ def test_a_refresh_is_written_before_it_returns(server: Server, client: redis.Re
     cache._backend.workers["write"].submit(lambda: held.wait(10))
     with refresh():
         cache.predict(person())
-    assert client.dbsize() == 1
+    assert len(entries(client)) == 1
     held.set()
     cache.close()
 

@@ -21,6 +21,7 @@ from model_cache.stores.url import parse_url
 from tests.models import Charges, FunctionModel, charge, person
 from tests.prediction.crowds import all_at_once, slow
 from tests.servers import Server
+from tests.stored import entries
 from tests.waiting import poll
 
 T = TypeVar("T")
@@ -219,7 +220,7 @@ def test_a_request_that_is_sent_again_does_not_wait_for_its_own_lease(
     assert run(lease.acquire(30.0, lambda _: True), store, no_waiting) is None
     assert lease.is_held
     lease.release(Landed(b"entry"))(store, 5.0)
-    assert client.dbsize() == 0
+    assert entries(client) == []
 
 
 def test_a_lease_is_in_the_slot_of_its_entry() -> None:

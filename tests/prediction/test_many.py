@@ -23,6 +23,7 @@ from model_cache import (
 )
 from tests.models import Anything, Charges, Echo, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port
+from tests.stored import entries
 
 PEOPLE = [person(age=age) for age in range(20)]
 
@@ -211,7 +212,7 @@ def test_bypass_and_refresh_hold_for_batches(server: Server, client: redis.Redis
     cache = cached(server, FunctionModel(function=lambda _: Charges(charges=next(values))))
     with bypass():
         cache.predict_many(PEOPLE[:2])
-    assert client.dbsize() == 0
+    assert entries(client) == []
     before = cache.predict_many(PEOPLE[:2])
     with refresh():
         after = cache.predict_many(PEOPLE[:2])
@@ -228,10 +229,10 @@ def test_a_prediction_that_must_not_be_stored_is_not_stored(
         return charge(data)
 
     cached(server, FunctionModel(function=predict)).predict_many(PEOPLE[:3])
-    assert client.dbsize() == 2
+    assert len(entries(client)) == 2
     client.flushall()
     cached(server, BatchModel(function=predict)).predict_many(PEOPLE[:3])
-    assert client.dbsize() == 0  # one call of the model made them all
+    assert entries(client) == []  # one call of the model made them all
 
 
 def test_equal_inputs_whose_prediction_cannot_be_stored_are_computed_each(server: Server) -> None:

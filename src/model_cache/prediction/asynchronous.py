@@ -140,15 +140,19 @@ class AsyncCachedPredictor:
     ) -> tuple[bytes | None, StoreUnavailableError | None]:
         """Return the entry, if there is one, or the store's error."""
         call.asked = time.perf_counter()
-        if call.mode == "refresh":
-            return None, None
-        request = self._look_ups.request(call)
         try:
-            if request is None:
-                return await self._store.get(key, self._timeout), None
-            # With this store, a request returns an awaitable of the replies.
-            asked = cast(Awaitable[Replies], request(cast(Store, self._store), self._timeout))
-            return self._look_ups.take_in(call, await asked), None
+            entry = None
+            if call.mode != "refresh":
+                request = self._look_ups.request(call)
+                if request is None:
+                    return await self._store.get(key, self._timeout), None
+                # With this store, a request returns an awaitable of the replies.
+                asked = cast(Awaitable[Replies], request(cast(Store, self._store), self._timeout))
+                entry = self._look_ups.take_in(call, await asked)
+            if type(call.seen) is not bytes:
+                left = self._timeout - (time.perf_counter() - call.asked)
+                await self._take(self._look_ups.create_generation([call], Budget(left)))
+            return entry, None
         except StoreUnavailableError as error:
             return None, error
         finally:

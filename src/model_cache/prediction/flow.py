@@ -188,9 +188,10 @@ class Flow:
         if refreshes:
             self._look_ups.drop(call)
         budget = Budget(self._config.timeout - call.store_seconds)
-        joined = None if refreshes else self.join(call, computation)
-        flight = joined if isinstance(joined, Flight) else None
+        flight = None
         try:
+            joined = None if refreshes else self.join(call, computation)
+            flight = joined if isinstance(joined, Flight) else None
             if isinstance(joined, Landing):
                 joined = yield from self.wait(call, joined, computation)
                 flight = joined if isinstance(joined, Flight) else None

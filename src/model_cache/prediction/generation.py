@@ -2,7 +2,8 @@
 
 Each namespace has a key next to its entries, its generation, which `purge()` changes. A prediction
 that began in another generation is not stored, and an entry read in another one is not served from
-the near cache.
+the near cache. If the key is missing, it is created: between two looks that find nothing, there
+may have been a purge whose generation was evicted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from model_cache.keys.key import Namespace
 
 # After this many seconds, the near cache checks the generation before it serves an entry.
 _RECENT_SECONDS = 1.0
+_BETWEEN_REFUSALS = 1.0
 _MOST_NAMESPACES = 256
 
 
@@ -32,16 +34,20 @@ class Generation:
 
     Attributes:
         key: where it is in the store.
-        value: what was seen last; None if there was nothing, as before the first purge.
+        value: what was seen last; None if there was nothing.
         trusted_until: until when the near cache may serve entries without another look.
+        refused_until: until when not to try again to create it, since Redis has refused.
     """
 
-    __slots__ = ("__weakref__", "_asked", "_lock", "key", "trusted_until", "value")
+    __slots__ = (
+        *("__weakref__", "_asked", "_lock"),
+        *("key", "refused_until", "trusted_until", "value"),
+    )
 
     def __init__(self, namespace: Namespace) -> None:
         self.key = namespace.raw + b"generation"
         self.value: Value = UNKNOWN
-        self.trusted_until = float("-inf")
+        self.trusted_until = self.refused_until = float("-inf")
         self._asked = float("-inf")
         self._lock = ForkSafeLock()
 
@@ -68,6 +74,10 @@ class Generation:
         if isinstance(error.__cause__, ConnectionRefusedError):
             with self._lock:
                 self.trusted_until = max(self.trusted_until, asked + _RECENT_SECONDS)
+
+    def refused(self, now: float) -> None:
+        """Record that Redis has refused to create it."""
+        self.refused_until = now + _BETWEEN_REFUSALS
 
     def is_recent(self, now: float) -> bool:
         """Whether the last look is recent enough for the near cache."""

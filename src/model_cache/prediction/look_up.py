@@ -14,12 +14,12 @@ from typing import TypeAlias
 from pydantic import BaseModel
 
 from model_cache.entries.envelope import MARK
-from model_cache.errors import StoreUnavailableError
+from model_cache.errors import StoreUnavailableError, WriteRefusedError
 from model_cache.keys.key import Namespace
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Steps
-from model_cache.prediction.generation import UNKNOWN, Generation
+from model_cache.prediction.generation import Generation, new_value
 from model_cache.prediction.near import NearCache
 from model_cache.protocols import Clock, Store
 
@@ -117,7 +117,7 @@ class LookUps:
         """Return the request that looks up a call's key; None for a plain `get`."""
         assert call.generation is not None
         assert call.key is not None
-        if self._near is None and call.generation.value is not UNKNOWN:
+        if self._near is None and type(call.generation.value) is bytes:
             return None
         return self.request_many([call.key], call.generation)
 
@@ -138,7 +138,7 @@ class LookUps:
         as read before the purge.
         """
         is_recent = generation.is_recent(self._clock()) or self._near is None
-        if is_recent and generation.value is not UNKNOWN:
+        if is_recent and type(generation.value) is bytes:
             watched: list[bytes] = []
         else:
             watched = [generation.key]
@@ -176,6 +176,29 @@ class LookUps:
                 call.seconds_left = left / 1000
         return {key: entry for key, (entry, _) in found.items()}
 
+    def create_generation(self, calls: Sequence[Call], budget: Budget) -> Steps[None]:
+        """Create the generation of calls that have found none, so that they notice a purge.
+
+        Args:
+            calls: the calls, all of one namespace.
+            budget: the time that they may spend on it.
+        """
+        generation, asked = calls[0].generation, self._clock()
+        if generation is None or asked < generation.refused_until:
+            return
+        value = generation.value
+        if type(value) is not bytes:  # no other thread has created it meanwhile
+            try:
+                value = yield from _created(generation.key, budget)
+            except StoreUnavailableError as error:
+                if isinstance(error, WriteRefusedError):
+                    generation.refused(asked)
+                return
+            generation.saw(value, asked)
+        for call in calls:
+            call.seen = value
+            call.seconds_left = 0.0  # its entry was read before
+
     def found(self, call: Call, entry: bytes) -> None:
         """Put a hit's entry into the near cache."""
         if self._near is not None:
@@ -201,7 +224,7 @@ class LookUps:
     def _keep(self, call: Call, entry: bytes, seconds: float, since: float) -> None:
         """Put an entry into the near cache, unless a purge or a refresh has intervened."""
         near, near_key, value = self._near, call.near_key, call.seen
-        if near is None or near_key is None or value is UNKNOWN:
+        if near is None or near_key is None or type(value) is not bytes:
             return
         left = call.binding.fresh_for(entry)
         seconds = seconds if left is None else min(seconds, left)
@@ -238,6 +261,15 @@ class LookUps:
     def generation(self, namespace: Namespace) -> Generation:
         """Return the generation of a namespace."""
         return self._generations.of(namespace)
+
+
+def _created(key: bytes, budget: Budget) -> Steps[bytes | None]:
+    """Create a generation unless it exists; return its value."""
+    made = new_value()
+    if (yield from budget.ask(lambda store, left: store.set_if_absent(key, made, None, left))):
+        return made
+    (value,) = yield from budget.ask(lambda store, left: store.get_many([key], left))
+    return value
 
 
 def _found(reply: Found | bytes | None) -> Found:

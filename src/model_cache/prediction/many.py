@@ -114,12 +114,13 @@ class ManyFlow:
                 otherwise the first is raised after storing what was computed before it.
         """
         answers: dict[Call, Any] = {}
-        rows = yield from self._look_up(calls, answers, budget)
-        # Others may wait for any row, so no model call of the batch may wait for others.
-        leads = any(isinstance(row.joined, Flight) for row in rows)
-        for row in rows:
-            row.model_call.leads = leads
+        rows: list[Row] = []
         try:
+            yield from self._look_up(calls, answers, rows, budget)
+            # Others may wait for any row, so no model call of the batch may wait for others.
+            leads = any(isinstance(row.joined, Flight) for row in rows)
+            for row in rows:
+                row.model_call.leads = leads
             yield from self._compute_and_store(rows, budget, stops=not return_exceptions)
             if return_exceptions or not any(row.error for row in rows):
                 late = yield from self._wait_for_others(rows, budget, stops=not return_exceptions)
@@ -142,13 +143,16 @@ class ManyFlow:
                 tell(call.outcome(seconds / len(calls)))
 
     def _look_up(
-        self, calls: Sequence[Call], answers: dict[Call, Any], budget: Budget
-    ) -> Steps[list[Row]]:
-        """Answer the hits; return the rows that have to be computed."""
+        self, calls: Sequence[Call], answers: dict[Call, Any], rows: list[Row], budget: Budget
+    ) -> Steps[None]:
+        """Answer the hits; append the rows that have to be computed.
+
+        A row is appended before others can wait for it, in case the lookup is interrupted.
+        """
         asked, before = self._clock(), budget.left
         entries, failure = yield from self._entries(calls, budget, asked)
         seconds = (before - budget.left) / max(1, len(calls))
-        rows: dict[object, Row] = {}
+        by_key: dict[bytes, Row] = {}
         for call in calls:
             key = call.key
             call.asked, call.store_seconds = asked, seconds
@@ -157,43 +161,47 @@ class ManyFlow:
             elif key is None or (failure is not None and call.mode != "refresh"):
                 if key is not None and failure is not None:
                     call.key, call.kind, call.store_error = None, "unavailable", failure.kind
-                rows[call] = Row(call)
+                rows.append(Row(call))
             elif (found := self._flow.read(call, entries.get(key))) is not None:
                 answers[call] = found
             elif call.revalidates:
                 answers[call] = yield from self._flow.revalidate(call)
-            elif key in rows:
-                rows[key].others.append(call)
+            elif key in by_key:
+                by_key[key].others.append(call)
             else:
-                rows[key] = self._missing(call, key)
+                by_key[key] = row = Row(call)
+                rows.append(row)
+                self._begin(row, key)
         if failure is not None and self._raises:
             raise failure
-        return list(rows.values())
 
     def _entries(
         self, calls: Sequence[Call], budget: Budget, asked: float
     ) -> Steps[tuple[dict[bytes, bytes | None], StoreUnavailableError | None]]:
         """Return the entries found, by key, or the store's error."""
+        found: dict[bytes, bytes | None] = {}
         asking = {call.key: call for call in calls if call.key and call.mode != "refresh"}
-        if not asking:
-            return {}, None
         keys = [key for key in asking if key is not None]
-        generation = asking[keys[0]].generation
-        assert generation is not None
-        try:
-            replies = yield from budget.ask(self._look_ups.request_many(keys, generation))
-        except StoreUnavailableError as error:
-            return {}, error
-        return self._look_ups.take_in_many(calls, keys, generation, replies, asked), None
+        if keys:
+            generation = asking[keys[0]].generation
+            assert generation is not None
+            try:
+                replies = yield from budget.ask(self._look_ups.request_many(keys, generation))
+            except StoreUnavailableError as error:
+                return found, error
+            found = self._look_ups.take_in_many(calls, keys, generation, replies, asked)
+        unaware = [call for call in calls if call.key and type(call.seen) is not bytes]
+        if unaware:
+            yield from self._look_ups.create_generation(unaware, budget)
+        return found, None
 
-    def _missing(self, call: Call, key: bytes) -> Row:
-        row, refreshes = Row(call), call.mode == "refresh"
+    def _begin(self, row: Row, key: bytes) -> None:
+        call, refreshes = row.call, row.call.mode == "refresh"
         row.computation = self._barrier.begin(key, call.epoch, refreshes=refreshes)
         if refreshes:
             self._look_ups.drop(call)
         else:
             row.joined = self._flow.join(call, row.computation)
-        return row
 
     def _wait_for_others(
         self, rows: Sequence[Row], budget: Budget, *, stops: bool
@@ -283,6 +291,8 @@ class ManyFlow:
             row.answer = prediction
             row.model_call.may_be_stored = model_call.may_be_stored
         if not (yield from self._equality.check(binding, rows)):
+            for row in rows:
+                row.answer = None
             return False
         for row in rows:
             row.call.model_seconds = seconds

@@ -120,13 +120,17 @@ class CachedPredictor:
     def _look_up(self, call: Call, key: bytes) -> tuple[bytes | None, StoreUnavailableError | None]:
         """Return the entry, if there is one, or the store's error."""
         call.asked = time.perf_counter()
-        if call.mode == "refresh":
-            return None, None
-        request = self._look_ups.request(call)
         try:
-            if request is None:
-                return self._store.get(key, self._timeout), None
-            return self._look_ups.take_in(call, request(self._store, self._timeout)), None
+            entry = None
+            if call.mode != "refresh":
+                request = self._look_ups.request(call)
+                if request is None:
+                    return self._store.get(key, self._timeout), None
+                entry = self._look_ups.take_in(call, request(self._store, self._timeout))
+            if type(call.seen) is not bytes:
+                left = self._timeout - (time.perf_counter() - call.asked)
+                self._take(self._look_ups.create_generation([call], Budget(left)))
+            return entry, None
         except StoreUnavailableError as error:
             return None, error
         finally:

@@ -22,7 +22,7 @@ from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.effects import Budget, Later, Pause, Steps
-from model_cache.prediction.generation import UNKNOWN, Generation, Value
+from model_cache.prediction.generation import Generation, Value
 
 # Not the module's generator: a model may have seeded it.
 _jitter = random.SystemRandom().random
@@ -188,8 +188,8 @@ class Writing:
             )
             generation.saw(value, asked)
             for computation, _, seen in writes:
-                if seen is not UNKNOWN and seen != value:
-                    computation.is_purged = True  # by another process
+                if seen is None or seen != value:
+                    computation.is_purged = True  # by another process, or nobody can tell
                 if computation.is_purged:
                     yield from self._erase(computation.key, budget)
         except BaseException as error:  # the write may still arrive, also after an interruption

@@ -33,7 +33,9 @@ class AsyncClusterStore:
         steps = self._cluster.at_owner(key, timeout)
         await _take(steps, lambda store, _, left: store.set(key, entry, ttl, left))
 
-    async def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+    async def set_if_absent(
+        self, key: bytes, entry: bytes, ttl: int | None, timeout: float
+    ) -> bool:
         steps = self._cluster.at_owner(key, timeout)
         taken: bool = await _take(
             steps, lambda store, _, left: store.set_if_absent(key, entry, ttl, left)

@@ -35,8 +35,10 @@ class AsyncPackedStore:
     async def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
         await self.set_many([(key, entry, ttl)], timeout)
 
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> Awaitable[bool]:
-        """Keep `entry` under a key of its own: this is for leases."""
+    def set_if_absent(
+        self, key: bytes, entry: bytes, ttl: int | None, timeout: float
+    ) -> Awaitable[bool]:
+        """Keep `entry` under a key of its own: it is a lease or a generation."""
         return self._inner.set_if_absent(key, entry, ttl, timeout)
 
     async def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
@@ -110,7 +112,9 @@ class AsyncBucketStore:
             return self._server.set(key, entry, ttl, timeout)
         return self.set_many([(key, entry, ttl)], timeout)
 
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> Awaitable[bool]:
+    def set_if_absent(
+        self, key: bytes, entry: bytes, ttl: int | None, timeout: float
+    ) -> Awaitable[bool]:
         return self._server.set_if_absent(key, entry, ttl, timeout)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[bytes | None]]:

@@ -72,7 +72,9 @@ class AsyncRedisStore:
             self.guard.writes, [set_request(key, entry, ttl)], timeout, self._replies.check_written
         )
 
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> Awaitable[bool]:
+    def set_if_absent(
+        self, key: bytes, entry: bytes, ttl: int | None, timeout: float
+    ) -> Awaitable[bool]:
         request = set_if_absent_request(key, entry, ttl)
         return self._ask(self.guard.writes, request, 1, timeout, self._replies.was_set)
 

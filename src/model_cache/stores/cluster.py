@@ -40,7 +40,7 @@ class ClusterStore:
         steps = self.cluster.at_owner(key, timeout)
         _take(steps, lambda store, _, left: store.set(key, entry, ttl, left))
 
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
         steps = self.cluster.at_owner(key, timeout)
         taken: bool = _take(
             steps, lambda store, _, left: store.set_if_absent(key, entry, ttl, left)

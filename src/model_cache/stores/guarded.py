@@ -89,7 +89,7 @@ class GuardedStore:
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
         self._call(self.guard.writes, self._inner.set, key, entry, ttl, timeout)
 
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
         return self._call(self.guard.writes, self._inner.set_if_absent, key, entry, ttl, timeout)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:

@@ -69,8 +69,8 @@ class PackedStore:
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
         self.set_many([(key, entry, ttl)], timeout)
 
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
-        """Keep `entry` under a key of its own: this is for leases."""
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
+        """Keep `entry` under a key of its own: it is a lease or a generation."""
         return self._inner.set_if_absent(key, entry, ttl, timeout)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
@@ -297,7 +297,7 @@ class BucketStore:
         else:
             self.set_many([(key, entry, ttl)], timeout)
 
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
         return self._server.set_if_absent(key, entry, ttl, timeout)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:

@@ -32,8 +32,10 @@ def set_request(key: bytes, entry: bytes, ttl: int | None) -> bytes:
     return request_of(b"SET", key, entry, b"PX", b"%d" % ttl)
 
 
-def set_if_absent_request(key: bytes, entry: bytes, ttl: int) -> bytes:
+def set_if_absent_request(key: bytes, entry: bytes, ttl: int | None) -> bytes:
     """Return a SET that does nothing if the key exists."""
+    if ttl is None:
+        return request_of(b"SET", key, entry, b"NX")
     return request_of(b"SET", key, entry, b"PX", b"%d" % ttl, b"NX")
 
 

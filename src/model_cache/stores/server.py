@@ -105,7 +105,7 @@ class RedisStore:
         requests = [set_request(*entry) for entry in entries]
         self._replies.check_written(self._exchange_each(requests, timeout))
 
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> bool:
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
         request = set_if_absent_request(key, entry, ttl)
         return self._replies.was_set(self._exchange(request, 1, timeout)[0])
 

@@ -1,0 +1,122 @@
+"""A purge by another process is noticed even if its trace, the generation, is lost again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from model_cache import RedisCachingDecorator, refresh
+from model_cache.prediction.barrier import _barriers
+from tests.inside import inside
+from tests.models import Charges, FunctionModel, Person, person
+from tests.prediction.test_drivers import Ask, ask, made, outcomes
+from tests.servers import Server, free_port
+from tests.stored import entries
+from tests.waiting import poll
+
+__all__ = ["ask"]
+
+GENERATION = "test_model/1.0.0/generation"
+
+
+def purge_elsewhere(client: redis.Redis) -> None:
+    """Purge the namespace as another process does."""
+    client.set(GENERATION, "another")
+    for key in entries(client, "test_model/1.0.0/*"):
+        client.delete(key)
+    client.set(GENERATION, "yet another")
+
+
+def a_second_passes(decorator: RedisCachingDecorator) -> None:
+    """Have the near cache check the generation before it serves another entry."""
+    look_ups = inside(decorator)._inner._look_ups
+    look_ups.generation(decorator._current.get().namespace).trusted_until = 0.0
+
+
+def test_a_purge_whose_generation_was_evicted_empties_the_near_cache(
+    server: Server, client: redis.Redis, ask: Ask
+) -> None:
+    values = iter([1.0, 2.0])
+    model = FunctionModel(function=lambda _: Charges(charges=next(values)))
+    decorator = made(server, model, near_cache=100)
+    for _ in range(2):
+        assert ask(decorator, person()) == Charges(charges=1.0)
+    purge_elsewhere(client)
+    client.delete(GENERATION)
+    a_second_passes(decorator)
+    assert ask(decorator, person()) == Charges(charges=2.0)
+
+
+def test_an_entry_that_was_found_before_there_was_a_generation_does_not_become_near(
+    server: Server, client: redis.Redis, ask: Ask
+) -> None:
+    made(server).predict(person())
+    client.delete(GENERATION)
+    _barriers.clear()  # as in another process
+    reader = made(server, near_cache=100)
+    assert [one.near for one in outcomes(reader, ask, *[person()] * 3)] == [False, False, True]
+    assert client.exists(GENERATION)
+
+
+@pytest.mark.parametrize("refreshes", [False, True])
+@pytest.mark.parametrize("batch", [False, True])
+def test_the_first_prediction_of_a_process_notices_a_purge_elsewhere(
+    server: Server, client: redis.Redis, ask: Ask, refreshes: bool, batch: bool
+) -> None:
+    def model(_: Person) -> Charges:
+        purge_elsewhere(client)
+        return Charges(charges=1.0)
+
+    decorator = made(server, FunctionModel(function=model))
+
+    def predict() -> Any:
+        return ask.many(decorator, [person()]) if batch else ask(decorator, person())
+
+    if refreshes:
+        with refresh():
+            predict()
+    else:
+        predict()
+    poll(lambda: entries(client) == [])
+
+
+def test_a_purge_whose_generation_was_evicted_is_noticed_by_a_prediction_in_progress(
+    server: Server, client: redis.Redis, ask: Ask
+) -> None:
+    def model(_: Person) -> Charges:
+        purge_elsewhere(client)
+        client.delete(GENERATION)
+        return Charges(charges=1.0)
+
+    decorator = made(server, FunctionModel(function=model))
+    assert [one.fate for one in outcomes(decorator, ask, person())] == ["dropped"]
+    poll(lambda: entries(client) == [])
+
+
+@pytest.fixture
+def read_only(client: redis.Redis) -> Iterator[None]:
+    client.replicaof("127.0.0.1", str(free_port()))
+    yield
+    client.replicaof("no", "one")
+
+
+def test_a_generation_that_can_not_be_created_is_tried_again_later(
+    server: Server, client: redis.Redis, ask: Ask, read_only: None
+) -> None:
+    decorator = made(server)
+    client.config_resetstat()
+    seen = outcomes(decorator, ask, *[person()] * 5)
+    assert [(one.kind, one.fate, one.store_error) for one in seen] == [
+        ("miss", "write_failed", "READONLY")
+    ] * 5
+    assert client.info("commandstats")["cmdstat_set"]["rejected_calls"] <= 5 + 1
+    client.replicaof("no", "one")
+    generation = inside(decorator)._look_ups.generation(decorator._current.get().namespace)
+    assert generation.refused_until > time.perf_counter()
+    generation.refused_until = 0.0
+    assert [one.fate for one in outcomes(decorator, ask, person())] == ["stored"]
+    assert client.exists(GENERATION)
