@@ -1,8 +1,8 @@
 """Encode predictions as entries, and decode them.
 
 If the serder dumps a prediction to an object, the entry is that plain JSON or MessagePack; with
-`values`, it is a plain MessagePack array.
-Anything else is an envelope (see `envelope`).
+`values`, it is a plain MessagePack array. Anything else is an envelope (see `envelope`), as is each
+result of a function.
 
 Entries are verified on write: an entry that does not decode to the model's prediction is refused.
 On read, an entry that can't be decoded is a miss.
@@ -13,16 +13,21 @@ from __future__ import annotations
 import hmac
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-import msgpack
 from pydantic import BaseModel
 
 from model_cache.entries.cached_properties import settle
-from model_cache.entries.differences import difference, not_comparable, not_readable, not_writable
+from model_cache.entries.differences import (
+    difference,
+    not_comparable,
+    not_readable,
+    not_storable,
+    not_writable,
+)
 from model_cache.entries.envelope import (
     ARRAYS,
     MAPS,
@@ -32,26 +37,20 @@ from model_cache.entries.envelope import (
     TAGGED,
     TIME_SIZE,
     TIMED,
-    UNSET,
     VERSION,
     fresh_until_of,
     tag_of,
     take_apart,
     unpack,
 )
+from model_cache.entries.forms import Form, Forms, dumped, forms_of
 from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS, VALUES
-from model_cache.entries.unset_fields import all_set, mark_unset, unset_fields
+from model_cache.entries.unset_fields import mark_unset
+from model_cache.entries.values import PythonValues, Result
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
 from model_cache.protocols import Clock, Compressor, Serder
-
-# After this many consecutive refusals, only one in this many predictions is tried.
-_FAILURES = 8
-_TRIED_OF_FAILING = 16
-# After this many consecutive failures of the first form, another one is tried first for a while.
-_MISLED = 3
-_PREDICTIONS_OF_AN_ORDER = 256
 
 
 class Refusal(Enum):
@@ -74,93 +73,21 @@ class Read(NamedTuple):
 
     Attributes:
         prediction: the prediction, a new object each time; None if the entry can't be decoded.
+            A function's is a `Result`.
         fresh: whether it may be a hit. If not, it may still be returned when the model raises.
     """
 
-    prediction: BaseModel | None
+    prediction: BaseModel | Any | None
     fresh: bool
-
-
-_Dump: TypeAlias = Callable[[Serder, BaseModel], tuple[bytes, int] | None]
-_Form: TypeAlias = tuple[Serder, _Dump]
-
-
-def _dumped(serder: Serder, prediction: BaseModel) -> tuple[bytes, int]:
-    return serder.dumps(prediction), 0
-
-
-def _dumped_with_unset(serder: Serder, prediction: BaseModel) -> tuple[bytes, int] | None:
-    unset = unset_fields(prediction)
-    if not unset:
-        return None  # the first dump left nothing out
-    noted: bytes = msgpack.packb(unset)
-    data = serder.dumps(all_set(prediction))
-    return b"%b%b%b" % (len(noted).to_bytes(2), noted, data), UNSET
-
-
-def _forms_of(serder: Serder) -> list[_Form]:
-    """Return the forms that entries of a serder may take, the best one first."""
-    if serder is VALUES:  # which has the names, too, where some fields are not set
-        return [(VALUES, _dumped), *_forms_of(MESSAGE_PACK)]
-    other = JSON if serder is MESSAGE_PACK else MESSAGE_PACK
-    return [(each, dump) for each in (serder, other) for dump in (_dumped, _dumped_with_unset)]
-
-
-class _Forms:
-    """The forms that an entry may take, with statistics of which ones work.
-
-    Each failed form costs a dump, a load and a comparison. So if another form works where the first
-    one fails, it is soon tried first; if none works, only an occasional prediction is tried.
-    Threads may share this: a lost count does no harm.
-
-    Args:
-        forms: the forms, in order of preference.
-
-    Attributes:
-        reason: why the last refused prediction did not fit any form.
-    """
-
-    def __init__(self, forms: Sequence[_Form]) -> None:
-        self.reason = ""
-        self._best = self._order = tuple(forms)
-        self._tried = self._misled = self._failed = 0
-
-    def seem_hopeless(self) -> bool:
-        """Return whether to skip a prediction because so many before it were refused."""
-        if self._failed < _FAILURES:
-            return False
-        self._failed += 1
-        return self._failed % _TRIED_OF_FAILING != 0
-
-    def in_order(self) -> Sequence[_Form]:
-        """Return the forms in the order to try them."""
-        self._tried += 1
-        if self._tried % _PREDICTIONS_OF_AN_ORDER == 0:
-            self._order, self._misled = self._best, 0
-        return self._order
-
-    def worked(self, form: _Form) -> None:
-        """Record that a form worked for a prediction."""
-        self._failed = 0
-        if form is self._order[0]:
-            self._misled = 0
-            return
-        self._misled += 1
-        if self._misled >= _MISLED:
-            self._order = (form, *(each for each in self._best if each is not form))
-
-    def failed(self, reason: str) -> None:
-        """Record that no form worked for a prediction."""
-        self.reason = reason
-        self._failed += 1
 
 
 class Codec:
     """Encodes predictions of one schema and decodes entries.
 
     Args:
-        schema: the schema of the predictions.
-        serder: the serder for writing; entries of any registered serder can be read.
+        schema: the schema of the predictions; `Result` for those of a function.
+        serder: the serder for writing; entries of any registered serder can be read. A function's
+            is `PYTHON_VALUES.bound(classes)`, and only its entries can be read.
         compressor: the compressor for writing, used where it makes entries smaller; None for none.
         max_entry_bytes: larger entries are not written, and are misses when read.
         integrity: whether entries carry a tag; entries without a valid tag are misses.
@@ -172,7 +99,7 @@ class Codec:
 
     def __init__(
         self,
-        schema: type[BaseModel],
+        schema: type[BaseModel] | type[Result],
         *,
         serder: Serder = JSON,
         compressor: Compressor | None = None,
@@ -182,11 +109,12 @@ class Codec:
         ttl: int | None = None,
         clock: Clock = time.time,
     ) -> None:
-        self._schema = schema
+        self._schema: type[Any] = schema
         # MessagePack preserves what JSON would lose (NaN, infinities, bytes); for very large
         # ints, and schemas with strict types, it is the other way round.
         self._serder = serder
-        self._forms = _Forms(_forms_of(serder))
+        self._python = serder if isinstance(serder, PythonValues) else None
+        self._forms = Forms([(serder, dumped)] if self._python else forms_of(serder))
         self._compressor = compressor
         self._max_entry_bytes = max_entry_bytes
         self._max_payload = max(MAX_PAYLOAD, max_entry_bytes)
@@ -195,7 +123,9 @@ class Codec:
         self._ttl = ttl
         self._clock = clock
 
-    def encode(self, key: bytes, prediction: BaseModel, fresh_until: int | None = None) -> bytes:
+    def encode(
+        self, key: bytes, prediction: BaseModel | Result, fresh_until: int | None = None
+    ) -> bytes:
         """Return the entry for a prediction.
 
         Args:
@@ -232,7 +162,7 @@ class Codec:
             raise self._lossy(f"it is a {given}, not a {wanted}")
         raise self._lossy(_joined({name: _explained(why) for name, why in reasons.items()}))
 
-    def _canonical(self, prediction: BaseModel) -> bytes:
+    def _canonical(self, prediction: Any) -> bytes:
         try:
             return PREDICTIONS.encode(prediction)
         except NotCacheableError as error:
@@ -244,7 +174,7 @@ class Codec:
             raise self._lossy(_explained(why, str(error))) from None
 
     def _entry(
-        self, form: _Form, key: bytes, prediction: BaseModel, fresh_until: int | None
+        self, form: Form, key: bytes, prediction: Any, fresh_until: int | None
     ) -> bytes | None:
         """Return a prediction's entry in a form; None if it has no such form."""
         serder, dump = form
@@ -265,9 +195,13 @@ class Codec:
         prediction = self.decode(key, entry)
         return Read(prediction, prediction is not None and self._is_fresh(entry))
 
-    def reader(self, key: bytes, entry: bytes) -> Callable[[], BaseModel]:
+    def reader(self, key: bytes, entry: bytes) -> Callable[[], Any]:
         """Return what decodes an entry, one that `read` has read, to a new object each time."""
-        if entry[0] == OBJECT:
+        if self._python is not None:
+            head, _, data = take_apart(entry)
+            if not head[3]:  # not compressed
+                return self._python.reader(data, self._schema)
+        elif entry[0] == OBJECT:
             return JSON.reader(entry, self._schema)
         return partial(self._open, key, entry)
 
@@ -286,7 +220,7 @@ class Codec:
         left = self.fresh_for(entry) if entry[0] == MARK else None
         return left is None or left > 0
 
-    def decode(self, key: bytes, entry: bytes) -> BaseModel | None:
+    def decode(self, key: bytes, entry: bytes) -> Any:
         """Return an entry's prediction, a new object each time; None if it can't be decoded.
 
         An entry may be truncated, corrupt, foreign, forged, or written for another schema.
@@ -303,7 +237,8 @@ class Codec:
         if len(data) > self._max_payload:
             raise EntryRefusedError(Refusal.TOO_LARGE)
         plain = (
-            (serder is self._serder or self._serder is VALUES)
+            self._python is None
+            and (serder is self._serder or self._serder is VALUES)
             and not (self._integrity or flags)
             and fresh_until is None
             and (
@@ -329,14 +264,14 @@ class Codec:
             entry = min(entry, compressed, key=len)
         return entry
 
-    def _open(self, key: bytes, entry: bytes) -> BaseModel:
+    def _open(self, key: bytes, entry: bytes) -> Any:
         if len(entry) > self._max_entry_bytes:
             raise ValueError("larger than max_entry_bytes")
         first = entry[0]
         if first == MARK:
             prediction = self._unseal(key, entry)
-        elif self._integrity:
-            raise ValueError("no tag")
+        elif self._integrity or self._python is not None:
+            raise ValueError("no envelope, hence no tag")
         elif first == OBJECT:
             prediction = JSON.loads(entry, self._schema)
         elif first in MAPS:
@@ -349,7 +284,7 @@ class Codec:
             raise TypeError("not an instance of the output schema")
         return prediction
 
-    def _unseal(self, key: bytes, entry: bytes) -> BaseModel:
+    def _unseal(self, key: bytes, entry: bytes) -> Any:
         head, tag, data = take_apart(entry)
         if tag:
             if not hmac.compare_digest(tag, tag_of(self._tag_key, key, head, data)):
@@ -357,13 +292,17 @@ class Codec:
         elif self._integrity:
             raise ValueError("no tag")
         unset, data = unpack(head, data, self._max_payload)
+        if self._python is not None:
+            if head[2] != self._python.id or unset:
+                raise ValueError("not the result of a function")
+            return self._python.loads(data, self._schema)
         prediction = SERDERS.numbered(head[2]).loads(data, self._schema)
         if unset:
             mark_unset(prediction, unset)
         return prediction
 
 
-def _equals(restored: BaseModel, prediction: BaseModel, expected: bytes) -> bool:
+def _equals(restored: Any, prediction: Any, expected: bytes) -> bool:
     """Return whether a prediction is still the same; `expected` are its canonical bytes."""
     return PREDICTIONS.encode(restored) == expected or (
         settle(prediction, restored) and PREDICTIONS.encode(restored) == expected
@@ -379,7 +318,9 @@ def _explained(why: Callable[[], str], otherwise: str = "it changes") -> str:
         return otherwise
 
 
-def _failure(prediction: BaseModel, error: Exception) -> str:
+def _failure(prediction: Any, error: Exception) -> str:
+    if type(prediction) is Result:
+        return not_storable(prediction, error)
     return not_readable(error) or not_writable(prediction, error)
 
 

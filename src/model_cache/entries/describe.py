@@ -23,6 +23,7 @@ from model_cache.entries.envelope import (
     unpack,
 )
 from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS, VALUES
+from model_cache.entries.values import PYTHON_VALUES
 from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Serder
 
@@ -84,7 +85,9 @@ def _describe_envelope(key: bytes, entry: bytes, tag_key: bytes) -> Description:
         head, tag, data = take_apart(entry)
     except (ValueError, IndexError):
         return Description("envelope", problem="truncated, or another format version")
-    serder, compressor = SERDERS.get(head[2]), COMPRESSORS.get(head[3])
+    # Models can't use the serder of functions, so it is not registered.
+    serder = PYTHON_VALUES if head[2] == PYTHON_VALUES.id else SERDERS.get(head[2])
+    compressor = COMPRESSORS.get(head[3])
     described = Description(
         "envelope",
         serder.name if serder else f"#{head[2]}",
@@ -115,6 +118,8 @@ def _verdict(
 def _with_value(described: Description, serder: Serder, data: bytes) -> Description:
     reader = MESSAGE_PACK if serder is VALUES else serder  # without the names
     try:
+        if serder is PYTHON_VALUES:
+            return replace(described, value=PYTHON_VALUES.classes.loads(data))
         value = getattr(reader.loads(data, _Anything), "root", None)
     except Exception as error:  # Redis is untrusted
         reraise_interruption(error)

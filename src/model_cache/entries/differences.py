@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from model_cache.entries.cached_properties import is_cached_property
 from model_cache.entries.parts import parts
+from model_cache.entries.values import NotStorableError, Result, dumps
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
@@ -25,7 +26,7 @@ _MAX_DEPTH = 40
 
 def difference(prediction: Any, restored: Any) -> str:
     """Return how a prediction differs from its decoded copy."""
-    path, words = _difference(prediction, restored) or ("", "it changes")
+    path, words = _difference(_whole(prediction), _whole(restored)) or ("", "it changes")
     return _at(path, words)
 
 
@@ -39,13 +40,33 @@ def not_comparable(prediction: Any, error: NotCacheableError) -> str:
             return True
         return False
 
-    path, part = _deepest(prediction, fails)
+    path, part = _deepest(_whole(prediction), fails)
     try:
         PREDICTIONS.encode(part)
     except NotCacheableError as nearest:
         error = nearest
     reason = error.reason.partition("; register one")[0]  # that would not help with decoding
-    return _at(path, f"{reason}; return a type that pydantic can dump and load, such as a list")
+    of_what = "can be stored" if type(prediction) is Result else "pydantic can dump and load"
+    return _at(path, f"{reason}; return a type that {of_what}, such as a list")
+
+
+def not_storable(result: Result, error: Exception) -> str:
+    """Return which part of a function's result can't be stored."""
+
+    def failure(part: Any) -> Exception | None:
+        try:
+            dumps(part)
+        except Exception as raised:
+            reraise_interruption(raised)
+            return raised
+        return None
+
+    path, part = _deepest(result.value, lambda part: failure(part) is not None)
+    nearest = failure(part) or error
+    if isinstance(nearest, NotStorableError):
+        return _at(path, str(nearest))
+    raised = type(nearest).__name__
+    return _at(path, f"storing a value of type {_name(type(part))} raised {raised}")
 
 
 def not_writable(prediction: Any, error: Exception) -> str:
@@ -74,6 +95,11 @@ def not_readable(error: Exception) -> str:
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
     advice = "; a field with exclude=True is not stored" if first["type"] == "missing" else ""
     return _at(path, f"the output schema rejects it when it is loaded ({first['type']}){advice}")
+
+
+def _whole(prediction: Any) -> Any:
+    """Return a prediction, or what a function returned."""
+    return prediction.value if type(prediction) is Result else prediction
 
 
 def _at(path: str, words: str) -> str:

@@ -36,6 +36,7 @@ REDUCED: dict[type, tuple[str, Callable[[Any], Any]]] = {
     bytearray: ("bytearray", bytes),
     complex: ("complex", lambda value: (value.real, value.imag)),
     Fraction: ("Fraction", lambda value: (value.numerator, value.denominator)),
+    range: ("range", lambda value: (value.start, value.stop, value.step)),
     re.Pattern: ("Pattern", lambda value: (value.pattern, value.flags)),
     deque: ("deque", lambda value: (value.maxlen, list(value))),
     OrderedDict: ("OrderedDict", lambda value: list(OrderedDict.items(value))),
