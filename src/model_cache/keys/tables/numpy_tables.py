@@ -74,7 +74,7 @@ def select_rows(array: Any, places: Sequence[int]) -> Any:
 def memory_order(array: Any) -> bytes:
     """Return C or F, the order of an array's values in memory; after an S if it has gaps."""
     flags = array.flags
-    if flags.c_contiguous:
+    if flags.c_contiguous or array.ndim == 1:  # within a row of one value there is no order
         return b"C"
     if flags.f_contiguous:
         return b"F"

@@ -15,7 +15,7 @@ from model_cache.keys.canonical.arrays import dtype_form, loaded_numpy
 from model_cache.keys.canonical.identities import counted, text
 from model_cache.keys.canonical.refusals import item_of, refuse
 from model_cache.keys.tables.cells import lines, numbers
-from model_cache.keys.tables.numpy_tables import Vectors, memory_order
+from model_cache.keys.tables.numpy_tables import Vectors
 from model_cache.keys.tables.pandas_columns import column_vectors, labels_form
 from model_cache.keys.tables.table import Table
 
@@ -24,8 +24,6 @@ def series_table(series: Any) -> Table:
     """Return the table of a Series; a row is a value."""
     column = column_vectors(series)
     kind = INPUTS.encode(series.name) + column.kind
-    if type(series.dtype).__module__.startswith("numpy"):
-        kind += memory_order(series.to_numpy())
     return _table(series, text("pandas.Series") + kind, column.matrices)
 
 
