@@ -31,8 +31,10 @@ from model_cache.options.settings import CacheSettings
 from model_cache.prediction.veto import do_not_store
 from model_cache.protocols import Compressor, Serder
 from model_cache.revision import revision_of
+from model_cache.wrappers import Cache
 
 __all__ = [
+    "Cache",
     "CacheSettings",
     "Compressor",
     "ConfigurationError",

@@ -21,6 +21,7 @@ from model_cache.binding.inner_caches import NOTHING, Inside
 from model_cache.binding.inputs import Inputs
 from model_cache.binding.unkeyed import check_canonical
 from model_cache.entries.codec import Codec, Read
+from model_cache.entries.differences import largest_difference
 from model_cache.entries.serders import JSON, MESSAGE_PACK, VALUES
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
@@ -63,6 +64,15 @@ class _Answering:
         """What returns an awaitable of the model's own answers; None if nothing does."""
         many = _asynchronous(self.model, "apredict_many")
         return many or _coroutine_function(self.model, "predict_many")
+
+    @property
+    def many_and_one(self) -> tuple[str, str]:
+        """What calls with many inputs, and with one, are called in warnings."""
+        return "predict_many", "predict"
+
+    def difference(self, one: Any, other: Any) -> float:
+        """Return the largest difference between the numbers of two predictions."""
+        return largest_difference(one, other)
 
     def answers_many_by(self, methods: Collection[str]) -> bool:
         """Return whether one call of the model answers many inputs, by one of these methods."""

@@ -105,6 +105,15 @@ class Bound(Protocol):
         """What returns an awaitable of the model's own answers; None if nothing does."""
         ...
 
+    @property
+    def many_and_one(self) -> tuple[str, str]:
+        """What calls with many inputs, and with one, are called in warnings."""
+        ...
+
+    def difference(self, one: Any, other: Any) -> float:
+        """Return the largest difference between the numbers of two predictions."""
+        ...
+
     def answers_many_by(self, methods: Collection[str]) -> bool:
         """Return whether one call of the model answers many inputs, by one of these methods."""
         ...

@@ -127,11 +127,11 @@ class Counters:
         if kind == "off":
             return
         with self._lock:
-            values[_COUNTERS[kind]] += 1
+            values[_COUNTERS[kind]] += outcome.rows
             if kind == "hit":
-                values["hit_seconds"] += outcome.seconds
+                values["hit_seconds"] += outcome.seconds * outcome.rows
                 if outcome.near:
-                    values["near_hits"] += 1
+                    values["near_hits"] += outcome.rows
                 return
             if kind == "miss":
                 values["model_seconds"] += outcome.model_seconds

@@ -37,6 +37,8 @@ class Outcome(NamedTuple):
         undecodable: whether the store held something that is not a valid entry.
         refreshed: whether the prediction was made inside `refresh()`.
         near: whether a hit came from the near cache, in this process.
+        rows: how many rows of a table it describes; its times and sizes are those of one row, on
+            average.
     """
 
     kind: Kind
@@ -52,3 +54,4 @@ class Outcome(NamedTuple):
     undecodable: bool = False
     refreshed: bool = False
     near: bool = False
+    rows: int = 1

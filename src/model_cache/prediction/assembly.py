@@ -24,6 +24,7 @@ from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.near_predictor import NearPredictor
 from model_cache.prediction.single_flight import SingleFlight
 from model_cache.prediction.sync import CachedPredictor, DirectPredictor, Predictor
+from model_cache.prediction.tables import TableFlow
 from model_cache.prediction.writing import Writing
 
 
@@ -73,7 +74,7 @@ def assembled(
         hook=hook,
     )
 
-    def many(*methods: str) -> ManyFlow:
+    def many(*methods: str, isolates: bool = True) -> ManyFlow:
         return ManyFlow(
             flow=flow,
             look_ups=look_ups,
@@ -82,11 +83,25 @@ def assembled(
             equality=BatchEquality(config.batch_equality, methods),
             on_error=config.on_error,
             clock=time.perf_counter,
+            timeout=config.timeout,
+            isolates=isolates,
         )
 
+    tables = TableFlow(
+        current=current,
+        flow=flow,
+        many=many(isolates=False),
+        look_ups=look_ups,
+        barrier=barrier,
+        timeout=config.timeout,
+        on_error=config.on_error,
+        hook=hook,
+        tell=tell,
+    )
     predictor: Predictor = CachedPredictor(
         flow=flow,
         many=many("predict_many"),
+        tables=tables,
         look_ups=look_ups,
         store=backend.stores.sync,
         timeout=config.timeout,
@@ -108,6 +123,7 @@ def assembled(
     asynchronous = AsyncCachedPredictor(
         flow=flow,
         many=many("apredict_many", "predict_many"),
+        tables=tables,
         look_ups=look_ups,
         store=backend.stores.asynchronous,
         timeout=config.timeout,

@@ -35,6 +35,7 @@ from model_cache.prediction.flow import Flow
 from model_cache.prediction.look_up import LookUps, Replies
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.single_flight import ABANDONED, Landed, Landing
+from model_cache.prediction.tables import TableCall, TableFlow
 from model_cache.protocols import AsyncStore, Store
 from model_cache.steps import notified, take_async
 
@@ -57,6 +58,10 @@ class AsyncPredictor(Protocol):
         """Return the predictions for many inputs, in their order."""
         ...
 
+    async def predict_table(self, call: TableCall) -> Any:
+        """Return what a function returns for the rows of a table."""
+        ...
+
     async def drain(self) -> None:
         """Finish the background jobs of the running loop."""
         ...
@@ -68,6 +73,7 @@ class AsyncCachedPredictor:
     Args:
         flow: the steps of a prediction; shared with the driver for threads.
         many: the steps of a batch.
+        tables: the steps of a table.
         look_ups: finds entries in the near cache and in the store.
         store: the store with the entries.
         timeout: the most seconds that a prediction may spend on the store.
@@ -80,6 +86,7 @@ class AsyncCachedPredictor:
         *,
         flow: Flow,
         many: ManyFlow,
+        tables: TableFlow,
         look_ups: LookUps,
         store: AsyncStore,
         timeout: float,
@@ -88,6 +95,7 @@ class AsyncCachedPredictor:
     ) -> None:
         self._flow = flow
         self._many = many
+        self._tables = tables
         self._look_ups = look_ups
         self._store = store
         self._timeout = timeout
@@ -134,6 +142,9 @@ class AsyncCachedPredictor:
             return await self._take(steps)
         finally:
             self._many.tell(calls, time.perf_counter() - began, self._tell)
+
+    async def predict_table(self, call: TableCall) -> Any:
+        return await self._take(self._tables.answer(call))
 
     async def _look_up(
         self, call: Call, key: bytes
@@ -237,6 +248,12 @@ class AsyncDirectPredictor:
         self._tell = tell
 
     async def predict(self, data: BaseModel) -> BaseModel:
+        return await self._predict(data, 1)
+
+    async def predict_table(self, call: TableCall) -> Any:
+        return await self._predict(call, call.size)
+
+    async def _predict(self, data: Any, rows: int) -> Any:
         began = time.perf_counter()
         binding = self._current.bound()
         call = Call(binding, binding.rounded(data), began)
@@ -251,7 +268,7 @@ class AsyncDirectPredictor:
         finally:
             call.model_seconds = time.perf_counter() - started
             if call.kind is not None:
-                self._tell(call.outcome(time.perf_counter() - began))
+                self._tell(call.outcome(time.perf_counter() - began)._replace(rows=rows))
 
     async def predict_many(
         self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False

@@ -8,7 +8,6 @@ depends on which was cached first.
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
@@ -62,7 +61,8 @@ class BatchEquality:
     def refuse(self, binding: Bound, reason: str) -> None:
         """Stop calling the model with batches, and warn with the reason."""
         self._verdicts[binding] = False
-        _warn(f"{binding.qualified_name}.predict_many: {reason}; its rows are predicted one by one")
+        many, one = binding.many_and_one
+        _warn(f"{binding.qualified_name}: {many}: {reason}; using {one} for each row")
 
     def check(self, binding: Bound, rows: Sequence[Computed]) -> Steps[bool]:
         """Return whether the answers of a batch may be used; compares them the first time."""
@@ -80,16 +80,17 @@ class BatchEquality:
                 return True  # nothing to compare with
             if _differ(single, row.answer):
                 differing += 1
-                largest = max(largest, _difference(single, row.answer))
+                largest = max(largest, binding.difference(single, row.answer))
         self._verdicts[binding] = True
         if not differing:
             return True
+        many, one = binding.many_and_one
         size = f"by up to {largest:.3g}" if largest else "in values that are not numbers"
         if self._mode == "refuse":
-            self.refuse(binding, f"its answers differ from those of predict {size}")
+            self.refuse(binding, f"answers differently {size}")
             return False
         _warn(
-            f"{binding.qualified_name}.predict_many answers differently from predict: "
+            f"{binding.qualified_name}: {many} answers differently from {one}: "
             f"{differing} of {len(sample)} rows differ, {size}. Callers get whichever was cached "
             'first. Set batch_equality="refuse" to predict rows one by one, '
             'or "ignore" if the difference does not matter.'
@@ -113,20 +114,3 @@ def _differ(one: object, other: object) -> bool:
     except NotCacheableError as error:
         reraise_interruption(error.__cause__ or error)
         return False
-
-
-def _difference(one: Any, other: Any) -> float:
-    """Return the largest difference between the numbers of two predictions."""
-    if isinstance(one, BaseModel) and isinstance(other, BaseModel):
-        return _difference(dict(one), dict(other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return max((_difference(one[name], other.get(name)) for name in one), default=0.0)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        pairs = zip(one, other, strict=False)
-        return max((_difference(first, second) for first, second in pairs), default=0.0)
-    try:
-        difference = abs(float(one) - float(other))
-    except Exception as error:  # no numbers, or too large ones
-        reraise_interruption(error)
-        return 0.0
-    return difference if math.isfinite(difference) else 0.0

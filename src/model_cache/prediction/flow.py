@@ -251,7 +251,7 @@ class Flow:
         if landed is None or call.key is None:
             return None
         if landed.failed and call.stale is not None:
-            return self._serve_stale(call, call.stale, "an exception for another caller")
+            return self.serve_stale(call, "an exception for another caller")
         if landed.entry is None:
             return None
         found, is_fresh = call.binding.read(call.key, landed.entry)
@@ -384,14 +384,15 @@ class Flow:
             if call.stale is None:
                 call.kind = "error"
                 raise
-            return self._serve_stale(call, call.stale, type(error).__name__)
+            return self.serve_stale(call, type(error).__name__)
         call.model_seconds = self._clock() - started
         self._flights.model_took(call.model_seconds)
         return prediction
 
-    def _serve_stale(self, call: Call, stale: BaseModel, error: str) -> BaseModel:
+    def serve_stale(self, call: Call, error: str) -> BaseModel:
         """Answer with an entry past its ttl, which outer caches must not store."""
+        assert call.stale is not None
         call.kind = "stale"
         do_not_store()
         self._hook(StaleServed(call.binding.qualified_name, error))
-        return stale
+        return call.stale

@@ -19,7 +19,7 @@ from model_cache.keys.key import Namespace
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Steps
-from model_cache.prediction.generation import Generation, new_value
+from model_cache.prediction.generation import UNKNOWN, Generation, Value, new_value
 from model_cache.prediction.near import NearCache
 from model_cache.protocols import Clock, Store
 
@@ -59,16 +59,21 @@ class LookUps:
 
     def begin(self, call: Call, canonical: bytes) -> bool:
         """Check the near cache; return whether it has answered the call."""
-        binding, near = call.binding, self._near
-        call.generation = generation = self._generations.of(binding.namespace)
-        call.seen, call.changes = generation.value, self._barrier.changes
-        if near is None:
+        generation, near = self.begin_missing(call, canonical), self._near
+        if near is None or call.near_key is None:
             return False
-        call.near_key = binding.near_prefix + canonical
         if call.mode is not None or self._barrier.distrusted:
             return False
         entry = near.get(call.near_key, generation, call.began)
         return entry is not None and self._read_near(call, entry, canonical)
+
+    def begin_missing(self, call: Call, canonical: bytes) -> Generation:
+        """Prepare a call without asking the near cache; return its generation."""
+        call.generation = generation = self._generations.of(call.binding.namespace)
+        call.seen, call.changes = generation.value, self._barrier.changes
+        if self._near is not None:
+            call.near_key = call.binding.near_prefix + canonical
+        return generation
 
     def _read_near(self, call: Call, entry: bytes, canonical: bytes) -> bool:
         """Answer with an entry from the near cache; return whether it needs no further check."""
@@ -112,6 +117,33 @@ class LookUps:
             return None
         call.kind, call.near, call.entry_bytes = "hit", True, len(entry)
         return found
+
+    def look_again(self, generation: Generation, budget: Budget) -> Steps[None]:
+        """Read a generation, unless that was done a moment ago."""
+        asked = self._clock()
+        if generation.is_recent(asked):
+            return
+        try:
+            # Not by `get`, which may ask a replica that lags behind.
+            (value,) = yield from budget.ask(
+                lambda store, left: store.get_many([generation.key], left)
+            )
+        except StoreUnavailableError as error:
+            generation.missed(error, asked)
+        else:
+            generation.saw(value, asked)
+
+    @property
+    def has_near(self) -> bool:
+        """Whether there is a near cache."""
+        return self._near is not None
+
+    def near_many(self, generation: Generation, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the entries in the near cache that may be served, in the order of the keys."""
+        near, now = self._near, self._clock()
+        if near is None or not generation.is_recent(now):
+            return [None] * len(keys)
+        return near.get_many(keys, generation, now)
 
     def request(self, call: Call) -> Request | None:
         """Return the request that looks up a call's key; None for a plain `get`."""
@@ -163,18 +195,30 @@ class LookUps:
             replies: the reply.
             asked: when the request began.
         """
-        pairs = list(map(_found, replies))
-        *looked, _ = pairs[: len(pairs) - len(keys) + 1]
-        if looked:
-            generation.saw(looked[0][0], asked)
-        found = dict(zip(keys, pairs[len(looked) :], strict=True))
+        seen, pairs = self.seen_and_found(keys, generation, replies, asked)
+        found = dict(zip(keys, pairs, strict=True))
         for call in calls:
-            if looked:
-                call.seen = looked[0][0]
+            if seen is not UNKNOWN:
+                call.seen = seen
             left = found.get(call.key or b"", (None, None))[1]
             if left is not None:
                 call.seconds_left = left / 1000
         return {key: entry for key, (entry, _) in found.items()}
+
+    def seen_and_found(
+        self, keys: list[bytes], generation: Generation, replies: Replies, asked: float
+    ) -> tuple[Value, list[Found]]:
+        """Process the reply to `request_many`.
+
+        Returns:
+            The generation's value if it was read, before the entries were; and the entries.
+        """
+        pairs = list(map(_found, replies))
+        *looked, _ = pairs[: len(pairs) - len(keys) + 1]
+        if not looked:
+            return UNKNOWN, pairs
+        generation.saw(looked[0][0], asked)
+        return looked[0][0], pairs[1:]
 
     def create_generation(self, calls: Sequence[Call], budget: Budget) -> Steps[None]:
         """Create the generation of calls that have found none, so that they notice a purge.
@@ -233,6 +277,28 @@ class LookUps:
             call.changes, lambda: near.put(near_key, entry, seconds, value, since, read)
         )
 
+    def keep_many(
+        self, read: Iterable[tuple[bytes, Found]], seen: Value, asked: float, changes: int
+    ) -> None:
+        """Put entries into the near cache, unless a purge or a refresh has intervened.
+
+        Args:
+            read: for each its key in the near cache, the entry, and its remaining ttl.
+            seen: the generation's value from before they were read.
+            asked: when they were asked for.
+            changes: the barrier's `changes` from before that.
+        """
+        near = self._near
+        if near is None or type(seen) is not bytes:
+            return
+
+        def put() -> None:
+            for key, (entry, left) in read:
+                seconds = math.inf if left is None else left / 1000
+                near.put(key, entry or b"", seconds, seen, asked, _unread)
+
+        self._barrier.unless_changed(changes, put)
+
     def drop(self, call: Call) -> None:
         """Remove an entry from the near caches before it is refreshed."""
         call.changes = self._barrier.changes
@@ -270,6 +336,10 @@ def _created(key: bytes, budget: Budget) -> Steps[bytes | None]:
         return made
     (value,) = yield from budget.ask(lambda store, left: store.get_many([key], left))
     return value
+
+
+def _unread() -> BaseModel:
+    raise AssertionError("the entries of tables are read in bulk")
 
 
 def _found(reply: Found | bytes | None) -> Found:

@@ -27,6 +27,10 @@ from model_cache.prediction.writing import Encoded, Write, Writing
 from model_cache.steps import unwrapped
 
 
+# How many entries to write in one round trip.
+_CHUNK = 1000
+
+
 class Row:
     """An input that missed, with all calls that have the same input.
 
@@ -81,6 +85,8 @@ class ManyFlow:
         equality: checks that the model answers batches like single inputs.
         on_error: "predict" without the cache when the store fails, or "raise".
         clock: seconds, as `time.perf_counter`.
+        timeout: the most seconds that writing a thousand entries may take.
+        isolates: whether to predict one by one after an exception, to find the input that raised.
     """
 
     def __init__(
@@ -93,6 +99,8 @@ class ManyFlow:
         equality: BatchEquality,
         on_error: str,
         clock: Callable[[], float],
+        timeout: float,
+        isolates: bool = True,
     ) -> None:
         self._flow = flow
         self._look_ups = look_ups
@@ -101,6 +109,8 @@ class ManyFlow:
         self._equality = equality
         self._raises = on_error == "raise"
         self._clock = clock
+        self._timeout = timeout
+        self._isolates = isolates
 
     def answer(
         self, calls: Sequence[Call], budget: Budget, *, return_exceptions: bool
@@ -117,14 +127,7 @@ class ManyFlow:
         rows: list[Row] = []
         try:
             yield from self._look_up(calls, answers, rows, budget)
-            # Others may wait for any row, so no model call of the batch may wait for others.
-            leads = any(isinstance(row.joined, Flight) for row in rows)
-            for row in rows:
-                row.model_call.leads = leads
-            yield from self._compute_and_store(rows, budget, stops=not return_exceptions)
-            if return_exceptions or not any(row.error for row in rows):
-                late = yield from self._wait_for_others(rows, budget, stops=not return_exceptions)
-                yield from self._compute_and_store(late, budget, stops=not return_exceptions)
+            yield from self._complete(rows, budget, stops=not return_exceptions)
         finally:
             for row in rows:
                 self._end(row)
@@ -135,6 +138,44 @@ class ManyFlow:
             for call in row.others:
                 answers[call] = yield from self._again(call, row, stops=not return_exceptions)
         return [answers[call] for call in calls]
+
+    def complete(self, calls: Sequence[Call]) -> Steps[dict[Call, Any]]:
+        """Compute and store the predictions for calls with different inputs that were looked up.
+
+        Args:
+            calls: the calls, all of one binding; without a key if the store failed.
+
+        Returns:
+            The prediction for each.
+        """
+        rows: list[Row] = []
+        try:
+            unaware = [call for call in calls if call.key and type(call.seen) is not bytes]
+            if unaware:
+                yield from self._look_ups.create_generation(unaware, Budget(self._timeout))
+            for call in calls:
+                rows.append(row := Row(call))
+                if call.key is not None:
+                    self._begin(row, call.key)
+            yield from self._complete(rows, Budget(self._timeout), stops=True)
+        finally:
+            for row in rows:
+                self._end(row)
+        for row in rows:
+            if row.error is not None:
+                raise row.error
+        return {row.call: row.answer for row in rows}
+
+    def _complete(self, rows: Sequence[Row], budget: Budget, *, stops: bool) -> Steps[None]:
+        """Compute and store rows, and then wait for those that other callers compute."""
+        # Others may wait for any row, so no model call of the batch may wait for others.
+        leads = any(isinstance(row.joined, Flight) for row in rows)
+        for row in rows:
+            row.model_call.leads = leads
+        yield from self._compute_and_store(rows, budget, stops=stops)
+        if not stops or not any(row.error for row in rows):
+            late = yield from self._wait_for_others(rows, budget, stops=stops)
+            yield from self._compute_and_store(late, budget, stops=stops)
 
     def tell(self, calls: Sequence[Call], seconds: float, tell: Callable[[Outcome], None]) -> None:
         """Report the outcome of each call, with its share of the batch's time."""
@@ -255,11 +296,13 @@ class ManyFlow:
         own = [row for row in rows if not row.waits]
         if own:
             yield from self._compute(own, stops=stops)
-            yield from self._store(own, budget)
+            for start in range(0, len(own), _CHUNK):
+                yield from self._store(own[start : start + _CHUNK], budget)
+                budget = Budget(self._timeout)
 
     def _compute(self, rows: Sequence[Row], *, stops: bool) -> Steps[None]:
         binding = rows[0].call.binding
-        at_once = len(rows) > 1 and self._equality.allows(binding)
+        at_once = (len(rows) > 1 or not self._isolates) and self._equality.allows(binding)
         if at_once and (yield from self._compute_at_once(binding, rows)):
             return
         for row in rows:
@@ -281,6 +324,8 @@ class ManyFlow:
                 made = yield PredictMany(binding, [row.data for row in rows])
         except Exception as error:
             reraise_interruption(error)
+            if not self._isolates:
+                raise
             return False  # predict one by one to find the row that fails
         if len(made) != len(rows):
             reason = f"expected {len(rows)} predictions, got {len(made)}"

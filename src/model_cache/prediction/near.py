@@ -7,7 +7,7 @@ a purge anywhere in the fleet.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -83,6 +83,18 @@ class NearCache:
             self._table.pop(key, None)
             return None
         return near.entry
+
+    def get_many(
+        self, keys: Sequence[bytes], generation: Generation, now: float
+    ) -> list[bytes | None]:
+        """Return the entries that may be served, in the order of the keys; None for the others."""
+        get, value = self._table.get, generation.value
+        return [
+            found.entry
+            if (found := get(key)) is not None and now < found.expires and found.value == value
+            else None
+            for key in keys
+        ]
 
     def put(
         self,

@@ -24,6 +24,7 @@ from model_cache.prediction.generation import Generation
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.near import NearCache
 from model_cache.prediction.sync import Predictor
+from model_cache.prediction.tables import TableCall
 
 
 class NearPredictor:
@@ -101,7 +102,7 @@ class NearPredictor:
         name, version, seconds = binding.qualified_name, binding.version, clock() - began
         fields = ("hit", name, version, seconds, 0.0, 0.0, 0.0, len(entry), None, None)
         # A NamedTuple's own __new__ is written in Python, and takes twice as long.
-        outcome: Outcome = tuple.__new__(Outcome, (*fields, False, False, True))
+        outcome: Outcome = tuple.__new__(Outcome, (*fields, False, False, True, 1))
         self._count(seconds)
         if self._watch is not None:
             self._watch(outcome)
@@ -115,3 +116,6 @@ class NearPredictor:
         self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
     ) -> list[Any]:
         return self._inner.predict_many(inputs, return_exceptions=return_exceptions)
+
+    def predict_table(self, call: TableCall) -> Any:
+        return self._inner.predict_table(call)

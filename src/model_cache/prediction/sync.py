@@ -30,6 +30,7 @@ from model_cache.prediction.flow import Flow
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.single_flight import ABANDONED, Landed, Landing
+from model_cache.prediction.tables import TableCall, TableFlow
 from model_cache.protocols import StatefulStore
 from model_cache.steps import take
 
@@ -52,6 +53,10 @@ class Predictor(Protocol):
         """Return the predictions for many inputs, in their order."""
         ...
 
+    def predict_table(self, call: TableCall) -> Any:
+        """Return what a function returns for the rows of a table."""
+        ...
+
 
 class CachedPredictor:
     """Looks up predictions; computes and stores those that are missing.
@@ -59,6 +64,7 @@ class CachedPredictor:
     Args:
         flow: the steps of a prediction.
         many: the steps of a batch.
+        tables: the steps of a table.
         look_ups: finds entries in the near cache and in the store.
         store: the store with the entries.
         timeout: the most seconds that a prediction may spend on the store.
@@ -71,6 +77,7 @@ class CachedPredictor:
         *,
         flow: Flow,
         many: ManyFlow,
+        tables: TableFlow,
         look_ups: LookUps,
         store: StatefulStore,
         timeout: float,
@@ -79,6 +86,7 @@ class CachedPredictor:
     ) -> None:
         self._flow = flow
         self._many = many
+        self._tables = tables
         self._look_ups = look_ups
         self._store = store
         self._timeout = timeout
@@ -116,6 +124,9 @@ class CachedPredictor:
             return self._take(steps)
         finally:
             self._many.tell(calls, time.perf_counter() - began, self._tell)
+
+    def predict_table(self, call: TableCall) -> Any:
+        return self._take(self._tables.answer(call))
 
     def _look_up(self, call: Call, key: bytes) -> tuple[bytes | None, StoreUnavailableError | None]:
         """Return the entry, if there is one, or the store's error."""
@@ -185,12 +196,18 @@ class DirectPredictor:
         self._tell = tell
 
     def predict(self, data: BaseModel) -> BaseModel:
+        return self._predict(data, 1)
+
+    def predict_table(self, call: TableCall) -> Any:
+        return self._predict(call, call.size)
+
+    def _predict(self, data: Any, rows: int) -> Any:
         began = time.perf_counter()
         binding = self._current.bound()
         call = Call(binding, binding.rounded(data), began)
         started = time.perf_counter()
         try:
-            prediction: BaseModel = binding.predict(call.data)
+            prediction = binding.predict(call.data)
             call.kind = "off"
             return prediction
         except Exception as error:
@@ -199,7 +216,7 @@ class DirectPredictor:
         finally:
             call.model_seconds = time.perf_counter() - started
             if call.kind is not None:
-                self._tell(call.outcome(time.perf_counter() - began))
+                self._tell(call.outcome(time.perf_counter() - began)._replace(rows=rows))
 
     def predict_many(
         self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False

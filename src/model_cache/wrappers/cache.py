@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack
@@ -26,6 +26,7 @@ from model_cache.wrappers.functions import Memoized, memoized
 P = ParamSpec("P")
 R = TypeVar("R")
 
+
 class Member(Protocol):
     """Something that a cache has wrapped."""
 
@@ -42,7 +43,7 @@ class Member(Protocol):
     async def drain(self) -> None: ...
 
 
-_PER_ENTRY = frozenset(EntryOptions.__annotations__)
+_PER_ENTRY = EntryOptions.__optional_keys__
 
 
 class Cache:
@@ -62,15 +63,12 @@ class Cache:
         ConfigurationError: an option is invalid; the message says why and what is allowed.
     """
 
-    def __init__(
-        self, url: str | SecretStr | None = None, **options: Unpack[CacheOptions]
-    ) -> None:
+    def __init__(self, url: str | SecretStr | None = None, **options: Unpack[CacheOptions]) -> None:
         given = {**option_defaults(), **options, "url": url}
         names = list(options)
-        options.clear()  # tracebacks can show the local variables of this frame
-        del url
+        del options, url  # tracebacks can show the local variables of this frame
         given = sealed_options(given, given)
-        refuse_unknown(names, [*CacheOptions.__annotations__, "url"])
+        _refuse_others(names, [*CacheOptions.__optional_keys__, "url"])
         self._set_up(given)
 
     def _set_up(self, options: Mapping[str, Any]) -> None:
@@ -92,7 +90,7 @@ class Cache:
         Raises:
             ConfigurationError: an option is invalid, or does not match the model's schemas.
         """
-        refuse_unknown(options, ModelOptions.__annotations__)
+        _refuse_others(options, ModelOptions.__optional_keys__)
         decorator = RedisCachingDecorator.sharing(self, {**self._options, **options})
         return decorator.set_model(model)
 
@@ -134,7 +132,7 @@ class Cache:
                 "is required: it is part of the keys, and a new one keeps results of older code "
                 'from being returned. Write @cache.memoize(version="1.0.0")',
             )
-        refuse_unknown(options, [*_PER_ENTRY, "name", "version", "ignored", "revision"])
+        _refuse_others(options, [*_PER_ENTRY, "name", "version", "ignored", "revision"])
         given = {**self._options, **options, "revision": revision}
 
         def decorate(wrapped: Callable[P, R]) -> Memoized[P, R]:
@@ -226,3 +224,8 @@ def _reopened(options: Mapping[str, Any]) -> Cache:
     cache = Cache.__new__(Cache)
     cache._set_up(options)
     return cache
+
+
+def _refuse_others(names: Iterable[str], known: Collection[str]) -> None:
+    """Raise `ConfigurationError` for the first name that is not a known option."""
+    refuse_unknown([name for name in names if name not in known], known)

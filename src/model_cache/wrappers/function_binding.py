@@ -8,6 +8,7 @@ from typing import Any
 
 from model_cache.binding import new_near_prefix
 from model_cache.entries.codec import Codec, Read
+from model_cache.entries.differences import largest_difference
 from model_cache.entries.values import Classes, PythonValues, Result
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.key import KeyMaker, Namespace, tag_key
@@ -55,8 +56,9 @@ class FunctionBinding:
             secret=config.key_secret,
         )
         encode = INPUTS.encoders(None)[tuple]
-        encoders = {Arguments: lambda data: encode(data.key)}
-        self.input_encoders: Mapping[type, Callable[[Any], bytes]] = encoders
+        self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {
+            Arguments: lambda data: encode(data.key)
+        }
         self.known_inputs: Mapping[type, bool] = {Arguments: True}
         self._codec = Codec(
             Result,
@@ -128,6 +130,15 @@ class FunctionBinding:
     def apredict_many(self) -> None:
         """A function takes the arguments of one call."""
         return None
+
+    @property
+    def many_and_one(self) -> tuple[str, str]:
+        """What calls with many inputs, and with one, are called in warnings."""
+        return "a batch", "a call"
+
+    def difference(self, one: Result, other: Result) -> float:
+        """Return the largest difference between the numbers of two results."""
+        return largest_difference(one.value, other.value)
 
     def answers_many_by(self, methods: Collection[str]) -> bool:  # noqa: ARG002 - as Bound's
         """Return False: a function takes the arguments of one call."""

@@ -189,7 +189,7 @@ def identity(function: Callable[..., Any], config: Config) -> bytes:
         ) from None
 
 
-def _refuse_uncacheable(function: object) -> None:
+def _refuse_uncacheable(function: Any) -> None:
     if not callable(function) or isinstance(function, type):
         raise ConfigurationError("memoize", f"expected a function, got {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
