@@ -76,15 +76,15 @@ def _parts(numpy: Any, array: Any) -> list[bytes]:
     dtype = array.dtype
     if dtype.names is not None:
         return [part for name in dtype.names for part in _parts(numpy, array[name])]
-    if dtype.kind in "fc" and (padding := _padding(numpy, dtype)):
+    if dtype.kind in "fc" and (unused := padding(numpy, dtype)):
         size = numpy.dtype(numpy.longdouble).itemsize
         raw = numpy.frombuffer(array.tobytes(), "u1").reshape(-1, size)
         is_big = dtype.str[0] == ">"
-        return [(raw[:, padding:] if is_big else raw[:, : size - padding]).tobytes()]
+        return [(raw[:, unused:] if is_big else raw[:, : size - unused]).tobytes()]
     return [array.tobytes()]
 
 
-def _padding(numpy: Any, dtype: Any) -> int:
+def padding(numpy: Any, dtype: Any) -> int:
     """Return how many bytes of each number are padding: x86's long doubles have six."""
     if dtype.type not in (numpy.longdouble, numpy.clongdouble):
         return 0

@@ -1,0 +1,1 @@
+"""Estimators and functions, cached like models."""
