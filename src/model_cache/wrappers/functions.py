@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from model_cache.binding.facts import OpaqueError, carried_facts
 from model_cache.entries.values import Classes
@@ -40,7 +40,7 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
-class Memoized(Protocol[P, R_co]):
+class Cached(Protocol[P, R_co]):
     """A cached function, which is called like the function itself."""
 
     __wrapped__: Callable[..., Any]
@@ -52,18 +52,10 @@ class Memoized(Protocol[P, R_co]):
         ...
 
     @overload
-    def __get__(self, instance: None, owner: type) -> Memoized[P, R_co]: ...
+    def __get__(self, instance: None, owner: type) -> Self: ...
 
     @overload
     def __get__(self, instance: object, owner: type) -> Callable[..., R_co]: ...
-
-    def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Return the key of a call.
-
-        Raises:
-            NotCacheableError: an argument has no canonical form; the message says which type.
-        """
-        ...
 
     def cache_info(self) -> CacheInfo:
         """Return how often the cache has answered in this process."""
@@ -78,6 +70,18 @@ class Memoized(Protocol[P, R_co]):
         ...
 
 
+class Memoized(Cached[P, R_co], Protocol[P, R_co]):
+    """A cached function with one entry for each call."""
+
+    def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Return the key of a call.
+
+        Raises:
+            NotCacheableError: an argument has no canonical form; the message says which type.
+        """
+        ...
+
+
 def memoized(
     cache: Sharing,
     function: Callable[P, R],
@@ -88,7 +92,7 @@ def memoized(
     ignored: Sequence[str],
 ) -> Memoized[P, R]:
     """Return a function that looks up each call before it is made; see `Cache.memoize`."""
-    _refuse_uncacheable(function)
+    refuse_uncacheable(function)
     bind = binder(function, ignored)
     part = Part(cache, options, _binding(function, name, version, ignored))
 
@@ -102,16 +106,22 @@ def memoized(
     wrapper = _asynchronous if inspect.iscoroutinefunction(function) else _blocking
     cached: Any = functools.wraps(function)(wrapper(part, arguments))
 
+    cached.cache_key = lambda *args, **kwargs: part.cache_key(arguments(*args, **kwargs))
+    return cast(Memoized[P, R], attached(cached, part))
+
+
+def attached(cached: Any, part: Part) -> Any:
+    """Give a cached function the methods of `Cached`; return it."""
+
     def cache_info() -> CacheInfo:
         stats = part.stats()
         hits = stats.hits + stats.shared + stats.stale
         return CacheInfo(hits, stats.predictions - hits, None, stats.stored)
 
-    cached.cache_key = lambda *args, **kwargs: part.cache_key(arguments(*args, **kwargs))
     cached.cache_info = cache_info
     cached.cache_clear = part.purge
     cached.stats = part.stats
-    return cast(Memoized[P, R], cached)
+    return cached
 
 
 def _blocking(part: Part, arguments: Callable[..., Arguments]) -> Callable[..., Any]:
@@ -142,15 +152,11 @@ def _binding(
             version=text("version", version),
             config=config,
             revision=revision(config),
-            identity=INPUTS.encode((_names_in_key(function, ignored), identity(function, config))),
+            identity=identity(function, config, ignored),
             classes=Classes(annotations_of(function).get("return")),
         )
 
     return bind
-
-
-def _names_in_key(function: Callable[..., Any], ignored: Sequence[str]) -> list[str]:
-    return [name for name in inspect.signature(function).parameters if name not in ignored]
 
 
 def full_name(function: Callable[..., Any]) -> str:
@@ -165,22 +171,23 @@ def revision(config: Config) -> str:
     return config.revision or ""
 
 
-def identity(function: Callable[..., Any], config: Config) -> bytes:
-    """Return canonical bytes for what a function's name does not say: its code and its closure.
+def identity(function: Callable[..., Any], config: Config, ignored: Sequence[str]) -> bytes:
+    """Return canonical bytes for a function's parameters, and for what its name does not say.
 
     A function in a module is identified by its name and version. Two scripts may each have a
-    function of the same name, as may two calls of a function that returns functions.
+    function of the same name, as may two calls of a function that returns functions: these are
+    told apart by their code and their closure.
 
     Raises:
         ConfigurationError: its closure has a value that can't be identified, and there is no
             revision instead.
     """
-    if config.revision is not None:
-        return b""
-    if function.__module__ != "__main__" and "<" not in function.__qualname__:
-        return b""
+    names = [name for name in inspect.signature(function).parameters if name not in ignored]
+    is_named = function.__module__ != "__main__" and "<" not in function.__qualname__
+    if config.revision is not None or is_named:
+        return INPUTS.encode((names, b""))
     try:
-        return carried_facts(function)
+        return INPUTS.encode((names, carried_facts(function)))
     except OpaqueError as error:
         raise ConfigurationError(
             "revision",
@@ -189,7 +196,7 @@ def identity(function: Callable[..., Any], config: Config) -> bytes:
         ) from None
 
 
-def _refuse_uncacheable(function: Any) -> None:
+def refuse_uncacheable(function: Any) -> None:
     if not callable(function) or isinstance(function, type):
         raise ConfigurationError("memoize", f"expected a function, got {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from model_cache.entries.values import Classes
 from model_cache.errors import ConfigurationError, NotCacheableError, did_you_mean
 from model_cache.keys.canonical import INPUTS
-from model_cache.keys.head import head_of
 from model_cache.keys.tables import table_of
 from model_cache.option_values import text
 from model_cache.options.config import Config
-from model_cache.prediction.tables import TableCall
+from model_cache.prediction.tables import TableCall, TableRow
 from model_cache.wrappers.functions import (
-    Memoized,
+    Cached,
     attached,
     full_name,
     identity,
@@ -25,7 +25,141 @@ from model_cache.wrappers.functions import (
 )
 from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.rows_binding import RowsBinding
-from model_cache.wrappers.signatures import annotations_of, refuse_self
+from model_cache.wrappers.signatures import annotations_of, check_parameters
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class MemoizedRows(Cached[P, R_co], Protocol[P, R_co]):
+    """A cached function with one entry for each row of a call."""
+
+    def cache_keys(self, *args: P.args, **kwargs: P.kwargs) -> list[str]:
+        """Return the keys of a call's rows.
+
+        Raises:
+            NotCacheableError: the call has no keys; the message says why.
+        """
+        ...
+
+
+class TableCalls:
+    """Makes the calls of a function of many rows.
+
+    Args:
+        function: the function.
+        rows: the parameter that takes the rows; None for the first that is not ignored.
+        ignored: parameters that are not part of the key.
+
+    Raises:
+        ConfigurationError: a name that is not a parameter's, or a function without parameters.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], rows: str | None = None, ignored: Sequence[str] = ()
+    ) -> None:
+        self._function = function
+        self._signature = inspect.signature(function)
+        self._ignored = frozenset(ignored)
+        names = list(self._signature.parameters)
+        for option, name in [("rows", rows), *(("ignored", name) for name in ignored)]:
+            if name is not None and name not in names:
+                hint = did_you_mean(name, names)
+                raise ConfigurationError(option, f"{name!r} is not a parameter; {hint}")
+        candidates = [name for name in names if name not in self._ignored]
+        if rows is None and not candidates:
+            raise ConfigurationError("rows", "the function has no parameter for the rows")
+        self._rows = candidates[0] if rows is None else rows
+
+    def __call__(self, *args: Any, **kwargs: Any) -> TableCall:
+        """Return a call with these arguments."""
+        function, name, bound = self._function, self._rows, self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        whole = bound.arguments[name]
+
+        def compute(rows: Any) -> Any:
+            if rows is whole:
+                return function(*args, **kwargs)
+            replaced = inspect.BoundArguments(
+                self._signature,
+                {**bound.arguments, name: rows},  # type: ignore[arg-type]  # any mapping does
+            )
+            return function(*replaced.args, **replaced.kwargs)
+
+        try:
+            table = table_of(whole)
+            others = INPUTS.encode(
+                [
+                    item
+                    for item in bound.arguments.items()
+                    if item[0] != name and item[0] not in self._ignored
+                ]
+            )
+        except NotCacheableError as error:
+            return TableCall(whole, compute, None, reason=str(error))
+        head = hashlib.blake2b(INPUTS.encode((table.kind, others)), digest_size=16).digest()
+        return TableCall(whole, compute, table, head)
+
+
+def keys_of(part: Part, call: TableCall) -> list[str]:
+    """Return the keys of a call's rows.
+
+    Raises:
+        NotCacheableError: the call has no keys; the message says why.
+    """
+    if call.table is None:
+        raise NotCacheableError(call.reason)
+    return [part.cache_key(TableRow(call, place)) for place in range(len(call.table))]
+
+
+def memoized_rows(
+    cache: Sharing,
+    function: Callable[P, R],
+    options: Mapping[str, Any],
+    *,
+    name: str | None,
+    version: str,
+    rows: str | None,
+    ignored: Sequence[str],
+) -> MemoizedRows[P, R]:
+    """Return a function that looks up each row of its calls; see `Cache.memoize_rows`."""
+    refuse_uncacheable(function)
+    check_parameters(function, [*ignored, rows or _first(function, ignored)])
+    calls, is_async = TableCalls(function, rows, ignored), inspect.iscoroutinefunction(function)
+
+    def bind(config: Config) -> RowsBinding:
+        return RowsBinding(
+            name=full_name(function) if name is None else text("name", name),
+            version=text("version", version),
+            config=config,
+            revision=revision(config),
+            identity=identity(function, config, ignored),
+            classes=Classes(annotations_of(function).get("return")),
+            is_async=is_async,
+        )
+
+    part = Part(cache, options, bind)
+    wrapper = _asynchronous if is_async else _blocking
+    cached: Any = functools.wraps(function)(wrapper(part, calls))
+    cached.cache_keys = lambda *args, **kwargs: keys_of(part, calls(*args, **kwargs))
+    return cast(MemoizedRows[P, R], attached(cached, part))
+
+
+def _first(function: Callable[..., Any], ignored: Sequence[str]) -> str:
+    names = inspect.signature(function).parameters
+    return next((name for name in names if name not in ignored and name != "self"), "")
+
+
+def _blocking(part: Part, calls: TableCalls) -> Callable[..., Any]:
+    def cached(*args: Any, **kwargs: Any) -> Any:
+        return part.sync.predict_table(calls(*args, **kwargs))
+
+    return cached
+
+
+def _asynchronous(part: Part, calls: TableCalls) -> Callable[..., Any]:
+    async def cached(*args: Any, **kwargs: Any) -> Any:
+        return await part.asynchronous.predict_table(calls(*args, **kwargs))
+
+    return cached

@@ -49,8 +49,7 @@ def binder(function: Callable[..., Any], ignored: Sequence[str]) -> Callable[...
     """
     parameters = inspect.signature(function).parameters
     extra = _ignored_keywords(parameters, ignored)
-    _refuse_self(function, parameters, ignored)
-    _refuse_opaque(function, parameters, ignored)
+    check_parameters(function, ignored)
     # Source code in which only the names of parameters vary, which are identifiers.
     names = [name for name in parameters if name not in ignored]
     source = f"lambda {_source(parameters)}: ({''.join(name + ', ' for name in names)})"
@@ -85,6 +84,18 @@ def _source(parameters: Mapping[str, inspect.Parameter]) -> str:
         for parameter in parameters.values()
     ]
     return str(inspect.Signature(bare))[1:-1]
+
+
+def check_parameters(function: Callable[..., Any], ignored: Sequence[str]) -> None:
+    """Refuse parameters that can't be part of a key, unless they are ignored.
+
+    Raises:
+        ConfigurationError: a method whose `self` is not ignored, or an annotation of a type that
+            has no canonical form.
+    """
+    parameters = inspect.signature(function).parameters
+    _refuse_self(function, parameters, ignored)
+    _refuse_opaque(function, parameters, ignored)
 
 
 def _ignored_keywords(

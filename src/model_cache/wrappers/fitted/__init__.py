@@ -1,0 +1,9 @@
+"""Fingerprints of fitted estimators, so that their weights are part of their keys.
+
+This package knows how an object's state can be read, and what a few libraries do differently. It
+knows nothing of caches.
+"""
+
+from model_cache.wrappers.fitted.state import fitted_state
+
+__all__ = ["fitted_state"]
