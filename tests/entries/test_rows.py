@@ -173,7 +173,9 @@ THREE: dict[str, Any] = {
     "mixed frame": pd.DataFrame(
         {"i": [1, 2, 3], "s": ["a", None, "c"], "o": pd.Series([1, "b", None], dtype=object)}
     ),
-    "frame of columns of one name": pd.DataFrame([[1, "a"], [2, "b"], [3, "c"]], columns=["x", "x"]),
+    "frame of columns of one name": pd.DataFrame(
+        [[1, "a"], [2, "b"], [3, "c"]], columns=["x", "x"]
+    ),
     "frame of numbered columns": pd.DataFrame(np.arange(6.0).reshape(3, 2)),
     "frame of levels": pd.DataFrame(
         np.ones((3, 2)), columns=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", None])
@@ -353,7 +355,11 @@ def test_a_payload_of_another_length_is_a_miss(name: str) -> None:
 def test_moving_a_byte_between_payloads_is_a_miss() -> None:
     form, payloads = PARTS["moments"]
     with pytest.raises(ValueError, match="another length"):
-        join(form, [payloads[0][:-1], payloads[0][-1:] + payloads[1], payloads[2]], table_of([1, 2, 3]))
+        join(
+            form,
+            [payloads[0][:-1], payloads[0][-1:] + payloads[1], payloads[2]],
+            table_of([1, 2, 3]),
+        )
 
 
 @pytest.mark.parametrize(

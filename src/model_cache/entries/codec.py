@@ -44,6 +44,7 @@ from model_cache.entries.envelope import (
     unpack,
 )
 from model_cache.entries.forms import Form, Forms, dumped, forms_of
+from model_cache.entries.row_entries import RowResult, RowsSerder
 from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS, VALUES
 from model_cache.entries.unset_fields import mark_unset
 from model_cache.entries.values import PythonValues, Result
@@ -99,7 +100,7 @@ class Codec:
 
     def __init__(
         self,
-        schema: type[BaseModel] | type[Result],
+        schema: type[BaseModel | Result | RowResult],
         *,
         serder: Serder = JSON,
         compressor: Compressor | None = None,
@@ -113,8 +114,9 @@ class Codec:
         # MessagePack preserves what JSON would lose (NaN, infinities, bytes); for very large
         # ints, and schemas with strict types, it is the other way round.
         self._serder = serder
-        self._python = serder if isinstance(serder, PythonValues) else None
-        self._forms = Forms([(serder, dumped)] if self._python else forms_of(serder))
+        # A wrapper's serder is the only one that can read its entries.
+        self._only = serder if isinstance(serder, (PythonValues, RowsSerder)) else None
+        self._forms = Forms([(serder, dumped)] if self._only else forms_of(serder))
         self._compressor = compressor
         self._max_entry_bytes = max_entry_bytes
         self._max_payload = max(MAX_PAYLOAD, max_entry_bytes)
@@ -124,7 +126,7 @@ class Codec:
         self._clock = clock
 
     def encode(
-        self, key: bytes, prediction: BaseModel | Result, fresh_until: int | None = None
+        self, key: bytes, prediction: BaseModel | Result | RowResult, fresh_until: int | None = None
     ) -> bytes:
         """Return the entry for a prediction.
 
@@ -197,10 +199,10 @@ class Codec:
 
     def reader(self, key: bytes, entry: bytes) -> Callable[[], Any]:
         """Return what decodes an entry, one that `read` has read, to a new object each time."""
-        if self._python is not None:
+        if self._only is not None:
             head, _, data = take_apart(entry)
             if not head[3]:  # not compressed
-                return self._python.reader(data, self._schema)
+                return self._only.reader(data, self._schema)
         elif entry[0] == OBJECT:
             return JSON.reader(entry, self._schema)
         return partial(self._open, key, entry)
@@ -237,7 +239,7 @@ class Codec:
         if len(data) > self._max_payload:
             raise EntryRefusedError(Refusal.TOO_LARGE)
         plain = (
-            self._python is None
+            self._only is None
             and (serder is self._serder or self._serder is VALUES)
             and not (self._integrity or flags)
             and fresh_until is None
@@ -270,7 +272,7 @@ class Codec:
         first = entry[0]
         if first == MARK:
             prediction = self._unseal(key, entry)
-        elif self._integrity or self._python is not None:
+        elif self._integrity or self._only is not None:
             raise ValueError("no envelope, hence no tag")
         elif first == OBJECT:
             prediction = JSON.loads(entry, self._schema)
@@ -292,10 +294,10 @@ class Codec:
         elif self._integrity:
             raise ValueError("no tag")
         unset, data = unpack(head, data, self._max_payload)
-        if self._python is not None:
-            if head[2] != self._python.id or unset:
-                raise ValueError("not the result of a function")
-            return self._python.loads(data, self._schema)
+        if self._only is not None:
+            if head[2] != self._only.id or unset:
+                raise ValueError("written by another serder")
+            return self._only.loads(data, self._schema)
         prediction = SERDERS.numbered(head[2]).loads(data, self._schema)
         if unset:
             mark_unset(prediction, unset)

@@ -39,7 +39,8 @@ class RowsSerder:
     def dumps(self, prediction: Any) -> bytes:
         """Return a `RowResult` as bytes."""
         form: bytes = prediction.form
-        return len(form).to_bytes(_SIZE) + form + prediction.payload
+        payload: bytes = prediction.payload
+        return len(form).to_bytes(_SIZE) + form + payload
 
     def loads(self, data: bytes, schema: Any) -> Any:
         """Return the `RowResult` in `data`."""

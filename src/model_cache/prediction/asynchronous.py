@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar, cast
 
-from pydantic import BaseModel
-
 from model_cache.binding import Bound, Current
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
@@ -48,12 +46,12 @@ _ABANDONED_AFTER = 0.05
 class AsyncPredictor(Protocol):
     """Answers predictions for a decorator in event loops."""
 
-    async def predict(self, data: BaseModel) -> BaseModel:
+    async def predict(self, data: Any) -> Any:
         """Return the prediction for an input."""
         ...
 
     async def predict_many(
-        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
+        self, inputs: Sequence[Any], *, return_exceptions: bool = False
     ) -> list[Any]:
         """Return the predictions for many inputs, in their order."""
         ...
@@ -91,7 +89,7 @@ class AsyncCachedPredictor:
         store: AsyncStore,
         timeout: float,
         tell: Callable[[Outcome], None],
-        near: Callable[[BaseModel], BaseModel | None] | None = None,
+        near: Callable[[Any], Any | None] | None = None,
     ) -> None:
         self._flow = flow
         self._many = many
@@ -104,7 +102,7 @@ class AsyncCachedPredictor:
         # One thread would recompute one stale entry at a time, too.
         self._later = {"write": BackgroundTasks(), "revalidate": BackgroundTasks(at_once=1)}
 
-    async def predict(self, data: BaseModel) -> BaseModel:
+    async def predict(self, data: Any) -> Any:
         if self._near is not None and (prediction := self._near(data)) is not None:
             return prediction
         flow, call = self._flow, self._flow.begin(data)
@@ -131,7 +129,7 @@ class AsyncCachedPredictor:
                 self._tell(call.outcome(time.perf_counter() - call.began))
 
     async def predict_many(
-        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
+        self, inputs: Sequence[Any], *, return_exceptions: bool = False
     ) -> list[Any]:
         began, calls = time.perf_counter(), self._flow.begin_many(inputs)
         is_lost = get_running_loop().is_closed
@@ -198,15 +196,15 @@ async def _landed(landing: Landing, seconds: float) -> Landed | None:
     return ABANDONED if landed is None and landing.is_abandoned() else landed
 
 
-async def _predicted(binding: Bound, data: BaseModel) -> BaseModel:
+async def _predicted(binding: Bound, data: Any) -> Any:
     """Return the model's own answer, without blocking the loop."""
     predict = binding.apredict
     prediction = await _in_thread(binding.predict, data) if predict is None else predict(data)
     # A decorator around the model may have returned its coroutine.
-    return await prediction if inspect.isawaitable(prediction) else prediction  # type: ignore[no-any-return]
+    return await prediction if inspect.isawaitable(prediction) else prediction
 
 
-async def _predicted_many(binding: Bound, inputs: list[BaseModel]) -> list[BaseModel]:
+async def _predicted_many(binding: Bound, inputs: list[Any]) -> list[Any]:
     """Return the model's own answers to many inputs, without blocking the loop."""
     predict = binding.apredict_many
     made = await _in_thread(binding.predict_many, inputs) if predict is None else predict(inputs)
@@ -247,7 +245,7 @@ class AsyncDirectPredictor:
         self._current = current
         self._tell = tell
 
-    async def predict(self, data: BaseModel) -> BaseModel:
+    async def predict(self, data: Any) -> Any:
         return await self._predict(data, 1)
 
     async def predict_table(self, call: TableCall) -> Any:
@@ -271,7 +269,7 @@ class AsyncDirectPredictor:
                 self._tell(call.outcome(time.perf_counter() - began)._replace(rows=rows))
 
     async def predict_many(
-        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
+        self, inputs: Sequence[Any], *, return_exceptions: bool = False
     ) -> list[Any]:
         predictions: list[Any] = []
         for data in inputs:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-
-from pydantic import BaseModel
+from typing import Any
 
 from model_cache.binding import Bound
 from model_cache.observing.outcome import Fate, Kind, Outcome
@@ -42,10 +41,10 @@ class Call:
     mode: Mode | None = None
     epoch: int = 0
     asked: float = 0.0
-    stale: BaseModel | None = None
+    stale: Any | None = None
     near: bool = False
     near_key: bytes | None = None
-    answer: BaseModel | None = None
+    answer: Any | None = None
     unchecked: bytes | None = None
     seconds_left: float = math.inf
     generation: Generation | None = None
@@ -62,7 +61,7 @@ class Call:
     undecodable: bool = False
     revalidates: bool = False
 
-    def __init__(self, binding: Bound, data: BaseModel, began: float) -> None:
+    def __init__(self, binding: Bound, data: Any, began: float) -> None:
         self.binding = binding
         self.data = data
         self.began = began

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Generator
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
-from pydantic import BaseModel
-
 from model_cache.binding import Bound
 from model_cache.errors import StoreUnavailableError
 from model_cache.prediction.single_flight import Landing
@@ -36,14 +34,14 @@ class Predict(NamedTuple):
     """Call the model; the result is its prediction."""
 
     binding: Bound
-    data: BaseModel
+    data: Any
 
 
 class PredictMany(NamedTuple):
     """Call the model once for many inputs; the result is a prediction for each."""
 
     binding: Bound
-    inputs: list[BaseModel]
+    inputs: list[Any]
 
 
 class Wait(NamedTuple):

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
-from pydantic import BaseModel
-
 from model_cache.binding import Bound
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
@@ -32,9 +30,9 @@ class Computed(Protocol):
     """A row of a batch: its input and its prediction."""
 
     @property
-    def data(self) -> BaseModel: ...
+    def data(self) -> Any: ...
 
-    answer: BaseModel | None
+    answer: Any | None
 
 
 class BatchEquality:
@@ -74,7 +72,7 @@ class BatchEquality:
             try:
                 # Other callers may wait for the batch.
                 with model_calls.raised(ModelCall(leads=True)):
-                    single: BaseModel = yield Predict(binding, row.data)
+                    single: Any = yield Predict(binding, row.data)
             except Exception as error:
                 reraise_interruption(error)
                 return True  # nothing to compare with

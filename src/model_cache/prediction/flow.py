@@ -8,8 +8,7 @@ without the cache, `do_without` a store that failed, or `answer` a miss.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-
-from pydantic import BaseModel
+from typing import Any
 
 from model_cache.binding import Bound, Current
 from model_cache.errors import NotCacheableError, StoreUnavailableError
@@ -69,13 +68,13 @@ class Flow:
         self._hook = hook
         self._clock = barrier.clock
 
-    def begin(self, data: BaseModel) -> Call:
+    def begin(self, data: Any) -> Call:
         """Return a call; its key is None if the cache is not used."""
         began = self._clock()
         epoch = self._barrier.epoch  # before the binding is read
         return self._begin(data, began, epoch, self._current.get(), requested_mode())
 
-    def begin_many(self, inputs: Iterable[BaseModel]) -> list[Call]:
+    def begin_many(self, inputs: Iterable[Any]) -> list[Call]:
         """Return a call for each input, all of one binding."""
         began = self._clock()
         epoch = self._barrier.epoch
@@ -83,7 +82,7 @@ class Flow:
         return [self._begin(data, began, epoch, binding, mode) for data in inputs]
 
     def _begin(
-        self, data: BaseModel, began: float, epoch: int, binding: Bound, mode: Mode | None
+        self, data: Any, began: float, epoch: int, binding: Bound, mode: Mode | None
     ) -> Call:
         call = Call(binding, binding.rounded(data), began)
         call.mode = mode
@@ -104,7 +103,7 @@ class Flow:
             call.mode = "refresh"
         return call
 
-    def read(self, call: Call, entry: bytes | None) -> BaseModel | None:
+    def read(self, call: Call, entry: bytes | None) -> Any | None:
         """Return the entry's prediction if it is a hit, else None."""
         if entry is None or call.key is None:
             return None
@@ -121,7 +120,7 @@ class Flow:
             call.revalidates = 1000 * stale_for <= self._config.stale_while_revalidate
         return None
 
-    def revalidate(self, call: Call) -> Steps[BaseModel]:
+    def revalidate(self, call: Call) -> Steps[Any]:
         """Answer with a stale entry at once, and have it computed anew in the background."""
         assert call.key is not None
         assert call.stale is not None
@@ -163,11 +162,11 @@ class Flow:
                 self._barrier.end(computation)
         self._writing.revalidated(call.fate)
 
-    def compute(self, call: Call) -> Steps[BaseModel]:
+    def compute(self, call: Call) -> Steps[Any]:
         """Compute without the cache; the call's kind says why."""
         return self.predict(call, ModelCall(leads=False))
 
-    def do_without(self, call: Call, error: StoreUnavailableError) -> Steps[BaseModel]:
+    def do_without(self, call: Call, error: StoreUnavailableError) -> Steps[Any]:
         """Answer without the store, which failed.
 
         Raises:
@@ -180,7 +179,7 @@ class Flow:
             raise error
         return self.compute(call)
 
-    def answer(self, call: Call) -> Steps[BaseModel]:
+    def answer(self, call: Call) -> Steps[Any]:
         """Answer a miss with another caller's result, or by calling the model."""
         assert call.key is not None
         refreshes = call.mode == "refresh"
@@ -246,7 +245,7 @@ class Flow:
                 return joined
             landing = joined
 
-    def shared(self, call: Call, landed: Landed | None) -> BaseModel | None:
+    def shared(self, call: Call, landed: Landed | None) -> Any | None:
         """Return an answer from another caller's result; None if the model must be called."""
         if landed is None or call.key is None:
             return None
@@ -263,7 +262,7 @@ class Flow:
 
     def _lead_the_fleet(
         self, call: Call, computation: Computation, budget: Budget, flight: Flight
-    ) -> Steps[BaseModel]:
+    ) -> Steps[Any]:
         """Compute, unless another process of the fleet already does."""
         lease = Lease(computation.key, budget, self._clock)
         patience = self._flights.patience(self._config.single_flight_wait)
@@ -292,7 +291,7 @@ class Flow:
         budget: Budget,
         flight: Flight | None,
         lease: Lease | None,
-    ) -> Steps[BaseModel]:
+    ) -> Steps[Any]:
         if lease is not None and lease.is_held:
             self._leases.hold(lease)
         model_call = ModelCall(leads=flight is not None)
@@ -318,7 +317,7 @@ class Flow:
         computation: Computation,
         budget: Budget,
         flight: Flight | None,
-        prediction: BaseModel,
+        prediction: Any,
         model_call: ModelCall,
     ) -> Steps[Landed]:
         """Store a prediction, and return what to share with waiting callers."""
@@ -370,12 +369,12 @@ class Flow:
             self._leases.drop(lease)
             self._leases.give_back(lease.release(landed))
 
-    def predict(self, call: Call, model_call: ModelCall) -> Steps[BaseModel]:
+    def predict(self, call: Call, model_call: ModelCall) -> Steps[Any]:
         """Call the model; if it raises, return a stale prediction if there is one."""
         started = self._clock()
         try:
             with model_calls.raised(model_call):
-                prediction: BaseModel = yield Predict(call.binding, call.data)
+                prediction: Any = yield Predict(call.binding, call.data)
         except BaseException as error:
             call.model_seconds = self._clock() - started
             if not isinstance(error, Exception) or is_interruption(error):
@@ -389,7 +388,7 @@ class Flow:
         self._flights.model_took(call.model_seconds)
         return prediction
 
-    def serve_stale(self, call: Call, error: str) -> BaseModel:
+    def serve_stale(self, call: Call, error: str) -> Any:
         """Answer with an entry past its ttl, which outer caches must not store."""
         assert call.stale is not None
         call.kind = "stale"

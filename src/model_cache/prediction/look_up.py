@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
-
-from pydantic import BaseModel
+from typing import Any, TypeAlias
 
 from model_cache.entries.envelope import MARK
 from model_cache.errors import StoreUnavailableError, WriteRefusedError
@@ -88,7 +86,7 @@ class LookUps:
         call.kind, call.near, call.entry_bytes = "hit", True, len(entry)
         return True
 
-    def check(self, call: Call) -> Steps[BaseModel | None]:
+    def check(self, call: Call) -> Steps[Any | None]:
         """Check the generation; return the near cache's answer if it may be served."""
         entry, generation = call.unchecked, call.generation
         if entry is None or generation is None or call.key is None or self._near is None:
@@ -338,7 +336,7 @@ def _created(key: bytes, budget: Budget) -> Steps[bytes | None]:
     return value
 
 
-def _unread() -> BaseModel:
+def _unread() -> Any:
     raise AssertionError("the entries of tables are read in bulk")
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
 from model_cache.binding import Bound
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
@@ -25,7 +23,6 @@ from model_cache.prediction.single_flight import ABANDONED, Flight, Landed, Land
 from model_cache.prediction.veto import ModelCall, model_calls
 from model_cache.prediction.writing import Encoded, Write, Writing
 from model_cache.steps import unwrapped
-
 
 # How many entries to write in one round trip.
 _CHUNK = 1000
@@ -47,7 +44,7 @@ class Row:
 
     computation: Computation | None = None
     joined: Flight | Landing | Landed | None = None
-    answer: BaseModel | None = None
+    answer: Any | None = None
     error: Exception | None = None
     entry: bytes | None = None
 
@@ -57,7 +54,7 @@ class Row:
         self.model_call = ModelCall(leads=False)
 
     @property
-    def data(self) -> BaseModel:
+    def data(self) -> Any:
         """The input."""
         return self.call.data
 
@@ -261,7 +258,7 @@ class ManyFlow:
                 late.append(row)
         return late
 
-    def _by_another(self, row: Row, waited: float) -> Steps[BaseModel | None]:
+    def _by_another(self, row: Row, waited: float) -> Steps[Any | None]:
         """Wait for another caller's computation; return its answer, if any.
 
         Args:
@@ -380,7 +377,7 @@ class ManyFlow:
                 yield from self._writing.discard(call.key, budget)
                 self._look_ups.discarded(call)
 
-    def _encoded(self, row: Row, computation: Computation, answer: BaseModel) -> Encoded | None:
+    def _encoded(self, row: Row, computation: Computation, answer: Any) -> Encoded | None:
         call = row.call
         call.fate = "skipped"
         if not row.model_call.may_be_stored:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
 from model_cache.errors import ConfigurationError
 from model_cache.forks import renew_after_fork
 from model_cache.prediction.generation import Generation, Value
@@ -35,7 +33,7 @@ class Near(NamedTuple):
     expires: float
     value: Value
     weight: int
-    read: Callable[[], BaseModel]
+    read: Callable[[], Any]
 
 
 class NearCache:
@@ -103,7 +101,7 @@ class NearCache:
         seconds: float,
         value: Value,
         now: float,
-        read: Callable[[], BaseModel],
+        read: Callable[[], Any],
     ) -> None:
         """Keep an entry.
 

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pydantic import BaseModel
-
 from model_cache.binding import Bound, Current
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.key import Namespace
@@ -64,11 +62,11 @@ class NearPredictor:
         # In one attribute: threads may change it.
         self._known: tuple[Bound | None, Generation] = None, Generation(Namespace(None, "", ""))
 
-    def predict(self, data: BaseModel) -> BaseModel:
+    def predict(self, data: Any) -> Any:
         prediction = self.answer(data)
         return self._inner.predict(data) if prediction is None else prediction
 
-    def answer(self, data: BaseModel) -> BaseModel | None:
+    def answer(self, data: Any) -> Any | None:
         """Return the prediction for a plain hit, else None."""
         clock = self._clock
         began, binding = clock(), self._current.binding
@@ -95,7 +93,7 @@ class NearPredictor:
             entry, expires, value, _, read = found
             if began >= expires or value != generation.value or began > generation.trusted_until:
                 return None
-            prediction: BaseModel = read()
+            prediction: Any = read()
         except Exception as error:
             reraise_interruption(error)
             return None
@@ -112,9 +110,7 @@ class NearPredictor:
             note(outcome, scope)
         return prediction
 
-    def predict_many(
-        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
-    ) -> list[Any]:
+    def predict_many(self, inputs: Sequence[Any], *, return_exceptions: bool = False) -> list[Any]:
         return self._inner.predict_many(inputs, return_exceptions=return_exceptions)
 
     def predict_table(self, call: TableCall) -> Any:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from pydantic import BaseModel
-
 from model_cache.binding import Current
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
@@ -43,13 +41,11 @@ _ABANDONED_AFTER = 0.05
 class Predictor(Protocol):
     """Answers predictions for a decorator."""
 
-    def predict(self, data: BaseModel) -> BaseModel:
+    def predict(self, data: Any) -> Any:
         """Return the prediction for an input."""
         ...
 
-    def predict_many(
-        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
-    ) -> list[Any]:
+    def predict_many(self, inputs: Sequence[Any], *, return_exceptions: bool = False) -> list[Any]:
         """Return the predictions for many inputs, in their order."""
         ...
 
@@ -93,7 +89,7 @@ class CachedPredictor:
         self._workers = workers
         self._tell = tell
 
-    def predict(self, data: BaseModel) -> BaseModel:
+    def predict(self, data: Any) -> Any:
         flow, call = self._flow, self._flow.begin(data)
         try:
             if call.answer is not None:
@@ -115,9 +111,7 @@ class CachedPredictor:
             if call.kind is not None:
                 self._tell(call.outcome(time.perf_counter() - call.began))
 
-    def predict_many(
-        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
-    ) -> list[Any]:
+    def predict_many(self, inputs: Sequence[Any], *, return_exceptions: bool = False) -> list[Any]:
         began, calls = time.perf_counter(), self._flow.begin_many(inputs)
         steps = self._many.answer(calls, Budget(self._timeout), return_exceptions=return_exceptions)
         try:
@@ -195,7 +189,7 @@ class DirectPredictor:
         self._current = current
         self._tell = tell
 
-    def predict(self, data: BaseModel) -> BaseModel:
+    def predict(self, data: Any) -> Any:
         return self._predict(data, 1)
 
     def predict_table(self, call: TableCall) -> Any:
@@ -218,9 +212,7 @@ class DirectPredictor:
             if call.kind is not None:
                 self._tell(call.outcome(time.perf_counter() - began)._replace(rows=rows))
 
-    def predict_many(
-        self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
-    ) -> list[Any]:
+    def predict_many(self, inputs: Sequence[Any], *, return_exceptions: bool = False) -> list[Any]:
         predictions: list[Any] = []
         for data in inputs:
             try:

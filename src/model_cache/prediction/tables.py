@@ -23,7 +23,7 @@ from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Pause, Predict, Steps
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.generation import UNKNOWN, Generation
-from model_cache.prediction.look_up import Found, LookUps
+from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.veto import ModelCall, model_calls
 
@@ -346,8 +346,7 @@ class TableFlow:
         if self._barrier.distrusted:
             distrusts = self._barrier.distrusts
             entries = [
-                None if distrusts(key) else entry
-                for key, entry in zip(keys, entries, strict=True)
+                None if distrusts(key) else entry for key, entry in zip(keys, entries, strict=True)
             ]
         taken = rows.take_in(places, entries, _STORE)
         if look_ups.has_near:
@@ -377,7 +376,7 @@ class TableFlow:
         return {**results, **{place: made[call] for place, call in waiting.items()}}
 
     def _made(self, calls: list[Call]) -> Steps[dict[Call, RowResult]]:
-        """Compute and store rows; if the function raises, answer with stale results if all have one.
+        """Compute and store rows; if the function raises, answer with stale results.
 
         Raises:
             Exception: the function's.

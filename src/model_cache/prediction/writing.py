@@ -8,9 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
-
-from pydantic import BaseModel
+from typing import Any, NamedTuple
 
 from model_cache.binding import Bound
 from model_cache.entries.codec import EntryRefusedError, Refusal
@@ -88,9 +86,7 @@ class Writing:
         # Other processes of a fleet wait for the entry itself.
         self._is_late = config.write == "background" and config.single_flight != "fleet"
 
-    def encode(
-        self, binding: Bound, key: bytes, data: BaseModel, prediction: BaseModel
-    ) -> Encoded | Fate:
+    def encode(self, binding: Bound, key: bytes, data: Any, prediction: Any) -> Encoded | Fate:
         """Return a prediction's entry, or why it is not stored."""
         name = binding.qualified_name
         try:
@@ -230,7 +226,7 @@ class Writing:
             self._hook(WriteFailed(binding.qualified_name, binding.version, kind, reason))
         return [Written("write_failed", kind)] * len(writes)
 
-    def _is_wanted(self, data: BaseModel, prediction: BaseModel) -> bool:
+    def _is_wanted(self, data: Any, prediction: Any) -> bool:
         cache_if = self._config.cache_if
         return cache_if is None or bool(cache_if(data, prediction))
 

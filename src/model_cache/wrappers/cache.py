@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack, cast
 from weakref import WeakValueDictionary
 
 from ml_base.ml_model import MLModel
@@ -17,14 +17,18 @@ from model_cache.errors import ConfigurationError
 from model_cache.keys.key import Namespace
 from model_cache.observing.counters import Stats, added_up
 from model_cache.observing.hooks import LoggingHook, telling
+from model_cache.option_values import text
 from model_cache.options.config import Config, refuse_unknown
 from model_cache.options.typed import CacheOptions, EntryOptions, ModelOptions
 from model_cache.prediction.backend import closed_in_a_thread, open_backend
 from model_cache.redaction import sealed_options
+from model_cache.wrappers.estimators import wrapped
 from model_cache.wrappers.functions import Memoized, memoized
+from model_cache.wrappers.rows import MemoizedRows, memoized_rows
 
 P = ParamSpec("P")
 R = TypeVar("R")
+E = TypeVar("E")
 
 
 class Member(Protocol):
@@ -41,9 +45,6 @@ class Member(Protocol):
     def purge(self) -> int: ...
 
     async def drain(self) -> None: ...
-
-
-_PER_ENTRY = EntryOptions.__optional_keys__
 
 
 class Cache:
@@ -126,19 +127,107 @@ class Cache:
         Raises:
             ConfigurationError: an option is invalid, or the function can't be cached.
         """
+        given = self._given(function, version, revision, options)
+
+        def decorate(wrapped: Callable[P, R]) -> Memoized[P, R]:
+            return memoized(self, wrapped, given, name=name, version=version or "", ignored=ignored)
+
+        return decorate
+
+    def memoize_rows(
+        self,
+        function: None = None,
+        /,
+        *,
+        version: str | None = None,
+        name: str | None = None,
+        rows: str | None = None,
+        ignored: Sequence[str] = (),
+        revision: str | Path | Sequence[str | Path] | None = None,
+        **options: Unpack[EntryOptions],
+    ) -> Callable[[Callable[P, R]], MemoizedRows[P, R]]:
+        """Return a decorator that caches a function of many rows: one entry a row.
+
+            @cache.memoize_rows(version="all-MiniLM-L6-v2")
+            def embed(texts: list[str]) -> np.ndarray: ...
+
+        The function takes a list, a tuple, a numpy array, or a Series or DataFrame of pandas or
+        polars, and returns as many rows. It is called once with the distinct rows that miss, in the
+        type that came. The index of a pandas object is not part of the key.
+
+        Args:
+            function: nothing; `memoize_rows` needs a version, hence parentheses.
+            version: the function's version. Change it whenever its results change.
+            name: its name in keys and metrics; by default its module and qualified name.
+            rows: the parameter that takes the rows; by default the first that is not ignored. All
+                others are part of each row's key.
+            ignored: the names of parameters that are not part of the key.
+            revision: distinguishes what the version does not; a string, or a list of files.
+            **options: what differs from the cache's own options.
+
+        Raises:
+            ConfigurationError: an option is invalid, or the function can't be cached.
+        """
+        given = self._given(function, version, revision, options)
+
+        def decorate(wrapped: Callable[P, R]) -> MemoizedRows[P, R]:
+            return memoized_rows(
+                self, wrapped, given, name=name, version=version or "", rows=rows, ignored=ignored
+            )
+
+        return decorate
+
+    def wrap(
+        self,
+        estimator: E,
+        *,
+        name: str,
+        version: str,
+        methods: Sequence[str] | None = None,
+        revision: str | Path | Sequence[str | Path] | None = None,
+        **options: Unpack[EntryOptions],
+    ) -> E:
+        """Return an object that is used like an estimator, with rows from the cache.
+
+            fast = cache.wrap(pipeline, name="charges", version="1.0.0")
+            fast.predict(df)
+
+        A fingerprint of the fitted state is part of the keys. It is taken once, and anew after a
+        method that may change the estimator, such as `fit`.
+
+        Args:
+            estimator: an estimator of scikit-learn, XGBoost, LightGBM or CatBoost, a pipeline, an
+                ONNX Runtime session, an MLflow model, a sentence encoder, or any object with such
+                methods.
+            name: its name in keys and metrics.
+            version: its version.
+            methods: the methods to cache; by default `predict`, `predict_proba`,
+                `predict_log_proba`, `decision_function`, `transform`, `encode` and `run`, whichever
+                it has. Everything else passes through.
+            revision: what takes the place of the fingerprint: a string that changes with the
+                weights, or a list of the model's files.
+            **options: what differs from the cache's own options.
+
+        Raises:
+            ConfigurationError: an option is invalid, or the estimator's state has no stable
+                fingerprint and there is no revision.
+        """
+        given = self._given(None, version, revision, options)
+        checked = text("name", name), text("version", version)
+        return cast(E, wrapped(self, estimator, given, *checked, methods))
+
+    def _given(
+        self, function: object, version: str | None, revision: Any, options: EntryOptions
+    ) -> dict[str, Any]:
+        """Return the options of something that is wrapped, with the cache's own."""
         if function is not None or version is None:
             raise ConfigurationError(
                 "version",
                 "is required: it is part of the keys, and a new one keeps results of older code "
                 'from being returned. Write @cache.memoize(version="1.0.0")',
             )
-        _refuse_others(options, [*_PER_ENTRY, "name", "version", "ignored", "revision"])
-        given = {**self._options, **options, "revision": revision}
-
-        def decorate(wrapped: Callable[P, R]) -> Memoized[P, R]:
-            return memoized(self, wrapped, given, name=name, version=version, ignored=ignored)
-
-        return decorate
+        _refuse_others(options, EntryOptions.__optional_keys__)
+        return {**self._options, **options, "revision": revision}
 
     def join(self, member: Member) -> None:
         """Count something that was wrapped, as long as it exists, in `stats` and `purge`."""

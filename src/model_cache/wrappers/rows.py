@@ -83,7 +83,7 @@ class TableCalls:
                 return function(*args, **kwargs)
             replaced = inspect.BoundArguments(
                 self._signature,
-                {**bound.arguments, name: rows},  # type: ignore[arg-type]  # any mapping does
+                {**bound.arguments, name: rows},
             )
             return function(*replaced.args, **replaced.kwargs)
 

@@ -40,7 +40,9 @@ def test_different_values_have_different_bytes(name: str) -> None:
 
 @pytest.mark.parametrize("name", POOLS)
 @given(data=st.data())
-def test_a_row_has_the_same_bytes_in_every_table_of_its_kind(name: str, data: st.DataObject) -> None:
+def test_a_row_has_the_same_bytes_in_every_table_of_its_kind(
+    name: str, data: st.DataObject
+) -> None:
     pool = POOLS[name]
     places = data.draw(st.lists(st.integers(0, len(pool) - 1), max_size=20))
     whole = table_of(pool)
@@ -68,7 +70,10 @@ def test_rows_of_frames_are_equal_if_and_only_if_all_their_cells_are(data: st.Da
         data.draw(st.lists(st.integers(0, len(PANDAS[name]) - 1), min_size=count, max_size=count))
         for name in names
     ]
-    columns = [PANDAS[name].take(own).reset_index(drop=True) for name, own in zip(names, places, strict=True)]
+    columns = [
+        PANDAS[name].take(own).reset_index(drop=True)
+        for name, own in zip(names, places, strict=True)
+    ]
     frame = pd.concat(columns, axis=1)
     before = frame.copy()
     rows = table_of(frame).rows()
@@ -88,7 +93,10 @@ def test_rows_of_polars_frames_are_equal_if_and_only_if_all_cells_are(data: st.D
         for name in names
     ]
     frame = pl.DataFrame(
-        [POLARS[name][own].alias(str(at)) for at, (name, own) in enumerate(zip(names, places, strict=True))]
+        [
+            POLARS[name][own].alias(str(at))
+            for at, (name, own) in enumerate(zip(names, places, strict=True))
+        ]
     )
     rows = table_of(frame).rows()
     expected = list(zip(*places, strict=True))
@@ -172,7 +180,7 @@ TABLES_OF_DIFFERENT_KINDS: list[Any] = [
     pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")])),
     pd.DataFrame([[1]], columns=pd.Index(["a"], name="of columns")),
     pd.DataFrame(SQUARE, columns=list("abc"), copy=False),
-    pd.DataFrame({name: SQUARE[:, 0] for name in "abc"}),
+    pd.DataFrame(dict.fromkeys("abc", SQUARE[:, 0])),
     pl.Series("a", [1]),
     pl.Series("b", [1]),
     pl.Series("a", [1], dtype=pl.Int32),

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from model_cache.keys.canonical.arrays import loaded_numpy, padding
+from model_cache.keys.canonical.arrays import loaded_numpy, padding_of
 from model_cache.keys.canonical.identities import text
 from model_cache.wrappers.fitted.parts import Child, Parts, UnstableError, attributes, named
 
@@ -85,7 +85,7 @@ def _values(numpy: Any, array: Any) -> Parts:
         yield from _values(numpy, array.astype(object))
     elif dtype.hasobject:
         raise UnstableError(f"its dtype is {dtype}")
-    elif dtype.kind in "fc" and (unused := padding(numpy, dtype)):
+    elif dtype.kind in "fc" and (unused := padding_of(numpy, dtype)):
         yield from _long_doubles(numpy, array, unused)
     else:
         for chunk in _chunks(numpy, array):

@@ -1,0 +1,270 @@
+"""Cached estimators: an object that is used like the estimator, with rows from the cache."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from model_cache.entries.values import Classes
+from model_cache.errors import ConfigurationError
+from model_cache.keys.canonical import INPUTS
+from model_cache.observing.counters import Stats, added_up
+from model_cache.options.config import Config
+from model_cache.wrappers.fitted import fitted_state
+from model_cache.wrappers.functions import revision
+from model_cache.wrappers.part import Part, Sharing
+from model_cache.wrappers.rows import TableCalls, keys_of
+from model_cache.wrappers.rows_binding import RowsBinding
+
+METHODS = (
+    "predict",
+    "predict_proba",
+    "predict_log_proba",
+    "decision_function",
+    "transform",
+    "encode",
+)
+"""The methods that are cached by default, if the estimator has them."""
+
+# Methods that change nothing, besides those that are cached and those that begin with "get_".
+_READERS = frozenset({"score", "kneighbors", "apply", "inverse_transform", "save", "save_model"})
+
+# Operators are looked up on the class, so they are forwarded only if the estimator has them.
+_OPERATORS = ("__len__", "__getitem__", "__iter__", "__contains__", "__bool__", "__call__")
+
+
+class CachedEstimator:
+    """An estimator whose predictions are cached row by row; see `Cache.wrap`.
+
+    Attributes and methods that are not cached are the estimator's own. After a method that may
+    change it, such as `fit`, the fingerprint of its state is taken anew.
+    """
+
+    __slots__ = ("__weakref__", "_cached")
+
+    _cached: _Cached
+
+    def __init__(self, cached: _Cached) -> None:
+        object.__setattr__(self, "_cached", cached)
+
+    @property  # type: ignore[misc]  # mypy wants a setter
+    def __class__(self) -> type:  # for isinstance
+        return type(self._cached.estimator)
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # for vars
+        attributes: dict[str, Any] = vars(self._cached.estimator)
+        return attributes
+
+    def __getattr__(self, name: str) -> Any:
+        return self._cached.attribute(self, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self._cached.has_changed = True
+        setattr(self._cached.estimator, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._cached.has_changed = True
+        delattr(self._cached.estimator, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*dir(self._cached.estimator), "cache_info", "purge", "stats"})
+
+    def __repr__(self) -> str:
+        cached = self._cached
+        name, version = cached.name, cached.version
+        return f"<cached {cached.estimator!r}, name={name!r}, version={version!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _wrapped_again, self._cached.arguments
+
+
+class _Cached:
+    """What a `CachedEstimator` knows, apart from its estimator's attributes.
+
+    Attributes:
+        arguments: the arguments of `wrapped`, for pickling.
+        estimator: the estimator.
+        has_changed: whether its state may have changed since the fingerprint was taken.
+    """
+
+    def __init__(
+        self,
+        cache: Sharing,
+        estimator: Any,
+        options: Mapping[str, Any],
+        name: str,
+        version: str,
+        methods: Sequence[str] | None,
+    ) -> None:
+        self.arguments = (cache, estimator, options, name, version, methods)
+        self._cache, self._options = cache, options
+        self.estimator, self.name, self.version = estimator, name, version
+        self._methods = _checked_methods(estimator, methods)
+        self._is_session = type(estimator).__module__.partition(".")[0] == "onnxruntime"
+        self._parts: dict[str, Part] = {}
+        self._refitted = ""
+        self.has_changed = False
+        self._look()
+
+    def attribute(self, wrapper: CachedEstimator, name: str) -> Any:
+        """Return an attribute of the estimator; a cached method in place of its own."""
+        if name in _ADDED:
+            return functools.partial(_ADDED[name], self)
+        found = getattr(self.estimator, name)
+        if not callable(found) or isinstance(found, type):
+            return found
+        if name in self._methods:
+            return self._cached_method(name, found)
+        if name.startswith(("get_", "_")) or name in _READERS:
+            return found
+        return self._forwarded(wrapper, found)
+
+    def _cached_method(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        calls, part = TableCalls(method, self._rows_of(name)), self._part(name)
+
+        @functools.wraps(method)
+        def cached(*args: Any, **kwargs: Any) -> Any:
+            self._renew()
+            return part.sync.predict_table(calls(*args, **kwargs))
+
+        cached.cache_keys = lambda *args, **kwargs: keys_of(part, calls(*args, **kwargs))  # type: ignore[attr-defined]
+        return cached
+
+    def _forwarded(self, wrapper: CachedEstimator, method: Callable[..., Any]) -> Any:
+        """Return a method that may change the estimator, and that returns the wrapper for it."""
+
+        @functools.wraps(method)
+        def forwarded(*args: Any, **kwargs: Any) -> Any:
+            self.has_changed = True
+            try:
+                result = method(*args, **kwargs)
+            finally:
+                self.has_changed = True
+            return wrapper if result is self.estimator else result
+
+        return forwarded
+
+    def _rows_of(self, method: str) -> str | None:
+        """Return the parameter that takes the rows; None for the first."""
+        return "input_feed" if self._is_session and method == "run" else None
+
+    def _part(self, method: str) -> Part:
+        part = self._parts.get(method)
+        if part is None:
+            part = Part(self._cache, self._options, functools.partial(self._bind, method))
+            part = self._parts.setdefault(method, part)
+        return part
+
+    def _bind(self, method: str, config: Config) -> RowsBinding:
+        return RowsBinding(
+            name=self.name,
+            version=self.version,
+            config=config,
+            revision=self._state,
+            identity=INPUTS.encode(("estimator", method)),
+            classes=Classes(None),
+            outputs=self._is_session,
+        )
+
+    def _look(self) -> None:
+        """Take the fingerprint of the estimator's state."""
+        self._seen = tuple(_attributes_of(self.estimator))
+        given = self._options["revision"]
+        if given is None:
+            self._state = "state:" + fitted_state(self.estimator)
+        else:
+            config = Config.parse(self._options)
+            self._state = f"{revision(config)}{self._refitted}"
+
+    def _renew(self) -> None:
+        """Take the fingerprint anew if the estimator may have changed, and bind its methods."""
+        if not self.has_changed and _are_same(self._seen, _attributes_of(self.estimator)):
+            return
+        self.has_changed = False
+        # A revision describes what was wrapped, so what was learned since needs another one.
+        self._refitted = f" refitted {secrets.token_hex(8)}"
+        self._look()
+        for method, part in list(self._parts.items()):
+            part.current.binding = self._bind(method, part.config)
+
+    def stats(self) -> Stats:
+        """Return the sum of the counters of all methods."""
+        return added_up((part.stats() for part in self._parts.values()), self._cache.backend.state)
+
+    def purge(self) -> int:
+        """Delete the entries of this version; return how many there were."""
+        return sum(part.purge() for part in self._parts.values())
+
+
+_ADDED: dict[str, Callable[[_Cached], Any]] = {"stats": _Cached.stats, "purge": _Cached.purge}
+
+
+def _attributes_of(estimator: Any, depth: int = 4) -> Iterator[Any]:
+    """Yield the attributes of an estimator and of those inside it, which `fit` replaces."""
+    for value in getattr(estimator, "__dict__", {}).values():
+        yield value
+        if depth:
+            yield from _inside(value, depth - 1)
+
+
+def _inside(value: Any, depth: int) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)) and len(value) < 100:
+        for each in value:
+            yield from _inside(each, depth)
+    elif hasattr(value, "get_params") and not isinstance(value, type):
+        yield from _attributes_of(value, depth)
+
+
+def _are_same(before: Sequence[Any], now: Iterator[Any]) -> bool:
+    current = list(now)
+    return len(before) == len(current) and all(map(_is, before, current))
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other
+
+
+def _checked_methods(estimator: Any, methods: Sequence[str] | None) -> frozenset[str]:
+    if methods is None:
+        return frozenset((*METHODS, "run"))
+    if isinstance(methods, str):
+        raise ConfigurationError("methods", f"expected a list of names, got {methods!r}")
+    for name in methods:
+        if not callable(getattr(estimator, name, None)):
+            kind = type(estimator).__qualname__
+            raise ConfigurationError("methods", f"{kind} has no method {name!r}")
+    return frozenset(methods)
+
+
+def wrapped(
+    cache: Sharing,
+    estimator: Any,
+    options: Mapping[str, Any],
+    name: str,
+    version: str,
+    methods: Sequence[str] | None,
+) -> CachedEstimator:
+    """Return an estimator whose methods answer from the cache; see `Cache.wrap`."""
+    cached = _Cached(cache, estimator, options, name, version, methods)
+    return _class_for(type(estimator))(cached)
+
+
+def _class_for(cls: type[Any]) -> type[CachedEstimator]:
+    """Return a class with the operators that a class has."""
+    operators = {name: _forward(name) for name in _OPERATORS if hasattr(cls, name)}
+    return type(f"Cached{cls.__name__}", (CachedEstimator,), {"__slots__": (), **operators})
+
+
+def _forward(operator: str) -> Callable[..., Any]:
+    def forward(self: CachedEstimator, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self._cached.estimator, operator)(*args, **kwargs)
+
+    forward.__name__ = operator
+    return forward
+
+
+def _wrapped_again(*arguments: Any) -> CachedEstimator:
+    return wrapped(*arguments)
