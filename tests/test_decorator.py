@@ -85,7 +85,7 @@ def test_it_is_used_as_in_the_article(server: Server, client: redis.Redis) -> No
 
     assert first == second == charge(person())
     assert len(model.calls) == 1
-    (key,) = client.scan_iter("prefix*")
+    (key,) = entries(client, "prefix*")
     assert key.decode() == decorated.cache_key(person())
     assert key.startswith(b"prefix/test_model/1.0.0/")
     assert json.loads(client.get(key) or b"") == {"charges": first.charges}

@@ -79,7 +79,7 @@ def test_the_ttl_is_shortened_by_up_to_a_tenth(
         decorator.set_model(FunctionModel())
         for age in range(100):
             decorator.predict(person(age=age))
-    left = [client.pttl(key) for key in client.scan_iter()]
+    left = [client.pttl(key) for key in entries(client)]
     assert len(left) == 100
     assert all(89_000 < ttl <= 100_000 for ttl in left)
     assert max(left) - min(left) > 3_000

@@ -25,6 +25,7 @@ from tests.faults.load import Load, wait_until
 from tests.faults.topologies import running_node_behind_nat
 from tests.models import FunctionModel, charge, person
 from tests.servers import Server, free_port, running_server
+from tests.stored import entries
 from tests.tls import tls_in_front_of
 from tests.waiting import poll
 
@@ -54,7 +55,7 @@ def name(monkeypatch: pytest.MonkeyPatch) -> Iterator[Name]:
 
 def entries_on(server: Server) -> int:
     with server.client() as client:
-        return len(client.keys("*"))
+        return len(entries(client))
 
 
 def predicts_new_inputs(decorator: RedisCachingDecorator) -> Callable[[], Stats]:

@@ -31,6 +31,7 @@ from model_cache.stores.server import RedisStore
 from model_cache.stores.url import parse_url
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server, running_server
+from tests.stored import entries
 
 TIMEOUT = 5.0
 NAMESPACE = Namespace("a prefix", "a_model", "1.0.0")
@@ -560,7 +561,7 @@ def test_swapped_and_damaged_packed_entries_are_misses(server: Server, client: A
     with cached(server, model, integrity=True, expected_entries=1, ttl=60) as cache:
         for age in (1, 2, 3):
             cache.predict(person(age=age))
-        (bucket,) = client.keys()
+        (bucket,) = entries(client)
         (one, first), (other, second), (third, damaged) = client.hgetall(bucket).items()
         client.hset(bucket, mapping={one: second, other: first, third: damaged[:-1] + b" "})
         for age in (1, 2, 3):

@@ -13,8 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from operator import attrgetter
 from typing import TypeAlias
 
 from model_cache.exits import run_at_exit
@@ -30,13 +28,21 @@ _IDLE_SECONDS = 1.0
 _POLL_SECONDS = 0.001
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class _Submitted:
-    job: Job
-    size: int
+    """A job in the queue.
 
+    Attributes:
+        job: the job.
+        start: the bytes of the jobs before it, since the queue was last empty.
+        end: the same with its own.
+    """
 
-_size_of = attrgetter("size")
+    __slots__ = ("end", "job", "start")
+
+    def __init__(self, job: Job, start: int, end: int) -> None:
+        self.job = job
+        self.start = start
+        self.end = end
 
 
 class BackgroundWriter:
@@ -81,10 +87,13 @@ class BackgroundWriter:
         with self._lock:
             if not self._has_thread() or self._is_full(size):
                 return False
-            self._waiting.append(_Submitted(job, size))
+            start = self._waiting[-1].end if self._waiting else 0
+            self._waiting.append(_Submitted(job, start, start + size))
+            is_busy = self._current is not None  # and will look for further jobs
         # If this is interrupted, the thread wakes up on its own a little later.
-        with contextlib.suppress(RuntimeError):  # already released
-            self._bell.release()
+        if not is_busy and self._bell.locked():
+            with contextlib.suppress(RuntimeError):  # released meanwhile
+                self._bell.release()
         return True
 
     def drop(self) -> None:
@@ -120,7 +129,7 @@ class BackgroundWriter:
         if not waiting:
             return self._max_jobs < 1
         too_many = len(waiting) >= self._max_jobs
-        return too_many or sum(map(_size_of, waiting)) + size > self._max_bytes
+        return too_many or waiting[-1].end - waiting[0].start + size > self._max_bytes
 
     def _is_done(self, submitted: _Submitted) -> bool:
         with self._lock:

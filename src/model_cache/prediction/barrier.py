@@ -75,7 +75,7 @@ class Barrier:
         """Drop the computations, which belong to the parent."""
         self._lock = threading.RLock()
         # Weak, so that an interrupted computation disappears on its own.
-        self._computations: dict[int, ref[Computation]] = {}
+        self._computations: set[ref[Computation]] = set()
         self._overtaken_writes: list[ref[Computation]] = []
         # Keys of writes with an unknown result, each with the time of the write ...
         self._late_writes: OrderedDict[bytes, float] = OrderedDict()
@@ -108,15 +108,15 @@ class Barrier:
                 self.changes += 1
                 self._overtake(key.__eq__)
             computation = Computation(key, epoch == self.epoch)
-            number, computations = id(computation), self._computations
-            computations[number] = ref(computation, lambda _: computations.pop(number, None))
+            computations = self._computations
+            computations.add(ref(computation, computations.discard))
         return computation
 
     def end(self, computation: Computation) -> None:
         """Record the end of a computation."""
         computation.is_writing = False
         computation.ended_at = self.clock()
-        self._computations.pop(id(computation), None)
+        self._computations.discard(ref(computation))  # equal, as both refer to it
 
     def may_write(self, computation: Computation) -> bool:
         """Return whether the entry may be written; call `end` afterwards."""
@@ -136,10 +136,13 @@ class Barrier:
             if changes == self.changes:
                 act()
 
+    @property
+    def has_overtaken_writes(self) -> bool:
+        """Whether a write that a barrier has overtaken may still be in progress."""
+        return bool(self._overtaken_writes)
+
     def is_held_up(self, computation: Computation) -> bool:
         """Return whether an overtaken computation is still writing to the same key."""
-        if not self._overtaken_writes:
-            return False
         self._overtaken_writes = [
             each
             for each in self._overtaken_writes
@@ -197,7 +200,7 @@ class Barrier:
                     self.distrust(one.key)
 
     def _under_way(self) -> list[Computation]:
-        references = list(self._computations.values())
+        references = list(self._computations)
         return [one for reference in references if (one := reference()) is not None]
 
     def _overtake(self, holds: Callable[[bytes], bool]) -> list[Computation]:

@@ -69,10 +69,11 @@ class Call:
     def outcome(self, seconds: float) -> Outcome:
         """Return its outcome after the given seconds."""
         assert self.kind is not None
+        binding = self.binding
         return Outcome(
             self.kind,
-            self.binding.qualified_name,
-            self.binding.version,
+            binding.qualified_name,
+            binding.version,
             seconds,
             self.store_seconds,
             self.write_seconds,

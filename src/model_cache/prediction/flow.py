@@ -202,7 +202,7 @@ class Flow:
                 return (yield from self._lead_the_fleet(call, computation, budget, flight))
             return (yield from self._compute_and_store(call, computation, budget, flight, None))
         finally:
-            if flight is not None:  # it may already have landed
+            if flight is not None and not flight.has_landed:
                 failed = Landed(failed=call.kind in ("error", "stale"))
                 flight.land(ABANDONED if call.kind is None else failed)
             if computation.ended_at is None and call.fate != "queued":
@@ -327,8 +327,9 @@ class Flow:
             made = self._writing.encode(call.binding, computation.key, call.data, prediction)
             if isinstance(made, Encoded):
                 # Waiting callers do not have to wait for the write.
+                landed = Landed(made.entry)
                 if flight is not None:
-                    flight.land(Landed(made.entry))
+                    flight.land(landed)
                 else:
                     self._flights.shared(made.entry)
                 call.entry_bytes = len(made.entry)
@@ -342,7 +343,7 @@ class Flow:
                 if call.fate != "stored":
                     return Landed()
                 self._look_ups.stored(call, *made, since)
-                return Landed(made.entry)
+                return landed
             call.fate = made
         if flight is None:
             self._flights.shared(None)

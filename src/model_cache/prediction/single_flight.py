@@ -97,6 +97,11 @@ class Flight:
         self.computation = computation
         self._table = table
 
+    @property
+    def has_landed(self) -> bool:
+        """Whether it has ended."""
+        return self.landing.landed is not None
+
     def land(self, landed: Landed) -> None:
         """End the flight and wake the waiting callers."""
         if self.landing.landed is None:

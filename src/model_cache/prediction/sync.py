@@ -145,13 +145,13 @@ class CachedPredictor:
         return take(steps, self._perform)
 
     def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Ask):  # a `match` takes longer
+            return effect.request(self._store, effect.seconds)
+        if isinstance(effect, Predict):
+            return effect.binding.predict(effect.data)
         match effect:
-            case Predict(binding, data):
-                return binding.predict(data)
             case PredictMany(binding, inputs):
                 return binding.predict_many(inputs)
-            case Ask(request, seconds):
-                return request(self._store, seconds)
             case Wait(landing, seconds):
                 return _wait(landing, seconds)
             case Pause(seconds):

@@ -59,6 +59,9 @@ class Written(NamedTuple):
     error: str | None = None
 
 
+_STORED, _DROPPED, _QUEUED = Written("stored"), Written("dropped"), Written("queued")
+
+
 class Writing:
     """Encodes and writes predictions.
 
@@ -132,7 +135,7 @@ class Writing:
     ) -> Steps[list[Written]]:
         steps = self._write(binding, generation, writes, Budget(self._config.timeout))
         if (yield Later("write", steps, sum(len(write.encoded.entry) for write in writes))):
-            return [Written("queued")] * len(writes)
+            return [_QUEUED] * len(writes)
         for write in writes:
             self._barrier.end(write.computation)
         reason = "the queue of background writes is full, or no thread can be started"
@@ -141,14 +144,16 @@ class Writing:
     def _write(
         self, binding: Bound, generation: Generation, writes: Sequence[Write], budget: Budget
     ) -> Steps[list[Written]]:
-        before = budget.left
+        before, barrier = budget.left, self._barrier
         try:
-            yield from self._wait_for_overtaken(writes, budget)
+            if barrier.has_overtaken_writes:
+                yield from self._wait_for_overtaken(writes, budget)
             # Check name and version again: the model may have been reloaded while it predicted.
             if not binding.is_current():
-                return [Written("dropped")] * len(writes)
-            allowed = [one for one in writes if self._barrier.may_write(one.computation)]
-            yield from self._set(generation, allowed, budget)
+                return [_DROPPED] * len(writes)
+            allowed = [one for one in writes if barrier.may_write(one.computation)]
+            if allowed:
+                yield from self._set(generation, allowed, budget)
         except StoreUnavailableError as error:
             return self._failed(binding, writes, error.kind, str(error))
         except Exception as error:  # from a property of the model
@@ -156,11 +161,14 @@ class Writing:
             return self._failed(binding, writes, "error", f"{type(error).__name__} was raised")
         finally:
             for write in writes:
-                self._barrier.end(write.computation)
-        stored = {id(one): one for one in allowed if not one.computation.is_purged}
-        sizes = [len(one.encoded.entry) for one in stored.values()]
+                barrier.end(write.computation)
+        stored = [one for one in allowed if not one.computation.is_purged]
+        sizes = [len(one.encoded.entry) for one in stored]
         self._count(binding, sizes, before - budget.left)
-        return [Written("stored" if id(one) in stored else "dropped") for one in writes]
+        if len(stored) == len(writes):
+            return [_STORED] * len(writes)
+        whole = {id(one) for one in stored}
+        return [_STORED if id(one) in whole else _DROPPED for one in writes]
 
     def _wait_for_overtaken(self, writes: Sequence[Write], budget: Budget) -> Steps[None]:
         """Wait for writes that a purge or a refresh has overtaken before starting this one."""
@@ -174,8 +182,6 @@ class Writing:
 
     def _set(self, generation: Generation, writes: Sequence[Write], budget: Budget) -> Steps[None]:
         """Set entries; erase those that a purge by any process has overtaken meanwhile."""
-        if not writes:
-            return
         entries = [(write.computation.key, *write.encoded) for write in writes]
         asked = self._barrier.clock()
         try:

@@ -28,8 +28,11 @@ def get_request(key: bytes) -> bytes:
 def set_request(key: bytes, entry: bytes, ttl: int | None) -> bytes:
     """Return a SET, with a ttl in milliseconds, if any."""
     if ttl is None:
-        return request_of(b"SET", key, entry)
-    return request_of(b"SET", key, entry, b"PX", b"%d" % ttl)
+        parts = len(key), key, len(entry), entry
+        return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % parts
+    time = b"%d" % ttl
+    timed = len(key), key, len(entry), entry, len(time), time
+    return b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % timed
 
 
 def set_if_absent_request(key: bytes, entry: bytes, ttl: int | None) -> bytes:

@@ -68,6 +68,7 @@ _DEEPEST = 256
 # How many compiled classes to keep: schemas that are rebuilt at each access must not pile up.
 _MAX_COMPILED = 1024
 
+_STR = {str}
 _registered: dict[type, Callable[[Any], Any]] = {}
 
 
@@ -258,18 +259,30 @@ class Canonicalizer:
             slot_reader(cls, BaseModel, name) for name in (EXTRA, PRIVATE, FIELDS_SET)
         )
 
+        names = set(_fields(cls))
+        # The most frequent tail of a prediction.
+        with_all_set = b"NN" + encode(names) if fields_set else b""
+
         def encode_model(value: BaseModel) -> bytes:
             extra, private = extra_of(value), private_of(value)
             tail = b"NN"
             if extra or private or fields_set:
+                found = fields_set_of(value) if fields_set else None
+                if not extra and not private and _is_exactly(found, names):
+                    return encode_fields(state_of(value), with_all_set)
                 tail = b"%b%b%b" % (
                     encode_named(extra, encode) if extra else b"N",
                     encode_named(dict(sorted(private.items())), encode) if private else b"N",
-                    encode(fields_set_of(value)) if fields_set else b"",
+                    encode(found) if fields_set else b"",
                 )
             return encode_fields(state_of(value), tail)
 
         return encode_model
+
+
+def _is_exactly(found: object, names: set[str]) -> bool:
+    """Return whether `found` is the same set of str, and not only an equal one."""
+    return type(found) is set and found == names and set(map(type, found)) <= _STR
 
 
 def _reduced(
