@@ -179,7 +179,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
     )
     """The options that affect the answers of a cache around this one."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the article's nine by position; the rest is options
+    def __init__(  # noqa: PLR0913 - the article's nine by position; the rest is options
         self,
         host: str = DEFAULT_HOST,
         port: int = DEFAULT_PORT,

@@ -104,7 +104,7 @@ def _main(
 
 
 @app.command()
-def inspect(  # noqa: PLR0913, PLR0917 - options
+def inspect(
     key: options.Key = None,
     url: options.Url = None,
     proxied: options.Proxied = False,

@@ -47,7 +47,7 @@ def compose(endpoint: Endpoint, hook: Hook, **options: Any) -> StatefulStore:
     return compose_both(endpoint, hook, **options).sync
 
 
-def compose_both(  # noqa: PLR0913 - one for each option that the servers' stores need
+def compose_both(
     endpoint: Endpoint,
     hook: Hook,
     *,
