@@ -192,7 +192,7 @@ class _Walk:
 
     def _refuse(self, frames: list[_Open], error: Exception) -> NoReturn:
         cls = type(frames[-1].child.value)
-        path = self._path_of(frames).removeprefix(".")
+        path = _shortened(self._path_of(frames).removeprefix("."))
         # pickle's own words for it would repeat the type.
         reason = f" ({error})" if isinstance(error, UnstableError) and str(error) else ""
         raise ConfigurationError(
@@ -205,3 +205,7 @@ class _Walk:
 def _deferred(value: Any) -> Parts:
     """Yield the parts of a value, so that it is open when finding them fails."""
     yield from parts_of(value)
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= 200 else f"{path[:100]}...{path[-100:]}"
