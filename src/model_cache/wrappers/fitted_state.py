@@ -130,8 +130,8 @@ class _Walk:
                 self._add_roots(part)
                 update(text(part.module) + text(part.qualname))
             elif type(part) is Unordered:
-                digests = (self._alone(item, frames) for item in part.values)
-                update(b"".join(sorted(digests)) + b")")
+                items = (self._alone(item, frames) for item in part.values)
+                update(b"".join(sorted(items)) + b")")
             else:
                 update(part)
         return None
@@ -177,11 +177,13 @@ class _Walk:
             self._closed[id(value)] = _Closed(value, digest, self._count - done.number)
 
     def _alone(self, item: Any, frames: list[_Open]) -> bytes:
-        """Return the digest of an item of a set, which does not depend on the other items."""
+        """Return bytes for an item of a set, which do not depend on the other items."""
+        if (encode := self._encoder(type(item))) is not None:
+            return encode(item)
         if self._level >= _DEEPEST_SETS:
             raise UnstableError(f"it is nested in more than {_DEEPEST_SETS} sets")
         inside = self._path_of(frames) + "{...}"
-        return _Walk(self._roots, inside, self._level + 1).digest(item)
+        return b"#" + _Walk(self._roots, inside, self._level + 1).digest(item)
 
     def _add_roots(self, part: Named) -> None:
         for module in (part.module, *part.bases):
