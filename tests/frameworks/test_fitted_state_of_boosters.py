@@ -108,10 +108,9 @@ def test_a_booster_has_one_fingerprint_everywhere(
 
 
 def test_a_copy_of_a_booster_has_its_fingerprint(models: dict[str, tuple[Any, Any]]) -> None:
-    for name, (model, rows) in models.items():
-        copied = copy.deepcopy(model)
-        if np.array_equal(copied.predict(rows), model.predict(rows)):
-            assert fitted_state(copied) == fitted_state(model), name
+    for name, (model, _) in models.items():
+        if name != "stopped":  # LightGBM's copy forgets the best iteration
+            assert fitted_state(copy.deepcopy(model)) == fitted_state(model), name
 
 
 def test_boosters_differ(models: dict[str, tuple[Any, Any]]) -> None:

@@ -60,6 +60,8 @@ def _dtype(dtype: Any) -> Parts:
         base, shape = dtype.subdtype
         yield text(str(shape))
         yield from _dtype(base)
+    elif dtype.kind == "T":
+        yield text(str(dtype))
     elif dtype.names is not None:
         yield b"%x(" % len(dtype.names)
         for name in dtype.names:
@@ -68,8 +70,8 @@ def _dtype(dtype: Any) -> Parts:
     else:
         if dtype.type.__module__ != "numpy":  # bfloat16
             yield named(dtype.type)
-        # Not the C type: pickle restores a long long as a long.
-        yield text(dtype.str)
+        # Neither the C type nor the order of bytes: pickle changes both to the usual ones.
+        yield text(dtype.newbyteorder("<").str)
 
 
 def _values(numpy: Any, array: Any) -> Parts:
@@ -93,14 +95,17 @@ def _values(numpy: Any, array: Any) -> Parts:
 
 
 def _chunks(numpy: Any, array: Any) -> Iterator[Any]:
-    """Yield the values in C order as contiguous arrays of one dimension."""
-    if array.flags.c_contiguous:
+    """Yield the values in C order as contiguous little-endian arrays of one dimension."""
+    dtype = array.dtype.newbyteorder("<")
+    if array.flags.c_contiguous and array.dtype == dtype:
         yield array.reshape(-1)
         return
     yield from numpy.nditer(
         array,
         flags=["external_loop", "buffered", "zerosize_ok"],
         op_flags=[["readonly", "contig"]],
+        op_dtypes=[dtype],
+        casting="equiv",
         order="C",
         buffersize=_CHUNK,
     )
@@ -108,9 +113,8 @@ def _chunks(numpy: Any, array: Any) -> Iterator[Any]:
 
 def _long_doubles(numpy: Any, array: Any, unused: int) -> Parts:
     size = numpy.dtype(numpy.longdouble).itemsize
-    used = slice(unused, None) if array.dtype.str[0] == ">" else slice(0, size - unused)
     for chunk in _chunks(numpy, array):
-        yield chunk.view("u1").reshape(-1, size)[:, used].tobytes()
+        yield chunk.view("u1").reshape(-1, size)[:, : size - unused].tobytes()
 
 
 def _frame(pandas: Any, frame: Any) -> Parts:

@@ -16,7 +16,6 @@ from model_cache.wrappers.fitted.libraries import library_parts, without_derived
 from model_cache.wrappers.fitted.parts import Child, Named, Parts, Unordered, UnstableError, named
 from model_cache.wrappers.fitted.parts import attributes as attribute_parts
 
-_BY_NAME = (types.MethodDescriptorType, types.WrapperDescriptorType)
 # Where to look for functions that do not know their module.
 _HOMES = ("numpy", "scipy.special")
 

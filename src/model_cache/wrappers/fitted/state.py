@@ -130,8 +130,8 @@ class _Walk:
                 self._add_roots(part)
                 update(text(part.module) + text(part.qualname))
             elif type(part) is Unordered:
-                digests = (self._alone(item, frames) for item in part.values)
-                update(b"".join(sorted(digests)) + b")")
+                items = (self._alone(item, frames) for item in part.values)
+                update(b"".join(sorted(items)) + b")")
             else:
                 update(part)
         return None
@@ -177,11 +177,13 @@ class _Walk:
             self._closed[id(value)] = _Closed(value, digest, self._count - done.number)
 
     def _alone(self, item: Any, frames: list[_Open]) -> bytes:
-        """Return the digest of an item of a set, which does not depend on the other items."""
+        """Return bytes for an item of a set, which do not depend on the other items."""
+        if (encode := self._encoder(type(item))) is not None:
+            return encode(item)
         if self._level >= _DEEPEST_SETS:
             raise UnstableError(f"it is nested in more than {_DEEPEST_SETS} sets")
         inside = self._path_of(frames) + "{...}"
-        return _Walk(self._roots, inside, self._level + 1).digest(item)
+        return b"#" + _Walk(self._roots, inside, self._level + 1).digest(item)
 
     def _add_roots(self, part: Named) -> None:
         for module in (part.module, *part.bases):
@@ -192,7 +194,7 @@ class _Walk:
 
     def _refuse(self, frames: list[_Open], error: Exception) -> NoReturn:
         cls = type(frames[-1].child.value)
-        path = self._path_of(frames).removeprefix(".")
+        path = _shortened(self._path_of(frames).removeprefix("."))
         # pickle's own words for it would repeat the type.
         reason = f" ({error})" if isinstance(error, UnstableError) and str(error) else ""
         raise ConfigurationError(
@@ -205,3 +207,7 @@ class _Walk:
 def _deferred(value: Any) -> Parts:
     """Yield the parts of a value, so that it is open when finding them fails."""
     yield from parts_of(value)
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= 200 else f"{path[:100]}...{path[-100:]}"
