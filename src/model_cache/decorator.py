@@ -41,8 +41,8 @@ from model_cache.options.config import (
     DEFAULT_PORT,
     CacheIf,
     Config,
-    refuse_unknown,
 )
+from model_cache.options.names import refuse_unknown
 from model_cache.options.settings import CacheSettings
 from model_cache.prediction.assembly import assembled
 from model_cache.prediction.asynchronous import AsyncPredictor

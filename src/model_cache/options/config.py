@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -145,15 +145,6 @@ class Config:
             expected_entries=_expected_entries(options["expected_entries"], layout),
             hooks=_hooks(options["hooks"]),
         )
-
-
-def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
-    """Raise `ConfigurationError` for the first unknown option."""
-    for name in names:
-        hint = did_you_mean(name, known)
-        if name == "model":
-            hint = "pass the model to set_model: RedisCachingDecorator(...).set_model(model)"
-        raise ConfigurationError(name, f"unknown option; {hint}")
 
 
 def _refuse_conflicts(options: Mapping[str, Any]) -> None:
