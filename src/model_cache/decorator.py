@@ -85,6 +85,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             in `reduced_precision_fields` to its own.
         ignored_fields: input fields, by dotted path, that are not part of the key.
         reduced_precision: whether to round every float and Decimal in the input.
+        ordered_dicts: whether the order of a dict's items is part of the key; an `OrderedDict`'s
+            always is.
         url: the address of Redis as a url, instead of host, port and database:
             `redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://` or
             `embedded://`. By default REDIS_URL from the environment, if set.
@@ -159,6 +161,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         "reduced_precision",
         "reduced_precision_fields",
         "number_of_places",
+        "ordered_dicts",
     )
     """The options that affect the answers of a cache around this one."""
 
@@ -176,6 +179,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         *,
         ignored_fields: Sequence[str] | None = None,
         reduced_precision: bool = False,
+        ordered_dicts: bool = True,
         url: str | SecretStr | None = None,
         username: str | None = None,
         password: str | SecretStr | None = None,

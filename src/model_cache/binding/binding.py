@@ -89,6 +89,7 @@ class Binding(_Answering):
             schema=self.output_fingerprint,
             decorators=inside.identity,
             selection=self.selection,
+            ordered_dicts=config.ordered_dicts,
             secret=config.key_secret,
         )
         self.input_encoders = self._keys.encoders

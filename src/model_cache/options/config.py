@@ -66,6 +66,7 @@ class Config:
     compressor: Compressor | None
     places: Mapping[str, int] | int | None
     ignored_fields: tuple[str, ...] | None
+    ordered_dicts: bool
     ttl: int | None
     timeout: float
     on_error: Literal["predict", "raise"]
@@ -112,6 +113,7 @@ class Config:
             prefix=_prefix(options["prefix"]),
             hashing_fields=field_names("hashing_fields", options["hashing_fields"]),
             ignored_fields=field_names("ignored_fields", options["ignored_fields"]),
+            ordered_dicts=flag("ordered_dicts", options["ordered_dicts"]),
             serder=_serder(options["serder"]),
             compressor=_compressor(options["use_compression"]),
             places=_places(options),

@@ -50,6 +50,7 @@ __all__ = [
     "FORMAT",
     "INPUTS",
     "PREDICTIONS",
+    "UNORDERED_INPUTS",
     "Canonicalizer",
     "Encoders",
     "Selection",
@@ -89,7 +90,7 @@ def register_canonical(cls: type, function: Callable[[Any], Any]) -> None:
     if covered or issubclass(cls, BaseModel):
         raise ConfigurationError("register_canonical", f"{cls!r} has a canonical form already")
     _registered[cls] = function
-    for canonicalizer in (INPUTS, PREDICTIONS):
+    for canonicalizer in (INPUTS, UNORDERED_INPUTS, PREDICTIONS):
         canonicalizer.forget()
 
 
@@ -106,11 +107,16 @@ class Canonicalizer:
         predictions: whether the values are predictions. These include `model_fields_set`, since a
             dump may depend on it, and exclude what entries do not store: the memory layout of
             arrays and `UUID.is_safe`.
+        ordered_dicts: whether the order of a dict's items counts, and that of a model's extra
+            fields. That of an `OrderedDict` always counts.
         level: the nesting depth of the values.
     """
 
-    def __init__(self, *, predictions: bool = False, level: int = 0) -> None:
+    def __init__(
+        self, *, predictions: bool = False, ordered_dicts: bool = True, level: int = 0
+    ) -> None:
         self._predictions = predictions
+        self._ordered = ordered_dicts
         self._level = level
         self._encoders = Encoders(self._compile)
         self.encode = guarded(self._encoders)
@@ -143,7 +149,9 @@ class Canonicalizer:
 
         Each level has its own table of encoders, which bounds the depth without counting.
         """
-        return Canonicalizer(predictions=self._predictions, level=self._level + 1)
+        return Canonicalizer(
+            predictions=self._predictions, ordered_dicts=self._ordered, level=self._level + 1
+        )
 
     def _selecting(self, selection: Selection) -> Encoders:
         def compile_class(cls: type) -> Encode | None:
@@ -151,7 +159,10 @@ class Canonicalizer:
             if cls in CONTAINERS:
                 inside = self._inside
                 return container_encoder(
-                    cls, inside._encoders.encode, inside._selecting(selection).encode
+                    cls,
+                    inside._encoders.encode,
+                    inside._selecting(selection).encode,
+                    ordered=self._ordered,
                 )
             if cls not in _registered and _is_structure(cls):
                 return self._structure(cls, selection)
@@ -181,7 +192,7 @@ class Canonicalizer:
         if cls in MOMENTS:
             return MOMENTS[cls](encode)
         if cls in CONTAINERS:
-            return container_encoder(cls, encode, encode)
+            return container_encoder(cls, encode, encode, ordered=self._ordered)
         if cls in REDUCED:
             name, reduce = REDUCED[cls]
             attributes = _attributes(cls, encode, own_attributes(cls))
@@ -250,12 +261,15 @@ class Canonicalizer:
     ) -> Encode:
         """Encode a model: its fields, extra fields and private attributes."""
         fields_set, encode = self._predictions, self._inside._encoders.encode
+        ordered = self._ordered
         extra_of, private_of, fields_set_of = (
             slot_reader(cls, BaseModel, name) for name in (EXTRA, PRIVATE, FIELDS_SET)
         )
 
         def encode_model(value: BaseModel) -> bytes:
             extra, private = extra_of(value), private_of(value)
+            if extra and not ordered:
+                extra = dict(sorted(extra.items()))
             tail = b"NN"
             if extra or private or fields_set:
                 tail = b"%b%b%b" % (
@@ -351,4 +365,5 @@ def _no_form(cls: type) -> Encode:
 
 
 INPUTS = Canonicalizer()
+UNORDERED_INPUTS = Canonicalizer(ordered_dicts=False)
 PREDICTIONS = Canonicalizer(predictions=True)

@@ -19,8 +19,17 @@ CONTAINERS: dict[type, tuple[bytes, bytes]] = {
 }
 
 
-def container_encoder(cls: type, encode_key: Encode, encode: Encode) -> Encode:
-    """Return the encoder for a container type, from those of its keys and its items."""
+def container_encoder(
+    cls: type, encode_key: Encode, encode: Encode, *, ordered: bool = True
+) -> Encode:
+    """Return the encoder for a container type, from those of its keys and its items.
+
+    Args:
+        cls: the type.
+        encode_key: encodes a dict's keys.
+        encode: encodes items.
+        ordered: whether the order of a dict's items counts.
+    """
     tag, packed_tag = CONTAINERS[cls]
 
     def encode_sequence(values: Sequence[Any]) -> bytes:
@@ -36,6 +45,12 @@ def container_encoder(cls: type, encode_key: Encode, encode: Encode) -> Encode:
     def encode_set(values: Collection[Any]) -> bytes:
         return tag + counted(sorted(map(encode, values)))
 
+    if cls is dict:
+        return (_dict_encoder if ordered else _unordered_encoder)(tag, encode_key, encode)
+    return encode_set if cls in (set, frozenset) else encode_sequence
+
+
+def _dict_encoder(tag: bytes, encode_key: Encode, encode: Encode) -> Encode:
     def encode_dict(value: dict[Any, Any]) -> bytes:
         parts = [b"%b%x;" % (tag, len(value))]
         key = None
@@ -46,6 +61,19 @@ def container_encoder(cls: type, encode_key: Encode, encode: Encode) -> Encode:
             refuse(error, item_of(key))
         return b"".join(parts)
 
-    if cls is dict:
-        return encode_dict
-    return encode_set if cls in (set, frozenset) else encode_sequence
+    return encode_dict
+
+
+def _unordered_encoder(tag: bytes, encode_key: Encode, encode: Encode) -> Encode:
+    def encode_dict(value: dict[Any, Any]) -> bytes:
+        parts: list[tuple[bytes, bytes]] = []
+        key = None
+        try:
+            for key, item in value.items():
+                parts.append((encode_key(key), encode(item)))
+        except Exception as error:
+            refuse(error, item_of(key))
+        parts.sort()  # by key; several NaNs have equal bytes, so by item as well
+        return b"%b%x;%b" % (tag, len(parts), b"".join(map(b"".join, parts)))
+
+    return encode_dict
