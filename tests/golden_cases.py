@@ -36,7 +36,7 @@ from pydantic import (
 from pydantic_core import TzInfo
 
 from model_cache.binding.fingerprint import fingerprint
-from model_cache.binding.schemas import path_tree
+from model_cache.binding.places import path_tree
 from model_cache.entries.codec import Codec
 from model_cache.entries.compressors import COMPRESSORS
 from model_cache.entries.serders import JSON, MESSAGE_PACK

@@ -83,7 +83,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             the key and for the model.
         number_of_places: decimal places to round to: one number, or a mapping from each field
             in `reduced_precision_fields` to its own.
-        ignored_fields: input fields, by dotted path, that are not part of the key.
+        ignored_fields: input fields, by dotted path, that are not part of the key; like
+            `hashing_fields`, also extra fields, private attributes and keys of dicts.
         reduced_precision: whether to round every float and Decimal in the input.
         ordered_dicts: whether the order of a dict's items is part of the key; an `OrderedDict`'s
             always is.

@@ -15,7 +15,15 @@ from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel
 
-from model_cache.keys.canonical import FORMAT, INPUTS, UNORDERED_INPUTS, Selection, Tree, guarded
+from model_cache.keys.canonical import (
+    FORMAT,
+    INPUTS,
+    UNORDERED_INPUTS,
+    KeyTree,
+    Selection,
+    Tree,
+    guarded,
+)
 from model_cache.keys.canonical.identities import text
 from model_cache.redaction import KeySecret, revealed
 
@@ -191,7 +199,10 @@ class KeyMaker:
 
 
 def _paths(tree: Tree, above: str = "") -> list[str]:
+    # No path has an empty part, so these dots tell the keys of dicts from names of fields.
+    dot = "." if isinstance(tree, KeyTree) else ""
     paths = []
     for name, below in sorted(tree.items()):
-        paths += [above + name] if below is None else _paths(below, f"{above}{name}.")
+        path = f"{above}{dot}{name}"
+        paths += [path] if below is None else _paths(below, f"{path}.")
     return paths

@@ -22,11 +22,20 @@ from pydantic import BaseModel
 
 from model_cache.errors import ConfigurationError, NotCacheableError
 from model_cache.keys.canonical.arrays import array_encoder, loaded_numpy, scalar_encoder
-from model_cache.keys.canonical.attributes import State, slot_reader, state_reader
-from model_cache.keys.canonical.containers import CONTAINERS, container_encoder
+from model_cache.keys.canonical.attributes import state_reader
+from model_cache.keys.canonical.containers import (
+    CONTAINERS,
+    container_encoder,
+    selected_dict_encoder,
+)
 from model_cache.keys.canonical.enums import enum_encoder
 from model_cache.keys.canonical.identities import class_identity, counted, described, text
 from model_cache.keys.canonical.leaves import LEAVES, Encode, safe_uuid
+from model_cache.keys.canonical.models import (
+    kept_model_encoder,
+    model_encoder,
+    tail_encoder,
+)
 from model_cache.keys.canonical.moments import MOMENTS, ZONES
 from model_cache.keys.canonical.python_classes import is_plain_subclass, is_python_class
 from model_cache.keys.canonical.reductions import (
@@ -37,14 +46,7 @@ from model_cache.keys.canonical.reductions import (
     url_part,
 )
 from model_cache.keys.canonical.refusals import refuse
-from model_cache.keys.canonical.structures import (
-    EncodeState,
-    Selection,
-    Tree,
-    compile_fields,
-    encode_named,
-)
-from model_cache.pydantic_attributes import EXTRA, FIELDS_SET, PRIVATE
+from model_cache.keys.canonical.structures import KeyTree, Selection, Tree, compile_fields
 
 __all__ = [
     "FORMAT",
@@ -53,6 +55,7 @@ __all__ = [
     "UNORDERED_INPUTS",
     "Canonicalizer",
     "Encoders",
+    "KeyTree",
     "Selection",
     "Tree",
     "guarded",
@@ -156,14 +159,13 @@ class Canonicalizer:
     def _selecting(self, selection: Selection) -> Encoders:
         def compile_class(cls: type) -> Encode | None:
             self._check_depth()
+            encode = self._inside._encoders.encode
+            if cls is dict and isinstance(selection.tree, KeyTree):
+                own = selection.encoders(self._select)
+                return selected_dict_encoder(selection, own, encode, ordered=self._ordered)
             if cls in CONTAINERS:
-                inside = self._inside
-                return container_encoder(
-                    cls,
-                    inside._encoders.encode,
-                    inside._selecting(selection).encode,
-                    ordered=self._ordered,
-                )
+                within = self._select(selection)
+                return container_encoder(cls, encode, within, ordered=self._ordered)
             if cls not in _registered and _is_structure(cls):
                 return self._structure(cls, selection)
             return self._encoders[cls]
@@ -237,49 +239,32 @@ class Canonicalizer:
         )
 
     def _structure(self, cls: type, selection: Selection | None = None) -> Encode | None:
-        inside = self._inside
-        fields = _fields(cls)
-        if selection is not None and selection.keep and not fields.keys() & selection.tree.keys():
-            selection = None
         is_model = issubclass(cls, BaseModel)
-        encode_fields = compile_fields(
-            (b"M" if is_model else b"c") + class_identity(cls),
-            fields,
-            inside._encoders.encode,
-            selection,
-            lambda below: inside._selecting(below).encode,
-        )
-        state_of = state_reader(cls)
-        if is_model and (selection is None or not selection.keep):
-            return self._model(cls, encode_fields, state_of)
         if not is_model and not all(map(is_python_class, cls.__mro__)):
             return None
-        return lambda value: encode_fields(state_of(value))
-
-    def _model(
-        self, cls: type, encode_fields: EncodeState, state_of: Callable[[Any], State]
-    ) -> Encode:
-        """Encode a model: its fields, extra fields and private attributes."""
-        fields_set, encode = self._predictions, self._inside._encoders.encode
-        ordered = self._ordered
-        extra_of, private_of, fields_set_of = (
-            slot_reader(cls, BaseModel, name) for name in (EXTRA, PRIVATE, FIELDS_SET)
+        encode, fields = self._inside._encoders.encode, _fields(cls)
+        own = {} if selection is None else selection.encoders(self._select)
+        head = (b"M" if is_model else b"c") + class_identity(cls)
+        encode_fields = compile_fields(head, fields, encode, selection, own)
+        whole = self._structure(cls) if selection and not selection.applies(fields) else None
+        if is_model:
+            # An extra field may have the name of a declared one, which the user did not mean.
+            undeclared = None if selection is None else selection.without(fields)
+            encode_tail = tail_encoder(encode, own, undeclared, ordered=self._ordered)
+            if undeclared is not None and undeclared.keep:
+                return kept_model_encoder(cls, encode_fields, encode_tail, undeclared, whole)
+            encode_names = encode if self._predictions else None
+            return model_encoder(cls, encode_fields, encode_tail, encode_names)
+        state_of = state_reader(cls)
+        if selection is None or whole is None:
+            return lambda value: encode_fields(state_of(value))
+        return lambda value: (
+            encode_fields(state) if selection.applies(state := state_of(value)) else whole(value)
         )
 
-        def encode_model(value: BaseModel) -> bytes:
-            extra, private = extra_of(value), private_of(value)
-            if extra and not ordered:
-                extra = dict(sorted(extra.items()))
-            tail = b"NN"
-            if extra or private or fields_set:
-                tail = b"%b%b%b" % (
-                    encode_named(extra, encode) if extra else b"N",
-                    encode_named(dict(sorted(private.items())), encode) if private else b"N",
-                    encode(fields_set_of(value)) if fields_set else b"",
-                )
-            return encode_fields(state_of(value), tail)
-
-        return encode_model
+    def _select(self, selection: Selection) -> Encode:
+        """Return the encoder of a nested value of which only a part is included."""
+        return self._inside._selecting(selection).encode
 
 
 def _reduced(
