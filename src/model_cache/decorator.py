@@ -31,6 +31,7 @@ from ml_base.ml_model import MLModel
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from model_cache.binding import CurrentBinding
+from model_cache.binding.explaining import Explanation, explain
 from model_cache.errors import ConfigurationError
 from model_cache.observing.counters import Counters, Stats
 from model_cache.observing.events import Hook
@@ -443,6 +444,23 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         """
         binding = self._current.get()
         return binding.key(binding.canonical(binding.rounded(data))).decode()
+
+    def explain(self, a: BaseModel, b: BaseModel) -> Explanation:
+        """Explain why two inputs have the same key, or different ones.
+
+        Args:
+            a: an instance of the model's input schema.
+            b: another one.
+
+        Returns:
+            What differs, field by field, and what of it is part of the key; `print` it. With
+            `key_secret`, it shows no values.
+
+        Raises:
+            ModelCacheError: no model is set.
+        """
+        hides_values = self._config.key_secret is not None
+        return explain(self._current.get(), a, b, hides_values=hides_values)
 
     def purge(self) -> int:
         """Delete the entries of this version of this model; return how many there were.

@@ -58,7 +58,9 @@ __all__ = [
     "KeyTree",
     "Selection",
     "Tree",
+    "fields_of",
     "guarded",
+    "has_fields",
     "register_canonical",
 ]
 
@@ -119,7 +121,7 @@ class Canonicalizer:
         self, *, predictions: bool = False, ordered_dicts: bool = True, level: int = 0
     ) -> None:
         self._predictions = predictions
-        self._ordered = ordered_dicts
+        self.ordered = ordered_dicts
         self._level = level
         self._encoders = Encoders(self._compile)
         self.encode = guarded(self._encoders)
@@ -153,7 +155,7 @@ class Canonicalizer:
         Each level has its own table of encoders, which bounds the depth without counting.
         """
         return Canonicalizer(
-            predictions=self._predictions, ordered_dicts=self._ordered, level=self._level + 1
+            predictions=self._predictions, ordered_dicts=self.ordered, level=self._level + 1
         )
 
     def _selecting(self, selection: Selection) -> Encoders:
@@ -162,11 +164,11 @@ class Canonicalizer:
             encode = self._inside._encoders.encode
             if cls is dict and isinstance(selection.tree, KeyTree):
                 own = selection.encoders(self._select)
-                return selected_dict_encoder(selection, own, encode, ordered=self._ordered)
+                return selected_dict_encoder(selection, own, encode, ordered=self.ordered)
             if cls in CONTAINERS:
                 within = self._select(selection)
-                return container_encoder(cls, encode, within, ordered=self._ordered)
-            if cls not in _registered and _is_structure(cls):
+                return container_encoder(cls, encode, within, ordered=self.ordered)
+            if has_fields(cls):
                 return self._structure(cls, selection)
             return self._encoders[cls]
 
@@ -194,7 +196,7 @@ class Canonicalizer:
         if cls in MOMENTS:
             return MOMENTS[cls](encode)
         if cls in CONTAINERS:
-            return container_encoder(cls, encode, encode, ordered=self._ordered)
+            return container_encoder(cls, encode, encode, ordered=self.ordered)
         if cls in REDUCED:
             name, reduce = REDUCED[cls]
             attributes = _attributes(cls, encode, own_attributes(cls))
@@ -242,7 +244,7 @@ class Canonicalizer:
         is_model = issubclass(cls, BaseModel)
         if not is_model and not all(map(is_python_class, cls.__mro__)):
             return None
-        encode, fields = self._inside._encoders.encode, _fields(cls)
+        encode, fields = self._inside._encoders.encode, fields_of(cls)
         own = {} if selection is None else selection.encoders(self._select)
         head = (b"M" if is_model else b"c") + class_identity(cls)
         encode_fields = compile_fields(head, fields, encode, selection, own)
@@ -250,7 +252,7 @@ class Canonicalizer:
         if is_model:
             # An extra field may have the name of a declared one, which the user did not mean.
             undeclared = None if selection is None else selection.without(fields)
-            encode_tail = tail_encoder(encode, own, undeclared, ordered=self._ordered)
+            encode_tail = tail_encoder(encode, own, undeclared, ordered=self.ordered)
             if undeclared is not None and undeclared.keep:
                 return kept_model_encoder(cls, encode_fields, encode_tail, undeclared, whole)
             encode_names = encode if self._predictions else None
@@ -327,10 +329,16 @@ def guarded(encoders: Encoders) -> Encode:
     return encode
 
 
-def _fields(cls: type) -> dict[str, Any]:
+def fields_of(cls: type) -> dict[str, Any]:
+    """Return the declared fields of a model or dataclass with their annotations."""
     if issubclass(cls, BaseModel):
         return {name: field.annotation for name, field in cls.model_fields.items()}
     return {field.name: field.type for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+
+
+def has_fields(cls: type) -> bool:
+    """Return whether values of a class are encoded by their fields: models and dataclasses."""
+    return cls not in _registered and _is_structure(cls)
 
 
 def _is_structure(cls: type) -> bool:
