@@ -168,3 +168,16 @@ def test_inputs_with_the_items_in_another_order_share_an_entry(server: Server) -
         decorator.set_model(model)
         keys |= {decorator.cache_key(one), decorator.cache_key(other)}
     assert len(keys) == 3
+
+
+def test_the_option_of_a_cache_inside_is_part_of_the_key_outside(server: Server) -> None:
+    class Request(BaseModel):
+        features: dict[str, float]
+
+    model = FunctionModel(Request, Charges, lambda data: Charges(charges=data.features["a"]))
+    keys = set()
+    for ordered in (True, False):
+        inner = RedisCachingDecorator(url=server.url, ordered_dicts=ordered).set_model(model)
+        outer = RedisCachingDecorator(url=server.url).set_model(inner)
+        keys.add(outer.cache_key(Request(features={"a": 1})))
+    assert len(keys) == 2
