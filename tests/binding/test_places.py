@@ -249,3 +249,14 @@ def test_keys_of_dicts_and_fields_of_models_are_different_selections() -> None:
         KeyMaker(Namespace(None, "m", "1"), selection=Selection(tree, keep=False)) for tree in trees
     ]
     assert len({maker.key(Input()) for maker in makers}) == 2
+
+
+@pytest.mark.parametrize("path", ["request_id", "payload.request_id", "open.request_id"])
+def test_an_output_that_repeats_an_ignored_name_is_warned_of(path: str) -> None:
+    class Identified(Charges):
+        request_id: str
+
+    decorator = RedisCachingDecorator(ignored_fields=[path])
+    with pytest.warns(UserWarning, match=f"'request_id' has the same name .* '{path}'") as caught:
+        decorator.set_model(FunctionModel(OpenInput, Identified))
+    assert len(caught) == 1

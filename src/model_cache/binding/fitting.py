@@ -12,7 +12,7 @@ from typing import Any
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
-from model_cache.binding.places import allows_extras, annotations_at, tree_of
+from model_cache.binding.places import allows_extras, annotations_at, paths_of, tree_of
 from model_cache.binding.schemas import field_annotations, holds_numbers, structures
 from model_cache.errors import ConfigurationError
 from model_cache.keys.canonical import Selection
@@ -91,7 +91,9 @@ def warn_of_echoed_fields(
     """Warn if a hit would return an input field of another request."""
     if chosen is None:
         return
-    omitted = ["." + path for path in _omitted(input_schema, chosen)]
+    # The schema does not declare extra fields and keys of dicts, so only the option names them.
+    undeclared = [] if chosen.keep else paths_of(chosen.tree)
+    omitted = ["." + path for path in (*_omitted(input_schema, chosen), *undeclared)]
     warned: list[str] = []
     for path in _paths(output_schema):
         if any(path.startswith(above + ".") for above in warned):

@@ -112,6 +112,14 @@ def path_tree(paths: Iterable[str]) -> Tree:
     return tree
 
 
+def paths_of(tree: Tree, above: str = "") -> list[str]:
+    """Return a tree as dotted paths."""
+    paths: list[str] = []
+    for name, below in tree.items():
+        paths += [above + name] if below is None else paths_of(below, f"{above}{name}.")
+    return paths
+
+
 def allows_extras(cls: type) -> bool:
     """Return whether instances of a class may have fields that it does not declare."""
     return pydantic_attributes.configuration(cls).get("extra") == "allow"
