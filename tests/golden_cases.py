@@ -36,11 +36,11 @@ from pydantic import (
 from pydantic_core import TzInfo
 
 from model_cache.binding.fingerprint import fingerprint
-from model_cache.binding.schemas import path_tree
+from model_cache.binding.places import path_tree
 from model_cache.entries.codec import Codec
 from model_cache.entries.compressors import COMPRESSORS
 from model_cache.entries.serders import JSON, MESSAGE_PACK
-from model_cache.keys.canonical import Selection
+from model_cache.keys.canonical import KeyTree, Selection
 from model_cache.keys.key import KeyMaker, Namespace, derived_key
 
 SECRET = "a secret of any length"
@@ -496,6 +496,10 @@ def key_makers() -> dict[str, KeyMaker]:
         ),
         " by ignored_fields": KeyMaker(
             namespace, selection=Selection(path_tree(["bmi", "several.right"]), keep=False)
+        ),
+        " by ordered_dicts": KeyMaker(namespace, ordered_dicts=False),
+        " by keys of dicts": KeyMaker(
+            namespace, selection=Selection({"named": KeyTree({"b": None})}, keep=False)
         ),
         " by everything": KeyMaker(
             Namespace("p", "golden", "2"),

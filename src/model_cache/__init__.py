@@ -13,6 +13,7 @@ Where to read on: `prediction` has the steps of a prediction, `keys` computes ca
 encodes predictions, and `stores` talks to Redis.
 """
 
+from model_cache.binding.explaining import Explanation, Rounded
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.embedded import embedded_redis
 from model_cache.entries.compressors import register_compressor
@@ -24,6 +25,7 @@ from model_cache.errors import (
     StoreUnavailableError,
 )
 from model_cache.keys.canonical import register_canonical
+from model_cache.keys.comparing import Difference
 from model_cache.observing.counters import Stats
 from model_cache.observing.outcome import Outcome
 from model_cache.observing.scope import bypass, last_outcome, record_outcomes, refresh
@@ -38,10 +40,13 @@ __all__ = [
     "CacheSettings",
     "Compressor",
     "ConfigurationError",
+    "Difference",
+    "Explanation",
     "ModelCacheError",
     "NotCacheableError",
     "Outcome",
     "RedisCachingDecorator",
+    "Rounded",
     "Serder",
     "Stats",
     "StoreUnavailableError",

@@ -30,6 +30,7 @@ from ml_base.ml_model import MLModel
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from model_cache.binding import CurrentBinding
+from model_cache.binding.explaining import Explanation, explain
 from model_cache.errors import ConfigurationError
 from model_cache.observing.counters import Counters, Stats
 from model_cache.observing.events import Hook
@@ -40,8 +41,8 @@ from model_cache.options.config import (
     DEFAULT_PORT,
     CacheIf,
     Config,
-    refuse_unknown,
 )
+from model_cache.options.names import refuse_unknown
 from model_cache.options.settings import CacheSettings
 from model_cache.prediction.assembly import assembled
 from model_cache.prediction.asynchronous import AsyncPredictor
@@ -98,8 +99,11 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             the key and for the model.
         number_of_places: decimal places to round to: one number, or a mapping from each field
             in `reduced_precision_fields` to its own.
-        ignored_fields: input fields, by dotted path, that are not part of the key.
+        ignored_fields: input fields, by dotted path, that are not part of the key; like
+            `hashing_fields`, also extra fields, private attributes and keys of dicts.
         reduced_precision: whether to round every float and Decimal in the input.
+        ordered_dicts: whether the order of a dict's items is part of the key; an `OrderedDict`'s
+            always is.
         url: the address of Redis as a url, instead of host, port and database:
             `redis://`, `rediss://`, `unix://`, `redis+cluster://`, `redis+sentinel://` or
             `embedded://`. By default REDIS_URL from the environment, if set.
@@ -176,6 +180,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         "reduced_precision",
         "reduced_precision_fields",
         "number_of_places",
+        "ordered_dicts",
     )
     """The options that affect the answers of a cache around this one."""
 
@@ -193,6 +198,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         *,
         ignored_fields: Sequence[str] | None = None,
         reduced_precision: bool = False,
+        ordered_dicts: bool = True,
         url: str | SecretStr | None = None,
         username: str | None = None,
         password: str | SecretStr | None = None,
@@ -470,6 +476,23 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         """
         binding = self._current.get()
         return binding.key(binding.canonical(binding.rounded(data))).decode()
+
+    def explain(self, a: BaseModel, b: BaseModel) -> Explanation:
+        """Explain why two inputs have the same key, or different ones.
+
+        Args:
+            a: an instance of the model's input schema.
+            b: another one.
+
+        Returns:
+            What differs, field by field, and what of it is part of the key; `print` it. With
+            `key_secret`, it shows no values.
+
+        Raises:
+            ModelCacheError: no model is set.
+        """
+        hides_values = self._config.key_secret is not None
+        return explain(self._current.get(), a, b, hides_values=hides_values)
 
     def purge(self) -> int:
         """Delete the entries of this version of this model; return how many there were.

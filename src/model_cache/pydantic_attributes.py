@@ -48,6 +48,11 @@ def private(model: BaseModel) -> dict[str, Any]:
     return model.__pydantic_private__ or {}
 
 
+def private_names(cls: type) -> Iterable[str]:
+    """Return the names of the private attributes that a model class declares."""
+    return getattr(cls, "__private_attributes__", ())
+
+
 def set_extra(model: BaseModel, values: Mapping[str, Any]) -> None:
     """Replace a model's undeclared fields, even of a frozen one."""
     object.__setattr__(model, EXTRA, dict(values))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from model_cache.keys.canonical import INPUTS, PREDICTIONS, _registered
+from model_cache.keys.canonical import INPUTS, PREDICTIONS, UNORDERED_INPUTS, _registered
 
 
 @pytest.fixture
@@ -15,5 +15,5 @@ def registrations() -> Iterator[None]:
     yield
     _registered.clear()
     _registered.update(before)
-    for canonicalizer in (INPUTS, PREDICTIONS):
+    for canonicalizer in (INPUTS, UNORDERED_INPUTS, PREDICTIONS):
         canonicalizer.forget()

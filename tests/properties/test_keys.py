@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
 from model_cache import NotCacheableError
-from model_cache.binding.schemas import path_tree
+from model_cache.binding.places import path_tree
 from model_cache.keys.canonical import Selection, Tree
 from model_cache.keys.key import KeyMaker, Namespace
 from tests.catalogue import CASES, Case, choices, hidden_state, plain_fields, structures, subclasses

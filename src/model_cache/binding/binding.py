@@ -103,6 +103,7 @@ class Binding(_Answering):
         rounds: whether inputs are rounded.
         known_inputs: the classes seen so far, and whether their instances are inputs.
         input_encoders: the encoders of inputs by class; they may raise any exception.
+        canonicalizer: encodes any part of an input.
         near_prefix: distinguishes the bindings of a process in a near cache.
 
     Raises:
@@ -133,9 +134,11 @@ class Binding(_Answering):
             schema=self.output_fingerprint,
             decorators=inside.identity,
             selection=self.selection,
+            ordered_dicts=config.ordered_dicts,
             secret=config.key_secret,
         )
         self.input_encoders = self._keys.encoders
+        self.canonicalizer = self._keys.canonicalizer
         self.codec = Codec(
             self.output_schema,
             serder=_serder(config),

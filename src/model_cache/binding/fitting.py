@@ -12,13 +12,8 @@ from typing import Any
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
-from model_cache.binding.schemas import (
-    field_annotations,
-    fields_at,
-    holds_numbers,
-    path_tree,
-    structures,
-)
+from model_cache.binding.places import allows_extras, annotations_at, paths_of, tree_of
+from model_cache.binding.schemas import field_annotations, holds_numbers, structures
 from model_cache.errors import ConfigurationError
 from model_cache.keys.canonical import Selection
 from model_cache.keys.rounding import Rounder, Rules
@@ -52,14 +47,20 @@ def selection(input_schema: type[BaseModel], config: Config) -> Selection | None
         if paths is None:
             continue
         for path in paths:
-            fields_at(option, input_schema, path)
-        found = Selection(path_tree(paths), keep=option == "hashing_fields")
-        if all(found.omits(name) for name in input_schema.model_fields):
+            annotations_at(option, input_schema, path)
+        found = Selection(tree_of(input_schema, paths), keep=option == "hashing_fields")
+        if _omits_all(found, input_schema):
             raise ConfigurationError(
                 option, "excludes every field, so all inputs would share one entry"
             )
         return found
     return None
+
+
+def _omits_all(chosen: Selection, input_schema: type[BaseModel]) -> bool:
+    if chosen.keep or allows_extras(input_schema):
+        return False
+    return all(map(chosen.omits, input_schema.model_fields))
 
 
 def rounder(input_schema: type[BaseModel], config: Config) -> Rounder | None:
@@ -68,7 +69,7 @@ def rounder(input_schema: type[BaseModel], config: Config) -> Rounder | None:
         return None if config.places is None else Rounder(config.places)
     rules: dict[str, Any] = {}
     for path, places in sorted(config.places.items()):
-        found = fields_at("reduced_precision_fields", input_schema, path)
+        found = annotations_at("reduced_precision_fields", input_schema, path, declared=True)
         if not any(map(holds_numbers, found)):
             raise ConfigurationError(
                 "reduced_precision_fields", f"{path!r} contains no numbers to round"
@@ -90,7 +91,9 @@ def warn_of_echoed_fields(
     """Warn if a hit would return an input field of another request."""
     if chosen is None:
         return
-    omitted = ["." + path for path in _omitted(input_schema, chosen)]
+    # The schema does not declare extra fields and keys of dicts, so only the option names them.
+    undeclared = [] if chosen.keep else paths_of(chosen.tree)
+    omitted = ["." + path for path in (*_omitted(input_schema, chosen), *undeclared)]
     warned: list[str] = []
     for path in _paths(output_schema):
         if any(path.startswith(above + ".") for above in warned):

@@ -8,71 +8,13 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
 
-from model_cache.errors import ConfigurationError, did_you_mean
-from model_cache.keys.canonical import Tree
 from model_cache.keys.canonical.arrays import loaded_numpy
-
-
-def path_tree(paths: typing.Iterable[str]) -> Tree:
-    """Return dotted paths as a tree; a path covers every longer one that starts with it."""
-    tree: dict[str, Any] = {}
-    for path in sorted(paths):  # "customer" before "customer.income"
-        node = tree
-        *parents, leaf = path.split(".")
-        for parent in parents:
-            if (node := node.setdefault(parent, {})) is None:
-                break
-        else:
-            node.setdefault(leaf, None)
-    return tree
-
-
-def fields_at(option: str, schema: type[BaseModel], path: str) -> list[Any]:
-    """Return the annotations of the field at a dotted `path`; several below a union.
-
-    Raises:
-        ConfigurationError: there is no such field; the message suggests the nearest one.
-    """
-    classes: list[type] = [schema]
-    found: list[Any] = []
-    walked: list[str] = []
-    for name in path.split("."):
-        known = {field: kind for cls in classes for field, kind in field_annotations(cls).items()}
-        found = [field_annotations(cls)[name] for cls in classes if name in field_annotations(cls)]
-        if not found:
-            raise ConfigurationError(option, _unknown_field(schema, classes, walked, name, known))
-        walked.append(name)
-        # Only models and dataclasses: at run time, a TypedDict is a plain dict.
-        classes = [
-            cls
-            for kind in found
-            for cls in structures(kind)
-            if issubclass(cls, BaseModel) or dataclasses.is_dataclass(cls)
-        ]
-    return found
-
-
-def _unknown_field(
-    schema: type[BaseModel],
-    classes: list[type],
-    walked: list[str],
-    name: str,
-    known: Mapping[str, Any],
-) -> str:
-    place = f"{schema.__name__}.{'.'.join(walked)}" if walked else schema.__name__
-    if not known:
-        return f"{'.'.join([*walked, name])!r}: {place} is not a nested model, so it has no fields"
-    for cls in classes:
-        for field, info in getattr(cls, "model_fields", {}).items():
-            if name in (info.alias, info.validation_alias, info.serialization_alias):
-                return f"{name!r} is an alias in {place}; use the field's name: {field!r}"
-    return f"{place} has no field {name!r}; {did_you_mean(name, known)}"
 
 
 def field_annotations(cls: type) -> dict[str, Any]:
@@ -103,23 +45,35 @@ def structures(annotation: Any) -> list[type]:
     return [leaf for leaf in leaves(annotation) if is_structure(leaf)]
 
 
-def leaves(annotation: Any, aliases: tuple[Any, ...] = ()) -> Iterator[Any]:
-    """Yield the innermost types of an annotation, through unions, containers and aliases."""
-    if hasattr(annotation, "__value__"):  # `type X = ...`, which may be recursive
+def leaves(
+    annotation: Any,
+    aliases: tuple[Any, ...] = (),
+    is_leaf: Callable[[Any], bool] = lambda _: False,
+) -> Iterator[Any]:
+    """Yield the innermost types of an annotation, through unions, containers and aliases.
+
+    Args:
+        annotation: the annotation.
+        aliases: the aliases that it is inside, which may be recursive.
+        is_leaf: says which other annotations to yield as a whole.
+    """
+    if is_leaf(annotation):
+        yield annotation
+    elif hasattr(annotation, "__value__"):  # `type X = ...`, which may be recursive
         if annotation not in aliases:
             for part in (annotation.__value__, *typing.get_args(annotation)):
-                yield from leaves(part, (*aliases, annotation))
+                yield from leaves(part, (*aliases, annotation), is_leaf)
     elif isinstance(annotation, typing.NewType):
-        yield from leaves(annotation.__supertype__, aliases)
+        yield from leaves(annotation.__supertype__, aliases, is_leaf)
     elif typing.get_origin(annotation) is typing.Literal:
         yield from map(type, typing.get_args(annotation))
     elif typing.get_origin(annotation) is typing.Annotated:
-        yield from leaves(typing.get_args(annotation)[0], aliases)
+        yield from leaves(typing.get_args(annotation)[0], aliases, is_leaf)
     elif arguments := typing.get_args(annotation):
         if is_structure(typing.get_origin(annotation)):
             yield typing.get_origin(annotation)
         for argument in arguments:
-            yield from leaves(argument, aliases)
+            yield from leaves(argument, aliases, is_leaf)
     elif annotation not in (types.NoneType, None, ...):
         yield annotation
 

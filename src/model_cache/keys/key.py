@@ -10,12 +10,20 @@ import binascii
 import hashlib
 import re
 import unicodedata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from pydantic import BaseModel
 
-from model_cache.keys.canonical import FORMAT, INPUTS, Selection, Tree, guarded
+from model_cache.keys.canonical import (
+    FORMAT,
+    INPUTS,
+    UNORDERED_INPUTS,
+    KeyTree,
+    Selection,
+    Tree,
+    guarded,
+)
 from model_cache.keys.canonical.identities import text
 from model_cache.redaction import KeySecret, revealed
 
@@ -138,6 +146,7 @@ class KeyMaker:
         schema: the output schema's fingerprint.
         decorators: canonical bytes for the decorators between the cache and the model.
         selection: which fields of the input are part of the key; None for all.
+        ordered_dicts: whether the order of the items of the input's dicts counts.
         secret: keys the digest, so that guessable inputs can't be recovered from keys.
     """
 
@@ -149,14 +158,19 @@ class KeyMaker:
         schema: bytes = b"",
         decorators: bytes = b"",
         selection: Selection | None = None,
+        ordered_dicts: bool = True,
         secret: str | bytes | KeySecret | None = None,
     ) -> None:
         self._prefix = namespace.raw
-        self.encoders = INPUTS.encoders(selection)
+        self.canonicalizer = INPUTS if ordered_dicts else UNORDERED_INPUTS
+        """What makes canonical bytes of any part of an input."""
+        self.encoders = self.canonicalizer.encoders(selection)
         """By class, what encodes its instances, and may raise anything."""
         self.canonical = guarded(self.encoders)
         """Return the canonical bytes of an input, or raise `NotCacheableError`."""
-        chosen = None if selection is None else (selection.keep, _paths(selection.tree))
+        chosen: Any = None if selection is None else (selection.keep, _paths(selection.tree))
+        if not ordered_dicts:
+            chosen = (chosen, "dicts without an order")
         self._hasher = hashlib.blake2b(
             b"%x;" % FORMAT
             + text(namespace.text)
@@ -185,7 +199,10 @@ class KeyMaker:
 
 
 def _paths(tree: Tree, above: str = "") -> list[str]:
+    # No path has an empty part, so these dots tell the keys of dicts from names of fields.
+    dot = "." if isinstance(tree, KeyTree) else ""
     paths = []
     for name, below in sorted(tree.items()):
-        paths += [above + name] if below is None else _paths(below, f"{above}{name}.")
+        path = f"{above}{dot}{name}"
+        paths += [path] if below is None else _paths(below, f"{path}.")
     return paths

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -66,6 +66,7 @@ class Config:
     compressor: Compressor | None
     places: Mapping[str, int] | int | None
     ignored_fields: tuple[str, ...] | None
+    ordered_dicts: bool
     ttl: int | None
     timeout: float
     on_error: Literal["predict", "raise"]
@@ -112,6 +113,7 @@ class Config:
             prefix=_prefix(options["prefix"]),
             hashing_fields=field_names("hashing_fields", options["hashing_fields"]),
             ignored_fields=field_names("ignored_fields", options["ignored_fields"]),
+            ordered_dicts=flag("ordered_dicts", options["ordered_dicts"]),
             serder=_serder(options["serder"]),
             compressor=_compressor(options["use_compression"]),
             places=_places(options),
@@ -145,15 +147,6 @@ class Config:
             expected_entries=_expected_entries(options["expected_entries"], layout),
             hooks=_hooks(options["hooks"]),
         )
-
-
-def refuse_unknown(names: Iterable[str], known: Iterable[str]) -> None:
-    """Raise `ConfigurationError` for the first unknown option."""
-    for name in names:
-        hint = did_you_mean(name, known)
-        if name == "model":
-            hint = "pass the model to set_model: RedisCachingDecorator(...).set_model(model)"
-        raise ConfigurationError(name, f"unknown option; {hint}")
 
 
 def _refuse_conflicts(options: Mapping[str, Any]) -> None:

@@ -22,12 +22,21 @@ from pydantic import BaseModel
 
 from model_cache.errors import ConfigurationError, NotCacheableError
 from model_cache.keys.canonical.arrays import array_encoder, loaded_numpy, scalar_encoder
-from model_cache.keys.canonical.attributes import State, slot_reader, state_reader
-from model_cache.keys.canonical.containers import CONTAINERS, container_encoder
+from model_cache.keys.canonical.attributes import state_reader
+from model_cache.keys.canonical.containers import (
+    CONTAINERS,
+    container_encoder,
+    selected_dict_encoder,
+)
 from model_cache.keys.canonical.enums import enum_encoder
 from model_cache.keys.canonical.foreign import Reduction, reduction
 from model_cache.keys.canonical.identities import class_identity, counted, described, text
 from model_cache.keys.canonical.leaves import LEAVES, Encode, safe_uuid
+from model_cache.keys.canonical.models import (
+    kept_model_encoder,
+    model_encoder,
+    tail_encoder,
+)
 from model_cache.keys.canonical.moments import MOMENTS, ZONES
 from model_cache.keys.canonical.python_classes import is_plain_subclass, is_python_class
 from model_cache.keys.canonical.reductions import (
@@ -38,24 +47,21 @@ from model_cache.keys.canonical.reductions import (
     url_part,
 )
 from model_cache.keys.canonical.refusals import refuse
-from model_cache.keys.canonical.structures import (
-    EncodeState,
-    Selection,
-    Tree,
-    compile_fields,
-    encode_named,
-)
-from model_cache.pydantic_attributes import EXTRA, FIELDS_SET, PRIVATE
+from model_cache.keys.canonical.structures import KeyTree, Selection, Tree, compile_fields
 
 __all__ = [
     "FORMAT",
     "INPUTS",
     "PREDICTIONS",
+    "UNORDERED_INPUTS",
     "Canonicalizer",
     "Encoders",
+    "KeyTree",
     "Selection",
     "Tree",
+    "fields_of",
     "guarded",
+    "has_fields",
     "register_canonical",
 ]
 
@@ -68,7 +74,6 @@ _DEEPEST = 256
 # How many compiled classes to keep: schemas that are rebuilt at each access must not pile up.
 _MAX_COMPILED = 1024
 
-_STR = {str}
 _registered: dict[type, Callable[[Any], Any]] = {}
 
 
@@ -91,7 +96,7 @@ def register_canonical(cls: type, function: Callable[[Any], Any]) -> None:
     if covered or issubclass(cls, BaseModel):
         raise ConfigurationError("register_canonical", f"{cls!r} has a canonical form already")
     _registered[cls] = function
-    for canonicalizer in (INPUTS, PREDICTIONS):
+    for canonicalizer in (INPUTS, UNORDERED_INPUTS, PREDICTIONS):
         canonicalizer.forget()
 
 
@@ -108,11 +113,16 @@ class Canonicalizer:
         predictions: whether the values are predictions. These include `model_fields_set`, since a
             dump may depend on it, and exclude what entries do not store: the memory layout of
             arrays and `UUID.is_safe`.
+        ordered_dicts: whether the order of a dict's items counts, and that of a model's extra
+            fields. That of an `OrderedDict` always counts.
         level: the nesting depth of the values.
     """
 
-    def __init__(self, *, predictions: bool = False, level: int = 0) -> None:
+    def __init__(
+        self, *, predictions: bool = False, ordered_dicts: bool = True, level: int = 0
+    ) -> None:
         self._predictions = predictions
+        self.ordered = ordered_dicts
         self._level = level
         self._encoders = Encoders(self._compile)
         self.encode = guarded(self._encoders)
@@ -145,17 +155,21 @@ class Canonicalizer:
 
         Each level has its own table of encoders, which bounds the depth without counting.
         """
-        return Canonicalizer(predictions=self._predictions, level=self._level + 1)
+        return Canonicalizer(
+            predictions=self._predictions, ordered_dicts=self.ordered, level=self._level + 1
+        )
 
     def _selecting(self, selection: Selection) -> Encoders:
         def compile_class(cls: type) -> Encode | None:
             self._check_depth()
+            encode = self._inside._encoders.encode
+            if cls is dict and isinstance(selection.tree, KeyTree):
+                own = selection.encoders(self._select)
+                return selected_dict_encoder(selection, own, encode, ordered=self.ordered)
             if cls in CONTAINERS:
-                inside = self._inside
-                return container_encoder(
-                    cls, inside._encoders.encode, inside._selecting(selection).encode
-                )
-            if cls not in _registered and _is_structure(cls):
+                within = self._select(selection)
+                return container_encoder(cls, encode, within, ordered=self.ordered)
+            if has_fields(cls):
                 return self._structure(cls, selection)
             return self._encoders[cls]
 
@@ -183,7 +197,7 @@ class Canonicalizer:
         if cls in MOMENTS:
             return MOMENTS[cls](encode)
         if cls in CONTAINERS:
-            return container_encoder(cls, encode, encode)
+            return container_encoder(cls, encode, encode, ordered=self.ordered)
         if cls in REDUCED:
             name, reduce = REDUCED[cls]
             attributes = _attributes(cls, encode, own_attributes(cls))
@@ -231,58 +245,32 @@ class Canonicalizer:
         )
 
     def _structure(self, cls: type, selection: Selection | None = None) -> Encode | None:
-        inside = self._inside
-        fields = _fields(cls)
-        if selection is not None and selection.keep and not fields.keys() & selection.tree.keys():
-            selection = None
         is_model = issubclass(cls, BaseModel)
-        encode_fields = compile_fields(
-            (b"M" if is_model else b"c") + class_identity(cls),
-            fields,
-            inside._encoders.encode,
-            selection,
-            lambda below: inside._selecting(below).encode,
-        )
-        state_of = state_reader(cls)
-        if is_model and (selection is None or not selection.keep):
-            return self._model(cls, encode_fields, state_of)
         if not is_model and not all(map(is_python_class, cls.__mro__)):
             return None
-        return lambda value: encode_fields(state_of(value))
-
-    def _model(
-        self, cls: type, encode_fields: EncodeState, state_of: Callable[[Any], State]
-    ) -> Encode:
-        """Encode a model: its fields, extra fields and private attributes."""
-        fields_set, encode = self._predictions, self._inside._encoders.encode
-        extra_of, private_of, fields_set_of = (
-            slot_reader(cls, BaseModel, name) for name in (EXTRA, PRIVATE, FIELDS_SET)
+        encode, fields = self._inside._encoders.encode, fields_of(cls)
+        own = {} if selection is None else selection.encoders(self._select)
+        head = (b"M" if is_model else b"c") + class_identity(cls)
+        encode_fields = compile_fields(head, fields, encode, selection, own)
+        whole = self._structure(cls) if selection and not selection.applies(fields) else None
+        if is_model:
+            # An extra field may have the name of a declared one, which the user did not mean.
+            undeclared = None if selection is None else selection.without(fields)
+            encode_tail = tail_encoder(encode, own, undeclared, ordered=self.ordered)
+            if undeclared is not None and undeclared.keep:
+                return kept_model_encoder(cls, encode_fields, encode_tail, undeclared, whole)
+            encode_names = encode if self._predictions else None
+            return model_encoder(cls, encode_fields, encode_tail, encode_names)
+        state_of = state_reader(cls)
+        if selection is None or whole is None:
+            return lambda value: encode_fields(state_of(value))
+        return lambda value: (
+            encode_fields(state) if selection.applies(state := state_of(value)) else whole(value)
         )
 
-        names = set(_fields(cls))
-        # The most frequent tail of a prediction.
-        with_all_set = b"NN" + encode(names) if fields_set else b""
-
-        def encode_model(value: BaseModel) -> bytes:
-            extra, private = extra_of(value), private_of(value)
-            tail = b"NN"
-            if extra or private or fields_set:
-                found = fields_set_of(value) if fields_set else None
-                if not extra and not private and _is_exactly(found, names):
-                    return encode_fields(state_of(value), with_all_set)
-                tail = b"%b%b%b" % (
-                    encode_named(extra, encode) if extra else b"N",
-                    encode_named(dict(sorted(private.items())), encode) if private else b"N",
-                    encode(found) if fields_set else b"",
-                )
-            return encode_fields(state_of(value), tail)
-
-        return encode_model
-
-
-def _is_exactly(found: object, names: set[str]) -> bool:
-    """Return whether `found` is the same set of str, and not only an equal one."""
-    return type(found) is set and found == names and set(map(type, found)) <= _STR
+    def _select(self, selection: Selection) -> Encode:
+        """Return the encoder of a nested value of which only a part is included."""
+        return self._inside._selecting(selection).encode
 
 
 def _reduced(
@@ -353,10 +341,16 @@ def guarded(encoders: Encoders) -> Encode:
     return encode
 
 
-def _fields(cls: type) -> dict[str, Any]:
+def fields_of(cls: type) -> dict[str, Any]:
+    """Return the declared fields of a model or dataclass with their annotations."""
     if issubclass(cls, BaseModel):
         return {name: field.annotation for name, field in cls.model_fields.items()}
     return {field.name: field.type for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+
+
+def has_fields(cls: type) -> bool:
+    """Return whether values of a class are encoded by their fields: models and dataclasses."""
+    return cls not in _registered and _is_structure(cls)
 
 
 def _is_structure(cls: type) -> bool:
@@ -376,4 +370,5 @@ def _no_form(cls: type) -> Encode:
 
 
 INPUTS = Canonicalizer()
+UNORDERED_INPUTS = Canonicalizer(ordered_dicts=False)
 PREDICTIONS = Canonicalizer(predictions=True)

@@ -6,9 +6,10 @@ the attributes, and their values; the fast and the slow path write the same byte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 from model_cache.errors import NotCacheableError
@@ -18,10 +19,22 @@ from model_cache.keys.canonical.identities import annotation_identity, counted, 
 from model_cache.keys.canonical.leaves import Encode, pack_double
 from model_cache.keys.canonical.refusals import attribute, refuse
 
-__all__ = ["Selection", "State", "Tree", "compile_fields", "encode_named", "state_reader"]
+__all__ = [
+    "KeyTree",
+    "Selection",
+    "State",
+    "Tree",
+    "compile_fields",
+    "encode_named",
+    "state_reader",
+]
 
 Tree: TypeAlias = Mapping[str, "Tree | None"]
 """Dotted paths as a tree: maps a name to the paths below it, or to None for the whole value."""
+
+
+class KeyTree(dict[str, "Tree | None"]):
+    """A tree whose names are also the keys of a dict, not only the fields of structures."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,33 @@ class Selection:
         below = self.tree.get(name)
         return None if below is None else Selection(below, self.keep)
 
+    def without(self, names: Collection[str]) -> Selection:
+        """Return the selection of other names than these."""
+        tree = {name: below for name, below in self.tree.items() if name not in names}
+        return Selection(tree, self.keep)
+
+    def applies(self, *names: Collection[str]) -> bool:
+        """Return whether to select from a value with these names.
+
+        If it has none of the fields to include, all of it is: nothing says what to leave out.
+        """
+        return not self.keep or not all(map(self.tree.keys().isdisjoint, names))
+
+    def of(self, values: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """Return the items that are part of the key; names that are not a str are not selected."""
+        return {
+            name: item
+            for name, item in values.items()
+            if not (self.omits(name) if type(name) is str else self.keep)
+        }
+
+    def encoders(self, select: Callable[[Selection], Encode]) -> dict[str, Encode]:
+        """Return an encoder for each value of which only a part is included."""
+        inside = {name: self.inside(name) for name in self.tree}
+        return {name: select(below) for name, below in inside.items() if below is not None}
+
+
+_NONE: Mapping[str, Encode] = MappingProxyType({})
 
 # The most common types are encoded inline: a function call for each would double the cost.
 _IN_PLACE = {
@@ -86,7 +126,7 @@ def compile_fields(
     fields: Mapping[str, Any],
     encode: Encode,
     selection: Selection | None = None,
-    select: Callable[[Selection], Encode] | None = None,
+    own: Mapping[str, Encode] = _NONE,
 ) -> EncodeState:
     """Compile the encoding of an object's attributes.
 
@@ -96,14 +136,8 @@ def compile_fields(
             attributes are also encoded, only slower.
         encode: encodes any value.
         selection: which fields to include; None for all.
-        select: creates an encoder for a nested selection.
+        own: the encoders of fields of which only a part is included.
     """
-    own: dict[str, Encode] = {}
-    if selection is not None and select is not None:
-        for name in fields:
-            inside = None if selection.omits(name) else selection.inside(name)
-            if inside is not None:
-                own[name] = select(inside)
     names = sorted(name for name in fields if selection is None or not selection.omits(name))
     scope: dict[str, Any] = {
         "declared": fields.keys(),
@@ -181,12 +215,20 @@ def _member_code(cls: type[Enum], encode: Encode, number: int, scope: dict[str, 
     return _MEMBER.replace("{found}", f"({''.join(found)}None)")
 
 
-def encode_named(values: Mapping[str, Any], encode: Encode) -> bytes:
-    """Encode a model's extra fields or private attributes, in order."""
+def encode_named(
+    values: Mapping[str, Any], encode: Encode, own: Mapping[str, Encode] = _NONE
+) -> bytes:
+    """Encode a model's extra fields or private attributes, in order.
+
+    Args:
+        values: the values by name.
+        encode: encodes any value.
+        own: the encoders of values of which only a part is included.
+    """
     parts = [b"m%x;" % len(values)]
     for name, item in values.items():
         try:
-            parts += (_name(name), encode(item))
+            parts += (_name(name), own.get(name, encode)(item))
         except Exception as error:
             refuse(error, attribute(name))
     return b"".join(parts)
