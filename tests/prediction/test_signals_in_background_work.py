@@ -48,13 +48,14 @@ def handled_at_each_line(
                 handler(signal.SIGUSR1, frame)
             return trace
 
+        before = sys.gettrace()
         sys.settrace(trace)
         try:
             call()
         except SoftTimeLimit:
             arrived += 1
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         if lines < number:
             assert handle is calling or arrived == sent, "an exception is lost"
             return sent
