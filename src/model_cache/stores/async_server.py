@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from model_cache.errors import StoreUnavailableError
+from model_cache.interruptions import reraise_interruption
 from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.dialing import Dialer
 from model_cache.stores.guarded import Guard, circuit_open
@@ -141,9 +142,13 @@ class AsyncRedisStore:
         try:
             reply = await self._links.exchange(request, replies, timeout)
         except (StoreUnavailableError, *FAILURES) as error:
+            reraise_interruption(error)
             failure = self._replies.unavailable(error)
             guard.failed(breaker, failure)
-            raise failure from error
+            try:
+                raise failure from error
+            finally:
+                del failure  # its traceback refers to this frame
         try:
             answer = read(reply)
         except StoreUnavailableError as error:

@@ -9,7 +9,6 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeV
 import hiredis
 
 from model_cache.errors import StoreAnsweredError, StoreUnavailableError, WriteRefusedError
-from model_cache.interruptions import reraise_interruption
 from model_cache.keys.buckets import is_bucket
 from model_cache.stores.connection import ErrorReply, printable
 from model_cache.stores.dialing import tls_hint
@@ -196,12 +195,7 @@ class Replies:
         return StoreUnavailableError(f"{self._place}: {printable(reply)}", kind)
 
     def unavailable(self, error: Exception) -> StoreUnavailableError:
-        """Return the error to raise for one of `FAILURES` or for a failed attempt to connect.
-
-        Raises:
-            Exception: a signal handler raised the error; it is raised again.
-        """
-        reraise_interruption(error)
+        """Return the error to raise for one of `FAILURES` or for a failed attempt to connect."""
         if isinstance(error, StoreUnavailableError):  # connecting failed
             problem, kind = str(error), error.kind
         elif isinstance(error, TimeoutError):

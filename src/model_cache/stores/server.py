@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from model_cache.errors import ConfigurationError, StoreUnavailableError
+from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Clock
 from model_cache.stores.dialing import Dialer
 from model_cache.stores.pool import ConnectionPool
@@ -151,8 +152,10 @@ class RedisStore:
                 return self._pool.exchange(ASKING + request, 1 + replies, timeout)[1:]
             return self._pool.exchange(request, replies, timeout)
         except StoreUnavailableError as error:  # connecting failed
+            reraise_interruption(error)
             raise self._replies.unavailable(error) from error.__cause__
         except FAILURES as error:
+            reraise_interruption(error)
             raise self._replies.unavailable(error) from error
 
     def _exchange_each(self, requests: list[bytes], timeout: float) -> list[Any]:
