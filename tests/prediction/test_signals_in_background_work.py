@@ -16,7 +16,7 @@ from model_cache.prediction.lease import LeaseKeeper
 from model_cache.protocols import Store
 from tests.stores.test_interruptions import can_be_interrupted
 
-FILES = ("/model_cache/prediction/", "/threading.py")
+FILES = ("/model_cache/prediction/", "/model_cache/stores/threads.py", "/threading.py")
 
 
 class SoftTimeLimit(Exception):
