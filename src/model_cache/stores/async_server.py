@@ -19,7 +19,6 @@ from model_cache.stores.requests import (
     LEAST_MGET,
     delete_requests,
     get_request,
-    get_with_ttl_requests,
     request_of,
     set_if_absent_request,
     set_request,
@@ -90,8 +89,7 @@ class AsyncRedisStore:
     async def get_with_ttl(
         self, keys: Sequence[bytes], timeout: float
     ) -> list[tuple[bytes | None, int | None]]:
-        requests = get_with_ttl_requests(keys)
-        return await self._ask_each(self.guard.reads, requests, timeout, self._replies.with_ttl)
+        return await self.ask(self.guard.reads, self._replies.get_with_ttl(keys), timeout)
 
     async def set_watching(
         self,

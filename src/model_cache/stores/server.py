@@ -22,7 +22,6 @@ from model_cache.stores.requests import (
     LEAST_MGET,
     delete_requests,
     get_request,
-    get_with_ttl_requests,
     request_of,
     set_if_absent_request,
     set_request,
@@ -91,7 +90,7 @@ class RedisStore:
     def get_with_ttl(
         self, keys: Sequence[bytes], timeout: float
     ) -> list[tuple[bytes | None, int | None]]:
-        return self._replies.with_ttl(self._exchange_each(get_with_ttl_requests(keys), timeout))
+        return self.ask(self._replies.get_with_ttl(keys), timeout)
 
     def set_watching(
         self,
