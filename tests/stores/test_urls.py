@@ -19,7 +19,7 @@ from model_cache.errors import StoreUnavailableError
 from model_cache.options.config import Config
 from model_cache.stores.server import RedisStore
 from model_cache.stores.tls import TLS
-from model_cache.stores.url import parse_url
+from model_cache.stores.url import Endpoint, parse_url
 from tests.models import FunctionModel
 from tests.servers import Server, running_server
 
@@ -316,3 +316,9 @@ def test_a_server_that_has_answered_gets_no_advice_about_tls() -> None:
             store.get(b"key", 5.0)
         store.close()
     assert "TLS" not in str(raised.value)
+
+
+def test_reads_go_to_replicas_on_request_only() -> None:
+    assert not parse_url("url", "redis+cluster://a").replicas
+    assert not Endpoint().replicas
+    assert parse_url("url", "redis+cluster://a?replicas=true").replicas
