@@ -27,7 +27,7 @@ demo: $(DEMO_VENV)/installed ## repeat the article's experiments, with a table a
 
 .PHONY: test
 test: lint types imports test-images ## all checks and all tests
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered
 
 .PHONY: test-images
 test-images: $(IMAGES_VENV)/installed ## the image service's tests, with its model

@@ -14,15 +14,30 @@ Handler = Callable[[int, FrameType | None], None]
 
 @contextlib.contextmanager
 def signals_every(seconds: float, handler: Handler) -> Iterator[None]:
-    """Handle a signal in the main thread over and over, while the block runs."""
-    # Not SIGALRM, which is pytest-timeout's.
-    before = signal.signal(signal.SIGUSR1, handler)
-    done = threading.Event()
+    """Handle a signal in the main thread over and over, while the block runs.
+
+    The next signal is sent only when the handler has returned, so that a slow handler, such as one
+    under a tracer, lets the block go on.
+    """
+    sent, done = False, threading.Event()
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        nonlocal sent
+        try:
+            if not _is_in_coverage(frame):
+                handler(signum, frame)
+        finally:
+            sent = False
 
     def send() -> None:
+        nonlocal sent
         while not done.wait(seconds):
-            os.kill(os.getpid(), signal.SIGUSR1)
+            if not sent:
+                sent = True
+                os.kill(os.getpid(), signal.SIGUSR1)
 
+    # Not SIGALRM, which is pytest-timeout's.
+    before = signal.signal(signal.SIGUSR1, handle)
     sender = threading.Thread(target=send)
     sender.start()
     try:
@@ -31,3 +46,15 @@ def signals_every(seconds: float, handler: Handler) -> Iterator[None]:
         done.set()
         sender.join()
         signal.signal(signal.SIGUSR1, before)
+
+
+def _is_in_coverage(frame: FrameType | None) -> bool:
+    """Return whether coverage's tracer is running.
+
+    An exception there would leave its lock held, and the tests would wait for it for ever.
+    """
+    while frame is not None:
+        if f"{os.sep}coverage{os.sep}" in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -85,6 +87,28 @@ def test_an_exception_of_a_signal_handler_is_an_interruption(handler: Callable[.
     with handling(handler), pytest.raises((SoftTimeLimit, TimeoutError)) as caught:
         guarded()
     assert is_interruption(caught.value)
+
+
+def test_what_an_interrupted_call_held_is_freed_without_a_collection() -> None:
+    class Held:
+        pass
+
+    def interrupted() -> ref[Held]:
+        held = Held()
+        try:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        except SoftTimeLimit as error:
+            with pytest.raises(SoftTimeLimit):
+                reraise_interruption(error)
+        return ref(held)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with handling(_raising):
+            assert interrupted()() is None
+    finally:
+        gc.enable()
 
 
 def test_an_error_of_the_called_code_is_not_an_interruption() -> None:

@@ -13,7 +13,12 @@ from types import FrameType, TracebackType
 def reraise_interruption(error: BaseException) -> None:
     """Raise `error` again if a signal handler raised it; otherwise do nothing."""
     if is_interruption(error):
-        raise error
+        try:
+            raise error
+        finally:
+            # Its traceback refers to this frame. The cycle would keep the interrupted frames and
+            # their open sockets until the next collection.
+            del error
 
 
 def is_interruption(error: BaseException) -> bool:

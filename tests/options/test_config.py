@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -143,6 +144,26 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"enabled": "off"}, "enabled", "'off'"),
     ({"hashing_field": ["age"]}, "hashing_field", "did you mean 'hashing_fields'?"),
 ]
+
+
+WITHOUT_EFFECT: list[tuple[dict[str, Any], str]] = [
+    ({"near_ttl": 5}, "5 has no effect without near_cache; set near_cache to the number of"),
+    ({"near_ttl": timedelta(seconds=5), "near_cache": False}, ".* without near_cache"),
+    ({"near_cache_bytes": "16000000"}, "'16000000' has no effect without near_cache"),
+    ({"single_flight_wait": 2, "single_flight": "off"}, "2 has no effect with single_flight: off"),
+    ({"expected_entries": 5, "layout": "plain"}, "5 has no effect without layout: packed"),
+]
+
+
+@pytest.mark.parametrize(("given", "hint"), WITHOUT_EFFECT)
+def test_an_option_without_effect_is_refused_unless_it_has_its_default(
+    given: dict[str, Any], hint: str
+) -> None:
+    option = next(iter(given))
+    with pytest.raises(ConfigurationError, match=f"^{option}: {hint}.* or remove {option}$"):
+        RedisCachingDecorator(**given)
+    default = inspect.signature(RedisCachingDecorator).parameters[option].default
+    RedisCachingDecorator(**{**given, option: default})
 
 
 @pytest.mark.parametrize(("given", "option", "hint"), BAD)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import gc
+import logging
 import multiprocessing
 import os
 import subprocess
@@ -122,12 +124,12 @@ def test_a_job_that_raises_does_not_stop_those_behind_it(
 
 
 def test_without_a_thread_no_job_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: threading.Thread) -> None:
+    def refuse(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
     writer = BackgroundWriter()
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
+        patch.setattr(_thread, "start_new_thread", refuse)
         assert not writer.submit(int)
         assert writer.flush(0)
     assert writer.submit(int)
@@ -193,11 +195,56 @@ def test_interrupted_calls_leave_nothing_behind() -> None:
 
 
 def test_an_interrupted_start_of_the_thread_leaves_nothing_behind() -> None:
-    writers = [BackgroundWriter(max_jobs=3, max_bytes=100) for _ in range(200)]
-    new = iter(writers)
-    assert interrupted(lambda: next(new).submit(int, 30), len(writers)) > 0
+    count = 0
+    while not count:  # a start takes less time than there is between two signals
+        writers = [BackgroundWriter(max_jobs=3, max_bytes=100) for _ in range(200)]
+        new = iter(writers)
+        count = interrupted(lambda: next(new).submit(int, 30), len(writers))  # noqa: B023
     for writer in writers:
         assert_in_order(writer)
+
+
+@pytest.mark.parametrize("starts", [False, True])
+def test_an_interruption_of_the_start_itself_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, starts: bool
+) -> None:
+    start, ended = _thread.start_new_thread, threading.Event()
+
+    def interrupted(function: Callable[[], object], arguments: tuple[()]) -> None:
+        def run() -> None:
+            function()
+            ended.set()
+
+        if starts:
+            start(run, arguments)
+        raise SoftTimeLimit
+
+    writer = BackgroundWriter(max_jobs=3, max_bytes=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", interrupted)
+        with pytest.raises(SoftTimeLimit):
+            writer.submit(int)
+    assert not starts or ended.wait(10)  # it is nobody's thread
+    assert_in_order(writer)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])  # the latter ends the thread
+def test_a_log_that_raises_leaves_nothing_behind(error: type[BaseException]) -> None:
+    def refuse(_: logging.LogRecord) -> bool:
+        raise error
+
+    def fails() -> None:
+        raise ValueError
+
+    writer = BackgroundWriter(max_jobs=3, max_bytes=100)
+    logger = logging.getLogger("model_cache")
+    logger.addFilter(refuse)
+    try:
+        assert writer.submit(fails)
+        assert writer.flush(10)
+    finally:
+        logger.removeFilter(refuse)
+    assert_in_order(writer)
 
 
 def test_a_writer_that_is_dropped_leaves_nothing_behind() -> None:

@@ -322,6 +322,41 @@ def test_a_near_hit_is_checked_when_its_time_is_over(server: Server, ask: Ask) -
     assert first.stats().misses == 2
 
 
+@pytest.mark.parametrize("layout", [{}, {"layout": "packed", "expected_entries": 100}])
+def test_without_the_right_to_pttl_hits_come_from_redis(
+    server: Server,
+    client: redis.Redis,
+    ask: Ask,
+    caplog: pytest.LogCaptureFixture,
+    layout: dict[str, Any],
+) -> None:
+    client.config_resetstat()
+    rights = ["+get", "+set", "+hget", "+hset", "+hdel", "+hrandfield", "+pexpire", "+persist"]
+    client.acl_setuser("reader", enabled=True, nopass=True, keys=["*"], commands=rights)
+    people = [person(age=age) for age in range(18, 28)]
+    try:
+        writer = made(server, **layout)
+        reader = made(server, near_cache=100, username="reader", password="any", **layout)
+        for each in people:
+            writer.predict(each)
+        for _ in range(2):
+            assert set(kinds(reader, ask, *people)) == {"hit"}
+        answers = ask.many(reader, people)
+        assert answers == [charge(each) for each in people]
+        hits = outcomes(reader, ask, *people)
+        assert {one.kind for one in hits} == {"hit"}
+        # Packed entries hold their ttl.
+        assert {one.near for one in hits} == {bool(layout)}
+        (mine, again) = outcomes(reader, ask, *[person(age=90)] * 2)  # its own, with a known ttl
+        assert (mine.kind, again.near) == ("miss", True)
+        warned = [each for each in caplog.records if "PTTL" in each.message]
+        refused = client.info("commandstats").get("cmdstat_pttl", {}).get("rejected_calls", 0)
+        # At the first lookup only: for the entry, unless it is packed, and for the generation.
+        assert (len(warned), refused) in ([(0, 0), (1, 1)] if layout else [(1, 1), (1, 2)])
+    finally:
+        client.acl_deluser("reader")
+
+
 def test_a_stale_entry_answers_at_once_and_is_computed_anew(server: Server, ask: Ask) -> None:
     model = FunctionModel()
     decorator = made(server, model, ttl=0.001, stale_while_revalidate=60)

@@ -16,7 +16,7 @@ from model_cache.prediction.lease import LeaseKeeper
 from model_cache.protocols import Store
 from tests.stores.test_interruptions import can_be_interrupted
 
-FILES = ("/model_cache/prediction/", "/threading.py")
+FILES = ("/model_cache/prediction/", "/model_cache/stores/threads.py", "/threading.py")
 
 
 class SoftTimeLimit(Exception):
@@ -48,13 +48,14 @@ def handled_at_each_line(
                 handler(signal.SIGUSR1, frame)
             return trace
 
+        before = sys.gettrace()
         sys.settrace(trace)
         try:
             call()
         except SoftTimeLimit:
             arrived += 1
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         if lines < number:
             assert handle is calling or arrived == sent, "an exception is lost"
             return sent

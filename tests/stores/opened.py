@@ -31,9 +31,7 @@ def trickle(connection: socket.socket, _: bytes) -> None:
 
 
 @contextlib.contextmanager
-def server_that(
-    answers: Callable[[socket.socket, bytes], None],
-) -> Iterator[RedisStore]:
+def scripted(answers: Callable[[socket.socket, bytes], None]) -> Iterator[Endpoint]:
     """A server that does to each request what a broken one, or a liar, might."""
     listener = socket.create_server(("127.0.0.1", 0))
     open_ones: list[socket.socket] = []
@@ -52,11 +50,20 @@ def server_that(
                 threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
-    store = RedisStore(Endpoint("127.0.0.1", listener.getsockname()[1]), timeout=TIMEOUT)
     try:
-        yield store
+        yield Endpoint("127.0.0.1", listener.getsockname()[1])
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
         for end in (listener, *open_ones):
             end.close()
-        store.close()
+
+
+@contextlib.contextmanager
+def server_that(answers: Callable[[socket.socket, bytes], None]) -> Iterator[RedisStore]:
+    """A store at a scripted server."""
+    with (
+        scripted(answers) as endpoint,
+        contextlib.closing(RedisStore(endpoint, timeout=TIMEOUT)) as store,
+    ):
+        yield store

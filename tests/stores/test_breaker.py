@@ -45,9 +45,21 @@ def test_it_opens_after_failures_in_a_row(breaker: CircuitBreaker) -> None:
 
 def test_it_opens_when_half_of_the_calls_fail(breaker: CircuitBreaker) -> None:
     # Never three in a row.
-    opened_by = [breaker.failed() or breaker.succeeded() for _ in range(10)]
-    assert opened_by[:9] == [False] * 9
-    assert breaker.failed() or breaker.state == "open"
+    assert [breaker.failed() or breaker.succeeded() for _ in range(9)] == [False] * 9
+    breaker.succeeded()
+    assert breaker.failed()  # the tenth of twenty
+    assert breaker.state == "open"
+
+
+def test_a_full_window_is_followed_by_an_empty_one(breaker: CircuitBreaker) -> None:
+    for _ in range(9):
+        breaker.failed()
+        breaker.succeeded()
+    breaker.succeeded()
+    breaker.succeeded()
+    # The tenth failure, but the first in its window.
+    assert [breaker.failed() or breaker.succeeded() for _ in range(9)] == [False] * 9
+    assert breaker.failed()
 
 
 def test_a_few_failures_among_many_successes_do_not_open_it(breaker: CircuitBreaker) -> None:
@@ -140,3 +152,13 @@ def test_without_other_settings_the_first_pause_is_short_but_not_empty(clock: Cl
     assert not breaker.allows()
     clock.now += 0.5
     assert breaker.allows()
+
+
+def test_without_other_settings_the_longest_pause_is_a_second(clock: Clock) -> None:
+    breaker = opened(CircuitBreaker(clock, lambda: 1.0))
+    for _ in range(10):
+        clock.now += 1.0
+        assert breaker.allows()
+        breaker.failed()
+    clock.now += 0.9
+    assert not breaker.allows()

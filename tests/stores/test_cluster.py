@@ -231,8 +231,10 @@ def test_a_frozen_replica_is_left_alone_and_its_primary_read(cluster: Cluster) -
         frozen = replicas_of(cluster)[0]
         frozen.freeze()
         try:
-            assert_all_hit(decorator)
+            # In the first round: the cluster soon removes a frozen replica from the slots.
+            assert_all_hit(decorator, times=1)
             assert decorator.stats().store == "partly_open"
+            assert_all_hit(decorator)
         finally:
             frozen.thaw()
         wait_until(cluster.is_whole, "the cluster is whole again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -93,18 +94,22 @@ def test_a_reply_that_is_not_an_entry_is_a_failure(reply: bytes) -> None:
 
 
 def test_a_reply_that_comes_twice_does_not_reach_the_next_caller() -> None:
+    sent = threading.Event()
+
     def twice(connection: socket.socket, request: bytes) -> None:
         reply = b"$%d\r\n%b\r\n" % (len(request), request)
         connection.sendall(reply)
         time.sleep(0.01)  # so that it does not come with the first
         connection.sendall(reply)
+        sent.set()
 
     with server_that(twice) as store:
         for number in range(5):
             entry = store.get(b"key%d" % number, TIMEOUT)
             assert entry is not None
             assert b"key%d" % number in entry
-            time.sleep(0.03)
+            assert sent.wait(10)
+            sent.clear()
 
 
 def test_an_encrypted_key_is_refused_and_not_asked_for(

@@ -608,7 +608,7 @@ def test_buckets_that_are_evicted_are_misses() -> None:
     [
         ({"layout": "dense"}, "layout: expected 'plain' or 'packed', got 'dense'"),
         ({"layout": "packed"}, "expected_entries: is required for layout: packed"),
-        ({"expected_entries": 5}, "expected_entries: needs layout: packed"),
+        ({"expected_entries": 5}, "expected_entries: 5 has no effect without layout: packed"),
         ({"layout": "packed", "expected_entries": 0}, "expected_entries: expected a whole number"),
     ],
 )

@@ -19,7 +19,7 @@ from model_cache.errors import StoreUnavailableError
 from model_cache.options.config import Config
 from model_cache.stores.server import RedisStore
 from model_cache.stores.tls import TLS
-from model_cache.stores.url import parse_url
+from model_cache.stores.url import Endpoint, parse_url
 from tests.models import FunctionModel
 from tests.servers import Server, running_server
 
@@ -221,7 +221,6 @@ def test_numbers_and_flags_are_taken_as_text() -> None:
         ttl="86400",
         stale_if_error="1e3",
         timeout="0.1",
-        single_flight_wait=".5",
         single_flight="false",
         reduced_precision_fields=["x", "y"],
         number_of_places={"x": "2", "y": "-1"},
@@ -234,7 +233,7 @@ def test_numbers_and_flags_are_taken_as_text() -> None:
     )
     assert (config.endpoint.port, config.endpoint.database) == (6380, 2)
     assert (config.ttl, config.stale_if_error) == (86_400_000, 1_000_000)
-    assert (config.timeout, config.single_flight_wait) == (0.1, 0.5)
+    assert config.timeout == 0.1
     assert config.single_flight == "off"
     assert config.places == {"x": 2, "y": -1}
     assert config.compressor is not None
@@ -242,6 +241,7 @@ def test_numbers_and_flags_are_taken_as_text() -> None:
     assert (config.integrity, config.enabled) == (True, False)
     assert parse(reduced_precision="true", number_of_places="2").places == 2
     assert parse(use_compression="false").compressor is None
+    assert parse(single_flight_wait=".5").single_flight_wait == 0.5
 
 
 @pytest.mark.parametrize("value", ["", " ", "1h", "nan", "inf", "1_0", "0x10", "1,5", "٣", "1e400"])
@@ -316,3 +316,9 @@ def test_a_server_that_has_answered_gets_no_advice_about_tls() -> None:
             store.get(b"key", 5.0)
         store.close()
     assert "TLS" not in str(raised.value)
+
+
+def test_reads_go_to_replicas_on_request_only() -> None:
+    assert not parse_url("url", "redis+cluster://a").replicas
+    assert not Endpoint().replicas
+    assert parse_url("url", "redis+cluster://a?replicas=true").replicas

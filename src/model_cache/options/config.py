@@ -43,6 +43,8 @@ CacheIf: TypeAlias = Callable[[Any, Any], bool]
 
 DEFAULT_HOST, DEFAULT_PORT = DefaultText("localhost"), DefaultNumber(6379)
 DEFAULT_DATABASE = DefaultNumber(0)
+DEFAULT_FLIGHT_WAIT = 10.0
+DEFAULT_NEAR_TTL, DEFAULT_NEAR_BYTES = 60.0, 64 * 2**20
 
 HOOKS = {
     "logging": "model_cache.integrations.prediction_log:PredictionLog",
@@ -108,7 +110,7 @@ class Config:
         key_secret = secret("key_secret", options["key_secret"])
         _refuse_conflicts(options)
         layout = choice("layout", options["layout"], ("plain", "packed"))
-        return cls(
+        config = cls(
             endpoint=endpoint_from(options, environment),
             prefix=_prefix(options["prefix"]),
             hashing_fields=field_names("hashing_fields", options["hashing_fields"]),
@@ -147,6 +149,20 @@ class Config:
             expected_entries=_expected_entries(options["expected_entries"], layout),
             hooks=_hooks(options["hooks"]),
         )
+        config._refuse_without_effect(options)
+        return config
+
+    def _refuse_without_effect(self, options: Mapping[str, Any]) -> None:
+        """Refuse options that only mean something beside another one, unless they are defaults."""
+        if self.near_cache is None:
+            remedy = "without near_cache; set near_cache to the number of entries to keep"
+            if self.near_ttl != DEFAULT_NEAR_TTL:
+                raise _without_effect("near_ttl", options, remedy)
+            if self.near_cache_bytes != DEFAULT_NEAR_BYTES:
+                raise _without_effect("near_cache_bytes", options, remedy)
+        if self.single_flight == "off" and self.single_flight_wait != DEFAULT_FLIGHT_WAIT:
+            remedy = "with single_flight: off; set single_flight to process or fleet"
+            raise _without_effect("single_flight_wait", options, remedy)
 
 
 def _refuse_conflicts(options: Mapping[str, Any]) -> None:
@@ -157,6 +173,11 @@ def _refuse_conflicts(options: Mapping[str, Any]) -> None:
     for name in ("stale_if_error", "stale_while_revalidate"):
         if ttl(name, options[name]) is not None and options["ttl"] is None:
             raise ConfigurationError(name, "needs a ttl: entries without one never become stale")
+
+
+def _without_effect(option: str, options: Mapping[str, Any], remedy: str) -> ConfigurationError:
+    message = f"{options[option]!r} has no effect {remedy}, or remove {option}"
+    return ConfigurationError(option, message)
 
 
 def _is_disabled(environment: Callable[[str], str | None]) -> bool:
@@ -236,7 +257,11 @@ def _places(options: Mapping[str, Any]) -> Mapping[str, int] | int | None:
 def _expected_entries(value: object, layout: str) -> int | None:
     if layout == "plain":
         if value is not None:
-            raise ConfigurationError("expected_entries", "needs layout: packed")
+            raise ConfigurationError(
+                "expected_entries",
+                f"{value!r} has no effect without layout: packed; set layout to packed, or remove "
+                "expected_entries",
+            )
         return None
     if value is None:
         raise ConfigurationError(

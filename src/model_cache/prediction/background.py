@@ -13,11 +13,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 from model_cache.exits import run_at_exit
 from model_cache.forks import renew_after_fork
 from model_cache.interruptions import reraise_interruption
+from model_cache.stores.threads import start_thread
 
 logger = logging.getLogger("model_cache")
 
@@ -70,7 +72,7 @@ class BackgroundWriter:
         self._lock = threading.RLock()  # implemented in C, like everything below
         self._waiting: deque[_Submitted] = deque()
         self._current: _Submitted | None = None
-        self._thread: threading.Thread | None = None
+        self._worker: object | None = None  # identifies the thread
         self._bell = threading.Lock()  # released to wake the thread
         self._bell.acquire()
 
@@ -136,40 +138,44 @@ class BackgroundWriter:
             return submitted is not self._current and submitted not in self._waiting
 
     def _has_thread(self) -> bool:
-        """Start the thread if necessary; return whether it runs."""
-        if self._thread is None or not self._thread.is_alive():
-            # Recorded before it starts: an interrupted `start` may still have started it.
-            self._thread = thread = threading.Thread(target=self._work, daemon=True)
+        """Start the thread if necessary, holding the lock; return whether it runs."""
+        if self._worker is None:
+            worker = object()
             try:
-                thread.start()
+                start_thread(partial(self._work, worker))
             except RuntimeError as error:  # no more threads, or the interpreter is shutting down
-                # `start` may replace an interruption by "release unlocked lock".
-                reraise_interruption(error.__context__ or error)
-                if self._thread is thread:
-                    self._thread = None
+                reraise_interruption(error)
                 return False
+            # The thread waits for the lock. If this is interrupted, it finds out and ends.
+            self._worker = worker
         return True
 
-    def _work(self) -> None:
-        while (submitted := self._next()) is not None:
-            try:
-                submitted.job()
-            except BaseException:  # a hook that exits, for example; the other jobs go on
-                logger.exception("Background job failed")
-            del submitted  # it refers to the decorator
+    def _work(self, worker: object) -> None:
+        try:
+            while (submitted := self._next(worker)) is not None:
+                try:
+                    submitted.job()
+                except BaseException:  # a hook that exits, for example; the other jobs go on
+                    with contextlib.suppress(Exception):  # from a logging filter
+                        logger.exception("Background job failed")
+                del submitted  # it refers to the decorator
+        finally:  # whatever ends the thread, another one can be started
+            with self._lock:
+                if self._worker is worker:
+                    self._worker = self._current = None
 
-    def _next(self) -> _Submitted | None:
+    def _next(self, worker: object) -> _Submitted | None:
         """Return the next job; None if the thread should end."""
         rang = True
         while True:
             with self._lock:
-                if self._thread is not threading.current_thread():
-                    return None  # replaced after an interrupted start
+                if self._worker is not worker:
+                    return None  # its start was interrupted
                 self._current = None
                 if self._waiting:
                     self._current = self._waiting.popleft()
                     return self._current
                 if not rang:
-                    self._thread = None
+                    self._worker = None
                     return None
             rang = self._bell.acquire(timeout=_IDLE_SECONDS)

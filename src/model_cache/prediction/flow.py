@@ -176,7 +176,10 @@ class Flow:
         call.store_error = error.kind
         self._look_ups.missed(call, error)
         if self._config.on_error == "raise":
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback refers to this frame
         return self.compute(call)
 
     def answer(self, call: Call) -> Steps[Any]:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from model_cache.errors import StoreUnavailableError
+from model_cache.interruptions import reraise_interruption
 from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.dialing import Dialer
 from model_cache.stores.guarded import Guard, circuit_open
@@ -18,7 +19,6 @@ from model_cache.stores.requests import (
     LEAST_MGET,
     delete_requests,
     get_request,
-    get_with_ttl_requests,
     request_of,
     set_if_absent_request,
     set_request,
@@ -91,8 +91,7 @@ class AsyncRedisStore:
     async def get_with_ttl(
         self, keys: Sequence[bytes], timeout: float
     ) -> list[tuple[bytes | None, int | None]]:
-        requests = get_with_ttl_requests(keys)
-        return await self._ask_each(self.guard.reads, requests, timeout, self._replies.with_ttl)
+        return await self.ask(self.guard.reads, self._replies.get_with_ttl(keys), timeout)
 
     async def set_watching(
         self,
@@ -143,9 +142,13 @@ class AsyncRedisStore:
         try:
             reply = await self._links.exchange(request, replies, timeout)
         except (StoreUnavailableError, *FAILURES) as error:
+            reraise_interruption(error)
             failure = self._replies.unavailable(error)
             guard.failed(breaker, failure)
-            raise failure from error
+            try:
+                raise failure from error
+            finally:
+                del failure  # its traceback refers to this frame
         try:
             answer = read(reply)
         except StoreUnavailableError as error:

@@ -269,7 +269,10 @@ class MultiplexedConnection:
             self._end(error)
             return
         self._end(ConnectionAbortedError("interrupted"))
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its traceback refers to this frame
 
     def _end(self, error: Exception) -> None:
         if self.closed:

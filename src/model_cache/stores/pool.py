@@ -294,7 +294,10 @@ class _Opening:
             raise
         if isinstance(result, Connection):
             return result
-        raise result
+        try:
+            raise result
+        finally:
+            del result  # its traceback refers to this frame
 
     def deliver(self, result: Connection | Exception) -> None:
         if self._replaces is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -13,7 +14,10 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.keys.buckets import is_bucket
 from model_cache.stores.connection import ErrorReply, printable
 from model_cache.stores.dialing import tls_hint
+from model_cache.stores.requests import get_request, get_with_ttl_requests
 from model_cache.stores.url import Address, Endpoint
+
+logger = logging.getLogger("model_cache")
 
 # What the socket, the parser and our own code may raise.
 # Not `Exception`: a caller's soft time limit must get through.
@@ -90,6 +94,7 @@ class Replies:
         self._connections = connections
         self._role = role
         self._hint = hint
+        self._may_read_ttls = True
 
     def entry(self, reply: object) -> bytes | None:
         """Return the entry that a reply holds, or None.
@@ -115,19 +120,43 @@ class Replies:
         return reply
 
     def entry_and_ttl(self, entry: object, left: object) -> tuple[bytes | None, int | None]:
-        """Return what the replies to GET and PTTL hold.
+        """Return what the replies to GET and PTTL hold; no time left if PTTL is not allowed.
 
         Raises:
             StoreUnavailableError: one of them is an error.
         """
-        if type(left) is not int:
+        found = self.entry(entry)
+        if type(left) is int:
+            # -1: it does not expire. -2: it expired after the GET.
+            return found, None if left == -1 else max(0, left)
+        if not (isinstance(left, ErrorReply) and left.code == "NOPERM"):
             raise self.failure(left)
-        # -1: it does not expire. -2: it expired after the GET.
-        return self.entry(entry), None if left == -1 else max(0, left)
+        if self._may_read_ttls:
+            self._may_read_ttls = False
+            self._warn_of_pttl()
+        return found, 0
 
-    def with_ttl(self, replies: Sequence[object]) -> list[tuple[bytes | None, int | None]]:
-        """Return what replies to GET and PTTL in turn hold."""
+    def _warn_of_pttl(self) -> None:
+        try:
+            logger.warning(
+                "Hits are not kept in the near cache: the login at %s may not run PTTL; "
+                "grant +pttl and restart",
+                self._place,
+            )
+        except Exception as error:  # from a logging filter
+            reraise_interruption(error)
+
+    def get_with_ttl(self, keys: Sequence[bytes]) -> Request[list[tuple[bytes | None, int | None]]]:
+        """Return the request for entries and their remaining times, as far as they may be read."""
+        if self._may_read_ttls:
+            return Request(get_with_ttl_requests(keys), Replies._with_ttl)
+        return Request(list(map(get_request, keys)), Replies._without_ttl)
+
+    def _with_ttl(self, replies: Sequence[object]) -> list[tuple[bytes | None, int | None]]:
         return list(map(self.entry_and_ttl, replies[::2], replies[1::2]))
+
+    def _without_ttl(self, replies: Sequence[object]) -> list[tuple[bytes | None, int | None]]:
+        return [(entry, 0) for entry in self.entries(replies)]
 
     def check_written(self, replies: Iterable[object]) -> None:
         """Raise unless the replies say that everything was written.
@@ -196,12 +225,7 @@ class Replies:
         return StoreUnavailableError(f"{self._place}: {printable(reply)}", kind)
 
     def unavailable(self, error: Exception) -> StoreUnavailableError:
-        """Return the error to raise for one of `FAILURES` or for a failed attempt to connect.
-
-        Raises:
-            Exception: a signal handler raised the error; it is raised again.
-        """
-        reraise_interruption(error)
+        """Return the error to raise for one of `FAILURES` or for a failed attempt to connect."""
         if isinstance(error, StoreUnavailableError):  # connecting failed
             problem, kind = str(error), error.kind
         elif isinstance(error, TimeoutError):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from model_cache.errors import ConfigurationError, StoreUnavailableError
+from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Clock
 from model_cache.stores.dialing import Dialer
 from model_cache.stores.pool import ConnectionPool
@@ -21,7 +22,6 @@ from model_cache.stores.requests import (
     LEAST_MGET,
     delete_requests,
     get_request,
-    get_with_ttl_requests,
     request_of,
     set_if_absent_request,
     set_request,
@@ -90,7 +90,7 @@ class RedisStore:
     def get_with_ttl(
         self, keys: Sequence[bytes], timeout: float
     ) -> list[tuple[bytes | None, int | None]]:
-        return self._replies.with_ttl(self._exchange_each(get_with_ttl_requests(keys), timeout))
+        return self.ask(self._replies.get_with_ttl(keys), timeout)
 
     def set_watching(
         self,
@@ -151,8 +151,10 @@ class RedisStore:
                 return self._pool.exchange(ASKING + request, 1 + replies, timeout)[1:]
             return self._pool.exchange(request, replies, timeout)
         except StoreUnavailableError as error:  # connecting failed
+            reraise_interruption(error)
             raise self._replies.unavailable(error) from error.__cause__
         except FAILURES as error:
+            reraise_interruption(error)
             raise self._replies.unavailable(error) from error
 
     def _exchange_each(self, requests: list[bytes], timeout: float) -> list[Any]:

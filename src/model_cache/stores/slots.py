@@ -101,7 +101,7 @@ class Cluster:
         breaker: CircuitBreaker,
         hook: Hook,
         *,
-        replicas: bool = False,
+        replicas: bool,
         draw: Callable[[int], int] = _draw,
         refresh_after: float = _LONGEST_BETWEEN_REFRESHES,
     ) -> None:
