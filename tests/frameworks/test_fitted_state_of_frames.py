@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from model_cache import ConfigurationError
-from model_cache.wrappers.fitted_state import fitted_state
+from model_cache.wrappers.fitted import fitted_state
 
 pandas: Any = pytest.importorskip("pandas")
 

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from scipy import sparse, special
 
 from model_cache import ConfigurationError
-from model_cache.wrappers.fitted_state import fitted_state
+from model_cache.wrappers.fitted import fitted_state
 
 
 class Model:

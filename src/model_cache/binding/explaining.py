@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from model_cache.binding.binding import Binding, Bound
+from model_cache.binding.binding import Binding, Unbound
 from model_cache.errors import NotCacheableError
 from model_cache.keys.comparing import Comparer, Difference
 
@@ -81,7 +81,9 @@ class Explanation:
             yield "Values are not shown, because key_secret is set."
 
 
-def explain(bound: Bound, a: BaseModel, b: BaseModel, *, hides_values: bool) -> Explanation:
+def explain(
+    bound: Binding | Unbound, a: BaseModel, b: BaseModel, *, hides_values: bool
+) -> Explanation:
     """Explain how two inputs' keys come about.
 
     Args:
@@ -116,7 +118,7 @@ def explain(bound: Bound, a: BaseModel, b: BaseModel, *, hides_values: bool) -> 
     )
 
 
-def _key(bound: Bound, data: BaseModel) -> tuple[str | None, str | None]:
+def _key(bound: Binding | Unbound, data: BaseModel) -> tuple[str | None, str | None]:
     try:
         return bound.key(bound.canonical(data)).decode(), None
     except NotCacheableError as error:

@@ -18,7 +18,8 @@ from model_cache.keys.key import Namespace
 from model_cache.observing.counters import Stats, added_up
 from model_cache.observing.hooks import LoggingHook, telling
 from model_cache.option_values import text
-from model_cache.options.config import Config, refuse_unknown
+from model_cache.options.config import Config
+from model_cache.options.names import refuse_unknown
 from model_cache.options.typed import CacheOptions, EntryOptions, ModelOptions
 from model_cache.prediction.backend import closed_in_a_thread, open_backend
 from model_cache.redaction import sealed_options
