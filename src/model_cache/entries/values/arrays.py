@@ -47,15 +47,16 @@ def read_array(data: bytes) -> Any:
     """Return the array in `data`."""
     numpy = _numpy()
     start = 2 + int.from_bytes(data[:2])
-    dtype, shape, order = _read_head(numpy, data[2:start])
+    dtype, shape, order, count, any_bytes = _read_head(numpy, data[2:start])
     if start == len(data):
         if 0 not in shape or dtype.itemsize > _LARGEST_EMPTY:
             raise ValueError("no values")
         return numpy.empty(shape, dtype, order)
     flat = numpy.frombuffer(data, dtype, offset=start)
-    if flat.size != math.prod(shape):
+    if flat.size != count:
         raise ValueError("another number of values")
-    _check(numpy, flat)
+    if not any_bytes:
+        _check(numpy, flat)
     if len(shape) == 1:
         return flat.copy()
     made = numpy.empty(shape, dtype, order)
@@ -141,7 +142,8 @@ def _described(dtype: Any) -> Any:
 
 
 @functools.lru_cache(256)
-def _read_head(numpy: Any, head: bytes) -> tuple[Any, tuple[int, ...], str]:
+def _read_head(numpy: Any, head: bytes) -> tuple[Any, tuple[int, ...], str, int, bool]:
+    """Return the dtype, shape, order and size, and whether any bytes are values of the dtype."""
     described, shape, order = msgpack.unpackb(head)
     _check_shape(shape)
     dtype = _read_dtype(numpy, described, 0)
@@ -149,7 +151,7 @@ def _read_head(numpy: Any, head: bytes) -> tuple[Any, tuple[int, ...], str]:
         raise ValueError("not a dtype of values")
     if order not in ("C", "F"):
         raise ValueError("neither order")
-    return dtype, tuple(shape), order
+    return dtype, tuple(shape), order, math.prod(shape), dtype.kind in "iufcmM"
 
 
 def _check_shape(shape: Any) -> None:
