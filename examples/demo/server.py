@@ -77,7 +77,7 @@ class Server:
     def usage(self, cache: Cache) -> Usage:
         """Count a cache's entries and their bytes, in Redis."""
         (prefix,) = (prefix for prefix, known in self._caches.items() if known is cache)
-        keys = self._keys(prefix)
+        keys = [key for key in self._keys(prefix) if not key.endswith(b"/generation")]
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.strlen(key)

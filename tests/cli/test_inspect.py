@@ -47,7 +47,7 @@ def test_the_models_are_listed_with_their_entries(server: Server, client: redis.
         "median": None,
         "most": None,
     }
-    sizes = [client.memory_usage(key) or 0 for key in client.scan_iter("a_model/1.0.0/*")]
+    sizes = [client.memory_usage(key) or 0 for key in entries(client, "a_model/1.0.0/*")]
     assert first["bytes"] == sum(sizes)
     assert second["serders"] == {"MessagePack": 3}
     assert second["tags"] == {"right": 3}

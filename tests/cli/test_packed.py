@@ -71,7 +71,7 @@ def test_what_is_no_entry_in_a_bucket_is_counted_as_foreign(
     server: Server, client: redis.Redis
 ) -> None:
     fill(server.url, 1, **PACKED)
-    (bucket,) = client.keys()
+    (bucket,) = entries(client)
     client.hset(bucket, "field", "value")
     client.set("a_model/1.0.0/~0000000b~000000000003", "no hash")
     found = run("inspect", "--url", server.url, "--json").json
@@ -130,7 +130,7 @@ def test_a_packed_cache_is_warmed(server: Server, client: redis.Redis, tmp_path:
     words = ("warm", "--requests", requests, "--model", "tests.cli.warm_models:Behaving")
     result = run(*words, "--options", options, "--url", server.url, "--json")
     assert (result.code, result.json["stored"]) == (0, 20), result.stderr
-    assert all(b"/~" in key for key in client.scan_iter())
+    assert all(b"/~" in key for key in entries(client))
     assert run(*words, "--options", options, "--url", server.url, "--json").json["present"] == 20
 
 

@@ -342,7 +342,7 @@ def test_a_service_finds_what_was_warmed_by_its_own_configuration(
     config.write_text(text)
     result = run("warm", "--requests", requests, "--config", config, "--json")
     assert (result.code, result.json["stored"]) == (0, 200)
-    assert len(client.keys("rest/test_model/1.0.0/*")) == 200
+    assert len(entries(client, "rest/test_model/1.0.0/*")) == 200
     decorator = RedisCachingDecorator(
         url=server.url,
         prefix="rest",

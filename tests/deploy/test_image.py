@@ -36,6 +36,7 @@ from tests.deploy.deployment import (
 )
 from tests.faults.load import wait_until
 from tests.servers import Server, free_port, running_server
+from tests.stored import entries
 
 DOCKERFILES = sorted(path.name for path in DEPLOY.glob("*Dockerfile"))
 SERVICES = [name for name in DOCKERFILES if name != "twemproxy.Dockerfile"]
@@ -174,7 +175,7 @@ def test_the_command_of_the_image_serves_with_the_environment_of_compose(
         assert [status for status, _ in answers] == [200] * 6
         assert len({answer["charges"] for _, answer in answers}) == 1
         with locked_server.client(password=PASSWORD) as client:
-            assert len(list(client.scan_iter("insurance/insurance_charges_model/*"))) == 1
+            assert len(entries(client, "insurance/insurance_charges_model/*")) == 1
         # Both workers' metrics, where Prometheus is told to look.
         (job,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())[
             "scrape_configs"

@@ -78,7 +78,7 @@ def test_two_equal_requests_are_one_prediction_and_two_ids(
         "charges": expected.charges,
         "prediction_id": "mine",
     }
-    (key,) = client.scan_iter(KEYS)
+    (key,) = entries(client, KEYS)
     assert json.loads(client.get(key) or b"") == {"charges": expected.charges}
 
 
@@ -137,13 +137,13 @@ def test_four_preloaded_workers_share_the_entries(tmp_path: Path, trained: Path)
             assert time.monotonic() < deadline, service.workers()
         written = entries_written(client)
         assert len(written) == len(set(written)) == len(ages)
-        assert sorted(client.scan_iter(KEYS)) == sorted(written)
+        assert sorted(entries(client, KEYS)) == sorted(written)
 
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda age: service.predict(age=age), [*range(18, 58)] * 4))
         assert [answer["charges"] for answer in answers[:20]] == list(charges.values())
         assert len({answer["prediction_id"] for answer in answers}) == 160
-        assert len(list(client.scan_iter(KEYS))) == 40
+        assert len(list(entries(client, KEYS))) == 40
         assert service.stop() == 0
         assert service.log.count("Application shutdown complete") == 4
         assert "Traceback" not in service.log
@@ -163,7 +163,7 @@ def test_the_password_comes_from_a_file(tmp_path: Path, trained: Path) -> None:
     ):
         service.predict()
         with server.client(password="s3cret/with:signs") as client:
-            assert len(list(client.scan_iter(KEYS))) == 1
+            assert len(list(entries(client, KEYS))) == 1
         assert "s3cret" not in service.log
 
 

@@ -18,6 +18,7 @@ from tests.faults.load import INPUTS, Load, Row, Run, wait_until
 from tests.faults.proxy import FaultProxy, fault_proxy
 from tests.servers import Server, free_port, running_server
 from tests.signals import signals_every
+from tests.stored import entries
 
 
 @contextlib.contextmanager
@@ -280,7 +281,7 @@ def name_moves(run: Run) -> None:
             run.lasts()
             resolver.port, since = new.port, time.perf_counter()
             with new.client() as other:
-                wait_until(lambda: other.dbsize() == len(INPUTS), "the new primary has all")
+                wait_until(lambda: len(entries(other)) == len(INPUTS), "the new primary has all")
             run.recovers(load)
             run.recovery = time.perf_counter() - since
 

@@ -142,7 +142,7 @@ def test_it_reads_an_image_once_and_a_hit_equals_the_miss(
     assert [line["text"] for line in lines] == ["RECEIPT 20417", "Total 1,284.50 EUR"]
     assert all(line["score"] > 0.9 and len(line["box"]) == 4 for line in lines)
     assert first["job_id"] != second["job_id"]
-    (key,) = client.scan_iter(KEYS)
+    (key,) = entries(client, KEYS)
     assert json.loads(client.get(key) or b"") == first["prediction"]
 
 
@@ -437,7 +437,7 @@ def test_workers_share_the_entries_and_a_stop_loses_none(
             assert time.monotonic() < deadline
         assert service.send(image("LAST 888"))[1]["cache"] == "miss"
         assert service.stop() == 0
-    assert len(list(client.scan_iter(KEYS))) == 2
+    assert len(list(entries(client, KEYS))) == 2
     assert "Traceback" not in service.log
 
 

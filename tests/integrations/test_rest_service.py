@@ -30,7 +30,7 @@ def test_the_service_caches_by_its_yaml(service: int, client: redis.Redis) -> No
     expected = charge(person(bmi=24.0)).charges
     assert first[0] == second[0] == 200
     assert json.loads(first[1]) == json.loads(second[1]) == {"charges": expected}
-    (key,) = client.scan_iter("rest/test_model/1.0.0/*")
+    (key,) = entries(client, "rest/test_model/1.0.0/*")
     decorator = RedisCachingDecorator(
         url="redis://127.0.0.1",
         prefix="rest",

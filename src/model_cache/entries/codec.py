@@ -249,6 +249,8 @@ class Codec:
                 or (serder is MESSAGE_PACK and data[0] in MAPS)
             )
         )
+        if plain and self._compressor is None:
+            return data
         until = b""
         if fresh_until is not None:
             flags, until = flags | TIMED, fresh_until.to_bytes(TIME_SIZE)

@@ -9,16 +9,18 @@ may have been a purge whose generation was evicted.
 from __future__ import annotations
 
 import secrets
+import threading
 from typing import Final
 
 from model_cache.errors import StoreUnavailableError
-from model_cache.forks import ForkSafeLock
+from model_cache.forks import renew_after_fork
 from model_cache.keys.key import Namespace
 
 # After this many seconds, the near cache checks the generation before it serves an entry.
 _RECENT_SECONDS = 1.0
 _BETWEEN_REFUSALS = 1.0
 _MOST_NAMESPACES = 256
+_NAME = b"generation"
 
 
 class _Unknown:
@@ -45,11 +47,16 @@ class Generation:
     )
 
     def __init__(self, namespace: Namespace) -> None:
-        self.key = namespace.raw + b"generation"
+        self.key = namespace.raw + _NAME
         self.value: Value = UNKNOWN
         self.trusted_until = self.refused_until = float("-inf")
         self._asked = float("-inf")
-        self._lock = ForkSafeLock()
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Replace the lock, which another thread of the parent may have held."""
+        self._lock = threading.RLock()
 
     def saw(self, value: bytes | None, asked: float) -> None:
         """Record the value in the store.
@@ -98,6 +105,11 @@ class Generations:
                 self._generations.clear()
             generation = self._generations.setdefault(namespace.raw, Generation(namespace))
         return generation
+
+
+def is_generation(key: bytes) -> bool:
+    """Return whether a key has the form of a generation's."""
+    return key.endswith(b"/" + _NAME) and key.count(b"/") >= 2
 
 
 def new_value() -> bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 from model_cache.binding import Bound
@@ -93,7 +94,8 @@ class Writing:
         """Return a prediction's entry, or why it is not stored."""
         name = binding.qualified_name
         try:
-            if not self._is_wanted(data, prediction):
+            cache_if = self._config.cache_if
+            if cache_if is not None and not cache_if(data, prediction):
                 return "skipped"
             ttl, fresh_until = self._times()
             return Encoded(binding.encode(key, prediction, fresh_until), ttl)
@@ -151,9 +153,9 @@ class Writing:
             # Check name and version again: the model may have been reloaded while it predicted.
             if not binding.is_current():
                 return [_DROPPED] * len(writes)
-            allowed = [one for one in writes if barrier.may_write(one.computation)]
-            if allowed:
-                yield from self._set(generation, allowed, budget)
+            allowed = [barrier.may_write(one.computation) for one in writes]
+            if True in allowed:
+                yield from self._set(generation, list(compress(writes, allowed)), budget)
         except StoreUnavailableError as error:
             return self._failed(binding, writes, error.kind, str(error))
         except Exception as error:  # from a property of the model
@@ -162,13 +164,15 @@ class Writing:
         finally:
             for write in writes:
                 barrier.end(write.computation)
-        stored = [one for one in allowed if not one.computation.is_purged]
-        sizes = [len(one.encoded.entry) for one in stored]
+        results, sizes = [], []
+        for write, is_allowed in zip(writes, allowed, strict=True):
+            if is_allowed and not write.computation.is_purged:
+                sizes.append(len(write.encoded.entry))
+                results.append(_STORED)
+            else:
+                results.append(_DROPPED)
         self._count(binding, sizes, before - budget.left)
-        if len(stored) == len(writes):
-            return [_STORED] * len(writes)
-        whole = {id(one) for one in stored}
-        return [_STORED if id(one) in whole else _DROPPED for one in writes]
+        return results
 
     def _wait_for_overtaken(self, writes: Sequence[Write], budget: Budget) -> Steps[None]:
         """Wait for writes that a purge or a refresh has overtaken before starting this one."""
@@ -231,10 +235,6 @@ class Writing:
         for _ in writes:
             self._hook(WriteFailed(binding.qualified_name, binding.version, kind, reason))
         return [Written("write_failed", kind)] * len(writes)
-
-    def _is_wanted(self, data: Any, prediction: Any) -> bool:
-        cache_if = self._config.cache_if
-        return cache_if is None or bool(cache_if(data, prediction))
 
     def _times(self) -> tuple[int | None, int | None]:
         """Return an entry's time to live in Redis and when it becomes stale, in milliseconds."""

@@ -24,6 +24,7 @@ INCOMPLETE = object()
 _BUFFER_SIZE = 65_536
 _ONE_SEGMENT = 1400  # bytes that can be sent without waiting for the server
 _LONGEST_TEXT = 200
+_TIMER = 0.001  # seconds; sockets wait for whole milliseconds, rounded up
 
 # A server may send any word as an error code; only these become metric labels.
 _KINDS = frozenset(
@@ -85,7 +86,7 @@ class Connection:
         self.retired = self.closed = False
         self.socket = sock
         self._has_input = _input_check(sock)
-        self._timeout: float | None = None
+        self._timeout = -1.0  # of the socket; not set yet
         self._buffer = bytearray(_BUFFER_SIZE)
         # Our own reader takes half the CPU time of redis-py's and lets the timeout cover the
         # whole reply.
@@ -106,7 +107,7 @@ class Connection:
             hiredis.HiredisError: the server does not speak RESP.
         """
         deadline = clock() + timeout
-        if timeout != self._timeout:  # setting it is a system call
+        if not timeout <= self._timeout <= timeout + _TIMER:  # setting it is a system call
             self._limit(timeout)
         self.socket.sendall(request)
         if len(request) > _ONE_SEGMENT:

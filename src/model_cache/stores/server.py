@@ -98,7 +98,8 @@ class RedisStore:
         watched: bytes,
         timeout: float,
     ) -> bytes | None:
-        requests = [*(set_request(*entry) for entry in entries), get_request(watched)]
+        requests = [set_request(*entry) for entry in entries]
+        requests.append(get_request(watched))
         return self._replies.watched(self._exchange_each(requests, timeout))
 
     def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
