@@ -58,7 +58,7 @@ class FreezingModel(FunctionModel):
     """Freezes the server, so that the write of what it predicted does not end."""
 
     def __init__(self, server: Server) -> None:
-        super().__init__()
+        super().__init__(qualified_name="freezing_model")
         self._server = server
 
     async def apredict(self, data: Person) -> Charges:
@@ -311,7 +311,7 @@ def test_a_caller_that_is_closed_with_its_loop_has_no_outcome(server: Server) ->
         server.thaw()
     abandoned.close()
     for each in asked:
-        contextvars.copy_context().run(closed_without_an_outcome, each)
+        contextvars.Context().run(closed_without_an_outcome, each)
     assert told == []
     for task in tasks:
         task._log_destroy_pending = False  # type: ignore[attr-defined]
