@@ -522,7 +522,8 @@ def test_an_interruption_at_any_line_gives_no_caller_the_reply_of_another(
                 answers = runner.run(ask(0.02))
                 if answers == expected:
                     break
-                assert all(isinstance(answer, StoreUnavailableError) for answer in answers)
+                for answer, wanted in zip(answers, expected, strict=True):  # some may be late
+                    assert answer == wanted or isinstance(answer, StoreUnavailableError)
             assert answers == expected
             if lines[0] < number // 2 - 1:
                 break
