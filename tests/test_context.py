@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +64,58 @@ def test_a_block_that_ends_in_another_context_leaves_the_flag_there_alone() -> N
     with FLAGS.raised(here):
         abandoned.close()  # as by the garbage collector, in whatever task runs
         assert FLAGS.get() is here
+
+
+def test_a_flag_in_a_generator_that_is_closed_uncovers_the_one_around() -> None:
+    def steps() -> Generator[None, None, None]:
+        with FLAGS.raised(Flag()):
+            yield
+
+    outer = Flag()
+    with FLAGS.raised(outer):
+        closed = steps()
+        next(closed)
+        closed.close()
+        del closed
+        gc.collect()
+        assert FLAGS.get() is outer
+    assert FLAGS.get() is None
+
+
+_COLLECTED_WHILE_THE_CONTEXT_CHANGES = """
+import contextvars, gc
+from model_cache.context import Flag, FlagVar
+
+FLAGS = FlagVar("flags")
+OTHERS = [contextvars.ContextVar(str(number)) for number in range(200)]
+
+def steps():
+    with FLAGS.raised(Flag()):
+        yield
+
+for other in OTHERS:
+    other.set(0)
+gc.collect()
+gc.freeze()
+for number in range(3000):
+    gc.collect()
+    gc.disable()
+    cycle = [steps()]
+    next(cycle[0])
+    cycle.append(cycle)
+    del cycle
+    gc.set_threshold(gc.get_count()[0] + number % 6)
+    gc.enable()
+    OTHERS[number % len(OTHERS)].set(number)
+"""
+
+
+def test_an_abandoned_block_that_is_collected_while_the_context_changes_does_no_harm() -> None:
+    """Python 3.11 crashed."""
+    command = [sys.executable, "-c", _COLLECTED_WHILE_THE_CONTEXT_CHANGES]
+    # The memory that is used after it was freed shows.
+    environment = {**os.environ, "PYTHONMALLOC": "debug"}
+    assert subprocess.run(command, env=environment, check=False).returncode == 0
 
 
 def test_flags_do_not_chain_up() -> None:

@@ -7,10 +7,15 @@ refers to its flag weakly, and a flag counts only until its block has ended.
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 from weakref import ref
+
+# Before Python 3.12, a collection may start while a context changes. The interpreter crashes if a
+# generator that is closed by the collection changes the same context.
+_COLLECTS_ANYWHERE = sys.version_info < (3, 12)
 
 
 class Flag:
@@ -31,6 +36,16 @@ class Flag:
 F = TypeVar("F", bound=Flag)
 
 
+class _Raised(Generic[F]):
+    """A flag in a context, with those around it, which remain when it has ended."""
+
+    __slots__ = ("flag", "outer")
+
+    def __init__(self, flag: F, outer: _Raised[F] | None) -> None:
+        self.flag = ref(flag)
+        self.outer = outer
+
+
 class FlagVar(Generic[F]):
     """The innermost flag of one kind in the current context.
 
@@ -39,36 +54,40 @@ class FlagVar(Generic[F]):
     """
 
     def __init__(self, name: str) -> None:
-        self.var: ContextVar[ref[F] | None] = ContextVar(name, default=None)
+        self.var: ContextVar[_Raised[F] | None] = ContextVar(name, default=None)
 
     def get(self) -> F | None:
         """Return the innermost flag whose block has not ended."""
-        reference = self.var.get()
-        if reference is None:
-            return None
-        flag = reference()
-        while flag is not None and flag.has_ended:
-            flag = flag.outer
-        return flag
+        raised = self.var.get()
+        while raised is not None:
+            flag = raised.flag()
+            if flag is not None and not flag.has_ended:
+                return flag
+            raised = raised.outer
+        return None
 
-    def raised(self, flag: F) -> _Raised[F]:
+    def raised(self, flag: F) -> _Block[F]:
         """Return a context manager that sets `flag` in its block."""
-        return _Raised(self.var, flag, self.get())
+        outer = self.var.get()
+        while outer is not None:
+            flag.outer = outer.flag()
+            if flag.outer is not None and not flag.outer.has_ended:
+                break
+            flag.outer, outer = None, outer.outer
+        return _Block(self.var, flag, _Raised(flag, outer))
 
 
-class _Raised(Generic[F]):
-    __slots__ = ("_flag", "_outer", "_var")
+class _Block(Generic[F]):
+    __slots__ = ("_flag", "_raised", "_var")
 
-    def __init__(self, var: ContextVar[ref[F] | None], flag: F, outer: F | None) -> None:
+    def __init__(self, var: ContextVar[_Raised[F] | None], flag: F, raised: _Raised[F]) -> None:
         self._var = var
         self._flag = flag
-        self._outer = outer
+        self._raised = raised
 
     def __enter__(self) -> F:
-        flag = self._flag
-        flag.outer = self._outer
-        self._var.set(ref(flag))
-        return flag
+        self._var.set(self._raised)
+        return self._flag
 
     def __exit__(
         self,
@@ -79,6 +98,7 @@ class _Raised(Generic[F]):
         # The order matters if this is interrupted. A generator may end in another context than the
         # one it began in, whose flag stays as it is; so there is no reset either.
         self._flag.has_ended = True
-        reference = self._var.get()
-        if reference is not None and reference() is self._flag:
-            self._var.set(None if self._outer is None else ref(self._outer))
+        if kind is GeneratorExit and _COLLECTS_ANYWHERE:
+            return
+        if self._var.get() is self._raised:
+            self._var.set(self._raised.outer)

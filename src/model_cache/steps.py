@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 from asyncio import AbstractEventLoop, Future, get_running_loop
 from collections.abc import Awaitable, Callable, Generator
-from contextvars import copy_context
 from typing import Any, TypeVar
 
 E = TypeVar("E")
@@ -54,24 +53,13 @@ def unwrapped(error: Exception) -> Exception:
     return cause if was_turned and isinstance(cause, StopIteration) else error
 
 
-def _thrown(steps: Generator[E, Any, T], error: BaseException) -> E:
-    """Throw an error into steps, in a context of their own if their coroutine is collected.
-
-    A collection may start while the current context changes. Python 3.11 crashes if another change
-    of the same context frees the mapping that it is reading.
-    """
-    if isinstance(error, GeneratorExit):
-        return copy_context().run(steps.throw, error)
-    return steps.throw(error)
-
-
 async def take_async(steps: Generator[E, Any, T], perform: Callable[[E], Awaitable[Any]]) -> T:
     """Run steps to the end, awaiting what each of them needs; see `take`."""
     result, error = None, None
     try:
         while True:
             try:
-                effect = steps.send(result) if error is None else _thrown(steps, error)
+                effect = steps.send(result) if error is None else steps.throw(error)
             except StopIteration as end:
                 value: T = end.value
                 return value

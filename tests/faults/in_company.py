@@ -135,7 +135,7 @@ def replicas_lost(run: Run) -> None:
         run.recovers(load)
         stats = load.decorator.stats()
         assert stats.unavailable < 0.01 * stats.predictions
-        assert stats.store == "partly_open"
+        wait_until(lambda: load.decorator.stats().store == "partly_open", "it knows")
 
 
 def certificates_removed(run: Run) -> None:

@@ -287,18 +287,19 @@ def name_moves(run: Run) -> None:
 
 
 def loading(run: Run) -> None:
-    options = ("--key-load-delay", "0", "--loading-process-events-interval-bytes", "1024")
+    options = ("--loading-process-events-interval-bytes", "1024")
     with load_on_server(run, *options) as (server, load):
         with server.client() as client:
-            for number in range(100):
-                client.set(f"filler:{number}", random.randbytes(1000))
+            client.mset({f"filler:{number}": random.randbytes(1000) for number in range(5000)})
             client.save()
         server.kill()
-        microseconds = round(run.seconds * 1e6 / 120)
-        server.options = ("--key-load-delay", str(microseconds), *options[2:])
+        server.options = (*options, "--key-load-delay", "10000")  # 50 s, unless it is told to hurry
         server.start()
         with server.client() as client:
             assert is_loading(client)
+            run.lasts()
+            assert is_loading(client)
+            client.config_set("key-load-delay", 0)
             wait_until(lambda: not is_loading(client), "the data are loaded")
         run.recovers(load)
 

@@ -1,13 +1,18 @@
 """Stalls of the machine itself: a process that only sleeps measures how late it wakes.
 
 A wait that is measured on a busy machine holds such stalls, too, and they are not the store's.
+Linux also counts how long each thread of this process has waited for a core.
 """
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from pathlib import Path
 from types import TracebackType
+
+_THREADS = Path("/proc/self/task")
 
 _PROGRAM = """
 import select, sys, time
@@ -45,3 +50,16 @@ class Stalls:
         traceback: TracebackType | None,
     ) -> None:
         self.longest = float(self._process.communicate("over\n", timeout=10)[0])
+
+
+def waited_for_a_core() -> float:
+    """Return the seconds that the threads of this process were ready to run and had no core.
+
+    All of them, since one that has no core may hold the GIL. 0.0 where the system does not count.
+    """
+    seconds = 0.0
+    with contextlib.suppress(OSError):
+        for thread in _THREADS.iterdir():
+            with contextlib.suppress(OSError):  # it has just ended
+                seconds += int((thread / "schedstat").read_text().split()[1]) / 1e9
+    return seconds

@@ -55,6 +55,21 @@ class AsyncModel(FunctionModel):
         return charge(data)
 
 
+class FreezingModel(FunctionModel):
+    """Freezes the server, so that the write of what it predicted does not end."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(qualified_name="freezing_model")
+        self._server = server
+
+    async def apredict(self, data: Person) -> Charges:
+        self.calls.append(data)
+        while len(self.calls) < 2:  # the look-up of the other needs the server
+            await asyncio.sleep(0)
+        self._server.freeze()
+        return charge(data)
+
+
 class TwofoldModel(FunctionModel):
     """A model for threads and for event loops."""
 
@@ -276,6 +291,36 @@ def test_a_leader_whose_loop_is_closed_keeps_nobody_waiting(server: Server) -> N
     asyncio.run(main())
     assert not task.done()
     task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_a_caller_that_is_closed_with_its_loop_has_no_outcome(server: Server) -> None:
+    """The garbage collector closes it, in whatever context runs."""
+    told: list[object] = []
+    model = FreezingModel(server)
+    decorator = made(server, model, hooks=[told.append])
+    abandoned = asyncio.new_event_loop()
+    asked = [decorator.apredict(person()), decorator.apredict_many([person(age=2)])]
+    tasks = [abandoned.create_task(each) for each in asked]
+
+    def are_writing() -> bool:
+        exchanges = inside_loops(decorator)._store._links._links[abandoned]._asked
+        return len(model.calls) == 2 and sum(not each.future.done() for each in exchanges) == 2
+
+    try:
+        abandoned.run_until_complete(until(are_writing))
+    finally:
+        server.thaw()
+    abandoned.close()
+    for each in asked:
+        contextvars.Context().run(closed_without_an_outcome, each)
+    assert told == []
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def closed_without_an_outcome(coroutine: Any) -> None:
+    coroutine.close()
+    assert last_outcome() is None
 
 
 def test_one_decorator_serves_one_loop_after_another(server: Server, loop: Loop) -> None:

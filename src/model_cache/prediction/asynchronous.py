@@ -124,6 +124,9 @@ class AsyncCachedPredictor:
             call.is_lost = get_running_loop().is_closed
             steps = flow.revalidate(call) if call.revalidates else flow.answer(call)
             return await self._take(steps)
+        except GeneratorExit:  # abandoned, and closed in whatever context runs
+            call.kind = None
+            raise
         finally:
             if call.kind is not None:
                 self._tell(call.outcome(time.perf_counter() - call.began))
@@ -138,6 +141,9 @@ class AsyncCachedPredictor:
         steps = self._many.answer(calls, Budget(self._timeout), return_exceptions=return_exceptions)
         try:
             return await self._take(steps)
+        except GeneratorExit:
+            calls = []
+            raise
         finally:
             self._many.tell(calls, time.perf_counter() - began, self._tell)
 

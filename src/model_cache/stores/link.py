@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import time
 from asyncio import AbstractEventLoop, Future, TimerHandle
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -24,6 +25,9 @@ from model_cache.stores.threads import start_thread
 
 # A connect that hangs, say in a DNS look-up, must not keep out one that would succeed.
 _MOST_DIALS, _BETWEEN_DIALS = 4, 1.0
+# Between its turns, a busy loop releases the GIL for so short a time that CPython's other threads
+# can miss it for seconds. While a connection is being opened, the loop sleeps from time to time.
+_BETWEEN_SLEEPS, _SLEEP = 0.005, 0.0001
 # Seconds until a connection that could not be replaced is tried again.
 _BETWEEN_RENEWALS = 1.0
 # Seconds past its caller's deadline that a reply may be missing before its connection is replaced.
@@ -212,6 +216,14 @@ class Link:
             self._fail_waiting(error)
             return
         dials.append(dial)
+        self.loop.call_soon(self._let_run, dial)
+
+    def _let_run(self, dial: _Dial) -> None:
+        """Let the thread of a dial have the GIL regularly; the newest dial's sleeps serve all."""
+        if dial.is_done or dial not in self._dials[-1:]:
+            return
+        self.loop.call_later(_BETWEEN_SLEEPS, self._let_run, dial)
+        time.sleep(_SLEEP)
 
     def _open(self, dial: _Dial) -> None:
         """Open a connection, on a thread of its own."""
