@@ -1,4 +1,4 @@
-"""Results for many rows: each row stored alone, and all put together as the function returned it."""
+"""Results for many rows: each row is stored alone, and all are put together unchanged."""
 
 from __future__ import annotations
 
@@ -56,6 +56,10 @@ def assert_same(found: Any, expected: Any) -> None:
     elif isinstance(expected, pl.Series):
         assert found.dtype == expected.dtype
         assert found.equals(expected, check_names=True, null_equal=True)
+    elif isinstance(expected, np.ndarray) and expected.dtype == object:
+        assert found.dtype == object
+        assert found.shape == expected.shape
+        assert_same(found.tolist(), expected.tolist())
     else:
         assert PREDICTIONS.encode(found) == PREDICTIONS.encode(expected)
 
@@ -88,18 +92,22 @@ def values_of(value: Any) -> list[float]:
     return [float(sum(row) % 7) for row in table_of(value).rows()]
 
 
+def index_of(value: Any) -> Any:
+    return value.index if isinstance(value, pd.DataFrame | pd.Series) else None
+
+
 def as_series(value: Any) -> Any:
     return pd.Series(values_of(value), name="score")
 
 
 def as_series_like_its_input(value: Any) -> Any:
-    return pd.Series(values_of(value), index=getattr(value, "index", None), dtype="float32")
+    return pd.Series(values_of(value), index=index_of(value), dtype="float32")
 
 
 def as_frame_like_its_input(value: Any) -> Any:
     numbers = values_of(value)
     columns = {"p": numbers, "label": [f"{number}" for number in numbers], "n": [1] * len(numbers)}
-    return pd.DataFrame(columns, index=getattr(value, "index", None))
+    return pd.DataFrame(columns, index=index_of(value))
 
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
@@ -119,7 +127,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("known", [(), (0,), (2,), (1,), (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("known", [(), (1,), (0, 2)])
 def test_rows_from_several_calls_make_the_result_of_one(
     table: str, function: str, known: Sequence[int]
 ) -> None:
@@ -173,7 +181,9 @@ THREE: dict[str, Any] = {
     "mixed frame": pd.DataFrame(
         {"i": [1, 2, 3], "s": ["a", None, "c"], "o": pd.Series([1, "b", None], dtype=object)}
     ),
-    "frame of columns of one name": pd.DataFrame([[1, "a"], [2, "b"], [3, "c"]], columns=["x", "x"]),
+    "frame of columns of one name": pd.DataFrame(
+        [[1, "a"], [2, "b"], [3, "c"]], columns=["x", "x"]
+    ),
     "frame of numbered columns": pd.DataFrame(np.arange(6.0).reshape(3, 2)),
     "frame of levels": pd.DataFrame(
         np.ones((3, 2)), columns=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", None])
@@ -353,7 +363,11 @@ def test_a_payload_of_another_length_is_a_miss(name: str) -> None:
 def test_moving_a_byte_between_payloads_is_a_miss() -> None:
     form, payloads = PARTS["moments"]
     with pytest.raises(ValueError, match="another length"):
-        join(form, [payloads[0][:-1], payloads[0][-1:] + payloads[1], payloads[2]], table_of([1, 2, 3]))
+        join(
+            form,
+            [payloads[0][:-1], payloads[0][-1:] + payloads[1], payloads[2]],
+            table_of([1, 2, 3]),
+        )
 
 
 @pytest.mark.parametrize(
@@ -365,6 +379,7 @@ def test_moving_a_byte_between_payloads_is_a_miss() -> None:
         ["n", "f8,f8"],
         ["n", ["<f8", 2**62, 2**62, 0]],
         ["n", ["<f8", -1]],
+        ["n", ["<U900000000", 0]],
         ["n", ["|b1", True]],
         [["r"], None],
         [["o", 2**40], None],

@@ -40,7 +40,9 @@ def test_different_values_have_different_bytes(name: str) -> None:
 
 @pytest.mark.parametrize("name", POOLS)
 @given(data=st.data())
-def test_a_row_has_the_same_bytes_in_every_table_of_its_kind(name: str, data: st.DataObject) -> None:
+def test_a_row_has_the_same_bytes_in_every_table_of_its_kind(
+    name: str, data: st.DataObject
+) -> None:
     pool = POOLS[name]
     places = data.draw(st.lists(st.integers(0, len(pool) - 1), max_size=20))
     whole = table_of(pool)
@@ -68,7 +70,10 @@ def test_rows_of_frames_are_equal_if_and_only_if_all_their_cells_are(data: st.Da
         data.draw(st.lists(st.integers(0, len(PANDAS[name]) - 1), min_size=count, max_size=count))
         for name in names
     ]
-    columns = [PANDAS[name].take(own).reset_index(drop=True) for name, own in zip(names, places, strict=True)]
+    columns = [
+        PANDAS[name].take(own).reset_index(drop=True)
+        for name, own in zip(names, places, strict=True)
+    ]
     frame = pd.concat(columns, axis=1)
     before = frame.copy()
     rows = table_of(frame).rows()
@@ -88,7 +93,10 @@ def test_rows_of_polars_frames_are_equal_if_and_only_if_all_cells_are(data: st.D
         for name in names
     ]
     frame = pl.DataFrame(
-        [POLARS[name][own].alias(str(at)) for at, (name, own) in enumerate(zip(names, places, strict=True))]
+        [
+            POLARS[name][own].alias(str(at))
+            for at, (name, own) in enumerate(zip(names, places, strict=True))
+        ]
     )
     rows = table_of(frame).rows()
     expected = list(zip(*places, strict=True))
@@ -102,6 +110,10 @@ def series(values: Any, **options: Any) -> Any:
 
 def frame(**columns: Any) -> Any:
     return pd.DataFrame(columns)
+
+
+class Matrix(np.ndarray[Any, Any]):
+    pass
 
 
 SQUARE = np.arange(9.0).reshape(3, 3)
@@ -148,7 +160,7 @@ TABLES_OF_DIFFERENT_KINDS: list[Any] = [
     series(["a"], dtype=pd.CategoricalDtype(["a", "b"], ordered=True)),
     series(["a"], dtype="string[python]"),
     series(["a"], dtype="string[pyarrow]"),
-    series(["a"], dtype="str"),
+    *([series(["a"], dtype="str")] if pd.__version__ >= "3" else []),
     series(["a"], dtype=object, name="x"),
     series(pd.to_datetime(["2024"]).as_unit("s")),
     series(pd.to_datetime(["2024"]).as_unit("ns")),
@@ -172,7 +184,7 @@ TABLES_OF_DIFFERENT_KINDS: list[Any] = [
     pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")])),
     pd.DataFrame([[1]], columns=pd.Index(["a"], name="of columns")),
     pd.DataFrame(SQUARE, columns=list("abc"), copy=False),
-    pd.DataFrame({name: SQUARE[:, 0] for name in "abc"}),
+    pd.DataFrame(dict.fromkeys("abc", SQUARE[:, 0])),
     pl.Series("a", [1]),
     pl.Series("b", [1]),
     pl.Series("a", [1], dtype=pl.Int32),
@@ -193,6 +205,13 @@ def test_what_a_model_can_tell_apart_is_of_another_kind() -> None:
         if kinds[one] == kinds[other]
     ]
     assert same == []
+
+
+@pytest.mark.parametrize("dtype", ["object", "str", "string[python]", "string[pyarrow]"])
+def test_a_zero_in_a_string_is_not_its_end(dtype: str) -> None:
+    texts = ["", "\0", "\0a", "a", "a\0", "a\0b"]
+    assert len(set(table_of(series(texts, dtype=dtype)).rows())) == len(texts)
+    assert len(set(table_of(series(pd.Categorical(texts, texts))).rows())) == len(texts)
 
 
 def test_attrs_and_flags_of_pandas_are_of_another_kind() -> None:
@@ -246,7 +265,7 @@ def test_a_hundred_thousand_rows_are_as_distinct_as_pandas_says() -> None:
         {"a": np.zeros(2), "b": np.zeros(3)},
         {"a": np.array(1.0)},
         np.array(1.0),
-        np.rec.array([(1, 2)]),
+        np.zeros(2).view(Matrix),
         np.zeros(1, np.dtype("f8", metadata={"unit": "m"})),
         np.array([object()]),
         [object()],
@@ -257,7 +276,7 @@ def test_a_hundred_thousand_rows_are_as_distinct_as_pandas_says() -> None:
         pl.Series(["a"], dtype=pl.Categorical),
         pl.Series([object()]),
         pl.Series([[0]]).cast(pl.List(pl.Datetime("ns"))),
-        (each for each in []),
+        iter([1]),
     ],
     ids=lambda value: str(type(value).__name__),
 )
@@ -278,7 +297,7 @@ def test_scipys_sparse_matrix_is_refused() -> None:
 
 
 def test_a_subclass_is_refused() -> None:
-    class Frame(pd.DataFrame):
+    class Frame(pd.DataFrame):  # type: ignore[misc]
         pass
 
     with pytest.raises(NotCacheableError, match="Frame is not a table"):

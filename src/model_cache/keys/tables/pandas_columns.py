@@ -102,9 +102,11 @@ def _strings(numpy: Any, column: Any) -> Vectors:
     dtype = column.dtype
     missing = getattr(dtype, "na_value", None)
     kind = b"S%b%b" % (text(dtype.storage), text(repr(missing)))
-    codes, distinct = column.array.factorize()
-    slots = objects(numpy, [*numpy.asarray(distinct, object).tolist(), None])
-    return Vectors(kind, [slots[codes]])  # -1, a missing value, is the last one
+    if dtype.storage == "pyarrow":
+        return Vectors(kind, arrow_vectors(numpy, column).matrices)
+    # Not by factorize(): pandas may end a string at its first zero.
+    values = column.array.to_numpy(dtype=object, na_value=None).tolist()
+    return Vectors(kind, [objects(numpy, values)])
 
 
 def _nullable(numpy: Any, column: Any) -> Vectors:
