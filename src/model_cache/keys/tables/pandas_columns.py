@@ -13,8 +13,11 @@ from model_cache.keys.canonical.arrays import dtype_form, loaded_numpy
 from model_cache.keys.canonical.identities import counted, text
 from model_cache.keys.canonical.leaves import Encode
 from model_cache.keys.tables.arrow_columns import arrow_vectors
-from model_cache.keys.tables.cells import lines, numbers, objects
+from model_cache.keys.tables.cells import encoded, lines, numbers, objects
 from model_cache.keys.tables.numpy_tables import Vectors
+
+# Arrow takes a fraction of a millisecond to begin.
+_FEW = 256
 
 
 def column_vectors(column: Any) -> Vectors:
@@ -34,6 +37,10 @@ def labels_form(index: Any) -> bytes:
     if index.nlevels > 1:
         levels = map(index.get_level_values, range(index.nlevels))
         return b"L" + head + counted(map(labels_form, levels))
+    pandas: Any = sys.modules["pandas"]
+    if index.dtype == object or type(index.dtype) is pandas.StringDtype:
+        kind = b"O" if index.dtype == object else _string_kind(index.dtype)
+        return b"l" + head + kind + counted(encoded(index.tolist(), missing_values()))
     kind, matrices = column_vectors(index)
     return b"l" + head + kind + counted(lines(loaded_numpy(), matrices, len(index)))
 
@@ -98,11 +105,14 @@ def zone_form(zone: Any) -> bytes:
     return INPUTS.encode(zone)
 
 
+def _string_kind(dtype: Any) -> bytes:
+    return b"S%b%b" % (text(dtype.storage), text(repr(getattr(dtype, "na_value", None))))
+
+
 def _strings(numpy: Any, column: Any) -> Vectors:
     dtype = column.dtype
-    missing = getattr(dtype, "na_value", None)
-    kind = b"S%b%b" % (text(dtype.storage), text(repr(missing)))
-    if dtype.storage == "pyarrow":
+    kind = _string_kind(dtype)
+    if dtype.storage == "pyarrow" and len(column) > _FEW:
         return Vectors(kind, arrow_vectors(numpy, column).matrices)
     # Not by factorize(): pandas may end a string at its first zero.
     values = column.array.to_numpy(dtype=object, na_value=None).tolist()
