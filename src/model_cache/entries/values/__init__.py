@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from model_cache.entries.values.classes import Classes
@@ -88,7 +87,8 @@ class PythonValues:
 
     def reader(self, data: bytes, schema: Any) -> Callable[[], Any]:
         """Return what reads `data`, to a new object each time."""
-        return partial(self.loads, data, schema)
+        load = self.classes.loads
+        return lambda: schema(load(data))
 
 
 PYTHON_VALUES = PythonValues(Classes())

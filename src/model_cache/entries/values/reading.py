@@ -21,10 +21,12 @@ from model_cache.entries.values.codes import (
     INSTANCE,
     OBJECTS,
     ORDERED_DICT,
+    REDUCED,
     SCALAR,
     SET,
     TUPLE,
 )
+from model_cache.entries.values.foreign import rebuilt
 from model_cache.entries.values.leaves import LEAVES
 
 Reader: TypeAlias = Callable[[bytes], Any]
@@ -80,4 +82,5 @@ _CONTAINERS: dict[int, Callable[[Any], Any]] = {
     DEQUE: _deque,
     ORDERED_DICT: OrderedDict,
     OBJECTS: arrays.read_objects,
+    REDUCED: rebuilt,
 }

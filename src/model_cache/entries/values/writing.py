@@ -21,6 +21,7 @@ from model_cache.entries.values.codes import (
     INSTANCE,
     OBJECTS,
     ORDERED_DICT,
+    REDUCED,
     SCALAR,
     SET,
     TUPLE,
@@ -29,6 +30,7 @@ from model_cache.entries.values.leaves import LEAVES
 from model_cache.entries.values.refusals import not_storable
 from model_cache.entries.values.structures import structure
 from model_cache.keys.canonical.arrays import loaded_numpy
+from model_cache.keys.canonical.foreign import reduction
 
 Extension: TypeAlias = tuple[int, bytes]
 
@@ -95,6 +97,9 @@ class Writing:
                 return ARRAY, arrays.array(value)
             if issubclass(cls, numpy.generic):
                 return SCALAR, arrays.scalar(value)
+        foreign = reduction(cls)
+        if foreign is not None:
+            return REDUCED, self.dumps([foreign.name, *foreign.parts(value)])
         form = structure(cls)
         if form is None:
             raise not_storable(cls)

@@ -25,6 +25,7 @@ from model_cache.keys.canonical.arrays import array_encoder, loaded_numpy, scala
 from model_cache.keys.canonical.attributes import State, slot_reader, state_reader
 from model_cache.keys.canonical.containers import CONTAINERS, container_encoder
 from model_cache.keys.canonical.enums import enum_encoder
+from model_cache.keys.canonical.foreign import Reduction, reduction
 from model_cache.keys.canonical.identities import class_identity, counted, described, text
 from model_cache.keys.canonical.leaves import LEAVES, Encode, safe_uuid
 from model_cache.keys.canonical.moments import MOMENTS, ZONES
@@ -194,6 +195,8 @@ class Canonicalizer:
         encode = self._inside._encoders.encode
         if issubclass(cls, Enum):
             return enum_encoder(cls, encode)
+        if (foreign := reduction(cls)) is not None:
+            return _foreign(foreign, encode)
         if _is_structure(cls):
             return self._structure(cls)
         if issubclass(cls, URLS):
@@ -212,7 +215,8 @@ class Canonicalizer:
         if issubclass(cls, numpy.generic):
             return scalar_encoder(numpy, cls)
         if cls is numpy.ndarray:
-            return array_encoder(numpy, layout=not self._predictions)
+            encode = self._inside._encoders.encode
+            return array_encoder(numpy, encode, layout=not self._predictions)
         if not is_plain_subclass(cls, numpy.ndarray):
             return None
         # A memmap is its content and its location; its file handle adds nothing.
@@ -278,6 +282,14 @@ def _reduced(
     if attributes is None:
         return lambda value: head + encode(reduce(value))
     return lambda value: head + encode(reduce(value)) + attributes(value)
+
+
+def _foreign(form: Reduction, encode: Encode) -> Encode:
+    """Return an encoder for the values of a library that is not imported here."""
+    head, parts, seen = b"o" + text(form.name), form.parts, form.seen
+    if seen is None:
+        return lambda value: head + encode(parts(value))
+    return lambda value: head + encode(parts(value)) + encode(seen(value))
 
 
 def _names_of_places(cls: type) -> bytes:

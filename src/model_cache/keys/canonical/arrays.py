@@ -6,12 +6,16 @@ This module does not import numpy; a process that has numpy values has already i
 from __future__ import annotations
 
 import functools
+import struct
 import sys
+import types
 from typing import Any
 
 from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical.identities import counted, text
 from model_cache.keys.canonical.leaves import Encode, integer
+
+_TEXTS = frozenset([str, types.NoneType])
 
 
 def loaded_numpy() -> Any:
@@ -33,16 +37,23 @@ def scalar_encoder(numpy: Any, cls: type) -> Encode | None:
     return encode
 
 
-def array_encoder(numpy: Any, *, layout: bool) -> Encode:
+def array_encoder(numpy: Any, encode_item: Encode, *, layout: bool) -> Encode:
     """Return the encoder of arrays.
 
     Args:
         numpy: the module.
+        encode_item: the encoder of the items of arrays of objects.
         layout: whether to include the order of the values in memory, which affects the last
             digits of a sum.
     """
 
     def encode(value: Any) -> bytes:
+        if value.dtype.kind == "O":
+            return b"nO%b%b%b" % (
+                str(value.shape).encode(),
+                _layout(value) if layout else b"",
+                _objects(value.ravel().tolist(), encode_item),
+            )
         return b"n%b%b%b%b" % (
             dtype_form(numpy, value.dtype),
             str(value.shape).encode(),
@@ -51,6 +62,15 @@ def array_encoder(numpy: Any, *, layout: bool) -> Encode:
         )
 
     return encode
+
+
+def _objects(items: list[Any], encode_item: Encode) -> bytes:
+    if not items or not _TEXTS.issuperset(map(type, items)):
+        return encode_item(items)
+    # A column of strings, packed: their lengths, then their characters.
+    lengths = [-1 if item is None else len(item) for item in items]
+    joined = text("".join(item for item in items if item is not None))
+    return b"S%x;%b%b" % (len(items), struct.pack(f">{len(items)}q", *lengths), joined)
 
 
 def _layout(array: Any) -> bytes:
