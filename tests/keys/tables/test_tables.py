@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -9,8 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +18,9 @@ from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.tables import table_of
 from tests.keys.tables.pools import ARRAYS, OBJECTS, PANDAS, POLARS
+
+pd: Any = importlib.import_module("pandas")  # with or without its stubs
+pl: Any = importlib.import_module("polars")
 
 POOLS = {
     "list": OBJECTS[:13] + OBJECTS[15:],
@@ -339,6 +341,44 @@ def test_part_of_a_default_index_counts_as_one() -> None:
     part = table_of(frame(a=[1, 2, 3])).part([2, 1])
     assert part.is_default_index
     assert part.index.tolist() == [2, 1]
+
+
+def test_no_rows_of_a_frame_have_its_columns() -> None:
+    for whole in (frame(a=[1], b=["x"]), pl.DataFrame({"a": [1], "b": ["x"]})):
+        assert list(taken(whole, []).columns) == ["a", "b"]
+        assert table_of(taken(whole, [])).rows() == []
+
+
+def test_places_may_be_numpys() -> None:
+    for whole in (["a", "b"], SQUARE[:2], frame(a=[1, 2]), pl.Series([1, 2])):
+        assert taken(whole, np.arange(2)) is whole  # type: ignore[arg-type]
+        assert len(taken(whole, np.array([1]))) == 1  # type: ignore[arg-type]
+
+
+def test_the_form_of_a_row_is_pinned() -> None:
+    """Entries of older versions stay readable; another form needs another version of the key."""
+    table = table_of(
+        pd.DataFrame(
+            {
+                "age": pd.Series([18], dtype="int64"),
+                "region": pd.Series(["south"], dtype=object),
+                "sex": pd.Series(pd.Categorical.from_codes([0], pd.Index(["f"], dtype=object))),
+                "note": pd.Series(["longer than sixteen bytes"], dtype=object),
+            }
+        ).set_axis(pd.Index(["age", "region", "sex", "note"], dtype=object), axis=1)
+    )
+    assert table.kind == (
+        b"s10:pandas.DataFramels5:Indext1;NO4;s3:ages6:regions3:sexs4:note"
+        b"4;nys3:<i8OCFls5:Indext1;NO1;s1:fOFRm0;T"
+    )
+    assert [row.hex(" ") for row in table.rows()] == [
+        "12 00 00 00 00 00 00 00 00 73 35 3a 73 6f 75 74 68 00 00 00 00 00 00 00 00 00 "
+        "00 00 00 00 00 00 00 01 df bd fc 6c b3 79 3f 6c ba 0b ad 10 e5 d9 21 61"
+    ]
+    numbers = table_of(np.array([[1.5, 2.0]]))
+    assert numbers.kind == b"sd:numpy.ndarrayys3:<f8(2,)C"
+    assert numbers.rows() == [np.array([1.5, 2.0], "<f8").tobytes()]
+    assert table_of(["a"]).kind == b"s4:list"
 
 
 def test_changing_the_part_leaves_the_whole() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,6 @@ from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.canonical.arrays import dtype_form, loaded_numpy
 from model_cache.keys.canonical.identities import counted, text
-from model_cache.keys.canonical.leaves import Encode
 from model_cache.keys.tables.arrow_columns import arrow_vectors
 from model_cache.keys.tables.cells import encoded, lines, numbers, objects
 from model_cache.keys.tables.numpy_tables import Vectors
@@ -26,7 +25,7 @@ def column_vectors(column: Any) -> Vectors:
     dtype = column.dtype
     if isinstance(dtype, numpy.dtype):
         if dtype.kind == "O":
-            return Vectors(b"O", [objects(numpy, column.to_numpy().tolist(), missing_values())])
+            return Vectors(b"O", [objects(numpy, column.to_numpy().tolist())])
         return Vectors(b"n" + dtype_form(numpy, dtype), numbers(numpy, column.to_numpy()))
     return _reader(type(dtype))(numpy, column)
 
@@ -40,19 +39,9 @@ def labels_form(index: Any) -> bytes:
     pandas: Any = sys.modules["pandas"]
     if index.dtype == object or type(index.dtype) is pandas.StringDtype:
         kind = b"O" if index.dtype == object else _string_kind(index.dtype)
-        return b"l" + head + kind + counted(encoded(index.tolist(), missing_values()))
+        return b"l" + head + kind + counted(encoded(index.tolist()))
     kind, matrices = column_vectors(index)
     return b"l" + head + kind + counted(lines(loaded_numpy(), matrices, len(index)))
-
-
-@lru_cache(1)
-def missing_values() -> Mapping[type, Encode]:
-    """Return the encoders of pandas' own missing values."""
-    pandas: Any = sys.modules["pandas"]
-    return {
-        type(pandas.NA): lambda _: b"o" + text("pandas.NA"),
-        type(pandas.NaT): lambda _: b"o" + text("pandas.NaT"),
-    }
 
 
 def _reader(cls: type) -> Callable[[Any, Any], Vectors]:

@@ -47,7 +47,8 @@ def _numpy() -> Any:
 
 
 def _select(whole: Any, places: Sequence[int]) -> Any:
-    return whole[list(places)]
+    polars: Any = sys.modules["polars"]
+    return whole[polars.Series(list(places), dtype=polars.UInt32)]
 
 
 def _vectors(numpy: Any, series: Any) -> Vectors:
