@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 import decimal
+import importlib
 import struct
 import zoneinfo
 from typing import Any
