@@ -333,6 +333,12 @@ VALUES: dict[str, Any] = {
     "numpy bool": np.bool_(True),
     "numpy str": np.str_("a"),
     "numpy datetime": np.datetime64("2024-02-29T12:00", "s"),
+    "numpy object array": np.array([1, "a", None, (2.5,)], object),
+    "numpy object array of strings": np.array(["a", None, "é\ud800"], object),
+    "numpy masked array": np.ma.masked_array([1.5, 2.5], [True, False], fill_value=7.0),
+    "numpy masked array without a mask": np.ma.masked_array(np.array([1, 2], "<i4")),
+    "numpy masked": np.ma.masked,
+    "range": range(1, 10, 3),
 }
 
 MODELS: dict[str, BaseModel] = {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.golden_cases import entries, fingerprints, keys
+from tests.golden_frames import forms
 
 FOLDER = Path(__file__).parent
 
@@ -26,3 +27,4 @@ if __name__ == "__main__":
     write("keys.json", keys())
     write("entries.json", entries())
     write("fingerprints.json", fingerprints())
+    write("frames.json", forms())

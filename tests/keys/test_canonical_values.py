@@ -258,6 +258,11 @@ class Listed(list[int], enum.Enum):  # type: ignore[misc]
     one = [1]  # noqa: RUF012 - that is what is tested
 
 
+def annotated(array: Any) -> Any:
+    array.note = "an attribute"
+    return array
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -268,8 +273,9 @@ class Listed(list[int], enum.Enum):  # type: ignore[misc]
         NOON.replace(tzinfo=zone_from_file("UTC")),
         NOON.replace(tzinfo=zone_from_file(None)),
         np.zeros(1, np.dtype("u1", metadata={"a": 1})),
-        np.zeros(1, object),
-        np.ma.masked_array([1.0], [True]),
+        np.array([object()]),
+        np.zeros(1, [("a", object)]),
+        annotated(np.ma.masked_array([1.0], [True])),
     ],
     ids=lambda value: type(value).__name__,
 )

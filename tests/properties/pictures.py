@@ -47,7 +47,9 @@ def picture(value: Any, *, fields_set: bool = False) -> Any:
         )
     if isinstance(value, (np.ndarray, np.generic)):
         kind = cls if isinstance(value, np.ndarray) else np.generic
-        return (kind, *_dtype(value.dtype), value.shape, _layout(value), value.tobytes())
+        # The bytes of an array of objects are addresses.
+        content = see(value.tolist()) if value.dtype.kind == "O" else value.tobytes()
+        return (kind, *_dtype(value.dtype), value.shape, _layout(value), content)
     if isinstance(value, dt.tzinfo):
         return _zone(value)
     if isinstance(value, (Decimal, pathlib.PurePath)):

@@ -143,8 +143,9 @@ def _moments(pandas: Any, values: Any, zone: Any, freq: Any) -> Any:
 
 
 def _strings(pandas: Any, storage: str, is_nan: bool, values: Any) -> Any:
-    missing = float("nan") if is_nan else pandas.NA
-    return pandas.array(values, dtype=pandas.StringDtype(storage, na_value=missing))
+    # Before pandas 2.3, only the storage says what is missing.
+    missing = {"na_value": float("nan")} if is_nan else {}
+    return pandas.array(values, dtype=pandas.StringDtype(storage, **missing))
 
 
 def _arrow(pandas: Any, name: str, values: Any) -> Any:
