@@ -1,16 +1,15 @@
-"""Results for many rows: each row stored alone, and all put together as the function returned it."""
+"""Results for many rows: each row is stored alone, and all are put together unchanged."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgpack
 import numpy as np
-import pandas as pd
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +19,9 @@ from model_cache.entries.rows import LengthError, RowsRefusedError, join, split
 from model_cache.entries.values import Classes
 from model_cache.keys.canonical import PREDICTIONS
 from model_cache.keys.tables import Table, table_of
+
+pd: Any = importlib.import_module("pandas")  # with or without its stubs
+pl: Any = importlib.import_module("polars")
 
 FRAME = pd.DataFrame({"a": [3.0, 1.0, 3.0], "b": ["x", None, "x"]})
 LABELLED = FRAME.set_index(pd.Index(["u", "u", "t"], name="id"))
@@ -56,6 +58,10 @@ def assert_same(found: Any, expected: Any) -> None:
     elif isinstance(expected, pl.Series):
         assert found.dtype == expected.dtype
         assert found.equals(expected, check_names=True, null_equal=True)
+    elif isinstance(expected, np.ndarray) and expected.dtype == object:
+        assert found.dtype == object
+        assert found.shape == expected.shape
+        assert_same(found.tolist(), expected.tolist())
     else:
         assert PREDICTIONS.encode(found) == PREDICTIONS.encode(expected)
 
@@ -88,18 +94,22 @@ def values_of(value: Any) -> list[float]:
     return [float(sum(row) % 7) for row in table_of(value).rows()]
 
 
+def index_of(value: Any) -> Any:
+    return value.index if isinstance(value, pd.DataFrame | pd.Series) else None
+
+
 def as_series(value: Any) -> Any:
     return pd.Series(values_of(value), name="score")
 
 
 def as_series_like_its_input(value: Any) -> Any:
-    return pd.Series(values_of(value), index=getattr(value, "index", None), dtype="float32")
+    return pd.Series(values_of(value), index=index_of(value), dtype="float32")
 
 
 def as_frame_like_its_input(value: Any) -> Any:
     numbers = values_of(value)
     columns = {"p": numbers, "label": [f"{number}" for number in numbers], "n": [1] * len(numbers)}
-    return pd.DataFrame(columns, index=getattr(value, "index", None))
+    return pd.DataFrame(columns, index=index_of(value))
 
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
@@ -119,7 +129,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("known", [(), (0,), (2,), (1,), (0, 2), (0, 1, 2)])
+@pytest.mark.parametrize("known", [(), (1,), (0, 2)])
 def test_rows_from_several_calls_make_the_result_of_one(
     table: str, function: str, known: Sequence[int]
 ) -> None:
@@ -181,6 +191,13 @@ THREE: dict[str, Any] = {
         np.ones((3, 2)), columns=pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["x", None])
     ),
     "frame without columns": pd.DataFrame(index=pd.RangeIndex(3)),
+    "missing objects": pd.Series([pd.NA, pd.NaT, None], dtype=object),
+    "period": pd.Series(pd.PeriodIndex(["2024", None, "2026"], freq="Y")),
+    "interval": pd.Series(pd.arrays.IntervalArray.from_tuples([(0, 1), None, (1, 2)])),
+    "arrow": pd.Series([1, None, 3], dtype="int16[pyarrow]"),
+    "Series with a date as its name": pd.Series([1, 2, 3], name=dt.date(2024, 1, 1)),
+    "frame of dates": pd.DataFrame(np.zeros((3, 1)), columns=pd.DatetimeIndex(["2024"])),
+    "category of dates": pd.Series(pd.Categorical(pd.to_datetime(["2024", None, "2025"]))),
     "polars frame": pl.DataFrame(
         {
             "f": [1.0, None, float("nan")],
@@ -278,10 +295,8 @@ class MyList(list[Any]):
         pd.Series([1, 2, 3], index=[5, 6, 7]),
         pd.Series([1, 2, 3], index=[0, 1, 2]),
         pd.Series([1, 2, 3], index=pd.RangeIndex(3, name="id")),
-        pd.Series([pd.NA, 1, 2], dtype=object),
-        pd.Series(pd.PeriodIndex(["2024", "2025", "2026"], freq="Y")),
-        pd.Series([1, 2, 3], name=dt.date(2024, 1, 1)),
-        pd.DataFrame(np.zeros((3, 1)), columns=pd.DatetimeIndex(["2024"])),
+        pd.Series(pd.arrays.SparseArray([0.0, 1.0, 0.0])),
+        pd.Series([1, 2, 3], name=frozenset([object()])),
         noted(source="here"),
         pl.Series(["a", "b", "c"], dtype=pl.Categorical),
         pl.Series([{"a": 1}] * 3),
@@ -371,6 +386,7 @@ def test_moving_a_byte_between_payloads_is_a_miss() -> None:
         ["n", "f8,f8"],
         ["n", ["<f8", 2**62, 2**62, 0]],
         ["n", ["<f8", -1]],
+        ["n", ["<U900000000", 0]],
         ["n", ["|b1", True]],
         [["r"], None],
         [["o", 2**40], None],
@@ -382,7 +398,8 @@ def test_moving_a_byte_between_payloads_is_a_miss() -> None:
         [["s", "i", None, "n"], "<f8"],
         [["s", "r", None, ["m", "category"]], "<f8"],
         [["s", "r", None, ["z", "int64"]], "<M8[ns]"],
-        [["f", "r", ["r", 0, 2**62, 1, None], "n"], ["<f8", 1]],
+        [["f", "r", b"\x01", "n"], ["<f8", 1]],
+        [["s", "r", None, ["c", False, b"\x90"]], "|i1"],
         [["p", "x", "Object"], None],
         [["p", "x", ["DataFrame", []]], None],
     ],

@@ -6,6 +6,7 @@ own row. A result that would not be restored exactly is refused.
 
 from __future__ import annotations
 
+import types
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -79,6 +80,9 @@ def _packed(described: Any, columns: list[Any]) -> bytes:
 def _same(column: Any, restored: Any) -> bool:
     """Return whether a column is restored exactly."""
     if isinstance(column, list):
+        kinds = set(map(type, column))
+        if kinds <= {str, int, bool, types.NoneType}:
+            return bool(column == restored) and list(map(type, column)) == list(map(type, restored))
         encode = PREDICTIONS.encode
         return list(map(encode, column)) == list(map(encode, restored))
     numpy = loaded("numpy")

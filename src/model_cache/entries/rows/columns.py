@@ -6,10 +6,14 @@ row's bytes in each array, followed by its objects, if any.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
+import types
 from collections.abc import Sequence
 from typing import Any
+
+import msgpack
 
 from model_cache.entries.rows.refusals import RowsRefusedError
 from model_cache.entries.values import Classes, dumps
@@ -17,6 +21,9 @@ from model_cache.keys.canonical.arrays import loaded_numpy
 from model_cache.keys.tables.cells import lines, numbers
 
 _MOST_AXES = 16
+_PLAIN = frozenset({str, bytes, int, float, bool, types.NoneType})
+# numpy makes room for one value of an empty array.
+_LARGEST_EMPTY = 2**16
 
 
 def loaded(name: str) -> Any:
@@ -64,8 +71,17 @@ def payloads_of(columns: Sequence[Any], count: int, classes: Classes) -> list[by
     if not lists:
         return heads or [b""] * count
     objects = lists[0] if len(lists) == 1 else map(list, zip(*lists, strict=True))
-    tails = [dumps(each, classes) for each in objects]
+    tails = _dumped(list(objects), classes)
     return [head + tail for head, tail in zip(heads, tails, strict=True)] if arrays else tails
+
+
+def _dumped(values: Sequence[Any], classes: Classes) -> list[bytes]:
+    """Return each value as bytes; with one packer where all are plain MessagePack."""
+    if set(map(type, values)) <= _PLAIN:
+        pack = msgpack.Packer(unicode_errors="surrogatepass").pack
+        with contextlib.suppress(OverflowError):  # an int of more than 64 bits
+            return list(map(pack, values))
+    return [dumps(value, classes) for value in values]
 
 
 def columns_of(specs: Sequence[Any], payloads: Sequence[bytes], classes: Classes) -> list[Any]:
@@ -115,8 +131,10 @@ def _arrays(
     matrix = numpy.frombuffer(b"".join(rows), "u1").reshape(len(rows), width)
     arrays, start = [], 0
     for dtype, shape, size in specs:
+        if not (size and rows) and dtype.itemsize > _LARGEST_EMPTY:
+            raise ValueError("no values of a large size")
         array = numpy.empty((len(rows), *shape), dtype)
-        if size and len(rows):
+        if size and rows:
             array.reshape(-1).view("u1").reshape(len(rows), size)[...] = matrix[
                 :, start : start + size
             ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -110,6 +112,10 @@ def _object_array(values: Sequence[Any], shape: Sequence[Any]) -> Any:
     numpy = loaded("numpy")
     if not shape:
         return numpy.fromiter(values, object, len(values))
-    rows = [numpy.fromiter(row, object, len(row)) for row in values]
-    flat = numpy.stack(rows) if rows else numpy.empty(0, object)
-    return flat.reshape(len(rows), *shape)
+    size = math.prod(shape)
+    if any(type(row) is not list or len(row) != size for row in values):
+        raise ValueError("not rows of this shape")
+    made = numpy.empty((len(values), *shape), object)
+    items = itertools.chain.from_iterable(values)
+    made.reshape(-1)[...] = numpy.fromiter(items, object, len(values) * size)
+    return made

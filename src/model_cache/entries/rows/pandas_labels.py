@@ -1,4 +1,4 @@
-"""The names of pandas' columns and its categories, and its time zones, as plain values."""
+"""pandas' labels, which the rows share: names, columns, categories and time zones."""
 
 from __future__ import annotations
 
@@ -6,56 +6,40 @@ from typing import Any
 
 from model_cache.entries.rows.columns import loaded
 from model_cache.entries.rows.refusals import RowsRefusedError
+from model_cache.entries.values import Classes, dumps
+from model_cache.interruptions import reraise_interruption
+from model_cache.keys.canonical import PREDICTIONS
 
-_PLAIN = (str, int, float, bool, type(None))
-
-
-def label(name: Any) -> Any:
-    """Return the name of a Series or an index as a plain value; a tuple as a list."""
-    if type(name) in _PLAIN:
-        return name
-    if type(name) is tuple:
-        return [label(each) for each in name]
-    raise RowsRefusedError(f"a label of type {type(name).__name__} can't be stored row by row")
+_NO_CLASSES = Classes()
 
 
-def read_label(form: Any) -> Any:
-    """Return the name in a form."""
-    return tuple(map(read_label, form)) if type(form) is list else form
+def packed(labels: Any) -> Any:
+    """Return a name, an index or an array in a form; a plain name as it is."""
+    if type(labels) in (str, type(None)):
+        return labels
+    try:
+        data = dumps(labels)
+        is_same = PREDICTIONS.encode(_NO_CLASSES.loads(data)) == PREDICTIONS.encode(labels)
+    except Exception as error:
+        reraise_interruption(error)
+        is_same = False
+    if not is_same:
+        kind = type(labels).__name__
+        raise RowsRefusedError(f"labels in a {kind} like these can't be stored row by row")
+    return data
 
 
-def labels(index: Any) -> Any:
-    """Return an index of columns or categories as plain values."""
-    pandas = loaded("pandas")
-    if type(index) is pandas.RangeIndex:
-        form = ["r", index.start, index.stop, index.step, label(index.name)]
-    elif type(index) is pandas.Index:
-        form = ["i", str(index.dtype), label(index.name), [label(each) for each in index.tolist()]]
-    elif type(index) is pandas.MultiIndex:
-        form = ["m", label(tuple(index.names)), [label(each) for each in index.tolist()]]
-    else:
-        raise RowsRefusedError(f"columns in a {type(index).__name__} can't be stored row by row")
-    if not same_index(read_labels(form), index):
-        raise RowsRefusedError(f"columns of dtype {index.dtype} can't be stored row by row")
-    return form
+def unpacked(form: Any) -> Any:
+    """Return the name, the index or the array in a form."""
+    return _NO_CLASSES.loads(form) if type(form) is bytes else form
 
 
-def read_labels(form: Any) -> Any:
+def index_of(form: Any) -> Any:
     """Return the index in a form."""
-    pandas, numpy = loaded("pandas"), loaded("numpy")
-    kind, *details = form
-    if kind == "r":
-        start, stop, step, name = details
-        return pandas.RangeIndex(start, stop, step, name=read_label(name))
-    if kind == "m":
-        names, values = details
-        return pandas.MultiIndex.from_tuples(list(map(read_label, values)), names=read_label(names))
-    if kind != "i":
-        raise ValueError("not an index")
-    dtype, name, values = details
-    found = list(map(read_label, values))
-    array = numpy.fromiter(found, object, len(found))
-    return pandas.Index(array, dtype=dtype, name=read_label(name), tupleize_cols=False)
+    index = unpacked(form)
+    if not isinstance(index, loaded("pandas").Index):
+        raise TypeError("not an index")
+    return index
 
 
 def same_index(one: Any, other: Any) -> bool:
@@ -65,15 +49,13 @@ def same_index(one: Any, other: Any) -> bool:
     if type(one) is not type(other) or not one.identical(other):
         return False
     if one.nlevels > 1:
-        places = range(one.nlevels)
-        return all(
-            same_index(one.get_level_values(at), other.get_level_values(at)) for at in places
-        )
+        levels = range(one.nlevels)
+        get, get_other = one.get_level_values, other.get_level_values
+        return all(same_index(get(level), get_other(level)) for level in levels)
     if one.dtype != other.dtype:
         return False
-    if one.dtype.kind != "O":
-        return True
-    return list(map(type, one.tolist())) == list(map(type, other.tolist()))
+    # A label 1 equals a label True.
+    return one.dtype != object or [*map(type, one.tolist())] == [*map(type, other.tolist())]
 
 
 def has_known_zone(dtype: Any) -> bool:

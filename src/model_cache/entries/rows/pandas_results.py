@@ -33,8 +33,8 @@ def apart(result: Any, table: Table) -> tuple[Any, list[Any]]:
     index = _index_rule(result.index, table)
     if type(result) is pandas.Series:
         form, columns = _column(result)
-        return ["s", index, pandas_labels.label(result.name), form], columns
-    labels = pandas_labels.labels(result.columns)
+        return ["s", index, pandas_labels.packed(result.name), form], columns
+    labels = pandas_labels.packed(result.columns)
     if _is_one_array(result):
         return ["f", index, labels, "n"], [result.to_numpy()]
     each = [_column(result.iloc[:, place]) for place in range(result.shape[1])]
@@ -71,7 +71,7 @@ def _column(column: Any) -> tuple[Any, list[Any]]:
         values = column.to_numpy()
         return ("o", [values.tolist()]) if dtype.kind == "O" else ("n", [values])
     if type(dtype) is pandas.CategoricalDtype:
-        categories = pandas_labels.labels(dtype.categories)
+        categories = pandas_labels.packed(dtype.categories)
         return ["c", bool(dtype.ordered), categories], [column.array.codes]
     if str(dtype) in _NULLABLE and type(dtype) is type(pandas.api.types.pandas_dtype(str(dtype))):
         missing = numpy.asarray(column.array.isna())
@@ -84,7 +84,8 @@ def _column(column: Any) -> tuple[Any, list[Any]]:
         return ["t", dtype.storage, missing_value is pandas.NA], [values]
     if type(dtype) is pandas.DatetimeTZDtype and pandas_labels.has_known_zone(dtype):
         return ["z", str(dtype)], [numpy.asarray(column.array.tz_convert(None))]
-    raise RowsRefusedError(f"a column of dtype {dtype} can't be stored row by row")
+    # Of any other dtype: an empty array, and a Python object for each value.
+    return ["x", pandas_labels.packed(column.array[:0])], [list(column.array)]
 
 
 def together(kind: str, details: Sequence[Any], columns: Iterator[Any], table: Table) -> Any:
@@ -98,9 +99,9 @@ def together(kind: str, details: Sequence[Any], columns: Iterator[Any], table: T
     else:
         raise ValueError("not a rule for the index")
     if kind == "s":
-        name = pandas_labels.read_label(names)
+        name = pandas_labels.unpacked(names)
         return pandas.Series(_values(forms, columns), index=index, name=name, copy=False)
-    labels = pandas_labels.read_labels(names)
+    labels = pandas_labels.index_of(names)
     if forms == "n":
         return pandas.DataFrame(next(columns), index=index, columns=labels, copy=False)
     if len(forms) != len(labels):
@@ -116,7 +117,7 @@ def _values(form: Any, columns: Iterator[Any]) -> Any:
     pandas, numpy = loaded("pandas"), loaded("numpy")
     kind, *details = form if type(form) is list else [form]
     values = next(columns)
-    if (kind in ("o", "t")) is not isinstance(values, list):
+    if (kind in ("o", "t", "x")) is not isinstance(values, list):
         raise ValueError("not a column of this form")
     if kind == "n":
         return values
@@ -124,9 +125,11 @@ def _values(form: Any, columns: Iterator[Any]) -> Any:
         return pandas.array(numpy.fromiter(values, object, len(values)), dtype=object)
     if kind == "t":
         return _strings(pandas, values, *details)
+    if kind == "x":
+        return pandas.array(values, dtype=pandas_labels.unpacked(*details).dtype)
     if kind == "c":
         ordered, categories = details
-        labels = pandas_labels.read_labels(categories)
+        labels = pandas_labels.index_of(categories)
         return pandas.Categorical.from_codes(values, categories=labels, ordered=ordered)
     if kind == "z":
         return pandas_labels.zoned(values, *details)

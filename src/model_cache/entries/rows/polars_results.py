@@ -11,7 +11,7 @@ from model_cache.entries.rows.refusals import RowsRefusedError
 _NUMBERS = {f"{sign}{width}" for sign in ("Int", "UInt") for width in (8, 16, 32, 64)}
 _NUMBERS |= {"Float32", "Float64", "Boolean"}
 _MOMENTS = {"Date": "Int32", "Time": "Int64", "Datetime": "Int64", "Duration": "Int64"}
-_OBJECTS = {"String", "Binary"}
+_OBJECTS = {"String", "Binary", "Null"}
 
 
 def apart(result: Any) -> tuple[Any, list[Any]]:

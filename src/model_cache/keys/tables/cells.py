@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.canonical.arrays import padding_of
-from model_cache.keys.canonical.leaves import Encode
 from model_cache.keys.canonical.refusals import refuse
 
 _SHORT = 16
@@ -24,19 +23,11 @@ _SLOT = 1 + _SHORT
 _COMPARABLE = frozenset({str, int, types.NoneType})
 
 
-def encoded(values: Sequence[Any], others: Mapping[type, Encode] | None = None) -> list[bytes]:
-    """Return the canonical bytes of each value.
-
-    Args:
-        values: the values.
-        others: encoders for types without a canonical form of their own.
-    """
-    encoders = dict(others or {})
-    known = INPUTS.encoders(None)
+def encoded(values: Sequence[Any]) -> list[bytes]:
+    """Return the canonical bytes of each value."""
+    encoders = INPUTS.encoders(None)
     forms: list[bytes] = []
     try:
-        for cls in set(map(type, values)) - encoders.keys():
-            encoders[cls] = known[cls]
         for value in values:
             forms.append(encoders[type(value)](value))  # noqa: PERF401 - an error needs its place
     except Exception as error:
@@ -44,14 +35,14 @@ def encoded(values: Sequence[Any], others: Mapping[type, Encode] | None = None) 
     return forms
 
 
-def objects(numpy: Any, values: Sequence[Any], others: Mapping[type, Encode] | None = None) -> Any:
+def objects(numpy: Any, values: Sequence[Any]) -> Any:
     """Return the matrix of a column of objects."""
     if set(map(type, values)) <= _COMPARABLE:
         distinct = list(dict.fromkeys(values))
         slots = dict(zip(distinct, map(_slot, encoded(distinct)), strict=True))
         data = b"".join(map(slots.__getitem__, values))
     else:
-        data = b"".join(map(_slot, encoded(values, others)))
+        data = b"".join(map(_slot, encoded(values)))
     return numpy.frombuffer(data, "u1").reshape(len(values), _SLOT)
 
 

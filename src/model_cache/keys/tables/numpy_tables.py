@@ -109,8 +109,7 @@ def array_vectors(numpy: Any, array: Any) -> Vectors:
 def _masked_vectors(numpy: Any, array: Any) -> Vectors:
     """Return the columns of a masked array, with what is under the mask: a model may read it."""
     kind, matrices = array_vectors(numpy, array.data)
-    fill_value = INPUTS.encode(numpy.asarray(array.fill_value))
-    has_mask = array.mask is not numpy.ma.nomask
+    # An empty part has the fill value, whether there is a mask, and no attributes.
+    shared = INPUTS.encode(array[:0])
     mask = numbers(numpy, numpy.ma.getmaskarray(array))
-    flags = b"%d%d" % (has_mask, array.hardmask)
-    return Vectors(b"M%b%b%b" % (flags, fill_value, kind), [*matrices, *mask])
+    return Vectors(b"M%b%b" % (shared, kind), [*matrices, *mask])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -11,10 +11,12 @@ from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.canonical.arrays import dtype_form, loaded_numpy
 from model_cache.keys.canonical.identities import counted, text
-from model_cache.keys.canonical.leaves import Encode
 from model_cache.keys.tables.arrow_columns import arrow_vectors
-from model_cache.keys.tables.cells import lines, numbers, objects
+from model_cache.keys.tables.cells import encoded, lines, numbers, objects
 from model_cache.keys.tables.numpy_tables import Vectors
+
+# Arrow takes a fraction of a millisecond to begin.
+_FEW = 256
 
 
 def column_vectors(column: Any) -> Vectors:
@@ -23,7 +25,7 @@ def column_vectors(column: Any) -> Vectors:
     dtype = column.dtype
     if isinstance(dtype, numpy.dtype):
         if dtype.kind == "O":
-            return Vectors(b"O", [objects(numpy, column.to_numpy().tolist(), missing_values())])
+            return Vectors(b"O", [objects(numpy, column.to_numpy().tolist())])
         return Vectors(b"n" + dtype_form(numpy, dtype), numbers(numpy, column.to_numpy()))
     return _reader(type(dtype))(numpy, column)
 
@@ -34,18 +36,12 @@ def labels_form(index: Any) -> bytes:
     if index.nlevels > 1:
         levels = map(index.get_level_values, range(index.nlevels))
         return b"L" + head + counted(map(labels_form, levels))
+    pandas: Any = sys.modules["pandas"]
+    if index.dtype == object or type(index.dtype) is pandas.StringDtype:
+        kind = b"O" if index.dtype == object else _string_kind(index.dtype)
+        return b"l" + head + kind + counted(encoded(index.tolist()))
     kind, matrices = column_vectors(index)
     return b"l" + head + kind + counted(lines(loaded_numpy(), matrices, len(index)))
-
-
-@lru_cache(1)
-def missing_values() -> Mapping[type, Encode]:
-    """Return the encoders of pandas' own missing values."""
-    pandas: Any = sys.modules["pandas"]
-    return {
-        type(pandas.NA): lambda _: b"o" + text("pandas.NA"),
-        type(pandas.NaT): lambda _: b"o" + text("pandas.NaT"),
-    }
 
 
 def _reader(cls: type) -> Callable[[Any, Any], Vectors]:
@@ -98,13 +94,18 @@ def zone_form(zone: Any) -> bytes:
     return INPUTS.encode(zone)
 
 
+def _string_kind(dtype: Any) -> bytes:
+    return b"S%b%b" % (text(dtype.storage), text(repr(getattr(dtype, "na_value", None))))
+
+
 def _strings(numpy: Any, column: Any) -> Vectors:
     dtype = column.dtype
-    missing = getattr(dtype, "na_value", None)
-    kind = b"S%b%b" % (text(dtype.storage), text(repr(missing)))
-    codes, distinct = column.array.factorize()
-    slots = objects(numpy, [*numpy.asarray(distinct, object).tolist(), None])
-    return Vectors(kind, [slots[codes]])  # -1, a missing value, is the last one
+    kind = _string_kind(dtype)
+    if dtype.storage == "pyarrow" and len(column) > _FEW:
+        return Vectors(kind, arrow_vectors(numpy, column).matrices)
+    # Not by factorize(): pandas may end a string at its first zero.
+    values = column.array.to_numpy(dtype=object, na_value=None).tolist()
+    return Vectors(kind, [objects(numpy, values)])
 
 
 def _nullable(numpy: Any, column: Any) -> Vectors:

@@ -47,7 +47,8 @@ def _numpy() -> Any:
 
 
 def _select(whole: Any, places: Sequence[int]) -> Any:
-    return whole[list(places)]
+    polars: Any = sys.modules["polars"]
+    return whole[polars.Series(list(places), dtype=polars.UInt32)]
 
 
 def _vectors(numpy: Any, series: Any) -> Vectors:
@@ -68,7 +69,7 @@ def _vectors(numpy: Any, series: Any) -> Vectors:
     if dtype == polars.Null:
         return Vectors(kind, matrices)
     if dtype.is_nested() and not _has_foreign(polars, dtype):
-        return Vectors(kind, [objects(numpy, series.to_list())])
+        return Vectors(kind, [*matrices, objects(numpy, series.to_list())])
     # A Categorical's codes depend on what the process has seen before.
     raise NotCacheableError(f"a polars column of {dtype!r} is not cached by row; cast it")
 

@@ -41,7 +41,7 @@ class Table:
         A pandas object keeps the labels of its index. If the places are those of all rows in
         order, this is the caller's own object.
         """
-        if len(places) == len(self) and all(map(int.__eq__, places, range(len(self)))):
+        if len(places) == len(self) and list(places) == list(range(len(self))):
             return self.whole
         return self._select(self.whole, places)
 
