@@ -35,7 +35,6 @@ from tests.stores.test_interruptions import Interrupted, interrupted_at
 from tests.tls import tls_in_front_of
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-TIMEOUT = 5.0  # generous: the machine may be busy
 
 Loop: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 Test: TypeAlias = Callable[[AsyncRedisStore], Coroutine[Any, Any, None]]
