@@ -111,7 +111,9 @@ def test_with_a_key_secret_no_value_is_shown() -> None:
     assert not any(text in shown for text in ("11.2", "22.3", "a b"))
     assert "age: their values differ" in str(explanation)
     assert "age of b\n" in str(explanation)
-    assert str(explanation).endswith("Values are not shown, because key_secret is set.")
+    assert str(explanation).endswith(
+        "Values are not shown, because key_secret or encryption_key is set."
+    )
 
 
 def test_an_input_without_a_key_says_why() -> None:

@@ -88,6 +88,8 @@ GIVEN: list[Given] = [
     {"key_secret": SECRET, "port": 1},
     {"key_secret": SECRET.encode(), "port": 1},
     {"key_secret": SecretBytes(SECRET.encode()), "port": 1},
+    {"encryption_key": SECRET, "port": 1},
+    {"encryption_key": [SECRET, SecretStr(SECRET), SECRET.encode()], "port": 1},
 ]
 
 
@@ -165,6 +167,11 @@ REFUSED: list[Given] = [
     {"password": SECRET + "\n"},
     {"key_secret": SECRET + "\r\n"},
     {"key_secret": [SECRET]},
+    {"encryption_key": SECRET + "\n"},
+    {"encryption_key": [SECRET, ""]},
+    {"encryption_key": ["a-key", SECRET + "\n"]},
+    {"encryption_key": {"key": SECRET}},
+    {"encryption_key": SECRET, "encryption_kye": SECRET},
     {"pasword": SECRET},
     {"hooks": ["nothing"], "key_secret": SECRET},
     {"ttl": "x", "password": SECRET, "key_secret": SECRET.encode()},
@@ -271,7 +278,8 @@ def test_a_url_is_shown_without_anything_that_may_be_secret(url: str, masked: st
 
 
 def test_a_pickle_holds_the_secrets_and_works_elsewhere() -> None:
-    decorator = RedisCachingDecorator(password=SECRET, key_secret=SECRET)
+    options: Given = {"password": SECRET, "key_secret": SECRET, "encryption_key": [SECRET]}
+    decorator = RedisCachingDecorator(**options)
     pickled = pickle.dumps(decorator.set_model(FunctionModel()))
     assert SECRET.encode() in pickled
     assert pickle.loads(pickled).cache_key(person(age=1)) == decorator.cache_key(person(age=1))

@@ -27,7 +27,7 @@ from typing import Any, Literal, Never, Protocol, Self, overload
 
 from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
-from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic import BaseModel, SecretStr
 
 from model_cache.binding import CurrentBinding
 from model_cache.binding.explaining import Explanation, explain
@@ -44,6 +44,7 @@ from model_cache.options.config import (
     DEFAULT_PORT,
     CacheIf,
     Config,
+    Secret,
 )
 from model_cache.options.names import refuse_unknown
 from model_cache.options.settings import CacheSettings
@@ -127,6 +128,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         integrity: whether to tag entries, so that damaged or swapped ones are misses.
         key_secret: keys the digests, so that inputs can't be guessed from keys and entries can't
             be forged; implies `integrity`.
+        encryption_key: encrypts entries with AES-256-GCM: a secret, or a list of which the first
+            encrypts and all decrypt. Without `key_secret`, the last one also keys the digests.
         max_entry_bytes: larger entries are not stored.
         max_connections: the most connections that this process opens; each event loop that
             predicts has one more.
@@ -215,7 +218,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         on_error: Literal["predict", "raise"] = "predict",
         revision: str | Path | Sequence[str | Path] | None = None,
         integrity: bool = False,
-        key_secret: str | bytes | SecretStr | SecretBytes | None = None,
+        key_secret: Secret | None = None,
+        encryption_key: Secret | Sequence[Secret] | None = None,
         max_entry_bytes: int = 1_048_576,
         max_connections: int = 50,
         max_connection_age: float | timedelta | None = 300.0,
@@ -240,7 +244,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
     ) -> None:
         options = sealed_options(locals(), _option_names())
         # Tracebacks can show the local variables of this frame.
-        del host, url, password, key_secret
+        del host, url, password, key_secret, encryption_key
         unknown_names = list(unknown)
         unknown.clear()
         refuse_unknown(unknown_names, options)
@@ -489,12 +493,12 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
 
         Returns:
             What differs, field by field, and what of it is part of the key; `print` it. With
-            `key_secret`, it shows no values.
+            `key_secret` or `encryption_key`, it shows no values.
 
         Raises:
             ModelCacheError: no model is set.
         """
-        hides_values = self._config.key_secret is not None
+        hides_values = self._config.digest_secret is not None
         return explain(self._current.get(), a, b, hides_values=hides_values)
 
     def purge(self) -> int:

@@ -12,7 +12,7 @@ import warnings
 from typing import Any
 
 from model_cache.errors import ConfigurationError
-from model_cache.redaction import masked_url, revealed
+from model_cache.redaction import masked_url, revealed, sealed
 
 _TEN_YEARS = 10 * 365 * 86_400
 _FLAGS = {"true": True, "false": False}
@@ -105,6 +105,20 @@ def secret(option: str, value: Any) -> Any:
     if problem is not None:
         raise ConfigurationError(option, problem)
     return value
+
+
+def secrets_of(option: str, value: Any) -> tuple[Any, ...]:
+    """Return the wrapped secrets of one, or of a list of several; none for None."""
+    if value is None:
+        return ()
+    found = tuple(map(sealed, value)) if isinstance(value, (list, tuple)) else (value,)
+    if not found:
+        raise ConfigurationError(option, "the list is empty; omit the option instead")
+    for each in found:
+        if each is None:
+            raise ConfigurationError(option, "expected a non-empty string, or a list of them")
+        secret(option, each)
+    return found
 
 
 def field_names(option: str, value: object) -> tuple[str, ...] | None:

@@ -15,7 +15,7 @@ from pydantic import Secret, SecretBytes, SecretStr
 KeySecret: TypeAlias = SecretStr | SecretBytes
 
 # `host` is not a secret, but users sometimes pass a url that contains a password.
-_SEALED = ("url", "password", "key_secret", "host")
+_SEALED = ("url", "password", "key_secret", "encryption_key", "host")
 _WRAPPERS = (SecretStr, SecretBytes, Secret)
 
 
@@ -46,19 +46,26 @@ def sealed_options(options: Mapping[str, Any], names: Iterable[str]) -> dict[str
     found = {name: options[name] for name in names}
     for name in _SEALED:
         if name != "host" or (isinstance(found[name], str) and "://" in found[name]):
-            found[name] = sealed(found[name])
+            value = found[name]
+            several = name == "encryption_key" and isinstance(value, (list, tuple))
+            found[name] = list(map(sealed, value)) if several else sealed(value)
     return found
 
 
 def shown(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options in a form that is safe to show: secrets removed, urls masked."""
     safe = {
-        name: _shown(name, value) if isinstance(value, _WRAPPERS) else value
-        for name, value in options.items()
+        name: _shown(name, value) if _is_secret(value) else value for name, value in options.items()
     }
     if not isinstance(safe["credential_provider"], (str, type(None))):
         safe["credential_provider"] = type(safe["credential_provider"]).__qualname__
     return safe
+
+
+def _is_secret(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_is_secret, value))
+    return isinstance(value, _WRAPPERS)
 
 
 def _shown(name: str, value: Any) -> str:

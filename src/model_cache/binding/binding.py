@@ -135,7 +135,7 @@ class Binding(_Answering):
             decorators=inside.identity,
             selection=self.selection,
             ordered_dicts=config.ordered_dicts,
-            secret=config.key_secret,
+            secret=config.digest_secret,
         )
         self.input_encoders = self._keys.encoders
         self.canonicalizer = self._keys.canonicalizer
@@ -146,6 +146,7 @@ class Binding(_Answering):
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
+            cipher=config.cipher(),
             ttl=config.ttl,
         )
 

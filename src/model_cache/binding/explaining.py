@@ -78,7 +78,7 @@ class Explanation:
         yield from _section("Not part of the key:", self.ignored)
         yield from _section("Rounded:", self.rounded)
         if self.hides_values and (self.differences or self.ignored or self.rounded):
-            yield "Values are not shown, because key_secret is set."
+            yield "Values are not shown, because key_secret or encryption_key is set."
 
 
 def explain(

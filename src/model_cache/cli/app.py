@@ -25,7 +25,7 @@ from model_cache.cli.permissions import with_rule
 from model_cache.cli.purge import Plan, Selection, begin_generations, delete, plan
 from model_cache.cli.rejected import RejectedFile
 from model_cache.cli.request_file import Format, open_requests
-from model_cache.cli.target import Target, key_secret
+from model_cache.cli.target import Target
 from model_cache.cli.warm import Report, warm
 from model_cache.embedded import embedded_redis
 from model_cache.errors import ConfigurationError, StoreUnavailableError
@@ -38,9 +38,9 @@ FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 app = typer.Typer(
     help="""Inspect, purge and warm a model_cache, and check its Redis.
 
-    Secrets come from the environment only: MODEL_CACHE_USERNAME, MODEL_CACHE_PASSWORD and
-    MODEL_CACHE_KEY_SECRET. Exit codes: 0 success, 1 a problem was found or something failed,
-    2 wrong usage, 3 Redis unavailable, 130 interrupted.""",
+    Secrets come from the environment only: MODEL_CACHE_USERNAME, MODEL_CACHE_PASSWORD,
+    MODEL_CACHE_KEY_SECRET and MODEL_CACHE_ENCRYPTION_KEY. Exit codes: 0 success, 1 a problem was
+    found or something failed, 2 wrong usage, 3 Redis unavailable, 130 interrupted.""",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -125,7 +125,8 @@ def inspect(
 
     target = Target(url, proxied, timeout)
     with _command(as_json=as_json) as output, target.servers() as servers:
-        reader = Reader(servers, timeout, tag_key(key_secret()))
+        config = target.config()
+        reader = Reader(servers, timeout, tag_key(config.key_secret), config.cipher())
         if key is not None:
             _inspect_key(output, reader, key)
             return

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from model_cache.cli.locations import Located, entries_at, locations
 from model_cache.cli.permissions import missing_rule
 from model_cache.entries.describe import Description, describe
+from model_cache.entries.encryption import Cipher
 from model_cache.errors import ConfigurationError
 from model_cache.keys.key import EntryKey, Namespace, parse_key
 from model_cache.prediction.generation import is_generation
@@ -66,6 +67,7 @@ class ModelEntries:
         compressors: how many were written with each compressor; "none" for uncompressed ones.
         forms: how many are "plain", and how many in an "envelope".
         layouts: how many are "plain", and how many "packed".
+        encrypted: how many are encrypted.
         tags: how many have a tag that is "right", a "wrong" one, or "none".
         problems: why entries can't be decoded, and how many.
         keys: keys of the sample, up to the number asked for.
@@ -84,6 +86,7 @@ class ModelEntries:
     compressors: Mapping[str, int]
     forms: Mapping[str, int]
     layouts: Mapping[str, int]
+    encrypted: int
     tags: Mapping[str, int]
     problems: Mapping[str, int]
     keys: tuple[str, ...]
@@ -159,14 +162,26 @@ _Parts: TypeAlias = tuple[str | None, str, str]
 
 
 class Reader:
-    """Reads entries from servers, named by their addresses; `tag_key` checks their tags."""
+    """Reads entries from servers, named by their addresses.
+
+    Args:
+        servers: the servers by address.
+        timeout: seconds that each round trip may take.
+        tag_key: checks the tags of entries.
+        cipher: decrypts entries.
+    """
 
     def __init__(
-        self, servers: Mapping[str, RedisStore], timeout: float, tag_key: bytes = b""
+        self,
+        servers: Mapping[str, RedisStore],
+        timeout: float,
+        tag_key: bytes = b"",
+        cipher: Cipher | None = None,
     ) -> None:
         self._servers = servers
         self._timeout = timeout
         self._tag_key = tag_key
+        self._cipher = cipher
         self._missing_rules: set[str] = set()
 
     def take_inventory(
@@ -265,6 +280,7 @@ class Reader:
             compressors=Counter(each.compressor or "none" for each in decoded),
             forms=Counter(str(each.form) for each in decoded),
             layouts=Counter(each.layout for each in found),
+            encrypted=sum(each.encrypted for each in decoded),
             tags=Counter(each.tag for each in decoded),
             problems=Counter(str(each.problem) for each in described if each.problem),
             keys=tuple(each.key.decode("utf-8", "surrogateescape") for each in found[:keys]),
@@ -318,7 +334,7 @@ class Reader:
     def _described(self, found: _RawEntry) -> Description:
         if isinstance(found.entry, Exception):
             return Description(problem=str(found.entry).partition(" ")[0])
-        return describe(found.key, found.entry, self._tag_key)
+        return describe(found.key, found.entry, self._tag_key, self._cipher)
 
 
 def _packed_entry(key: bytes, value: Any, size: Any, memory: int | None) -> _RawEntry | None:

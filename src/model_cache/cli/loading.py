@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from model_cache.binding.decorators import layers
 from model_cache.cli.request_file import reason
-from model_cache.cli.target import LOCAL, embedded_error, key_secret, login
+from model_cache.cli.target import LOCAL, embedded_error, login, secrets
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import ConfigurationError
 from model_cache.import_paths import imported
@@ -68,8 +68,7 @@ def _load_model(path: str, options_file: Path | None, changes: Mapping[str, Any]
             )
         return model
     options = _mapping("--options", options_file) if options_file else {}
-    if (secret := key_secret()) is not None:
-        options.setdefault("key_secret", secret)
+    options = {**secrets(), **options}
     cache = _made("--options", RedisCachingDecorator, **_completed(options, changes))
     return cache.set_model(model)
 

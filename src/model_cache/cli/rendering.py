@@ -45,8 +45,8 @@ def _model_entries(output: Output, found: ModelEntries) -> None:
         output.line(f"  {count(number, 'entry', 'entries')} can't be decoded: {problem}")
     if wrong := found.tags.get("wrong"):
         output.line(
-            f"  {count(wrong, 'tag is', 'tags are')} wrong, or made with another key_secret than "
-            "the one in MODEL_CACHE_KEY_SECRET"
+            f"  {count(wrong, 'tag is', 'tags are')} wrong, or made with another key_secret or "
+            "encryption_key than in MODEL_CACHE_KEY_SECRET and MODEL_CACHE_ENCRYPTION_KEY"
         )
     for key in found.keys:
         output.line(key)
@@ -76,10 +76,11 @@ def _formats(found: ModelEntries) -> str:
     compressors = {name: number for name, number in found.compressors.items() if name != "none"}
     envelopes = {name: number for name, number in found.forms.items() if name == "envelope"}
     packed = {name: number for name, number in found.layouts.items() if name == "packed"}
+    encrypted = {"encrypted": found.encrypted} if found.encrypted else {}
     total = found.looked_at - found.undecodable
     return ", ".join(
         name if number == total else f"{name} {number / total:.0%}"
-        for mix in (found.serders, compressors, envelopes, packed)
+        for mix in (found.serders, compressors, envelopes, encrypted, packed)
         for name, number in sorted(mix.items(), key=lambda each: -each[1])
     )
 
@@ -100,6 +101,7 @@ def entry(output: Output, found: OneEntry) -> None:
         "form": entry.form or "-",
         "serder": entry.serder or "-",
         "compressor": entry.compressor or "-",
+        "encrypted": "yes" if entry.encrypted else "no",
         "tag": entry.tag,
         "stale": "yes" if found.is_stale else "no",
     }

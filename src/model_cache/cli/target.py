@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,6 +21,7 @@ from model_cache.stores.server import RedisStore
 LOCAL = "redis://localhost:6379/0"
 _VARIABLES = {"username": "MODEL_CACHE_USERNAME", "password": "MODEL_CACHE_PASSWORD"}
 SECRET_VARIABLE = "MODEL_CACHE_KEY_SECRET"
+ENCRYPTION_VARIABLE = "MODEL_CACHE_ENCRYPTION_KEY"
 # Error replies of a server that is up and accepts the login.
 _READY = ("NOPERM", "WRONGTYPE")
 
@@ -45,7 +47,7 @@ class Target:
             ConfigurationError: an option is invalid.
         """
         given = {"url": self.url or LOCAL, "proxied": self.proxied, "timeout": self.timeout}
-        config = Config.parse({**_defaults(), **given, **login()})
+        config = Config.parse({**_defaults(), **given, **login(), **secrets()})
         if config.endpoint.embedded:
             raise embedded_error()
         return config
@@ -99,9 +101,25 @@ def login() -> dict[str, str | None]:
     return {name: os.environ.get(variable) or None for name, variable in _VARIABLES.items()}
 
 
-def key_secret() -> str | None:
-    """Return the decorator's `key_secret` from the environment."""
-    return os.environ.get(SECRET_VARIABLE) or None
+def secrets() -> dict[str, Any]:
+    """Return the decorator's `key_secret` and `encryption_key`, if they are in the environment.
+
+    Several encryption keys are a JSON list.
+
+    Raises:
+        ConfigurationError: a list that is not JSON.
+    """
+    found: dict[str, Any] = {
+        "key_secret": os.environ.get(SECRET_VARIABLE),
+        "encryption_key": os.environ.get(ENCRYPTION_VARIABLE),
+    }
+    if (found["encryption_key"] or "").startswith("["):
+        try:
+            found["encryption_key"] = json.loads(found["encryption_key"])
+        except ValueError:
+            problem = 'expected a secret, or a JSON list of secrets: ["new", "old"]'
+            raise ConfigurationError(ENCRYPTION_VARIABLE, problem) from None
+    return {name: value for name, value in found.items() if value}
 
 
 def _defaults() -> dict[str, Any]:

@@ -28,8 +28,10 @@ from model_cache.entries.differences import (
     not_storable,
     not_writable,
 )
+from model_cache.entries.encryption import Cipher
 from model_cache.entries.envelope import (
     ARRAYS,
+    ENCRYPTED,
     MAPS,
     MARK,
     MAX_PAYLOAD,
@@ -93,6 +95,7 @@ class Codec:
         max_entry_bytes: larger entries are not written, and are misses when read.
         integrity: whether entries carry a tag; entries without a valid tag are misses.
         tag_key: keys the tag, so that entries can't be forged.
+        cipher: encrypts entries; those that it can't decrypt are misses. It has tags of its own.
         ttl: the longest time that an entry may claim to stay fresh, in milliseconds; None for no
             limit. It limits the effect of a writer whose clock is ahead.
         clock: seconds since 1970.
@@ -107,6 +110,7 @@ class Codec:
         max_entry_bytes: int = 2**20,
         integrity: bool = False,
         tag_key: bytes = b"",
+        cipher: Cipher | None = None,
         ttl: int | None = None,
         clock: Clock = time.time,
     ) -> None:
@@ -120,8 +124,10 @@ class Codec:
         self._compressor = compressor
         self._max_entry_bytes = max_entry_bytes
         self._max_payload = max(MAX_PAYLOAD, max_entry_bytes)
-        self._integrity = integrity
+        self._integrity = integrity and cipher is None
         self._tag_key = tag_key
+        self._cipher = cipher
+        self._takes_plain = not (integrity or cipher is not None or self._only is not None)
         self._ttl = ttl
         self._clock = clock
 
@@ -201,7 +207,7 @@ class Codec:
         """Return what decodes an entry, one that `read` has read, to a new object each time."""
         if self._only is not None:
             head, _, data = take_apart(entry)
-            if not head[3]:  # not compressed
+            if not (head[3] or head[4] & ENCRYPTED):  # neither compressed nor encrypted
                 return self._only.reader(data, self._schema)
         elif entry[0] == OBJECT:
             return JSON.reader(entry, self._schema)
@@ -239,9 +245,9 @@ class Codec:
         if len(data) > self._max_payload:
             raise EntryRefusedError(Refusal.TOO_LARGE)
         plain = (
-            self._only is None
+            self._takes_plain
             and (serder is self._serder or self._serder is VALUES)
-            and not (self._integrity or flags)
+            and not flags
             and fresh_until is None
             and (
                 serder is VALUES
@@ -256,9 +262,13 @@ class Codec:
             flags, until = flags | TIMED, fresh_until.to_bytes(TIME_SIZE)
         if self._integrity:
             flags |= TAGGED
+        if self._cipher is not None:
+            flags |= ENCRYPTED
 
         def seal(compressor: int, payload: bytes) -> bytes:
             head = bytes((MARK, VERSION, serder.id, compressor, flags)) + until
+            if self._cipher is not None:
+                return head + self._cipher.encrypt(key, head, payload)
             tag = tag_of(self._tag_key, key, head, payload) if self._integrity else b""
             return b"%b%b%b" % (head, tag, payload)
 
@@ -274,8 +284,8 @@ class Codec:
         first = entry[0]
         if first == MARK:
             prediction = self._unseal(key, entry)
-        elif self._integrity or self._only is not None:
-            raise ValueError("no envelope, hence no tag")
+        elif not self._takes_plain:
+            raise ValueError("no envelope, hence neither a tag nor encrypted")
         elif first == OBJECT:
             prediction = JSON.loads(entry, self._schema)
         elif first in MAPS:
@@ -290,7 +300,11 @@ class Codec:
 
     def _unseal(self, key: bytes, entry: bytes) -> Any:
         head, tag, data = take_apart(entry)
-        if tag:
+        if bool(head[4] & ENCRYPTED) is not (self._cipher is not None):
+            raise ValueError("encrypted without need, or not encrypted")
+        if self._cipher is not None:
+            data = self._cipher.decrypt(key, head, data)
+        elif tag:
             if not hmac.compare_digest(tag, tag_of(self._tag_key, key, head, data)):
                 raise ValueError("wrong tag")
         elif self._integrity:

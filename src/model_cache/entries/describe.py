@@ -12,8 +12,10 @@ from typing import Any, Literal
 from pydantic import RootModel
 
 from model_cache.entries.compressors import COMPRESSORS, TooLargeError
+from model_cache.entries.encryption import Cipher
 from model_cache.entries.envelope import (
     ARRAYS,
+    ENCRYPTED,
     MAPS,
     MARK,
     MAX_PAYLOAD,
@@ -40,7 +42,9 @@ class Description:
         form: "plain" or "envelope"; None if it is neither.
         serder: the name of its serder, or "#" and the id if it is not registered.
         compressor: likewise for its compressor; None if it is not compressed.
-        tag: "none", "right" or "wrong". Also "wrong" if another secret was used.
+        encrypted: whether its content is encrypted.
+        tag: "none", "right" or "wrong". Also "wrong" if another secret was used. Encryption has a
+            tag of its own, which nobody can check without the key.
         fresh_until: when it becomes stale, in milliseconds since 1970; None for never.
         value: its content as plain Python values; None if it can't be read.
         problem: why it can't be read; None if it can.
@@ -49,23 +53,27 @@ class Description:
     form: Literal["plain", "envelope"] | None = None
     serder: str | None = None
     compressor: str | None = None
+    encrypted: bool = False
     tag: Literal["none", "right", "wrong"] = "none"
     fresh_until: int | None = None
     value: Any = None
     problem: str | None = None
 
 
-def describe(key: bytes, entry: bytes, tag_key: bytes = b"") -> Description:
+def describe(
+    key: bytes, entry: bytes, tag_key: bytes = b"", cipher: Cipher | None = None
+) -> Description:
     """Return the description of an entry. Its value is not validated.
 
     Args:
         key: the key of the entry.
         entry: the entry, which may be arbitrary bytes.
         tag_key: keys the tag.
+        cipher: decrypts the entry, if it is encrypted.
     """
     first = entry[:1]
     if first == bytes((MARK,)):
-        return _describe_envelope(key, entry, tag_key)
+        return _describe_envelope(key, entry, tag_key, cipher)
     serder = _plain_serder(first)
     if serder is None:
         return Description(problem="neither an object, nor an array, nor an envelope")
@@ -80,7 +88,9 @@ def _plain_serder(first: bytes) -> Serder | None:
     return MESSAGE_PACK if first[0] in MAPS else VALUES if first[0] in ARRAYS else None
 
 
-def _describe_envelope(key: bytes, entry: bytes, tag_key: bytes) -> Description:
+def _describe_envelope(
+    key: bytes, entry: bytes, tag_key: bytes, cipher: Cipher | None
+) -> Description:
     try:
         head, tag, data = take_apart(entry)
     except (ValueError, IndexError):
@@ -92,9 +102,18 @@ def _describe_envelope(key: bytes, entry: bytes, tag_key: bytes) -> Description:
         "envelope",
         serder.name if serder else f"#{head[2]}",
         (compressor.name if compressor else f"#{head[3]}") if head[3] else None,
-        _verdict(tag, tag_key, key, head, data),
-        fresh_until_of(head),
+        tag=_verdict(tag, tag_key, key, head, data),
+        fresh_until=fresh_until_of(head),
     )
+    if head[4] & ENCRYPTED:
+        described = replace(described, encrypted=True, tag="none")
+        if cipher is None:
+            return replace(described, value="encrypted, and no key was given")
+        try:
+            data = cipher.decrypt(key, head, data)
+        except ValueError:
+            return replace(described, tag="wrong", value="encrypted with another key, or damaged")
+        described = replace(described, tag="right")
     if serder is None or (head[3] and compressor is None):
         return replace(described, problem="its serder or compressor is not registered")
     try:

@@ -5,11 +5,12 @@ byte 1  the envelope's format version
 byte 2  the serder's id
 byte 3  the compressor's id; 0 for none
 byte 4  flags; bit 0: there is a tag; bit 1: the payload starts with the unset fields;
-bit 2: there is a time
+bit 2: there is a time; bit 3: the payload is encrypted
 8 bytes  the time until which the entry is fresh, in milliseconds since 1970
 16 bytes  the tag, over the key, the bytes above and the payload
 the payload, compressed: the unset fields, as MessagePack after their length in two bytes,
-then the output of the serder
+then the output of the serder. If it is encrypted: a nonce of 12 bytes, the encrypted payload, and a
+tag of 16 bytes over it, the key and the bytes above
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ VERSION = 1
 TAGGED = 1
 UNSET = 2
 TIMED = 4
+ENCRYPTED = 8
 TAG_SIZE = 16
 HEAD_SIZE = 5
 TIME_SIZE = 8
@@ -41,7 +43,7 @@ ARRAYS = frozenset([*range(0x90, 0xA0), 0xDC, 0xDD])  # fixarray, array 16, arra
 def take_apart(entry: bytes) -> tuple[bytes, bytes, bytes]:
     """Return the head of an envelope, its tag (b"" if it has none) and its payload."""
     version, flags = entry[1], entry[4]
-    if version != VERSION or flags & ~(TAGGED | UNSET | TIMED):
+    if version != VERSION or flags & ~(TAGGED | UNSET | TIMED | ENCRYPTED):
         raise ValueError("not an envelope of this version")
     size = HEAD_SIZE + (TIME_SIZE if flags & TIMED else 0)
     end = size + (TAG_SIZE if flags & TAGGED else 0)

@@ -13,7 +13,7 @@ import unicodedata
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretBytes
 
 from model_cache.keys.canonical import (
     FORMAT,
@@ -47,6 +47,11 @@ def derived_key(secret: str | bytes | KeySecret | None, purpose: bytes) -> bytes
 def tag_key(secret: str | bytes | KeySecret | None) -> bytes:
     """Return the key for the entries' tags; see `derived_key`."""
     return derived_key(secret, b"model_cache tag")
+
+
+def encryption_key(secret: str | bytes | KeySecret) -> SecretBytes:
+    """Return the key for encrypting entries; see `derived_key`."""
+    return SecretBytes(derived_key(secret, b"model_cache aead")[:32])
 
 
 class Namespace:

@@ -14,10 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from pydantic import SecretBytes, SecretStr
+
 from model_cache.entries.compressors import COMPRESSORS
+from model_cache.entries.encryption import Cipher
 from model_cache.entries.serders import SERDERS
 from model_cache.errors import ConfigurationError, did_you_mean
 from model_cache.import_paths import imported
+from model_cache.keys.key import encryption_key
 from model_cache.observing.events import Hook
 from model_cache.option_values import (
     choice,
@@ -25,6 +29,7 @@ from model_cache.option_values import (
     flag,
     seconds,
     secret,
+    secrets_of,
     switch,
     text,
     ttl,
@@ -40,6 +45,7 @@ from model_cache.stores.access import AddressMap, CredentialProvider
 from model_cache.stores.url import DefaultNumber, DefaultText, Endpoint
 
 CacheIf: TypeAlias = Callable[[Any, Any], bool]
+Secret: TypeAlias = str | bytes | SecretStr | SecretBytes
 
 DEFAULT_HOST, DEFAULT_PORT = DefaultText("localhost"), DefaultNumber(6379)
 DEFAULT_DATABASE = DefaultNumber(0)
@@ -75,6 +81,7 @@ class Config:
     revision: str | tuple[Path, ...] | None
     integrity: bool
     key_secret: KeySecret | None
+    encryption_key: tuple[KeySecret, ...]
     max_entry_bytes: int
     max_connections: int
     max_connection_age: float
@@ -125,6 +132,7 @@ class Config:
             revision=parse_revision(options["revision"]),
             integrity=flag("integrity", options["integrity"]) or key_secret is not None,
             key_secret=key_secret,
+            encryption_key=secrets_of("encryption_key", options["encryption_key"]),
             max_entry_bytes=whole("max_entry_bytes", options["max_entry_bytes"], 1, 512 * 2**20),
             max_connections=whole("max_connections", options["max_connections"], 1, 10_000),
             max_connection_age=_age("max_connection_age", options["max_connection_age"]),
@@ -150,7 +158,25 @@ class Config:
             hooks=_hooks(options["hooks"]),
         )
         config._refuse_without_effect(options)
+        config.cipher()  # fails now if an extra is missing
         return config
+
+    @property
+    def digest_secret(self) -> KeySecret | None:
+        """What keys the digests: while keys rotate, the last one is the oldest."""
+        if self.key_secret is None and self.encryption_key:
+            return self.encryption_key[-1]
+        return self.key_secret
+
+    def cipher(self) -> Cipher | None:
+        """Return what encrypts entries; None if nothing does.
+
+        Raises:
+            ConfigurationError: the extra `encryption` is not installed.
+        """
+        if not self.encryption_key:
+            return None
+        return Cipher(list(map(encryption_key, self.encryption_key)))
 
     def _refuse_without_effect(self, options: Mapping[str, Any]) -> None:
         """Refuse options that only mean something beside another one, unless they are defaults."""

@@ -11,6 +11,7 @@ from model_cache.errors import ConfigurationError
 _ALIASES = {
     "credential_provider": ("credentials",),
     "database": ("db", "redis_db"),
+    "encryption_key": ("aes_key", "encrypt", "encryption", "encryption_keys", "fernet_key"),
     "enabled": ("active", "enable"),
     "hashing_fields": ("fields", "include", "included_fields", "key_fields"),
     "host": ("hostname", "redis_host", "server"),

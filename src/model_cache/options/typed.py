@@ -10,10 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from pydantic import SecretBytes, SecretStr
+from pydantic import SecretStr
 
 from model_cache.observing.events import Hook
-from model_cache.options.config import CacheIf
+from model_cache.options.config import CacheIf, Secret
 from model_cache.stores.access import AddressMap, CredentialProvider
 
 
@@ -23,9 +23,10 @@ class EntryOptions(TypedDict, total=False):
     batch_equality: Literal["warn", "refuse", "ignore"]
     cache_if: CacheIf | str | None
     enabled: bool
+    encryption_key: Secret | Sequence[Secret] | None
     hooks: Sequence[str | Hook] | None
     integrity: bool
-    key_secret: str | bytes | SecretStr | SecretBytes | None
+    key_secret: Secret | None
     max_entry_bytes: int
     on_error: Literal["predict", "raise"]
     prefix: str | None

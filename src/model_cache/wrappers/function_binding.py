@@ -53,7 +53,7 @@ class FunctionBinding:
             revision=revision,
             schema=b"function",
             decorators=identity,
-            secret=config.key_secret,
+            secret=config.digest_secret,
         )
         encode = INPUTS.encoders(None)[tuple]
         self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {
@@ -67,6 +67,7 @@ class FunctionBinding:
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
+            cipher=config.cipher(),
             ttl=config.ttl,
         )
 

@@ -61,7 +61,7 @@ class RowsBinding:
             revision=revision,
             schema=b"rows",
             decorators=identity,
-            secret=config.key_secret,
+            secret=config.digest_secret,
         )
         self._codec = Codec(
             RowResult,
@@ -70,9 +70,10 @@ class RowsBinding:
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
+            cipher=config.cipher(),
             ttl=config.ttl,
         )
-        self._reads_plain = not config.integrity
+        self._reads_plain = not (config.integrity or config.encryption_key)
 
     def is_current(self) -> bool:
         """Return True: a refitted estimator has another binding."""
