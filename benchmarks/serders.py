@@ -5,7 +5,8 @@ called with the result of `json.loads`. Writing is unfair to the library: it dec
 compares the result with the prediction, which the baseline does not. A compressor is used only
 where it makes the entry smaller; otherwise its row shows the uncompressed entry, and the time
 includes the attempt. The 1,000 floats have random digits, the worst case for a compressor; the 20
-fields contain the same text four times, close to the best case.
+fields contain the same text four times, close to the best case. "Encrypted"
+is with `encryption_key`, "tagged" with `integrity`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from benchmarks.timing import Measured, Variant, in_turn
 from model_cache import ConfigurationError
 from model_cache.entries.codec import Codec
 from model_cache.entries.compressors import COMPRESSORS
+from model_cache.entries.encryption import Cipher
 from model_cache.entries.serders import JSON, MESSAGE_PACK
+from model_cache.keys.key import encryption_key
 from model_cache.protocols import Compressor
 
 BASELINE = "json and model_dump"
@@ -89,12 +92,18 @@ def outputs() -> dict[str, BaseModel]:
 
 def codecs(schema: type[BaseModel]) -> dict[str, Codec]:
     """Return the library's codecs by name, without compressors that are not installed."""
-    return {
+    ours = {
         f"{serder.name}, {compressor.name}" if compressor else serder.name: Codec(
             schema, serder=serder, compressor=compressor
         )
         for serder in (JSON, MESSAGE_PACK)
         for compressor in (None, *_installed())
+    }
+    cipher = Cipher([encryption_key("a secret for the benchmark")])
+    return {
+        **ours,
+        "JSON, tagged": Codec(schema, integrity=True),
+        "JSON, encrypted": Codec(schema, cipher=cipher),
     }
 
 

@@ -410,3 +410,9 @@ def test_wrong_usage_is_exit_code_2(
     assert message in result.stderr
     assert "s3cret-of-yaml" not in result.stderr
     assert requests.read_bytes() == before
+
+
+def test_the_encryption_key_is_from_the_environment(server: Server, requests: Path) -> None:
+    given = {"MODEL_CACHE_ENCRYPTION_KEY": '["new-key", "old-key"]'}
+    assert warm(server, requests, "--model", MODEL, **given).code == 0
+    assert_hits(server, range(200), encryption_key="new-key", key_secret="old-key")
