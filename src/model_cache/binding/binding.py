@@ -222,6 +222,7 @@ class Unbound(_Answering):
         self.namespace = namespace
         self.reason = reason
         self.near_prefix = b""
+        self.output_schema: type = object
         self.rounds = False
         self.known_inputs: Mapping[type, bool] = {}
         self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {}

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable
 
 from pydantic import BaseModel
 
-from model_cache.binding import Bound, Current
-from model_cache.errors import NotCacheableError, StoreUnavailableError
+from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
-from model_cache.observing.events import Hook, InputNotCacheable, RevalidationFailed, StaleServed
-from model_cache.observing.scope import Mode, requested_mode
+from model_cache.observing.events import Hook, RevalidationFailed, StaleServed
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
+from model_cache.prediction.calls import Calls
 from model_cache.prediction.effects import Budget, Later, Predict, Steps, Wait
 from model_cache.prediction.lease import Lease, LeaseKeeper
 from model_cache.prediction.look_up import LookUps
@@ -38,7 +37,7 @@ class Flow:
 
     Args:
         config: the decorator's options.
-        current: holds the binding for new predictions.
+        calls: begins calls.
         barrier: the process's barrier for the store.
         flights: computations that other callers may wait for.
         leases: renews the leases that this process holds.
@@ -51,7 +50,7 @@ class Flow:
         self,
         *,
         config: Config,
-        current: Current,
+        calls: Calls,
         barrier: Barrier,
         flights: SingleFlight,
         leases: LeaseKeeper,
@@ -60,7 +59,7 @@ class Flow:
         hook: Hook,
     ) -> None:
         self._config = config
-        self._current = current
+        self._calls = calls
         self._barrier = barrier
         self._flights = flights
         self._leases = leases
@@ -71,38 +70,11 @@ class Flow:
 
     def begin(self, data: BaseModel) -> Call:
         """Return a call; its key is None if the cache is not used."""
-        began = self._clock()
-        epoch = self._barrier.epoch  # before the binding is read
-        return self._begin(data, began, epoch, self._current.get(), requested_mode())
+        return self._calls.begin(data)
 
     def begin_many(self, inputs: Iterable[BaseModel]) -> list[Call]:
         """Return a call for each input, all of one binding."""
-        began = self._clock()
-        epoch = self._barrier.epoch
-        binding, mode = self._current.get(), requested_mode()
-        return [self._begin(data, began, epoch, binding, mode) for data in inputs]
-
-    def _begin(
-        self, data: BaseModel, began: float, epoch: int, binding: Bound, mode: Mode | None
-    ) -> Call:
-        call = Call(binding, binding.rounded(data), began)
-        call.mode = mode
-        if call.mode == "bypass":
-            call.kind = "bypass"
-            return call
-        try:
-            canonical = binding.canonical(call.data)
-        except NotCacheableError as error:
-            call.kind = "uncacheable"
-            self._hook(InputNotCacheable(binding.qualified_name, str(error)))
-            return call
-        call.epoch = epoch
-        if self._look_ups.begin(call, canonical):
-            return call
-        call.key = binding.key(canonical)
-        if self._barrier.distrusts(call.key):
-            call.mode = "refresh"
-        return call
+        return self._calls.begin_many(inputs)
 
     def read(self, call: Call, entry: bytes | None) -> BaseModel | None:
         """Return the entry's prediction if it is a hit, else None."""

@@ -19,8 +19,8 @@ from model_cache.keys.key import Namespace
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Steps
-from model_cache.prediction.generation import UNKNOWN, Generation
-from model_cache.prediction.near import NearCache
+from model_cache.prediction.generation import UNKNOWN, Generation, mark_of
+from model_cache.prediction.near import Near, NearCache
 from model_cache.protocols import Clock, Store
 
 Found: TypeAlias = tuple[bytes | None, int | None]
@@ -67,14 +67,23 @@ class LookUps:
         call.near_key = binding.near_prefix + canonical
         if call.mode is not None or self._barrier.distrusted:
             return False
-        entry = near.get(call.near_key, generation, call.began)
-        return entry is not None and self._read_near(call, entry, canonical)
+        found = near.get(call.near_key, generation, call.began)
+        if found is None:
+            return False
+        if not generation.is_recent(call.began):
+            call.unchecked = found.entry
+            return False
+        self._renew(call, found)
+        return self._read_near(call, found.entry, canonical)
+
+    def _renew(self, call: Call, found: Near) -> None:
+        """Bring an entry to the generation of the call, if others were forgotten since."""
+        near, near_key, value = self._near, call.near_key, call.seen
+        if near is not None and near_key is not None and found.value != value:
+            self._barrier.unless_changed(call.changes, lambda: near.renew(near_key, found, value))
 
     def _read_near(self, call: Call, entry: bytes, canonical: bytes) -> bool:
-        """Answer with an entry from the near cache; return whether it needs no further check."""
-        if call.generation is None or not call.generation.is_recent(call.began):
-            call.unchecked = entry
-            return False
+        """Answer with an entry from the near cache; return whether it is a hit."""
         key = b"" if entry[0] != MARK else call.binding.key(canonical)
         found, is_fresh = call.binding.read(key, entry)
         if found is None or not is_fresh:
@@ -206,8 +215,9 @@ class LookUps:
         left = call.binding.fresh_for(entry)
         seconds = seconds if left is None else min(seconds, left)
         read = call.binding.reader(call.key or b"", entry)
+        mark = mark_of(call.key or b"")
         self._barrier.unless_changed(
-            call.changes, lambda: near.put(near_key, entry, seconds, value, since, read)
+            call.changes, lambda: near.put(near_key, entry, seconds, value, since, read, mark)
         )
 
     def drop(self, call: Call) -> None:
@@ -222,6 +232,12 @@ class LookUps:
 
     def _drop(self, call: Call) -> None:
         self._barrier.clear_near_caches(besides=self._near)  # with other keys for the entry
+        if self._near is not None and call.near_key is not None:
+            self._near.drop(call.near_key)
+
+    def forgotten(self, call: Call) -> None:
+        """Remove an entry from the near cache; others learn of it by the generation."""
+        self._barrier.changed()
         if self._near is not None and call.near_key is not None:
             self._near.drop(call.near_key)
 

@@ -91,7 +91,7 @@ class NearPredictor:
             found = self._near.table.get(key)
             if found is None:
                 return None
-            entry, expires, value, _, read = found
+            entry, expires, value, _, read, _ = found
             if began >= expires or value != generation.value or began > generation.trusted_until:
                 return None
             prediction: BaseModel = read()
@@ -115,3 +115,12 @@ class NearPredictor:
         self, inputs: Sequence[BaseModel], *, return_exceptions: bool = False
     ) -> list[Any]:
         return self._inner.predict_many(inputs, return_exceptions=return_exceptions)
+
+    def lookup(self, data: Any) -> Any:
+        return self._inner.lookup(data)
+
+    def store(self, data: Any, prediction: Any) -> bool:
+        return self._inner.store(data, prediction)
+
+    def forget(self, data: Any) -> bool:
+        return self._inner.forget(data)

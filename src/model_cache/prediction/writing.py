@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pydantic import BaseModel
@@ -22,7 +22,7 @@ from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.effects import Budget, Later, Pause, Steps
-from model_cache.prediction.generation import UNKNOWN, Generation, Value
+from model_cache.prediction.generation import UNKNOWN, Generation, Value, is_outdated, mark_of
 
 # Not the module's generator: a model may have seeded it.
 _jitter = random.SystemRandom().random
@@ -147,7 +147,7 @@ class Writing:
     ) -> Steps[list[Written]]:
         before = budget.left
         try:
-            yield from self._wait_for_overtaken(writes, budget)
+            yield from self.wait_for_overtaken([one.computation for one in writes], budget)
             # Check name and version again: the model may have been reloaded while it predicted.
             if not binding.is_current():
                 return [Written("dropped")] * len(writes)
@@ -166,12 +166,14 @@ class Writing:
         self._count(binding, sizes, before - budget.left)
         return [Written("stored" if id(one) in stored else "dropped") for one in writes]
 
-    def _wait_for_overtaken(self, writes: Sequence[Write], budget: Budget) -> Steps[None]:
-        """Wait for writes that a purge or a refresh has overtaken before starting this one."""
-        for write in writes:
-            while self._barrier.is_held_up(write.computation):
+    def wait_for_overtaken(
+        self, computations: Iterable[Computation], budget: Budget
+    ) -> Steps[None]:
+        """Wait for writes to the same keys that a purge or a refresh has overtaken."""
+        for computation in computations:
+            while self._barrier.is_held_up(computation):
                 if budget.left <= 0:
-                    self._barrier.distrust(write.computation.key)
+                    self._barrier.distrust(computation.key)
                     break
                 yield Pause(0.001)
                 budget.left -= 0.001
@@ -188,7 +190,7 @@ class Writing:
             )
             generation.saw(value, asked)
             for computation, _, seen in writes:
-                if seen is not UNKNOWN and seen != value:
+                if seen is not UNKNOWN and is_outdated(mark_of(computation.key), seen, value):
                     computation.is_purged = True  # by another process
                 if computation.is_purged:
                     yield from self._erase(computation.key, budget)

@@ -39,6 +39,10 @@ class AsyncPackedStore:
         """Keep `entry` under a key of its own: this is for leases."""
         return self._inner.set_if_absent(key, entry, ttl, timeout)
 
+    def append(self, key: bytes, piece: bytes, timeout: float) -> Awaitable[int]:
+        """Append to a key of its own: this is for generations."""
+        return self._inner.append(key, piece, timeout)
+
     async def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         started = self._clock()
         found = await self._inner.get_many(list(map(self._packing.address, keys)), timeout)
@@ -112,6 +116,9 @@ class AsyncBucketStore:
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> Awaitable[bool]:
         return self._server.set_if_absent(key, entry, ttl, timeout)
+
+    def append(self, key: bytes, piece: bytes, timeout: float) -> Awaitable[int]:
+        return self._server.append(key, piece, timeout)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[bytes | None]]:
         return self._server.ask(self._guard.reads, self._requests.get_many(keys), timeout)

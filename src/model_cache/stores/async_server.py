@@ -16,6 +16,7 @@ from model_cache.stores.replies import FAILURES, Replies, Request, Role
 from model_cache.stores.requests import (
     ASKING,
     LEAST_MGET,
+    append_request,
     delete_requests,
     get_request,
     get_with_ttl_requests,
@@ -75,6 +76,10 @@ class AsyncRedisStore:
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int, timeout: float) -> Awaitable[bool]:
         request = set_if_absent_request(key, entry, ttl)
         return self._ask(self.guard.writes, request, 1, timeout, self._replies.was_set)
+
+    def append(self, key: bytes, piece: bytes, timeout: float) -> Awaitable[int]:
+        request = append_request(key, piece)
+        return self._ask(self.guard.writes, request, 1, timeout, self._replies.length)
 
     async def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         replies, count = self._replies, len(keys)
