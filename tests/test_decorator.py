@@ -38,6 +38,7 @@ def test_the_public_names_are_these() -> None:
         "do_not_store",
         "embedded_redis",
         "last_outcome",
+        "read_only",
         "record_outcomes",
         "refresh",
         "register_canonical",

@@ -26,7 +26,7 @@ from model_cache.errors import (
 from model_cache.keys.canonical import register_canonical
 from model_cache.observing.counters import Stats
 from model_cache.observing.outcome import Outcome
-from model_cache.observing.scope import bypass, last_outcome, record_outcomes, refresh
+from model_cache.observing.scope import bypass, last_outcome, read_only, record_outcomes, refresh
 from model_cache.options.settings import CacheSettings
 from model_cache.prediction.veto import do_not_store
 from model_cache.protocols import Compressor, Serder
@@ -47,6 +47,7 @@ __all__ = [
     "do_not_store",
     "embedded_redis",
     "last_outcome",
+    "read_only",
     "record_outcomes",
     "refresh",
     "register_canonical",

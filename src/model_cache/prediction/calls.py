@@ -67,7 +67,11 @@ class Calls:
         call.epoch = epoch
         if self._look_ups.begin(call, canonical):
             return call
-        call.key = binding.key(canonical)
-        if self._barrier.distrusts(call.key):
+        key = binding.key(canonical)
+        if mode == "read_only" and key in self._barrier.distrusted:
+            call.kind = "miss"  # no write follows that would replace the entry
+            return call
+        call.key = key
+        if self._barrier.distrusts(key):
             call.mode = "refresh"
         return call

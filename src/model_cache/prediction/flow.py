@@ -88,7 +88,8 @@ class Flow:
             return found
         call.stale = found
         call.undecodable = found is None
-        if found is not None and self._config.stale_while_revalidate is not None:
+        may_revalidate = found is not None and call.mode != "read_only"
+        if may_revalidate and self._config.stale_while_revalidate is not None:
             stale_for = -(call.binding.fresh_for(entry) or 0.0)
             call.revalidates = 1000 * stale_for <= self._config.stale_while_revalidate
         return None
@@ -155,6 +156,10 @@ class Flow:
     def answer(self, call: Call) -> Steps[BaseModel]:
         """Answer a miss with another caller's result, or by calling the model."""
         assert call.key is not None
+        if call.mode == "read_only":
+            prediction = yield from self.compute(call)
+            call.kind = call.kind or "miss"
+            return prediction
         refreshes = call.mode == "refresh"
         computation = self._barrier.begin(call.key, call.epoch, refreshes=refreshes)
         if refreshes:

@@ -65,7 +65,7 @@ class LookUps:
         if near is None:
             return False
         call.near_key = binding.near_prefix + canonical
-        if call.mode is not None or self._barrier.distrusted:
+        if call.mode not in {None, "read_only"} or self._barrier.distrusted:
             return False
         found = near.get(call.near_key, generation, call.began)
         if found is None:

@@ -188,6 +188,8 @@ class ManyFlow:
 
     def _missing(self, call: Call, key: bytes) -> Row:
         row, refreshes = Row(call), call.mode == "refresh"
+        if call.mode == "read_only":
+            return row
         row.computation = self._barrier.begin(key, call.epoch, refreshes=refreshes)
         if refreshes:
             self._look_ups.drop(call)

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from model_cache.errors import ConfigurationError, StoreUnavailableError
-from model_cache.observing.scope import requested_mode
+from model_cache.observing.scope import forbids_writes, requested_mode
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
@@ -96,10 +96,9 @@ class SingleEntries:
         Raises:
             ConfigurationError: the prediction is not an instance of the output schema.
         """
-        mode = requested_mode()
-        call = self._calls.begin(data, mode if mode == "bypass" else "refresh")
+        call = self._calls.begin(data, None if forbids_writes() else "refresh")
         _check(prediction, call.binding.output_schema)
-        if call.key is None or call.generation is None:
+        if call.mode != "refresh" or call.key is None or call.generation is None:
             return False
         made = self._writing.encode(call.binding, call.key, call.data, prediction)
         if not isinstance(made, Encoded):
