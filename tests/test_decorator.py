@@ -45,6 +45,7 @@ def test_the_public_names_are_these() -> None:
         "register_compressor",
         "register_serder",
         "revision_of",
+        "set_ttl",
     ]
     for name in model_cache.__all__:
         public = getattr(model_cache, name)

@@ -41,6 +41,7 @@ from model_cache.options.config import (
     DEFAULT_PORT,
     CacheIf,
     Config,
+    TtlRule,
     refuse_unknown,
 )
 from model_cache.options.settings import CacheSettings
@@ -99,7 +100,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         ssl_cert_reqs: "required" (the default), or "none" to skip verification.
         ssl_check_hostname: whether the certificate must match the host; by default True.
         ttl: how long an entry lives, in seconds or as a timedelta, shortened at random by up to a
-            tenth so that entries written together do not expire together; None: until evicted.
+            tenth so that entries written together do not expire together; None: until evicted. Or
+            a function `(input, prediction)` that returns it, or an import path to one.
         timeout: the most seconds that a prediction may spend on Redis, reading and writing.
         on_error: "predict" without the cache when Redis fails, or "raise".
         revision: distinguishes models of the same version: a string, or a list of the model's
@@ -187,7 +189,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         ssl_keyfile: str | Path | None = None,
         ssl_cert_reqs: str | None = None,
         ssl_check_hostname: bool | None = None,
-        ttl: float | timedelta | None = None,
+        ttl: float | timedelta | TtlRule | str | None = None,
         timeout: float = 0.1,
         on_error: Literal["predict", "raise"] = "predict",
         revision: str | Path | Sequence[str | Path] | None = None,
@@ -550,7 +552,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         return CacheSettings(
             store="embedded" if place.embedded else f"{place}/{place.database}",
             prefix=config.prefix,
-            ttl=None if config.ttl is None else config.ttl / 1000,
+            ttl=None if config.longest_ttl is None else config.longest_ttl / 1000,
             timeout=config.timeout,
             on_error=config.on_error,
             write=config.write,

@@ -133,7 +133,7 @@ class Binding(_Answering):
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
-            ttl=config.ttl,
+            ttl=config.longest_ttl,
         )
 
     def is_current(self) -> bool:

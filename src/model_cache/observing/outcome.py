@@ -29,9 +29,10 @@ class Outcome(NamedTuple):
         model_seconds: the part spent on the model.
         entry_bytes: the size of the entry that was found or created; 0 if there is none.
         fate: what happened to a computed prediction: "stored"; "queued" for a write in the
-            background; "skipped" because of `cache_if` or `do_not_store()`; "lossy", storing
-            would change it; "too_large"; "write_failed"; "dropped" because the cache was purged
-            or the model reloaded meanwhile. None if it was not meant to be stored.
+            background; "skipped" because of `cache_if`, `do_not_store()`, or a ttl of 0 or
+            an invalid one; "lossy", storing would change it; "too_large"; "write_failed";
+            "dropped" because the cache was purged or the model reloaded meanwhile. None if it was
+            not meant to be stored.
         store_error: why the store failed, as one word ("timeout", "connection", "circuit_open",
             or the code of an error reply); None if it did not fail.
         undecodable: whether the store held something that is not a valid entry.

@@ -153,6 +153,6 @@ def _near_cache(config: Config) -> NearCache | None:
 
 
 def _longest_ttl(config: Config) -> int | None:
-    if config.ttl is None:
+    if config.longest_ttl is None:
         return None
-    return config.ttl + max(config.stale_if_error or 0, config.stale_while_revalidate or 0)
+    return config.longest_ttl + max(config.stale_if_error or 0, config.stale_while_revalidate or 0)

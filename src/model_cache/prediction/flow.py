@@ -301,7 +301,8 @@ class Flow:
         refreshes = call.mode == "refresh"
         call.fate = "skipped"
         if model_call.may_be_stored:
-            made = self._writing.encode(call.binding, computation.key, call.data, prediction)
+            ttls = model_call.ttls
+            made = self._writing.encode(call.binding, computation.key, call.data, prediction, ttls)
             if isinstance(made, Encoded):
                 # Waiting callers do not have to wait for the write.
                 if flight is not None:

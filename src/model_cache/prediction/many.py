@@ -284,6 +284,7 @@ class ManyFlow:
         for row, prediction in zip(rows, made, strict=True):
             row.answer = prediction
             row.model_call.may_be_stored = model_call.may_be_stored
+            row.model_call.ttls = model_call.ttls
         if not (yield from self._equality.check(binding, rows)):
             return False
         for row in rows:
@@ -332,7 +333,8 @@ class ManyFlow:
         call.fate = "skipped"
         if not row.model_call.may_be_stored:
             return None
-        made = self._writing.encode(call.binding, computation.key, call.data, answer)
+        ttls = row.model_call.ttls
+        made = self._writing.encode(call.binding, computation.key, call.data, answer, ttls)
         if not isinstance(made, Encoded):
             call.fate = made
             return None

@@ -23,6 +23,7 @@ from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.effects import Budget, Later, Pause, Steps
 from model_cache.prediction.generation import UNKNOWN, Generation, Value, is_outdated, mark_of
+from model_cache.prediction.time_to_live import TtlRefusedError, shortest_ttl
 
 # Not the module's generator: a model may have seeded it.
 _jitter = random.SystemRandom().random
@@ -89,18 +90,37 @@ class Writing:
         self._is_late = config.write == "background" and config.single_flight != "fleet"
 
     def encode(
-        self, binding: Bound, key: bytes, data: BaseModel, prediction: BaseModel
+        self,
+        binding: Bound,
+        key: bytes,
+        data: BaseModel,
+        prediction: BaseModel,
+        ttls: Iterable[object] = (),
     ) -> Encoded | Fate:
-        """Return a prediction's entry, or why it is not stored."""
+        """Return a prediction's entry, or why it is not stored.
+
+        Args:
+            binding: the binding of the model.
+            key: the key of the entry.
+            data: the input.
+            prediction: the prediction.
+            ttls: the times to live that the model has set.
+        """
         name = binding.qualified_name
         try:
             if not self._is_wanted(data, prediction):
                 return "skipped"
-            ttl, fresh_until = self._times()
+            ttl = shortest_ttl(self._config.ttl, data, prediction, ttls)
+            if ttl == 0:
+                return "skipped"
+            ttl, fresh_until = self._times(ttl)
             return Encoded(binding.encode(key, prediction, fresh_until), ttl)
         except EntryRefusedError as error:
             self._hook(PredictionNotStored(name, str(error)))
             return "too_large" if error.reason is Refusal.TOO_LARGE else "lossy"
+        except TtlRefusedError as error:
+            self._hook(PredictionNotStored(name, str(error)))
+            return "skipped"
         except Exception as error:  # from cache_if
             reraise_interruption(error)
             self._hook(PredictionNotStored(name, f"cache_if raised {type(error).__name__}"))
@@ -236,9 +256,9 @@ class Writing:
         cache_if = self._config.cache_if
         return cache_if is None or bool(cache_if(data, prediction))
 
-    def _times(self) -> tuple[int | None, int | None]:
+    def _times(self, ttl: int | None) -> tuple[int | None, int | None]:
         """Return an entry's time to live in Redis and when it becomes stale, in milliseconds."""
-        config, ttl = self._config, self._config.ttl
+        config = self._config
         if ttl is None:
             return None, None
         ttl = max(1, ttl - int(_jitter() * ttl / 10))
