@@ -7,6 +7,7 @@ without the cache, `do_without` a store that failed, or `answer` a miss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from pydantic import BaseModel
@@ -83,14 +84,15 @@ class Flow:
         found, is_fresh = call.binding.read(call.key, entry)
         if found is not None and is_fresh:
             call.kind = "hit"
-            call.entry_bytes = len(entry)
+            call.read(entry)
             self._look_ups.found(call, entry)
             return found
         call.stale = found
         call.undecodable = found is None
+        call.ttl = None if found is None else call.binding.fresh_for(entry)
         may_revalidate = found is not None and call.mode != "read_only"
         if may_revalidate and self._config.stale_while_revalidate is not None:
-            stale_for = -(call.binding.fresh_for(entry) or 0.0)
+            stale_for = -(call.ttl or 0.0)
             call.revalidates = 1000 * stale_for <= self._config.stale_while_revalidate
         return None
 
@@ -234,7 +236,8 @@ class Flow:
         if found is None or not is_fresh:
             return None
         call.kind = "shared"
-        call.entry_bytes = len(landed.entry)
+        call.seconds_left = math.inf  # of an entry that was found before, if any
+        call.read(landed.entry)
         return found
 
     def _lead_the_fleet(
@@ -309,7 +312,7 @@ class Flow:
                     flight.land(Landed(made.entry))
                 else:
                     self._flights.shared(made.entry)
-                call.entry_bytes = len(made.entry)
+                call.made(*made)
                 before, since = budget.left, self._clock()
                 assert call.generation is not None
                 write = Write(computation, made, call.seen)

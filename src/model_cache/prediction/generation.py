@@ -63,14 +63,16 @@ class Generation:
         """
         with self._lock:
             if asked >= self._asked:
-                self.value, self._asked = value, asked
+                self._asked = asked
+                if value != self.value:  # else the entries of the near cache hold this object
+                    self.value = value
                 self.trusted_until = asked + _RECENT_SECONDS
 
     def changed(self, value: bytes, now: float) -> None:
         """Record that a purge by this process has set the value; replies on their way are older."""
         with self._lock:
-            self.value = value
-        self.appended(now)
+            self.value, self._asked = value, now
+            self.trusted_until = float("-inf")
 
     def appended(self, now: float) -> None:
         """Record that this process has appended a record; replies on their way are older."""

@@ -71,10 +71,10 @@ class LookUps:
         if found is None:
             return False
         if not generation.is_recent(call.began):
-            call.unchecked = found.entry
+            call.unchecked = found
             return False
         self._renew(call, found)
-        return self._read_near(call, found.entry, canonical)
+        return self._read_near(call, found, canonical)
 
     def _renew(self, call: Call, found: Near) -> None:
         """Bring an entry to the generation of the call, if others were forgotten since."""
@@ -82,20 +82,21 @@ class LookUps:
         if near is not None and near_key is not None and found.value != value:
             self._barrier.unless_changed(call.changes, lambda: near.renew(near_key, found, value))
 
-    def _read_near(self, call: Call, entry: bytes, canonical: bytes) -> bool:
+    def _read_near(self, call: Call, near: Near, canonical: bytes) -> bool:
         """Answer with an entry from the near cache; return whether it is a hit."""
+        entry = near.entry
         key = b"" if entry[0] != MARK else call.binding.key(canonical)
         found, is_fresh = call.binding.read(key, entry)
         if found is None or not is_fresh:
             return False
         call.answer = found
-        call.kind, call.near, call.entry_bytes = "hit", True, len(entry)
+        call.read_near(near)
         return True
 
     def check(self, call: Call) -> Steps[BaseModel | None]:
         """Check the generation; return the near cache's answer if it may be served."""
-        entry, generation = call.unchecked, call.generation
-        if entry is None or generation is None or call.key is None or self._near is None:
+        near, generation = call.unchecked, call.generation
+        if near is None or generation is None or call.key is None or self._near is None:
             return None
         budget, asked = Budget(self._timeout), self._clock()
         try:
@@ -116,10 +117,10 @@ class LookUps:
                 return None
         finally:
             call.store_seconds = self._timeout - budget.left
-        found, is_fresh = call.binding.read(call.key, entry)
+        found, is_fresh = call.binding.read(call.key, near.entry)
         if found is None or not is_fresh:
             return None
-        call.kind, call.near, call.entry_bytes = "hit", True, len(entry)
+        call.read_near(near)
         return found
 
     def request(self, call: Call) -> Request | None:
@@ -205,19 +206,29 @@ class LookUps:
             self._drop(call)
             if call.changes != alone:  # another purge or refresh has begun or ended meanwhile
                 return
-        self._keep(call, entry, math.inf if ttl is None else ttl / 1000, since)
+        self._keep(call, entry, math.inf if ttl is None else ttl / 1000, since, since)
 
-    def _keep(self, call: Call, entry: bytes, seconds: float, since: float) -> None:
+    def _keep(
+        self,
+        call: Call,
+        entry: bytes,
+        seconds: float,
+        since: float,
+        written: float | None = None,
+    ) -> None:
         """Put an entry into the near cache, unless a purge or a refresh has intervened."""
         near, near_key, value = self._near, call.near_key, call.seen
         if near is None or near_key is None or value is UNKNOWN:
             return
+        if call.generation is not None and value == call.generation.value:
+            value = call.generation.value  # one object for all entries, as it may be large
         left = call.binding.fresh_for(entry)
         seconds = seconds if left is None else min(seconds, left)
         read = call.binding.reader(call.key or b"", entry)
         mark = mark_of(call.key or b"")
         self._barrier.unless_changed(
-            call.changes, lambda: near.put(near_key, entry, seconds, value, since, read, mark)
+            call.changes,
+            lambda: near.put(near_key, entry, seconds, value, since, read, mark, written),
         )
 
     def drop(self, call: Call) -> None:

@@ -338,7 +338,8 @@ class ManyFlow:
         if not isinstance(made, Encoded):
             call.fate = made
             return None
-        row.entry, call.entry_bytes = made.entry, len(made.entry)
+        row.entry = made.entry
+        call.made(*made)
         return made
 
     def _end(self, row: Row) -> None:

@@ -7,6 +7,7 @@ a purge anywhere in the fleet.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ class Near(NamedTuple):
         weight: the bytes that it takes, about.
         read: decodes it, to a new object each time.
         mark: what stands for its key in the generation's records.
+        ends: when its own ttl ends; None for never.
+        written: when this process wrote it; None if another one did.
     """
 
     entry: bytes
@@ -38,6 +41,8 @@ class Near(NamedTuple):
     weight: int
     read: Callable[[], BaseModel]
     mark: bytes
+    ends: float | None
+    written: float | None
 
 
 class NearCache:
@@ -99,6 +104,7 @@ class NearCache:
         now: float,
         read: Callable[[], BaseModel],
         mark: bytes = b"",
+        written: float | None = None,
     ) -> None:
         """Keep an entry.
 
@@ -110,11 +116,14 @@ class NearCache:
             now: the time.
             read: decodes the entry, to a new object each time.
             mark: what stands for its key in the generation's records.
+            written: when this process wrote it; None if another one did.
         """
         weight = max(self._least, len(key) + len(entry) + _OVERHEAD)
         if weight <= self._size and seconds > 0:
             expires = now + min(seconds, self._ttl)
-            self._table.insert(key, Near(entry, expires, value, weight, read, mark))
+            ends = None if seconds == math.inf else now + seconds
+            near = Near(entry, expires, value, weight, read, mark, ends, written)
+            self._table.insert(key, near)
 
     def drop(self, key: bytes) -> None:
         """Remove an entry."""

@@ -91,7 +91,7 @@ class NearPredictor:
             found = self._near.table.get(key)
             if found is None:
                 return None
-            entry, expires, value, _, read, _ = found
+            entry, expires, value, _, read, _, ends, written = found
             if began >= expires or value != generation.value or began > generation.trusted_until:
                 return None
             prediction: BaseModel = read()
@@ -99,9 +99,11 @@ class NearPredictor:
             reraise_interruption(error)
             return None
         name, version, seconds = binding.qualified_name, binding.version, clock() - began
+        age = None if written is None else began - written
+        left = None if ends is None else ends - began
         fields = ("hit", name, version, seconds, 0.0, 0.0, 0.0, len(entry), None, None)
         # A NamedTuple's own __new__ is written in Python, and takes twice as long.
-        outcome: Outcome = tuple.__new__(Outcome, (*fields, False, False, True))
+        outcome: Outcome = tuple.__new__(Outcome, (*fields, False, False, True, age, left))
         self._count(seconds)
         if self._watch is not None:
             self._watch(outcome)
