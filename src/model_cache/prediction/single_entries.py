@@ -6,6 +6,7 @@ None of them calls the model, counts as a prediction, or changes the last outcom
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any
 
 from model_cache.errors import ConfigurationError, StoreUnavailableError
@@ -64,13 +65,11 @@ class SingleEntries:
         Raises:
             StoreUnavailableError: the store failed, and `on_error` is "raise".
         """
-        call = self._calls.begin(data)
+        if requested_mode() in {"bypass", "refresh"}:
+            return None
+        call = self._calls.begin(data, "read_only")
         if call.answer is not None or call.key is None:
             return call.answer
-        if call.mode == "refresh":
-            if requested_mode() != "refresh":
-                self._barrier.distrust(call.key)  # no write follows that would replace the entry
-            return None
         found = yield from self._look_ups.check(call)
         if found is not None:
             return found
@@ -103,11 +102,14 @@ class SingleEntries:
         made = self._writing.encode(call.binding, call.key, call.data, prediction)
         if not isinstance(made, Encoded):
             return False
+        budget = Budget(self._config.timeout)
+        with suppress(StoreUnavailableError):  # the write counts the failure
+            call.seen = yield from self._value(call.generation, budget)
         computation = self._barrier.begin(call.key, call.epoch, refreshes=True)
         self._look_ups.drop(call)
         write, since = Write(computation, made, call.seen), self._clock()
         ((fate, _),) = yield from self._writing.store(
-            call.binding, call.generation, [write], Budget(self._config.timeout), refreshes=True
+            call.binding, call.generation, [write], budget, refreshes=True
         )
         if fate != "stored":
             return False
@@ -146,10 +148,17 @@ class SingleEntries:
             yield from self._record(key, generation, budget)  # no process stores what it computes
         deleted = yield from budget.ask(lambda store, left: store.delete([key], left))
         yield from self._record(key, generation, budget)  # no process serves what it has read
+        yield from self._value(generation, budget)
+        return deleted > 0
+
+    def _value(self, generation: Generation, budget: Budget) -> Steps[bytes | None]:
+        """Look at the generation, so that what follows does not count as begun before a forget."""
         asked = self._clock()
+        value: bytes | None
+        # Not by `get`, which may ask a replica that lags behind.
         (value,) = yield from budget.ask(lambda store, left: store.get_many([generation.key], left))
         generation.saw(value, asked)
-        return deleted > 0
+        return value
 
     def _record(self, key: bytes, generation: Generation, budget: Budget) -> Steps[None]:
         record = record_of(key)
