@@ -7,17 +7,17 @@ without the cache, `do_without` a store that failed, or `answer` a miss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from model_cache.binding import Bound, Current
-from model_cache.errors import NotCacheableError, StoreUnavailableError
+from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
-from model_cache.observing.events import Hook, InputNotCacheable, RevalidationFailed, StaleServed
-from model_cache.observing.scope import Mode, requested_mode
+from model_cache.observing.events import Hook, RevalidationFailed, StaleServed
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
+from model_cache.prediction.calls import Calls
 from model_cache.prediction.effects import Budget, Later, Predict, Steps, Wait
 from model_cache.prediction.lease import Lease, LeaseKeeper
 from model_cache.prediction.look_up import LookUps
@@ -37,7 +37,7 @@ class Flow:
 
     Args:
         config: the decorator's options.
-        current: holds the binding for new predictions.
+        calls: begins calls.
         barrier: the process's barrier for the store.
         flights: computations that other callers may wait for.
         leases: renews the leases that this process holds.
@@ -50,7 +50,7 @@ class Flow:
         self,
         *,
         config: Config,
-        current: Current,
+        calls: Calls,
         barrier: Barrier,
         flights: SingleFlight,
         leases: LeaseKeeper,
@@ -59,7 +59,7 @@ class Flow:
         hook: Hook,
     ) -> None:
         self._config = config
-        self._current = current
+        self._calls = calls
         self._barrier = barrier
         self._flights = flights
         self._leases = leases
@@ -70,38 +70,11 @@ class Flow:
 
     def begin(self, data: Any) -> Call:
         """Return a call; its key is None if the cache is not used."""
-        began = self._clock()
-        epoch = self._barrier.epoch  # before the binding is read
-        return self._begin(data, began, epoch, self._current.get(), requested_mode())
+        return self._calls.begin(data)
 
     def begin_many(self, inputs: Iterable[Any]) -> list[Call]:
         """Return a call for each input, all of one binding."""
-        began = self._clock()
-        epoch = self._barrier.epoch
-        binding, mode = self._current.get(), requested_mode()
-        return [self._begin(data, began, epoch, binding, mode) for data in inputs]
-
-    def _begin(
-        self, data: Any, began: float, epoch: int, binding: Bound, mode: Mode | None
-    ) -> Call:
-        call = Call(binding, binding.rounded(data), began)
-        call.mode = mode
-        if call.mode == "bypass":
-            call.kind = "bypass"
-            return call
-        try:
-            canonical = binding.canonical(call.data)
-        except NotCacheableError as error:
-            call.kind = "uncacheable"
-            self._hook(InputNotCacheable(binding.qualified_name, str(error)))
-            return call
-        call.epoch = epoch
-        if self._look_ups.begin(call, canonical):
-            return call
-        call.key = binding.key(canonical)
-        if self._barrier.distrusts(call.key):
-            call.mode = "refresh"
-        return call
+        return self._calls.begin_many(inputs)
 
     def read(self, call: Call, entry: bytes | None) -> Any | None:
         """Return the entry's prediction if it is a hit, else None."""
@@ -110,13 +83,15 @@ class Flow:
         found, is_fresh = call.binding.read(call.key, entry)
         if found is not None and is_fresh:
             call.kind = "hit"
-            call.entry_bytes = len(entry)
+            call.read(entry)
             self._look_ups.found(call, entry)
             return found
         call.stale = found
         call.undecodable = found is None
-        if found is not None and self._config.stale_while_revalidate is not None:
-            stale_for = -(call.binding.fresh_for(entry) or 0.0)
+        call.ttl = None if found is None else call.binding.fresh_for(entry)
+        may_revalidate = found is not None and call.mode != "read_only"
+        if may_revalidate and self._config.stale_while_revalidate is not None:
+            stale_for = -(call.ttl or 0.0)
             call.revalidates = 1000 * stale_for <= self._config.stale_while_revalidate
         return None
 
@@ -185,6 +160,10 @@ class Flow:
     def answer(self, call: Call) -> Steps[Any]:
         """Answer a miss with another caller's result, or by calling the model."""
         assert call.key is not None
+        if call.mode == "read_only":
+            prediction = yield from self.compute(call)
+            call.kind = call.kind or "miss"
+            return prediction
         refreshes = call.mode == "refresh"
         computation = self._barrier.begin(call.key, call.epoch, refreshes=refreshes)
         if refreshes:
@@ -260,7 +239,8 @@ class Flow:
         if found is None or not is_fresh:
             return None
         call.kind = "shared"
-        call.entry_bytes = len(landed.entry)
+        call.seconds_left = math.inf  # of an entry that was found before, if any
+        call.read(landed.entry)
         return found
 
     def _lead_the_fleet(
@@ -327,7 +307,8 @@ class Flow:
         refreshes = call.mode == "refresh"
         call.fate = "skipped"
         if model_call.may_be_stored:
-            made = self._writing.encode(call.binding, computation.key, call.data, prediction)
+            ttls = model_call.ttls
+            made = self._writing.encode(call.binding, computation.key, call.data, prediction, ttls)
             if isinstance(made, Encoded):
                 # Waiting callers do not have to wait for the write.
                 landed = Landed(made.entry)
@@ -335,7 +316,7 @@ class Flow:
                     flight.land(landed)
                 else:
                     self._flights.shared(made.entry)
-                call.entry_bytes = len(made.entry)
+                call.made(*made)
                 before, since = budget.left, self._clock()
                 assert call.generation is not None
                 write = Write(computation, made, call.seen)

@@ -33,6 +33,7 @@ class RowsBinding:
     """
 
     rounds = False
+    output_schema = RowResult
     many_and_one = ("a call with many rows", "calls with one row")
 
     def __init__(
@@ -70,7 +71,7 @@ class RowsBinding:
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
-            ttl=config.ttl,
+            ttl=config.longest_ttl,
         )
         self._reads_plain = not config.integrity
 
