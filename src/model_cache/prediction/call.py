@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from model_cache.binding import Bound
+from model_cache.errors import NotCacheableError
 from model_cache.observing.outcome import Fate, Kind, Outcome
 from model_cache.observing.scope import Mode
 from model_cache.prediction.generation import UNKNOWN, Generation, Value
@@ -33,6 +34,7 @@ class Call:
         generation: the generation of the namespace.
         seen: the generation's value when the call began.
         changes: the barrier's `changes` when the call began.
+        is_late: whether it computes in the background, when its input may have changed.
         is_lost: whether nobody drives the call any more; None if somebody always will.
     """
 
@@ -50,6 +52,7 @@ class Call:
     generation: Generation | None = None
     seen: Value = UNKNOWN
     changes: int = 0
+    is_late: bool = False
     is_lost: Callable[[], bool] | None = None
     kind: Kind | None = None
     fate: Fate | None = None
@@ -65,6 +68,13 @@ class Call:
         self.binding = binding
         self.data = data
         self.began = began
+
+    def has_changed(self) -> bool:
+        """Return whether the input has changed since its key was made."""
+        try:
+            return self.binding.key(self.binding.canonical(self.data)) != self.key
+        except NotCacheableError:
+            return True
 
     def outcome(self, seconds: float) -> Outcome:
         """Return its outcome after the given seconds."""

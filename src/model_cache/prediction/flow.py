@@ -145,7 +145,7 @@ class Flow:
         call = Call(asked.binding, asked.data, self._clock())
         call.key, call.near_key, call.epoch = asked.key, asked.near_key, asked.epoch
         call.generation, call.seen = asked.generation, asked.seen
-        call.changes = self._barrier.changes
+        call.changes, call.is_late = self._barrier.changes, True
         budget = Budget(self._config.timeout)
         try:
             if flight is not None and self._config.single_flight == "fleet":
@@ -326,7 +326,7 @@ class Flow:
         """Store a prediction, and return what to share with waiting callers."""
         refreshes = call.mode == "refresh"
         call.fate = "skipped"
-        if model_call.may_be_stored:
+        if model_call.may_be_stored and not (call.is_late and call.has_changed()):
             made = self._writing.encode(call.binding, computation.key, call.data, prediction)
             if isinstance(made, Encoded):
                 # Waiting callers do not have to wait for the write.
