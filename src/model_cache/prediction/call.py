@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from model_cache.binding import Bound
+from model_cache.errors import NotCacheableError
 from model_cache.observing.outcome import Fate, Kind, Outcome
 from model_cache.observing.scope import Mode
 from model_cache.prediction.generation import UNKNOWN, Generation, Value
@@ -39,6 +40,7 @@ class Call:
         changes: the barrier's `changes` when the call began.
         age: how many seconds ago the entry was written, if that is known.
         ttl: how many seconds the entry stays fresh, if that is known.
+        is_late: whether it computes in the background, when its input may have changed.
         is_lost: whether nobody drives the call any more; None if somebody always will.
     """
 
@@ -58,6 +60,7 @@ class Call:
     changes: int = 0
     age: float | None = None
     ttl: float | None = None
+    is_late: bool = False
     is_lost: Callable[[], bool] | None = None
     kind: Kind | None = None
     fate: Fate | None = None
@@ -94,6 +97,13 @@ class Call:
         self.seconds_left = math.inf if ttl is None else ttl / 1000
         self.read(entry)
         self.age = 0.0
+
+    def has_changed(self) -> bool:
+        """Return whether the input has changed since its key was made."""
+        try:
+            return self.binding.key(self.binding.canonical(self.data)) != self.key
+        except NotCacheableError:
+            return True
 
     def outcome(self, seconds: float) -> Outcome:
         """Return its outcome after the given seconds."""

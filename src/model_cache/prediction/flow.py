@@ -14,6 +14,7 @@ from typing import Any
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
 from model_cache.observing.events import Hook, RevalidationFailed, StaleServed
+from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
@@ -120,7 +121,7 @@ class Flow:
         call = Call(asked.binding, asked.data, self._clock())
         call.key, call.near_key, call.epoch = asked.key, asked.near_key, asked.epoch
         call.generation, call.seen = asked.generation, asked.seen
-        call.changes = self._barrier.changes
+        call.changes, call.is_late = self._barrier.changes, True
         budget = Budget(self._config.timeout)
         try:
             if flight is not None and self._config.single_flight == "fleet":
@@ -305,36 +306,41 @@ class Flow:
     ) -> Steps[Landed]:
         """Store a prediction, and return what to share with waiting callers."""
         refreshes = call.mode == "refresh"
-        call.fate = "skipped"
-        if model_call.may_be_stored:
-            ttls = model_call.ttls
-            made = self._writing.encode(call.binding, computation.key, call.data, prediction, ttls)
-            if isinstance(made, Encoded):
-                # Waiting callers do not have to wait for the write.
-                landed = Landed(made.entry)
-                if flight is not None:
-                    flight.land(landed)
-                else:
-                    self._flights.shared(made.entry)
-                call.made(*made)
-                before, since = budget.left, self._clock()
-                assert call.generation is not None
-                write = Write(computation, made, call.seen)
-                ((call.fate, call.store_error),) = yield from self._writing.store(
-                    call.binding, call.generation, [write], budget, refreshes=refreshes
-                )
-                call.write_seconds = before - budget.left
-                if call.fate != "stored":
-                    return Landed()
-                self._look_ups.stored(call, *made, since)
-                return landed
-            call.fate = made
+        made = self._encoded(call, computation.key, prediction, model_call)
+        if isinstance(made, Encoded):
+            # Waiting callers do not have to wait for the write.
+            landed = Landed(made.entry)
+            if flight is not None:
+                flight.land(landed)
+            else:
+                self._flights.shared(made.entry)
+            call.made(*made)
+            before, since = budget.left, self._clock()
+            assert call.generation is not None
+            write = Write(computation, made, call.seen)
+            ((call.fate, call.store_error),) = yield from self._writing.store(
+                call.binding, call.generation, [write], budget, refreshes=refreshes
+            )
+            call.write_seconds = before - budget.left
+            if call.fate != "stored":
+                return Landed()
+            self._look_ups.stored(call, *made, since)
+            return landed
+        call.fate = made
         if flight is None:
             self._flights.shared(None)
         if refreshes:
             yield from self._writing.discard(computation.key, budget)
             self._look_ups.discarded(call)
         return Landed()
+
+    def _encoded(
+        self, call: Call, key: bytes, prediction: Any, model_call: ModelCall
+    ) -> Encoded | Fate:
+        call.fate = "skipped"  # if this is interrupted
+        if not model_call.may_be_stored or (call.is_late and call.has_changed()):
+            return "skipped"
+        return self._writing.encode(call.binding, key, call.data, prediction, model_call.ttls)
 
     def _release(self, lease: Lease, budget: Budget, landed: Landed) -> Steps[None]:
         """Release a lease; in the background if the first attempt fails."""

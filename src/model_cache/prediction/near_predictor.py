@@ -22,7 +22,7 @@ from model_cache.prediction.generation import Generation
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.near import NearCache
 from model_cache.prediction.sync import Predictor
-from model_cache.prediction.tables import TableCall
+from model_cache.prediction.table_call import TableCall
 
 
 class NearPredictor:

@@ -30,7 +30,8 @@ from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.single_entries import SingleEntries
 from model_cache.prediction.single_flight import ABANDONED, Landed, Landing
-from model_cache.prediction.tables import TableCall, TableFlow
+from model_cache.prediction.table_call import TableCall
+from model_cache.prediction.tables import TableFlow
 from model_cache.protocols import StatefulStore
 from model_cache.steps import take
 
