@@ -147,7 +147,7 @@ class Binding(_Answering):
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
             cipher=config.cipher(),
-            ttl=config.ttl,
+            ttl=config.longest_ttl,
         )
 
     def is_current(self) -> bool:
@@ -236,6 +236,7 @@ class Unbound(_Answering):
         self.namespace = namespace
         self.reason = reason
         self.near_prefix = b""
+        self.output_schema: type = object
         self.rounds = False
         self.known_inputs: Mapping[type, bool] = {}
         self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {}

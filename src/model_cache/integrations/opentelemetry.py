@@ -71,7 +71,7 @@ def _attributes(outcome: Outcome) -> dict[str, str | float | bool]:
     }
     for name in (
         *("store_seconds", "write_seconds", "model_seconds"),
-        *("entry_bytes", "fate", "store_error"),
+        *("entry_bytes", "fate", "store_error", "age", "ttl"),
     ):
         value = getattr(outcome, name)
         if value:

@@ -235,6 +235,8 @@ class ManyFlow:
 
     def _begin(self, row: Row, key: bytes) -> None:
         call, refreshes = row.call, row.call.mode == "refresh"
+        if call.mode == "read_only":
+            return
         row.computation = self._barrier.begin(key, call.epoch, refreshes=refreshes)
         if refreshes:
             self._look_ups.drop(call)
@@ -332,6 +334,7 @@ class ManyFlow:
         for row, prediction in zip(rows, made, strict=True):
             row.answer = prediction
             row.model_call.may_be_stored = model_call.may_be_stored
+            row.model_call.ttls = model_call.ttls
         if not (yield from self._equality.check(binding, rows)):
             for row in rows:
                 row.answer = None
@@ -382,11 +385,13 @@ class ManyFlow:
         call.fate = "skipped"
         if not row.model_call.may_be_stored:
             return None
-        made = self._writing.encode(call.binding, computation.key, call.data, answer)
+        ttls = row.model_call.ttls
+        made = self._writing.encode(call.binding, computation.key, call.data, answer, ttls)
         if not isinstance(made, Encoded):
             call.fate = made
             return None
-        row.entry, call.entry_bytes = made.entry, len(made.entry)
+        row.entry = made.entry
+        call.made(*made)
         return made
 
     def _end(self, row: Row) -> None:

@@ -30,6 +30,7 @@ class FunctionBinding:
     """
 
     rounds = False
+    output_schema = Result
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class FunctionBinding:
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
             cipher=config.cipher(),
-            ttl=config.ttl,
+            ttl=config.longest_ttl,
         )
 
     def is_current(self) -> bool:
