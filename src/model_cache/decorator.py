@@ -42,6 +42,7 @@ from model_cache.options.config import (
     DEFAULT_NEAR_BYTES,
     DEFAULT_NEAR_TTL,
     DEFAULT_PORT,
+    DEFAULT_VERIFY_LIMIT,
     CacheIf,
     Config,
     Secret,
@@ -161,6 +162,14 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         near_cache_bytes: the approximate limit of their memory, in bytes.
         batch_equality: what to do if the model's `predict_many` answers differently from its
             `predict`: "warn" once, "refuse" to call it, or "ignore" the difference.
+        verify: the share of hits that are computed again, in the background, and compared: 0.01 for
+            one in a hundred. Wrong entries are logged and replaced.
+        verify_first: how many hits after `set_model` are verified, all of them, so that a model
+            that was retrained under the same version is noticed when it is deployed.
+        verify_limit: if more verified hits than this are wrong, this process serves the model's
+            entries no longer, until a purge or a new version; None for no limit.
+        verify_tolerance: floats that differ by at most this share of their size count as equal, for
+            models whose batches round differently.
         layout: "plain", a Redis key for each entry, or "packed": small entries share hashes of
             about a hundred, which takes a third of the memory or less.
         expected_entries: how many entries you expect for one version of the model; required for
@@ -239,6 +248,10 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         near_ttl: float | timedelta = DEFAULT_NEAR_TTL,
         near_cache_bytes: int = DEFAULT_NEAR_BYTES,
         batch_equality: Literal["warn", "refuse", "ignore"] = "warn",
+        verify: float = 0.0,
+        verify_first: int = 0,
+        verify_limit: int | None = DEFAULT_VERIFY_LIMIT,
+        verify_tolerance: float = 0.0,
         layout: Literal["plain", "packed"] = "plain",
         expected_entries: int | None = None,
         hooks: Sequence[str | Hook] | None = None,

@@ -63,6 +63,14 @@ def seconds(option: str, value: object, least: float, most: float) -> float:
     return float(number)  # type: ignore[arg-type]
 
 
+def share(option: str, value: object) -> float:
+    """Return a share, from 0 to 1."""
+    number = float(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 1:
+        raise wrong(option, value, "a share from 0 to 1")
+    return float(number)
+
+
 def ttl(option: str, value: object) -> int | None:
     """Return a time to live in milliseconds; None for no limit."""
     if value is None:

@@ -103,6 +103,10 @@ def everything_happens(server: Server, made: Callable[..., RedisCachingDecorator
         client.config_set("maxmemory", "0")
     with bypass():
         model.predict(person())
+    made(url=server.url, verify=1.0).predict(person())  # a hit, which is right
+    changed = made(lambda _: Charges(charges=-1.0), url=server.url, verify=1.0)
+    changed.predict(person())
+    changed.close()
     model.predict(NO_KEY)
     made(url=server.url, enabled=False).predict(person())
     made(url=server.url, prefix="large", max_entry_bytes=3).predict(person())

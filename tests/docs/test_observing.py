@@ -100,7 +100,7 @@ def test_every_alert_is_mentioned_by_what_it_means() -> None:
     rules = yaml.safe_load((REPOSITORY / "deploy" / "prometheus" / "alerts.yaml").read_text())
     section = DOC.partition("### Dashboard and alerts")[2].partition("\n## ")[0]
     assert (REPOSITORY / "deploy" / "grafana" / "model-cache.json").is_file()
-    [sentence] = re.findall(r"defines\s+four\s+alerts:\s+([^.]*)\.", section)
+    [sentence] = re.findall(r"defines\s+five\s+alerts:\s+([^.]*)\.", section)
     assert len(sentence.split(",")) == len(rules["groups"][0]["rules"])
 
 

@@ -20,12 +20,12 @@ from model_cache.binding.fingerprint import fingerprint
 from model_cache.binding.inner_caches import NOTHING, Inside
 from model_cache.binding.inputs import Inputs
 from model_cache.binding.unkeyed import check_canonical
-from model_cache.entries.codec import Codec, Read
+from model_cache.entries.codec import Read
 from model_cache.entries.differences import largest_difference
 from model_cache.entries.serders import JSON, MESSAGE_PACK, VALUES
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
-from model_cache.keys.key import KeyMaker, Namespace, tag_key
+from model_cache.keys.key import KeyMaker, Namespace
 from model_cache.options.config import Config
 from model_cache.protocols import Serder
 
@@ -69,6 +69,10 @@ class _Answering:
     def many_and_one(self) -> tuple[str, str]:
         """What calls with many inputs, and with one, are called in warnings."""
         return "predict_many", "predict"
+
+    def value_of(self, prediction: Any) -> Any:
+        """Return the prediction itself."""
+        return prediction
 
     def difference(self, one: Any, other: Any) -> float:
         """Return the largest difference between the numbers of two predictions."""
@@ -139,16 +143,7 @@ class Binding(_Answering):
         )
         self.input_encoders = self._keys.encoders
         self.canonicalizer = self._keys.canonicalizer
-        self.codec = Codec(
-            self.output_schema,
-            serder=_serder(config),
-            compressor=config.compressor,
-            max_entry_bytes=config.max_entry_bytes,
-            integrity=config.integrity,
-            tag_key=tag_key(config.key_secret),
-            cipher=config.cipher(),
-            ttl=config.longest_ttl,
-        )
+        self.codec = config.codec(self.output_schema, _serder(config))
 
     def is_current(self) -> bool:
         """Return whether the model still has the binding's name, version and decorators."""

@@ -115,6 +115,10 @@ class Bound(Protocol):
         """What calls with many inputs, and with one, are called in warnings."""
         ...
 
+    def value_of(self, prediction: Any) -> Any:
+        """Return what the user knows of a prediction: what a function returned, for example."""
+        ...
+
     def difference(self, one: Any, other: Any) -> float:
         """Return the largest difference between the numbers of two predictions."""
         ...

@@ -155,7 +155,7 @@ class Codec:
                 if entry is None:
                     continue
                 restored = self._open(key, entry)
-                if _equals(restored, prediction, expected):
+                if equals(restored, prediction, expected):
                     self._forms.worked(form)
                     return entry
                 reasons[form[0].name] = partial(difference, prediction, restored)
@@ -320,8 +320,18 @@ class Codec:
         return prediction
 
 
-def _equals(restored: Any, prediction: Any, expected: bytes) -> bool:
-    """Return whether a prediction is still the same; `expected` are its canonical bytes."""
+def equals(restored: Any, prediction: Any, expected: bytes | None = None) -> bool:
+    """Return whether a decoded prediction is the same as the model's.
+
+    Args:
+        restored: the decoded prediction.
+        prediction: the model's.
+        expected: its canonical bytes, if they are known.
+
+    Raises:
+        NotCacheableError: it has no canonical form.
+    """
+    expected = PREDICTIONS.encode(prediction) if expected is None else expected
     return PREDICTIONS.encode(restored) == expected or (
         settle(prediction, restored) and PREDICTIONS.encode(restored) == expected
     )

@@ -15,6 +15,7 @@ import pydantic_core
 from pydantic import BaseModel, ValidationError
 
 from model_cache.entries.cached_properties import is_cached_property
+from model_cache.entries.disagreement import listed
 from model_cache.entries.parts import parts
 from model_cache.entries.values import NotStorableError, Result, dumps
 from model_cache.errors import NotCacheableError
@@ -190,6 +191,8 @@ def largest_difference(one: Any, other: Any) -> float:
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         pairs = zip(one, other, strict=False)
         return max((largest_difference(first, second) for first, second in pairs), default=0.0)
+    if (ours := listed(one)) is not None and (theirs := listed(other)) is not None:
+        return largest_difference(ours, theirs)
     try:
         difference = abs(float(one) - float(other))
     except Exception as error:  # no numbers, or too large ones

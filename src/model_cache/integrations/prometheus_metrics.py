@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, get_args
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from model_cache.observing.events import EntryStored, WriteFailed
+from model_cache.observing.events import EntryStored, HitVerified, WriteFailed, WrongHit
 from model_cache.observing.outcome import Kind, Outcome
 
 _MODEL = ("model", "version")
@@ -22,7 +22,7 @@ _UNSTORED = ("skipped", "lossy", "too_large", "dropped")
 # The kinds whose model_seconds belong to an answer.
 _MODEL_ANSWERED = ("miss", "uncacheable", "unavailable", "bypass", "off")
 
-Counted: TypeAlias = Outcome | EntryStored | WriteFailed
+Counted: TypeAlias = Outcome | EntryStored | WriteFailed | HitVerified | WrongHit
 COUNTED = frozenset(get_args(Counted))
 
 # From a read on the same host to one that times out.
@@ -80,6 +80,8 @@ class _Series:
         self.bytes_read = of(metrics.entry_bytes, "read").inc
         self.bytes_written = of(metrics.entry_bytes, "write").inc
         self.undecodable = of(metrics.undecodable).inc
+        self.verified = of(metrics.verified).inc
+        self.wrong = of(metrics.wrong).inc
         self.open = of(metrics.store_open).set
         self._misses = 0
         self._model_seconds = 0.0
@@ -141,6 +143,8 @@ class Metrics:
         self.undecodable = _counter(
             "undecodable", "Lookups that found something that is not a valid entry."
         )
+        self.verified = _counter("verified", "Hits that were computed again and compared.")
+        self.wrong = _counter("wrong", "Verified hits that differed from the model's answer.")
         self.store_open = Gauge(
             "model_cache_store_open",
             "1 while the circuit breaker is open, as of the last prediction.",
@@ -178,8 +182,11 @@ class Metrics:
                 series = self._series_of(event.model, event.version)
                 series.wrote(event.seconds)
                 series.bytes_written(event.entry_bytes)
-            else:
+            elif isinstance(event, WriteFailed):
                 self._count_error(event.model, event.version, "write", event.kind)
+            else:
+                series = self._series_of(event.model, event.version)
+                (series.wrong if isinstance(event, WrongHit) else series.verified)()
         for (model, version), outcomes in hits.items():
             self._series_of(model, version).add_hits(outcomes)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 
 from model_cache.forks import renew_after_fork
+from model_cache.observing.intervals import highest_share
 from model_cache.observing.outcome import Outcome
 
 _COUNTERS = {
@@ -49,12 +50,15 @@ class Stats:
         too_large: predictions not stored because their entry exceeds `max_entry_bytes`.
         write_failures: entries that could not be written.
         revalidated: stale entries that were computed anew in the background.
+        verified: hits that were computed again, in the background, and compared.
+        wrong: those of them that differed from what the model answers now.
         near_hits: hits from the near cache, in this process; part of `hits`.
         hit_seconds: the total time of the hits.
         model_seconds: the total time of the model for the misses.
         store: the state of the circuit breaker: "closed" while requests go through, "open" while
             it blocks them, "partly_open" while it blocks some nodes of a cluster, "read_only"
-            while reads work and the last write was refused, "off" if the cache is turned off.
+            while reads work and the last write was refused, "off" if the cache is turned off,
+            "wrong_entries" if too many hits were wrong, so that entries are not served.
     """
 
     hits: int = 0
@@ -74,6 +78,8 @@ class Stats:
     write_failures: int = 0
     near_hits: int = 0
     revalidated: int = 0
+    verified: int = 0
+    wrong: int = 0
     hit_seconds: float = 0.0
     model_seconds: float = 0.0
     store: str = "closed"
@@ -91,6 +97,19 @@ class Stats:
         return self.hits / self.predictions if self.predictions else 0.0
 
     @property
+    def wrong_share(self) -> float:
+        """The share of verified hits that were wrong; 0.0 before the first."""
+        return self.wrong / self.verified if self.verified else 0.0
+
+    @property
+    def highest_wrong_share(self) -> float:
+        """The share of wrong hits that 95 of 100 such samples would not exceed; 1.0 before any.
+
+        The exact upper bound of Clopper and Pearson, one-sided: 0 wrong of 300 is at most 1 %.
+        """
+        return highest_share(self.wrong, self.verified)
+
+    @property
     def seconds_saved(self) -> float:
         """The model's mean time for a miss, times the hits, less the time of the hits."""
         if not self.misses:
@@ -101,6 +120,7 @@ class Stats:
 def added_up(many: Iterable[Stats], store: str) -> Stats:
     """Return the sum of several snapshots, with the state of their store."""
     snapshots = list(many)
+    store = next((each.store for each in snapshots if each.store == "wrong_entries"), store)
     names = [field.name for field in fields(Stats) if field.name != "store"]
     sums = {name: sum(getattr(each, name) for each in snapshots) for name in names}
     return Stats(**sums, store=store)
@@ -113,7 +133,12 @@ class Counters:
         self._values: dict[str, float] = {f.name: 0 for f in fields(Stats) if f.name != "store"}
         self._near: deque[float] = deque()
         self._lock = threading.RLock()  # a signal handler may predict while this thread counts
+        self._state: Callable[[], str | None] = lambda: None
         renew_after_fork(self)
+
+    def report_state(self, state: Callable[[], str | None]) -> None:
+        """Ask `state` for what snapshots say of the store; None for the store's own state."""
+        self._state = state
 
     def add(self, **amounts: float) -> None:
         """Add to counters by name."""
@@ -158,6 +183,7 @@ class Counters:
     def snapshot(self, store: str) -> Stats:
         """Return the values of this moment."""
         self._add_up()
+        store = self._state() or store
         with self._lock:
             return Stats(store=store, **self._values)  # type: ignore[arg-type]
 

@@ -1,7 +1,7 @@
 """The events that hooks receive, as frozen objects.
 
-Each prediction is an `Outcome`, and each entry written an `EntryStored`; these go only to the
-user's hooks. All other events are rare and are also logged.
+Each prediction is an `Outcome`, and each entry written an `EntryStored`, each verified hit a
+`HitVerified`; these go only to the user's hooks. All other events are rare and are also logged.
 """
 
 from __future__ import annotations
@@ -85,6 +85,46 @@ class RevalidationFailed:
 
 
 @dataclass(frozen=True)
+class HitVerified:
+    """A hit was computed again and compared; if it was wrong, a `WrongHit` follows."""
+
+    model: str
+    version: str
+
+
+@dataclass(frozen=True)
+class WrongHit:
+    """A hit differs from what the model answers now.
+
+    Attributes:
+        key: the key of the entry.
+        fields: the fields that differ, at most ten.
+        difference: the largest difference between its numbers; 0.0 if other values differ.
+    """
+
+    model: str
+    version: str
+    key: str
+    fields: tuple[str, ...]
+    difference: float
+
+
+@dataclass(frozen=True)
+class ServingStopped:
+    """Too many hits were wrong; the entries are not served until a purge or a new version.
+
+    Attributes:
+        wrong: how many were wrong.
+        verified: how many were verified.
+    """
+
+    model: str
+    version: str
+    wrong: int
+    verified: int
+
+
+@dataclass(frozen=True)
 class BindingFailed:
     """The model changed under the decorator and can no longer be cached as configured."""
 
@@ -102,6 +142,9 @@ Event: TypeAlias = (
     | PredictionNotStored
     | StaleServed
     | RevalidationFailed
+    | HitVerified
+    | WrongHit
+    | ServingStopped
     | BindingFailed
 )
 Hook: TypeAlias = Callable[[Event], None]

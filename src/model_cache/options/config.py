@@ -17,12 +17,15 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import SecretBytes, SecretStr
 
+from model_cache.entries.codec import Codec
 from model_cache.entries.compressors import COMPRESSORS
 from model_cache.entries.encryption import Cipher
+from model_cache.entries.row_entries import RowsSerder
 from model_cache.entries.serders import SERDERS
+from model_cache.entries.values import PythonValues
 from model_cache.errors import ConfigurationError, did_you_mean
 from model_cache.import_paths import imported
-from model_cache.keys.key import encryption_key
+from model_cache.keys.key import encryption_key, tag_key
 from model_cache.observing.events import Hook
 from model_cache.option_values import (
     choice,
@@ -31,6 +34,7 @@ from model_cache.option_values import (
     seconds,
     secret,
     secrets_of,
+    share,
     switch,
     text,
     ttl,
@@ -52,6 +56,7 @@ TtlRule: TypeAlias = Callable[[Any, Any], "float | timedelta | None"]
 DEFAULT_HOST, DEFAULT_PORT = DefaultText("localhost"), DefaultNumber(6379)
 DEFAULT_DATABASE = DefaultNumber(0)
 DEFAULT_FLIGHT_WAIT = 10.0
+DEFAULT_VERIFY_LIMIT = 10
 DEFAULT_NEAR_TTL, DEFAULT_NEAR_BYTES = 60.0, 64 * 2**20
 
 HOOKS = {
@@ -100,6 +105,10 @@ class Config:
     near_ttl: float
     near_cache_bytes: int
     batch_equality: Literal["warn", "refuse", "ignore"]
+    verify: float
+    verify_first: int
+    verify_limit: int | None
+    verify_tolerance: float
     layout: Literal["plain", "packed"]
     expected_entries: int | None
     hooks: tuple[Hook, ...]
@@ -160,6 +169,10 @@ class Config:
             batch_equality=choice(
                 "batch_equality", options["batch_equality"], ("warn", "refuse", "ignore")
             ),
+            verify=share("verify", options["verify"]),
+            verify_first=whole("verify_first", options["verify_first"], 0, 1_000_000),
+            verify_limit=_verify_limit(options["verify_limit"]),
+            verify_tolerance=share("verify_tolerance", options["verify_tolerance"]),
             layout=layout,
             expected_entries=_expected_entries(options["expected_entries"], layout),
             hooks=_hooks(options["hooks"]),
@@ -185,6 +198,19 @@ class Config:
             return None
         return Cipher(list(map(encryption_key, self.encryption_key)))
 
+    def codec(self, schema: type[Any], serder: Serder | PythonValues | RowsSerder) -> Codec:
+        """Return what encodes predictions of a schema with a serder, and decodes them."""
+        return Codec(
+            schema,
+            serder=serder,
+            compressor=self.compressor,
+            max_entry_bytes=self.max_entry_bytes,
+            integrity=self.integrity,
+            tag_key=tag_key(self.key_secret),
+            cipher=self.cipher(),
+            ttl=self.longest_ttl,
+        )
+
     def _refuse_without_effect(self, options: Mapping[str, Any]) -> None:
         """Refuse options that only mean something beside another one, unless they are defaults."""
         if self.near_cache is None:
@@ -193,6 +219,12 @@ class Config:
                 raise _without_effect("near_ttl", options, remedy)
             if self.near_cache_bytes != DEFAULT_NEAR_BYTES:
                 raise _without_effect("near_cache_bytes", options, remedy)
+        if not (self.verify or self.verify_first):
+            remedy = "without verify or verify_first; set one of them"
+            if self.verify_limit != DEFAULT_VERIFY_LIMIT:
+                raise _without_effect("verify_limit", options, remedy)
+            if self.verify_tolerance:
+                raise _without_effect("verify_tolerance", options, remedy)
         if self.single_flight == "off" and self.single_flight_wait != DEFAULT_FLIGHT_WAIT:
             remedy = "with single_flight: off; set single_flight to process or fleet"
             raise _without_effect("single_flight_wait", options, remedy)
@@ -206,6 +238,10 @@ def _refuse_conflicts(options: Mapping[str, Any]) -> None:
     for name in ("stale_if_error", "stale_while_revalidate"):
         if ttl(name, options[name]) is not None and options["ttl"] is None:
             raise ConfigurationError(name, "needs a ttl: entries without one never become stale")
+
+
+def _verify_limit(value: object) -> int | None:
+    return None if value is None else whole("verify_limit", value, 0, 1_000_000)
 
 
 def _without_effect(option: str, options: Mapping[str, Any], remedy: str) -> ConfigurationError:

@@ -38,6 +38,7 @@ _ALIASES = {
     ),
     "url": ("connection_string", "dsn", "redis_url", "uri"),
     "use_compression": ("compress", "compression", "compressor"),
+    "verify": ("check", "sample_rate", "verify_rate", "verify_share"),
     "username": ("login", "redis_user", "redis_username", "user"),
 }
 _OPTIONS = {alias: option for option, aliases in _ALIASES.items() for alias in aliases}

@@ -36,6 +36,10 @@ class EntryOptions(TypedDict, total=False):
     stale_while_revalidate: float | timedelta | None
     ttl: float | timedelta | None
     use_compression: bool | str
+    verify: float
+    verify_first: int
+    verify_limit: int | None
+    verify_tolerance: float
     write: Literal["foreground", "background"]
 
 

@@ -23,10 +23,12 @@ from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.near_predictor import NearPredictor
+from model_cache.prediction.serving import Serving
 from model_cache.prediction.single_entries import SingleEntries
 from model_cache.prediction.single_flight import SingleFlight
 from model_cache.prediction.sync import CachedPredictor, DirectPredictor, Predictor
 from model_cache.prediction.tables import TableFlow
+from model_cache.prediction.verifying import Verifying
 from model_cache.prediction.writing import Writing
 
 
@@ -65,7 +67,18 @@ def assembled(
         return Predictors(DirectPredictor(current, tell), AsyncDirectPredictor(current, tell))
     look_ups, barrier = backend.look_ups, backend.barrier
     writing = Writing(config, barrier, counters, hook, watch)
-    calls = Calls(current, barrier, look_ups, hook)
+    serving = Serving(current, barrier, look_ups, counters, config.timeout)
+    verifying = Verifying(
+        config=config,
+        serving=serving,
+        barrier=barrier,
+        writing=writing,
+        look_ups=look_ups,
+        counters=counters,
+        hook=hook,
+        watch=watch,
+    )
+    calls = Calls(current, barrier, look_ups, serving, hook)
     flow = Flow(
         config=config,
         calls=calls,
@@ -74,6 +87,7 @@ def assembled(
         leases=backend.leases,
         writing=writing,
         look_ups=look_ups,
+        verifying=verifying,
         hook=hook,
     )
     entries = SingleEntries(
@@ -124,6 +138,7 @@ def assembled(
             look_ups=look_ups,
             barrier=barrier,
             counters=counters,
+            verifying=verifying,
             watch=watch,
         )
         answer_nearby = nearby.answer

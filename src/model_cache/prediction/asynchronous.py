@@ -36,6 +36,7 @@ from model_cache.prediction.single_entries import SingleEntries
 from model_cache.prediction.single_flight import ABANDONED, Landed, Landing
 from model_cache.prediction.table_call import TableCall
 from model_cache.prediction.tables import TableFlow
+from model_cache.prediction.verifying import MOST_VERIFIED
 from model_cache.protocols import AsyncStore, Store
 from model_cache.steps import notified, take_async
 
@@ -117,7 +118,11 @@ class AsyncCachedPredictor:
         self._tell = tell
         self._near = near
         # One thread would recompute one stale entry at a time, too.
-        self._later = {"write": BackgroundTasks(), "revalidate": BackgroundTasks(at_once=1)}
+        self._later = {
+            "write": BackgroundTasks(),
+            "revalidate": BackgroundTasks(at_once=1),
+            "verify": BackgroundTasks(max_jobs=MOST_VERIFIED, at_once=1),
+        }
 
     async def predict(self, data: Any) -> Any:
         if self._near is not None and (prediction := self._near(data)) is not None:
@@ -147,6 +152,8 @@ class AsyncCachedPredictor:
         finally:
             if call.kind is not None:
                 self._tell(call.outcome(time.perf_counter() - call.began))
+            if flow.verifying.is_on:
+                await self._take(flow.verifying.later([call]))
 
     async def predict_many(
         self, inputs: Sequence[Any], *, return_exceptions: bool = False

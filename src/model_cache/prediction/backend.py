@@ -20,6 +20,7 @@ from model_cache.prediction.generation import new_value
 from model_cache.prediction.lease import LeaseKeeper
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.near import NearCache
+from model_cache.prediction.verifying import MOST_VERIFIED
 from model_cache.stores.opening import compose_both
 from model_cache.stores.purging import delete_all, unless_full
 
@@ -90,7 +91,11 @@ class RedisBackend:
         self.near = _near_cache(config)
         self.look_ups = LookUps(self.near, self.barrier, config.timeout)
         self.leases = LeaseKeeper(self.stores.sync)
-        self.workers = {"write": BackgroundWriter(), "revalidate": BackgroundWriter()}
+        self.workers = {
+            "write": BackgroundWriter(),
+            "revalidate": BackgroundWriter(),
+            "verify": BackgroundWriter(max_jobs=MOST_VERIFIED),
+        }
 
     def purge(self, namespace: Namespace) -> int:
         self.look_ups.forget()

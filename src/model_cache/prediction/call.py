@@ -40,6 +40,7 @@ class Call:
         changes: the barrier's `changes` when the call began.
         age: how many seconds ago the entry was written, if that is known.
         ttl: how many seconds the entry stays fresh, if that is known.
+        entry: the entry that was found or made.
         is_late: whether it computes in the background, when its input may have changed.
         is_lost: whether nobody drives the call any more; None if somebody always will.
     """
@@ -60,6 +61,7 @@ class Call:
     changes: int = 0
     age: float | None = None
     ttl: float | None = None
+    entry: bytes | None = None
     is_late: bool = False
     is_lost: Callable[[], bool] | None = None
     kind: Kind | None = None
@@ -79,7 +81,7 @@ class Call:
 
     def read(self, entry: bytes) -> None:
         """Note the size and the time left of an entry that was read."""
-        self.entry_bytes = len(entry)
+        self.entry, self.entry_bytes = entry, len(entry)
         left = self.binding.fresh_for(entry)
         if left is not None:
             self.ttl = left
@@ -88,7 +90,8 @@ class Call:
 
     def read_near(self, found: Near) -> None:
         """Note that an entry of the near cache is the answer."""
-        self.kind, self.near, self.entry_bytes = "hit", True, len(found.entry)
+        self.kind, self.near = "hit", True
+        self.entry, self.entry_bytes = found.entry, len(found.entry)
         self.age = None if found.written is None else self.began - found.written
         self.ttl = None if found.ends is None else found.ends - self.began
 

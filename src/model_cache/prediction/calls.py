@@ -12,6 +12,7 @@ from model_cache.observing.scope import Mode, requested_mode
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.look_up import LookUps
+from model_cache.prediction.serving import WRONG_ENTRIES, Serving
 
 
 class Calls:
@@ -21,13 +22,17 @@ class Calls:
         current: holds the binding for new predictions.
         barrier: the process's barrier for the store.
         look_ups: finds entries in the near cache and in the store.
+        serving: whether entries are served.
         hook: receives rare events.
     """
 
-    def __init__(self, current: Current, barrier: Barrier, look_ups: LookUps, hook: Hook) -> None:
+    def __init__(
+        self, current: Current, barrier: Barrier, look_ups: LookUps, serving: Serving, hook: Hook
+    ) -> None:
         self._current = current
         self._barrier = barrier
         self._look_ups = look_ups
+        self._serving = serving
         self._hook = hook
         self._clock = barrier.clock
 
@@ -64,6 +69,9 @@ class Calls:
             self._hook(InputNotCacheable(binding.qualified_name, str(error)))
             return call
         call.epoch = epoch
+        if mode != "refresh" and self._serving.has_stopped(binding):
+            call.kind, call.store_error = "unavailable", WRONG_ENTRIES
+            return call
         if self._look_ups.begin(call, canonical):
             return call
         key = binding.key(canonical)

@@ -61,12 +61,12 @@ class Later(NamedTuple):
     """Run steps in the background; the result is whether the queue accepted them.
 
     Attributes:
-        work: whether they write an entry, or compute one anew.
+        work: whether they write an entry, compute one anew, or verify a hit.
         steps: the steps.
         size: how many bytes they keep in memory.
     """
 
-    work: Literal["write", "revalidate"]
+    work: Literal["write", "revalidate", "verify"]
     steps: Steps[object]
     size: int
 

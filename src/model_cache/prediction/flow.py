@@ -22,6 +22,7 @@ from model_cache.prediction.calls import Calls
 from model_cache.prediction.effects import Budget, Later, Predict, Steps, Wait
 from model_cache.prediction.lease import Lease, LeaseKeeper
 from model_cache.prediction.look_up import LookUps
+from model_cache.prediction.serving import WRONG_ENTRIES
 from model_cache.prediction.single_flight import (
     ABANDONED,
     Flight,
@@ -29,6 +30,7 @@ from model_cache.prediction.single_flight import (
     Landing,
     SingleFlight,
 )
+from model_cache.prediction.verifying import Verifying
 from model_cache.prediction.veto import ModelCall, do_not_store, is_inside_a_flight, model_calls
 from model_cache.prediction.writing import Encoded, Write, Writing
 
@@ -44,7 +46,11 @@ class Flow:
         leases: renews the leases that this process holds.
         writing: encodes and writes predictions.
         look_ups: finds entries in the near cache and in the store.
+        verifying: what verifies hits.
         hook: receives rare events.
+
+    Attributes:
+        verifying: verifies hits.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class Flow:
         leases: LeaseKeeper,
         writing: Writing,
         look_ups: LookUps,
+        verifying: Verifying,
         hook: Hook,
     ) -> None:
         self._config = config
@@ -66,6 +73,7 @@ class Flow:
         self._leases = leases
         self._writing = writing
         self._look_ups = look_ups
+        self.verifying = verifying
         self._hook = hook
         self._clock = barrier.clock
 
@@ -140,7 +148,9 @@ class Flow:
 
     def compute(self, call: Call) -> Steps[Any]:
         """Compute without the cache; the call's kind says why."""
-        return self.predict(call, ModelCall(leads=False))
+        if call.store_error == WRONG_ENTRIES:
+            yield from self.verifying.serving.look_for_purge(call.binding)
+        return (yield from self.predict(call, ModelCall(leads=False)))
 
     def do_without(self, call: Call, error: StoreUnavailableError) -> Steps[Any]:
         """Answer without the store, which failed.

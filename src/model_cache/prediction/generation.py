@@ -146,6 +146,13 @@ def record_of(key: bytes) -> bytes:
     return mark_of(key) + secrets.token_bytes(_RECORD_SIZE - _MARK_SIZE)
 
 
+def is_purge(before: Value, now: Value) -> bool:
+    """Return whether there was a purge between two looks. A forget appends to the value."""
+    if not isinstance(now, bytes):
+        return False
+    return not isinstance(before, bytes) or now[:_VALUE_SIZE] != before[:_VALUE_SIZE]
+
+
 def is_outdated(mark: bytes, seen: Value, value: Value) -> bool:
     """Return whether an entry is from before a purge, or a forget of it.
 

@@ -21,8 +21,10 @@ from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.generation import Generation
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.near import NearCache
+from model_cache.prediction.sampling import Sample
 from model_cache.prediction.sync import Predictor
 from model_cache.prediction.table_call import TableCall
+from model_cache.prediction.verifying import Verifying
 
 
 class NearPredictor:
@@ -35,6 +37,7 @@ class NearPredictor:
         look_ups: knows the generations.
         barrier: knows of purges and refreshes.
         counters: count the hits.
+        verifying: verifies hits.
         watch: hears their outcomes, if anybody wants to.
         clock: seconds, as `time.perf_counter`.
     """
@@ -48,6 +51,7 @@ class NearPredictor:
         look_ups: LookUps,
         barrier: Barrier,
         counters: Counters,
+        verifying: Verifying,
         watch: Hook | None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -59,6 +63,8 @@ class NearPredictor:
         self._count = counters.near_hit
         self._watch = watch
         self._clock = clock
+        self._verifying = verifying
+        self._sample: Sample | None = None
         # In one attribute: threads may change it.
         self._known: tuple[Bound | None, Generation] = None, Generation(Namespace(None, "", ""))
 
@@ -81,6 +87,7 @@ class NearPredictor:
         known, generation = self._known
         if binding is not known:
             generation = self._look_ups.generation(binding.namespace)
+            self._sample = self._verifying.sample(binding) if self._verifying.is_on else None
             self._known = binding, generation
         kind = type(data)
         try:
@@ -92,6 +99,8 @@ class NearPredictor:
                 return None
             entry, expires, value, _, read, _, ends, written = found
             if began >= expires or value != generation.value or began > generation.trusted_until:
+                return None
+            if (sample := self._sample) is not None and not sample.spares():
                 return None
             prediction: Any = read()
         except Exception as error:

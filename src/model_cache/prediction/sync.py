@@ -128,6 +128,8 @@ class CachedPredictor:
         finally:
             if call.kind is not None:
                 self._tell(call.outcome(time.perf_counter() - call.began))
+            if flow.verifying.is_on:
+                self._take(flow.verifying.later([call]))
 
     def predict_many(self, inputs: Sequence[Any], *, return_exceptions: bool = False) -> list[Any]:
         began, calls = time.perf_counter(), self._flow.begin_many(inputs)

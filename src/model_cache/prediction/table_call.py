@@ -36,6 +36,12 @@ class TableCall:
         self.head = head
         self.reason = reason
 
+    def part(self, places: Sequence[int]) -> TableCall:
+        """Return a call with copies of some of the rows; the caller may change its own."""
+        assert self.table is not None
+        table = self.table.part(places)
+        return TableCall(table.whole, self.compute, table, self.head, self.reason)
+
     @property
     def size(self) -> int:
         """The number of rows; 1 if it is not known."""

@@ -94,6 +94,13 @@ class Rows:
         key = self.binding.key
         return [key(self.canonical(place)) for place in places]
 
+    def entry(self, place: int, key: bytes) -> bytes:
+        """Return the entry of a distinct row that was found."""
+        payload = self.found[place]
+        assert self.form is not None
+        assert payload is not None
+        return self.binding.encode(key, RowResult(self.form, payload))
+
     def missing(self) -> list[int]:
         """Return the places of the distinct rows that are not found."""
         return [place for place, payload in enumerate(self.found) if payload is None]

@@ -23,6 +23,7 @@ from model_cache.prediction.flow import Flow
 from model_cache.prediction.generation import UNKNOWN, Generation
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
+from model_cache.prediction.serving import WRONG_ENTRIES
 from model_cache.prediction.table_call import (
     MixedRowsError,
     RowsBound,
@@ -70,6 +71,8 @@ class TableFlow:
         self._many = many
         self._look_ups = look_ups
         self._barrier = barrier
+        self._verifying = flow.verifying
+        self._serving = flow.verifying.serving
         self._timeout = timeout
         self._raises = on_error == "raise"
         self._hook = hook
@@ -80,6 +83,9 @@ class TableFlow:
         """Return what the function would return for all rows of a call."""
         began, epoch = self._clock(), self._barrier.epoch  # before the binding is read
         binding, table = cast(RowsBound, self._current.get()), call.table
+        if self._serving.has_stopped(binding):
+            yield from self._serving.look_for_purge(binding)
+            return (yield from self._whole(call, binding, "unavailable"))
         if table is None:
             self._hook(InputNotCacheable(binding.qualified_name, call.reason))
             return (yield from self._whole(call, binding, "uncacheable"))
@@ -114,7 +120,24 @@ class TableFlow:
             computed = yield from self._compute(rows, epoch)
             result = rows.joined(computed)
         self._tell_of_others(rows)
+        if self._verifying.is_on:
+            yield from self._verify(rows, epoch)
         return result
+
+    def _verify(self, rows: Rows, epoch: int) -> Steps[None]:
+        """Verify those hits in the background that the sample takes."""
+        hits = [place for place, source in enumerate(rows.sources) if source]
+        for number in self._verifying.sample(rows.binding).among(len(hits)):
+            place = hits[number]
+            call = self._call(rows, place, epoch)
+            if call.key is not None:
+                call.kind, call.entry = "hit", rows.entry(place, call.key)
+                yield from self._verify_row(rows, place, call)
+
+    def _verify_row(self, rows: Rows, place: int, call: Call) -> Steps[None]:
+        # A copy: the table is the caller's, and may be large.
+        call.data = TableRow(rows.call.part([rows.firsts[place]]), 0)
+        yield from self._verifying.verify(call)
 
     def _find(self, rows: Rows) -> Steps[None]:
         """Find rows in the near cache and in the store."""
@@ -182,6 +205,10 @@ class TableFlow:
             made = yield from self._made(list(waiting.values()))
         finally:
             self._many.tell(list(calls.values()), self._clock() - began, self._tell)
+        if self._verifying.is_on:
+            for place, call in calls.items():
+                if call.kind == "hit" and self._verifying.sample(call.binding).takes():
+                    yield from self._verify_row(rows, place, call)
         return {**results, **{place: made[call] for place, call in waiting.items()}}
 
     def _read(
@@ -231,6 +258,7 @@ class TableFlow:
     def _whole(self, call: TableCall, binding: Bound, kind: Kind) -> Steps[Any]:
         """Call the function for the whole table, without the cache."""
         told = Call(binding, call, self._clock())
+        told.store_error = WRONG_ENTRIES if kind == "unavailable" else None
         try:
             with model_calls.raised(ModelCall(leads=False)):
                 result = yield Predict(binding, call)

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from model_cache.binding import new_near_prefix
-from model_cache.entries.codec import Codec, Read
+from model_cache.entries.codec import Read
 from model_cache.entries.differences import largest_difference
 from model_cache.entries.values import Classes, PythonValues, Result
 from model_cache.keys.canonical import INPUTS
-from model_cache.keys.key import KeyMaker, Namespace, tag_key
+from model_cache.keys.key import KeyMaker, Namespace
 from model_cache.options.config import Config
 from model_cache.wrappers.signatures import Arguments
 
@@ -61,16 +61,7 @@ class FunctionBinding:
             Arguments: lambda data: encode(data.key)
         }
         self.known_inputs: Mapping[type, bool] = {Arguments: True}
-        self._codec = Codec(
-            Result,
-            serder=PythonValues(classes),
-            compressor=config.compressor,
-            max_entry_bytes=config.max_entry_bytes,
-            integrity=config.integrity,
-            tag_key=tag_key(config.key_secret),
-            cipher=config.cipher(),
-            ttl=config.longest_ttl,
-        )
+        self._codec = config.codec(Result, PythonValues(classes))
 
     def is_current(self) -> bool:
         """Return True: a function does not change."""
@@ -137,6 +128,10 @@ class FunctionBinding:
     def many_and_one(self) -> tuple[str, str]:
         """What calls with many inputs, and with one, are called in warnings."""
         return "a batch", "a call"
+
+    def value_of(self, prediction: Result) -> Any:
+        """Return what the function returned."""
+        return prediction.value
 
     def difference(self, one: Result, other: Result) -> float:
         """Return the largest difference between the numbers of two results."""

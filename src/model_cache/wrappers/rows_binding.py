@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from model_cache.binding import new_near_prefix
-from model_cache.entries.codec import Codec, Read
+from model_cache.entries.codec import Read
 from model_cache.entries.differences import largest_difference
 from model_cache.entries.row_entries import ROWS, RowResult, common_prefix, form_of
 from model_cache.entries.rows import RowsRefusedError, join, split
 from model_cache.entries.values import Classes
-from model_cache.keys.key import KeyMaker, Namespace, tag_key
+from model_cache.keys.key import KeyMaker, Namespace
 from model_cache.keys.tables import Table, table_of
 from model_cache.options.config import Config
 from model_cache.prediction.table_call import RowsNotApartError, TableCall, TableRow
@@ -66,16 +66,7 @@ class RowsBinding:
             decorators=identity,
             secret=config.digest_secret,
         )
-        self._codec = Codec(
-            RowResult,
-            serder=ROWS,
-            compressor=config.compressor,
-            max_entry_bytes=config.max_entry_bytes,
-            integrity=config.integrity,
-            tag_key=tag_key(config.key_secret),
-            cipher=config.cipher(),
-            ttl=config.longest_ttl,
-        )
+        self._codec = config.codec(RowResult, ROWS)
         self._reads_plain = not (config.integrity or config.encryption_key)
 
     def is_current(self) -> bool:
@@ -183,12 +174,13 @@ class RowsBinding:
             raise RowsNotApartError(str(error), result, is_whole=is_whole) from None
         return [RowResult(form, payload) for payload in payloads]
 
+    def value_of(self, prediction: RowResult) -> Any:
+        """Return what the function returns for a table of this row."""
+        return join(prediction.form, [prediction.payload], _ONE_ROW, classes=self._classes)
+
     def difference(self, one: RowResult, other: RowResult) -> float:
         """Return the largest difference between the numbers of two rows' results."""
-        return largest_difference(*(self._values(result) for result in (one, other)))
-
-    def _values(self, result: RowResult) -> Any:
-        return join(result.form, [result.payload], _ONE_ROW, classes=self._classes)
+        return largest_difference(self.value_of(one), self.value_of(other))
 
     def answers_many_by(self, methods: Collection[str]) -> bool:  # noqa: ARG002 - as Bound's
         """Return True."""

@@ -1,0 +1,68 @@
+"""How two predictions for one input differ: where, and by how much. Never by which values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from model_cache.entries.parts import parts
+from model_cache.errors import NotCacheableError
+from model_cache.keys.canonical import PREDICTIONS
+
+_MOST_FIELDS = 10
+
+
+def differing_fields(one: Any, other: Any) -> tuple[str, ...]:
+    """Return the paths of the parts that differ, at most ten; none for values without parts."""
+    ours, theirs = parts(one), parts(other)
+    names = dict.fromkeys((*ours, *theirs))
+    differing = [
+        name.removeprefix(".")
+        for name in names
+        if not (name in ours and name in theirs and _are_equal(ours[name], theirs[name]))
+    ]
+    return tuple(differing[:_MOST_FIELDS])
+
+
+def relative_difference(one: Any, other: Any) -> float:
+    """Return by which share of their size the floats in two values differ at most.
+
+    Infinity if anything else differs: types, texts, whole numbers, lengths.
+    """
+    if _are_equal(one, other):
+        return 0.0
+    if type(one) is not type(other):
+        return math.inf
+    if isinstance(one, float):
+        largest = max(abs(one), abs(other))
+        return abs(one - other) / largest if math.isfinite(largest) else math.inf
+    numbers = listed(one), listed(other)
+    if numbers != (None, None):
+        return _of_arrays(one, other, *numbers)
+    if isinstance(one, dict) and not _are_equal(list(one), list(other)):
+        return math.inf
+    ours, theirs = parts(one), parts(other)
+    if not ours or list(ours) != list(theirs):
+        return math.inf
+    return max(relative_difference(ours[name], theirs[name]) for name in ours)
+
+
+def _of_arrays(one: Any, other: Any, ours: Any, theirs: Any) -> float:
+    same_form = [getattr(one, name, None) for name in ("shape", "dtype")] == [
+        getattr(other, name, None) for name in ("shape", "dtype")
+    ]
+    return relative_difference(ours, theirs) if same_form else math.inf
+
+
+def listed(value: Any) -> Any | None:
+    """Return the numbers of an array, a Series or a DataFrame as lists; None for others."""
+    if hasattr(value, "to_numpy"):
+        value = value.to_numpy()
+    return value.tolist() if hasattr(value, "tolist") else None
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    try:
+        return PREDICTIONS.encode(one) == PREDICTIONS.encode(other)
+    except NotCacheableError:
+        return False

@@ -1,0 +1,203 @@
+"""Verify hits: compute a sample of them again, in the background, and compare.
+
+A wrong entry is replaced. If there are too many, the model's entries are no longer served.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from model_cache.binding import Bound
+from model_cache.entries.codec import equals
+from model_cache.entries.disagreement import differing_fields, relative_difference
+from model_cache.interruptions import reraise_interruption
+from model_cache.observing.counters import Counters
+from model_cache.observing.events import HitVerified, Hook, ServingStopped, WrongHit
+from model_cache.observing.scope import bypass
+from model_cache.options.config import Config
+from model_cache.prediction.barrier import Barrier
+from model_cache.prediction.call import Call
+from model_cache.prediction.effects import Budget, Later, Predict, Steps
+from model_cache.prediction.look_up import LookUps
+from model_cache.prediction.sampling import Sample
+from model_cache.prediction.serving import Serving
+from model_cache.prediction.veto import ModelCall, model_calls
+from model_cache.prediction.writing import Encoded, Write, Writing
+
+MOST_VERIFIED = 100
+"""How many hits may wait to be verified; further ones are left out, so that a model that takes long
+falls behind by no more than this."""
+
+# Not the module's generator: a model may have seeded it.
+_draw = random.SystemRandom().random
+
+
+class _Found:
+    """How many hits of a binding were verified, and how many of them were wrong."""
+
+    def __init__(self) -> None:
+        self.verified = self.wrong = 0
+
+
+class Verifying:
+    """Verifies hits of one decorator.
+
+    Args:
+        config: the decorator's options.
+        serving: stops serving entries if too many are wrong.
+        barrier: the process's barrier for the store.
+        writing: replaces wrong entries.
+        look_ups: finds entries in the near cache and in the store.
+        counters: counts the verified hits.
+        hook: receives wrong hits.
+        watch: receives each verified hit; None if there are no user hooks.
+        draw: returns a random number from 0 up to 1.
+
+    Attributes:
+        is_on: whether any hits are verified.
+        serving: whether entries are served.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        serving: Serving,
+        barrier: Barrier,
+        writing: Writing,
+        look_ups: LookUps,
+        counters: Counters,
+        hook: Hook,
+        watch: Hook | None = None,
+        draw: Callable[[], float] = _draw,
+    ) -> None:
+        self.is_on = bool(config.verify or config.verify_first)
+        self._config = config
+        self.serving = serving
+        self._barrier = barrier
+        self._writing = writing
+        self._look_ups = look_ups
+        self._counters = counters
+        self._hook = hook
+        self._watch = watch
+        self._draw = draw
+        self._samples: WeakKeyDictionary[Bound, Sample] = WeakKeyDictionary()
+        self._found: WeakKeyDictionary[Bound, _Found] = WeakKeyDictionary()
+
+    def sample(self, binding: Bound) -> Sample:
+        """Return which hits of a binding are verified."""
+        found = self._samples.get(binding)
+        if found is None:
+            made = Sample(self._config.verify, self._config.verify_first, self._draw)
+            found = self._samples.setdefault(binding, made)
+        return found
+
+    def later(self, calls: Iterable[Call]) -> Steps[None]:
+        """Verify those calls in the background that are hits and that the sample takes."""
+        for call in calls:
+            if call.kind == "hit" and self.sample(call.binding).takes():
+                yield from self.verify(call)
+
+    def verify(self, call: Call) -> Steps[None]:
+        """Verify a hit in the background."""
+        if call.entry is not None:
+            yield Later("verify", self._check(call, call.entry), len(call.entry))
+
+    def _check(self, hit: Call, entry: bytes) -> Steps[None]:
+        call, key = _again(hit, self._barrier)
+        # A purge, or a refresh of the entry, overtakes this as it does a write.
+        computation = self._barrier.begin(key, call.epoch)
+        try:
+            if not computation.is_valid or not call.binding.is_current():
+                return
+            model_call = ModelCall(leads=False)
+            with model_calls.raised(model_call), bypass():  # not by entries of models inside
+                prediction: Any = yield Predict(call.binding, call.data)
+            found = call.binding.read(key, entry).prediction
+            if found is None or not model_call.may_be_stored or not computation.is_valid:
+                return
+            is_right = self._agree(call.binding, found, prediction)
+            if is_right or not call.has_changed():
+                self._count(call)
+            if not (is_right or call.has_changed()):
+                yield from self._wrong(call, key, found, prediction, model_call)
+        except Exception as error:  # the model's; it says nothing about the entry
+            reraise_interruption(error)
+        finally:
+            self._barrier.end(computation)
+
+    def _agree(self, binding: Bound, found: Any, prediction: Any) -> bool:
+        if equals(found, prediction):
+            return True
+        tolerance = self._config.verify_tolerance
+        if not tolerance:
+            return False
+        values = binding.value_of(found), binding.value_of(prediction)
+        return relative_difference(*values) <= tolerance
+
+    def _count(self, call: Call) -> None:
+        self._counters.add(verified=1)
+        self._found.setdefault(call.binding, _Found()).verified += 1
+        if self._watch is not None:
+            self._watch(HitVerified(call.binding.qualified_name, call.binding.version))
+
+    def _wrong(
+        self, call: Call, key: bytes, found: Any, prediction: Any, model_call: ModelCall
+    ) -> Steps[None]:
+        binding, so_far = call.binding, self._found[call.binding]
+        name, version = binding.qualified_name, binding.version
+        so_far.wrong += 1
+        self._counters.add(wrong=1)
+        fields = differing_fields(binding.value_of(found), binding.value_of(prediction))
+        size = binding.difference(found, prediction)
+        self._hook(WrongHit(name, version, key.decode(), fields, size))
+        limit = self._config.verify_limit
+        if limit is not None and so_far.wrong > limit and not self.serving.has_stopped(binding):
+            self.serving.stop(binding)
+            # After a purge, it begins anew.
+            self._found.pop(binding, None)
+            self.sample(binding).start_over()
+            self._hook(ServingStopped(name, version, so_far.wrong, so_far.verified))
+        if call.mode != "read_only":
+            yield from self._replace(call, key, prediction, model_call)
+
+    def _replace(
+        self, call: Call, key: bytes, prediction: Any, model_call: ModelCall
+    ) -> Steps[None]:
+        """Replace an entry as a refresh does."""
+        call.mode, budget = "refresh", Budget(self._config.timeout)
+        assert call.generation is not None
+        made = self._writing.encode(call.binding, key, call.data, prediction, model_call.ttls)
+        computation = self._barrier.begin(key, call.epoch, refreshes=True)
+        self._look_ups.drop(call)
+        if not isinstance(made, Encoded):
+            self._barrier.end(computation)
+            yield from self._writing.discard(key, budget)
+            self._look_ups.discarded(call)
+            return
+        write, since = Write(computation, made, call.seen), time.perf_counter()
+        ((fate, _),) = yield from self._writing.store(
+            call.binding, call.generation, [write], budget, refreshes=True
+        )
+        if fate == "stored":
+            self._look_ups.stored(call, *made, since)
+        else:
+            self._barrier.distrust(key)  # it is computed anew when it is asked for
+
+
+def _again(hit: Call, barrier: Barrier) -> tuple[Call, bytes]:
+    """Return a call that computes a hit anew, and its key."""
+    binding = hit.binding
+    key = hit.key
+    if key is None:  # the near cache does without
+        assert hit.near_key is not None
+        key = binding.key(hit.near_key.removeprefix(binding.near_prefix))
+    call = Call(binding, hit.data, time.perf_counter())
+    call.key, call.near_key, call.epoch, call.mode = key, hit.near_key, hit.epoch, hit.mode
+    call.generation, call.seen = hit.generation, hit.seen
+    call.changes, call.is_late = barrier.changes, True
+    return call, key
