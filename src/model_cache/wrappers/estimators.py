@@ -25,6 +25,7 @@ METHODS = (
     "decision_function",
     "transform",
     "encode",
+    "run",
 )
 """The methods that are cached by default, if the estimator has them."""
 
@@ -70,7 +71,7 @@ class CachedEstimator:
         delattr(self._cached.estimator, name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*dir(self._cached.estimator), "cache_info", "purge", "stats"})
+        return sorted({*dir(self._cached.estimator), *_ADDED})
 
     def __repr__(self) -> str:
         cached = self._cached
@@ -108,6 +109,9 @@ class _Cached:
         self._refitted = ""
         self.has_changed = False
         self._look()
+        for method in self._methods:  # so that what earlier processes have stored can be purged
+            if callable(getattr(estimator, method, None)):
+                self._part(method)
 
     def attribute(self, wrapper: CachedEstimator, name: str) -> Any:
         """Return an attribute of the estimator; a cached method in place of its own."""
@@ -228,13 +232,21 @@ def _is(one: object, other: object) -> bool:
 
 
 def _checked_methods(estimator: Any, methods: Sequence[str] | None) -> frozenset[str]:
+    if isinstance(estimator, type):
+        raise ConfigurationError("estimator", f"expected an object, got the class {estimator!r}")
+    kind = type(estimator).__qualname__
     if methods is None:
-        return frozenset((*METHODS, "run"))
+        if not any(callable(getattr(estimator, name, None)) for name in METHODS):
+            raise ConfigurationError(
+                "methods",
+                f"{kind} has none of {', '.join(METHODS)}; name the methods to cache, as in "
+                'methods=["predict_batch"], or cache a function with memoize_rows',
+            )
+        return frozenset(METHODS)
     if isinstance(methods, str):
         raise ConfigurationError("methods", f"expected a list of names, got {methods!r}")
     for name in methods:
         if not callable(getattr(estimator, name, None)):
-            kind = type(estimator).__qualname__
             raise ConfigurationError("methods", f"{kind} has no method {name!r}")
     return frozenset(methods)
 
