@@ -148,14 +148,14 @@ def measure_single(url: str, rounds: int) -> dict[str, Measured]:
         call = partial(function, bmi=27.5, smoker=False)
         frames, arrays = ([make(1, rng) for _ in range(distinct)] for make in (frame, _array))
         ages = rng.integers(0, 2**40, distinct).tolist()
-        for name, cached, inputs in (
+        for name, cached, given in (
             ("frame of one row", estimator.predict, frames),
             ("array of one row", array, arrays),
             ("function", call, ages),
         ):
             if kind != "miss":
-                cached(inputs[0])
-            variants.append(Variant(f"{name}, {kind}", cached, inputs * (count // distinct)))
+                cached(given[0])
+            variants.append(Variant(f"{name}, {kind}", cached, given * (count // distinct)))
     return in_turn(*variants)
 
 

@@ -88,3 +88,34 @@ def test_a_method_that_is_named_is_cached(cache: Cache) -> None:
     bare = cache.wrap(Bare(), name="bare", version="1", methods=["predict_batch"])
     assert bare.predict_batch([1]) == bare.predict_batch([1]) == [1]
     assert cache.stats().hits == 1
+
+
+def test_cache_if_receives_the_arguments_by_name_and_the_result(cache: Cache) -> None:
+    seen = []
+
+    def is_wanted(arguments: dict[str, Any], result: int) -> bool:
+        seen.append((arguments, result))
+        return result > 4
+
+    @cache.memoize(version="1", cache_if=is_wanted)
+    def times(x: int, factor: int = 2) -> int:
+        return x * factor
+
+    assert [times(1), times(3), times(3)] == [2, 6, 6]
+    assert seen == [({"x": 1, "factor": 2}, 2), ({"x": 3, "factor": 2}, 6)]
+    assert times.cache_info()[:2] == (1, 2)
+    assert times.stats().skipped == 1
+
+
+def test_cache_if_receives_a_table_of_one_row_and_its_result(cache: Cache) -> None:
+    seen = []
+
+    def is_wanted(rows: list[int], result: list[int]) -> bool:
+        seen.append((rows, result))
+        return result[0] > 4
+
+    fast = cache.wrap(
+        Doubling(), name="wanted", version="1", cache_if=is_wanted, batch_equality="ignore"
+    )
+    assert fast.predict([1, 3]) == fast.predict([1, 3]) == [2, 6]
+    assert seen == [([1], [2]), ([3], [6]), ([1], [2])]
