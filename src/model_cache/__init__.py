@@ -33,15 +33,18 @@ from model_cache.options.settings import CacheSettings
 from model_cache.prediction.veto import do_not_store, set_ttl
 from model_cache.protocols import Compressor, Serder
 from model_cache.revision import revision_of
-from model_cache.wrappers import Cache
+from model_cache.wrappers import Cache, CacheInfo, Memoized, MemoizedRows
 
 __all__ = [
     "Cache",
+    "CacheInfo",
     "CacheSettings",
     "Compressor",
     "ConfigurationError",
     "Difference",
     "Explanation",
+    "Memoized",
+    "MemoizedRows",
     "ModelCacheError",
     "NotCacheableError",
     "Outcome",

@@ -29,6 +29,7 @@ METHODS = (
     "decision_function",
     "transform",
     "encode",
+    "run",
 )
 """The methods that are cached by default, if the estimator has them."""
 
@@ -74,7 +75,7 @@ class CachedEstimator:
         delattr(self._cached.estimator, name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*dir(self._cached.estimator), "cache_info", "purge", "stats"})
+        return sorted({*dir(self._cached.estimator), *_ADDED})
 
     def __repr__(self) -> str:
         cached = self._cached
@@ -269,13 +270,21 @@ def _is(one: object, other: object) -> bool:
 
 
 def _checked_methods(estimator: Any, methods: Sequence[str] | None) -> frozenset[str]:
+    if isinstance(estimator, type):
+        raise ConfigurationError("estimator", f"expected an object, got the class {estimator!r}")
+    kind = type(estimator).__qualname__
     if methods is None:
-        return frozenset((*METHODS, "run"))
+        if not any(callable(getattr(estimator, name, None)) for name in METHODS):
+            raise ConfigurationError(
+                "methods",
+                f"{kind} has none of {', '.join(METHODS)}; name the methods to cache, as in "
+                'methods=["predict_batch"], or cache a function with memoize_rows',
+            )
+        return frozenset(METHODS)
     if isinstance(methods, str):
         raise ConfigurationError("methods", f"expected a list of names, got {methods!r}")
     for name in methods:
         if not callable(getattr(estimator, name, None)):
-            kind = type(estimator).__qualname__
             raise ConfigurationError("methods", f"{kind} has no method {name!r}")
     return frozenset(methods)
 

@@ -34,7 +34,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class MemoizedRows(Cached[P, R_co], Protocol[P, R_co]):
-    """A cached function with one entry for each row of a call."""
+    """A cached function with one entry for each row of a call; see `Cache.memoize_rows`."""
 
     def cache_keys(self, *args: P.args, **kwargs: P.kwargs) -> list[str]:
         """Return the keys of a call's rows.

@@ -189,6 +189,12 @@ class RowsBinding:
     def _values(self, result: RowResult) -> Any:
         return join(result.form, [result.payload], _ONE_ROW, classes=self._classes)
 
+    def shown(self, data: TableRow, prediction: RowResult) -> tuple[Any, Any]:
+        """Return a row and its result, as a table of one row and the result for it."""
+        _, row = _part([data])
+        whole = join(prediction.form, [prediction.payload], row, classes=self._classes)
+        return row.whole, whole
+
     def answers_many_by(self, methods: Collection[str]) -> bool:  # noqa: ARG002 - as Bound's
         """Return True."""
         return True
