@@ -148,8 +148,6 @@ def measure_single(url: str, rounds: int) -> dict[str, Measured]:
         call = partial(function, bmi=27.5, smoker=False)
         frames, arrays = ([make(1, rng) for _ in range(distinct)] for make in (frame, _array))
         ages = rng.integers(0, 2**40, distinct).tolist()
-        given: Any
-        cached: Any
         for name, cached, given in (
             ("frame of one row", estimator.predict, frames),
             ("array of one row", array, arrays),
