@@ -178,7 +178,7 @@ class RowsBinding:
         try:
             form, payloads = split(result, part, outputs=self._outputs, classes=self._classes)
         except RowsRefusedError as error:
-            is_whole = part is call.table
+            is_whole = call.table is not None and part.rows() == call.table.rows()
             raise RowsNotApartError(str(error), result, is_whole=is_whole) from None
         return [RowResult(form, payload) for payload in payloads]
 
