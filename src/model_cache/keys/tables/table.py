@@ -41,11 +41,6 @@ class Table:
         A pandas object keeps the labels of its index. The caller's own object stays as it is if a
         model changes what it gets.
         """
-<<<<<<< HEAD
-        if len(places) == len(self) and list(places) == list(range(len(self))):
-            return self.whole
-=======
->>>>>>> attack
         return self._select(self.whole, places)
 
     def part(self, places: Sequence[int]) -> Table:
