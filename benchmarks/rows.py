@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -148,11 +150,12 @@ def measure_single(url: str, rounds: int) -> dict[str, Measured]:
         call = partial(function, bmi=27.5, smoker=False)
         frames, arrays = ([make(1, rng) for _ in range(distinct)] for make in (frame, _array))
         ages = rng.integers(0, 2**40, distinct).tolist()
-        for name, cached, given in (
+        trials: list[tuple[str, Callable[[Any], object], list[Any]]] = [
             ("frame of one row", estimator.predict, frames),
             ("array of one row", array, arrays),
             ("function", call, ages),
-        ):
+        ]
+        for name, cached, given in trials:
             if kind != "miss":
                 cached(given[0])
             variants.append(Variant(f"{name}, {kind}", cached, given * (count // distinct)))
