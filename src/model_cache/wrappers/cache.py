@@ -275,7 +275,8 @@ class Cache:
         """
         for member in list(self._members.values()):
             await member.drain()
-        await closed_in_a_thread(self.backend)
+        self.backend.close_in_loop()
+        await closed_in_a_thread(self.close)
 
     def __enter__(self) -> Self:
         return self

@@ -30,6 +30,7 @@ class FunctionBinding:
     """
 
     rounds = False
+    output_schema = Result
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class FunctionBinding:
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
-            ttl=config.ttl,
+            ttl=config.longest_ttl,
         )
 
     def is_current(self) -> bool:

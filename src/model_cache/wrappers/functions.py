@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import (
     Any,
@@ -26,8 +27,9 @@ from model_cache.option_values import text
 from model_cache.options.config import Config
 from model_cache.revision import revision_of
 from model_cache.wrappers.function_binding import FunctionBinding
+from model_cache.wrappers.namesakes import refuse_namesake
 from model_cache.wrappers.part import Part, Sharing
-from model_cache.wrappers.signatures import Arguments, annotations_of, binder
+from model_cache.wrappers.signatures import Arguments, annotations_of, binder, signature_of
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -131,7 +133,7 @@ def memoized(
     ignored: Sequence[str],
 ) -> Memoized[P, R]:
     """Return a function that looks up each call before it is made; see `Cache.memoize`."""
-    refuse_uncacheable(function)
+    refuse_uncacheable(function, name, options)
     bind = binder(function, ignored)
     part = Part(cache, options, _binding(function, name, version, ignored))
 
@@ -139,11 +141,11 @@ def memoized(
         try:
             return Arguments(bind(*args, **kwargs), args, kwargs)
         except TypeError:
-            inspect.signature(function).bind(*args, **kwargs)  # raises it in plain words
+            signature_of(function).bind(*args, **kwargs)  # raises it in plain words
             raise
 
     wrapper = _asynchronous if inspect.iscoroutinefunction(function) else _blocking
-    cached: Any = functools.wraps(function)(wrapper(part, arguments))
+    cached: Any = functools.wraps(function)(wrapper(function, part, arguments))
 
     cached.cache_key = lambda *args, **kwargs: part.cache_key(arguments(*args, **kwargs))
     return cast(Memoized[P, R], attached(cached, part))
@@ -163,20 +165,32 @@ def attached(cached: Any, part: Part) -> Any:
     return cached
 
 
-def _blocking(part: Part, arguments: Callable[..., Arguments]) -> Callable[..., Any]:
+def _blocking(
+    function: Callable[..., Any], part: Part, arguments: Callable[..., Arguments]
+) -> Callable[..., Any]:
     predict = part.sync.predict
 
     def cached(*args: Any, **kwargs: Any) -> Any:
-        return predict(arguments(*args, **kwargs)).value
+        try:
+            data = arguments(*args, **kwargs)
+        except TypeError:
+            return function(*args, **kwargs)  # its own error says what is wrong with them
+        return predict(data).value
 
     return cached
 
 
-def _asynchronous(part: Part, arguments: Callable[..., Arguments]) -> Callable[..., Any]:
+def _asynchronous(
+    function: Callable[..., Any], part: Part, arguments: Callable[..., Arguments]
+) -> Callable[..., Any]:
     predict = part.asynchronous.predict
 
     async def cached(*args: Any, **kwargs: Any) -> Any:
-        return (await predict(arguments(*args, **kwargs))).value
+        try:
+            data = arguments(*args, **kwargs)
+        except TypeError:
+            return await function(*args, **kwargs)
+        return (await predict(data)).value
 
     return cached
 
@@ -187,7 +201,7 @@ def _binding(
     def bind(config: Config) -> FunctionBinding:
         return FunctionBinding(
             function,
-            name=full_name(function) if name is None else text("name", name),
+            name=named(function, name, version, config),
             version=text("version", version),
             config=config,
             revision=revision(config),
@@ -201,6 +215,21 @@ def _binding(
 def full_name(function: Callable[..., Any]) -> str:
     """Return the name of a function in keys: its module and qualified name."""
     return f"{function.__module__}.{function.__qualname__}"
+
+
+def _is_named(function: Callable[..., Any]) -> bool:
+    return function.__module__ != "__main__" and "<" not in function.__qualname__
+
+
+def named(function: Callable[..., Any], name: str | None, version: str, config: Config) -> str:
+    """Return the name of a function in keys.
+
+    Raises:
+        ConfigurationError: another function has this name and version.
+    """
+    found = full_name(function) if name is None else text("name", name)
+    refuse_namesake(function, found, version, revision(config), config)
+    return found
 
 
 def revision(config: Config) -> str:
@@ -221,9 +250,8 @@ def identity(function: Callable[..., Any], config: Config, ignored: Sequence[str
         ConfigurationError: its closure has a value that can't be identified, and there is no
             revision instead.
     """
-    names = [name for name in inspect.signature(function).parameters if name not in ignored]
-    is_named = function.__module__ != "__main__" and "<" not in function.__qualname__
-    if config.revision is not None or is_named:
+    names = [name for name in signature_of(function).parameters if name not in ignored]
+    if config.revision is not None or _is_named(function):
         return INPUTS.encode((names, b""))
     try:
         return INPUTS.encode((names, carried_facts(function)))
@@ -235,7 +263,12 @@ def identity(function: Callable[..., Any], config: Config, ignored: Sequence[str
         ) from None
 
 
-def refuse_uncacheable(function: Any) -> None:
+def refuse_uncacheable(function: Any, name: str | None, options: Mapping[str, Any]) -> None:
+    """Refuse what is no function, and what a name and a version do not describe.
+
+    Raises:
+        ConfigurationError: the message says what to do instead.
+    """
     if not callable(function) or isinstance(function, type):
         raise ConfigurationError("memoize", f"expected a function, got {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -244,3 +277,17 @@ def refuse_uncacheable(function: Any) -> None:
             f"{function.__qualname__} is a generator, which can be read only once; "
             "return a list instead",
         )
+    if _carries_state(function) and (name is None or options["revision"] is None):
+        raise ConfigurationError(
+            "revision",
+            f"{function!r} holds values that are not part of the key; pass name=... and "
+            "revision=..., a string that changes with them, or cache a function that takes them "
+            "as arguments",
+        )
+
+
+def _carries_state(function: Any) -> bool:
+    """Return whether it is a method of an object, a partial, or an object with `__call__`."""
+    bound_to = getattr(function, "__self__", None)
+    is_bound = bound_to is not None and not isinstance(bound_to, types.ModuleType)
+    return is_bound or not hasattr(function, "__qualname__")

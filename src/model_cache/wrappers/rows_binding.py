@@ -11,11 +11,10 @@ from model_cache.entries.differences import largest_difference
 from model_cache.entries.row_entries import ROWS, RowResult, common_prefix, form_of
 from model_cache.entries.rows import LengthError, RowsRefusedError, join, split
 from model_cache.entries.values import Classes
-from model_cache.errors import NotCacheableError
 from model_cache.keys.key import KeyMaker, Namespace, tag_key
-from model_cache.keys.tables import Table
+from model_cache.keys.tables import Table, table_of
 from model_cache.options.config import Config
-from model_cache.prediction.tables import RowsNotApartError, TableCall, TableRow
+from model_cache.prediction.table_call import RowsNotApartError, TableCall, TableRow
 
 
 class RowsBinding:
@@ -31,9 +30,11 @@ class RowsBinding:
         is_async: whether it is a coroutine function.
         returns: an item for each row; an array for each of several outputs ("outputs"); or
             "either", as its result shows.
+        is_current: returns whether the binding still describes the function.
     """
 
     rounds = False
+    output_schema = RowResult
     many_and_one = ("a call with many rows", "calls with one row")
 
     def __init__(
@@ -47,6 +48,7 @@ class RowsBinding:
         classes: Classes,
         is_async: bool = False,
         returns: Literal["rows", "outputs", "either"] = "rows",
+        is_current: Callable[[], bool] = lambda: True,
     ) -> None:
         self.qualified_name = name
         self.version = version
@@ -57,6 +59,7 @@ class RowsBinding:
         self._classes = classes
         self._is_async = is_async
         self._returns = returns
+        self._is_current = is_current
         self._keys = KeyMaker(
             self.namespace,
             revision=revision,
@@ -71,28 +74,26 @@ class RowsBinding:
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
-            ttl=config.ttl,
+            ttl=config.longest_ttl,
         )
         self._reads_plain = not config.integrity
 
     def is_current(self) -> bool:
-        """Return True: a refitted estimator has another binding."""
-        return True
+        """Return whether it still describes the function: an estimator may have been refitted."""
+        return self._is_current()
 
     def rounded(self, data: Any) -> Any:
         """Return the rows as they are."""
         return data
 
     def canonical(self, data: TableRow) -> bytes:
-        """Return the canonical bytes of a row.
+        """Return the canonical bytes of a row as it is now.
 
         Raises:
-            NotCacheableError: the call has no keys.
+            NotCacheableError: it has none any more.
         """
-        table = data.call.table
-        if table is None:
-            raise NotCacheableError(data.call.reason)
-        return data.call.head + table.rows()[data.place]
+        _, part = _part([data])
+        return data.call.head + table_of(part.whole).rows()[0]
 
     def key(self, canonical: bytes) -> bytes:
         """Return the key of a row, from its canonical bytes."""
@@ -183,7 +184,7 @@ class RowsBinding:
         except (LengthError, RowsRefusedError) as error:
             if isinstance(error, LengthError) and self._returns == "rows":
                 raise  # the function breaks its promise; an estimator has made none
-            is_whole = part is call.table
+            is_whole = call.table is not None and part.rows() == call.table.rows()
             raise RowsNotApartError(str(error), result, is_whole=is_whole) from None
         return [RowResult(form, payload) for payload in payloads]
 
