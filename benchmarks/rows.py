@@ -150,12 +150,12 @@ def measure_single(url: str, rounds: int) -> dict[str, Measured]:
         call = partial(function, bmi=27.5, smoker=False)
         frames, arrays = ([make(1, rng) for _ in range(distinct)] for make in (frame, _array))
         ages = rng.integers(0, 2**40, distinct).tolist()
-        ways: tuple[tuple[str, Callable[[Any], object], list[Any]], ...] = (
+        trials: list[tuple[str, Callable[[Any], object], list[Any]]] = [
             ("frame of one row", estimator.predict, frames),
             ("array of one row", array, arrays),
             ("function", call, ages),
-        )
-        for name, cached, given in ways:
+        ]
+        for name, cached, given in trials:
             if kind != "miss":
                 cached(given[0])
             variants.append(Variant(f"{name}, {kind}", cached, given * (count // distinct)))

@@ -9,6 +9,9 @@ equals what the model would return, and Redis failures never fail a prediction.
     model.predict(data)  # computed and stored
     model.predict(data)  # from Redis
 
+`Cache` does the same for estimators (`wrap`), functions (`memoize`) and functions of many rows
+(`memoize_rows`).
+
 Where to read on: `prediction` has the steps of a prediction, `keys` computes cache keys, `entries`
 encodes predictions, and `stores` talks to Redis.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from model_cache import Cache, RedisCachingDecorator
 from model_cache.options.typed import CacheOptions, EntryOptions, ModelOptions
+from tests.checkout import REPOSITORY
 
 SIGNATURE = typing.get_type_hints(RedisCachingDecorator.__init__)
 OPTIONS = {*inspect.signature(RedisCachingDecorator).parameters} - {"unknown"}
@@ -41,3 +43,10 @@ def test_a_parameter_with_a_name_has_the_type_that_it_has_for_the_decorator(meth
 
 def test_the_url_has_the_type_that_it_has_for_the_decorator() -> None:
     assert typing.get_type_hints(Cache.__init__)["url"] == SIGNATURE["url"]
+
+
+def test_the_page_lists_the_options_that_may_differ_between_models() -> None:
+    page = (REPOSITORY / "docs" / "any-model.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Options\n")[2].partition("may differ.")[0]
+    listed = re.findall(r"`(\w+)`", section.rpartition("```")[2])
+    assert listed == sorted(typing.get_type_hints(EntryOptions))

@@ -12,6 +12,8 @@ from tests.servers import Server
 
 
 class Doubling:
+    """Doubles."""
+
     def predict(self, rows: list[int]) -> list[int]:
         return [2 * row for row in rows]
 
@@ -42,6 +44,7 @@ def test_the_attributes_that_dir_lists_exist(cache: Cache) -> None:
     estimator = cache.wrap(Doubling(), name="doubling", version="1")
     for name in dir(estimator):
         getattr(estimator, name)
+    assert estimator.__doc__ == "Doubles."
 
 
 WRONG: dict[str, Callable[[Cache], object]] = {

@@ -191,7 +191,7 @@ class _Cached:
             revision=self._state,
             identity=INPUTS.encode(("estimator", method)),
             classes=Classes(None),
-            outputs=self._is_session,
+            returns="outputs" if self._is_session else "either",
             is_current=functools.partial(self._is_still, self._state),
         )
 
@@ -306,7 +306,8 @@ def wrapped(
 def _class_for(cls: type[Any]) -> type[CachedEstimator]:
     """Return a class with the operators that a class has."""
     operators = {name: _forward(name) for name in _OPERATORS if hasattr(cls, name)}
-    return type(f"Cached{cls.__name__}", (CachedEstimator,), {"__slots__": (), **operators})
+    body = {"__doc__": cls.__doc__, "__slots__": (), **operators}
+    return type(f"Cached{cls.__name__}", (CachedEstimator,), body)
 
 
 def _forward(operator: str) -> Callable[..., Any]:
