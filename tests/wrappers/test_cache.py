@@ -169,7 +169,7 @@ def test_names_and_versions_are_required(cache: Cache) -> None:
             lambda decorate=decorate: decorate(version="1")(5),
         ):
             with pytest.raises(ConfigurationError):
-                use()
+                use()  # type: ignore[no-untyped-call]
     with pytest.raises(ConfigurationError, match="name"):
         cache.wrap(Doubling(), name="", version="1")
     with pytest.raises(ConfigurationError, match="version"):

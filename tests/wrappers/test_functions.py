@@ -332,7 +332,7 @@ def test_bypass_refresh_and_outcomes(cache: Cache) -> None:
 def test_a_damaged_entry_is_computed_again_and_healed(server: Server, client: redis.Redis) -> None:
     for integrity in (False, True):
         with Cache(server.url, timeout=5.0, integrity=integrity) as cache:
-            calls = []
+            calls: list[int] = []
 
             def answer(x: int, calls: Any = calls) -> list[Any]:
                 calls.append(x)
