@@ -64,6 +64,7 @@ bench: $(VENV)/installed ## the benchmarks
 	$(VENV)/bin/python -m benchmarks.hit
 	$(VENV)/bin/python -m benchmarks.near
 	$(VENV)/bin/python -m benchmarks.batch
+	$(VENV)/bin/python -m benchmarks.rows
 	$(VENV)/bin/python -m benchmarks.asynchronous
 	$(VENV)/bin/python -m benchmarks.serders
 	$(VENV)/bin/python -m benchmarks.memory

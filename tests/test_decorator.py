@@ -25,11 +25,15 @@ from tests.stored import entries
 
 def test_the_public_names_are_these() -> None:
     assert model_cache.__all__ == [
+        "Cache",
+        "CacheInfo",
         "CacheSettings",
         "Compressor",
         "ConfigurationError",
         "Difference",
         "Explanation",
+        "Memoized",
+        "MemoizedRows",
         "ModelCacheError",
         "NotCacheableError",
         "Outcome",

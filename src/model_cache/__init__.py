@@ -9,6 +9,9 @@ equals what the model would return, and Redis failures never fail a prediction.
     model.predict(data)  # computed and stored
     model.predict(data)  # from Redis
 
+`Cache` does the same for estimators (`wrap`), functions (`memoize`) and functions of many rows
+(`memoize_rows`).
+
 Where to read on: `prediction` has the steps of a prediction, `keys` computes cache keys, `entries`
 encodes predictions, and `stores` talks to Redis.
 """
@@ -33,15 +36,18 @@ from model_cache.options.settings import CacheSettings
 from model_cache.prediction.veto import do_not_store, set_ttl
 from model_cache.protocols import Compressor, Serder
 from model_cache.revision import revision_of
-from model_cache.wrappers import Cache
+from model_cache.wrappers import Cache, CacheInfo, Memoized, MemoizedRows
 
 __all__ = [
     "Cache",
+    "CacheInfo",
     "CacheSettings",
     "Compressor",
     "ConfigurationError",
     "Difference",
     "Explanation",
+    "Memoized",
+    "MemoizedRows",
     "ModelCacheError",
     "NotCacheableError",
     "Outcome",

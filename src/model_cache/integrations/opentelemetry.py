@@ -76,6 +76,8 @@ def _attributes(outcome: Outcome) -> dict[str, str | float | bool]:
         value = getattr(outcome, name)
         if value:
             attributes[f"model_cache.{name}"] = value
+    if outcome.rows != 1:
+        attributes["model_cache.rows"] = outcome.rows
     for name in ("undecodable", "refreshed", "near"):
         if getattr(outcome, name):
             attributes[f"model_cache.{name}"] = True

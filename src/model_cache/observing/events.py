@@ -99,7 +99,8 @@ class WrongHit:
     Attributes:
         key: the key of the entry.
         fields: the fields that differ, at most ten.
-        difference: the largest difference between its numbers; 0.0 if other values differ.
+        difference: the largest difference between its numbers, to three digits; 0.0 if other
+            values differ.
     """
 
     model: str

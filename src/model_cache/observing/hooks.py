@@ -83,13 +83,6 @@ def _name(hook: Hook) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def _where(wrong: WrongHit) -> str:
-    """Return where a hit is wrong, and by how much."""
-    size = f"by up to {wrong.difference:.3g}" if wrong.difference else "not in its numbers"
-    fields = f"in {', '.join(wrong.fields)}, " if wrong.fields else ""
-    return f"{fields}{size}; key {wrong.key}"
-
-
 class LoggingHook:
     """Logs to the logger "model_cache": every change of the store's state, everything else once."""
 
@@ -121,11 +114,16 @@ class LoggingHook:
             case RevalidationFailed(model, error):
                 logger.warning("Model %s raised %s; its stale entry stays", model, error)
             case WrongHit():
-                logger.error("Wrong hit: the model answers differently now: %s", _where(event))
+                fields = ", ".join(event.fields) or "its value"
+                logger.error(
+                    "Wrong hit: %s now answers differently in %s (largest difference between "
+                    "numbers: %s); entry %s",
+                    *(event.model, fields, event.difference, event.key),
+                )
             case ServingStopped(model, version, wrong, verified):
                 logger.error(
-                    "Entries of %s %s are no longer served, until a purge or a new version: %d of "
-                    "%d verified hits were wrong. Was the model retrained under the same version?",
+                    "Entries of %s %s are no longer served, until a purge or a new version: %s of "
+                    "%s verified hits were wrong. Was the model retrained under the same version?",
                     *(model, version, wrong, verified),
                 )
             case BindingFailed(model, reason):

@@ -13,7 +13,7 @@ from typing import Literal, TypedDict
 from pydantic import SecretStr
 
 from model_cache.observing.events import Hook
-from model_cache.options.config import CacheIf, Secret
+from model_cache.options.config import CacheIf, Secret, TtlRule
 from model_cache.stores.access import AddressMap, CredentialProvider
 
 
@@ -34,7 +34,7 @@ class EntryOptions(TypedDict, total=False):
     single_flight_wait: float
     stale_if_error: float | timedelta | None
     stale_while_revalidate: float | timedelta | None
-    ttl: float | timedelta | None
+    ttl: float | timedelta | TtlRule | str | None
     use_compression: bool | str
     verify: float
     verify_first: int
@@ -76,6 +76,7 @@ class ModelOptions(EntryOptions, total=False):
     hashing_fields: Sequence[str] | None
     ignored_fields: Sequence[str] | None
     number_of_places: int | Mapping[str, int] | None
+    ordered_dicts: bool
     reduced_precision: bool
     reduced_precision_fields: Sequence[str] | None
     revision: str | Path | Sequence[str | Path] | None

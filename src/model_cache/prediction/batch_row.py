@@ -1,4 +1,4 @@
-"""One input of a batch that has to be computed."""
+"""A row of a batch: an input that missed, on its way to a prediction."""
 
 from __future__ import annotations
 

@@ -240,9 +240,10 @@ class DirectPredictor:
             call.kind = None if is_interruption(error) else "error"
             raise
         finally:
-            call.model_seconds = time.perf_counter() - started
+            each, ended = max(1, rows), time.perf_counter()
+            call.model_seconds = (ended - started) / each
             if call.kind is not None:
-                self._tell(call.outcome(time.perf_counter() - began)._replace(rows=rows))
+                self._tell(call.outcome((ended - began) / each)._replace(rows=rows))
 
     def predict_many(self, inputs: Sequence[Any], *, return_exceptions: bool = False) -> list[Any]:
         predictions: list[Any] = []

@@ -268,7 +268,7 @@ class TableFlow:
             told.kind = None if is_interruption(error) else "error"
             raise
         finally:
-            told.model_seconds = self._clock() - told.began
+            told.model_seconds = (self._clock() - told.began) / max(1, call.size)
             self._tell_of(told, told.model_seconds, call.size)
 
     def _tell_of_others(self, rows: Rows) -> None:

@@ -153,7 +153,7 @@ class Verifying:
         so_far.wrong += 1
         self._counters.add(wrong=1)
         fields = differing_fields(binding.value_of(found), binding.value_of(prediction))
-        size = binding.difference(found, prediction)
+        size = float(f"{binding.difference(found, prediction):.3g}")
         self._hook(WrongHit(name, version, key.decode(), fields, size))
         limit = self._config.verify_limit
         if limit is not None and so_far.wrong > limit and not self.serving.has_stopped(binding):

@@ -154,14 +154,13 @@ class Cache:
 
         The function takes a list, a tuple, a numpy array, or a Series or DataFrame of pandas or
         polars, and returns as many rows. It is called once with the distinct rows that miss, in the
-        type that came. The index of a pandas object is not part of the key.
+        type that came.
 
         Args:
             function: nothing; `memoize_rows` needs a version, hence parentheses.
             version: the function's version. Change it whenever its results change.
             name: its name in keys and metrics; by default its module and qualified name.
-            rows: the parameter that takes the rows; by default the first that is not ignored. All
-                others are part of each row's key.
+            rows: the parameter that takes the rows; by default the first that is not ignored.
             ignored: the names of parameters that are not part of the key.
             revision: distinguishes what the version does not; a string, or a list of files.
             **options: what differs from the cache's own options.
@@ -210,8 +209,8 @@ class Cache:
             **options: what differs from the cache's own options.
 
         Raises:
-            ConfigurationError: an option is invalid, or the estimator's state has no stable
-                fingerprint and there is no revision.
+            ConfigurationError: an option is invalid, the estimator has none of the methods, or its
+                state has no stable fingerprint and there is no revision.
         """
         given = self._given(None, version, revision, options)
         checked = text("name", name), text("version", version)
@@ -319,4 +318,10 @@ def _reopened(options: Mapping[str, Any]) -> Cache:
 
 def _refuse_others(names: Iterable[str], known: Collection[str]) -> None:
     """Raise `ConfigurationError` for the first name that is not a known option."""
-    refuse_unknown([name for name in names if name not in known], known)
+    others = [name for name in names if name not in known]
+    for name in others:
+        if name in CacheOptions.__optional_keys__ or name == "url":
+            raise ConfigurationError(name, "applies to the whole cache; pass it to Cache(...)")
+        if name in ModelOptions.__optional_keys__:
+            raise ConfigurationError(name, "applies to ml-base models; pass it to cache.model(...)")
+    refuse_unknown(others, known)

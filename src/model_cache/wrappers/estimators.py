@@ -19,7 +19,7 @@ from model_cache.prediction.table_call import TableCall
 from model_cache.wrappers.fitted import fitted_state
 from model_cache.wrappers.functions import revision
 from model_cache.wrappers.part import Part, Sharing
-from model_cache.wrappers.rows import TableCalls, keys_of
+from model_cache.wrappers.rows import TableCalls, forget, keys_of
 from model_cache.wrappers.rows_binding import RowsBinding
 
 METHODS = (
@@ -29,6 +29,7 @@ METHODS = (
     "decision_function",
     "transform",
     "encode",
+    "run",
 )
 """The methods that are cached by default, if the estimator has them."""
 
@@ -74,7 +75,7 @@ class CachedEstimator:
         delattr(self._cached.estimator, name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*dir(self._cached.estimator), "cache_info", "purge", "stats"})
+        return sorted({*dir(self._cached.estimator), *_ADDED})
 
     def __repr__(self) -> str:
         cached = self._cached
@@ -143,16 +144,18 @@ class _Cached:
         part = self._part(name)
         calls = TableCalls(method, self._rows_of(name), context=_transform_output)
 
-        @functools.wraps(method)
-        def cached(*args: Any, **kwargs: Any) -> Any:
+        def predict(*args: Any, **kwargs: Any) -> Any:
             self._renew()
             call = calls(*args, **kwargs)
             if self._refusal:
                 call = TableCall(call.whole, call.compute, None, reason=self._refusal)
             return part.sync.predict_table(call)
 
-        cached.cache_keys = lambda *args, **kwargs: keys_of(part, calls(*args, **kwargs))  # type: ignore[attr-defined]
-        return cached
+        cached: Any = functools.wraps(method)(predict)
+        cached.cache_keys = lambda *args, **kwargs: keys_of(part, calls(*args, **kwargs))
+        cached.forget = lambda *args, **kwargs: forget(part, calls(*args, **kwargs))
+        wrapper: Callable[..., Any] = cached
+        return wrapper
 
     def _forwarded(self, wrapper: CachedEstimator, method: Callable[..., Any]) -> Any:
         """Return a method that may change the estimator, and that returns the wrapper for it."""
@@ -190,7 +193,7 @@ class _Cached:
             revision=self._state,
             identity=INPUTS.encode(("estimator", method)),
             classes=Classes(None),
-            outputs=self._is_session,
+            returns="outputs" if self._is_session else "either",
             is_current=functools.partial(self._is_still, self._state),
         )
 
@@ -269,13 +272,21 @@ def _is(one: object, other: object) -> bool:
 
 
 def _checked_methods(estimator: Any, methods: Sequence[str] | None) -> frozenset[str]:
+    if isinstance(estimator, type):
+        raise ConfigurationError("estimator", f"expected an object, got the class {estimator!r}")
+    kind = type(estimator).__qualname__
     if methods is None:
-        return frozenset((*METHODS, "run"))
+        if not any(callable(getattr(estimator, name, None)) for name in METHODS):
+            raise ConfigurationError(
+                "methods",
+                f"{kind} has none of {', '.join(METHODS)}; name the methods to cache, as in "
+                'methods=["predict_batch"], or cache a function with memoize_rows',
+            )
+        return frozenset(METHODS)
     if isinstance(methods, str):
         raise ConfigurationError("methods", f"expected a list of names, got {methods!r}")
     for name in methods:
         if not callable(getattr(estimator, name, None)):
-            kind = type(estimator).__qualname__
             raise ConfigurationError("methods", f"{kind} has no method {name!r}")
     return frozenset(methods)
 
@@ -297,7 +308,8 @@ def wrapped(
 def _class_for(cls: type[Any]) -> type[CachedEstimator]:
     """Return a class with the operators that a class has."""
     operators = {name: _forward(name) for name in _OPERATORS if hasattr(cls, name)}
-    return type(f"Cached{cls.__name__}", (CachedEstimator,), {"__slots__": (), **operators})
+    body = {"__doc__": cls.__doc__, "__slots__": (), **operators}
+    return type(f"Cached{cls.__name__}", (CachedEstimator,), body)
 
 
 def _forward(operator: str) -> Callable[..., Any]:

@@ -137,6 +137,12 @@ class FunctionBinding:
         """Return the largest difference between the numbers of two results."""
         return largest_difference(one.value, other.value)
 
+    def shown(self, data: Arguments, prediction: Result) -> tuple[dict[str, Any], Any]:
+        """Return the arguments by name, with defaults, and what the function returned."""
+        bound = inspect.signature(self._function).bind(*data.args, **data.kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments), prediction.value
+
     def answers_many_by(self, methods: Collection[str]) -> bool:  # noqa: ARG002 - as Bound's
         """Return False: a function takes the arguments of one call."""
         return False

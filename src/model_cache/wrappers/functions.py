@@ -5,8 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar, cast, overload
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import (
+    Any,
+    Concatenate,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from model_cache.binding.facts import OpaqueError, carried_facts
 from model_cache.entries.values import Classes
@@ -22,7 +32,10 @@ from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.signatures import Arguments, annotations_of, binder, signature_of
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -42,12 +55,36 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
+class BoundCached(Protocol[P, R_co]):
+    """A cached method of an object: what `Cached` is, once it has a `self`."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Return what the method returns, from the cache if possible."""
+        ...
+
+    def cache_info(self) -> CacheInfo:
+        """Return how often the cache has answered in this process, for all objects."""
+        ...
+
+    def cache_clear(self) -> int:
+        """Delete the entries of this version; return how many there were."""
+        ...
+
+    def stats(self) -> Stats:
+        """Return an immutable snapshot of the method's counters, for all objects."""
+        ...
+
+
 class Cached(Protocol[P, R_co]):
     """A cached function, which is called like the function itself."""
 
-    __wrapped__: Callable[..., Any]
     __name__: str
     __qualname__: str
+
+    @property
+    def __wrapped__(self) -> Callable[P, R_co]:
+        """The function without the cache."""
+        ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Return what the function returns, from the cache if possible."""
@@ -57,7 +94,9 @@ class Cached(Protocol[P, R_co]):
     def __get__(self, instance: None, owner: type) -> Self: ...
 
     @overload
-    def __get__(self, instance: object, owner: type) -> Callable[..., R_co]: ...
+    def __get__(
+        self: Cached[Concatenate[S, Q], T], instance: S, owner: type | None = None
+    ) -> BoundCached[Q, T]: ...
 
     def cache_info(self) -> CacheInfo:
         """Return how often the cache has answered in this process."""
@@ -73,14 +112,26 @@ class Cached(Protocol[P, R_co]):
 
 
 class Memoized(Cached[P, R_co], Protocol[P, R_co]):
-    """A cached function with one entry for each call."""
+    """A cached function with one entry for each call; see `Cache.memoize`."""
 
     def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Return the key of a call.
+        """Return the key of a call. For a method, the first argument is the object.
 
         Raises:
             NotCacheableError: an argument has no canonical form; the message says which type.
         """
+        ...
+
+    def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Delete the entry of a call; return whether there was one.
+
+        Raises:
+            StoreUnavailableError: Redis failed; other processes may return the entry.
+        """
+        ...
+
+    def aforget(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, bool]:
+        """Do the same as `forget`, without blocking the event loop."""
         ...
 
 
@@ -109,6 +160,8 @@ def memoized(
     cached: Any = functools.wraps(function)(wrapper(function, part, arguments))
 
     cached.cache_key = lambda *args, **kwargs: part.cache_key(arguments(*args, **kwargs))
+    cached.forget = lambda *args, **kwargs: part.sync.forget(arguments(*args, **kwargs))
+    cached.aforget = lambda *args, **kwargs: part.asynchronous.forget(arguments(*args, **kwargs))
     return cast(Memoized[P, R], attached(cached, part))
 
 

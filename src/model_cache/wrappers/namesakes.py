@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -24,15 +26,22 @@ def refuse_namesake(
     endpoint = config.endpoint
     place = str(endpoint), endpoint.database, endpoint.embedded
     key = (place, config.prefix, name, version, revision)
-    other = _functions.setdefault(key, function)
-    # By name: a function that was defined again, as in a notebook, is the same.
-    if _place(other) != _place(function):
+    if _other(key, function) is not None:
+        gc.collect()  # it may be garbage already
+    if (other := _other(key, function)) is not None:
         raise ConfigurationError(
             "name",
             f"{name!r} with version {version!r} is already the name of {'.'.join(_place(other))}; "
             f"choose another name or version for {'.'.join(_place(function))}",
         )
-    _functions[key] = function
+    with contextlib.suppress(TypeError):  # a ufunc can't be referred to weakly
+        _functions[key] = function
+
+
+def _other(key: tuple[Any, ...], function: Any) -> Any | None:
+    """Return another function that has this key; one that was defined again is the same."""
+    found = _functions.get(key)
+    return None if found is None or _place(found) == _place(function) else found
 
 
 def _place(function: Any) -> tuple[str, str]:

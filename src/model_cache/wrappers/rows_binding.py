@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, cast
 
 from model_cache.binding import new_near_prefix
 from model_cache.entries.codec import Read
 from model_cache.entries.differences import largest_difference
 from model_cache.entries.row_entries import ROWS, RowResult, common_prefix, form_of
-from model_cache.entries.rows import RowsRefusedError, join, split
+from model_cache.entries.rows import LengthError, RowsRefusedError, join, split
 from model_cache.entries.values import Classes
 from model_cache.keys.key import KeyMaker, Namespace
 from model_cache.keys.tables import Table, table_of
@@ -28,7 +28,8 @@ class RowsBinding:
         identity: canonical bytes of what else its results depend on.
         classes: the classes that its results may contain.
         is_async: whether it is a coroutine function.
-        outputs: whether it returns a list with an array for each of several outputs.
+        returns: an item for each row; an array for each of several outputs ("outputs"); or
+            "either", as its result shows.
         is_current: returns whether the binding still describes the function.
     """
 
@@ -46,7 +47,7 @@ class RowsBinding:
         identity: bytes,
         classes: Classes,
         is_async: bool = False,
-        outputs: bool = False,
+        returns: Literal["rows", "outputs", "either"] = "rows",
         is_current: Callable[[], bool] = lambda: True,
     ) -> None:
         self.qualified_name = name
@@ -57,8 +58,8 @@ class RowsBinding:
         self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {}
         self._classes = classes
         self._is_async = is_async
+        self._returns = returns
         self._is_current = is_current
-        self._outputs = outputs
         self._keys = KeyMaker(
             self.namespace,
             revision=revision,
@@ -168,9 +169,14 @@ class RowsBinding:
 
     def _apart(self, call: TableCall, part: Table, result: Any) -> list[RowResult]:
         try:
-            form, payloads = split(result, part, outputs=self._outputs, classes=self._classes)
-        except RowsRefusedError as error:
-            is_whole = part is call.table
+            outputs = self._returns == "outputs"
+            if self._returns == "either":
+                outputs = _has_outputs(result, len(part))
+            form, payloads = split(result, part, outputs=outputs, classes=self._classes)
+        except (LengthError, RowsRefusedError) as error:
+            if isinstance(error, LengthError) and self._returns == "rows":
+                raise  # the function breaks its promise; an estimator has made none
+            is_whole = call.table is not None and part.rows() == call.table.rows()
             raise RowsNotApartError(str(error), result, is_whole=is_whole) from None
         return [RowResult(form, payload) for payload in payloads]
 
@@ -182,9 +188,39 @@ class RowsBinding:
         """Return the largest difference between the numbers of two rows' results."""
         return largest_difference(self.value_of(one), self.value_of(other))
 
+    def shown(self, data: TableRow, prediction: RowResult) -> tuple[Any, Any]:
+        """Return a row and its result, as a table of one row and the result for it."""
+        _, row = _part([data])
+        whole = join(prediction.form, [prediction.payload], row, classes=self._classes)
+        return row.whole, whole
+
     def answers_many_by(self, methods: Collection[str]) -> bool:  # noqa: ARG002 - as Bound's
         """Return True."""
         return True
+
+
+def _has_outputs(result: object, count: int) -> bool:
+    """Return whether a result has an array for each output instead of an item for each row.
+
+    scikit-learn returns several arrays for `return_std=True`, and from `predict_proba` of several
+    targets.
+
+    Raises:
+        RowsRefusedError: it may have either.
+    """
+    if type(result) not in (list, tuple):
+        return False
+    items = cast(Sequence[Any], result)
+    if not items or any(_length(item) != count for item in items):
+        return False
+    if len(items) == count:
+        raise RowsRefusedError("there may be an array for each row, or one for each output")
+    return True
+
+
+def _length(item: object) -> int | None:
+    shape = getattr(item, "shape", None)
+    return int(shape[0]) if isinstance(shape, tuple) and shape else None
 
 
 def _part(inputs: Sequence[TableRow]) -> tuple[TableCall, Table]:
