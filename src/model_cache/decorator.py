@@ -166,7 +166,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             one in a hundred. Wrong entries are logged and replaced.
         verify_first: how many hits after `set_model` are verified, all of them, so that a model
             that was retrained under the same version is noticed when it is deployed.
-        verify_limit: if more verified hits than this are wrong, this process serves the model's
+        verify_limit: if more entries than this turn out wrong, this process serves the model's
             entries no longer, until a purge or a new version; None for no limit.
         verify_tolerance: floats that differ by at most this share of their size count as equal, for
             models whose batches round differently.

@@ -237,6 +237,34 @@ def test_a_model_that_was_retrained_is_noticed_at_the_deployment(
     assert "Was the model retrained" in caplog.text
 
 
+def test_an_entry_that_is_hit_often_is_one_wrong_entry(server: Server) -> None:
+    """It may be the only one: memory failed, or another client wrote to it."""
+    with cached(server) as cache:
+        cache.store(person(age=1), off_by_one(person(age=1)))
+    go = threading.Event()
+
+    def waiting(data: Person) -> Charges:
+        assert go.wait(10)
+        return charge(data)
+
+    with cached(server, waiting, verify_first=20) as cache:
+        for _ in range(20):
+            cache.predict(person(age=1))
+        go.set()
+        cache.close()
+        assert (cache.stats().wrong, cache.stats().store) == (20, "closed")
+
+
+def test_a_model_that_is_not_deterministic_is_not_cached_any_more(server: Server) -> None:
+    draw = random.Random(1)
+    with cached(server, lambda _: Charges(charges=draw.random()), verify=1.0) as cache:
+        for _ in range(30):
+            cache.predict(person(age=1))
+            assert cache._backend.workers["verify"].flush(10)
+        assert cache.stats().wrong == 11
+        assert cache.stats().store == "wrong_entries"
+
+
 def test_the_first_hits_of_each_model_are_verified(server: Server) -> None:
     with cached(server, verify_first=3) as cache:
         for _ in range(2):

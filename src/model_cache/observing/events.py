@@ -115,8 +115,8 @@ class ServingStopped:
     """Too many hits were wrong; the entries are not served until a purge or a new version.
 
     Attributes:
-        wrong: how many were wrong.
-        verified: how many were verified.
+        wrong: how many entries were wrong.
+        verified: how many hits were verified.
     """
 
     model: str

@@ -14,12 +14,13 @@ from weakref import WeakKeyDictionary
 from model_cache.binding import Bound
 from model_cache.entries.codec import equals
 from model_cache.entries.disagreement import differing_fields, relative_difference
+from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.observing.counters import Counters
 from model_cache.observing.events import HitVerified, Hook, ServingStopped, WrongHit
 from model_cache.observing.scope import bypass
 from model_cache.options.config import Config
-from model_cache.prediction.barrier import Barrier
+from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Later, Predict, Steps
 from model_cache.prediction.look_up import LookUps
@@ -37,10 +38,17 @@ _draw = random.SystemRandom().random
 
 
 class _Found:
-    """How many hits of a binding were verified, and how many of them were wrong."""
+    """What was found about the hits of a binding.
+
+    Attributes:
+        verified: how many were verified.
+        wrong: the wrong entries. Of one that is hit often, several hits may wait to be verified
+            before it is replaced.
+    """
 
     def __init__(self) -> None:
-        self.verified = self.wrong = 0
+        self.verified = 0
+        self.wrong: set[int] = set()
 
 
 class Verifying:
@@ -110,60 +118,77 @@ class Verifying:
     def _check(self, hit: Call, entry: bytes) -> Steps[None]:
         call, key = _again(hit, self._barrier)
         # A purge, or a refresh of the entry, overtakes this as it does a write.
-        computation = self._barrier.begin(key, call.epoch)
+        computation, model_call = self._barrier.begin(key, call.epoch), ModelCall(leads=False)
         try:
-            if not computation.is_valid or not call.binding.is_current():
-                return
-            model_call = ModelCall(leads=False)
-            with model_calls.raised(model_call), bypass():  # not by entries of models inside
-                prediction: Any = yield Predict(call.binding, call.data)
+            prediction = yield from self._computed(call, computation, model_call)
             found = call.binding.read(key, entry).prediction
-            if found is None or not model_call.may_be_stored or not computation.is_valid:
+            if None in (prediction, found) or not (
+                model_call.may_be_stored and computation.is_valid
+            ):
                 return
             is_right = self._agree(call.binding, found, prediction)
-            if is_right or not call.has_changed():
-                self._count(call)
-            if not (is_right or call.has_changed()):
-                yield from self._wrong(call, key, found, prediction, model_call)
-        except Exception as error:  # the model's; it says nothing about the entry
-            reraise_interruption(error)
+            if is_right is None or (not is_right and call.has_changed()):
+                return
+            self._count(call)
+            if not is_right:
+                self._wrong(call.binding, key, entry, found, prediction)
+                if call.mode != "read_only":
+                    yield from self._replace(call, key, prediction, model_call)
         finally:
             self._barrier.end(computation)
 
-    def _agree(self, binding: Bound, found: Any, prediction: Any) -> bool:
-        if equals(found, prediction):
-            return True
+    def _computed(
+        self, call: Call, computation: Computation, model_call: ModelCall
+    ) -> Steps[Any | None]:
+        """Return what the model answers; None if it does not, which says nothing of the entry."""
+        try:
+            if not (computation.is_valid and call.binding.is_current()):
+                return None
+            with model_calls.raised(model_call), bypass():  # not by entries of models inside
+                return (yield Predict(call.binding, call.data))
+        except Exception as error:
+            reraise_interruption(error)
+            return None
+
+    def _agree(self, binding: Bound, found: Any, prediction: Any) -> bool | None:
+        """Return whether two predictions are the same; None if they can't be compared."""
+        try:
+            if equals(found, prediction):
+                return True
+        except NotCacheableError:
+            return None
         tolerance = self._config.verify_tolerance
         if not tolerance:
             return False
         values = binding.value_of(found), binding.value_of(prediction)
         return relative_difference(*values) <= tolerance
 
+    def _so_far(self, binding: Bound) -> _Found:
+        return self._found.setdefault(binding, _Found())
+
     def _count(self, call: Call) -> None:
         self._counters.add(verified=1)
-        self._found.setdefault(call.binding, _Found()).verified += 1
+        self._so_far(call.binding).verified += 1
         if self._watch is not None:
             self._watch(HitVerified(call.binding.qualified_name, call.binding.version))
 
-    def _wrong(
-        self, call: Call, key: bytes, found: Any, prediction: Any, model_call: ModelCall
-    ) -> Steps[None]:
-        binding, so_far = call.binding, self._found[call.binding]
-        name, version = binding.qualified_name, binding.version
-        so_far.wrong += 1
+    def _wrong(self, binding: Bound, key: bytes, entry: bytes, found: Any, prediction: Any) -> None:
+        """Tell of a wrong hit; stop serving entries if it is one too many."""
+        name, version, so_far = binding.qualified_name, binding.version, self._so_far(binding)
         self._counters.add(wrong=1)
         fields = differing_fields(binding.value_of(found), binding.value_of(prediction))
         size = float(f"{binding.difference(found, prediction):.3g}")
         self._hook(WrongHit(name, version, key.decode(), fields, size))
         limit = self._config.verify_limit
-        if limit is not None and so_far.wrong > limit and not self.serving.has_stopped(binding):
+        if limit is None or self.serving.has_stopped(binding):
+            return
+        so_far.wrong.add(hash((key, entry)))
+        if len(so_far.wrong) > limit:
             self.serving.stop(binding)
             # After a purge, it begins anew.
             self._found.pop(binding, None)
             self.sample(binding).start_over()
-            self._hook(ServingStopped(name, version, so_far.wrong, so_far.verified))
-        if call.mode != "read_only":
-            yield from self._replace(call, key, prediction, model_call)
+            self._hook(ServingStopped(name, version, len(so_far.wrong), so_far.verified))
 
     def _replace(
         self, call: Call, key: bytes, prediction: Any, model_call: ModelCall
