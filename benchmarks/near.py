@@ -36,6 +36,13 @@ from model_cache import RedisCachingDecorator, embedded_redis, record_outcomes
 
 LOOP, BARE, NEAR = "loop", "model_validate_json", "near hit"
 RECORDED, HOOKED = "recorded", "with a hook"
+VERIFYING, ENCRYPTED = "verify: 0.0001", "encryption_key"
+OPTIONS: dict[str, dict[str, Any]] = {
+    NEAR: {},
+    HOOKED: {"hooks": [lambda _: None]},
+    VERIFYING: {"verify": 0.0001},
+    ENCRYPTED: {"encryption_key": "a secret for the benchmark"},
+}
 ALONE, BESIDE = "one thread", "beside a second thread"
 AT_MOST = 5.0
 # Fewer than a recording scope holds.
@@ -82,23 +89,20 @@ class Bench:
 
     def __init__(self, url: str) -> None:
         self._known = inputs(_AT_ONCE, random.Random(1))
-        self._caches = {
-            name: self._filled(url, hooks) for name, hooks in ((NEAR, []), (HOOKED, [_hook]))
-        }
+        self._caches = {name: self._filled(url, given) for name, given in OPTIONS.items()}
         client: Any = redis.Redis.from_url(url)
         entries = client.mget([self._caches[NEAR].cache_key(data) for data in self._known])
-        near, hooked = (looped(self._caches[name].predict) for name in (NEAR, HOOKED))
+        hits = {name: looped(cache.predict) for name, cache in self._caches.items()}
         self._loops: dict[str, tuple[Loop, Sequence[Any]]] = {
             LOOP: (_loop, self._known),
             BARE: (looped(InsuranceChargesModelOutput.model_validate_json), entries),
-            NEAR: (near, self._known),
-            RECORDED: (recorded(near), self._known),
-            HOOKED: (hooked, self._known),
+            RECORDED: (recorded(hits[NEAR]), self._known),
+            **{name: (hit, self._known) for name, hit in hits.items()},
         }
 
-    def _filled(self, url: str, hooks: list[Any]) -> Any:
+    def _filled(self, url: str, given: dict[str, Any]) -> Any:
         cache = RedisCachingDecorator(
-            url=url, timeout=5.0, near_cache=1_000, near_ttl=3600, hooks=hooks
+            url=url, timeout=5.0, near_cache=1_000, near_ttl=3600, **given
         ).set_model(CheapModel())
         for _ in range(2):  # the first computes, or reads Redis
             for data in self._known:
@@ -109,7 +113,7 @@ class Bench:
         """Return the costs by situation and variant."""
         before = self._near_hits()
         alone = self._costs(rounds, count)
-        expected = 3 * rounds * count * _AT_ONCE
+        expected = (1 + len(OPTIONS)) * rounds * count * _AT_ONCE
         if self._near_hits() - before != expected:
             raise RuntimeError("not all predictions were near hits")
         with self._second_thread():
@@ -151,10 +155,6 @@ class Bench:
         finally:
             stopped.set()
             thread.join()
-
-
-def _hook(_: object) -> None:
-    pass
 
 
 def _loop(batch: Sequence[Any]) -> None:

@@ -123,7 +123,8 @@ class LoggingHook:
             case ServingStopped(model, version, wrong, verified):
                 logger.error(
                     "Entries of %s %s are no longer served, until a purge or a new version: %s "
-                    "wrong ones in %s verified hits. Was the model retrained under the same version?",
+                    "wrong ones in %s verified hits. Was the model retrained under the same "
+                    "version?",
                     *(model, version, wrong, verified),
                 )
             case BindingFailed(model, reason):
