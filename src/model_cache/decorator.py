@@ -168,8 +168,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             that was retrained under the same version is noticed when it is deployed.
         verify_limit: if more entries than this turn out wrong, this process serves the model's
             entries no longer, until a purge or a new version; None for no limit.
-        verify_tolerance: floats that differ by at most this share of their size count as equal, for
-            models whose batches round differently.
+        verify_tolerance: floats that differ by at most this share of their size count as equal; by
+            default 1e-6 if the model may answer batches, which round differently, else 0.
         layout: "plain", a Redis key for each entry, or "packed": small entries share hashes of
             about a hundred, which takes a third of the memory or less.
         expected_entries: how many entries you expect for one version of the model; required for
@@ -251,7 +251,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         verify: float = 0.0,
         verify_first: int = 0,
         verify_limit: int | None = DEFAULT_VERIFY_LIMIT,
-        verify_tolerance: float = 0.0,
+        verify_tolerance: float | None = None,
         layout: Literal["plain", "packed"] = "plain",
         expected_entries: int | None = None,
         hooks: Sequence[str | Hook] | None = None,

@@ -19,7 +19,7 @@ from model_cache import Outcome, RedisCachingDecorator
 from model_cache.integrations.prometheus import PrometheusHook
 from model_cache.observing import events
 from model_cache.observing.outcome import Fate, Kind
-from model_cache.options.config import HOOKS
+from model_cache.options.hooks import HOOKS
 from tests.checkout import REPOSITORY
 from tests.integrations.rest_service import post, rest_service
 from tests.integrations.scraping import counts, get

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import redis
+from sklearn.linear_model import LinearRegression
 
 from model_cache import (
     Cache,
@@ -452,16 +454,54 @@ def batches_round(server: Server) -> Callable[..., Any]:
     return made
 
 
-def test_batches_that_round_differently_need_a_tolerance(
+def test_batches_that_round_differently_are_not_wrong(
     batches_round: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    for tolerance, wrong in ((0.0, 19), (1e-12, 0)):
+    for tolerance, wrong in ((None, 0), (1e-12, 0), (0.0, 19)):
         with batches_round(verify_tolerance=tolerance, **EVERY) as cache, read_only():
             for age in range(1, 20):
                 cache.predict(person(age=age))
             cache.close()
             assert (cache.stats().verified, cache.stats().wrong) == (19, wrong)
     assert "numbers: 1.86e-09)" in caplog.text
+
+
+def test_labels_and_larger_differences_are_wrong_for_batches_as_well(server: Server) -> None:
+    shift: Any = 0
+
+    with Cache(server.url, timeout=5.0, batch_equality="ignore", **EVERY) as cache:
+
+        @cache.memoize_rows(version="1")
+        def labels(rows: list[float]) -> list[dict[str, Any]]:
+            return [{"label": 1_000_000_000 + shift, "score": row} for row in rows]
+
+        @cache.memoize_rows(version="1")
+        def scores(rows: np.ndarray) -> np.ndarray:
+            return np.asarray(rows * (1 + shift / 100_000))
+
+        @cache.memoize_rows(version="1")
+        def frame(rows: pd.DataFrame) -> pd.DataFrame:
+            return pd.DataFrame({"y": rows["x"] + shift, "name": "a"}, index=rows.index)
+
+        table = pd.DataFrame({"x": [1.0, 2.0]}, index=["p", "q"])
+        for _ in range(2):
+            labels([0.5]), scores(np.ones((1, 3))), frame(table)
+            assert cache.backend.workers["verify"].flush(10)  # type: ignore[union-attr]
+            shift = 1
+        poll(lambda: cache.stats().wrong == 4)
+        assert frame(table)["y"].tolist() == [2.0, 3.0]
+
+
+def test_an_estimator_whose_batches_round_differently_stays_cached(server: Server) -> None:
+    draw = np.random.default_rng(1)
+    inputs = draw.random((200, 3))
+    model = LinearRegression().fit(inputs, inputs @ [1.0, 2.0, 3.0])
+    with Cache(server.url, timeout=5.0, verify=1.0, batch_equality="ignore") as cache:
+        fast = cache.wrap(model, name="linear", version="1")
+        fast.predict(inputs)
+        fast.predict(inputs)
+        poll(lambda: cache.stats().verified >= 100)
+        assert cache.stats().wrong == 0
 
 
 def test_models_inside_are_computed_as_well(server: Server) -> None:
@@ -503,3 +543,17 @@ def test_logging_names_no_values(server: Server, caplog: pytest.LogCaptureFixtur
         cache.close()
     assert "Wrong hit" in caplog.text
     assert "4711" not in caplog.text
+
+
+def test_frames_whose_batches_round_differently_are_told_apart_by_their_size(
+    server: Server,
+) -> None:
+    with Cache(server.url, timeout=5.0) as cache:
+
+        @cache.memoize_rows(version="1")
+        def frame(rows: pd.DataFrame) -> pd.DataFrame:
+            return pd.DataFrame({"y": rows["x"] * (1 + len(rows) * 1e-3)}, index=rows.index)
+
+        table = pd.DataFrame({"x": [1.0, 2.0]}, index=["p", "q"])
+        with pytest.warns(UserWarning, match=r"differ, by up to 0\.002"):
+            assert frame(table)["y"].tolist() == [1.002, 2.004]

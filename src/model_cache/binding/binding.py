@@ -21,7 +21,6 @@ from model_cache.binding.inner_caches import NOTHING, Inside
 from model_cache.binding.inputs import Inputs
 from model_cache.binding.unkeyed import check_canonical
 from model_cache.entries.codec import Read
-from model_cache.entries.differences import largest_difference
 from model_cache.entries.serders import JSON, MESSAGE_PACK, VALUES
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
@@ -70,13 +69,9 @@ class _Answering:
         """What calls with many inputs, and with one, are called in warnings."""
         return "predict_many", "predict"
 
-    def value_of(self, prediction: Any) -> Any:
+    def value_of(self, data: Any, prediction: Any) -> Any:  # noqa: ARG002 - as Bound's
         """Return the prediction itself."""
         return prediction
-
-    def difference(self, one: Any, other: Any) -> float:
-        """Return the largest difference between the numbers of two predictions."""
-        return largest_difference(one, other)
 
     def answers_many_by(self, methods: Collection[str]) -> bool:
         """Return whether one call of the model answers many inputs, by one of these methods."""

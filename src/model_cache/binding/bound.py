@@ -115,12 +115,8 @@ class Bound(Protocol):
         """What calls with many inputs, and with one, are called in warnings."""
         ...
 
-    def value_of(self, prediction: Any) -> Any:
-        """Return what the user knows of a prediction: what a function returned, for example."""
-        ...
-
-    def difference(self, one: Any, other: Any) -> float:
-        """Return the largest difference between the numbers of two predictions."""
+    def value_of(self, data: Any, prediction: Any) -> Any:
+        """Return what the user knows of the prediction for an input, such as a result."""
         ...
 
     def answers_many_by(self, methods: Collection[str]) -> bool:

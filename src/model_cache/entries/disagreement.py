@@ -27,15 +27,17 @@ def differing_fields(one: Any, other: Any) -> tuple[str, ...]:
 def relative_difference(one: Any, other: Any) -> float:
     """Return by which share of their size the floats in two values differ at most.
 
-    Infinity if anything else differs: types, texts, whole numbers, lengths.
+    Infinity if anything else differs: types, texts, whole numbers, lengths. The size of the floats
+    in one list is that of the largest, since the others are rounded like it.
     """
     if _are_equal(one, other):
         return 0.0
     if type(one) is not type(other):
         return math.inf
     if isinstance(one, float):
-        largest = max(abs(one), abs(other))
-        return abs(one - other) / largest if math.isfinite(largest) else math.inf
+        return _of_floats([one], [other])
+    if isinstance(one, list) and {type(each) for each in (*one, *other)} == {float}:
+        return _of_floats(one, other)
     numbers = listed(one), listed(other)
     if numbers != (None, None):
         return _of_arrays(one, other, *numbers)
@@ -45,6 +47,15 @@ def relative_difference(one: Any, other: Any) -> float:
     if not ours or list(ours) != list(theirs):
         return math.inf
     return max(relative_difference(ours[name], theirs[name]) for name in ours)
+
+
+def _of_floats(ours: list[float], theirs: list[float]) -> float:
+    if len(ours) != len(theirs):
+        return math.inf
+    pairs = [pair for pair in zip(ours, theirs, strict=True) if not _are_equal(*pair)]
+    largest = max(abs(each) for each in (*ours, *theirs))
+    difference = max(abs(one - other) for one, other in pairs)
+    return difference / largest if math.isfinite(largest + difference) else math.inf
 
 
 def _of_arrays(one: Any, other: Any, ours: Any, theirs: Any) -> float:

@@ -23,7 +23,7 @@ from model_cache.entries.encryption import Cipher
 from model_cache.entries.row_entries import RowsSerder
 from model_cache.entries.serders import SERDERS
 from model_cache.entries.values import PythonValues
-from model_cache.errors import ConfigurationError, did_you_mean
+from model_cache.errors import ConfigurationError
 from model_cache.import_paths import imported
 from model_cache.keys.key import encryption_key, tag_key
 from model_cache.observing.events import Hook
@@ -42,6 +42,7 @@ from model_cache.option_values import (
     wrong,
 )
 from model_cache.options.connection import endpoint_from
+from model_cache.options.hooks import hooks_of
 from model_cache.protocols import Compressor, Serder
 from model_cache.redaction import KeySecret, sealed_options
 from model_cache.revision import parse_revision
@@ -59,12 +60,6 @@ DEFAULT_FLIGHT_WAIT = 10.0
 DEFAULT_VERIFY_LIMIT = 10
 DEFAULT_NEAR_TTL, DEFAULT_NEAR_BYTES = 60.0, 64 * 2**20
 
-HOOKS = {
-    "logging": "model_cache.integrations.prediction_log:PredictionLog",
-    "opentelemetry": "model_cache.integrations.opentelemetry:OpenTelemetryHook",
-    "prometheus": "model_cache.integrations.prometheus:PrometheusHook",
-}
-"""The built-in hooks, by the names that the option `hooks` accepts; imported on first use."""
 
 _MOST_PLACES = 308
 _MOST_ENTRIES = 100_000_000_000
@@ -108,7 +103,7 @@ class Config:
     verify: float
     verify_first: int
     verify_limit: int | None
-    verify_tolerance: float
+    verify_tolerance: float | None
     layout: Literal["plain", "packed"]
     expected_entries: int | None
     hooks: tuple[Hook, ...]
@@ -172,10 +167,10 @@ class Config:
             verify=share("verify", options["verify"]),
             verify_first=whole("verify_first", options["verify_first"], 0, 1_000_000),
             verify_limit=_verify_limit(options["verify_limit"]),
-            verify_tolerance=share("verify_tolerance", options["verify_tolerance"]),
+            verify_tolerance=_verify_tolerance(options["verify_tolerance"]),
             layout=layout,
             expected_entries=_expected_entries(options["expected_entries"], layout),
-            hooks=_hooks(options["hooks"]),
+            hooks=hooks_of(options["hooks"]),
         )
         config._refuse_without_effect(options)
         config.cipher()  # fails now if an extra is missing
@@ -223,7 +218,7 @@ class Config:
             remedy = "without verify or verify_first; set one of them"
             if self.verify_limit != DEFAULT_VERIFY_LIMIT:
                 raise _without_effect("verify_limit", options, remedy)
-            if self.verify_tolerance:
+            if self.verify_tolerance is not None:
                 raise _without_effect("verify_tolerance", options, remedy)
         if self.single_flight == "off" and self.single_flight_wait != DEFAULT_FLIGHT_WAIT:
             remedy = "with single_flight: off; set single_flight to process or fleet"
@@ -242,6 +237,10 @@ def _refuse_conflicts(options: Mapping[str, Any]) -> None:
 
 def _verify_limit(value: object) -> int | None:
     return None if value is None else whole("verify_limit", value, 0, 1_000_000)
+
+
+def _verify_tolerance(value: object) -> float | None:
+    return None if value is None else share("verify_tolerance", value)
 
 
 def _without_effect(option: str, options: Mapping[str, Any], remedy: str) -> ConfigurationError:
@@ -363,38 +362,3 @@ def _function(option: str, value: object, returned: str) -> Any:
         allowed = f"a callable (input, prediction) -> {returned} that is not async"
         raise wrong(option, value, f"{allowed}, or package.module:name")
     return found
-
-
-def _hooks(value: object) -> tuple[Hook, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, (list, tuple)):
-        raise wrong("hooks", value, "a list of names, import paths or callables")
-    hooks = tuple(map(_hook, value))
-    names = [name for name, path in HOOKS.items() for hook in hooks if _is_made_by(path, hook)]
-    for name in HOOKS:
-        if names.count(name) > 1:
-            raise ConfigurationError("hooks", f"{name!r} is listed twice and would count twice")
-    return hooks
-
-
-def _is_made_by(path: str, hook: Hook) -> bool:
-    return f"{type(hook).__module__}:{type(hook).__qualname__}" == path
-
-
-def _hook(value: object) -> Hook:
-    found = value
-    if isinstance(value, str):
-        if value not in HOOKS and ":" not in value:
-            raise ConfigurationError(
-                "hooks",
-                f"unknown hook {value!r}; {did_you_mean(value, HOOKS)} "
-                "(or use 'package.module:name')",
-            )
-        found = imported("hooks", HOOKS.get(value, value))
-    if isinstance(found, type):
-        found = found()
-    if not callable(found) or inspect.iscoroutinefunction(found):
-        raise wrong("hooks", value, "a name, an import path, or a callable that is not async")
-    hook: Hook = found
-    return hook

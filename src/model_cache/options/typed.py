@@ -39,7 +39,7 @@ class EntryOptions(TypedDict, total=False):
     verify: float
     verify_first: int
     verify_limit: int | None
-    verify_tolerance: float
+    verify_tolerance: float | None
     write: Literal["foreground", "background"]
 
 

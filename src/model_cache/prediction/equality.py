@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 from model_cache.binding import Bound
+from model_cache.entries.differences import largest_difference
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
@@ -78,7 +79,8 @@ class BatchEquality:
                 return True  # nothing to compare with
             if _differ(single, row.answer):
                 differing += 1
-                largest = max(largest, binding.difference(single, row.answer))
+                values = (binding.value_of(row.data, each) for each in (single, row.answer))
+                largest = max(largest, largest_difference(*values))
         self._verdicts[binding] = True
         if not differing:
             return True

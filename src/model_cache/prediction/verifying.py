@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from model_cache.binding import Bound
 from model_cache.entries.codec import equals
+from model_cache.entries.differences import largest_difference
 from model_cache.entries.disagreement import differing_fields, relative_difference
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
@@ -32,6 +33,10 @@ from model_cache.prediction.writing import Encoded, Write, Writing
 MOST_VERIFIED = 100
 """How many hits may wait to be verified; further ones are left out, so that a model that takes long
 falls behind by no more than this."""
+
+# By which share of their size floats may differ if entries may come from batches, whose answers are
+# rounded differently. Single precision has seven digits.
+_ROUNDING = 1e-6
 
 # Not the module's generator: a model may have seeded it.
 _draw = random.SystemRandom().random
@@ -126,12 +131,12 @@ class Verifying:
                 model_call.may_be_stored and computation.is_valid
             ):
                 return
-            is_right = self._agree(call.binding, found, prediction)
+            is_right = self._agree(call, found, prediction)
             if is_right is None or (not is_right and call.has_changed()):
                 return
             self._count(call)
             if not is_right:
-                self._wrong(call.binding, key, entry, found, prediction)
+                self._wrong(call, key, entry, (found, prediction))
                 if call.mode != "read_only":
                     yield from self._replace(call, key, prediction, model_call)
         finally:
@@ -150,18 +155,25 @@ class Verifying:
             reraise_interruption(error)
             return None
 
-    def _agree(self, binding: Bound, found: Any, prediction: Any) -> bool | None:
+    def _agree(self, call: Call, found: Any, prediction: Any) -> bool | None:
         """Return whether two predictions are the same; None if they can't be compared."""
         try:
             if equals(found, prediction):
                 return True
         except NotCacheableError:
             return None
-        tolerance = self._config.verify_tolerance
+        tolerance = self._tolerance(call.binding)
         if not tolerance:
             return False
-        values = binding.value_of(found), binding.value_of(prediction)
+        values = (call.binding.value_of(call.data, each) for each in (found, prediction))
         return relative_difference(*values) <= tolerance
+
+    def _tolerance(self, binding: Bound) -> float:
+        config = self._config
+        if config.verify_tolerance is not None:
+            return config.verify_tolerance
+        has_batches = binding.answers_many_by(("predict_many", "apredict_many"))
+        return _ROUNDING if has_batches and config.batch_equality != "refuse" else 0.0
 
     def _so_far(self, binding: Bound) -> _Found:
         return self._found.setdefault(binding, _Found())
@@ -172,12 +184,14 @@ class Verifying:
         if self._watch is not None:
             self._watch(HitVerified(call.binding.qualified_name, call.binding.version))
 
-    def _wrong(self, binding: Bound, key: bytes, entry: bytes, found: Any, prediction: Any) -> None:
+    def _wrong(self, call: Call, key: bytes, entry: bytes, both: tuple[Any, Any]) -> None:
         """Tell of a wrong hit; stop serving entries if it is one too many."""
+        binding = call.binding
         name, version, so_far = binding.qualified_name, binding.version, self._so_far(binding)
         self._counters.add(wrong=1)
-        fields = differing_fields(binding.value_of(found), binding.value_of(prediction))
-        size = float(f"{binding.difference(found, prediction):.3g}")
+        found, prediction = (binding.value_of(call.data, each) for each in both)
+        fields = differing_fields(found, prediction)
+        size = float(f"{largest_difference(found, prediction):.3g}")
         self._hook(WrongHit(name, version, key.decode(), fields, size))
         limit = self._config.verify_limit
         if limit is None or self.serving.has_stopped(binding):

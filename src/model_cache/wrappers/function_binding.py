@@ -8,7 +8,6 @@ from typing import Any
 
 from model_cache.binding import new_near_prefix
 from model_cache.entries.codec import Read
-from model_cache.entries.differences import largest_difference
 from model_cache.entries.values import Classes, PythonValues, Result
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.key import KeyMaker, Namespace
@@ -129,13 +128,9 @@ class FunctionBinding:
         """What calls with many inputs, and with one, are called in warnings."""
         return "a batch", "a call"
 
-    def value_of(self, prediction: Result) -> Any:
+    def value_of(self, data: Arguments, prediction: Result) -> Any:  # noqa: ARG002 - as Bound's
         """Return what the function returned."""
         return prediction.value
-
-    def difference(self, one: Result, other: Result) -> float:
-        """Return the largest difference between the numbers of two results."""
-        return largest_difference(one.value, other.value)
 
     def shown(self, data: Arguments, prediction: Result) -> tuple[dict[str, Any], Any]:
         """Return the arguments by name, with defaults, and what the function returned."""

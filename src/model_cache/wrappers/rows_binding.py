@@ -7,7 +7,6 @@ from typing import Any, Literal, cast
 
 from model_cache.binding import new_near_prefix
 from model_cache.entries.codec import Read
-from model_cache.entries.differences import largest_difference
 from model_cache.entries.row_entries import ROWS, RowResult, common_prefix, form_of
 from model_cache.entries.rows import LengthError, RowsRefusedError, join, split
 from model_cache.entries.values import Classes
@@ -180,13 +179,9 @@ class RowsBinding:
             raise RowsNotApartError(str(error), result, is_whole=is_whole) from None
         return [RowResult(form, payload) for payload in payloads]
 
-    def value_of(self, prediction: RowResult) -> Any:
+    def value_of(self, data: TableRow, prediction: RowResult) -> Any:
         """Return what the function returns for a table of this row."""
-        return join(prediction.form, [prediction.payload], _ONE_ROW, classes=self._classes)
-
-    def difference(self, one: RowResult, other: RowResult) -> float:
-        """Return the largest difference between the numbers of two rows' results."""
-        return largest_difference(self.value_of(one), self.value_of(other))
+        return self.shown(data, prediction)[1]
 
     def shown(self, data: TableRow, prediction: RowResult) -> tuple[Any, Any]:
         """Return a row and its result, as a table of one row and the result for it."""
@@ -227,6 +222,3 @@ def _part(inputs: Sequence[TableRow]) -> tuple[TableCall, Table]:
     call = inputs[0].call
     assert call.table is not None
     return call, call.table.part([row.place for row in inputs])
-
-
-_ONE_ROW = Table(whole=[None], kind=b"", _rows=[b""], _select=lambda whole, _: whole)
