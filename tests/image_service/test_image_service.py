@@ -74,7 +74,7 @@ class ImageService(Service):
     def entries(self) -> int | None:
         """Return how many entries Redis holds; None if it is down."""
         try:
-            return int(self.store.dbsize())
+            return len(entries(self.store))
         except redis.ConnectionError:
             return None
 
