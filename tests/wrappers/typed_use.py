@@ -15,7 +15,7 @@ from model_cache import Cache, CacheInfo, Memoized, MemoizedRows, RedisCachingDe
 
 cache = Cache("redis://localhost:6379/0", ttl=60, near_cache=1_000)
 Cache("redis://localhost:6379/0", tll=60)  # type: ignore[call-arg]
-Cache(ttl="a day")  # type: ignore[arg-type]
+Cache(ttl=[60])  # type: ignore[arg-type]
 
 
 @cache.memoize(version="1", ttl=30)

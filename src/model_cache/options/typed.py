@@ -13,7 +13,7 @@ from typing import Literal, TypedDict
 from pydantic import SecretBytes, SecretStr
 
 from model_cache.observing.events import Hook
-from model_cache.options.config import CacheIf
+from model_cache.options.config import CacheIf, TtlRule
 from model_cache.stores.access import AddressMap, CredentialProvider
 
 
@@ -33,7 +33,7 @@ class EntryOptions(TypedDict, total=False):
     single_flight_wait: float
     stale_if_error: float | timedelta | None
     stale_while_revalidate: float | timedelta | None
-    ttl: float | timedelta | None
+    ttl: float | timedelta | TtlRule | str | None
     use_compression: bool | str
     write: Literal["foreground", "background"]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from model_cache.binding import Bound
 from model_cache.observing.counters import Counters, Stats
 from model_cache.observing.hooks import LoggingHook, telling
-from model_cache.options.config import CacheIf, Config
+from model_cache.options.config import Config
 from model_cache.prediction.assembly import assembled
 from model_cache.prediction.backend import DisabledBackend, RedisBackend
+
+T = TypeVar("T")
 
 
 class Sharing(Protocol):
@@ -72,14 +74,16 @@ class Part:
         self.current = Holder(bind(config))
         if config.cache_if is not None:
             config = replace(config, cache_if=self._shown_to(config.cache_if))
+        if callable(config.ttl):
+            config = replace(config, ttl=self._shown_to(config.ttl))
         hook = telling([LoggingHook(), *config.hooks])
         predictors = assembled(config, self._backend, self.current, self._counters, hook)
         self.sync, self.asynchronous = predictors
         cache.join(self)
 
-    def _shown_to(self, cache_if: CacheIf) -> CacheIf:
-        """Return a `cache_if` that passes on what the user knows."""
-        return lambda data, prediction: cache_if(*self.current.binding.shown(data, prediction))
+    def _shown_to(self, rule: Callable[[Any, Any], T]) -> Callable[[Any, Any], T]:
+        """Return a rule for an input and its prediction that receives what the user knows."""
+        return lambda data, prediction: rule(*self.current.binding.shown(data, prediction))
 
     @property
     def qualified_name(self) -> str:
