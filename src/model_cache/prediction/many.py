@@ -282,7 +282,9 @@ class ManyFlow:
         except Exception as error:
             reraise_interruption(error)
             if not self._isolates:
-                raise
+                for row in rows:
+                    row.error = unwrapped(error)
+                return True
             return False  # predict one by one to find the row that fails
         if len(made) != len(rows):
             reason = f"expected {len(rows)} predictions, got {len(made)}"

@@ -100,16 +100,23 @@ def together(kind: str, details: Sequence[Any], columns: Iterator[Any], table: T
         raise ValueError("not a rule for the index")
     if kind == "s":
         name = pandas_labels.unpacked(names)
-        return pandas.Series(_values(forms, columns), index=index, name=name, copy=False)
+        return _series(forms, columns, index, name)
     labels = pandas_labels.index_of(names)
     if forms == "n":
         return pandas.DataFrame(next(columns), index=index, columns=labels, copy=False)
     if len(forms) != len(labels):
         raise ValueError("not as many columns as labels")
-    series = [pandas.Series(_values(form, columns), index=index, copy=False) for form in forms]
+    series = [_series(form, columns, index) for form in forms]
     frame = pandas.DataFrame(dict(enumerate(series)), index=index)
     frame.columns = labels
     return frame
+
+
+def _series(form: Any, columns: Iterator[Any], index: Any, name: Any = None) -> Any:
+    # Of objects, pandas 3 would make strings if all of them are.
+    dtype = object if form == "o" else None
+    values = _values(form, columns)
+    return loaded("pandas").Series(values, index=index, name=name, dtype=dtype, copy=False)
 
 
 def _values(form: Any, columns: Iterator[Any]) -> Any:
@@ -122,7 +129,7 @@ def _values(form: Any, columns: Iterator[Any]) -> Any:
     if kind == "n":
         return values
     if kind == "o":
-        return pandas.array(numpy.fromiter(values, object, len(values)), dtype=object)
+        return numpy.fromiter(values, object, len(values))
     if kind == "t":
         return _strings(pandas, values, *details)
     if kind == "x":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from model_cache.errors import ModelCacheError
+
 
 class RowsRefusedError(Exception):
     """A result can't be stored row by row; the message says why."""
 
 
-class LengthError(Exception):
+class LengthError(ModelCacheError, ValueError):
     """A result does not have exactly one item for each row.
 
     Attributes:
