@@ -378,3 +378,46 @@ def test_async_functions_in_several_loops(server: Server) -> None:
         for _ in range(3):
             assert asyncio.run(several()) == [2 * (number % 5) for number in range(50)]
         assert sorted(number for number in calls if number >= 0) == list(range(5))
+
+
+def test_a_call_can_be_forgotten(cache: Cache) -> None:
+    calls: list[int] = []
+
+    @cache.memoize(version="1", revision="1")
+    def double(number: int, times: int = 2) -> int:
+        calls.append(number)
+        return number * times
+
+    @cache.memoize(version="1", revision="1")
+    async def triple(number: int) -> int:
+        calls.append(number)
+        return number * 3
+
+    assert double.forget(1) is False
+    assert (double(1), double(number=1), double(2)) == (2, 2, 4)
+    assert double.forget(number=1) is True
+    assert (double(1), double(2), calls) == (2, 4, [1, 2, 1])
+
+    async def use() -> None:
+        assert await triple(5) == await triple(5) == 15
+        assert await triple.aforget(5) is True
+        assert await triple(5) == 15
+
+    asyncio.run(use())
+    assert calls == [1, 2, 1, 5, 5]
+
+
+def test_a_ttl_may_depend_on_the_arguments_and_the_result(cache: Cache, server: Server) -> None:
+    seen: list[Any] = []
+
+    def ttl(arguments: object, result: object) -> float:
+        seen.append((arguments, result))
+        return 0.0 if result == 4 else 60.0
+
+    @cache.memoize(version="1", revision="1", ttl=ttl)
+    def double(number: int) -> int:
+        return number * 2
+
+    assert [double(1), double(1), double(2), double(2)] == [2, 2, 4, 4]
+    assert (double.stats().hits, double.stats().skipped) == (1, 2)
+    assert [result for _, result in seen] == [2, 4, 4]

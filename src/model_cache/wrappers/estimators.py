@@ -19,7 +19,7 @@ from model_cache.prediction.table_call import TableCall
 from model_cache.wrappers.fitted import fitted_state
 from model_cache.wrappers.functions import revision
 from model_cache.wrappers.part import Part, Sharing
-from model_cache.wrappers.rows import TableCalls, keys_of
+from model_cache.wrappers.rows import TableCalls, forget, keys_of
 from model_cache.wrappers.rows_binding import RowsBinding
 
 METHODS = (
@@ -144,16 +144,18 @@ class _Cached:
         part = self._part(name)
         calls = TableCalls(method, self._rows_of(name), context=_transform_output)
 
-        @functools.wraps(method)
-        def cached(*args: Any, **kwargs: Any) -> Any:
+        def predict(*args: Any, **kwargs: Any) -> Any:
             self._renew()
             call = calls(*args, **kwargs)
             if self._refusal:
                 call = TableCall(call.whole, call.compute, None, reason=self._refusal)
             return part.sync.predict_table(call)
 
-        cached.cache_keys = lambda *args, **kwargs: keys_of(part, calls(*args, **kwargs))  # type: ignore[attr-defined]
-        return cached
+        cached: Any = functools.wraps(method)(predict)
+        cached.cache_keys = lambda *args, **kwargs: keys_of(part, calls(*args, **kwargs))
+        cached.forget = lambda *args, **kwargs: forget(part, calls(*args, **kwargs))
+        wrapper: Callable[..., Any] = cached
+        return wrapper
 
     def _forwarded(self, wrapper: CachedEstimator, method: Callable[..., Any]) -> Any:
         """Return a method that may change the estimator, and that returns the wrapper for it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import (
     Any,
     Concatenate,
@@ -122,6 +122,18 @@ class Memoized(Cached[P, R_co], Protocol[P, R_co]):
         """
         ...
 
+    def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Delete the entry of a call; return whether there was one.
+
+        Raises:
+            StoreUnavailableError: Redis failed; other processes may return the entry.
+        """
+        ...
+
+    def aforget(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, bool]:
+        """Do the same as `forget`, without blocking the event loop."""
+        ...
+
 
 def memoized(
     cache: Sharing,
@@ -148,6 +160,8 @@ def memoized(
     cached: Any = functools.wraps(function)(wrapper(function, part, arguments))
 
     cached.cache_key = lambda *args, **kwargs: part.cache_key(arguments(*args, **kwargs))
+    cached.forget = lambda *args, **kwargs: part.sync.forget(arguments(*args, **kwargs))
+    cached.aforget = lambda *args, **kwargs: part.asynchronous.forget(arguments(*args, **kwargs))
     return cast(Memoized[P, R], attached(cached, part))
 
 

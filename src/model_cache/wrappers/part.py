@@ -82,7 +82,7 @@ class Part:
         cache.join(self)
 
     def _shown_to(self, rule: Callable[[Any, Any], T]) -> Callable[[Any, Any], T]:
-        """Return a rule for an input and its prediction that receives what the user knows."""
+        """Return a rule, such as `cache_if`, that passes on what the user knows."""
         return lambda data, prediction: rule(*self.current.binding.shown(data, prediction))
 
     @property

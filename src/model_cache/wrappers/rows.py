@@ -15,7 +15,7 @@ from model_cache.keys.canonical import INPUTS
 from model_cache.keys.tables import table_of
 from model_cache.option_values import text
 from model_cache.options.config import Config
-from model_cache.prediction.table_call import TableCall
+from model_cache.prediction.table_call import TableCall, TableRow
 from model_cache.wrappers.functions import (
     Cached,
     attached,
@@ -41,6 +41,14 @@ class MemoizedRows(Cached[P, R_co], Protocol[P, R_co]):
 
         Raises:
             NotCacheableError: the call has no keys; the message says why.
+        """
+        ...
+
+    def forget(self, *args: P.args, **kwargs: P.kwargs) -> int:
+        """Delete the entries of a call's rows; return how many there were.
+
+        Raises:
+            StoreUnavailableError: Redis failed; some entries may remain.
         """
         ...
 
@@ -125,6 +133,12 @@ def keys_of(part: Part, call: TableCall) -> list[str]:
     return [key(call.head + row).decode() for row in call.table.rows()]
 
 
+def forget(part: Part, call: TableCall) -> int:
+    """Delete the entries of a call's rows; return how many there were."""
+    places = range(0 if call.table is None else len(call.table))
+    return sum(part.sync.forget(TableRow(call, place)) for place in places)
+
+
 def memoized_rows(
     cache: Sharing,
     function: Callable[P, R],
@@ -155,6 +169,7 @@ def memoized_rows(
     wrapper = _asynchronous if is_async else _blocking
     cached: Any = functools.wraps(function)(wrapper(part, calls))
     cached.cache_keys = lambda *args, **kwargs: keys_of(part, calls(*args, **kwargs))
+    cached.forget = lambda *args, **kwargs: forget(part, calls(*args, **kwargs))
     return cast(MemoizedRows[P, R], attached(cached, part))
 
 
