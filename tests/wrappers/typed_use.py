@@ -29,6 +29,7 @@ def a_function() -> None:
     assert_type(charges.cache_key(42, smoker=True), str)
     assert_type(charges.cache_info(), CacheInfo)
     assert_type(charges.cache_clear(), int)
+    assert_type(charges.forget(42, smoker=True), bool)
     assert_type(charges.stats(), Stats)
     assert_type(charges.__wrapped__(42), float)
     charges("42")  # type: ignore[arg-type]
