@@ -100,6 +100,15 @@ def running(
         service.stop()
 
 
+@pytest.fixture
+def server(shared_server: Server) -> Server:
+    """Return a server without entries; the service that is running knows the generations."""
+    with shared_server.client() as client:
+        for key in entries(client):
+            client.delete(key)
+    return shared_server
+
+
 @pytest.fixture(scope="module")
 def service(
     shared_server: Server, tmp_path_factory: pytest.TempPathFactory
