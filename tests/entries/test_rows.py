@@ -1,4 +1,4 @@
-"""Results for many rows: each row stored alone, and all put together as the function returned it."""
+"""Results for many rows: each row stored alone, all put together as the function returned it."""
 
 from __future__ import annotations
 

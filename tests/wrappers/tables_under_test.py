@@ -76,8 +76,8 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray):
         same_kind = one.dtype == other.dtype and one.shape == other.shape
         if one.dtype.kind == "O":
-            return same_kind and repr(one.tolist()) == repr(other.tolist())
-        return same_kind and one.tobytes() == other.tobytes()
+            return bool(same_kind) and repr(one.tolist()) == repr(other.tolist())
+        return bool(same_kind and one.tobytes() == other.tobytes())
     if isinstance(one, pl.DataFrame | pl.Series):
         return bool(one.equals(other, null_equal=True)) and repr(one) == repr(other)
     return repr(one) == repr(other)

@@ -159,7 +159,8 @@ def test_wrong_options_say_what_is_allowed(
 
 
 def test_names_and_versions_are_required(cache: Cache) -> None:
-    for decorate in (cache.memoize, cache.memoize_rows):
+    decorators: list[Any] = [cache.memoize, cache.memoize_rows]
+    for decorate in decorators:
         for use in (
             lambda decorate=decorate: decorate(double),
             lambda decorate=decorate: decorate()(double),
@@ -169,7 +170,7 @@ def test_names_and_versions_are_required(cache: Cache) -> None:
             lambda decorate=decorate: decorate(version="1")(5),
         ):
             with pytest.raises(ConfigurationError):
-                use()
+                use()  # type: ignore[no-untyped-call]
     with pytest.raises(ConfigurationError, match="name"):
         cache.wrap(Doubling(), name="", version="1")
     with pytest.raises(ConfigurationError, match="version"):

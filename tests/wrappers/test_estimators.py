@@ -96,7 +96,7 @@ def test_inside_a_pipeline(cache: Cache) -> None:
     alone = make_pipeline(StandardScaler(), LogisticRegression()).fit(NUMBERS, LABELS)
     for _ in range(2):
         assert same(outer.predict(NUMBERS), alone.predict(NUMBERS))
-    assert fast.stats().hits >= len(NUMBERS)  # type: ignore[attr-defined]
+    assert fast.stats().hits >= len(NUMBERS)
 
 
 COPIES: dict[str, Any] = {

@@ -268,7 +268,7 @@ def test_functions_that_call_each_other_do_not_wait_for_each_other(cache: Cache)
 
     cached = cache.memoize_rows(version="1", name="sums", revision="1")(sums)
 
-    def work(number: int) -> list[int]:
+    def work(number: int) -> bool:
         rows = np.random.default_rng(number).permutation(12).tolist()
         return cached(rows) == [row * (row + 1) // 2 for row in rows]
 

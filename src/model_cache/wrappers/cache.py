@@ -152,16 +152,15 @@ class Cache:
             @cache.memoize_rows(version="all-MiniLM-L6-v2")
             def embed(texts: list[str]) -> np.ndarray: ...
 
-        The function takes a list, a tuple, a numpy array, or a Series or DataFrame of pandas or
-        polars, and returns as many rows. It is called once with the distinct rows that miss, in the
-        type that came. The index of a pandas object is not part of the key.
+        It takes a list, a tuple, a numpy array, or a Series or DataFrame of pandas or polars, and
+        returns as many rows. It is called with the distinct rows that miss, in the type that came.
 
         Args:
             function: nothing; `memoize_rows` needs a version, hence parentheses.
-            version: the function's version. Change it whenever its results change.
+            version: its version. Change it whenever its results change.
             name: its name in keys and metrics; by default its module and qualified name.
-            rows: the parameter that takes the rows; by default the first that is not ignored. All
-                others are part of each row's key.
+            rows: the parameter that takes the rows, without the index of a pandas object; by
+                default the first that is not ignored. All others are part of each row's key.
             ignored: the names of parameters that are not part of the key.
             revision: distinguishes what the version does not; a string, or a list of files.
             **options: what differs from the cache's own options.
@@ -172,9 +171,8 @@ class Cache:
         given = self._given(function, version, revision, options)
 
         def decorate(wrapped: Callable[P, R]) -> MemoizedRows[P, R]:
-            return memoized_rows(
-                self, wrapped, given, name=name, version=version or "", rows=rows, ignored=ignored
-            )
+            named = name, version or ""
+            return memoized_rows(self, wrapped, given, *named, rows=rows, ignored=ignored)
 
         return decorate
 

@@ -254,7 +254,7 @@ def test_a_hundred_thousand_rows_are_as_distinct_as_pandas_says() -> None:
         {"a": np.zeros(2), "b": np.zeros(3)},
         {"a": np.array(1.0)},
         np.array(1.0),
-        np.rec.array([(1, 2)]),
+        np.rec.array([(1, 2)]),  # type: ignore[call-overload]
         np.zeros(1, np.dtype("f8", metadata={"unit": "m"})),
         np.array([object()]),
         [object()],
@@ -265,7 +265,7 @@ def test_a_hundred_thousand_rows_are_as_distinct_as_pandas_says() -> None:
         pl.Series(["a"], dtype=pl.Categorical),
         pl.Series([object()]),
         pl.Series([[0]]).cast(pl.List(pl.Datetime("ns"))),
-        (each for each in []),
+        iter(()),
     ],
     ids=lambda value: str(type(value).__name__),
 )
@@ -286,7 +286,7 @@ def test_scipys_sparse_matrix_is_refused() -> None:
 
 
 def test_a_subclass_is_refused() -> None:
-    class Frame(pd.DataFrame):
+    class Frame(pd.DataFrame):  # type: ignore[misc]
         pass
 
     with pytest.raises(NotCacheableError, match="Frame is not a table"):
