@@ -92,14 +92,18 @@ def as_series(value: Any) -> Any:
     return pd.Series(values_of(value), name="score")
 
 
+def index_of(value: Any) -> Any:
+    return None if isinstance(value, (list, tuple)) else getattr(value, "index", None)
+
+
 def as_series_like_its_input(value: Any) -> Any:
-    return pd.Series(values_of(value), index=getattr(value, "index", None), dtype="float32")
+    return pd.Series(values_of(value), index=index_of(value), dtype="float32")
 
 
 def as_frame_like_its_input(value: Any) -> Any:
     numbers = values_of(value)
     columns = {"p": numbers, "label": [f"{number}" for number in numbers], "n": [1] * len(numbers)}
-    return pd.DataFrame(columns, index=getattr(value, "index", None))
+    return pd.DataFrame(columns, index=index_of(value))
 
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
