@@ -116,8 +116,8 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "Series of its index": as_series_like_its_input,
     "DataFrame of its index": as_frame_like_its_input,
     "probabilities": lambda value: pd.DataFrame({"no": values_of(value), "yes": values_of(value)}),
-    "polars Series": lambda value: pl.Series("p", values_of(value)),
-    "polars DataFrame": lambda value: pl.DataFrame({"p": values_of(value)}),
+    "polars Series": lambda value: pl.Series("p", values_of(value), dtype=pl.Float64),
+    "polars DataFrame": lambda value: pl.DataFrame({"p": values_of(value)}, {"p": pl.Float64}),
 }
 
 
@@ -282,7 +282,6 @@ class MyList(list[Any]):
         pd.Series([1, 2, 3], index=[5, 6, 7]),
         pd.Series([1, 2, 3], index=[0, 1, 2]),
         pd.Series([1, 2, 3], index=pd.RangeIndex(3, name="id")),
-        pd.Series([pd.NA, 1, 2], dtype=object),
         pd.Series(pd.PeriodIndex(["2024", "2025", "2026"], freq="Y")),
         pd.Series([1, 2, 3], name=dt.date(2024, 1, 1)),
         pd.DataFrame(np.zeros((3, 1)), columns=pd.DatetimeIndex(["2024"])),

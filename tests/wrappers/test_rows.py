@@ -313,3 +313,15 @@ def test_a_very_wide_result_is_returned(cache: Cache) -> None:
     cached = cache.memoize_rows(version="1", name="f")(lambda rows: rows * 2)
     for _ in range(2):
         assert same(cached(frame), frame * 2)
+
+
+def test_a_result_that_cant_be_taken_apart_is_not_computed_twice_for_long(cache: Cache) -> None:
+    function, sizes = counted(lambda rows: dict.fromkeys(rows) if len(sizes) < 5 else rows)
+    cached = cache.memoize_rows(version="1", name="f", batch_equality="ignore")(function)
+    for _ in range(3):
+        assert cached([1, 1, 2]) == {1: None, 2: None}
+    assert sizes == [2, 3, 3, 3]
+    for _ in range(2):  # its results become storable, and equal rows help again
+        assert cached([3, 4]) == [3, 4]
+        assert cached([3, 3, 4]) == [3, 3, 4]
+    assert sizes == [2, 3, 3, 3, 2]

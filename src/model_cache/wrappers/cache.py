@@ -192,7 +192,8 @@ class Cache:
             fast.predict(df)
 
         A fingerprint of the fitted state is part of the keys. It is taken once, and anew after a
-        method that may change the estimator, such as `fit`.
+        method that may change the estimator, such as `fit`, or when an attribute is replaced. An
+        array that is changed in place is not noticed: wrap the estimator again.
 
         Args:
             estimator: an estimator of scikit-learn, XGBoost, LightGBM or CatBoost, a pipeline, an

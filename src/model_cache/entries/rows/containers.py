@@ -110,6 +110,7 @@ def _object_array(values: Sequence[Any], shape: Sequence[Any]) -> Any:
     numpy = loaded("numpy")
     if not shape:
         return numpy.fromiter(values, object, len(values))
-    rows = [numpy.fromiter(row, object, len(row)) for row in values]
-    flat = numpy.stack(rows) if rows else numpy.empty(0, object)
-    return flat.reshape(len(rows), *shape)
+    array = numpy.empty((len(values), *shape), object)
+    for place, row in enumerate(values):
+        array[place] = numpy.fromiter(row, object, len(row)).reshape(shape)
+    return array
