@@ -99,16 +99,21 @@ def together(kind: str, details: Sequence[Any], columns: Iterator[Any], table: T
         raise ValueError("not a rule for the index")
     if kind == "s":
         name = pandas_labels.read_label(names)
-        return pandas.Series(_values(forms, columns), index=index, name=name, copy=False)
+        return _series(_values(forms, columns), index, name)
     labels = pandas_labels.read_labels(names)
     if forms == "n":
         return pandas.DataFrame(next(columns), index=index, columns=labels, copy=False)
     if len(forms) != len(labels):
         raise ValueError("not as many columns as labels")
-    series = [pandas.Series(_values(form, columns), index=index, copy=False) for form in forms]
+    series = [_series(_values(form, columns), index) for form in forms]
     frame = pandas.DataFrame(dict(enumerate(series)), index=index)
     frame.columns = labels
     return frame
+
+
+def _series(values: Any, index: Any, name: Any = None) -> Any:
+    # Without a dtype, pandas would make strings of objects that are all strings.
+    return loaded("pandas").Series(values, index=index, name=name, dtype=values.dtype, copy=False)
 
 
 def _values(form: Any, columns: Iterator[Any]) -> Any:
@@ -121,7 +126,7 @@ def _values(form: Any, columns: Iterator[Any]) -> Any:
     if kind == "n":
         return values
     if kind == "o":
-        return pandas.array(numpy.fromiter(values, object, len(values)), dtype=object)
+        return numpy.fromiter(values, object, len(values))
     if kind == "t":
         return _strings(pandas, values, *details)
     if kind == "c":
