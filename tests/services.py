@@ -24,7 +24,8 @@ class Service:
     """A web service's process; what it logs goes to a file.
 
     Args:
-        command: a module and its arguments; uvicorn is given the port, others get BIND.
+        command: a module and its arguments; uvicorn is given the port, others get it as PORT, as
+            part of BIND, and in place of "{port}".
         environment: added to this process's.
         log: the file.
         ready: the path that answers 200 once the service does.
@@ -35,7 +36,8 @@ class Service:
     ) -> None:
         self.port, self._log, self._ready = free_port(), log, ready
         if command[0] == "uvicorn":
-            command = [*command, "--port", str(self.port)]
+            command = [*command, "--port", "{port}"]
+        command = [word.replace("{port}", str(self.port)) for word in command]
         with log.open("w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command],
@@ -44,6 +46,7 @@ class Service:
                     "PYTHONPATH": IMPORTS,
                     **environment,
                     "BIND": f"127.0.0.1:{self.port}",
+                    "PORT": str(self.port),
                 },
                 stdout=file,
                 stderr=subprocess.STDOUT,
