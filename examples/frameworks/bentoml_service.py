@@ -6,18 +6,9 @@ bentoml serve examples.frameworks.bentoml_service:Charges
 from __future__ import annotations
 
 import bentoml
-from pydantic import BaseModel
 
-from examples.frameworks.charges import load, table
+from examples.frameworks.charges import Person, load, table
 from model_cache import Cache
-
-
-class Person(BaseModel):
-    age: int
-    bmi: float
-    children: int = 0
-    smoker: bool = False
-    region: str = "northwest"
 
 
 @bentoml.service(workers=2)
@@ -28,8 +19,7 @@ class Charges:
 
     @bentoml.api
     def predict(self, people: list[Person]) -> list[float]:
-        charges: list[float] = self.model.predict(table(map(dict, people))).tolist()
-        return charges
+        return self.model.predict(table(map(dict, people))).tolist()
 
     @bentoml.on_shutdown
     def close(self) -> None:

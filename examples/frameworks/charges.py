@@ -10,6 +10,7 @@ from typing import Any
 
 import joblib
 import pandas as pd
+from pydantic import BaseModel
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -19,6 +20,14 @@ from examples.insurance_charges.generator import generate_rows
 
 MODEL_FILE = "charges.joblib"
 TYPES = {"age": "int64", "bmi": "float64", "children": "int64", "smoker": "bool", "region": "str"}
+
+
+class Person(BaseModel):
+    age: int
+    bmi: float
+    children: int = 0
+    smoker: bool = False
+    region: str = "northwest"
 
 
 def table(people: Iterable[Mapping[str, Any]]) -> Any:

@@ -25,11 +25,10 @@ class Charges:
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.05)
     async def compute(self, people: list[dict[str, Any]]) -> list[float]:
-        charges: list[float] = self.pipeline.predict(table(people)).tolist()
-        return charges
+        return self.pipeline.predict(table(people)).tolist()
 
     async def __call__(self, request: Request) -> float:
-        return float(await self.charges(await request.json()))
+        return await self.charges(await request.json())
 
 
 if __name__ == "__main__":
