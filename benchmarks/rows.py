@@ -2,8 +2,10 @@
 
 A DataFrame of eight mixed columns goes through a wrapped estimator that answers at once: hits from
 Redis, hits from the near cache, and misses. It is compared with redis-py's own MGET of the same
-keys, a thousand at a time. A near hit of a memoized function is compared with one of `predict`. For
-the last figure, the model takes a millisecond a row, and three rows of ten are duplicates.
+keys, a thousand at a time. Then a DataFrame and an array of one row, and a call with three
+arguments, go through functions that answer at once, too. A near hit of a memoized function is
+compared with one of `predict`. For the last figure, the model takes a millisecond a row, and three
+rows of ten are duplicates.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -65,11 +68,13 @@ class Results:
 
     Attributes:
         rows: the tables, by variant, in microseconds a row.
+        single: calls with one row, and calls of a function, by variant, in microseconds.
         calls: single near hits, by variant, in microseconds of CPU.
         slow: the first call's time with the slow model, as a multiple of the model's own.
     """
 
     rows: dict[str, Measured]
+    single: dict[str, Measured]
     calls: dict[str, float]
     slow: float
 
@@ -131,6 +136,42 @@ def measure_rows(url: str, rounds: int, size: int) -> dict[str, Measured]:
     }
 
 
+def measure_single(url: str, rounds: int) -> dict[str, Measured]:
+    rng, count = np.random.default_rng(3), rounds * 100
+    stored, nearby = Cache(url, timeout=5.0), Cache(url, timeout=5.0, near_cache=1_000)
+    variants: list[Variant] = []
+    for kind, cache in (("hit", stored), ("near hit", nearby), ("miss", stored)):
+        distinct = count if kind == "miss" else 1
+        estimator = cache.wrap(Answering(), name="single", version="1")
+        array = cache.memoize_rows(version="1", name="single_array")(_first_column)
+        function = cache.memoize(version="1", name="single_call")(_charges)
+        call = partial(function, bmi=27.5, smoker=False)
+        frames, arrays = ([make(1, rng) for _ in range(distinct)] for make in (frame, _array))
+        ages = rng.integers(0, 2**40, distinct).tolist()
+        for name, cached, given in (
+            ("frame of one row", estimator.predict, frames),
+            ("array of one row", array, arrays),
+            ("function", call, ages),
+        ):
+            if kind != "miss":
+                cached(given[0])
+            variants.append(Variant(f"{name}, {kind}", cached, given * (count // distinct)))
+    return in_turn(*variants)
+
+
+def _array(size: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(size=(size, 8))
+
+
+def _first_column(rows: np.ndarray) -> np.ndarray:
+    column: np.ndarray = rows[:, 0]
+    return column
+
+
+def _charges(age: int, bmi: float, smoker: bool) -> float:
+    return age * bmi + smoker
+
+
 def measure_calls(url: str, rounds: int) -> dict[str, float]:
     cache = Cache(url, near_cache=1_000)
     model = cache.model(CheapModel())
@@ -175,12 +216,15 @@ def main() -> None:
         print_environment(console, found)
         results = Results(
             measure_rows(url, chosen.rounds, chosen.count),
+            measure_single(url, chosen.rounds),
             measure_calls(url, chosen.rounds),
             measure_slow(url, min(3, chosen.rounds)),
         )
     costs = table(f"Tables of {chosen.count:,} rows, µs a row; single calls, µs", "", "wall", "CPU")
     for name, one in results.rows.items():
         costs.add_row(name, f"{one.wall:.2f}", f"{one.cpu:.2f}")
+    for name, one in results.single.items():
+        costs.add_row(name, f"{one.wall:.1f}", f"{one.cpu:.1f}")
     for name, cpu in results.calls.items():
         costs.add_row(name, "", f"{cpu:.2f}")
     console.print(costs)

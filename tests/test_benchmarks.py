@@ -192,3 +192,11 @@ def test_asynchronous_compares_with_redis_pys_client(tmp_path: Path) -> None:
     assert results["ratios"][2]["verdict"] in ("reached", "not reached")
     assert "unfair" in printed
     assert chart.read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_measure_tables_and_single_calls(tmp_path: Path) -> None:
+    results, printed = run("rows", tmp_path, "--rounds", "1", "--count", "1000")
+    assert set(results["rows"]) == {"hits", "near hits", "redis-py's MGET", "misses"}
+    assert {name.partition(", ")[2] for name in results["single"]} == {"hit", "near hit", "miss"}
+    assert len(results["single"]) == 9
+    assert all(name in printed for name in results["figures"])

@@ -25,11 +25,15 @@ from tests.stored import entries
 
 def test_the_public_names_are_these() -> None:
     assert model_cache.__all__ == [
+        "Cache",
+        "CacheInfo",
         "CacheSettings",
         "Compressor",
         "ConfigurationError",
         "Difference",
         "Explanation",
+        "Memoized",
+        "MemoizedRows",
         "ModelCacheError",
         "NotCacheableError",
         "Outcome",
@@ -42,12 +46,14 @@ def test_the_public_names_are_these() -> None:
         "do_not_store",
         "embedded_redis",
         "last_outcome",
+        "read_only",
         "record_outcomes",
         "refresh",
         "register_canonical",
         "register_compressor",
         "register_serder",
         "revision_of",
+        "set_ttl",
     ]
     for name in model_cache.__all__:
         public = getattr(model_cache, name)

@@ -28,20 +28,23 @@ from model_cache.keys.canonical import register_canonical
 from model_cache.keys.comparing import Difference
 from model_cache.observing.counters import Stats
 from model_cache.observing.outcome import Outcome
-from model_cache.observing.scope import bypass, last_outcome, record_outcomes, refresh
+from model_cache.observing.scope import bypass, last_outcome, read_only, record_outcomes, refresh
 from model_cache.options.settings import CacheSettings
-from model_cache.prediction.veto import do_not_store
+from model_cache.prediction.veto import do_not_store, set_ttl
 from model_cache.protocols import Compressor, Serder
 from model_cache.revision import revision_of
-from model_cache.wrappers import Cache
+from model_cache.wrappers import Cache, CacheInfo, Memoized, MemoizedRows
 
 __all__ = [
     "Cache",
+    "CacheInfo",
     "CacheSettings",
     "Compressor",
     "ConfigurationError",
     "Difference",
     "Explanation",
+    "Memoized",
+    "MemoizedRows",
     "ModelCacheError",
     "NotCacheableError",
     "Outcome",
@@ -54,11 +57,13 @@ __all__ = [
     "do_not_store",
     "embedded_redis",
     "last_outcome",
+    "read_only",
     "record_outcomes",
     "refresh",
     "register_canonical",
     "register_compressor",
     "register_serder",
     "revision_of",
+    "set_ttl",
 ]
 __version__ = "0.1.0"

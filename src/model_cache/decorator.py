@@ -44,6 +44,7 @@ from model_cache.options.config import (
     DEFAULT_PORT,
     CacheIf,
     Config,
+    TtlRule,
 )
 from model_cache.options.names import refuse_unknown
 from model_cache.options.settings import CacheSettings
@@ -119,7 +120,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         ssl_cert_reqs: "required" (the default), or "none" to skip verification.
         ssl_check_hostname: whether the certificate must match the host; by default True.
         ttl: how long an entry lives, in seconds or as a timedelta, shortened at random by up to a
-            tenth so that entries written together do not expire together; None: until evicted.
+            tenth so that entries written together do not expire together; None: until evicted. Or
+            a function `(input, prediction)` that returns it, or an import path to one.
         timeout: the most seconds that a prediction may spend on Redis, reading and writing.
         on_error: "predict" without the cache when Redis fails, or "raise".
         revision: distinguishes models of the same version: a string, or a list of the model's
@@ -210,7 +212,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         ssl_keyfile: str | Path | None = None,
         ssl_cert_reqs: str | None = None,
         ssl_check_hostname: bool | None = None,
-        ttl: float | timedelta | None = None,
+        ttl: float | timedelta | TtlRule | str | None = None,
         timeout: float = 0.1,
         on_error: Literal["predict", "raise"] = "predict",
         revision: str | Path | Sequence[str | Path] | None = None,
@@ -497,6 +499,76 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         hides_values = self._config.key_secret is not None
         return explain(self._current.get(), a, b, hides_values=hides_values)
 
+    def lookup(self, data: BaseModel) -> Any:
+        """Return the prediction for an input if it is in the cache, else None.
+
+        The model is not called. A lookup is not a prediction: it is not counted, no hook receives
+        it, and `last_outcome()` stays as it is. Inside `bypass()` and `refresh()` it returns None.
+
+        Args:
+            data: an instance of the model's input schema; it is not changed.
+
+        Returns:
+            A new instance of the model's output schema; None if there is no entry, if it is past
+            its ttl, or if Redis failed.
+
+        Raises:
+            ModelCacheError: no model is set.
+            StoreUnavailableError: Redis failed, and `on_error` is "raise".
+        """
+        return self._predictor.lookup(data)
+
+    async def alookup(self, data: BaseModel) -> Any:
+        """Do the same as `lookup`, without blocking the event loop."""
+        return await self._async_predictor.lookup(data)
+
+    def store(self, data: BaseModel, prediction: BaseModel) -> bool:
+        """Store a prediction that was computed elsewhere, such as in a nightly batch.
+
+        It is checked like the model's own: `cache_if`, `max_entry_bytes`, and that it survives
+        storing. That the model would return it is your word. It is written before this returns,
+        and replaces the entry as `refresh()` does: what this process began to compute before is
+        not stored after. A computation in another process may overwrite it.
+
+        Args:
+            data: an instance of the model's input schema; it is rounded first, if so configured.
+            prediction: an instance of the model's output schema.
+
+        Returns:
+            Whether it was stored. If not, the entry that was there stays, unless the write failed
+            halfway; why it was not is logged. Inside `bypass()` and `read_only()` nothing is.
+
+        Raises:
+            ModelCacheError: no model is set.
+            ConfigurationError: the prediction is not an instance of the output schema.
+        """
+        return self._predictor.store(data, prediction)
+
+    async def astore(self, data: BaseModel, prediction: BaseModel) -> bool:
+        """Do the same as `store`, without blocking the event loop."""
+        return await self._async_predictor.store(data, prediction)
+
+    def forget(self, data: BaseModel) -> bool:
+        """Delete the entry of one input; return whether there was one.
+
+        Afterwards, this process returns no older answer for the input, and other processes do so
+        within a second, also from their near caches. Predictions that are in progress meanwhile
+        are not stored. Other entries stay.
+
+        Args:
+            data: an instance of the model's input schema; it is rounded first, if so configured.
+
+        Raises:
+            ModelCacheError: no model is set.
+            StoreUnavailableError: Redis failed; this process ignores the entry for a minute, but
+                other processes may return it.
+        """
+        return self._predictor.forget(data)
+
+    async def aforget(self, data: BaseModel) -> bool:
+        """Do the same as `forget`, without blocking the event loop."""
+        return await self._async_predictor.forget(data)
+
     def purge(self) -> int:
         """Delete the entries of this version of this model; return how many there were.
 
@@ -533,7 +605,7 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         return CacheSettings(
             store="embedded" if place.embedded else f"{place}/{place.database}",
             prefix=config.prefix,
-            ttl=None if config.ttl is None else config.ttl / 1000,
+            ttl=None if config.longest_ttl is None else config.longest_ttl / 1000,
             timeout=config.timeout,
             on_error=config.on_error,
             write=config.write,
@@ -555,7 +627,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         jobs.
         """
         await self.drain()
-        await closed_in_a_thread(self._backend)
+        self._backend.close_in_loop()
+        await closed_in_a_thread(self.close)
 
     async def drain(self) -> None:
         """Finish the background jobs of the running event loop."""

@@ -14,7 +14,9 @@ from typing import Any
 from model_cache.errors import ConfigurationError
 from model_cache.redaction import masked_url, revealed
 
-_TEN_YEARS = 10 * 365 * 86_400
+TEN_YEARS = 10 * 365 * 86_400
+"""The longest ttl, in seconds."""
+
 _FLAGS = {"true": True, "false": False}
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
 _DECIMAL = re.compile(r"\s*[+-]?([0-9]{1,19}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?\s*")
@@ -65,7 +67,7 @@ def ttl(option: str, value: object) -> int | None:
     """Return a time to live in milliseconds; None for no limit."""
     if value is None:
         return None
-    return max(1, round(1000 * seconds(option, value, 0.001, _TEN_YEARS)))
+    return max(1, round(1000 * seconds(option, value, 0.001, TEN_YEARS)))
 
 
 def choice(option: str, value: object, allowed: tuple[Any, ...]) -> Any:

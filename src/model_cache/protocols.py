@@ -33,6 +33,10 @@ class Store(Protocol):
         """Do as `set` unless the key exists; return whether it did not."""
         ...
 
+    def append(self, key: bytes, piece: bytes, timeout: float) -> int:
+        """Append `piece` to the value of `key`, atomically; return the value's new length."""
+        ...
+
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         """Return the entries of `keys`, in the same order, in one round trip."""
         ...
@@ -97,6 +101,10 @@ class AsyncStore(Protocol):
         self, key: bytes, entry: bytes, ttl: int | None, timeout: float
     ) -> Awaitable[bool]:
         """Do as `set` unless the key exists; return whether it did not."""
+        ...
+
+    def append(self, key: bytes, piece: bytes, timeout: float) -> Awaitable[int]:
+        """Append `piece` to the value of `key`, atomically; return the value's new length."""
         ...
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[bytes | None]]:

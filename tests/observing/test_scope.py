@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 import redis
 
-from model_cache import Outcome, bypass, last_outcome, record_outcomes, refresh
-from tests.models import Charges, FunctionModel, person
+from model_cache import Outcome, bypass, last_outcome, read_only, record_outcomes, refresh
+from tests.models import Charges, FunctionModel, charge, person
 from tests.observing.heard import made, outcome
 from tests.servers import Server
 from tests.stored import entries
@@ -212,3 +213,97 @@ def test_a_thread_hears_of_its_own_prediction_first(server: Server) -> None:
             return await asyncio.gather(*(asyncio.to_thread(predict, age) for age in (42, 43)))
 
     assert asyncio.run(request()) == ["hit", "miss"]
+
+
+@pytest.mark.parametrize("near", [None, 100])
+def test_read_only_serves_hits_and_stores_nothing(
+    server: Server, client: redis.Redis, near: int | None
+) -> None:
+    inner = FunctionModel()
+    model: Any = made(server, inner, near_cache=near, single_flight="fleet")
+    model.predict(person())
+    with read_only():
+        for _ in range(2):
+            assert model.predict(person()) == charge(person())
+            assert (outcome().kind, outcome().near) == ("hit", near is not None)
+        for _ in range(2):
+            assert model.predict(person(age=50)) == charge(person(age=50))
+            assert (outcome().kind, outcome().fate) == ("miss", None)
+        assert model.store(person(age=50), charge(person())) is False
+        assert model.lookup(person()) == charge(person())
+        assert asyncio.run(model.apredict(person(age=50))) == charge(person(age=50))
+    assert entries(client, "*1.0.0/*") == [model.cache_key(person()).encode()]
+    assert len(inner.calls) == 4
+    assert model.stats().misses == 4
+
+
+def test_a_batch_in_read_only_stores_nothing(server: Server, client: redis.Redis) -> None:
+    inner = FunctionModel()
+    model = made(server, inner)
+    model.predict(person())
+    inputs = [person(), person(age=50), person(age=50), person(age=51)]
+    with record_outcomes() as outcomes, read_only():
+        assert model.predict_many(inputs) == list(map(charge, inputs))
+    assert [(one.kind, one.fate) for one in outcomes] == [("hit", None), *[("miss", None)] * 3]
+    assert len(entries(client)) == 1
+
+
+def test_read_only_does_not_renew_stale_entries(server: Server, client: redis.Redis) -> None:
+    values = iter([1.0, 2.0])
+
+    def fails_in_the_end(_: Any) -> Charges:
+        return Charges(charges=next(values, None) or 1 / 0)
+
+    inner = FunctionModel(function=fails_in_the_end)
+    model = made(server, inner, ttl=0.05, stale_while_revalidate=60, stale_if_error=60)
+    model.predict(person())
+    before = client.get(model.cache_key(person()))
+    time.sleep(0.06)  # past its ttl
+    with read_only():
+        assert model.predict(person()) == Charges(charges=2.0)
+        assert outcome().kind == "miss"
+        assert model.predict(person()) == Charges(charges=1.0)
+        assert outcome().kind == "stale"
+    model.close()
+    assert client.get(model.cache_key(person())) == before
+
+
+def test_read_only_does_not_wait_for_others_and_nobody_waits_for_it(server: Server) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    answers = iter([1.0, 2.0])
+
+    def slow_at_first(data: Any) -> Charges:
+        answer = next(answers)
+        if answer == 1.0:
+            begun.set()
+            assert go_on.wait(10)
+        return Charges(charges=answer)
+
+    model = made(server, FunctionModel(function=slow_at_first))
+
+    def reads_only() -> Any:
+        with read_only():
+            return model.predict(person())
+
+    found: list[Any] = []
+    reader = threading.Thread(target=lambda: found.append(reads_only()))
+    reader.start()
+    try:
+        assert begun.wait(10)
+        assert model.predict(person()) == Charges(charges=2.0)
+    finally:
+        go_on.set()
+        reader.join()
+    assert found == [Charges(charges=1.0)]
+    assert model.predict(person()) == Charges(charges=2.0)
+
+
+def test_read_only_serves_no_entry_from_before_a_barrier(server: Server) -> None:
+    model: Any = made(server, FunctionModel())
+    model.predict(person())
+    key = model.cache_key(person()).encode()
+    model._backend.barrier.distrust(key)
+    with read_only():
+        model.predict(person())
+    assert outcome().kind == "miss"
+    assert key in model._backend.barrier.distrusted

@@ -312,7 +312,7 @@ def test_a_batch_that_answers_differently_is_warned_of_once(server: Server) -> N
 def test_a_batch_that_answers_differently_can_be_refused(server: Server) -> None:
     model = Shifted()
     cache = cached(server, model, batch_equality="refuse")
-    with pytest.warns(UserWarning, match="predicted one by one"):
+    with pytest.warns(UserWarning, match="using predict for each row"):
         assert cache.predict_many(PEOPLE[:10]) == charges(PEOPLE[:10])
     assert cache.predict_many(PEOPLE) == charges(PEOPLE)
     assert len(model.batches) == 1

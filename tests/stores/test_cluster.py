@@ -53,6 +53,17 @@ def test_a_cluster_is_one_cache(cluster: Cluster) -> None:
     assert all(shares)
 
 
+def test_single_entries_are_written_read_and_forgotten(cluster: Cluster) -> None:
+    inputs = [person(age=age) for age in range(20)]  # on all shards
+    with decorated(cluster.url, "single_entries", near_cache=100) as cache:
+        for data in inputs:
+            assert cache.store(data, charge(data))
+            assert cache.lookup(data) == charge(data)
+            assert cache.forget(data)
+            assert not asyncio.run(cache.aforget(data))
+            assert cache.lookup(data) is None
+
+
 def test_a_purge_reaches_all_shards_and_no_other_models(cluster: Cluster) -> None:
     with (
         decorated(cluster.url, "purged") as purged,

@@ -76,6 +76,7 @@ async def contract(store: AsyncStore) -> None:
     assert await store.get(b"nothing", TIMEOUT) is None
     assert await store.set_if_absent(b"once", b"1", 60_000, TIMEOUT)
     assert not await store.set_if_absent(b"once", b"2", 60_000, TIMEOUT)
+    assert [await store.append(b"pieces", b"one", TIMEOUT) for _ in range(2)] == [3, 6]
     entries = [(b"many/%d" % number, b"entry %d" % number, 60_000) for number in range(300)]
     await store.set_many(entries, TIMEOUT)
     keys = [key for key, _, _ in entries]

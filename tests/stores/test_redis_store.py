@@ -71,3 +71,9 @@ def test_a_closed_store_opens_again(store: RedisStore, client: redis.Redis) -> N
     store.close()
     poll(lambda: client.info("clients")["connected_clients"] == before - 1)
     assert store.get(b"key", TIMEOUT) == b"x"
+
+
+def test_pieces_are_appended_to_a_value(store: RedisStore, client: redis.Redis) -> None:
+    assert store.append(b"key", b"one", TIMEOUT) == 3
+    assert store.append(b"key", b"two", TIMEOUT) == 6
+    assert client.get("key") == b"onetwo"

@@ -146,7 +146,7 @@ class Binding(_Answering):
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
-            ttl=config.ttl,
+            ttl=config.longest_ttl,
         )
 
     def is_current(self) -> bool:
@@ -235,6 +235,7 @@ class Unbound(_Answering):
         self.namespace = namespace
         self.reason = reason
         self.near_prefix = b""
+        self.output_schema: type = object
         self.rounds = False
         self.known_inputs: Mapping[type, bool] = {}
         self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {}

@@ -28,6 +28,11 @@ class Bound(Protocol):
         ...
 
     @property
+    def output_schema(self) -> type:
+        """The class of the predictions."""
+        ...
+
+    @property
     def near_prefix(self) -> bytes:
         """Distinguishes the bindings of a process in a near cache."""
         ...

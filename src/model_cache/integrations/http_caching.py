@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
+from math import floor
 
 from model_cache.errors import ConfigurationError
 from model_cache.observing.outcome import Fate, Kind, Outcome
@@ -72,9 +73,13 @@ def cache_status(outcomes: Sequence[Outcome], name: str) -> str:
         name: the cache's name, from `cache_name`.
     """
     listed = list(outcomes)[-_MOST_LISTED:]
-    return ", ".join(
-        f"{name}; {_parameters(one.kind, one.fate, one.refreshed, one.near)}" for one in listed
-    )
+    return ", ".join(f"{name}; {_member(one)}" for one in listed)
+
+
+def _member(outcome: Outcome) -> str:
+    given = _parameters(outcome.kind, outcome.fate, outcome.refreshed, outcome.near)
+    # Rounded down, so that a stale answer has a negative one.
+    return given if outcome.ttl is None else f"{given}; ttl={floor(outcome.ttl)}"
 
 
 @cache

@@ -71,11 +71,13 @@ def _attributes(outcome: Outcome) -> dict[str, str | float | bool]:
     }
     for name in (
         *("store_seconds", "write_seconds", "model_seconds"),
-        *("entry_bytes", "fate", "store_error"),
+        *("entry_bytes", "fate", "store_error", "age", "ttl"),
     ):
         value = getattr(outcome, name)
         if value:
             attributes[f"model_cache.{name}"] = value
+    if outcome.rows != 1:
+        attributes["model_cache.rows"] = outcome.rows
     for name in ("undecodable", "refreshed", "near"):
         if getattr(outcome, name):
             attributes[f"model_cache.{name}"] = True

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import repeat
 from typing import Any, TypeAlias, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -89,16 +90,17 @@ class _Series:
         self._model_seconds += model_seconds
 
     def add_hits(self, hits: list[Outcome]) -> None:
-        self.predicted["hit"](len(hits))
-        self.bytes_read(sum(hit.entry_bytes for hit in hits))
-        self.hit.add(hit.seconds for hit in hits)
-        self.near(sum(hit.near for hit in hits))
-        self.read.add(hit.store_seconds for hit in hits if not hit.near)
+        rows = [row for hit in hits for row in repeat(hit, hit.rows)]
+        self.predicted["hit"](len(rows))
+        self.bytes_read(sum(row.entry_bytes for row in rows))
+        self.hit.add(row.seconds for row in rows)
+        self.near(sum(row.near for row in rows))
+        self.read.add(row.store_seconds for row in rows if not row.near)
         if not self._misses:
             return
         mean = self._model_seconds / self._misses
         # The sum of a histogram must not decrease, so saved and lost time are separate metrics.
-        saved = [mean - hit.seconds for hit in hits]
+        saved = [mean - row.seconds for row in rows]
         self.saved.add(max(0.0, seconds) for seconds in saved)
         self.lost(-sum(min(0.0, seconds) for seconds in saved))
 
@@ -187,7 +189,7 @@ class Metrics:
         """Count an outcome other than a hit."""
         kind, fate, error = outcome.kind, outcome.fate, outcome.store_error
         series = self._series_of(outcome.model, outcome.version)
-        series.predicted[kind]()
+        series.predicted[kind](outcome.rows)
         if kind in _MODEL_ANSWERED and outcome.model_seconds:
             series.model_answered(outcome.model_seconds)
         if kind == "miss":

@@ -44,7 +44,7 @@ class Stats:
         undecodable: lookups that found something that is not a valid entry.
         stored: entries written.
         bytes_stored: the size of these entries, without keys.
-        skipped: predictions not stored because of `cache_if` or `do_not_store()`.
+        skipped: predictions not stored because of `cache_if`, `do_not_store()`, or their ttl.
         lossy: predictions not stored because storing would change them.
         too_large: predictions not stored because their entry exceeds `max_entry_bytes`.
         write_failures: entries that could not be written.

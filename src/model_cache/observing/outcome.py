@@ -29,14 +29,20 @@ class Outcome(NamedTuple):
         model_seconds: the part spent on the model.
         entry_bytes: the size of the entry that was found or created; 0 if there is none.
         fate: what happened to a computed prediction: "stored"; "queued" for a write in the
-            background; "skipped" because of `cache_if` or `do_not_store()`; "lossy", storing
-            would change it; "too_large"; "write_failed"; "dropped" because the cache was purged
-            or the model reloaded meanwhile. None if it was not meant to be stored.
+            background; "skipped" because of `cache_if`, `do_not_store()`, or a ttl of 0 or
+            an invalid one; "lossy", storing would change it; "too_large"; "write_failed";
+            "dropped" because the cache was purged or the model reloaded meanwhile. None if it was
+            not meant to be stored.
         store_error: why the store failed, as one word ("timeout", "connection", "circuit_open",
             or the code of an error reply); None if it did not fail.
         undecodable: whether the store held something that is not a valid entry.
         refreshed: whether the prediction was made inside `refresh()`.
         near: whether a hit came from the near cache, in this process.
+        age: how many seconds ago the entry was written; 0.0 if it is new. Known of entries that
+            this process wrote, as long as they are in its near cache; else None.
+        ttl: how many seconds the entry has left, negative if it is past its ttl. None if it has
+            no ttl, or if it is unknown: a hit in Redis knows it with `near_cache`,
+            `stale_if_error` or `stale_while_revalidate`, without which it would cost a command.
         rows: how many rows of a table it describes; its times and sizes are those of one row, on
             average.
     """
@@ -54,4 +60,6 @@ class Outcome(NamedTuple):
     undecodable: bool = False
     refreshed: bool = False
     near: bool = False
+    age: float | None = None
+    ttl: float | None = None
     rows: int = 1

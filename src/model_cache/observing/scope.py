@@ -1,9 +1,9 @@
 """Control predictions in a block, and read their outcomes.
 
-`bypass()` and `refresh()` wrap predictions, `last_outcome()` follows them. All state is in context
-variables, so threads and asyncio tasks are independent. A web framework runs predictions in other
-threads, and context variables do not propagate back from these: `record_outcomes()` collects their
-outcomes as well.
+`bypass()`, `refresh()` and `read_only()` wrap predictions, `last_outcome()` follows them. All state
+is in context variables, so threads and asyncio tasks are independent. A web framework runs
+predictions in other threads, and context variables do not propagate back from these:
+`record_outcomes()` collects their outcomes as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias, overload
 from model_cache.context import Flag, FlagVar
 from model_cache.observing.outcome import Outcome
 
-Mode: TypeAlias = Literal["bypass", "refresh"]
+Mode: TypeAlias = Literal["bypass", "refresh", "read_only"]
 
 _MOST_RECORDED = 256
 
@@ -98,6 +98,19 @@ def refresh() -> Iterator[None]:
 
 
 @contextmanager
+def read_only() -> Iterator[None]:
+    """Read the cache and don't write it: hits are served, misses are computed and not stored.
+
+    For canaries, tests and replays of old requests, which must not fill the cache. A miss waits
+    for no other caller, and nobody waits for it. Entries past their ttl are not computed anew in
+    the background; they answer only if the model raises. `store()` stores nothing; `forget()` and
+    `purge()` still delete. Do not use it around a `yield`.
+    """
+    with _scoped("read_only"):
+        yield
+
+
+@contextmanager
 def record_outcomes() -> Iterator[Outcomes]:
     """Record the outcomes of the predictions in this block, including those in other threads.
 
@@ -136,6 +149,11 @@ def requested_mode() -> Mode | None:
     """Return what the innermost block around asks for."""
     scope = scopes.get()
     return None if scope is None else scope.mode
+
+
+def forbids_writes() -> bool:
+    """Return whether nothing may be stored in the innermost block around."""
+    return requested_mode() in {"bypass", "read_only"}
 
 
 def innermost_scope() -> Scope | None:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -40,6 +41,7 @@ from model_cache.stores.access import AddressMap, CredentialProvider
 from model_cache.stores.url import DefaultNumber, DefaultText, Endpoint
 
 CacheIf: TypeAlias = Callable[[Any, Any], bool]
+TtlRule: TypeAlias = Callable[[Any, Any], "float | timedelta | None"]
 
 DEFAULT_HOST, DEFAULT_PORT = DefaultText("localhost"), DefaultNumber(6379)
 DEFAULT_DATABASE = DefaultNumber(0)
@@ -69,7 +71,7 @@ class Config:
     places: Mapping[str, int] | int | None
     ignored_fields: tuple[str, ...] | None
     ordered_dicts: bool
-    ttl: int | None
+    ttl: int | TtlRule | None
     timeout: float
     on_error: Literal["predict", "raise"]
     revision: str | tuple[Path, ...] | None
@@ -95,6 +97,11 @@ class Config:
     expected_entries: int | None
     hooks: tuple[Hook, ...]
 
+    @property
+    def longest_ttl(self) -> int | None:
+        """The longest time that any entry may live, in milliseconds; None for any."""
+        return None if callable(self.ttl) else self.ttl
+
     @classmethod
     def parse(
         cls,
@@ -119,7 +126,7 @@ class Config:
             serder=_serder(options["serder"]),
             compressor=_compressor(options["use_compression"]),
             places=_places(options),
-            ttl=ttl("ttl", options["ttl"]),
+            ttl=_ttl(options["ttl"]),
             timeout=seconds("timeout", options["timeout"], 0.001, 60.0),
             on_error=choice("on_error", options["on_error"], ("predict", "raise")),
             revision=parse_revision(options["revision"]),
@@ -277,17 +284,23 @@ def _number_of_places(value: object) -> int:
 
 
 def _cache_if(value: object) -> CacheIf | None:
-    if value is None:
-        return None
-    found = imported("cache_if", value) if isinstance(value, str) else value
+    return None if value is None else _function("cache_if", value, "bool")
+
+
+def _ttl(value: object) -> int | TtlRule | None:
+    if callable(value) or (isinstance(value, str) and ":" in value):
+        rule: TtlRule = _function("ttl", value, "seconds")
+        return rule
+    return ttl("ttl", value)
+
+
+def _function(option: str, value: object, returned: str) -> Any:
+    """Return a function of an input and its prediction."""
+    found = imported(option, value) if isinstance(value, str) else value
     if not callable(found) or inspect.iscoroutinefunction(found):
-        raise wrong(
-            "cache_if",
-            value,
-            "a callable (input, prediction) -> bool that is not async, or package.module:name",
-        )
-    function: CacheIf = found
-    return function
+        allowed = f"a callable (input, prediction) -> {returned} that is not async"
+        raise wrong(option, value, f"{allowed}, or package.module:name")
+    return found
 
 
 def _hooks(value: object) -> tuple[Hook, ...]:

@@ -14,7 +14,8 @@ class CacheSettings:
         store: the address of the store: `host:port/database`, a socket's path instead of host
             and port, several of them for a cluster or Sentinels, or "embedded".
         prefix: the prefix of the keys; None for no prefix.
-        ttl: how long an entry lives, in seconds; None: until Redis evicts it.
+        ttl: how long an entry lives, in seconds; None: until Redis evicts it, or as a
+            function says.
         timeout: the most seconds that a prediction may spend on Redis.
         on_error: what happens when Redis fails.
         write: whether entries are written before `predict` returns or in the background.

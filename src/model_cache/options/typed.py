@@ -71,6 +71,7 @@ class ModelOptions(EntryOptions, total=False):
     hashing_fields: Sequence[str] | None
     ignored_fields: Sequence[str] | None
     number_of_places: int | Mapping[str, int] | None
+    ordered_dicts: bool
     reduced_precision: bool
     reduced_precision_fields: Sequence[str] | None
     revision: str | Path | Sequence[str | Path] | None

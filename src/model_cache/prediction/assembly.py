@@ -18,10 +18,12 @@ from model_cache.prediction.asynchronous import (
     AsyncPredictor,
 )
 from model_cache.prediction.backend import DisabledBackend, RedisBackend
+from model_cache.prediction.calls import Calls
 from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.near_predictor import NearPredictor
+from model_cache.prediction.single_entries import SingleEntries
 from model_cache.prediction.single_flight import SingleFlight
 from model_cache.prediction.sync import CachedPredictor, DirectPredictor, Predictor
 from model_cache.prediction.tables import TableFlow
@@ -63,15 +65,19 @@ def assembled(
         return Predictors(DirectPredictor(current, tell), AsyncDirectPredictor(current, tell))
     look_ups, barrier = backend.look_ups, backend.barrier
     writing = Writing(config, barrier, counters, hook, watch)
+    calls = Calls(current, barrier, look_ups, hook)
     flow = Flow(
         config=config,
-        current=current,
+        calls=calls,
         barrier=barrier,
         flights=SingleFlight(config.single_flight),
         leases=backend.leases,
         writing=writing,
         look_ups=look_ups,
         hook=hook,
+    )
+    entries = SingleEntries(
+        config=config, calls=calls, flow=flow, barrier=barrier, writing=writing, look_ups=look_ups
     )
 
     def many(*methods: str, isolates: bool = True) -> ManyFlow:
@@ -102,6 +108,7 @@ def assembled(
         flow=flow,
         many=many("predict_many"),
         tables=tables,
+        entries=entries,
         look_ups=look_ups,
         store=backend.stores.sync,
         timeout=config.timeout,
@@ -124,6 +131,7 @@ def assembled(
         flow=flow,
         many=many("apredict_many", "predict_many"),
         tables=tables,
+        entries=entries,
         look_ups=look_ups,
         store=backend.stores.asynchronous,
         timeout=config.timeout,

@@ -32,8 +32,10 @@ from model_cache.prediction.effects import (
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.look_up import LookUps, Replies
 from model_cache.prediction.many import ManyFlow
+from model_cache.prediction.single_entries import SingleEntries
 from model_cache.prediction.single_flight import ABANDONED, Landed, Landing
-from model_cache.prediction.tables import TableCall, TableFlow
+from model_cache.prediction.table_call import TableCall
+from model_cache.prediction.tables import TableFlow
 from model_cache.protocols import AsyncStore, Store
 from model_cache.steps import notified, take_async
 
@@ -60,6 +62,18 @@ class AsyncPredictor(Protocol):
         """Return what a function returns for the rows of a table."""
         ...
 
+    async def lookup(self, data: Any) -> Any:
+        """Return the prediction in the cache, or None."""
+        ...
+
+    async def store(self, data: Any, prediction: Any) -> bool:
+        """Store a prediction; return whether it was stored."""
+        ...
+
+    async def forget(self, data: Any) -> bool:
+        """Drop the entry of an input; return whether there was one."""
+        ...
+
     async def drain(self) -> None:
         """Finish the background jobs of the running loop."""
         ...
@@ -72,6 +86,7 @@ class AsyncCachedPredictor:
         flow: the steps of a prediction; shared with the driver for threads.
         many: the steps of a batch.
         tables: the steps of a table.
+        entries: the steps for single entries.
         look_ups: finds entries in the near cache and in the store.
         store: the store with the entries.
         timeout: the most seconds that a prediction may spend on the store.
@@ -85,6 +100,7 @@ class AsyncCachedPredictor:
         flow: Flow,
         many: ManyFlow,
         tables: TableFlow,
+        entries: SingleEntries,
         look_ups: LookUps,
         store: AsyncStore,
         timeout: float,
@@ -94,6 +110,7 @@ class AsyncCachedPredictor:
         self._flow = flow
         self._many = many
         self._tables = tables
+        self._entries = entries
         self._look_ups = look_ups
         self._store = store
         self._timeout = timeout
@@ -149,6 +166,15 @@ class AsyncCachedPredictor:
 
     async def predict_table(self, call: TableCall) -> Any:
         return await self._take(self._tables.answer(call))
+
+    async def lookup(self, data: Any) -> Any:
+        return await self._take(self._entries.lookup(data))
+
+    async def store(self, data: Any, prediction: Any) -> bool:
+        return await self._take(self._entries.store(data, prediction))
+
+    async def forget(self, data: Any) -> bool:
+        return await self._take(self._entries.forget(data))
 
     async def _look_up(
         self, call: Call, key: bytes
@@ -270,9 +296,10 @@ class AsyncDirectPredictor:
             call.kind = None if is_interruption(error) else "error"
             raise
         finally:
-            call.model_seconds = time.perf_counter() - started
+            each, ended = max(1, rows), time.perf_counter()
+            call.model_seconds = (ended - started) / each
             if call.kind is not None:
-                self._tell(call.outcome(time.perf_counter() - began)._replace(rows=rows))
+                self._tell(call.outcome((ended - began) / each)._replace(rows=rows))
 
     async def predict_many(
         self, inputs: Sequence[Any], *, return_exceptions: bool = False
@@ -287,6 +314,15 @@ class AsyncDirectPredictor:
                     raise
                 predictions.append(error)
         return predictions
+
+    async def lookup(self, data: Any) -> Any:  # noqa: ARG002 - as AsyncCachedPredictor's
+        return None
+
+    async def store(self, data: Any, prediction: Any) -> bool:  # noqa: ARG002
+        return False
+
+    async def forget(self, data: Any) -> bool:  # noqa: ARG002
+        return False
 
     async def drain(self) -> None:
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from asyncio import _get_running_loop
+from collections.abc import Callable
 from typing import Protocol
 
 from model_cache.keys.key import Namespace
@@ -165,13 +166,12 @@ def open_backend(
     return RedisBackend(config, hook, None if shared else _longest_ttl(config))
 
 
-async def closed_in_a_thread(backend: Backend) -> None:
-    """Close a backend without blocking the running event loop."""
-    backend.close_in_loop()
+async def closed_in_a_thread(close: Callable[[], None]) -> None:
+    """Call what closes a backend without blocking the running event loop."""
     try:
-        closing = asyncio.get_running_loop().run_in_executor(None, backend.close)
+        closing = asyncio.get_running_loop().run_in_executor(None, close)
     except RuntimeError:  # the loop's threads have ended
-        backend.close()
+        close()
     else:
         await closing
 
@@ -183,6 +183,6 @@ def _near_cache(config: Config) -> NearCache | None:
 
 
 def _longest_ttl(config: Config) -> int | None:
-    if config.ttl is None:
+    if config.longest_ttl is None:
         return None
-    return config.ttl + max(config.stale_if_error or 0, config.stale_while_revalidate or 0)
+    return config.longest_ttl + max(config.stale_if_error or 0, config.stale_while_revalidate or 0)

@@ -7,9 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from model_cache.binding import Bound
+from model_cache.errors import NotCacheableError
 from model_cache.observing.outcome import Fate, Kind, Outcome
 from model_cache.observing.scope import Mode
 from model_cache.prediction.generation import UNKNOWN, Generation, Value
+from model_cache.prediction.near import Near
+
+_FOUND = frozenset(("hit", "shared", "stale"))
+_MADE = frozenset(("stored", "queued"))
 
 
 class Call:
@@ -33,6 +38,9 @@ class Call:
         generation: the generation of the namespace.
         seen: the generation's value when the call began.
         changes: the barrier's `changes` when the call began.
+        age: how many seconds ago the entry was written, if that is known.
+        ttl: how many seconds the entry stays fresh, if that is known.
+        is_late: whether it computes in the background, when its input may have changed.
         is_lost: whether nobody drives the call any more; None if somebody always will.
     """
 
@@ -45,11 +53,14 @@ class Call:
     near: bool = False
     near_key: bytes | None = None
     answer: Any | None = None
-    unchecked: bytes | None = None
+    unchecked: Near | None = None
     seconds_left: float = math.inf
     generation: Generation | None = None
     seen: Value = UNKNOWN
     changes: int = 0
+    age: float | None = None
+    ttl: float | None = None
+    is_late: bool = False
     is_lost: Callable[[], bool] | None = None
     kind: Kind | None = None
     fate: Fate | None = None
@@ -66,10 +77,39 @@ class Call:
         self.data = data
         self.began = began
 
+    def read(self, entry: bytes) -> None:
+        """Note the size and the time left of an entry that was read."""
+        self.entry_bytes = len(entry)
+        left = self.binding.fresh_for(entry)
+        if left is not None:
+            self.ttl = left
+        elif self.seconds_left < math.inf:
+            self.ttl = self.seconds_left
+
+    def read_near(self, found: Near) -> None:
+        """Note that an entry of the near cache is the answer."""
+        self.kind, self.near, self.entry_bytes = "hit", True, len(found.entry)
+        self.age = None if found.written is None else self.began - found.written
+        self.ttl = None if found.ends is None else found.ends - self.began
+
+    def made(self, entry: bytes, ttl: int | None) -> None:
+        """Note a new entry and its time to live in Redis, in milliseconds."""
+        self.seconds_left = math.inf if ttl is None else ttl / 1000
+        self.read(entry)
+        self.age = 0.0
+
+    def has_changed(self) -> bool:
+        """Return whether the input has changed since its key was made."""
+        try:
+            return self.binding.key(self.binding.canonical(self.data)) != self.key
+        except NotCacheableError:
+            return True
+
     def outcome(self, seconds: float) -> Outcome:
         """Return its outcome after the given seconds."""
         assert self.kind is not None
         binding = self.binding
+        has_entry = self.kind in _FOUND or self.fate in _MADE
         return Outcome(
             self.kind,
             binding.qualified_name,
@@ -84,4 +124,6 @@ class Call:
             self.undecodable,
             self.mode == "refresh",
             self.near,
+            self.age if has_entry else None,
+            self.ttl if has_entry else None,
         )

@@ -64,7 +64,7 @@ class BatchEquality:
 
     def check(self, binding: Bound, rows: Sequence[Computed]) -> Steps[bool]:
         """Return whether the answers of a batch may be used; compares them the first time."""
-        if self._mode == "ignore" or binding in self._verdicts:
+        if self._mode == "ignore" or binding in self._verdicts or len(rows) < 2:
             return True
         largest, differing = 0.0, 0
         sample = [rows[0], rows[len(rows) // 2], rows[-1]][: min(_SAMPLES, len(rows))]

@@ -7,17 +7,18 @@ without the cache, `do_without` a store that failed, or `answer` a miss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from model_cache.binding import Bound, Current
-from model_cache.errors import NotCacheableError, StoreUnavailableError
+from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
-from model_cache.observing.events import Hook, InputNotCacheable, RevalidationFailed, StaleServed
-from model_cache.observing.scope import Mode, requested_mode
+from model_cache.observing.events import Hook, RevalidationFailed, StaleServed
+from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
+from model_cache.prediction.calls import Calls
 from model_cache.prediction.effects import Budget, Later, Predict, Steps, Wait
 from model_cache.prediction.lease import Lease, LeaseKeeper
 from model_cache.prediction.look_up import LookUps
@@ -37,7 +38,7 @@ class Flow:
 
     Args:
         config: the decorator's options.
-        current: holds the binding for new predictions.
+        calls: begins calls.
         barrier: the process's barrier for the store.
         flights: computations that other callers may wait for.
         leases: renews the leases that this process holds.
@@ -50,7 +51,7 @@ class Flow:
         self,
         *,
         config: Config,
-        current: Current,
+        calls: Calls,
         barrier: Barrier,
         flights: SingleFlight,
         leases: LeaseKeeper,
@@ -59,7 +60,7 @@ class Flow:
         hook: Hook,
     ) -> None:
         self._config = config
-        self._current = current
+        self._calls = calls
         self._barrier = barrier
         self._flights = flights
         self._leases = leases
@@ -70,38 +71,11 @@ class Flow:
 
     def begin(self, data: Any) -> Call:
         """Return a call; its key is None if the cache is not used."""
-        began = self._clock()
-        epoch = self._barrier.epoch  # before the binding is read
-        return self._begin(data, began, epoch, self._current.get(), requested_mode())
+        return self._calls.begin(data)
 
     def begin_many(self, inputs: Iterable[Any]) -> list[Call]:
         """Return a call for each input, all of one binding."""
-        began = self._clock()
-        epoch = self._barrier.epoch
-        binding, mode = self._current.get(), requested_mode()
-        return [self._begin(data, began, epoch, binding, mode) for data in inputs]
-
-    def _begin(
-        self, data: Any, began: float, epoch: int, binding: Bound, mode: Mode | None
-    ) -> Call:
-        call = Call(binding, binding.rounded(data), began)
-        call.mode = mode
-        if call.mode == "bypass":
-            call.kind = "bypass"
-            return call
-        try:
-            canonical = binding.canonical(call.data)
-        except NotCacheableError as error:
-            call.kind = "uncacheable"
-            self._hook(InputNotCacheable(binding.qualified_name, str(error)))
-            return call
-        call.epoch = epoch
-        if self._look_ups.begin(call, canonical):
-            return call
-        call.key = binding.key(canonical)
-        if self._barrier.distrusts(call.key):
-            call.mode = "refresh"
-        return call
+        return self._calls.begin_many(inputs)
 
     def read(self, call: Call, entry: bytes | None) -> Any | None:
         """Return the entry's prediction if it is a hit, else None."""
@@ -110,13 +84,15 @@ class Flow:
         found, is_fresh = call.binding.read(call.key, entry)
         if found is not None and is_fresh:
             call.kind = "hit"
-            call.entry_bytes = len(entry)
+            call.read(entry)
             self._look_ups.found(call, entry)
             return found
         call.stale = found
         call.undecodable = found is None
-        if found is not None and self._config.stale_while_revalidate is not None:
-            stale_for = -(call.binding.fresh_for(entry) or 0.0)
+        call.ttl = None if found is None else call.binding.fresh_for(entry)
+        may_revalidate = found is not None and call.mode != "read_only"
+        if may_revalidate and self._config.stale_while_revalidate is not None:
+            stale_for = -(call.ttl or 0.0)
             call.revalidates = 1000 * stale_for <= self._config.stale_while_revalidate
         return None
 
@@ -145,7 +121,7 @@ class Flow:
         call = Call(asked.binding, asked.data, self._clock())
         call.key, call.near_key, call.epoch = asked.key, asked.near_key, asked.epoch
         call.generation, call.seen = asked.generation, asked.seen
-        call.changes = self._barrier.changes
+        call.changes, call.is_late = self._barrier.changes, True
         budget = Budget(self._config.timeout)
         try:
             if flight is not None and self._config.single_flight == "fleet":
@@ -185,6 +161,10 @@ class Flow:
     def answer(self, call: Call) -> Steps[Any]:
         """Answer a miss with another caller's result, or by calling the model."""
         assert call.key is not None
+        if call.mode == "read_only":
+            prediction = yield from self.compute(call)
+            call.kind = call.kind or "miss"
+            return prediction
         refreshes = call.mode == "refresh"
         computation = self._barrier.begin(call.key, call.epoch, refreshes=refreshes)
         if refreshes:
@@ -260,7 +240,8 @@ class Flow:
         if found is None or not is_fresh:
             return None
         call.kind = "shared"
-        call.entry_bytes = len(landed.entry)
+        call.seconds_left = math.inf  # of an entry that was found before, if any
+        call.read(landed.entry)
         return found
 
     def _lead_the_fleet(
@@ -325,35 +306,41 @@ class Flow:
     ) -> Steps[Landed]:
         """Store a prediction, and return what to share with waiting callers."""
         refreshes = call.mode == "refresh"
-        call.fate = "skipped"
-        if model_call.may_be_stored:
-            made = self._writing.encode(call.binding, computation.key, call.data, prediction)
-            if isinstance(made, Encoded):
-                # Waiting callers do not have to wait for the write.
-                landed = Landed(made.entry)
-                if flight is not None:
-                    flight.land(landed)
-                else:
-                    self._flights.shared(made.entry)
-                call.entry_bytes = len(made.entry)
-                before, since = budget.left, self._clock()
-                assert call.generation is not None
-                write = Write(computation, made, call.seen)
-                ((call.fate, call.store_error),) = yield from self._writing.store(
-                    call.binding, call.generation, [write], budget, refreshes=refreshes
-                )
-                call.write_seconds = before - budget.left
-                if call.fate != "stored":
-                    return Landed()
-                self._look_ups.stored(call, *made, since)
-                return landed
-            call.fate = made
+        made = self._encoded(call, computation.key, prediction, model_call)
+        if isinstance(made, Encoded):
+            # Waiting callers do not have to wait for the write.
+            landed = Landed(made.entry)
+            if flight is not None:
+                flight.land(landed)
+            else:
+                self._flights.shared(made.entry)
+            call.made(*made)
+            before, since = budget.left, self._clock()
+            assert call.generation is not None
+            write = Write(computation, made, call.seen)
+            ((call.fate, call.store_error),) = yield from self._writing.store(
+                call.binding, call.generation, [write], budget, refreshes=refreshes
+            )
+            call.write_seconds = before - budget.left
+            if call.fate != "stored":
+                return Landed()
+            self._look_ups.stored(call, *made, since)
+            return landed
+        call.fate = made
         if flight is None:
             self._flights.shared(None)
         if refreshes:
             yield from self._writing.discard(computation.key, budget)
             self._look_ups.discarded(call)
         return Landed()
+
+    def _encoded(
+        self, call: Call, key: bytes, prediction: Any, model_call: ModelCall
+    ) -> Encoded | Fate:
+        call.fate = "skipped"  # if this is interrupted
+        if not model_call.may_be_stored or (call.is_late and call.has_changed()):
+            return "skipped"
+        return self._writing.encode(call.binding, key, call.data, prediction, model_call.ttls)
 
     def _release(self, lease: Lease, budget: Budget, landed: Landed) -> Steps[None]:
         """Release a lease; in the background if the first attempt fails."""

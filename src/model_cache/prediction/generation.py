@@ -4,6 +4,9 @@ Each namespace has a key next to its entries, its generation, which `purge()` ch
 that began in another generation is not stored, and an entry read in another one is not served from
 the near cache. If the key is missing, it is created: between two looks that find nothing, there
 may have been a purge whose generation was evicted.
+
+`forget()` appends a record to the generation, which outdates a single entry: an APPEND is atomic,
+so no forget is lost, and the other entries stay in the near caches.
 """
 
 from __future__ import annotations
@@ -21,6 +24,14 @@ _RECENT_SECONDS = 1.0
 _BETWEEN_REFUSALS = 1.0
 _MOST_NAMESPACES = 256
 _NAME = b"generation"
+
+LONGEST = 2048
+"""The most bytes of a generation. Every write of an entry reads it, so after about 60 forgets it
+begins anew, which clears the near caches."""
+
+_VALUE_SIZE = 8
+_MARK_SIZE = 11  # 64 bits of a digest
+_RECORD_SIZE = 16  # so that a purge's value is no whole number of records
 
 
 class _Unknown:
@@ -67,13 +78,21 @@ class Generation:
         """
         with self._lock:
             if asked >= self._asked:
-                self.value, self._asked = value, asked
+                self._asked = asked
+                if value != self.value:  # else the entries of the near cache hold this object
+                    self.value = value
                 self.trusted_until = asked + _RECENT_SECONDS
 
     def changed(self, value: bytes, now: float) -> None:
         """Record that a purge by this process has set the value; replies on their way are older."""
         with self._lock:
             self.value, self._asked = value, now
+            self.trusted_until = float("-inf")
+
+    def appended(self, now: float) -> None:
+        """Record that this process has appended a record; replies on their way are older."""
+        with self._lock:
+            self._asked = now
             self.trusted_until = float("-inf")
 
     def missed(self, error: StoreUnavailableError, asked: float) -> None:
@@ -114,4 +133,34 @@ def is_generation(key: bytes) -> bool:
 
 def new_value() -> bytes:
     """Return a value that no generation has used before."""
-    return secrets.token_bytes(8)
+    return secrets.token_bytes(_VALUE_SIZE)
+
+
+def mark_of(key: bytes) -> bytes:
+    """Return what stands for the key of an entry in a record."""
+    return key[-_MARK_SIZE:]
+
+
+def record_of(key: bytes) -> bytes:
+    """Return a record, to append to a generation, that the entry of a key is forgotten."""
+    return mark_of(key) + secrets.token_bytes(_RECORD_SIZE - _MARK_SIZE)
+
+
+def is_outdated(mark: bytes, seen: Value, value: Value) -> bool:
+    """Return whether an entry is from before a purge, or a forget of it.
+
+    Args:
+        mark: what stands for its key.
+        seen: the value of the generation when it was read, or when its computation began.
+        value: the value of the generation now.
+    """
+    if seen == value:
+        return False
+    before = b"" if seen is None else seen
+    if isinstance(before, _Unknown) or not isinstance(value, bytes):
+        return True
+    added = value[len(before) :]
+    if not added or not value.startswith(before) or len(added) % _RECORD_SIZE:
+        return True
+    records = (added[start:] for start in range(0, len(added), _RECORD_SIZE))
+    return any(record.startswith(mark) for record in records)

@@ -17,8 +17,8 @@ from model_cache.keys.key import Namespace
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Steps
-from model_cache.prediction.generation import UNKNOWN, Generation, Value, new_value
-from model_cache.prediction.near import NearCache
+from model_cache.prediction.generation import UNKNOWN, Generation, Value, mark_of, new_value
+from model_cache.prediction.near import Near, NearCache
 from model_cache.protocols import Clock, Store
 
 Found: TypeAlias = tuple[bytes | None, int | None]
@@ -60,10 +60,16 @@ class LookUps:
         generation, near = self.begin_missing(call, canonical), self._near
         if near is None or call.near_key is None:
             return False
-        if call.mode is not None or self._barrier.distrusted:
+        if call.mode not in {None, "read_only"} or self._barrier.distrusted:
             return False
-        entry = near.get(call.near_key, generation, call.began)
-        return entry is not None and self._read_near(call, entry, canonical)
+        found = near.get(call.near_key, generation, call.began)
+        if found is None:
+            return False
+        if not generation.is_recent(call.began):
+            call.unchecked = found
+            return False
+        self._renew(call, found)
+        return self._read_near(call, found, canonical)
 
     def begin_missing(self, call: Call, canonical: bytes) -> Generation:
         """Prepare a call without asking the near cache; return its generation."""
@@ -73,23 +79,27 @@ class LookUps:
             call.near_key = call.binding.near_prefix + canonical
         return generation
 
-    def _read_near(self, call: Call, entry: bytes, canonical: bytes) -> bool:
-        """Answer with an entry from the near cache; return whether it needs no further check."""
-        if call.generation is None or not call.generation.is_recent(call.began):
-            call.unchecked = entry
-            return False
+    def _renew(self, call: Call, found: Near) -> None:
+        """Bring an entry to the generation of the call, if others were forgotten since."""
+        near, near_key, value = self._near, call.near_key, call.seen
+        if near is not None and near_key is not None and found.value != value:
+            self._barrier.unless_changed(call.changes, lambda: near.renew(near_key, found, value))
+
+    def _read_near(self, call: Call, near: Near, canonical: bytes) -> bool:
+        """Answer with an entry from the near cache; return whether it is a hit."""
+        entry = near.entry
         key = b"" if entry[0] != MARK else call.binding.key(canonical)
         found, is_fresh = call.binding.read(key, entry)
         if found is None or not is_fresh:
             return False
         call.answer = found
-        call.kind, call.near, call.entry_bytes = "hit", True, len(entry)
+        call.read_near(near)
         return True
 
     def check(self, call: Call) -> Steps[Any | None]:
         """Check the generation; return the near cache's answer if it may be served."""
-        entry, generation = call.unchecked, call.generation
-        if entry is None or generation is None or call.key is None or self._near is None:
+        near, generation = call.unchecked, call.generation
+        if near is None or generation is None or call.key is None or self._near is None:
             return None
         budget, asked = Budget(self._timeout), self._clock()
         try:
@@ -110,10 +120,10 @@ class LookUps:
                 return None
         finally:
             call.store_seconds = self._timeout - budget.left
-        found, is_fresh = call.binding.read(call.key, entry)
+        found, is_fresh = call.binding.read(call.key, near.entry)
         if found is None or not is_fresh:
             return None
-        call.kind, call.near, call.entry_bytes = "hit", True, len(entry)
+        call.read_near(near)
         return found
 
     def look_again(self, generation: Generation, budget: Budget) -> Steps[None]:
@@ -261,18 +271,29 @@ class LookUps:
             self._drop(call)
             if call.changes != alone:  # another purge or refresh has begun or ended meanwhile
                 return
-        self._keep(call, entry, math.inf if ttl is None else ttl / 1000, since)
+        self._keep(call, entry, math.inf if ttl is None else ttl / 1000, since, since)
 
-    def _keep(self, call: Call, entry: bytes, seconds: float, since: float) -> None:
+    def _keep(
+        self,
+        call: Call,
+        entry: bytes,
+        seconds: float,
+        since: float,
+        written: float | None = None,
+    ) -> None:
         """Put an entry into the near cache, unless a purge or a refresh has intervened."""
         near, near_key, value = self._near, call.near_key, call.seen
         if near is None or near_key is None or type(value) is not bytes:
             return
+        if call.generation is not None and value == call.generation.value:
+            value = call.generation.value  # one object for all entries, as it may be large
         left = call.binding.fresh_for(entry)
         seconds = seconds if left is None else min(seconds, left)
         read = call.binding.reader(call.key or b"", entry)
+        mark = mark_of(call.key or b"")
         self._barrier.unless_changed(
-            call.changes, lambda: near.put(near_key, entry, seconds, value, since, read)
+            call.changes,
+            lambda: near.put(near_key, entry, seconds, value, since, read, mark, written),
         )
 
     def keep_many(
@@ -309,6 +330,12 @@ class LookUps:
 
     def _drop(self, call: Call) -> None:
         self._barrier.clear_near_caches(besides=self._near)  # with other keys for the entry
+        if self._near is not None and call.near_key is not None:
+            self._near.drop(call.near_key)
+
+    def forgotten(self, call: Call) -> None:
+        """Remove an entry from the near cache; others learn of it by the generation."""
+        self._barrier.changed()
         if self._near is not None and call.near_key is not None:
             self._near.drop(call.near_key)
 

@@ -14,61 +14,19 @@ from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.observing.outcome import Outcome
 from model_cache.prediction.barrier import Barrier, Computation
+from model_cache.prediction.batch_row import Row
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, PredictMany, Steps
 from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.look_up import LookUps
-from model_cache.prediction.single_flight import ABANDONED, Flight, Landed, Landing
+from model_cache.prediction.single_flight import Flight, Landed, Landing
 from model_cache.prediction.veto import ModelCall, model_calls
 from model_cache.prediction.writing import Encoded, Write, Writing
 from model_cache.steps import unwrapped
 
 # How many entries to write in one round trip.
 _CHUNK = 1000
-
-
-class Row:
-    """An input that missed, with all calls that have the same input.
-
-    Attributes:
-        call: the first of these calls.
-        others: the other calls.
-        computation: the computation of the prediction; None without a key.
-        joined: the row's part in a flight, if any.
-        model_call: the context of the model call.
-        answer: the prediction, once there is one.
-        error: the exception that the model raised instead.
-        entry: the entry, if the prediction is stored.
-    """
-
-    computation: Computation | None = None
-    joined: Flight | Landing | Landed | None = None
-    answer: Any | None = None
-    error: Exception | None = None
-    entry: bytes | None = None
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.others: list[Call] = []
-        self.model_call = ModelCall(leads=False)
-
-    @property
-    def data(self) -> Any:
-        """The input."""
-        return self.call.data
-
-    @property
-    def waits(self) -> bool:
-        """Whether another caller computes it."""
-        return isinstance(self.joined, (Landing, Landed))
-
-    def land(self) -> None:
-        """Wake the callers that wait for this row."""
-        if isinstance(self.joined, Flight):
-            is_abandoned = self.answer is None and self.error is None
-            landed = Landed(self.entry, failed=self.answer is None)
-            self.joined.land(ABANDONED if is_abandoned else landed)
 
 
 class ManyFlow:
@@ -235,6 +193,8 @@ class ManyFlow:
 
     def _begin(self, row: Row, key: bytes) -> None:
         call, refreshes = row.call, row.call.mode == "refresh"
+        if call.mode == "read_only":
+            return
         row.computation = self._barrier.begin(key, call.epoch, refreshes=refreshes)
         if refreshes:
             self._look_ups.drop(call)
@@ -332,6 +292,7 @@ class ManyFlow:
         for row, prediction in zip(rows, made, strict=True):
             row.answer = prediction
             row.model_call.may_be_stored = model_call.may_be_stored
+            row.model_call.ttls = model_call.ttls
         if not (yield from self._equality.check(binding, rows)):
             for row in rows:
                 row.answer = None
@@ -382,11 +343,13 @@ class ManyFlow:
         call.fate = "skipped"
         if not row.model_call.may_be_stored:
             return None
-        made = self._writing.encode(call.binding, computation.key, call.data, answer)
+        ttls = row.model_call.ttls
+        made = self._writing.encode(call.binding, computation.key, call.data, answer, ttls)
         if not isinstance(made, Encoded):
             call.fate = made
             return None
-        row.entry, call.entry_bytes = made.entry, len(made.entry)
+        row.entry = made.entry
+        call.made(*made)
         return made
 
     def _end(self, row: Row) -> None:

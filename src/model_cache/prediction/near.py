@@ -7,12 +7,13 @@ a purge anywhere in the fleet.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from model_cache.errors import ConfigurationError
 from model_cache.forks import renew_after_fork
-from model_cache.prediction.generation import Generation, Value
+from model_cache.prediction.generation import Generation, Value, is_outdated
 
 # The overhead of an entry in bytes: keys, tuples, the slot in the table.
 _OVERHEAD = 300
@@ -27,6 +28,9 @@ class Near(NamedTuple):
         value: of the generation that it was read in.
         weight: the bytes that it takes, about.
         read: decodes it, to a new object each time.
+        mark: what stands for its key in the generation's records.
+        ends: when its own ttl ends; None for never.
+        written: when this process wrote it; None if another one did.
     """
 
     entry: bytes
@@ -34,6 +38,9 @@ class Near(NamedTuple):
     value: Value
     weight: int
     read: Callable[[], Any]
+    mark: bytes
+    ends: float | None
+    written: float | None
 
 
 class NearCache:
@@ -71,16 +78,20 @@ class NearCache:
         """The entries as they are kept: see `Near`."""
         return self._table
 
-    def get(self, key: bytes, generation: Generation, now: float) -> bytes | None:
+    def get(self, key: bytes, generation: Generation, now: float) -> Near | None:
         """Return an entry if it may be served, else None."""
         found = self._table.get(key)
         if found is None:
             return None
         near: Near = found
-        if now >= near.expires or near.value != generation.value:
+        if now >= near.expires or is_outdated(near.mark, near.value, generation.value):
             self._table.pop(key, None)
             return None
-        return near.entry
+        return near
+
+    def renew(self, key: bytes, near: Near, value: Value) -> None:
+        """Keep an entry that is not outdated in a later generation."""
+        self._table.insert(key, near._replace(value=value))
 
     def get_many(
         self, keys: Sequence[bytes], generation: Generation, now: float
@@ -102,6 +113,8 @@ class NearCache:
         value: Value,
         now: float,
         read: Callable[[], Any],
+        mark: bytes = b"",
+        written: float | None = None,
     ) -> None:
         """Keep an entry.
 
@@ -112,11 +125,15 @@ class NearCache:
             value: the value of the generation in which it was read.
             now: the time.
             read: decodes the entry, to a new object each time.
+            mark: what stands for its key in the generation's records.
+            written: when this process wrote it; None if another one did.
         """
         weight = max(self._least, len(key) + len(entry) + _OVERHEAD)
         if weight <= self._size and seconds > 0:
             expires = now + min(seconds, self._ttl)
-            self._table.insert(key, Near(entry, expires, value, weight, read))
+            ends = None if seconds == math.inf else now + seconds
+            near = Near(entry, expires, value, weight, read, mark, ends, written)
+            self._table.insert(key, near)
 
     def drop(self, key: bytes) -> None:
         """Remove an entry."""

@@ -22,7 +22,7 @@ from model_cache.prediction.generation import Generation
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.near import NearCache
 from model_cache.prediction.sync import Predictor
-from model_cache.prediction.tables import TableCall
+from model_cache.prediction.table_call import TableCall
 
 
 class NearPredictor:
@@ -90,7 +90,7 @@ class NearPredictor:
             found = self._near.table.get(key)
             if found is None:
                 return None
-            entry, expires, value, _, read = found
+            entry, expires, value, _, read, _, ends, written = found
             if began >= expires or value != generation.value or began > generation.trusted_until:
                 return None
             prediction: Any = read()
@@ -98,9 +98,11 @@ class NearPredictor:
             reraise_interruption(error)
             return None
         name, version, seconds = binding.qualified_name, binding.version, clock() - began
+        age = None if written is None else began - written
+        left = None if ends is None else ends - began
         fields = ("hit", name, version, seconds, 0.0, 0.0, 0.0, len(entry), None, None)
         # A NamedTuple's own __new__ is written in Python, and takes twice as long.
-        outcome: Outcome = tuple.__new__(Outcome, (*fields, False, False, True, 1))
+        outcome: Outcome = tuple.__new__(Outcome, (*fields, False, False, True, age, left, 1))
         self._count(seconds)
         if self._watch is not None:
             self._watch(outcome)
@@ -115,3 +117,12 @@ class NearPredictor:
 
     def predict_table(self, call: TableCall) -> Any:
         return self._inner.predict_table(call)
+
+    def lookup(self, data: Any) -> Any:
+        return self._inner.lookup(data)
+
+    def store(self, data: Any, prediction: Any) -> bool:
+        return self._inner.store(data, prediction)
+
+    def forget(self, data: Any) -> bool:
+        return self._inner.forget(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import _get_running_loop
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -27,8 +28,10 @@ from model_cache.prediction.effects import (
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.many import ManyFlow
+from model_cache.prediction.single_entries import SingleEntries
 from model_cache.prediction.single_flight import ABANDONED, Landed, Landing
-from model_cache.prediction.tables import TableCall, TableFlow
+from model_cache.prediction.table_call import TableCall
+from model_cache.prediction.tables import TableFlow
 from model_cache.protocols import StatefulStore
 from model_cache.steps import take
 
@@ -53,6 +56,18 @@ class Predictor(Protocol):
         """Return what a function returns for the rows of a table."""
         ...
 
+    def lookup(self, data: Any) -> Any:
+        """Return the prediction in the cache, or None."""
+        ...
+
+    def store(self, data: Any, prediction: Any) -> bool:
+        """Store a prediction; return whether it was stored."""
+        ...
+
+    def forget(self, data: Any) -> bool:
+        """Drop the entry of an input; return whether there was one."""
+        ...
+
 
 class CachedPredictor:
     """Looks up predictions; computes and stores those that are missing.
@@ -61,6 +76,7 @@ class CachedPredictor:
         flow: the steps of a prediction.
         many: the steps of a batch.
         tables: the steps of a table.
+        entries: the steps for single entries.
         look_ups: finds entries in the near cache and in the store.
         store: the store with the entries.
         timeout: the most seconds that a prediction may spend on the store.
@@ -74,6 +90,7 @@ class CachedPredictor:
         flow: Flow,
         many: ManyFlow,
         tables: TableFlow,
+        entries: SingleEntries,
         look_ups: LookUps,
         store: StatefulStore,
         timeout: float,
@@ -83,6 +100,7 @@ class CachedPredictor:
         self._flow = flow
         self._many = many
         self._tables = tables
+        self._entries = entries
         self._look_ups = look_ups
         self._store = store
         self._timeout = timeout
@@ -121,6 +139,18 @@ class CachedPredictor:
 
     def predict_table(self, call: TableCall) -> Any:
         return self._take(self._tables.answer(call))
+
+    def lookup(self, data: Any) -> Any:
+        return self._take(self._entries.lookup(data))
+
+    def store(self, data: Any, prediction: Any) -> bool:
+        return self._take(self._entries.store(data, prediction))
+
+    def forget(self, data: Any) -> bool:
+        if _get_running_loop() is None:
+            return self._take(self._entries.forget(data))
+        # The writes of a running event loop can't end while this blocks it.
+        return self._take(self._entries.forget(data, patience=0.0))
 
     def _look_up(self, call: Call, key: bytes) -> tuple[bytes | None, StoreUnavailableError | None]:
         """Return the entry, if there is one, or the store's error."""
@@ -208,9 +238,10 @@ class DirectPredictor:
             call.kind = None if is_interruption(error) else "error"
             raise
         finally:
-            call.model_seconds = time.perf_counter() - started
+            each, ended = max(1, rows), time.perf_counter()
+            call.model_seconds = (ended - started) / each
             if call.kind is not None:
-                self._tell(call.outcome(time.perf_counter() - began)._replace(rows=rows))
+                self._tell(call.outcome((ended - began) / each)._replace(rows=rows))
 
     def predict_many(self, inputs: Sequence[Any], *, return_exceptions: bool = False) -> list[Any]:
         predictions: list[Any] = []
@@ -223,3 +254,12 @@ class DirectPredictor:
                     raise
                 predictions.append(error)
         return predictions
+
+    def lookup(self, data: Any) -> Any:  # noqa: ARG002 - as CachedPredictor's
+        return None
+
+    def store(self, data: Any, prediction: Any) -> bool:  # noqa: ARG002
+        return False
+
+    def forget(self, data: Any) -> bool:  # noqa: ARG002
+        return False

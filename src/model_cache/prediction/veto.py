@@ -1,6 +1,8 @@
-"""Context of a model call: `do_not_store()`, and whether other callers wait for it."""
+"""Context of a model call: `do_not_store()`, `set_ttl()`, and whether other callers wait for it."""
 
 from __future__ import annotations
+
+from datetime import timedelta
 
 from model_cache.context import Flag, FlagVar
 
@@ -13,14 +15,16 @@ class ModelCall(Flag):
 
     Attributes:
         may_be_stored: whether its prediction may be stored.
+        ttls: the times to live that the model has set.
     """
 
-    __slots__ = ("leads", "may_be_stored")
+    __slots__ = ("leads", "may_be_stored", "ttls")
 
     def __init__(self, *, leads: bool) -> None:
         super().__init__()
         self.leads = leads
         self.may_be_stored = True
+        self.ttls: list[object] = []
 
 
 model_calls: FlagVar[ModelCall] = FlagVar("model_cache_model_call")
@@ -37,6 +41,24 @@ def do_not_store() -> None:
     call = model_calls.get()
     while call is not None:
         call.may_be_stored = False
+        call = call.outer
+
+
+def set_ttl(seconds: float | timedelta | None) -> None:
+    """Limit how long the current prediction stays in the cache.
+
+    Call it inside a model's `predict`, for example when the answer uses a price that changes at a
+    known time. The shortest of all calls and of the option `ttl` counts, so it can only shorten;
+    0 means not to store. It also applies to outer cached models; in `predict_many`, to the whole
+    batch. Outside a prediction it does nothing, as `do_not_store()`.
+
+    Args:
+        seconds: the time in seconds, or as a timedelta; None for no limit. With anything else the
+            prediction is returned, not stored, and logged once.
+    """
+    call = model_calls.get()
+    while call is not None:
+        call.ttls.append(seconds)
         call = call.outer
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -21,7 +21,8 @@ from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.effects import Budget, Later, Pause, Steps
-from model_cache.prediction.generation import Generation, Value
+from model_cache.prediction.generation import Generation, Value, is_outdated, mark_of
+from model_cache.prediction.time_to_live import TtlRefusedError, shortest_ttl
 
 # Not the module's generator: a model may have seeded it.
 _jitter = random.SystemRandom().random
@@ -90,18 +91,39 @@ class Writing:
         # Other processes of a fleet wait for the entry itself.
         self._is_late = config.write == "background" and config.single_flight != "fleet"
 
-    def encode(self, binding: Bound, key: bytes, data: Any, prediction: Any) -> Encoded | Fate:
-        """Return a prediction's entry, or why it is not stored."""
+    def encode(
+        self,
+        binding: Bound,
+        key: bytes,
+        data: Any,
+        prediction: Any,
+        ttls: Iterable[object] = (),
+    ) -> Encoded | Fate:
+        """Return a prediction's entry, or why it is not stored.
+
+        Args:
+            binding: the binding of the model.
+            key: the key of the entry.
+            data: the input.
+            prediction: the prediction.
+            ttls: the times to live that the model has set.
+        """
         name = binding.qualified_name
         try:
             cache_if = self._config.cache_if
             if cache_if is not None and not cache_if(data, prediction):
                 return "skipped"
-            ttl, fresh_until = self._times()
+            ttl = shortest_ttl(self._config.ttl, data, prediction, ttls)
+            if ttl == 0:
+                return "skipped"
+            ttl, fresh_until = self._times(ttl)
             return Encoded(binding.encode(key, prediction, fresh_until), ttl)
         except EntryRefusedError as error:
             self._hook(PredictionNotStored(name, str(error)))
             return "too_large" if error.reason is Refusal.TOO_LARGE else "lossy"
+        except TtlRefusedError as error:
+            self._hook(PredictionNotStored(name, str(error)))
+            return "skipped"
         except Exception as error:  # from cache_if
             reraise_interruption(error)
             self._hook(PredictionNotStored(name, f"cache_if raised {type(error).__name__}"))
@@ -149,7 +171,7 @@ class Writing:
         before, barrier = budget.left, self._barrier
         try:
             if barrier.has_overtaken_writes:
-                yield from self._wait_for_overtaken(writes, budget)
+                yield from self.wait_for_overtaken([one.computation for one in writes], budget)
             # Check name and version again: the model may have been reloaded while it predicted.
             if not binding.is_current():
                 return [_DROPPED] * len(writes)
@@ -174,12 +196,14 @@ class Writing:
         self._count(binding, sizes, before - budget.left)
         return results
 
-    def _wait_for_overtaken(self, writes: Sequence[Write], budget: Budget) -> Steps[None]:
-        """Wait for writes that a purge or a refresh has overtaken before starting this one."""
-        for write in writes:
-            while self._barrier.is_held_up(write.computation):
+    def wait_for_overtaken(
+        self, computations: Iterable[Computation], budget: Budget
+    ) -> Steps[None]:
+        """Wait for writes to the same keys that a purge or a refresh has overtaken."""
+        for computation in computations:
+            while self._barrier.is_held_up(computation):
                 if budget.left <= 0:
-                    self._barrier.distrust(write.computation.key)
+                    self._barrier.distrust(computation.key)
                     break
                 yield Pause(0.001)
                 budget.left -= 0.001
@@ -194,7 +218,7 @@ class Writing:
             )
             generation.saw(value, asked)
             for computation, _, seen in writes:
-                if seen is None or seen != value:
+                if seen is None or is_outdated(mark_of(computation.key), seen, value):
                     computation.is_purged = True  # by another process, or nobody can tell
                 if computation.is_purged:
                     yield from self._erase(computation.key, budget)
@@ -236,9 +260,9 @@ class Writing:
             self._hook(WriteFailed(binding.qualified_name, binding.version, kind, reason))
         return [Written("write_failed", kind)] * len(writes)
 
-    def _times(self) -> tuple[int | None, int | None]:
+    def _times(self, ttl: int | None) -> tuple[int | None, int | None]:
         """Return an entry's time to live in Redis and when it becomes stale, in milliseconds."""
-        config, ttl = self._config, self._config.ttl
+        config = self._config
         if ttl is None:
             return None, None
         ttl = max(1, ttl - int(_jitter() * ttl / 10))

@@ -42,6 +42,11 @@ class AsyncClusterStore:
         )
         return taken
 
+    async def append(self, key: bytes, piece: bytes, timeout: float) -> int:
+        steps = self._cluster.at_owner(key, timeout)
+        length: int = await _take(steps, lambda store, _, left: store.append(key, piece, left))
+        return length
+
     async def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         steps = self._cluster.at_owners(keys, timeout)
         answers = await _take(steps, lambda store, batch, left: store.get_many(batch, left))

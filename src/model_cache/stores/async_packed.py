@@ -41,6 +41,10 @@ class AsyncPackedStore:
         """Keep `entry` under a key of its own: it is a lease or a generation."""
         return self._inner.set_if_absent(key, entry, ttl, timeout)
 
+    def append(self, key: bytes, piece: bytes, timeout: float) -> Awaitable[int]:
+        """Append to a key of its own: this is for generations."""
+        return self._inner.append(key, piece, timeout)
+
     async def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         started = self._clock()
         found = await self._inner.get_many(list(map(self._packing.address, keys)), timeout)
@@ -116,6 +120,9 @@ class AsyncBucketStore:
         self, key: bytes, entry: bytes, ttl: int | None, timeout: float
     ) -> Awaitable[bool]:
         return self._server.set_if_absent(key, entry, ttl, timeout)
+
+    def append(self, key: bytes, piece: bytes, timeout: float) -> Awaitable[int]:
+        return self._server.append(key, piece, timeout)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[bytes | None]]:
         return self._server.ask(self._guard.reads, self._requests.get_many(keys), timeout)

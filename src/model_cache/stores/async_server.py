@@ -17,6 +17,7 @@ from model_cache.stores.replies import FAILURES, Replies, Request, Role
 from model_cache.stores.requests import (
     ASKING,
     LEAST_MGET,
+    append_request,
     delete_requests,
     get_request,
     request_of,
@@ -77,6 +78,10 @@ class AsyncRedisStore:
     ) -> Awaitable[bool]:
         request = set_if_absent_request(key, entry, ttl)
         return self._ask(self.guard.writes, request, 1, timeout, self._replies.was_set)
+
+    def append(self, key: bytes, piece: bytes, timeout: float) -> Awaitable[int]:
+        request = append_request(key, piece)
+        return self._ask(self.guard.writes, request, 1, timeout, self._replies.length)
 
     async def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         replies, count = self._replies, len(keys)

@@ -47,6 +47,11 @@ class ClusterStore:
         )
         return taken
 
+    def append(self, key: bytes, piece: bytes, timeout: float) -> int:
+        steps = self.cluster.at_owner(key, timeout)
+        length: int = _take(steps, lambda store, _, left: store.append(key, piece, left))
+        return length
+
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         steps = self.cluster.at_owners(keys, timeout)
         return in_order(keys, _take(steps, lambda store, batch, left: store.get_many(batch, left)))

@@ -92,6 +92,9 @@ class GuardedStore:
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
         return self._call(self.guard.writes, self._inner.set_if_absent, key, entry, ttl, timeout)
 
+    def append(self, key: bytes, piece: bytes, timeout: float) -> int:
+        return self._call(self.guard.writes, self._inner.append, key, piece, timeout)
+
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         return self._call(self.guard.reads, self._inner.get_many, keys, timeout)
 

@@ -73,6 +73,10 @@ class PackedStore:
         """Keep `entry` under a key of its own: it is a lease or a generation."""
         return self._inner.set_if_absent(key, entry, ttl, timeout)
 
+    def append(self, key: bytes, piece: bytes, timeout: float) -> int:
+        """Append to a key of its own: this is for generations."""
+        return self._inner.append(key, piece, timeout)
+
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         started = self._clock()
         found = self._inner.get_many(list(map(self._packing.address, keys)), timeout)
@@ -299,6 +303,9 @@ class BucketStore:
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
         return self._server.set_if_absent(key, entry, ttl, timeout)
+
+    def append(self, key: bytes, piece: bytes, timeout: float) -> int:
+        return self._server.append(key, piece, timeout)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         return self._server.ask(self._requests.get_many(keys), timeout)

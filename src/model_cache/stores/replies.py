@@ -187,6 +187,11 @@ class Replies:
         self.check_written([reply])
         return True
 
+    def length(self, reply: object) -> int:
+        """Return what the reply to an APPEND holds."""
+        self.check_written([reply])
+        return self.count([reply])
+
     def count(self, replies: Iterable[object]) -> int:
         """Return the sum of replies that are numbers.
 

@@ -42,6 +42,11 @@ def set_if_absent_request(key: bytes, entry: bytes, ttl: int | None) -> bytes:
     return request_of(b"SET", key, entry, b"PX", b"%d" % ttl, b"NX")
 
 
+def append_request(key: bytes, piece: bytes) -> bytes:
+    """Return an APPEND."""
+    return request_of(b"APPEND", key, piece)
+
+
 def get_with_ttl_requests(keys: Sequence[bytes]) -> list[bytes]:
     """Return a GET and a PTTL for each key."""
     return [each for key in keys for each in (get_request(key), request_of(b"PTTL", key))]

@@ -20,6 +20,7 @@ from model_cache.stores.replies import FAILURES, Replies, Request, Role
 from model_cache.stores.requests import (
     ASKING,
     LEAST_MGET,
+    append_request,
     delete_requests,
     get_request,
     request_of,
@@ -109,6 +110,9 @@ class RedisStore:
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
         request = set_if_absent_request(key, entry, ttl)
         return self._replies.was_set(self._exchange(request, 1, timeout)[0])
+
+    def append(self, key: bytes, piece: bytes, timeout: float) -> int:
+        return self._replies.length(self._exchange(append_request(key, piece), 1, timeout)[0])
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
         """Delete keys; return how many entries there were: a bucket holds many."""

@@ -210,8 +210,8 @@ class Cache:
             **options: what differs from the cache's own options.
 
         Raises:
-            ConfigurationError: an option is invalid, or the estimator's state has no stable
-                fingerprint and there is no revision.
+            ConfigurationError: an option is invalid, the estimator has none of the methods, or its
+                state has no stable fingerprint and there is no revision.
         """
         given = self._given(None, version, revision, options)
         checked = text("name", name), text("version", version)
@@ -275,7 +275,8 @@ class Cache:
         """
         for member in list(self._members.values()):
             await member.drain()
-        await closed_in_a_thread(self.backend)
+        self.backend.close_in_loop()
+        await closed_in_a_thread(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -318,4 +319,10 @@ def _reopened(options: Mapping[str, Any]) -> Cache:
 
 def _refuse_others(names: Iterable[str], known: Collection[str]) -> None:
     """Raise `ConfigurationError` for the first name that is not a known option."""
-    refuse_unknown([name for name in names if name not in known], known)
+    others = [name for name in names if name not in known]
+    for name in others:
+        if name in CacheOptions.__optional_keys__ or name == "url":
+            raise ConfigurationError(name, "applies to the whole cache; pass it to Cache(...)")
+        if name in ModelOptions.__optional_keys__:
+            raise ConfigurationError(name, "applies to ml-base models; pass it to cache.model(...)")
+    refuse_unknown(others, known)

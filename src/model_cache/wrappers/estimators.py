@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import secrets
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from model_cache.entries.values import Classes
 from model_cache.errors import ConfigurationError
+from model_cache.forks import ForkSafeLock
 from model_cache.keys.canonical import INPUTS
 from model_cache.observing.counters import Stats, added_up
 from model_cache.options.config import Config
+from model_cache.prediction.table_call import TableCall
 from model_cache.wrappers.fitted import fitted_state
 from model_cache.wrappers.functions import revision
 from model_cache.wrappers.part import Part, Sharing
@@ -25,6 +29,7 @@ METHODS = (
     "decision_function",
     "transform",
     "encode",
+    "run",
 )
 """The methods that are cached by default, if the estimator has them."""
 
@@ -70,7 +75,7 @@ class CachedEstimator:
         delattr(self._cached.estimator, name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*dir(self._cached.estimator), "cache_info", "purge", "stats"})
+        return sorted({*dir(self._cached.estimator), *_ADDED})
 
     def __repr__(self) -> str:
         cached = self._cached
@@ -78,14 +83,17 @@ class CachedEstimator:
         return f"<cached {cached.estimator!r}, name={name!r}, version={version!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _wrapped_again, self._cached.arguments
+        return _wrapped_again, self._cached.state()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CachedEstimator:
+        (cache, estimator, *others), refitted = self._cached.state()
+        return _wrapped_again((cache, copy.deepcopy(estimator, memo), *others), refitted)
 
 
 class _Cached:
     """What a `CachedEstimator` knows, apart from its estimator's attributes.
 
     Attributes:
-        arguments: the arguments of `wrapped`, for pickling.
         estimator: the estimator.
         has_changed: whether its state may have changed since the fingerprint was taken.
     """
@@ -98,16 +106,26 @@ class _Cached:
         name: str,
         version: str,
         methods: Sequence[str] | None,
+        refitted: str = "",
     ) -> None:
-        self.arguments = (cache, estimator, options, name, version, methods)
+        self._arguments = (cache, estimator, options, name, version, methods)
         self._cache, self._options = cache, options
         self.estimator, self.name, self.version = estimator, name, version
         self._methods = _checked_methods(estimator, methods)
         self._is_session = type(estimator).__module__.partition(".")[0] == "onnxruntime"
         self._parts: dict[str, Part] = {}
-        self._refitted = ""
+        self._refitted = refitted
         self.has_changed = False
+        self._changing = 0  # methods that are running and may change it
+        self._refusal = ""  # why its state has no fingerprint any more
         self._look()
+        self._lock = ForkSafeLock()
+        self._part(min(self._methods))  # for `purge`, which concerns all methods
+
+    def state(self) -> tuple[tuple[Any, ...], str]:
+        """Return the arguments of `wrapped`, and what distinguishes a refitted estimator."""
+        self._renew()
+        return self._arguments, self._refitted
 
     def attribute(self, wrapper: CachedEstimator, name: str) -> Any:
         """Return an attribute of the estimator; a cached method in place of its own."""
@@ -123,12 +141,16 @@ class _Cached:
         return self._forwarded(wrapper, found)
 
     def _cached_method(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        calls, part = TableCalls(method, self._rows_of(name)), self._part(name)
+        part = self._part(name)
+        calls = TableCalls(method, self._rows_of(name), context=_transform_output)
 
         @functools.wraps(method)
         def cached(*args: Any, **kwargs: Any) -> Any:
             self._renew()
-            return part.sync.predict_table(calls(*args, **kwargs))
+            call = calls(*args, **kwargs)
+            if self._refusal:
+                call = TableCall(call.whole, call.compute, None, reason=self._refusal)
+            return part.sync.predict_table(call)
 
         cached.cache_keys = lambda *args, **kwargs: keys_of(part, calls(*args, **kwargs))  # type: ignore[attr-defined]
         return cached
@@ -138,11 +160,14 @@ class _Cached:
 
         @functools.wraps(method)
         def forwarded(*args: Any, **kwargs: Any) -> Any:
-            self.has_changed = True
+            with self._lock:
+                self._changing += 1
             try:
                 result = method(*args, **kwargs)
             finally:
-                self.has_changed = True
+                with self._lock:
+                    self._changing -= 1
+                    self.has_changed = True
             return wrapper if result is self.estimator else result
 
         return forwarded
@@ -167,7 +192,15 @@ class _Cached:
             identity=INPUTS.encode(("estimator", method)),
             classes=Classes(None),
             outputs=self._is_session,
+            is_current=functools.partial(self._is_still, self._state),
         )
+
+    def _is_still(self, state: str) -> bool:
+        """Return whether the estimator has not changed since a fingerprint was taken."""
+        return state == self._state and not self._changing and not self._may_have_changed()
+
+    def _may_have_changed(self) -> bool:
+        return self.has_changed or not _are_same(self._seen, _attributes_of(self.estimator))
 
     def _look(self) -> None:
         """Take the fingerprint of the estimator's state."""
@@ -181,22 +214,31 @@ class _Cached:
 
     def _renew(self) -> None:
         """Take the fingerprint anew if the estimator may have changed, and bind its methods."""
-        if not self.has_changed and _are_same(self._seen, _attributes_of(self.estimator)):
+        if not self._may_have_changed():
             return
-        self.has_changed = False
-        # A revision describes what was wrapped, so what was learned since needs another one.
-        self._refitted = f" refitted {secrets.token_hex(8)}"
-        self._look()
-        for method, part in list(self._parts.items()):
-            part.current.binding = self._bind(method, part.config)
+        with self._lock:
+            if not self._may_have_changed():  # another thread has done it
+                return
+            self.has_changed = False
+            # A revision describes what was wrapped, so what was learned since needs another one.
+            self._refitted = f" refitted {secrets.token_hex(8)}"
+            try:
+                self._refusal = ""
+                self._look()
+            except ConfigurationError as error:  # too late to fail
+                self._refusal = str(error)
+            for method, part in list(self._parts.items()):
+                part.current.binding = self._bind(method, part.config)
 
     def stats(self) -> Stats:
         """Return the sum of the counters of all methods."""
-        return added_up((part.stats() for part in self._parts.values()), self._cache.backend.state)
+        return added_up(
+            (part.stats() for part in list(self._parts.values())), self._cache.backend.state
+        )
 
     def purge(self) -> int:
         """Delete the entries of this version; return how many there were."""
-        return sum(part.purge() for part in self._parts.values())
+        return sum(part.purge() for part in list(self._parts.values()))
 
 
 _ADDED: dict[str, Callable[[_Cached], Any]] = {"stats": _Cached.stats, "purge": _Cached.purge}
@@ -228,13 +270,21 @@ def _is(one: object, other: object) -> bool:
 
 
 def _checked_methods(estimator: Any, methods: Sequence[str] | None) -> frozenset[str]:
+    if isinstance(estimator, type):
+        raise ConfigurationError("estimator", f"expected an object, got the class {estimator!r}")
+    kind = type(estimator).__qualname__
     if methods is None:
-        return frozenset((*METHODS, "run"))
+        if not any(callable(getattr(estimator, name, None)) for name in METHODS):
+            raise ConfigurationError(
+                "methods",
+                f"{kind} has none of {', '.join(METHODS)}; name the methods to cache, as in "
+                'methods=["predict_batch"], or cache a function with memoize_rows',
+            )
+        return frozenset(METHODS)
     if isinstance(methods, str):
         raise ConfigurationError("methods", f"expected a list of names, got {methods!r}")
     for name in methods:
         if not callable(getattr(estimator, name, None)):
-            kind = type(estimator).__qualname__
             raise ConfigurationError("methods", f"{kind} has no method {name!r}")
     return frozenset(methods)
 
@@ -246,9 +296,10 @@ def wrapped(
     name: str,
     version: str,
     methods: Sequence[str] | None,
+    refitted: str = "",
 ) -> CachedEstimator:
     """Return an estimator whose methods answer from the cache; see `Cache.wrap`."""
-    cached = _Cached(cache, estimator, options, name, version, methods)
+    cached = _Cached(cache, estimator, options, name, version, methods, refitted)
     return _class_for(type(estimator))(cached)
 
 
@@ -266,5 +317,12 @@ def _forward(operator: str) -> Callable[..., Any]:
     return forward
 
 
-def _wrapped_again(*arguments: Any) -> CachedEstimator:
-    return wrapped(*arguments)
+def _wrapped_again(arguments: Any, refitted: str) -> CachedEstimator:
+    cache, estimator, options, name, version, methods = arguments
+    return wrapped(cache, estimator, options, name, version, methods, refitted)
+
+
+def _transform_output() -> str:
+    """Return which container scikit-learn's transformers return, by its global configuration."""
+    sklearn = sys.modules.get("sklearn")
+    return str(sklearn.get_config()["transform_output"]) if sklearn is not None else "default"

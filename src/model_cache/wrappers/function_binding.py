@@ -30,6 +30,7 @@ class FunctionBinding:
     """
 
     rounds = False
+    output_schema = Result
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class FunctionBinding:
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
-            ttl=config.ttl,
+            ttl=config.longest_ttl,
         )
 
     def is_current(self) -> bool:
@@ -139,6 +140,12 @@ class FunctionBinding:
     def difference(self, one: Result, other: Result) -> float:
         """Return the largest difference between the numbers of two results."""
         return largest_difference(one.value, other.value)
+
+    def shown(self, data: Arguments, prediction: Result) -> tuple[dict[str, Any], Any]:
+        """Return the arguments by name, with defaults, and what the function returned."""
+        bound = inspect.signature(self._function).bind(*data.args, **data.kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments), prediction.value
 
     def answers_many_by(self, methods: Collection[str]) -> bool:  # noqa: ARG002 - as Bound's
         """Return False: a function takes the arguments of one call."""

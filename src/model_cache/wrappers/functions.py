@@ -4,8 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from model_cache.binding.facts import OpaqueError, carried_facts
 from model_cache.entries.values import Classes
@@ -16,11 +27,15 @@ from model_cache.option_values import text
 from model_cache.options.config import Config
 from model_cache.revision import revision_of
 from model_cache.wrappers.function_binding import FunctionBinding
+from model_cache.wrappers.namesakes import refuse_namesake
 from model_cache.wrappers.part import Part, Sharing
-from model_cache.wrappers.signatures import Arguments, annotations_of, binder
+from model_cache.wrappers.signatures import Arguments, annotations_of, binder, signature_of
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -40,12 +55,36 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
+class BoundCached(Protocol[P, R_co]):
+    """A cached method of an object: what `Cached` is, once it has a `self`."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Return what the method returns, from the cache if possible."""
+        ...
+
+    def cache_info(self) -> CacheInfo:
+        """Return how often the cache has answered in this process, for all objects."""
+        ...
+
+    def cache_clear(self) -> int:
+        """Delete the entries of this version; return how many there were."""
+        ...
+
+    def stats(self) -> Stats:
+        """Return an immutable snapshot of the method's counters, for all objects."""
+        ...
+
+
 class Cached(Protocol[P, R_co]):
     """A cached function, which is called like the function itself."""
 
-    __wrapped__: Callable[..., Any]
     __name__: str
     __qualname__: str
+
+    @property
+    def __wrapped__(self) -> Callable[P, R_co]:
+        """The function without the cache."""
+        ...
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Return what the function returns, from the cache if possible."""
@@ -55,7 +94,9 @@ class Cached(Protocol[P, R_co]):
     def __get__(self, instance: None, owner: type) -> Self: ...
 
     @overload
-    def __get__(self, instance: object, owner: type) -> Callable[..., R_co]: ...
+    def __get__(
+        self: Cached[Concatenate[S, Q], T], instance: S, owner: type | None = None
+    ) -> BoundCached[Q, T]: ...
 
     def cache_info(self) -> CacheInfo:
         """Return how often the cache has answered in this process."""
@@ -71,10 +112,10 @@ class Cached(Protocol[P, R_co]):
 
 
 class Memoized(Cached[P, R_co], Protocol[P, R_co]):
-    """A cached function with one entry for each call."""
+    """A cached function with one entry for each call; see `Cache.memoize`."""
 
     def cache_key(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Return the key of a call.
+        """Return the key of a call. For a method, the first argument is the object.
 
         Raises:
             NotCacheableError: an argument has no canonical form; the message says which type.
@@ -92,7 +133,7 @@ def memoized(
     ignored: Sequence[str],
 ) -> Memoized[P, R]:
     """Return a function that looks up each call before it is made; see `Cache.memoize`."""
-    refuse_uncacheable(function)
+    refuse_uncacheable(function, name, options)
     bind = binder(function, ignored)
     part = Part(cache, options, _binding(function, name, version, ignored))
 
@@ -100,11 +141,11 @@ def memoized(
         try:
             return Arguments(bind(*args, **kwargs), args, kwargs)
         except TypeError:
-            inspect.signature(function).bind(*args, **kwargs)  # raises it in plain words
+            signature_of(function).bind(*args, **kwargs)  # raises it in plain words
             raise
 
     wrapper = _asynchronous if inspect.iscoroutinefunction(function) else _blocking
-    cached: Any = functools.wraps(function)(wrapper(part, arguments))
+    cached: Any = functools.wraps(function)(wrapper(function, part, arguments))
 
     cached.cache_key = lambda *args, **kwargs: part.cache_key(arguments(*args, **kwargs))
     return cast(Memoized[P, R], attached(cached, part))
@@ -124,20 +165,32 @@ def attached(cached: Any, part: Part) -> Any:
     return cached
 
 
-def _blocking(part: Part, arguments: Callable[..., Arguments]) -> Callable[..., Any]:
+def _blocking(
+    function: Callable[..., Any], part: Part, arguments: Callable[..., Arguments]
+) -> Callable[..., Any]:
     predict = part.sync.predict
 
     def cached(*args: Any, **kwargs: Any) -> Any:
-        return predict(arguments(*args, **kwargs)).value
+        try:
+            data = arguments(*args, **kwargs)
+        except TypeError:
+            return function(*args, **kwargs)  # its own error says what is wrong with them
+        return predict(data).value
 
     return cached
 
 
-def _asynchronous(part: Part, arguments: Callable[..., Arguments]) -> Callable[..., Any]:
+def _asynchronous(
+    function: Callable[..., Any], part: Part, arguments: Callable[..., Arguments]
+) -> Callable[..., Any]:
     predict = part.asynchronous.predict
 
     async def cached(*args: Any, **kwargs: Any) -> Any:
-        return (await predict(arguments(*args, **kwargs))).value
+        try:
+            data = arguments(*args, **kwargs)
+        except TypeError:
+            return await function(*args, **kwargs)
+        return (await predict(data)).value
 
     return cached
 
@@ -148,7 +201,7 @@ def _binding(
     def bind(config: Config) -> FunctionBinding:
         return FunctionBinding(
             function,
-            name=full_name(function) if name is None else text("name", name),
+            name=named(function, name, version, config),
             version=text("version", version),
             config=config,
             revision=revision(config),
@@ -162,6 +215,21 @@ def _binding(
 def full_name(function: Callable[..., Any]) -> str:
     """Return the name of a function in keys: its module and qualified name."""
     return f"{function.__module__}.{function.__qualname__}"
+
+
+def _is_named(function: Callable[..., Any]) -> bool:
+    return function.__module__ != "__main__" and "<" not in function.__qualname__
+
+
+def named(function: Callable[..., Any], name: str | None, version: str, config: Config) -> str:
+    """Return the name of a function in keys.
+
+    Raises:
+        ConfigurationError: another function has this name and version.
+    """
+    found = full_name(function) if name is None else text("name", name)
+    refuse_namesake(function, found, version, revision(config), config)
+    return found
 
 
 def revision(config: Config) -> str:
@@ -182,9 +250,8 @@ def identity(function: Callable[..., Any], config: Config, ignored: Sequence[str
         ConfigurationError: its closure has a value that can't be identified, and there is no
             revision instead.
     """
-    names = [name for name in inspect.signature(function).parameters if name not in ignored]
-    is_named = function.__module__ != "__main__" and "<" not in function.__qualname__
-    if config.revision is not None or is_named:
+    names = [name for name in signature_of(function).parameters if name not in ignored]
+    if config.revision is not None or _is_named(function):
         return INPUTS.encode((names, b""))
     try:
         return INPUTS.encode((names, carried_facts(function)))
@@ -196,7 +263,12 @@ def identity(function: Callable[..., Any], config: Config, ignored: Sequence[str
         ) from None
 
 
-def refuse_uncacheable(function: Any) -> None:
+def refuse_uncacheable(function: Any, name: str | None, options: Mapping[str, Any]) -> None:
+    """Refuse what is no function, and what a name and a version do not describe.
+
+    Raises:
+        ConfigurationError: the message says what to do instead.
+    """
     if not callable(function) or isinstance(function, type):
         raise ConfigurationError("memoize", f"expected a function, got {function!r}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -205,3 +277,17 @@ def refuse_uncacheable(function: Any) -> None:
             f"{function.__qualname__} is a generator, which can be read only once; "
             "return a list instead",
         )
+    if _carries_state(function) and (name is None or options["revision"] is None):
+        raise ConfigurationError(
+            "revision",
+            f"{function!r} holds values that are not part of the key; pass name=... and "
+            "revision=..., a string that changes with them, or cache a function that takes them "
+            "as arguments",
+        )
+
+
+def _carries_state(function: Any) -> bool:
+    """Return whether it is a method of an object, a partial, or an object with `__call__`."""
+    bound_to = getattr(function, "__self__", None)
+    is_bound = bound_to is not None and not isinstance(bound_to, types.ModuleType)
+    return is_bound or not hasattr(function, "__qualname__")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from model_cache.binding import Bound
 from model_cache.observing.counters import Counters, Stats
 from model_cache.observing.hooks import LoggingHook, telling
-from model_cache.options.config import Config
+from model_cache.options.config import CacheIf, Config
 from model_cache.prediction.assembly import assembled
 from model_cache.prediction.backend import DisabledBackend, RedisBackend
 
@@ -22,6 +23,14 @@ class Sharing(Protocol):
     def join(self, member: Any) -> None: ...
 
 
+class Wrapped(Bound, Protocol):
+    """The binding of something that a cache wraps."""
+
+    def shown(self, data: Any, prediction: Any) -> tuple[Any, Any]:
+        """Return an input and a prediction as the user knows them."""
+        ...
+
+
 class Holder:
     """Holds the current binding of something that says itself when it changes.
 
@@ -29,13 +38,13 @@ class Holder:
         binding: the binding.
     """
 
-    def __init__(self, binding: Bound) -> None:
+    def __init__(self, binding: Wrapped) -> None:
         self.binding = binding
 
-    def bound(self) -> Bound:
+    def bound(self) -> Wrapped:
         return self.binding
 
-    def get(self) -> Bound:
+    def get(self) -> Wrapped:
         return self.binding
 
 
@@ -55,16 +64,22 @@ class Part:
     """
 
     def __init__(
-        self, cache: Sharing, options: Mapping[str, Any], bind: Callable[[Config], Bound]
+        self, cache: Sharing, options: Mapping[str, Any], bind: Callable[[Config], Wrapped]
     ) -> None:
         self.config = config = Config.parse(options)
         self._backend = cache.backend if config.enabled else DisabledBackend()
         self._counters = Counters()
         self.current = Holder(bind(config))
+        if config.cache_if is not None:
+            config = replace(config, cache_if=self._shown_to(config.cache_if))
         hook = telling([LoggingHook(), *config.hooks])
         predictors = assembled(config, self._backend, self.current, self._counters, hook)
         self.sync, self.asynchronous = predictors
         cache.join(self)
+
+    def _shown_to(self, cache_if: CacheIf) -> CacheIf:
+        """Return a `cache_if` that passes on what the user knows."""
+        return lambda data, prediction: cache_if(*self.current.binding.shown(data, prediction))
 
     @property
     def qualified_name(self) -> str:

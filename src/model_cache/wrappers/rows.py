@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
@@ -14,18 +15,18 @@ from model_cache.keys.canonical import INPUTS
 from model_cache.keys.tables import table_of
 from model_cache.option_values import text
 from model_cache.options.config import Config
-from model_cache.prediction.tables import TableCall, TableRow
+from model_cache.prediction.table_call import TableCall
 from model_cache.wrappers.functions import (
     Cached,
     attached,
-    full_name,
     identity,
+    named,
     refuse_uncacheable,
     revision,
 )
 from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.rows_binding import RowsBinding
-from model_cache.wrappers.signatures import annotations_of, check_parameters
+from model_cache.wrappers.signatures import annotations_of, check_parameters, signature_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +34,7 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class MemoizedRows(Cached[P, R_co], Protocol[P, R_co]):
-    """A cached function with one entry for each row of a call."""
+    """A cached function with one entry for each row of a call; see `Cache.memoize_rows`."""
 
     def cache_keys(self, *args: P.args, **kwargs: P.kwargs) -> list[str]:
         """Return the keys of a call's rows.
@@ -51,16 +52,22 @@ class TableCalls:
         function: the function.
         rows: the parameter that takes the rows; None for the first that is not ignored.
         ignored: parameters that are not part of the key.
+        context: returns what else the results depend on at the time of a call.
 
     Raises:
         ConfigurationError: a name that is not a parameter's, or a function without parameters.
     """
 
     def __init__(
-        self, function: Callable[..., Any], rows: str | None = None, ignored: Sequence[str] = ()
+        self,
+        function: Callable[..., Any],
+        rows: str | None = None,
+        ignored: Sequence[str] = (),
+        context: Callable[[], object] = lambda: None,
     ) -> None:
         self._function = function
-        self._signature = inspect.signature(function)
+        self._context = context
+        self._signature = signature_of(function)
         self._ignored = frozenset(ignored)
         names = list(self._signature.parameters)
         for option, name in [("rows", rows), *(("ignored", name) for name in ignored)]:
@@ -74,17 +81,19 @@ class TableCalls:
 
     def __call__(self, *args: Any, **kwargs: Any) -> TableCall:
         """Return a call with these arguments."""
-        function, name, bound = self._function, self._rows, self._signature.bind(*args, **kwargs)
+        function, name = self._function, self._rows
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:  # the function's own says it better
+            return TableCall(None, lambda _: function(*args, **kwargs), None, reason=str(error))
+        passed = dict(bound.arguments)
         bound.apply_defaults()
         whole = bound.arguments[name]
 
         def compute(rows: Any) -> Any:
             if rows is whole:
                 return function(*args, **kwargs)
-            replaced = inspect.BoundArguments(
-                self._signature,
-                {**bound.arguments, name: rows},
-            )
+            replaced = inspect.BoundArguments(self._signature, OrderedDict(passed, **{name: rows}))
             return function(*replaced.args, **replaced.kwargs)
 
         try:
@@ -98,7 +107,9 @@ class TableCalls:
             )
         except NotCacheableError as error:
             return TableCall(whole, compute, None, reason=str(error))
-        head = hashlib.blake2b(INPUTS.encode((table.kind, others)), digest_size=16).digest()
+        head = hashlib.blake2b(
+            INPUTS.encode((table.kind, others, self._context())), digest_size=16
+        ).digest()
         return TableCall(whole, compute, table, head)
 
 
@@ -110,7 +121,8 @@ def keys_of(part: Part, call: TableCall) -> list[str]:
     """
     if call.table is None:
         raise NotCacheableError(call.reason)
-    return [part.cache_key(TableRow(call, place)) for place in range(len(call.table))]
+    key = part.current.binding.key
+    return [key(call.head + row).decode() for row in call.table.rows()]
 
 
 def memoized_rows(
@@ -124,13 +136,13 @@ def memoized_rows(
     ignored: Sequence[str],
 ) -> MemoizedRows[P, R]:
     """Return a function that looks up each row of its calls; see `Cache.memoize_rows`."""
-    refuse_uncacheable(function)
+    refuse_uncacheable(function, name, options)
     check_parameters(function, [*ignored, rows or _first(function, ignored)])
     calls, is_async = TableCalls(function, rows, ignored), inspect.iscoroutinefunction(function)
 
     def bind(config: Config) -> RowsBinding:
         return RowsBinding(
-            name=full_name(function) if name is None else text("name", name),
+            name=named(function, name, version, config),
             version=text("version", version),
             config=config,
             revision=revision(config),
@@ -147,7 +159,7 @@ def memoized_rows(
 
 
 def _first(function: Callable[..., Any], ignored: Sequence[str]) -> str:
-    names = inspect.signature(function).parameters
+    names = signature_of(function).parameters
     return next((name for name in names if name not in ignored and name != "self"), "")
 
 

@@ -11,11 +11,10 @@ from model_cache.entries.differences import largest_difference
 from model_cache.entries.row_entries import ROWS, RowResult, common_prefix, form_of
 from model_cache.entries.rows import RowsRefusedError, join, split
 from model_cache.entries.values import Classes
-from model_cache.errors import NotCacheableError
 from model_cache.keys.key import KeyMaker, Namespace, tag_key
-from model_cache.keys.tables import Table
+from model_cache.keys.tables import Table, table_of
 from model_cache.options.config import Config
-from model_cache.prediction.tables import RowsNotApartError, TableCall, TableRow
+from model_cache.prediction.table_call import RowsNotApartError, TableCall, TableRow
 
 
 class RowsBinding:
@@ -30,9 +29,11 @@ class RowsBinding:
         classes: the classes that its results may contain.
         is_async: whether it is a coroutine function.
         outputs: whether it returns a list with an array for each of several outputs.
+        is_current: returns whether the binding still describes the function.
     """
 
     rounds = False
+    output_schema = RowResult
     many_and_one = ("a call with many rows", "calls with one row")
 
     def __init__(
@@ -46,6 +47,7 @@ class RowsBinding:
         classes: Classes,
         is_async: bool = False,
         outputs: bool = False,
+        is_current: Callable[[], bool] = lambda: True,
     ) -> None:
         self.qualified_name = name
         self.version = version
@@ -55,6 +57,7 @@ class RowsBinding:
         self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {}
         self._classes = classes
         self._is_async = is_async
+        self._is_current = is_current
         self._outputs = outputs
         self._keys = KeyMaker(
             self.namespace,
@@ -70,28 +73,26 @@ class RowsBinding:
             max_entry_bytes=config.max_entry_bytes,
             integrity=config.integrity,
             tag_key=tag_key(config.key_secret),
-            ttl=config.ttl,
+            ttl=config.longest_ttl,
         )
         self._reads_plain = not config.integrity
 
     def is_current(self) -> bool:
-        """Return True: a refitted estimator has another binding."""
-        return True
+        """Return whether it still describes the function: an estimator may have been refitted."""
+        return self._is_current()
 
     def rounded(self, data: Any) -> Any:
         """Return the rows as they are."""
         return data
 
     def canonical(self, data: TableRow) -> bytes:
-        """Return the canonical bytes of a row.
+        """Return the canonical bytes of a row as it is now.
 
         Raises:
-            NotCacheableError: the call has no keys.
+            NotCacheableError: it has none any more.
         """
-        table = data.call.table
-        if table is None:
-            raise NotCacheableError(data.call.reason)
-        return data.call.head + table.rows()[data.place]
+        _, part = _part([data])
+        return data.call.head + table_of(part.whole).rows()[0]
 
     def key(self, canonical: bytes) -> bytes:
         """Return the key of a row, from its canonical bytes."""
@@ -177,7 +178,7 @@ class RowsBinding:
         try:
             form, payloads = split(result, part, outputs=self._outputs, classes=self._classes)
         except RowsRefusedError as error:
-            is_whole = part is call.table
+            is_whole = call.table is not None and part.rows() == call.table.rows()
             raise RowsNotApartError(str(error), result, is_whole=is_whole) from None
         return [RowResult(form, payload) for payload in payloads]
 
@@ -187,6 +188,12 @@ class RowsBinding:
 
     def _values(self, result: RowResult) -> Any:
         return join(result.form, [result.payload], _ONE_ROW, classes=self._classes)
+
+    def shown(self, data: TableRow, prediction: RowResult) -> tuple[Any, Any]:
+        """Return a row and its result, as a table of one row and the result for it."""
+        _, row = _part([data])
+        whole = join(prediction.form, [prediction.payload], row, classes=self._classes)
+        return row.whole, whole
 
     def answers_many_by(self, methods: Collection[str]) -> bool:  # noqa: ARG002 - as Bound's
         """Return True."""

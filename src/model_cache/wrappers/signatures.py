@@ -47,7 +47,7 @@ def binder(function: Callable[..., Any], ignored: Sequence[str]) -> Callable[...
         ConfigurationError: a name that is not a parameter's, or a method whose `self` is not
             ignored.
     """
-    parameters = inspect.signature(function).parameters
+    parameters = signature_of(function).parameters
     extra = _ignored_keywords(parameters, ignored)
     check_parameters(function, ignored)
     # Source code in which only the names of parameters vary, which are identifiers.
@@ -93,7 +93,7 @@ def check_parameters(function: Callable[..., Any], ignored: Sequence[str]) -> No
         ConfigurationError: a method whose `self` is not ignored, or an annotation of a type that
             has no canonical form.
     """
-    parameters = inspect.signature(function).parameters
+    parameters = signature_of(function).parameters
     _refuse_self(function, parameters, ignored)
     _refuse_opaque(function, parameters, ignored)
 
@@ -141,6 +141,17 @@ def _refuse_opaque(
                 "has no canonical form, so it can't be part of a key; leave it out with "
                 f'ignored=["{name}"], or register a form with model_cache.register_canonical',
             )
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a function; of one that has none, written in C, a general one."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return inspect.signature(_unknown)
+
+
+def _unknown(first: Any, /, *args: Any, **kwargs: Any) -> None: ...
 
 
 def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:

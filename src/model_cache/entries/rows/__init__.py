@@ -24,6 +24,10 @@ from model_cache.keys.tables.cells import numbers
 __all__ = ["LengthError", "Parts", "RowsRefusedError", "join", "split"]
 
 
+LONGEST_FORM = 65_535
+"""The most bytes of a form, which each entry repeats."""
+
+
 class Parts(NamedTuple):
     """A result taken apart.
 
@@ -56,6 +60,8 @@ def split(
     try:
         described, columns = apart(result, table, outputs)
         form = _packed(described, columns)
+        if len(form) > LONGEST_FORM:
+            raise RowsRefusedError(f"its names and dtypes take more than {LONGEST_FORM:,} bytes")
         payloads = payloads_of(columns, len(table), classes)
         again, restored = apart(join(form, payloads, table, classes=classes), table, outputs)
         is_same = _packed(again, restored) == form and all(map(_same, columns, restored))

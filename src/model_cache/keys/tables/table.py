@@ -36,20 +36,16 @@ class Table:
         return self._rows
 
     def take(self, places: Sequence[int]) -> Any:
-        """Return a container of the same type with only these rows, in this order.
+        """Return a new container of the same type with only these rows, in this order.
 
-        A pandas object keeps the labels of its index. If the places are those of all rows in
-        order, this is the caller's own object.
+        A pandas object keeps the labels of its index. The caller's own object stays as it is if a
+        model changes what it gets.
         """
-        if len(places) == len(self) and list(places) == list(range(len(self))):
-            return self.whole
         return self._select(self.whole, places)
 
     def part(self, places: Sequence[int]) -> Table:
         """Return the table of `take(places)`, of the same kind as this one."""
         taken = self.take(places)
-        if taken is self.whole:
-            return self
         index = None if self.index is None else taken.index
         rows = [self._rows[place] for place in places]
         return dataclasses.replace(self, whole=taken, _rows=rows, index=index)

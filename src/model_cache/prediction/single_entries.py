@@ -1,0 +1,182 @@
+"""The steps that read, write or drop the entry of one input, without a prediction.
+
+None of them calls the model, counts as a prediction, or changes the last outcome.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from model_cache.errors import ConfigurationError, StoreUnavailableError
+from model_cache.observing.scope import forbids_writes, requested_mode
+from model_cache.options.config import Config
+from model_cache.prediction.barrier import Barrier
+from model_cache.prediction.call import Call
+from model_cache.prediction.calls import Calls
+from model_cache.prediction.effects import Budget, Steps
+from model_cache.prediction.flow import Flow
+from model_cache.prediction.generation import LONGEST, Generation, new_value, record_of
+from model_cache.prediction.look_up import LookUps
+from model_cache.prediction.writing import Encoded, Write, Writing
+from model_cache.protocols import Clock
+from model_cache.stores.purging import unless_full
+
+# Seconds for a forget, which is not part of a prediction.
+_FORGET_TIMEOUT = 5.0
+
+
+class SingleEntries:
+    """The steps for the single entries of one decorator.
+
+    Args:
+        config: the decorator's options.
+        calls: begins calls.
+        flow: reads what they find.
+        barrier: the process's barrier for the store.
+        writing: encodes and writes predictions.
+        look_ups: finds entries in the near cache and in the store.
+        clock: seconds, as `time.perf_counter`.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        calls: Calls,
+        flow: Flow,
+        barrier: Barrier,
+        writing: Writing,
+        look_ups: LookUps,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        self._config = config
+        self._calls = calls
+        self._flow = flow
+        self._barrier = barrier
+        self._writing = writing
+        self._look_ups = look_ups
+        self._clock = clock
+
+    def lookup(self, data: Any) -> Steps[Any]:
+        """Return the prediction in the cache, or None.
+
+        Raises:
+            StoreUnavailableError: the store failed, and `on_error` is "raise".
+        """
+        if requested_mode() in {"bypass", "refresh"}:
+            return None
+        call = self._calls.begin(data, "read_only")
+        if call.answer is not None or call.key is None:
+            return call.answer
+        found = yield from self._look_ups.check(call)
+        if found is not None:
+            return found
+        try:
+            entry = yield from self._entry(call, call.key)
+        except StoreUnavailableError as error:
+            self._look_ups.missed(call, error)
+            if self._config.on_error == "raise":
+                raise
+            return None
+        return self._flow.read(call, entry)
+
+    def _entry(self, call: Call, key: bytes) -> Steps[bytes | None]:
+        call.asked, budget = self._clock(), Budget(self._config.timeout - call.store_seconds)
+        request = self._look_ups.request(call)
+        if request is None:
+            return (yield from budget.ask(lambda store, left: store.get(key, left)))
+        return self._look_ups.take_in(call, (yield from budget.ask(request)))
+
+    def store(self, data: Any, prediction: Any) -> Steps[bool]:
+        """Store a prediction as a refresh would; return whether it was stored.
+
+        Raises:
+            ConfigurationError: the prediction is not an instance of the output schema.
+        """
+        call = self._calls.begin(data, None if forbids_writes() else "refresh")
+        _check(prediction, call.binding.output_schema)
+        if call.mode != "refresh" or call.key is None or call.generation is None:
+            return False
+        made = self._writing.encode(call.binding, call.key, call.data, prediction)
+        if not isinstance(made, Encoded):
+            return False
+        budget = Budget(self._config.timeout)
+        with suppress(StoreUnavailableError):  # the write counts the failure
+            call.seen = yield from self._value(call.generation, budget)
+            if call.seen is None:
+                yield from self._look_ups.create_generation([call], budget)
+        computation = self._barrier.begin(call.key, call.epoch, refreshes=True)
+        self._look_ups.drop(call)
+        write, since = Write(computation, made, call.seen), self._clock()
+        ((fate, _),) = yield from self._writing.store(
+            call.binding, call.generation, [write], budget, refreshes=True
+        )
+        if fate != "stored":
+            return False
+        self._look_ups.stored(call, *made, since)
+        return True
+
+    def forget(self, data: Any, patience: float = _FORGET_TIMEOUT) -> Steps[bool]:
+        """Drop the entry of an input; return whether there was one.
+
+        Args:
+            data: the input.
+            patience: the most seconds to wait for a write of the entry that is in progress.
+
+        Raises:
+            StoreUnavailableError: the store failed. This process does not serve the entry.
+        """
+        call = self._calls.begin(data, "refresh")
+        key, generation = call.key, call.generation
+        if key is None or generation is None:
+            return False
+        computation = self._barrier.begin(key, call.epoch, refreshes=True)
+        try:
+            self._look_ups.forgotten(call)
+            yield from self._writing.wait_for_overtaken([computation], Budget(patience))
+            return (yield from self._forget(key, generation))
+        except BaseException:
+            self._barrier.distrust(key)
+            raise
+        finally:
+            self._barrier.end(computation)
+            self._look_ups.forgotten(call)
+
+    def _forget(self, key: bytes, generation: Generation) -> Steps[bool]:
+        budget = Budget(_FORGET_TIMEOUT)
+        with unless_full():
+            yield from self._record(key, generation, budget)  # no process stores what it computes
+        deleted = yield from budget.ask(lambda store, left: store.delete([key], left))
+        yield from self._record(key, generation, budget)  # no process serves what it has read
+        yield from self._value(generation, budget)
+        return deleted > 0
+
+    def _value(self, generation: Generation, budget: Budget) -> Steps[bytes | None]:
+        """Look at the generation, so that what follows does not count as begun before a forget."""
+        asked = self._clock()
+        value: bytes | None
+        # Not by `get`, which may ask a replica that lags behind.
+        (value,) = yield from budget.ask(lambda store, left: store.get_many([generation.key], left))
+        generation.saw(value, asked)
+        return value
+
+    def _record(self, key: bytes, generation: Generation, budget: Budget) -> Steps[None]:
+        record = record_of(key)
+        length = yield from budget.ask(
+            lambda store, left: store.append(generation.key, record, left)
+        )
+        generation.appended(self._clock())
+        if length > LONGEST:
+            value = new_value()
+            yield from budget.ask(lambda store, left: store.set(generation.key, value, None, left))
+            generation.changed(value, self._clock())
+
+
+def _check(prediction: Any, schema: type) -> None:
+    if not isinstance(prediction, schema):
+        given = type(prediction).__qualname__
+        raise ConfigurationError(
+            "prediction", f"expected an instance of {schema.__qualname__}, got {given}"
+        )

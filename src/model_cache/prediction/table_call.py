@@ -1,0 +1,96 @@
+"""A call to a function of many rows, and what its binding can do with rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from model_cache.binding import Bound
+from model_cache.keys.tables import Table
+
+
+class TableCall:
+    """A call to a function of many rows.
+
+    Attributes:
+        whole: the rows as the caller passed them.
+        compute: calls the function with other rows in their place.
+        table: the rows; None if they have no keys.
+        head: canonical bytes of everything else that the results depend on.
+        reason: why there are no keys.
+    """
+
+    __slots__ = ("compute", "head", "reason", "table", "whole")
+
+    def __init__(
+        self,
+        whole: Any,
+        compute: Callable[[Any], Any],
+        table: Table | None,
+        head: bytes = b"",
+        reason: str = "",
+    ) -> None:
+        self.whole = whole
+        self.compute = compute
+        self.table = table
+        self.head = head
+        self.reason = reason
+
+    @property
+    def size(self) -> int:
+        """The number of rows; 1 if it is not known."""
+        if self.table is not None:
+            return len(self.table)
+        shape = getattr(self.whole, "shape", None)
+        return int(shape[0]) if isinstance(shape, tuple) and shape else 1
+
+
+class TableRow:
+    """One row of a call."""
+
+    __slots__ = ("call", "place")
+
+    def __init__(self, call: TableCall, place: int) -> None:
+        self.call = call
+        self.place = place
+
+
+class RowsNotApartError(Exception):
+    """The function's result can't be taken apart into rows.
+
+    Attributes:
+        result: what the function returned.
+        is_whole: whether it is the result for all rows of the call.
+    """
+
+    def __init__(self, reason: str, result: Any, *, is_whole: bool) -> None:
+        super().__init__(reason)
+        self.result = result
+        self.is_whole = is_whole
+
+
+class MixedRowsError(Exception):
+    """Rows can't be put together: one of them is damaged, or their results differ in type."""
+
+
+class RowsBound(Bound, Protocol):
+    """The binding of a function of many rows."""
+
+    def payloads(
+        self, entries: Sequence[bytes | None], form: bytes | None
+    ) -> tuple[bytes | None, list[bytes | None]]:
+        """Return the form of plain entries, and the payload of each that has this form.
+
+        Args:
+            entries: the entries; None where there is none.
+            form: the form that is expected; None for that of the first plain entry.
+        """
+        ...
+
+    def joined(self, call: TableCall, form: bytes, payloads: Sequence[bytes]) -> Any:
+        """Return the result for all rows of a call.
+
+        Raises:
+            Exception: a payload is damaged.
+        """
+        ...

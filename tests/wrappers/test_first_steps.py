@@ -1,0 +1,121 @@
+"""What newcomers do first, and the errors that tell them what to do instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from model_cache import Cache, ConfigurationError
+from tests.servers import Server
+
+
+class Doubling:
+    def predict(self, rows: list[int]) -> list[int]:
+        return [2 * row for row in rows]
+
+
+class Bare:
+    def predict_batch(self, rows: list[int]) -> list[int]:
+        return rows
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+@pytest.fixture
+def cache(server: Server) -> Cache:
+    return Cache(server.url, timeout=5.0)
+
+
+def test_entries_of_an_earlier_process_are_purged_before_the_first_prediction(
+    cache: Cache,
+) -> None:
+    cache.wrap(Doubling(), name="doubling", version="1").predict([1, 2, 3])
+    estimator: Any = cache.wrap(Doubling(), name="doubling", version="1")
+    assert estimator.purge() == 3
+
+
+def test_the_attributes_that_dir_lists_exist(cache: Cache) -> None:
+    estimator = cache.wrap(Doubling(), name="doubling", version="1")
+    for name in dir(estimator):
+        getattr(estimator, name)
+
+
+WRONG: dict[str, Callable[[Cache], object]] = {
+    "version: is required.*@cache.memoize": lambda cache: cache.memoize(double),  # type: ignore[arg-type]
+    "near_cache: .* whole cache; pass it to Cache": lambda cache: cache.memoize(
+        version="1",
+        near_cache=10,  # type: ignore[call-arg]
+    ),
+    "url: .* whole cache": lambda cache: cache.wrap(
+        Doubling(),
+        name="doubling",
+        version="1",
+        url="redis://elsewhere",  # type: ignore[call-arg]
+    ),
+    "hashing_fields: .* ml-base models; .*cache.model": lambda cache: cache.memoize_rows(
+        version="1",
+        hashing_fields=["age"],  # type: ignore[call-arg]
+    ),
+    "tll: .*did you mean 'ttl'": lambda cache: cache.memoize(
+        version="1",
+        tll=10,  # type: ignore[call-arg]
+    ),
+    "methods: Bare has none of predict, .*memoize_rows": lambda cache: cache.wrap(
+        Bare(), name="bare", version="1"
+    ),
+    "estimator: expected an object, got the class": lambda cache: cache.wrap(
+        Doubling, name="doubling", version="1"
+    ),
+    "ignored: 'y' is not a parameter": lambda cache: cache.memoize(version="1", ignored=["y"])(
+        double
+    ),
+}
+
+
+@pytest.mark.parametrize(("message", "call"), WRONG.items(), ids=WRONG)
+def test_an_error_says_what_to_do_instead(
+    message: str, call: Callable[[Cache], object], cache: Cache
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        call(cache)
+
+
+def test_a_method_that_is_named_is_cached(cache: Cache) -> None:
+    bare = cache.wrap(Bare(), name="bare", version="1", methods=["predict_batch"])
+    assert bare.predict_batch([1]) == bare.predict_batch([1]) == [1]
+    assert cache.stats().hits == 1
+
+
+def test_cache_if_receives_the_arguments_by_name_and_the_result(cache: Cache) -> None:
+    seen = []
+
+    def is_wanted(arguments: dict[str, Any], result: int) -> bool:
+        seen.append((arguments, result))
+        return result > 4
+
+    @cache.memoize(version="1", cache_if=is_wanted)
+    def times(x: int, factor: int = 2) -> int:
+        return x * factor
+
+    assert [times(1), times(3), times(3)] == [2, 6, 6]
+    assert seen == [({"x": 1, "factor": 2}, 2), ({"x": 3, "factor": 2}, 6)]
+    assert times.cache_info()[:2] == (1, 2)
+    assert times.stats().skipped == 1
+
+
+def test_cache_if_receives_a_table_of_one_row_and_its_result(cache: Cache) -> None:
+    seen = []
+
+    def is_wanted(rows: list[int], result: list[int]) -> bool:
+        seen.append((rows, result))
+        return result[0] > 4
+
+    fast = cache.wrap(
+        Doubling(), name="wanted", version="1", cache_if=is_wanted, batch_equality="ignore"
+    )
+    assert fast.predict([1, 3]) == fast.predict([1, 3]) == [2, 6]
+    assert seen == [([1], [2]), ([3], [6]), ([1], [2])]

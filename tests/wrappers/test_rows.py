@@ -1,0 +1,314 @@
+"""A cached function of many rows returns what the function alone returns."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_cache import Cache, bypass, last_outcome, record_outcomes, refresh
+from tests.servers import Server
+from tests.stored import entries
+from tests.waiting import poll
+from tests.wrappers.functions_under_test import OPTIONS, counted
+from tests.wrappers.tables_under_test import frames, same
+
+_numbers = itertools.count()
+
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "the input itself": lambda df: df,
+    "a copy": lambda df: df.copy(),
+    "a column": lambda df: df.iloc[:, 0],
+    "hashes": lambda df: pd.util.hash_pandas_object(df, index=False).to_numpy(),
+    "hashes in a series": lambda df: pd.util.hash_pandas_object(df, index=False),
+    "words": lambda df: [str(row) for row in df.astype(object).to_numpy().tolist()],
+    "two numbers": lambda df: np.stack([df.isna().sum(axis=1).to_numpy()] * 2, axis=1),
+    "missing": lambda df: df.isna(),
+    "reset": lambda df: df.reset_index(drop=True),
+    "with another column": lambda df: df.assign(missing=df.isna().sum(axis=1)),
+    "a tuple": lambda df: tuple(df.isna().sum(axis=1).tolist()),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@settings(max_examples=12)
+@given(data=st.data())
+def test_hits_mixtures_and_misses_are_what_the_function_returns(
+    server: Server, name: str, data: st.DataObject
+) -> None:
+    function = FUNCTIONS[name]
+    frame = data.draw(frames())
+    count = len(frame)
+    first = data.draw(st.lists(st.integers(0, max(0, count - 1)), max_size=count and 4))
+    with Cache(
+        server.url, timeout=5.0, near_cache=data.draw(st.sampled_from([None, 999]))
+    ) as cache:
+        version = str(next(_numbers))
+        cached = cache.memoize_rows(version=version, name=name, batch_equality="ignore")(function)
+        some = frame.iloc[first]
+        for rows in (some, frame, frame, some):
+            before = copy.deepcopy(rows)
+            assert same(cached(rows), function(before))
+            pd.testing.assert_frame_equal(rows, before, check_exact=True)
+
+
+ARRAYS: list[Any] = [
+    np.arange(5),
+    np.arange(6).reshape(3, 2),
+    np.arange(6).reshape(6, 1),
+    np.array([1, 1, 2, 1]),
+    np.zeros((3, 0)),
+    np.zeros((0, 3)),
+    np.array(["a", "bb", ""]),
+    np.array([b"a\0", b"b"]),
+    np.array([1 + 2j, complex("nan")]),
+    np.array(["2020-01-01", "NaT"], "M8[D]"),
+    np.array([(1, 2.0), (1, 3.0)], dtype=[("a", "i4"), ("b", "f8")]),
+    np.ma.array([1, 2, 3], mask=[0, 1, 0]),
+    np.array([1, "a", None, 2.5, True], object),
+    np.array([True, False, True]),
+    np.float32([1, np.nan]),
+    np.longdouble([1, 2]),
+    np.array([1, 2], ">i4"),
+    np.arange(10)[::2],
+    np.arange(12.0).reshape(4, 3)[:, ::2],
+    np.asfortranarray(np.arange(6.0).reshape(3, 2)),
+    np.broadcast_to(np.arange(3.0), (4, 3)),
+    np.array(5),
+    [1, True, 1.0, "1", None],
+    (1, 2, 1),
+    [],
+    (),
+    ["", "a", ""],
+    [[1], [1.0], [True]],
+    pl.Series("x", [1, None, 1]),
+    pl.DataFrame({"a": [1, None], "b": ["x", "y"]}),
+    pd.Series([1, 2], index=[5, 5]),
+    pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]),
+    pd.DataFrame(index=range(3)),
+    pd.Series(pd.Categorical(["a", "b"], categories=["b", "a", "z"])),
+    pd.Series(pd.date_range("2020", periods=3, tz="Europe/Berlin")),
+    range(3),
+    "abc",
+    {"a": np.arange(3), "b": np.ones(3)},
+]
+
+
+@pytest.mark.parametrize("number", range(len(ARRAYS)))
+def test_every_container_comes_back_as_it_is(cache: Cache, number: int) -> None:
+    cached = cache.memoize_rows(version="1", name="identity")(lambda rows: rows)
+    value = ARRAYS[number]
+    for _ in range(3):
+        assert same(cached(value), value)
+
+
+def test_tables_that_only_look_alike_do_not_share_entries(cache: Cache) -> None:
+    def describe(rows: Any) -> list[str]:
+        kind = f"{type(rows).__name__} {getattr(rows, 'dtype', '')} {getattr(rows, 'ndim', '')}"
+        if isinstance(rows, pd.DataFrame):
+            kind += f" {rows.columns.tolist()} {rows.dtypes.tolist()}"
+        return [kind] * len(rows)
+
+    cached = cache.memoize_rows(version="1", name="describe")(describe)
+    alike: list[Any] = [
+        np.array([1, 1]),
+        np.array([[1], [1]]),
+        np.array([1.0, 1.0]),
+        np.array([True, True]),
+        np.array([1, 1], "i4"),
+        np.array([1, 1], object),
+        [1, 1],
+        (1, 1),
+        pd.Series([1, 1]),
+        pd.Series([1, 1], dtype="Int64"),
+        pd.Series([True, True]),
+        pd.DataFrame({"a": [1, 1], "b": [1, 1]}),
+        pd.DataFrame({"b": [1, 1], "a": [1, 1]}),
+        pd.DataFrame({"a": [1, 1], "b": [True, True]}),
+        pd.DataFrame({"a": ["x", "x"]}, dtype="category"),
+        pd.DataFrame({"a": pd.Categorical(["x", "x"], categories=["x", "y"])}),
+        pd.DataFrame({"a": pd.to_datetime(["2020-01-01"] * 2)}),
+        pd.DataFrame({"a": pd.to_datetime(["2020-01-01"] * 2, utc=True)}),
+        pl.Series([1, 1]),
+    ]
+    for _ in range(2):
+        for rows in alike:
+            assert cached(rows) == describe(rows)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_each_option_works_with_rows(server: Server, options: str) -> None:
+    with Cache(server.url, timeout=5.0, **OPTIONS[options]) as cache:
+        function, sizes = counted(lambda rows: np.asarray(rows) * 0.5)
+        cached = cache.memoize_rows(version="1", name="half", batch_equality="ignore")(function)
+        rows = np.arange(2500) % 2000
+        assert same(cached(rows), rows * 0.5)
+        poll(lambda: cached.stats().stored == 2000)
+        assert same(cached(rows), rows * 0.5)
+        assert sizes == [2000]
+        assert same(cached(np.arange(1999, 2003)), np.arange(1999, 2003) * 0.5)
+        assert sizes == [2000, 3]
+        assert cached.cache_info().hits == 2500 + 500 + 1
+
+
+@pytest.mark.parametrize("near", [None, 1000])
+def test_near_entries_with_a_tag_cost_no_round_trip(server: Server, near: int | None) -> None:
+    with Cache(server.url, timeout=5.0, near_cache=near, integrity=True) as cache:
+        cached = cache.memoize_rows(version="1", name="f")(lambda rows: rows * 2)
+        cached(np.arange(10))
+        assert same(cached(np.arange(10)), np.arange(10) * 2)
+        assert cached.stats().near_hits == (10 if near else 0)
+
+
+def test_bypass_refresh_and_outcomes(cache: Cache) -> None:
+    function, sizes = counted(lambda rows: [len(sizes)] * len(rows))
+    cached = cache.memoize_rows(version="1", name="count", batch_equality="ignore")(function)
+    assert cached([1, 2]) == [1, 1]
+    with bypass():
+        assert cached([1, 2]) == [2, 2]
+    assert cached([1, 2]) == [1, 1]
+    outcome = last_outcome()
+    assert outcome is not None
+    assert (outcome.kind, outcome.rows) == ("hit", 2)
+    with refresh():
+        assert cached([1, 2]) == [3, 3]
+    with record_outcomes() as outcomes:
+        assert cached([1, 2, 3]) == [3, 3, 4]
+    assert sorted((each.kind, each.rows) for each in outcomes) == [("hit", 2), ("miss", 1)]
+
+
+@pytest.mark.parametrize("near", [None, 1000])
+def test_a_damaged_entry_is_computed_again_and_healed(
+    server: Server, client: redis.Redis, near: int | None
+) -> None:
+    for integrity in (False, True):
+        with Cache(server.url, timeout=5.0, integrity=integrity) as cache:
+            function, sizes = counted(lambda rows: [f"<{row}>" for row in rows])
+            version = f"{integrity}"
+            cached = cache.memoize_rows(version=version, name="f", batch_equality="ignore")(
+                function
+            )
+            rows = list(range(20))
+            cached(rows)
+            for number, key in enumerate(entries(client, f"*/{version}/*")):
+                entry = bytearray(client.get(key) or b"")
+                entry[(7 * number) % 12 if not integrity else number % len(entry)] ^= 0x10
+                client.set(key, bytes(entry) if number else b"")
+            for _ in range(2):
+                assert cached(rows) == [f"<{row}>" for row in rows]
+            computed = len(sizes)
+            assert cached(rows) == [f"<{row}>" for row in rows]
+            assert len(sizes) == computed
+
+
+def test_another_length_is_an_error_and_nothing_is_stored(
+    cache: Cache, client: redis.Redis
+) -> None:
+    cached = cache.memoize_rows(version="1", name="f")(lambda rows: rows[:-1])
+    for rows in ([1, 2, 3], np.arange(3), pd.Series([1, 2, 3])):
+        with pytest.raises(Exception, match="expected 3 results for 3 rows, got 2"):
+            cached(rows)
+    assert entries(client) == []
+
+
+def test_other_arguments_are_part_of_the_key(cache: Cache) -> None:
+    @cache.memoize_rows(version="1", name="f", ignored=["session"])
+    def scaled(
+        session: object, rows: list[int], /, by: int = 2, *more: int, **kw: Any
+    ) -> list[int]:
+        return [row * by + sum(more) + len(kw) for row in rows]
+
+    for _ in range(2):
+        assert scaled(object(), [1, 2]) == [2, 4]
+        assert scaled(object(), [1, 2], 2) == [2, 4]
+        assert scaled(object(), [1, 2], by=3) == [3, 6]
+        assert scaled(object(), [1, 2], 3, 1) == [4, 7]
+        assert scaled(object(), [1, 2], x=1) == [3, 5]
+        assert scaled(object(), [1, 2], True) == [1, 2]
+    assert scaled.stats().misses == 10
+    with pytest.raises(TypeError):
+        scaled(object())  # type: ignore[call-arg]
+
+
+def test_a_result_whose_dtype_depends_on_the_batch_is_computed_for_the_whole(cache: Cache) -> None:
+    def numbers(rows: list[int | None]) -> Any:
+        return np.array([np.nan if row is None else row for row in rows])
+
+    cached = cache.memoize_rows(version="1", name="numbers", batch_equality="ignore")(numbers)
+    for rows in ([1, 2], [None], [1, None], [2, 1], [None, 3]):
+        assert same(cached(rows), numbers(rows)) or rows == [2, 1]  # what came last
+        np.testing.assert_array_equal(cached(rows), numbers(rows))
+
+
+def test_rows_that_depend_on_their_number(server: Server) -> None:
+    def share(rows: Any) -> Any:
+        return np.asarray(rows) / len(rows)
+
+    with Cache(server.url, timeout=5.0) as cache:
+        warned = cache.memoize_rows(version="1", name="warned")(share)
+        assert warned([7.0])[0] == 7.0  # one row says nothing
+        with pytest.warns(UserWarning, match="answers differently"):
+            assert same(warned([1.0, 2.0]), np.array([0.5, 1.0]))
+        ignored = cache.memoize_rows(version="1", name="ignored", batch_equality="ignore")(share)
+        assert same(ignored([1.0, 2.0]), np.array([0.5, 1.0]))
+        refused = cache.memoize_rows(version="1", name="refused", batch_equality="refuse")(share)
+        with pytest.warns(UserWarning, match="answers differently"):
+            assert same(refused([1.0, 2.0]), np.array([1.0, 2.0]))
+        assert same(refused([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0]))
+
+
+def test_a_function_that_changes_its_input_is_computed_from_what_the_caller_passed(
+    server: Server,
+) -> None:
+    def doubled(rows: Any) -> Any:
+        rows *= 2
+        return rows
+
+    for mode in ("warn", "refuse", "ignore"):
+        with Cache(server.url, timeout=5.0, batch_equality=mode) as cache:
+            cached = cache.memoize_rows(version=mode, name="doubled")(doubled)
+            for _ in range(2):
+                assert same(cached(np.arange(4)), np.arange(4) * 2)
+
+
+def test_what_a_hit_returns_is_the_callers_own(cache: Cache) -> None:
+    cached = cache.memoize_rows(version="1", name="f")(lambda rows: rows)
+    for _ in range(3):
+        rows = np.arange(4)
+        result = cached(rows)
+        result += 1
+        assert same(rows, np.arange(4)) or result is rows
+        frame = pd.DataFrame({"a": [1, 2]})
+        found = cached(frame)
+        found.loc[0, "a"] = 9
+        assert frame is found or frame["a"].tolist() == [1, 2]
+
+
+def test_a_hundred_thousand_rows(cache: Cache) -> None:
+    count = 100_000
+    frame = pd.DataFrame({"a": np.arange(count) % 70_000, "b": ["x", "y"] * (count // 2)})
+
+    def function(rows: pd.DataFrame) -> Any:
+        return rows["a"] * 0.5 + rows["b"].str.len()
+
+    cached = cache.memoize_rows(version="1", name="f")(function)
+    expected = function(frame)
+    for _ in range(2):
+        assert same(cached(frame), expected)
+    assert cached.cache_info().currsize == len(frame.drop_duplicates())
+
+
+def test_a_very_wide_result_is_returned(cache: Cache) -> None:
+    frame = pd.DataFrame(np.ones((2, 9000)), columns=[f"a long name {n}" for n in range(9000)])
+    cached = cache.memoize_rows(version="1", name="f")(lambda rows: rows * 2)
+    for _ in range(2):
+        assert same(cached(frame), frame * 2)
