@@ -28,7 +28,9 @@ from tests.models import FunctionModel, person
 from tests.servers import Server
 
 DOC = (REPOSITORY / "docs" / "observing.md").read_text(encoding="utf-8")
-FULL = Outcome("miss", "m", "1", 1.0, 1.0, 0.5, 1.0, 1, "stored", "OOM", True, True, True, 1.0, 1.0, 2)
+FULL = Outcome(
+    "miss", "m", "1", 1.0, 1.0, 0.5, 1.0, 1, "stored", "OOM", True, True, True, 1.0, 1.0, 2
+)
 
 
 def blocks(language: str) -> list[str]:
