@@ -37,7 +37,7 @@ test-images: $(IMAGES_VENV)/installed ## the image service's tests, with its mod
 
 .PHONY: test-frameworks
 test-frameworks: $(FRAMEWORKS_VENV)/installed $(EMBEDDINGS_VENV)/installed ## the tests of model servers, boosters, ONNX and embeddings
-	$(FRAMEWORKS_VENV)/bin/python -m pytest tests/frameworks
+	$(FRAMEWORKS_VENV)/bin/python -m pytest tests/frameworks --durations=5
 	$(EMBEDDINGS_VENV)/bin/python -m pytest tests/embeddings
 
 .PHONY: lint

@@ -56,8 +56,8 @@ class Service:
     def log(self) -> str:
         return self._log.read_text()
 
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 60
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
         while True:
             with contextlib.suppress(OSError):
                 if self.exchange("GET", self._ready)[0] == 200:

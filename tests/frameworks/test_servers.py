@@ -27,6 +27,8 @@ if missing:
         allow_module_level=True,
     )
 
+pytestmark = pytest.mark.timeout(300)
+
 PEOPLE: list[dict[str, Any]] = [
     {"age": 42, "bmi": 24.5, "children": 2, "smoker": False, "region": "northwest"},
     {"age": 19, "bmi": 31, "children": 0, "smoker": True, "region": "southeast"},
@@ -77,7 +79,7 @@ def serving(
         ready=ready,
     )
     try:
-        service.wait_until_ready()
+        service.wait_until_ready(200)  # they import much and start several processes
         yield service
     finally:
         service.stop()
