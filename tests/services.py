@@ -29,12 +29,19 @@ class Service:
         environment: added to this process's.
         log: the file.
         ready: the path that answers 200 once the service does.
+        leads: whether it leads a process group, which `stop` then ends with it.
     """
 
     def __init__(
-        self, command: list[str], environment: Mapping[str, str], log: Path, ready: str
+        self,
+        command: list[str],
+        environment: Mapping[str, str],
+        log: Path,
+        ready: str,
+        *,
+        leads: bool = False,
     ) -> None:
-        self.port, self._log, self._ready = free_port(), log, ready
+        self.port, self._log, self._ready, self._leads = free_port(), log, ready, leads
         if command[0] == "uvicorn":
             command = [*command, "--port", "{port}"]
         command = [word.replace("{port}", str(self.port)) for word in command]
@@ -50,6 +57,7 @@ class Service:
                 },
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                start_new_session=leads,
             )
 
     @property
@@ -101,5 +109,8 @@ class Service:
         try:
             return self.process.wait(30)
         finally:
+            if self._leads:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
             self.process.kill()
             self.process.wait()

@@ -77,6 +77,7 @@ def serving(
         {**QUIET, "PYTHONPATH": IMPORTS, "REDIS_URL": server.url, **environment},
         folder / "log",
         ready=ready,
+        leads=True,  # LitServe's workers outlive a SIGTERM
     )
     try:
         service.wait_until_ready(200)  # they import much and start several processes
