@@ -190,9 +190,21 @@ def largest_difference(one: Any, other: Any) -> float:
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         pairs = zip(one, other, strict=False)
         return max((largest_difference(first, second) for first, second in pairs), default=0.0)
+    if _has_axes(one) and _has_axes(other):
+        return largest_difference(_listed(one), _listed(other))
     try:
         difference = abs(float(one) - float(other))
     except Exception as error:  # no numbers, or too large ones
         reraise_interruption(error)
         return 0.0
     return difference if math.isfinite(difference) else 0.0
+
+
+def _has_axes(value: Any) -> bool:
+    """Return whether a value is an array, a Series or a DataFrame."""
+    return bool(getattr(value, "shape", None)) and hasattr(value, "__array__")
+
+
+def _listed(array: Any) -> list[Any]:
+    values: list[Any] = (array.to_numpy() if hasattr(array, "to_numpy") else array).tolist()
+    return values
