@@ -337,3 +337,25 @@ def test_a_column_of_objects_stays_one_when_all_are_strings(cache: Cache) -> Non
         assert same(cached(rows), rows["a"])
         assert same(table(rows), rows)
     assert cached.stats().hits >= 1
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.date_range("2026-01-01", periods=4, freq="MS"),
+        pd.period_range("2026-01", periods=4, freq="M"),
+        pd.MultiIndex.from_product([["a", "b"], pd.date_range("2026-01-01", periods=2, freq="MS")]),
+    ],
+    ids=["dates", "periods", "levels"],
+)
+def test_a_model_may_look_at_times_in_the_index(cache: Cache, index: Any) -> None:
+    def months(frame: Any) -> Any:
+        times = frame.index.get_level_values(frame.index.nlevels - 1)
+        return frame["x"].to_numpy() * 100 + times.month.to_numpy()
+
+    cached = cache.memoize_rows(version="1", name="months", revision="1")(months)
+    frame = pd.DataFrame({"x": [1, 1, 1, 1]}, index=index)
+    for _ in range(2):
+        assert same(cached(frame), months(frame))
+        assert same(cached(frame.iloc[::-1]), months(frame.iloc[::-1]))
+    assert cached.stats().misses == len(set(index.get_level_values(index.nlevels - 1)))
