@@ -10,6 +10,8 @@ VENV := .venv
 DEMO_VENV := .venv-demo
 LOWEST_VENV := .venv-lowest
 IMAGES_VENV := .venv-images
+FRAMEWORKS_VENV := .venv-frameworks
+EMBEDDINGS_VENV := .venv-embeddings
 MUTANTS_VENV := .venv-mutants
 PEERS_VENV := .venv-peers
 EXTRAS := .[embedded,near,zstd,lz4,prometheus,opentelemetry,cli,fastapi]
@@ -32,6 +34,11 @@ test: lint types imports test-images ## all checks and all tests
 .PHONY: test-images
 test-images: $(IMAGES_VENV)/installed ## the image service's tests, with its model
 	$(IMAGES_VENV)/bin/python -m pytest tests/image_service
+
+.PHONY: test-frameworks
+test-frameworks: $(FRAMEWORKS_VENV)/installed $(EMBEDDINGS_VENV)/installed ## the tests of model servers, boosters, ONNX and embeddings
+	$(FRAMEWORKS_VENV)/bin/python -m pytest tests/frameworks --durations=5
+	$(EMBEDDINGS_VENV)/bin/python -m pytest tests/embeddings
 
 .PHONY: lint
 lint: $(VENV)/installed ## ruff
@@ -112,6 +119,19 @@ $(IMAGES_VENV)/installed: pyproject.toml examples/image_service/requirements.txt
 		--requirement examples/image_service/requirements.txt
 	touch $@
 
+# Apart from the others: five model servers, three boosters and ONNX Runtime take 1.7 GB.
+$(FRAMEWORKS_VENV)/installed: pyproject.toml examples/frameworks/requirements.txt
+	$(call venv,$(FRAMEWORKS_VENV))
+	$(FRAMEWORKS_VENV)/bin/python -m pip install --quiet --no-compile --editable ".[embedded]" \
+		--group test-elsewhere --requirement examples/frameworks/requirements.txt
+	touch $@
+
+$(EMBEDDINGS_VENV)/installed: pyproject.toml examples/embeddings/requirements.txt
+	$(call venv,$(EMBEDDINGS_VENV))
+	$(EMBEDDINGS_VENV)/bin/python -m pip install --quiet --no-compile --editable ".[embedded]" \
+		--group test-elsewhere --requirement examples/embeddings/requirements.txt
+	touch $@
+
 $(MUTANTS_VENV)/installed: pyproject.toml
 	$(call venv,$(MUTANTS_VENV))
 	$(MUTANTS_VENV)/bin/python -m pip install --quiet --editable "$(EXTRAS)" --group test --group mutants
@@ -133,4 +153,4 @@ endef
 .PHONY: clean
 clean: ## remove the environments and what was generated
 	rm -rf $(VENV) $(DEMO_VENV) $(LOWEST_VENV) $(IMAGES_VENV) $(MUTANTS_VENV) $(PEERS_VENV) \
-		.coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache demo-output site
+		$(FRAMEWORKS_VENV) $(EMBEDDINGS_VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache demo-output site

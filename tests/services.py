@@ -24,18 +24,27 @@ class Service:
     """A web service's process; what it logs goes to a file.
 
     Args:
-        command: a module and its arguments; uvicorn is given the port, others get BIND.
+        command: a module and its arguments; uvicorn is given the port, others get it as PORT, as
+            part of BIND, and in place of "{port}".
         environment: added to this process's.
         log: the file.
         ready: the path that answers 200 once the service does.
+        leads: whether it leads a process group, which `stop` then ends with it.
     """
 
     def __init__(
-        self, command: list[str], environment: Mapping[str, str], log: Path, ready: str
+        self,
+        command: list[str],
+        environment: Mapping[str, str],
+        log: Path,
+        ready: str,
+        *,
+        leads: bool = False,
     ) -> None:
-        self.port, self._log, self._ready = free_port(), log, ready
+        self.port, self._log, self._ready, self._leads = free_port(), log, ready, leads
         if command[0] == "uvicorn":
-            command = [*command, "--port", str(self.port)]
+            command = [*command, "--port", "{port}"]
+        command = [word.replace("{port}", str(self.port)) for word in command]
         with log.open("w") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command],
@@ -44,17 +53,19 @@ class Service:
                     "PYTHONPATH": IMPORTS,
                     **environment,
                     "BIND": f"127.0.0.1:{self.port}",
+                    "PORT": str(self.port),
                 },
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                start_new_session=leads,
             )
 
     @property
     def log(self) -> str:
         return self._log.read_text()
 
-    def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 60
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
         while True:
             with contextlib.suppress(OSError):
                 if self.exchange("GET", self._ready)[0] == 200:
@@ -98,5 +109,8 @@ class Service:
         try:
             return self.process.wait(30)
         finally:
+            if self._leads:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, signal.SIGKILL)
             self.process.kill()
             self.process.wait()

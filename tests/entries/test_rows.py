@@ -154,6 +154,8 @@ class Label:
 
 
 THREE: dict[str, Any] = {
+    "long integers of C": np.array([1, 2, 2**62], np.longlong),  # as from ONNX Runtime
+    "long integers of C, without a sign": np.array([[1, 2], [3, 4], [5, 2**63]], np.ulonglong),
     "objects": [Label("a", [1.0]), None, {"x": dt.date(2024, 1, 1)}],
     "arrays": [np.arange(3.0), np.zeros((2, 2), "f4"), np.array(["a"])],
     "big-endian": np.array([1.0, -0.0, float("nan")], ">f8"),

@@ -74,7 +74,7 @@ class ImageService(Service):
     def entries(self) -> int | None:
         """Return how many entries Redis holds; None if it is down."""
         try:
-            return int(self.store.dbsize())
+            return len(entries(self.store))
         except redis.ConnectionError:
             return None
 
@@ -98,6 +98,15 @@ def running(
     finally:
         service.store.close()
         service.stop()
+
+
+@pytest.fixture
+def server(shared_server: Server) -> Server:
+    """Return a server without entries; the service that is running knows the generations."""
+    with shared_server.client() as client:
+        for key in entries(client):
+            client.delete(key)
+    return shared_server
 
 
 @pytest.fixture(scope="module")

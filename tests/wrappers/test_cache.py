@@ -61,6 +61,7 @@ ANSWERS = [charge(person()), 8, [0.5, 1.0], [2, 4]]
 
 
 def test_models_functions_rows_and_estimators_share_it(cache: Cache, client: redis.Redis) -> None:
+    before = len(client.client_list())
     parts = everything(cache)
     assert isinstance(parts[0], RedisCachingDecorator)
     assert [used(parts), used(parts)] == [ANSWERS, ANSWERS]
@@ -73,7 +74,7 @@ def test_models_functions_rows_and_estimators_share_it(cache: Cache, client: red
     }
     assert (cache.stats().misses, cache.stats().hits) == (6, 6)
     assert cache.ping() > 0
-    assert len(client.client_list()) <= 4
+    assert len(client.client_list()) - before <= 1
     assert cache.purge() == len(entries(client)) + 6 == 6
     assert used(parts) == ANSWERS
     assert cache.stats().misses == 12
@@ -159,7 +160,8 @@ def test_wrong_options_say_what_is_allowed(
 
 
 def test_names_and_versions_are_required(cache: Cache) -> None:
-    for decorate in (cache.memoize, cache.memoize_rows):
+    decorators: list[Any] = [cache.memoize, cache.memoize_rows]
+    for decorate in decorators:
         for use in (
             lambda decorate=decorate: decorate(double),
             lambda decorate=decorate: decorate()(double),

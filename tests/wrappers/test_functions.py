@@ -157,7 +157,7 @@ def test_a_mutable_default_counts_with_its_contents(cache: Cache) -> None:
 @pytest.mark.parametrize("options", OPTIONS)
 def test_each_option_works_with_functions(server: Server, options: str) -> None:
     with Cache(server.url, timeout=5.0, **OPTIONS[options]) as cache:
-        calls = []
+        calls: list[int] = []
 
         @cache.memoize(version="1")
         def half(x: int) -> dict[str, Any]:
@@ -350,7 +350,7 @@ def test_a_damaged_entry_is_computed_again_and_healed(server: Server, client: re
 
 def test_async_functions_in_several_loops(server: Server) -> None:
     with Cache(server.url, timeout=5.0, near_cache=100) as cache:
-        calls = []
+        calls: list[int] = []
 
         @cache.memoize(version="1")
         async def doubled(x: int) -> int:

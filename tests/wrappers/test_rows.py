@@ -28,8 +28,10 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "the input itself": lambda df: df,
     "a copy": lambda df: df.copy(),
     "a column": lambda df: df.iloc[:, 0],
-    "hashes": lambda df: pd.util.hash_pandas_object(df, index=False).to_numpy(),
-    "hashes in a series": lambda df: pd.util.hash_pandas_object(df, index=False),
+    "numbers": lambda df: np.array([float(len(repr(row))) for row in df.itertuples(index=False)]),
+    "a series": lambda df: pd.Series(
+        [len(repr(row)) for row in df.itertuples(index=False)], index=df.index, dtype="int32"
+    ),
     "words": lambda df: [str(row) for row in df.astype(object).to_numpy().tolist()],
     "two numbers": lambda df: np.stack([df.isna().sum(axis=1).to_numpy()] * 2, axis=1),
     "missing": lambda df: df.isna(),
@@ -313,3 +315,47 @@ def test_a_very_wide_result_is_returned(cache: Cache) -> None:
     cached = cache.memoize_rows(version="1", name="f")(lambda rows: rows * 2)
     for _ in range(2):
         assert same(cached(frame), frame * 2)
+
+
+def test_a_result_that_cant_be_taken_apart_is_not_computed_twice_for_long(cache: Cache) -> None:
+    function, sizes = counted(lambda rows: dict.fromkeys(rows) if len(sizes) < 5 else rows)
+    cached = cache.memoize_rows(version="1", name="f", batch_equality="ignore")(function)
+    for _ in range(3):
+        assert cached([1, 1, 2]) == {1: None, 2: None}
+    assert sizes == [2, 3, 3, 3]
+    for _ in range(2):  # its results become storable, and equal rows help again
+        assert cached([3, 4]) == [3, 4]
+        assert cached([3, 3, 4]) == [3, 3, 4]
+    assert sizes == [2, 3, 3, 3, 2]
+
+
+def test_a_column_of_objects_stays_one_when_all_are_strings(cache: Cache) -> None:
+    cached = cache.memoize_rows(version="1", name="column")(lambda df: df["a"])
+    table = cache.memoize_rows(version="1", name="table")(lambda df: df)
+    frame = pd.DataFrame({"a": pd.Series([1, "x", None, "y"], dtype=object)})
+    for rows in (frame, frame.iloc[[1, 3]], frame.iloc[[3]], frame.iloc[[2]]):
+        assert same(cached(rows), rows["a"])
+        assert same(table(rows), rows)
+    assert cached.stats().hits >= 1
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.date_range("2026-01-01", periods=4, freq="MS"),
+        pd.period_range("2026-01", periods=4, freq="M"),
+        pd.MultiIndex.from_product([["a", "b"], pd.date_range("2026-01-01", periods=2, freq="MS")]),
+    ],
+    ids=["dates", "periods", "levels"],
+)
+def test_a_model_may_look_at_times_in_the_index(cache: Cache, index: Any) -> None:
+    def months(frame: Any) -> Any:
+        times = frame.index.get_level_values(frame.index.nlevels - 1)
+        return frame["x"].to_numpy() * 100 + times.month.to_numpy()
+
+    cached = cache.memoize_rows(version="1", name="months", revision="1")(months)
+    frame = pd.DataFrame({"x": [1, 1, 1, 1]}, index=index)
+    for _ in range(2):
+        assert same(cached(frame), months(frame))
+        assert same(cached(frame.iloc[::-1]), months(frame.iloc[::-1]))
+    assert cached.stats().misses == len(set(index.get_level_values(index.nlevels - 1)))

@@ -15,7 +15,7 @@ from model_cache import Cache, CacheInfo, Memoized, MemoizedRows, RedisCachingDe
 
 cache = Cache("redis://localhost:6379/0", ttl=60, near_cache=1_000)
 Cache("redis://localhost:6379/0", tll=60)  # type: ignore[call-arg]
-Cache(ttl="a day")  # type: ignore[arg-type]
+Cache(ttl=[60])  # type: ignore[arg-type]
 
 
 @cache.memoize(version="1", ttl=30)
@@ -29,6 +29,7 @@ def a_function() -> None:
     assert_type(charges.cache_key(42, smoker=True), str)
     assert_type(charges.cache_info(), CacheInfo)
     assert_type(charges.cache_clear(), int)
+    assert_type(charges.forget(42, smoker=True), bool)
     assert_type(charges.stats(), Stats)
     assert_type(charges.__wrapped__(42), float)
     charges("42")  # type: ignore[arg-type]

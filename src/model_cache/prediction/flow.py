@@ -23,13 +23,7 @@ from model_cache.prediction.effects import Budget, Later, Predict, Steps, Wait
 from model_cache.prediction.lease import Lease, LeaseKeeper
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.serving import WRONG_ENTRIES
-from model_cache.prediction.single_flight import (
-    ABANDONED,
-    Flight,
-    Landed,
-    Landing,
-    SingleFlight,
-)
+from model_cache.prediction.single_flight import ABANDONED, Flight, Landed, Landing, SingleFlight
 from model_cache.prediction.verifying import Verifying
 from model_cache.prediction.veto import ModelCall, do_not_store, is_inside_a_flight, model_calls
 from model_cache.prediction.writing import Encoded, Write, Writing

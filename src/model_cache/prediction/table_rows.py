@@ -101,6 +101,16 @@ class Rows:
         assert payload is not None
         return self.binding.encode(key, RowResult(self.form, payload))
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing was found of any row."""
+        return not self.odd and not any(self.sources)
+
+    @property
+    def has_equal_rows(self) -> bool:
+        """Whether some rows of the table are equal."""
+        return len(self.distinct) < len(self.places)
+
     def missing(self) -> list[int]:
         """Return the places of the distinct rows that are not found."""
         return [place for place, payload in enumerate(self.found) if payload is None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
+from weakref import WeakSet
 
 from model_cache.binding import Bound, Current
 from model_cache.entries.row_entries import RowResult
@@ -78,6 +79,8 @@ class TableFlow:
         self._hook = hook
         self._tell = tell
         self._clock = barrier.clock
+        # Bindings whose last result could not be taken apart.
+        self._refused: WeakSet[Bound] = WeakSet()
 
     def answer(self, call: TableCall) -> Steps[Any]:
         """Return what the function would return for all rows of a call."""
@@ -95,6 +98,7 @@ class TableFlow:
         try:
             return (yield from self._answer(rows, epoch))
         except RowsNotApartError as error:
+            self._refused.add(binding)
             self._hook(PredictionNotStored(binding.qualified_name, str(error)))
             if error.is_whole:
                 return error.result
@@ -112,6 +116,9 @@ class TableFlow:
         """
         if rows.mode != "refresh":
             yield from self._find(rows)
+        if rows.binding in self._refused and rows.is_unknown and rows.has_equal_rows:
+            # The distinct rows alone would be computed in vain once more.
+            return (yield from self._whole(rows.call, rows.binding, "uncacheable"))
         computed = yield from self._compute(rows, epoch)
         try:
             result = rows.joined(computed)
@@ -119,6 +126,7 @@ class TableFlow:
             rows.forget()
             computed = yield from self._compute(rows, epoch)
             result = rows.joined(computed)
+        self._refused.discard(rows.binding)
         self._tell_of_others(rows)
         if self._verifying.is_on:
             yield from self._verify(rows, epoch)

@@ -152,15 +152,14 @@ class Cache:
             @cache.memoize_rows(version="all-MiniLM-L6-v2")
             def embed(texts: list[str]) -> np.ndarray: ...
 
-        The function takes a list, a tuple, a numpy array, or a Series or DataFrame of pandas or
-        polars, and returns as many rows. It is called once with the distinct rows that miss, in the
-        type that came.
+        The function takes a list, tuple, numpy array, Series or DataFrame, and returns as many
+        rows. It is called once, with the distinct rows that miss. An index is not part of the key.
 
         Args:
             function: nothing; `memoize_rows` needs a version, hence parentheses.
             version: the function's version. Change it whenever its results change.
             name: its name in keys and metrics; by default its module and qualified name.
-            rows: the parameter that takes the rows; by default the first that is not ignored.
+            rows: the parameter with the rows; by default the first. All others are in each key.
             ignored: the names of parameters that are not part of the key.
             revision: distinguishes what the version does not; a string, or a list of files.
             **options: what differs from the cache's own options.

@@ -17,6 +17,7 @@ from model_cache.observing.counters import Stats, added_up
 from model_cache.options.config import Config
 from model_cache.prediction.table_call import TableCall
 from model_cache.wrappers.fitted import fitted_state
+from model_cache.wrappers.fitted.libraries import without_derived
 from model_cache.wrappers.functions import revision
 from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.rows import TableCalls, forget, keys_of
@@ -248,7 +249,7 @@ _ADDED: dict[str, Callable[[_Cached], Any]] = {"stats": _Cached.stats, "purge": 
 
 def _attributes_of(estimator: Any, depth: int = 4) -> Iterator[Any]:
     """Yield the attributes of an estimator and of those inside it, which `fit` replaces."""
-    for value in getattr(estimator, "__dict__", {}).values():
+    for value in without_derived(type(estimator), getattr(estimator, "__dict__", {})).values():
         yield value
         if depth:
             yield from _inside(value, depth - 1)

@@ -143,9 +143,9 @@ def memoized_rows(
     cache: Sharing,
     function: Callable[P, R],
     options: Mapping[str, Any],
-    *,
     name: str | None,
     version: str,
+    *,
     rows: str | None,
     ignored: Sequence[str],
 ) -> MemoizedRows[P, R]:

@@ -351,7 +351,7 @@ def test_no_rows_of_a_frame_have_its_columns() -> None:
 
 def test_places_may_be_numpys() -> None:
     for whole in (["a", "b"], SQUARE[:2], frame(a=[1, 2]), pl.Series([1, 2])):
-        assert taken(whole, np.arange(2)) is whole  # type: ignore[arg-type]
+        assert len(taken(whole, np.arange(2))) == 2  # type: ignore[arg-type]
         assert len(taken(whole, np.array([1]))) == 1  # type: ignore[arg-type]
 
 

@@ -21,6 +21,7 @@ from model_cache.keys.canonical.arrays import loaded_numpy
 from model_cache.keys.tables.cells import lines, numbers
 
 _MOST_AXES = 16
+_SHARING = "qQ"
 _PLAIN = frozenset({str, bytes, int, float, bool, types.NoneType})
 # numpy makes room for one value of an empty array.
 _LARGEST_EMPTY = 2**16
@@ -46,8 +47,19 @@ def _specification(array: Any) -> Any:
     dtype = array.dtype
     if not _is_fixed(dtype) or dtype.metadata is not None:
         raise RowsRefusedError(f"an array of dtype {dtype} can't be stored row by row")
-    shape = array.shape[1:]
-    return [dtype.str, *shape] if shape else dtype.str
+    name, shape = _name(dtype), array.shape[1:]
+    return [name, *shape] if shape else name
+
+
+def _name(dtype: Any) -> str:
+    """Return a dtype's name: numpy's, which int64 shares with longlong, as ONNX Runtime has it."""
+    name: str = dtype.str
+    return f"{name[0]}{dtype.char}" if dtype.char in _SHARING and not _is_named(dtype) else name
+
+
+def _is_named(dtype: Any) -> bool:
+    """Return whether numpy's name of a dtype leads to it."""
+    return loaded("numpy").dtype(dtype.str).type is dtype.type
 
 
 def _is_fixed(dtype: Any) -> bool:
@@ -56,7 +68,7 @@ def _is_fixed(dtype: Any) -> bool:
         dtype.kind in "biufcmMSU"
         and dtype.itemsize > 0
         and dtype.type not in (numpy.longdouble, numpy.clongdouble)  # depend on the machine
-        and numpy.dtype(dtype.str).type is dtype.type
+        and (dtype.char in _SHARING or _is_named(dtype))
     )
 
 
@@ -116,7 +128,7 @@ def _read_specification(spec: Any) -> tuple[Any, tuple[int, ...], int]:
     if type(described) is not str or len(described) > 32 or len(shape) > _MOST_AXES:
         raise ValueError("not a dtype and a shape")
     dtype = loaded("numpy").dtype(described)
-    if dtype.str != described or not _is_fixed(dtype):
+    if _name(dtype) != described or not _is_fixed(dtype):
         raise ValueError("not a dtype of this form")
     if any(type(size) is not int or size < 0 for size in shape):
         raise ValueError("not a shape")

@@ -1,7 +1,8 @@
 """pandas' Series and DataFrame: column by column.
 
-The labels of the index are not part of a row. Whether it is the default index is part of the kind:
-it decides which index a function's result may have.
+Points in time in the index are part of a row, since models of time series look at them; other
+labels are not. Whether it is the default index is part of the kind: it decides which index a
+function's result may have.
 """
 
 from __future__ import annotations
@@ -38,8 +39,20 @@ def _table(whole: Any, kind: bytes, matrices: list[Any]) -> Table:
     is_default = is_default_index(whole.index)
     kind += b"R" if is_default else b"I"
     kind += INPUTS.encode(whole.attrs) + (b"T" if whole.flags.allows_duplicate_labels else b"F")
+    times = [column_vectors(level) for level in _times_of(whole.index)]
+    if times:
+        kind += counted(each.kind for each in times)
+        matrices = [*matrices, *(matrix for each in times for matrix in each.matrices)]
     rows = lines(loaded_numpy(), matrices, len(whole))
     return Table(whole, kind, rows, _select, whole.index, is_default)
+
+
+def _times_of(index: Any) -> list[Any]:
+    """Return the levels of an index that are points in time, periods or durations, as Series."""
+    pandas: Any = sys.modules["pandas"]
+    kinds = (pandas.DatetimeIndex, pandas.PeriodIndex, pandas.TimedeltaIndex)
+    levels = [index.get_level_values(number) for number in range(index.nlevels)]
+    return [pandas.Series(level.array) for level in levels if isinstance(level, kinds)]
 
 
 def is_default_index(index: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ _UNREADABLE = {
 
 # Attributes that predicting or inspecting a model sets: by library, since subclasses inherit them.
 _DERIVED = {
+    "mlflow": {"input_schema", "params_schema"},  # read anew by each prediction
     "scipy": {"_has_canonical_format", "_has_sorted_indices", "maxprint"},  # of sparse matrices
     # An address, and what Bunch loses when it is saved.
     "sklearn": {"_stop_words_id", "_deprecated_key_to_warnings"},
@@ -102,8 +104,13 @@ def _described(value: Any, known: Callable[[Any], Parts]) -> Parts:
 
 def without_derived(cls: type, state: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object's attributes without those that change by predicting."""
-    derived = set().union(*(_DERIVED.get(root, ()) for root in _roots(cls)))
+    derived = _derived_of(cls)
     return {name: value for name, value in state.items() if name not in derived}
+
+
+@functools.lru_cache(1024)
+def _derived_of(cls: type) -> frozenset[str]:
+    return frozenset().union(*(_DERIVED.get(root, ()) for root in _roots(cls)))
 
 
 def _roots(cls: type) -> list[str]:

@@ -1,0 +1,1 @@
+"""Text embeddings with a cache: each text is embedded once."""

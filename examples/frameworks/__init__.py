@@ -1,0 +1,1 @@
+"""Model servers with a prediction cache: one file for each framework."""
