@@ -29,6 +29,10 @@ demo: $(DEMO_VENV)/installed ## repeat the article's experiments, with a table a
 
 .PHONY: test
 test: lint types imports test-images ## all checks and all tests
+	$(VENV)/bin/python -m pytest
+
+.PHONY: coverage
+coverage: $(VENV)/installed ## the tests with a report of what they cover; not those that interrupt
 	$(VENV)/bin/python -m pytest --cov --cov-report=term:skip-covered
 
 .PHONY: test-images
