@@ -12,7 +12,7 @@ LOWEST_VENV := .venv-lowest
 IMAGES_VENV := .venv-images
 MUTANTS_VENV := .venv-mutants
 PEERS_VENV := .venv-peers
-EXTRAS := .[embedded,near,zstd,lz4,prometheus,opentelemetry,cli,fastapi]
+EXTRAS := .[embedded,near,zstd,lz4,prometheus,opentelemetry,advisor,cli,fastapi]
 
 .PHONY: help
 help: ## show this

@@ -15,7 +15,7 @@ from model_cache.forks import renew_after_fork
 from model_cache.prediction.generation import Generation, Value
 
 # The overhead of an entry in bytes: keys, tuples, the slot in the table.
-_OVERHEAD = 300
+OVERHEAD = 300
 
 
 class Near(NamedTuple):
@@ -113,7 +113,7 @@ class NearCache:
             now: the time.
             read: decodes the entry, to a new object each time.
         """
-        weight = max(self._least, len(key) + len(entry) + _OVERHEAD)
+        weight = max(self._least, len(key) + len(entry) + OVERHEAD)
         if weight <= self._size and seconds > 0:
             expires = now + min(seconds, self._ttl)
             self._table.insert(key, Near(entry, expires, value, weight, read))
