@@ -84,8 +84,8 @@ class Advice:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as dicts, lists, strings and numbers, ready for JSON.
 
-        The keys are the attributes of the dataclasses here and in `model_cache.advisor.findings`, and
-        `options` and `yaml`. An infinite number becomes None.
+        The keys are the attributes of the dataclasses here and in `model_cache.advisor.findings`,
+        `label` for each choice, and `options` and `yaml`. An infinite number becomes None.
         """
         found: dict[str, Any] = _plain(self)
         return {**found, "options": self.options(), "yaml": self.to_yaml()}

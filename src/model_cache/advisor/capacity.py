@@ -23,9 +23,11 @@ from model_cache.options.config import DEFAULT_NEAR_TTL
 _SAMPLED = 200_000
 _POINTS = 24
 _WINDOWS = 40
+_DAY = 86_400.0
+# From a day on, no whole weeks: much traffic repeats weekly, and would be a matter of seconds.
 _TTLS = (
-    1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 86_400.0, 3 * 86_400.0,
-    7 * 86_400.0, 14 * 86_400.0, 30 * 86_400.0, 90 * 86_400.0,
+    1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0,
+    _DAY, 2 * _DAY, 4 * _DAY, 8 * _DAY, 16 * _DAY, 32 * _DAY, 92 * _DAY,
 )  # fmt: skip
 
 

@@ -221,8 +221,9 @@ class _Hasher:
             try:
                 return np.fromiter(map(memo.__getitem__, values), np.uint64, len(values))
             except KeyError:
-                for value in set(values) - memo.keys():
-                    memo[value] = self._hash(value)
+                for value in dict.fromkeys(values):  # in order: the first ones are kept
+                    if value not in memo:
+                        memo[value] = self._hash(value)
                 found = np.fromiter(map(memo.__getitem__, values), np.uint64, len(values))
                 if len(memo) > MOST_KEPT:
                     memo.clear()

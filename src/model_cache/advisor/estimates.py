@@ -40,10 +40,10 @@ def mean(values: Array, largest: float) -> Estimate:
     """
     count = len(values)
     value = float(values.mean()) if count else 0.0
-    spread = float(values.std(ddof=1)) if count > 1 else 0.0
-    margin = Z * spread / math.sqrt(count) if count else math.inf
     if not math.isfinite(value):
         return Estimate(value, 0.0, math.inf)
+    spread = float(values.std(ddof=1)) if count > 1 else 0.0
+    margin = Z * spread / math.sqrt(count) if count else math.inf
     if not values.any():
         margin = beyond(count) * largest
     return Estimate(value, max(0.0, value - margin), value + margin)

@@ -42,14 +42,30 @@ class Parquet:
         self.columns: list[str] = self._file.schema_arrow.names
         self.count: int = self._file.metadata.num_rows
 
-    def rows(self, wanted: Collection[str]) -> Iterator[dict[str, Any]]:
-        """Yield the rows by column, with the wanted columns only."""
+    def rows(self, wanted: Collection[str], time: str | None) -> Iterator[dict[str, Any]]:
+        """Yield the rows by column.
+
+        Args:
+            wanted: the columns to read.
+            time: the column whose times may become seconds since 1970: quicker than datetimes.
+        """
         names = [name for name in self.columns if name in wanted]
         for batch in self._file.iter_batches(batch_size=_ROWS, columns=names):
-            cells = [column.to_pylist() for column in batch.columns]
+            cells = [
+                _seconds(column) if name == time else column.to_pylist()
+                for name, column in zip(names, batch.columns, strict=True)
+            ]
             for row in zip(*cells, strict=True):
                 yield dict(zip(names, row, strict=True))
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _seconds(column: Any) -> list[Any]:
+    if not pa.types.is_timestamp(column.type):
+        found: list[Any] = column.to_pylist()
+        return found
+    microseconds = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+    return [each if each is None else each / 1e6 for each in microseconds.to_pylist()]

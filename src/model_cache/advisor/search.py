@@ -11,6 +11,7 @@ from model_cache.advisor.trials import PRECISE, Bench, Option, Trial
 
 _FEWEST, _FEW, _MANY = 100, 400, 4_000
 _FINAL = 8_000
+_PROMISING = 5
 _LOSSLESS = 1_000
 """From so many sampled requests none of whose answers changes, a choice counts as lossless."""
 
@@ -123,15 +124,23 @@ class Search:
 
     def _refine(self) -> None:
         """Compare the choices that matter on more rows, as long as the budget lasts."""
-        for rows in (_MANY, _FINAL):
+        for rows in (_LOSSLESS, _MANY, _FINAL):
             for _ in range(3):  # with better estimates, others may matter
-                for option in [Option(), *self._worth_having()]:
+                for option in [*self._promising(), Option(), *self._worth_having()]:
                     self._try(option, rows)
-            for option in self._singles():
-                self._try(option, _MANY)
-            for option in self.path:
-                self._try(option, _MANY)
+            for option in [*self._singles(), *self.path]:
+                self._try(option, min(rows, _MANY))
         self.is_cut = False
+
+    def _promising(self) -> list[Option]:
+        """Return the choices with the most hits that may turn out to be acceptable."""
+        found = [
+            trial
+            for trial in self.trials.values()
+            if trial.changes.share.value == 0.0 or self._tolerated(trial)
+        ]
+        found.sort(key=lambda trial: -trial.hit_ratio.value)
+        return [trial.option for trial in found[:_PROMISING]]
 
     def settle(self) -> None:
         """Compute the hit ratios that matter from as many requests as in the end."""

@@ -280,7 +280,8 @@ class ParquetRows:
         wanted = {*names_of(self._schema), self.time_column}
         if extra == "allow" or not wanted & set(self._file.columns) - {self.time_column}:
             wanted = set(self._file.columns)
-        for row in self._file.rows({name for name in wanted if name is not None}):
+        apart = None if self.time_column in self._names else self.time_column
+        for row in self._file.rows({name for name in wanted if name is not None}, apart):
             yield _timed(row, self.time_column, self._names)
 
     def parse(self, given: Any) -> BaseModel:
