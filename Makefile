@@ -71,6 +71,7 @@ bench: $(VENV)/installed ## the benchmarks
 	$(VENV)/bin/python -m benchmarks.hooks
 	$(VENV)/bin/python -m benchmarks.service
 	$(VENV)/bin/python -m benchmarks.flat
+	$(VENV)/bin/python -m benchmarks.advise
 
 .PHONY: bench-peers
 bench-peers: $(PEERS_VENV)/installed ## the benchmark beside other caches for Python

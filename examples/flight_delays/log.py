@@ -36,7 +36,7 @@ def flights() -> Any:
         {
             "time": when,
             "month": found["month"],
-            "weekday": local.dt.weekday,
+            "weekday": local.dt.day_of_week,
             "hour": found["hour"],
             "carrier": found["carrier"],
             "origin": found["origin"],

@@ -81,12 +81,14 @@ def economics_lines(found: Economics) -> Iterator[str]:
     limit = "never" if found.break_even is None else f"from {percent(found.break_even)} hits"
     yield f"pays      {limit}"
     best = found.recommended
-    saved = f"{duration(best.seconds)} per request"
+    per_request = f"{duration(abs(best.seconds))} per request"
+    saved = [per_request]
     if best.cpu_hours is not None:
-        saved += f", {number(best.cpu_hours)} CPU hours per month"
+        saved.append(f"{number(abs(best.cpu_hours))} CPU hours per month")
     if best.money is not None:
-        saved += f", {number(best.money)} in money"
-    yield f"saves     {saved}, with {percent(best.hit_ratio)} hits"
+        saved.append(f"{abs(best.money):,.2f} at {found.price_per_hour:g} per CPU hour")
+    word = "saves" if best.seconds >= 0 else "loses"
+    yield f"{word}     {', '.join(saved)}, with {percent(best.hit_ratio)} hits"
 
 
 def shown_choices(advice: Advice) -> list[tuple[Choice, str]]:

@@ -93,9 +93,14 @@ class Output:
 
     def table(self, table: Table) -> None:
         """Print a table of a text answer, whose cells are printable."""
-        if not self._answers.is_terminal:  # there is no width to fit into
-            self._answers.width = 200
-        self._answers.print(table)
+        if self._answers.is_terminal:
+            self._answers.print(table)
+            return
+        self._answers.width = 200  # there is no width to fit into
+        with self._answers.capture() as captured:
+            self._answers.print(table)
+        for line in captured.get().splitlines():
+            self._answers.print(Text(line.rstrip()), soft_wrap=True)
 
     def json(self, value: Any) -> None:
         """Print a value as JSON within a text answer."""
