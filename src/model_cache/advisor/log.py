@@ -68,22 +68,21 @@ class LogBuilder:
             self._bad = Counter(dict(self._bad.most_common(100)))
         if not batch.inputs:
             return
-        self._template = self._template or batch.inputs[0]
         for column in self._columns:
             column.add(batch.inputs)
-        self.count += len(batch.inputs)
         if batch.times:
             self._times.append(np.array(batch.times, np.float64))
+        # Last: after an interruption, what is above the count does not count.
+        self._template = self._template or batch.inputs[0]
+        self.count += len(batch.inputs)
 
     def finish(self) -> Log | None:
         """Return the log; None if there are no requests."""
         if self._template is None:
             return None
         uncacheable = {each.path: each.uncacheable for each in self._columns if each.uncacheable}
-        columns = [column.finish() for column in self._columns]
-        times = np.concatenate(self._times) if self._times else None
-        if times is not None and len(times) != self.count:  # the first batch had none
-            times = None
+        columns = [column.finish(self.count) for column in self._columns]
+        times = np.concatenate(self._times)[: self.count] if self._times else None
         if times is not None and np.any(np.diff(times) < 0):
             order: Any = np.argsort(times, kind="stable")
             columns = [column.ordered(order) for column in columns]
