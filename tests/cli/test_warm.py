@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from model_cache import RedisCachingDecorator
+from model_cache.advisor.request_file import open_requests
 from model_cache.cli.rejected import RejectedFile
-from model_cache.cli.request_file import open_requests
 from model_cache.cli.warm import warm as fill
 from tests.cli.command import run, spawn
 from tests.cli.warming import MODEL, assert_hits, records, rejected_beside, warm, write

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import AfterValidator, BaseModel, ValidationError
 
-from model_cache.cli.request_file import open_requests
+from model_cache.advisor.request_file import open_requests
 from tests.cli.warming import assert_hits, rejected_beside, warm
 from tests.servers import Server
 

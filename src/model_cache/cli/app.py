@@ -15,6 +15,7 @@ import typer
 from ml_base.ml_model import MLModel
 
 from model_cache import __version__
+from model_cache.advisor.request_file import Format, open_requests
 from model_cache.cli import options, rendering
 from model_cache.cli.checks import Finding, check
 from model_cache.cli.doctor import examine, scratch_namespace
@@ -24,7 +25,6 @@ from model_cache.cli.output import Output, count
 from model_cache.cli.permissions import with_rule
 from model_cache.cli.purge import Plan, Selection, begin_generations, delete, plan
 from model_cache.cli.rejected import RejectedFile
-from model_cache.cli.request_file import Format, open_requests
 from model_cache.cli.target import Target
 from model_cache.cli.warm import Report, warm
 from model_cache.embedded import embedded_redis
@@ -271,6 +271,41 @@ def _warm(
                 say=output.say,
                 tell=lambda size, line: tell(size, count(line, "line", "lines")),
             )
+
+
+@app.command(name="advise")
+def advise_command(
+    model: options.AdvisedModel,
+    requests: options.Log,
+    budget: options.Budget = "60s",
+    tolerance: options.Tolerance = None,
+    price_per_hour: options.Price = None,
+    time_column: options.TimeColumn = None,
+    log_format: options.LogFormats = None,
+    report: options.ReportFile = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say whether a cache would pay for a model, from a log of its requests.
+
+    It reads the log, measures the model and a server of its own, and writes nothing. Ctrl-C ends it
+    with the advice so far, and exit code 130.
+    """
+    from model_cache.cli import advise
+
+    with _command(as_json=as_json) as output:
+        with contextlib.redirect_stdout(sys.stderr):
+            import_from_here()
+            if report is not None:
+                advise.check_report(report)
+            advice = advise.take_advice(
+                output, advise.model_of(model), requests, budget=advise.seconds(budget),
+                tolerance=tolerance, price_per_hour=price_per_hour, time_column=time_column,
+                log_format=log_format,
+            )  # fmt: skip
+            if report is not None:
+                advise.write_report(report, advice)
+        output.answer(advice.to_dict(), lambda: advise.show(output, advice))
+    raise typer.Exit(0 if advice.complete else INTERRUPTED)
 
 
 @app.command()

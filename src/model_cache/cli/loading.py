@@ -12,8 +12,8 @@ import yaml
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel, ValidationError
 
+from model_cache.advisor.request_file import reason
 from model_cache.binding.decorators import layers
-from model_cache.cli.request_file import reason
 from model_cache.cli.target import LOCAL, embedded_error, login, secrets
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import ConfigurationError
@@ -54,12 +54,22 @@ def load(
     return loaded
 
 
-def _load_model(path: str, options_file: Path | None, changes: Mapping[str, Any]) -> MLModel:
+def load_plain(path: str) -> MLModel:
+    """Return the model at `package.module:name`: an instance, or one of the class.
+
+    Raises:
+        ConfigurationError: it can't be loaded.
+    """
     model = _made("--model", imported, "--model", path)
     if isinstance(model, type) and issubclass(model, MLModel):
         model = _made("--model", model)
     if not isinstance(model, MLModel):
         raise ConfigurationError("--model", f"{path!r} is not an ml-base MLModel")
+    return model
+
+
+def _load_model(path: str, options_file: Path | None, changes: Mapping[str, Any]) -> MLModel:
+    model = load_plain(path)
     if caches_of(model):
         if options_file or changes.keys() - {"timeout"}:
             raise ConfigurationError(

@@ -87,6 +87,41 @@ Rejected = Annotated[
     typer.Option(help="File for rejected requests.", show_default="<requests>.rejected.jsonl"),
 ]
 
+# advise
+Log = Annotated[
+    Path,
+    typer.Option(
+        "--requests",
+        help="Log of requests: JSON Lines, CSV, Parquet, or what KServe or SageMaker write.",
+    ),
+]
+AdvisedModel = Annotated[
+    str, typer.Option(help="package.module.Class, or package.module:name, of an ml-base model.")
+]
+Budget = Annotated[
+    str, typer.Option(help="How long to try choices with the model, such as 60s or 5m.")
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        help="The change that 99% of the answers must stay within, in the output's unit; "
+        "for labels, the share that may flip."
+    ),
+]
+Price = Annotated[float | None, typer.Option(help="What a CPU costs per hour.")]
+TimeColumn = Annotated[
+    str | None,
+    typer.Option(help="The column with the time of a request.", show_default="by its name"),
+]
+LogFormats = Annotated[
+    Literal["jsonl", "csv", "parquet"] | None,
+    typer.Option("--format", help="The format of the log.", show_default="by file name"),
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option("--report", help="Write the advice to this file too, as .html or .json."),
+]
+
 # doctor
 DecoratorTimeout = Annotated[
     float, typer.Option(min=0.001, max=60.0, help="The decorator's timeout, in seconds.")

@@ -25,6 +25,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 _ESCAPED = frozenset(["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"])
@@ -89,6 +90,17 @@ class Output:
     def line(self, text: str = "", style: str = "") -> None:
         """Print one line of a text answer; it is never wrapped."""
         self._answers.print(Text(printable(text), style), soft_wrap=True)
+
+    def table(self, table: Table) -> None:
+        """Print a table of a text answer, whose cells are printable."""
+        if self._answers.is_terminal:
+            self._answers.print(table)
+            return
+        self._answers.width = 200  # there is no width to fit into
+        with self._answers.capture() as captured:
+            self._answers.print(table)
+        for line in captured.get().splitlines():
+            self._answers.print(Text(line.rstrip()), soft_wrap=True)
 
     def json(self, value: Any) -> None:
         """Print a value as JSON within a text answer."""

@@ -16,9 +16,9 @@ from itertools import islice
 from ml_base.ml_model import MLModel
 from pydantic import ValidationError
 
+from model_cache.advisor.request_file import Csv, JsonLines, Line, reason
 from model_cache.cli.loading import caches_of
 from model_cache.cli.rejected import RejectedFile
-from model_cache.cli.request_file import Csv, JsonLines, Line, reason
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import reraise_interruption

@@ -16,7 +16,7 @@ from model_cache.forks import renew_after_fork
 from model_cache.prediction.generation import Generation, Value, is_outdated
 
 # The overhead of an entry in bytes: keys, tuples, the slot in the table.
-_OVERHEAD = 300
+OVERHEAD = 300
 
 
 class Near(NamedTuple):
@@ -128,7 +128,7 @@ class NearCache:
             mark: what stands for its key in the generation's records.
             written: when this process wrote it; None if another one did.
         """
-        weight = max(self._least, len(key) + len(entry) + _OVERHEAD)
+        weight = max(self._least, len(key) + len(entry) + OVERHEAD)
         if weight <= self._size and seconds > 0:
             expires = now + min(seconds, self._ttl)
             ends = None if seconds == math.inf else now + seconds

@@ -1,0 +1,217 @@
+"""The advisor's predictions beside what really happens, on a log of 336,776 flights.
+
+Each hit ratio is predicted from the log, and then counted: the log is replayed through the library
+and a real server. For the TTL, the year of the log passes in `--ttl-seconds`, and the TTL with it.
+For the memory limits, the server evicts with allkeys-lru, which approximates LRU by samples.
+
+The change of the answers is predicted from a sample, and then counted over all requests: the
+answers of the replay beside those of the model.
+
+Unfair to the advisor: with a memory limit, the server's buffers for its clients count, too, and its
+clock for LRU has steps of a second, in which thousands of requests of the replay fall.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import redis
+
+from benchmarks.environment import count_options as parsed
+from benchmarks.environment import environment, make_console, print_environment, save, table
+from examples.flight_delays.log import write
+from examples.flight_delays.model import DelayModel
+from examples.flight_delays.replay import Replayed, Request, Unmoved, replay, requests
+from model_cache import embedded_redis
+from model_cache.advisor.capacity import capacity_of
+from model_cache.advisor.findings import Changes, Estimate
+from model_cache.advisor.progress import silent
+from model_cache.advisor.run import Run
+from model_cache.advisor.settings import Settings
+from model_cache.advisor.trials import MOST_ROWS, PRECISE, Option
+
+_ALL = 336_776
+_TTL_SECONDS = 90.0
+_TTL = 16 * 86_400.0
+EXACT = Option()
+TENS = EXACT.rounding("dep_delay", -1)
+TENS_AND_MORE = TENS.rounding("distance", -2).without("hour")
+NO_MONTH = EXACT.without("month")
+CHOICES = {
+    "as it is": EXACT,
+    "dep_delay to tens": TENS,
+    "dep_delay to tens, distance to hundreds, without hour": TENS_AND_MORE,
+    "without month": NO_MONTH,
+}
+_SHARES = (0.1, 0.25)
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A hit ratio, predicted and counted.
+
+    Attributes:
+        name: what was asked.
+        predicted: by the advisor.
+        counted: by the replay.
+        within: the difference that is allowed.
+    """
+
+    name: str
+    predicted: float
+    counted: float
+    within: float
+
+    @property
+    def verdict(self) -> str:
+        return "reached" if abs(self.predicted - self.counted) <= self.within else "not reached"
+
+
+@dataclass(frozen=True)
+class Error:
+    """A statistic of changed answers, predicted and counted."""
+
+    name: str
+    statistic: str
+    predicted: Estimate
+    counted: float
+
+    @property
+    def verdict(self) -> str:
+        inside = self.predicted.low <= self.counted <= self.predicted.high
+        return "reached" if inside else "not reached"
+
+
+def options_of(option: Option) -> dict[str, Any]:
+    """Return a choice as options of the library."""
+    found: dict[str, Any] = {}
+    if option.places:
+        found["reduced_precision_fields"] = [name for name, _ in option.places]
+        found["number_of_places"] = dict(option.places)
+    if option.ignored:
+        found["ignored_fields"] = list(option.ignored)
+    return found
+
+
+def prepared(log: Sequence[Request], model: DelayModel) -> Run:
+    """Return a run of the advisor that has read the log."""
+    settings = Settings(random=random.Random(0), time_column="time")
+    run = Run(model, settings, silent, time.perf_counter, time.process_time)
+    run.read({"time": request.time, **request.flight.model_dump()} for request in log)
+    run.look_at_reuse()
+    run.measure_costs()
+    return run
+
+
+def compare(run: Run, log: Sequence[Request], model: DelayModel) -> tuple[list[Ratio], list[Error]]:
+    """Return the hit ratios and the changes of all choices."""
+    assert run.bench is not None
+    ratios, errors = [], []
+    own: list[float] = []
+    for name, option in CHOICES.items():
+        with embedded_redis() as url:
+            found = replay(model, log, {**options_of(option), "url": url})
+        own = own or found.answers
+        trial = run.bench.trial(option, MOST_ROWS, PRECISE)
+        ratios.append(Ratio(name, trial.hit_ratio.value, found.hit_ratio, 0.01))
+        if option != EXACT:
+            errors += _errors(name, trial.changes, own, found)
+    return ratios, errors
+
+
+def _errors(name: str, changes: Changes, own: list[float], found: Replayed) -> list[Error]:
+    distances = np.abs(np.array(own) - np.array(found.answers))
+    assert changes.mean is not None
+    assert changes.p99 is not None
+    largest = Estimate(changes.maximum or 0.0, changes.maximum or 0.0, float("inf"))
+    return [
+        Error(name, "share changed", changes.share, float((distances > 0).mean())),
+        Error(name, "mean", changes.mean, float(distances.mean())),
+        Error(name, "99% within", changes.p99, float(np.quantile(distances, 0.99))),
+        Error(name, "largest", largest, float(distances.max())),
+    ]
+
+
+def with_ttl(run: Run, log: Sequence[Request], seconds: float) -> Ratio:
+    """Return the hit ratio with a TTL, in a replay that takes so many seconds."""
+    assert run.log is not None
+    assert run.log.duration is not None
+    speed = run.log.duration / seconds
+    ttl = _TTL if run.log.duration > 2 * _TTL else run.log.duration / 2
+    (point,) = [each for each in run.capacity[0].by_ttl if each.ttl == ttl] or [
+        run.capacity[0].by_ttl[-1]
+    ]
+    with embedded_redis() as url:
+        options = {"url": url, "ttl": point.ttl / speed}
+        found = replay(Unmoved(), log, options, speed=speed)
+    name = f"ttl of {point.ttl / 86_400:g} days"
+    return Ratio(name, point.hit_ratio.value, found.hit_ratio, 0.01)
+
+
+def with_limits(run: Run, log: Sequence[Request]) -> list[Ratio]:
+    """Return the hit ratios with memory limits."""
+    assert run.log is not None
+    assert run.bench is not None
+    assert run.sizes is not None
+    capacity = capacity_of("", run.bench.keys(NO_MONTH), run.log.times)
+    entries = capacity.by_entries[-1].entries
+    ratios = []
+    for share in _SHARES:
+        point = min(capacity.by_entries, key=lambda each: abs(each.entries - share * entries))
+        limit = round(run.sizes.empty + run.sizes.plain * point.entries)
+        with embedded_redis() as url, redis.Redis.from_url(url) as client:
+            client.config_set("maxmemory", limit)
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            found = replay(Unmoved(), log, {**options_of(NO_MONTH), "url": url}, rows=100)
+        name = f"without month, maxmemory {limit / 1e6:.1f} MB ({point.entries:,} entries)"
+        ratios.append(Ratio(name, point.hit_ratio.value, found.hit_ratio, 0.02))
+    return ratios
+
+
+def main() -> None:
+    given = parsed("advise", __doc__, count=_ALL)
+    console = make_console()
+    found = environment()
+    print_environment(console, found)
+    model = DelayModel()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "flights.parquet"
+        write(path)
+        log = list(requests(path, given.count))
+    run = prepared(log, model)
+    ratios, errors = compare(run, log, model)
+    ratios.append(with_ttl(run, log, _TTL_SECONDS * max(0.05, len(log) / _ALL)))
+    ratios += with_limits(run, log)
+    shown = table("Hit ratios", "log", "predicted", "counted", "allowed", "verdict")
+    for ratio in ratios:
+        shown.add_row(
+            ratio.name, f"{ratio.predicted:.4f}", f"{ratio.counted:.4f}", f"± {ratio.within}",
+            ratio.verdict,
+        )  # fmt: skip
+    console.print(shown)
+    shown = table("Changed answers", "choice", "statistic", "predicted", "counted", "verdict")
+    for error in errors:
+        low, high = error.predicted.low, error.predicted.high
+        shown.add_row(
+            error.name, error.statistic,
+            f"{error.predicted.value:.4g} ({low:.4g} to {high:.4g})", f"{error.counted:.4g}",
+            error.verdict,
+        )  # fmt: skip
+    console.print(shown)
+    results = {
+        "environment": found,
+        "ratios": [{**asdict(each), "verdict": each.verdict} for each in ratios],
+        "errors": [{**asdict(each), "verdict": each.verdict} for each in errors],
+    }
+    save(given.json, results)
+
+
+if __name__ == "__main__":
+    main()

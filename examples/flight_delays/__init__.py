@@ -1,0 +1,1 @@
+"""Flight delays: a model, a real log of 336,776 requests, the advice, and a replay to check it."""

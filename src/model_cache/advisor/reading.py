@@ -1,0 +1,145 @@
+"""Read a log: requests become inputs in batches, and what can't be read is counted."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from model_cache.advisor.request_file import reason
+from model_cache.advisor.sources import Item, Source, names_of
+from model_cache.advisor.times import seconds_of
+from model_cache.errors import ConfigurationError
+from model_cache.interruptions import reraise_interruption
+
+_BATCH = 20_000
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some requests.
+
+    Attributes:
+        inputs: the inputs, validated.
+        times: their times in seconds since 1970; empty if the log has none.
+        bad: why others were set aside, with how many.
+        done: how much of the source has been read.
+    """
+
+    inputs: list[BaseModel]
+    times: list[float]
+    bad: Counter[str]
+    done: float
+
+
+@dataclass
+class Misfit:
+    """A request that does not fit the schema, to be shown if none does."""
+
+    given: Any = None
+    error: ValidationError | None = None
+
+
+@dataclass
+class Reader:
+    """Reads a source.
+
+    Args:
+        source: the log.
+        schema: the model's input schema.
+
+    Attributes:
+        read: how many items were read, bad ones included.
+    """
+
+    source: Source
+    schema: type[BaseModel]
+    read: int = 0
+    _misfit: Misfit = field(default_factory=Misfit)
+    _has_times: bool | None = None
+    _memo: dict[Any, float | None] = field(default_factory=dict)
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the requests.
+
+        Raises:
+            ConfigurationError: there are none, or none fits the schema.
+        """
+        items = self.source.items()
+        fitting = 0
+        while taken := list(islice(items, _BATCH)):
+            self.read += len(taken)
+            batch = self._batch(taken)
+            fitting += len(batch.inputs)
+            yield batch
+        if not self.read:
+            raise ConfigurationError("requests", f"{self.source.name!r} has no requests")
+        if not fitting:
+            raise ConfigurationError("requests", self._nothing_fits())
+
+    def _batch(self, items: list[Item]) -> Batch:
+        if self._has_times is None:
+            self._has_times = any(item.time is not None for item in items)
+        inputs: list[BaseModel] = []
+        times: list[float] = []
+        bad: Counter[str] = Counter()
+        parse = self.source.parse
+        for given, time, problem in items:
+            seconds = self._seconds(time) if self._has_times else 0.0
+            if problem is not None or seconds is None:
+                bad[problem or f"{self.source.time_column}: missing, or not a time"] += 1
+                continue
+            try:
+                inputs.append(parse(given))
+            except ValidationError as error:
+                bad[reason(error)] += 1
+                self._remember(given, error)
+            except Exception as error:  # a validator of the user
+                reraise_interruption(error)
+                bad[f"validating it raised {type(error).__name__}"] += 1
+            else:
+                times.append(seconds)
+        return Batch(inputs, times if self._has_times else [], bad, self.source.done(self.read))
+
+    def _seconds(self, time: Any) -> float | None:
+        if not isinstance(time, str):
+            return seconds_of(time)
+        if time not in self._memo:
+            if len(self._memo) > _BATCH:
+                self._memo.clear()
+            self._memo[time] = seconds_of(time)
+        return self._memo[time]
+
+    def _remember(self, given: Any, error: ValidationError) -> None:
+        if self._misfit.error is None:
+            self._misfit = Misfit(given, error)
+
+    def _nothing_fits(self) -> str:
+        """Return why no request fits: the first fields that are wrong, with the nearest names."""
+        whole = f"none of the {self.read:,} requests fits {self.schema.__name__}"
+        if self._misfit.error is None:
+            return f"{whole}: they can't be read; is this the right format?"
+        given = self._misfit.given
+        columns = [str(name) for name in given] if isinstance(given, dict) else []
+        strange = [name for name in columns if name not in names_of(self.schema)]
+        problems = [
+            _problem(each["loc"], each["msg"], strange)
+            for each in self._misfit.error.errors(include_url=False, include_input=False)
+        ]
+        more = len(problems) - _SHOWN
+        shown = "; ".join(problems[:_SHOWN])
+        return f"{whole}: {shown}" + (f"; and {more} more" if more > 0 else "")
+
+
+def _problem(loc: tuple[int | str, ...], message: str, strange: list[str]) -> str:
+    name = ".".join(map(str, loc)) or "the request"
+    found = difflib.get_close_matches(name.lower(), [each.lower() for each in strange], n=1)
+    nearest = next((each for each in strange if found and each.lower() == found[0]), None)
+    hint = f" (nearest column: {nearest!r})" if nearest else ""
+    return f"{name}: {message}{hint}"

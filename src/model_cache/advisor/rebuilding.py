@@ -1,0 +1,179 @@
+"""Inputs built again from the columns of a log, and rounded as the library rounds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from model_cache.advisor.columns import Array, Column, MissingValueError
+from model_cache.advisor.fields import REST
+from model_cache.advisor.hashing import rounded_table
+from model_cache.advisor.log import Log
+from model_cache.errors import NotCacheableError
+from model_cache.keys.canonical import INPUTS
+from model_cache.keys.rounding import Rounder
+
+# So many distinct values are tried out with the library's own rounding, which may refuse some.
+_TRIED = 1_000
+
+
+class Rebuilder:
+    """Builds inputs again.
+
+    Args:
+        log: the log.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._paths = [(field.parts, field.path) for field in log.fields if field.path != REST]
+        self._columns = {column.path: column for column in log.columns}
+
+    def input(self, row: int) -> BaseModel:
+        """Return the input of a row.
+
+        Raises:
+            MissingValueError: a value was not kept.
+        """
+        values = {path: self._columns[path].value(row) for _, path in self._paths}
+        return self.changed(self._log.template, values)
+
+    def changed(self, data: BaseModel, values: Mapping[str, Any]) -> BaseModel:
+        """Return a copy of an input with other values, by path, without validating it."""
+        tree: dict[str, Any] = {}
+        for parts, path in self._paths:
+            if path in values:
+                node = tree
+                for part in parts[:-1]:
+                    node = node.setdefault(part, {})
+                node[parts[-1]] = values[path]
+        return _changed(data, tree)
+
+    def is_faithful(self) -> bool:
+        """Return whether the first inputs, built again, equal those that were read."""
+        try:
+            return all(
+                INPUTS.encode(self.input(self._log.row(place))) == INPUTS.encode(data)
+                for place, data in enumerate(self._log.first)
+            )
+        except NotCacheableError:  # then these were never hits anyway
+            return True
+
+    def refused(self, column: Column, places: int) -> list[int] | None:
+        """Return which distinct values the library would not round, by their place.
+
+        None if there are such values, but too many values to find them all.
+        """
+        rounder = Rounder(_rules(column.path, places))
+        count = len(column.table)
+        tried = range(count) if count <= _TRIED else range(0, count, count // _TRIED)
+        expected = rounded_table(column, places)
+        found = []
+        for place in tried:
+            if column.table[place] == expected[place] or column.table[place] != column.table[place]:
+                continue
+            value = column.distinct_value(place)
+            data = self.changed(self._log.template, {column.path: value})
+            if rounder(data) is data:
+                found.append(place)
+        return None if found and count > _TRIED else found
+
+
+def _changed(data: BaseModel, tree: Mapping[str, Any]) -> BaseModel:
+    # BaseModel's own copy: it keeps private attributes, and passes by a frozen model.
+    copied = BaseModel.__copy__(data)
+    state = copied.__dict__
+    for name, value in tree.items():
+        state[name] = (
+            _changed(state[name], value)
+            if isinstance(value, dict) and isinstance(state.get(name), BaseModel)
+            else value
+        )
+    cls = type(data)
+    for name in [name for name in state if isinstance(getattr(cls, name, None), cached_property)]:
+        del state[name]  # computed from other values
+    return copied
+
+
+def _rules(path: str, places: int) -> Any:
+    rules: Any = places
+    for part in reversed(path.split(".")):
+        rules = {part: rules}
+    return rules
+
+
+def rounder_of(places: Mapping[str, int]) -> Rounder | None:
+    """Return the library's rounder for some places by path; None if there are none."""
+    if not places:
+        return None
+    rules: dict[str, Any] = {}
+    for path, number in places.items():
+        node = rules
+        *parents, leaf = path.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = number
+    return Rounder(rules)
+
+
+class Tables:
+    """The rounded values of columns, each computed once.
+
+    Args:
+        rebuilder: builds inputs to try roundings with.
+    """
+
+    def __init__(self, rebuilder: Rebuilder) -> None:
+        self._rebuilder = rebuilder
+        self._known: dict[tuple[str, int], Array | None] = {}
+
+    def __call__(self, column: Column, places: int) -> Array:
+        """Return the values of a column, rounded; those that can't be rounded as they are."""
+        found = self.find(column, places)
+        assert found is not None
+        return found
+
+    def find(self, column: Column, places: int) -> Array | None:
+        """Return the rounded values; None if they can't be known."""
+        key = column.path, places
+        if key not in self._known:
+            self._known[key] = self._rounded(column, places)
+        return self._known[key]
+
+    def _rounded(self, column: Column, places: int) -> Array | None:
+        refused = self._rebuilder.refused(column, places)
+        if refused is None:
+            return None
+        table = rounded_table(column, places)
+        table[refused] = column.table[refused]
+        return table
+
+
+def places_of(column: Column) -> list[int]:
+    """Return the numbers of places that are sensible for a column, finest first.
+
+    From the first that changes a value, to the last whose step is no wider than most of the values.
+    """
+    numbers = column.numbers()
+    if column.number is None or not len(numbers):
+        return []
+    low, high = np.quantile(numbers, [0.01, 0.99])
+    width = float(max(high - low, 0.0))
+    sample = np.unique(numbers[:: max(1, len(numbers) // 20_000)])
+    if width <= 0 or len(sample) < 3:
+        return []
+    found = []
+    coarsest = -int(np.floor(np.log10(width)))
+    for places in range(min(coarsest + 6, 15), coarsest - 1, -1):
+        if column.number is int and places >= 0:
+            continue
+        if len(np.unique(np.round(sample, places))) < len(sample):
+            found.append(places)
+    return found[-4:]
+
+
+__all__ = ["MissingValueError", "Rebuilder", "Tables", "places_of", "rounder_of"]

@@ -1,0 +1,160 @@
+"""The advice as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from model_cache.advisor.advice import Advice
+from model_cache.advisor.findings import Capacity, CapacityPoint, Changes, Choice, Economics, Reuse
+from model_cache.advisor.words import change, duration, mean, number, percent, ratio, size
+
+_MOST_ROWS = 12
+
+
+def summary(advice: Advice) -> Iterator[str]:
+    """Yield the lines of a summary."""
+    if not advice.complete:
+        yield "INTERRUPTED: this is the advice so far."
+    yield advice.sentence
+    yield ""
+    yield from facts(advice)
+    if advice.choices:
+        yield ""
+        yield from choice_lines(advice)
+    for capacity in advice.capacity:
+        yield ""
+        yield from capacity_lines(capacity)
+
+
+def facts(advice: Advice) -> Iterator[str]:
+    """Yield what was read and measured."""
+    yield from log_lines(advice)
+    if advice.reuse is not None:
+        yield from reuse_lines(advice.reuse)
+    if advice.economics is not None:
+        yield from economics_lines(advice.economics)
+    for note in advice.notes:
+        yield f"note      {note}"
+
+
+def log_lines(advice: Advice) -> Iterator[str]:
+    """Yield what was read."""
+    log = advice.log
+    parts = [f"{log.requests:,} requests"]
+    if log.seconds is not None:
+        parts[0] += f" in {duration(log.seconds)}"
+    if log.bad:
+        parts.append(f"{log.bad:,} set aside")
+    yield f"log       {', '.join(parts)}"
+    for reason, count in log.bad_reasons.items():
+        yield f"            {count:,}: {reason}"
+    if log.failed:
+        kinds = ", ".join(f"{name} {count:,}" for name, count in log.failures.items())
+        yield (
+            f"failures  {log.failed:,} of {log.sampled:,} sampled requests made the model raise: "
+            f"{kinds}"
+        )
+
+
+def reuse_lines(reuse: Reuse) -> Iterator[str]:
+    """Yield how much traffic repeats."""
+    yield (
+        f"reuse     at most {ratio(reuse.hit_ratio)} hits, {ratio(reuse.steady)} in the last "
+        f"quarter; {reuse.distinct.value:,.0f} different inputs"
+    )
+    if reuse.reached_requests is not None:
+        after = f"{reuse.reached_requests:,} requests"
+        if reuse.reached_seconds is not None:
+            after += f" ({duration(reuse.reached_seconds)})"
+        yield f"            nine tenths of that are reached after {after}"
+
+
+def economics_lines(found: Economics) -> Iterator[str]:
+    """Yield time and money."""
+    costs = found.costs
+    batch = "" if costs.model_batch is None else f" ({duration(costs.model_batch)} in a batch)"
+    near = "" if costs.near_hit is None else f", a near hit {duration(costs.near_hit)}"
+    yield (
+        f"time      model {duration(costs.model)}{batch}, a hit {duration(costs.hit)}{near}, "
+        f"a miss {duration(costs.miss)} more than the model"
+    )
+    limit = "never" if found.break_even is None else f"from {percent(found.break_even)} hits"
+    yield f"pays      {limit}"
+    best = found.recommended
+    per_request = f"{duration(abs(best.seconds))} per request"
+    saved = [per_request]
+    if best.cpu_hours is not None:
+        saved.append(f"{number(abs(best.cpu_hours))} CPU hours per month")
+    if best.money is not None:
+        saved.append(f"{abs(best.money):,.2f} at {found.price_per_hour:g} per CPU hour")
+    word = "saves" if best.seconds >= 0 else "loses"
+    yield f"{word}     {', '.join(saved)}, with {percent(best.hit_ratio)} hits"
+
+
+def shown_choices(advice: Advice) -> list[tuple[Choice, str]]:
+    """Return the choices of a table, with a mark: the recommended one and the frontier."""
+    best = advice.choice
+    found = [choice for choice in advice.frontier if choice is not best]
+    step = max(1, -(-len(found) // _MOST_ROWS))
+    rows = [choice for choice in advice.choices[:1] if choice is not best]
+    rows += [choice for choice in found[::step] if choice not in rows]
+    if best is not None:
+        rows.append(best)
+    rows.sort(key=lambda choice: choice.hit_ratio.value)
+    return [(choice, "*" if choice is best else "") for choice in rows]
+
+
+def cells(changes: Changes | None) -> list[str]:
+    """Return the cells of a row: changed, mean or flipped, 99%, maximum."""
+    if changes is None:
+        return ["?", "?", "?", "?"]
+    changed = ratio(changes.share)
+    if changes.mean is None or changes.p99 is None:
+        return [changed, ratio(changes.flipped or changes.share), "-", "-"]
+    most = f">= {number(changes.maximum)}" if changes.maximum else "0"
+    return [changed, mean(changes.mean), change(changes.p99), most]
+
+
+def choice_lines(advice: Advice) -> Iterator[str]:
+    """Yield the table of the choices worth having."""
+    yield "choices worth having (* recommended)"
+    yield (
+        f"  {'hits':>12} {'changed':>12} {'mean change':>13} {'99% within':>20} {'largest':>10}"
+        "   choice"
+    )
+    for choice, mark in shown_choices(advice):
+        changed, average, p99, most = cells(choice.changes)
+        yield (
+            f"{mark or ' '} {ratio(choice.hit_ratio):>12} {changed:>12} {average:>13} {p99:>20} "
+            f"{most:>10}   {choice.label}"
+        )
+
+
+def capacity_lines(capacity: Capacity) -> Iterator[str]:
+    """Yield the hit ratio against memory and TTL."""
+    yield f"memory ({capacity.choice})"
+    for point in thinned(capacity):
+        plain = "?" if point.plain is None else size(point.plain)
+        packed = "-" if point.packed is None else size(point.packed)
+        near = "-" if point.near is None else percent(point.near)
+        yield (
+            f"  {point.entries:>12,} entries  {ratio(point.hit_ratio):>14}  plain {plain:>8}  "
+            f"packed {packed:>8}  near {near:>6}"
+        )
+    yield from ttl_lines(capacity)
+
+
+def ttl_lines(capacity: Capacity) -> Iterator[str]:
+    """Yield the hit ratio against the TTL."""
+    if capacity.by_ttl:
+        points = [
+            f"{duration(each.ttl)} {percent(each.hit_ratio.value)}" for each in capacity.by_ttl
+        ]
+        yield f"hits by TTL: {', '.join(points)}"
+
+
+def thinned(capacity: Capacity) -> list[CapacityPoint]:
+    """Return some of the points of a curve, the last one included."""
+    points = capacity.by_entries
+    step = max(1, len(points) // 8)
+    return [*points[::-1][::step]][::-1]

@@ -1,0 +1,179 @@
+"""`advise`: from a request log to advice, with the progress on the way."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+from ml_base.ml_model import MLModel
+from rich.table import Table
+from rich.text import Text
+
+from model_cache.advisor import Advice, Progress, advise
+from model_cache.advisor import summary as words
+from model_cache.advisor.findings import Capacity
+from model_cache.advisor.report import html
+from model_cache.advisor.settings import LogFormat
+from model_cache.advisor.words import percent, ratio, size
+from model_cache.cli.loading import load_plain
+from model_cache.cli.output import Output, Tell, plain, printable
+from model_cache.errors import ConfigurationError
+
+_TITLES = {
+    "reading": "reading requests",
+    "measuring": "measuring costs",
+    "comparing": "comparing choices",
+}
+
+
+def seconds(text: str) -> float:
+    """Return a time such as `60s`, `2m`, or `90`, in seconds.
+
+    Raises:
+        ConfigurationError: it is no time.
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    stripped = text.strip()
+    unit = units.get(stripped[-1:].lower())
+    try:
+        return float(stripped if unit is None else stripped[:-1]) * (unit or 1.0)
+    except ValueError:
+        raise ConfigurationError(
+            "--budget", f"expected seconds, or a time such as 60s or 2m, got {text!r}"
+        ) from None
+
+
+def model_of(path: str) -> MLModel:
+    """Return the model at `package.module.Class` or `package.module:name`.
+
+    Raises:
+        ConfigurationError: it can't be loaded.
+    """
+    if ":" not in path:
+        module, _, name = path.rpartition(".")
+        path = f"{module}:{name}"
+    return load_plain(path)
+
+
+class Stages:
+    """Shows the progress of the stages, one bar after the other."""
+
+    def __init__(self, output: Output, stack: ExitStack) -> None:
+        self._output = output
+        self._stack = stack
+        self._stage = ""
+        self._tell: Tell | None = None
+
+    def __call__(self, progress: Progress, /) -> None:
+        if progress.stage != self._stage:
+            self._stack.close()
+            self._stage = progress.stage
+            total = None if progress.total is None else round(progress.total)
+            bar = self._output.progress(_TITLES[progress.stage], total)
+            self._tell = self._stack.enter_context(bar)
+        if self._tell is not None:
+            self._tell(round(progress.done), progress.note)
+
+
+def take_advice(
+    output: Output,
+    model: MLModel,
+    requests: Path,
+    *,
+    budget: float,
+    tolerance: float | None,
+    price_per_hour: float | None,
+    time_column: str | None,
+    log_format: LogFormat | None,
+) -> Advice:
+    """Return the advice, and show the progress on the way."""
+    with ExitStack() as stack:
+        return advise(
+            model,
+            requests,
+            budget=budget,
+            tolerance=tolerance,
+            price_per_hour=price_per_hour,
+            time_column=time_column,
+            log_format=log_format,
+            tell=Stages(output, stack),
+        )
+
+
+def show(output: Output, advice: Advice) -> None:
+    """Show the advice on the terminal."""
+    if not advice.complete:
+        output.line("INTERRUPTED: this is the advice so far.", "bold red")
+    output.line(advice.sentence, "bold")
+    output.line()
+    for line in words.facts(advice):
+        output.line(line)
+    if advice.choices:
+        output.line()
+        output.table(_choices(advice))
+    for capacity in advice.capacity:
+        output.line()
+        output.table(_memory(capacity))
+        for line in words.ttl_lines(capacity):
+            output.line(line)
+    output.line()
+    for line in advice.to_yaml().splitlines():
+        output.line(line, "green")
+
+
+def _table(title: str, *headings: str) -> Table:
+    found = Table(title=printable(title), title_justify="left", title_style="bold", box=None)
+    for heading in headings:
+        is_text = heading == "choice"
+        found.add_column(
+            heading, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold"
+        )
+    return found
+
+
+def _choices(advice: Advice) -> Table:
+    second = "mean change" if advice.unit_fields else "flipped labels"
+    found = _table(
+        "Choices worth having (* recommended)",
+        "hits", "changed", second, "99% within", "largest", "choice",
+    )  # fmt: skip
+    for choice, mark in words.shown_choices(advice):
+        cells = [ratio(choice.hit_ratio), *words.cells(choice.changes)]
+        label = Text(printable(f"{mark} {choice.label}".strip()))
+        found.add_row(*map(Text, cells), label)
+    return found
+
+
+def _memory(capacity: Capacity) -> Table:
+    found = _table(
+        f"Memory ({capacity.choice})", "entries", "hits", "plain", "packed", "near cache hits"
+    )
+    for point in words.thinned(capacity):
+        found.add_row(
+            f"{point.entries:,}",
+            ratio(point.hit_ratio),
+            "?" if point.plain is None else size(point.plain),
+            "-" if point.packed is None else size(point.packed),
+            "-" if point.near is None else percent(point.near),
+        )
+    return found
+
+
+def check_report(path: Path) -> None:
+    """Raise `ConfigurationError` unless the report can be written, before an hour is spent."""
+    if path.suffix.lower() not in (".html", ".htm", ".json"):
+        raise ConfigurationError(
+            "--report", f"expected a name in .html or .json, got {path.name!r}"
+        )
+    if not path.absolute().parent.is_dir():
+        raise ConfigurationError("--report", f"there is no folder {str(path.parent)!r}")
+
+
+def write_report(path: Path, advice: Advice) -> None:
+    """Write the advice to a file, as HTML or JSON by its name."""
+    if path.suffix.lower() == ".json":
+        text = json.dumps(plain(advice.to_dict()), indent=2, allow_nan=False)
+    else:
+        text = html(advice)
+    path.write_text(text, encoding="utf-8")

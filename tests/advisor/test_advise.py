@@ -1,0 +1,313 @@
+"""The advice is right: what it predicts is what a replay through a real server counts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from model_cache import ConfigurationError, RedisCachingDecorator
+from model_cache.advisor import Advice, Progress, advise, missing_extra
+from model_cache.advisor.findings import Choice
+from tests.advisor.logs import Score, Verdict, Visit, VisitModel, label, score, visits
+from tests.models import FunctionModel
+from tests.servers import Server
+
+COUNT = 3_000
+
+
+def advised(model: Any = None, log: Any = None, **options: Any) -> Advice:
+    model = VisitModel() if model is None else model
+    return advise(model, list(visits(COUNT)) if log is None else log, **{"budget": 5.0, **options})
+
+
+@pytest.fixture(scope="module")
+def advice() -> Advice:
+    return advised(log=list(visits(COUNT, ids=True)), tolerance=1.0, price_per_hour=2.0)
+
+
+def choice(advice: Advice, name: str) -> Choice:
+    return next(each for each in advice.choices if each.label == name)
+
+
+def replayed(server: Server, log: list[dict[str, Any]], **options: Any) -> tuple[float, list[Any]]:
+    """Return the hit ratio of a real cache, and its answers."""
+    with server.client() as client:
+        client.flushall()
+    with RedisCachingDecorator(url=server.url, timeout=5.0, **options) as cache:
+        cache.set_model(VisitModel())
+        inputs = [Visit.model_validate(row) for row in log]
+        answers = [answer.score for answer in cache.predict_many(inputs)]
+        stats = cache.stats()
+    return (stats.hits + stats.shared) / len(answers), answers
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("as it is", {}),
+        ("without request_id", {"ignored_fields": ["request_id"]}),
+        ("amount to 0 places", {"reduced_precision_fields": ["amount"], "number_of_places": 0}),
+        ("without amount", {"ignored_fields": ["amount"]}),
+    ],
+)
+def test_hit_ratios_and_changes_are_those_of_a_replay(
+    advice: Advice, server: Server, name: str, options: dict[str, Any]
+) -> None:
+    log = list(visits(COUNT, ids=True))
+    found = choice(advice, name)
+    counted, answers = replayed(server, log, **options)
+    assert found.hit_ratio.value == pytest.approx(counted)
+    distances = np.abs(
+        [
+            score(Visit.model_validate(row)).score - answer
+            for row, answer in zip(log, answers, strict=True)
+        ]
+    )
+    assert found.changes is not None
+    assert found.changes.mean is not None
+    assert found.changes.p99 is not None
+    assert found.changes.share.value == pytest.approx((distances > 0).mean())
+    assert found.changes.mean.low <= distances.mean() <= found.changes.mean.high
+    assert found.changes.p99.low <= np.quantile(distances, 0.99) <= found.changes.p99.high
+    assert found.changes.maximum == pytest.approx(distances.max())
+
+
+def test_a_field_that_the_model_ignores_is_left_out_without_a_tolerance(server: Server) -> None:
+    log = list(visits(COUNT, ids=True))
+    found = advised(log=log)
+    assert found.choice is not None
+    assert found.choice.ignored == ("request_id",)
+    options = yaml.safe_load(advised(slow(), log).to_yaml())
+    assert options["ignored_fields"] == ["request_id"]
+    assert replayed(server, log, **options)[0] == pytest.approx(found.choice.hit_ratio.value)
+
+
+def slow() -> VisitModel:
+    """A model whose predictions take longer than a hit."""
+
+    def work(data: Visit) -> Score:
+        sum(range(100_000))
+        return score(data)
+
+    return VisitModel(work)
+
+
+def test_the_best_choice_within_the_tolerance_is_recommended(advice: Advice) -> None:
+    best = advice.choice
+    assert best is not None
+    assert best.changes is not None
+    assert best.changes.p99 is not None
+    assert best.changes.p99.high <= 1.0
+    assert best.ignored == ("request_id",)
+    assert dict(best.places) == {"amount": 0}
+    worse = [each for each in advice.choices if each.changes and each.changes.p99]
+    allowed = [each for each in worse if each.changes and each.changes.p99.high <= 1.0]  # type: ignore[union-attr]
+    assert best.hit_ratio.value >= max(each.hit_ratio.value for each in allowed) - 0.005
+
+
+def test_nothing_on_the_frontier_is_beaten(advice: Advice) -> None:
+    frontier = advice.frontier
+    costs = [each.changes.cost for each in frontier if each.changes]
+    assert len(frontier) > 3
+    assert costs == sorted(costs)
+    for other in advice.choices:
+        assert other.changes is not None
+        for each in frontier:
+            assert each.changes is not None
+            more = other.hit_ratio.value > each.hit_ratio.value + 1e-6
+            assert not (more and other.changes.cost < each.changes.cost - 1e-9), (other, each)
+
+
+def test_the_greedy_path_gains_hits_to_the_best(advice: Advice) -> None:
+    path = sorted((each.step, each.hit_ratio.value) for each in advice.choices if each.step)
+    assert [step for step, _ in path] == list(range(1, len(path) + 1))
+    assert path[-1][1] > 0.99
+
+
+def test_labels_are_compared_as_labels() -> None:
+    found = advised(VisitModel(label, Verdict), tolerance=0.05)
+    assert found.unit_fields == ()
+    assert found.label_fields == ("label",)
+    worst = choice(found, "without amount").changes
+    assert worst is not None
+    assert worst.mean is None
+    assert worst.flipped is not None
+    assert 0.3 < worst.flipped.low < worst.flipped.value < worst.flipped.high < 0.7
+    assert found.choice is not None
+    assert found.choice.changes is not None
+    assert found.choice.changes.share.value == 0.0
+    assert found.choice.hit_ratio.value > found.choices[0].hit_ratio.value
+
+
+def test_everything_is_in_the_dict(advice: Advice) -> None:
+    found = json.loads(json.dumps(advice.to_dict(), allow_nan=False))
+    assert found["verdict"] == advice.verdict
+    assert found["choices"][0]["label"] == "as it is"
+    assert len(found["reuse"]["points"]) == 40
+    assert found["capacity"][0]["by_entries"][-1]["plain"] > 0
+    assert found["capacity"][0]["by_entries"][-1]["packed"] > 0
+    assert [each["ttl"] for each in found["capacity"][0]["by_ttl"]][:2] == [1.0, 10.0]
+    assert found["economics"]["requests_per_month"] == pytest.approx(43_200, rel=0.01)
+    assert found["economics"]["recommended"]["money"] is not None
+    assert found["options"] == advice.options()
+    assert yaml.safe_load(found["yaml"]) == advice.options()
+    assert found["log"]["fields"] == {"customer": 8, "amount": 5, "count": 3, "request_id": COUNT}
+
+
+def test_the_text_says_what_the_advice_says(advice: Advice) -> None:
+    text = str(advice)
+    assert advice.sentence in text
+    assert "3,000 requests" in text
+    assert "amount to 0 places" in text
+    assert "hits by TTL" in text
+
+
+def test_a_slow_model_is_to_be_cached_and_a_quick_one_is_not() -> None:
+    found = advised(slow())
+    assert found.verdict == "cache"
+    assert found.economics is not None
+    assert found.economics.exact.seconds > 0
+    assert found.options() == {}
+    quick = advised(log=[{"customer": f"c{number}", "amount": 1.0} for number in range(500)])
+    assert quick.verdict == "do not cache"
+    assert quick.options() == {"enabled": False}
+
+
+def test_a_cache_around_the_model_is_taken_off(server: Server) -> None:
+    with RedisCachingDecorator(url=server.url).set_model(VisitModel()) as cache:
+        found = advised(cache)
+        assert cache.stats().hits == cache.stats().misses == 0
+    assert found.model == "test_model"
+
+
+def test_failures_of_the_model_are_counted_and_shown() -> None:
+    def fails(data: Visit) -> Score:
+        if data.customer == "a":
+            raise LookupError("no such customer")
+        return score(data)
+
+    found = advised(FunctionModel(Visit, Score, fails))
+    assert found.log.failed > 0
+    assert found.log.failures == {"LookupError": found.log.failed}
+    assert "made the model raise: LookupError" in str(found)
+    assert found.choice is not None
+
+
+def test_a_model_that_always_fails_leaves_the_verdict_open() -> None:
+    def fails(data: Visit) -> Score:
+        raise LookupError("out of order")
+
+    found = advised(FunctionModel(Visit, Score, fails))
+    assert found.verdict == "unknown"
+    assert any("LookupError: out of order" in note for note in found.notes)
+    assert found.reuse is not None
+
+
+def test_a_log_without_times_has_no_rate() -> None:
+    log = [{"customer": "a", "amount": float(number % 7)} for number in range(700)]
+    found = advised(log=log)
+    assert found.log.per_second is None
+    assert found.capacity[0].by_ttl == ()
+    assert found.economics is not None
+    assert found.economics.exact.cpu_hours is None
+    assert any("no times" in note for note in found.notes)
+
+
+class Extra(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    customer: str
+
+
+def test_inputs_with_a_hidden_state_are_not_compared() -> None:
+    model = FunctionModel(Extra, Score, lambda data: Score(score=data.more))
+    found = advised(model, log=[{"customer": "a", "more": number % 9} for number in range(90)])
+    assert found.choices == ()
+    assert found.reuse is not None
+    assert found.reuse.hit_ratio.value == pytest.approx(0.9)
+    assert any("choices were not compared" in note for note in found.notes)
+
+
+def test_a_log_of_one_request_is_enough() -> None:
+    found = advised(log=[{"customer": "a", "amount": 1.0}])
+    assert found.reuse is not None
+    assert found.reuse.hit_ratio.value == 0.0
+    assert str(found)
+
+
+def interrupt_at(stage: str, times: int = 1) -> Callable[[Progress], None]:
+    left = [times]
+
+    def tell(progress: Progress, /) -> None:
+        if progress.stage == stage:
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+    return tell
+
+
+def many(count: int) -> Iterator[dict[str, Any]]:
+    yield from visits(count)
+
+
+@pytest.mark.parametrize("stage", ["reading", "measuring", "comparing"])
+def test_an_interruption_ends_it_with_the_advice_so_far(stage: str) -> None:
+    found = advised(log=many(30_000), tell=interrupt_at(stage, 5 if stage == "comparing" else 1))
+    assert not found.complete
+    assert found.reuse is not None
+    assert found.reuse.hit_ratio.value > 0.9
+    assert found.log.requests == (20_000 if stage == "reading" else 30_000)
+    assert len(found.choices) == (5 if stage == "comparing" else 0)
+    assert str(found).startswith("INTERRUPTED")
+    assert "interrupted" in found.to_yaml()
+
+
+def test_an_interruption_before_the_first_request_is_one() -> None:
+    def nothing() -> Iterator[dict[str, Any]]:
+        raise KeyboardInterrupt
+        yield {}
+
+    with pytest.raises(KeyboardInterrupt):
+        advised(log=nothing())
+
+
+def test_the_same_seed_gives_the_same_sample() -> None:
+    one, other = (advised(budget=20.0, log=visits(500, ids=True), seed=7).choices for _ in range(2))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("budget", 0),
+        ("budget", math.inf),
+        ("budget", "1"),
+        ("tolerance", -1),
+        ("tolerance", math.nan),
+        ("price_per_hour", True),
+        ("log_format", "xml"),
+    ],
+)
+def test_an_option_that_is_wrong_is_an_error(option: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{option}: expected "):
+        advised(**{option: value})
+
+
+def test_a_missing_extra_is_named() -> None:
+    error = missing_extra(ModuleNotFoundError("no", name="pyarrow.parquet"))
+    assert 'pip install "ml-model-cache[advisor]"' in str(error)
+    other = ModuleNotFoundError("no", name="something")
+    assert missing_extra(other) is other
+
+
+def test_only_a_model_can_be_advised_about(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="not an ml-base MLModel"):
+        advise(object(), tmp_path / "log.jsonl")
