@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from asyncio import CancelledError
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from model_cache.context import Flag, FlagVar
 from model_cache.interruptions import reraise_interruption
 from model_cache.observing.events import (
     BindingFailed,
+    CachePaused,
+    CacheResumed,
     Event,
     Hook,
     InputNotCacheable,
@@ -81,8 +84,22 @@ def _name(hook: Hook) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
+def _log_switch(event: CachePaused | CacheResumed) -> None:
+    paused = isinstance(event, CachePaused)
+    least = "never" if event.break_even == math.inf else f"from {event.break_even:.1%}"
+    logger.warning(
+        "Cache %s for %s %s (%s): %.1f%% of look-ups hit, it pays %s",
+        "paused" if paused else "resumed",
+        event.model,
+        event.version,
+        "batches" if event.batches else "single predictions",
+        100 * event.hit_ratio,
+        least,
+    )
+
+
 class LoggingHook:
-    """Logs to the logger "model_cache": every change of the store's state, everything else once."""
+    """Logs to the logger "model_cache": every change of state, everything else once."""
 
     def __init__(self) -> None:
         self._logged: set[object] = set()
@@ -93,6 +110,8 @@ class LoggingHook:
                 logger.warning("Redis unavailable (%s); predicting without the cache", reason)
             case StoreFound(place):
                 logger.warning("Redis available again: %s", place)
+            case CachePaused() | CacheResumed():
+                _log_switch(event)
             case _ if (once := _once(event)) not in self._logged:
                 if len(self._logged) >= _MOST_REMEMBERED:
                     self._logged.clear()
