@@ -93,6 +93,8 @@ class Config:
     batch_equality: Literal["warn", "refuse", "ignore"]
     layout: Literal["plain", "packed"]
     expected_entries: int | None
+    fleet_stats: bool
+    adaptive: bool
     hooks: tuple[Hook, ...]
 
     @classmethod
@@ -147,6 +149,8 @@ class Config:
             ),
             layout=layout,
             expected_entries=_expected_entries(options["expected_entries"], layout),
+            fleet_stats=flag("fleet_stats", options["fleet_stats"]),
+            adaptive=flag("adaptive", options["adaptive"]),
             hooks=_hooks(options["hooks"]),
         )
         config._refuse_without_effect(options)

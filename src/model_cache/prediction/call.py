@@ -19,7 +19,7 @@ class Call:
         binding: the binding of the model.
         data: the input as the model receives it: rounded, if so configured.
         key: the key of its entry; None if the cache is not used.
-        mode: the caller's mode, such as bypass.
+        mode: the caller's mode, such as bypass; or "direct", see `gates`.
         epoch: the barrier's epoch from before the binding was read.
         began: when it began, by `time.perf_counter`.
         asked: when its key was looked up.
@@ -33,6 +33,7 @@ class Call:
         generation: the generation of the namespace.
         seen: the generation's value when the call began.
         changes: the barrier's `changes` when the call began.
+        batch_size: how many rows were answered together; 0 if nobody has said so.
         is_lost: whether nobody drives the call any more; None if somebody always will.
     """
 
@@ -60,6 +61,7 @@ class Call:
     store_error: str | None = None
     undecodable: bool = False
     revalidates: bool = False
+    batch_size: int = 0
 
     def __init__(self, binding: Bound, data: Any, began: float) -> None:
         self.binding = binding
@@ -84,4 +86,6 @@ class Call:
             self.undecodable,
             self.mode == "refresh",
             self.near,
+            1,
+            self.batch_size or 1,
         )

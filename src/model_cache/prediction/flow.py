@@ -7,7 +7,7 @@ without the cache, `do_without` a store that failed, or `answer` a miss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from model_cache.binding import Bound, Current
@@ -19,6 +19,7 @@ from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Later, Predict, Steps, Wait
+from model_cache.prediction.gates import Gates
 from model_cache.prediction.lease import Lease, LeaseKeeper
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.single_flight import (
@@ -44,6 +45,7 @@ class Flow:
         writing: encodes and writes predictions.
         look_ups: finds entries in the near cache and in the store.
         hook: receives rare events.
+        gates: say when to predict batches without the cache; None for never.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Flow:
         writing: Writing,
         look_ups: LookUps,
         hook: Hook,
+        gates: Gates | None = None,
     ) -> None:
         self._config = config
         self._current = current
@@ -66,6 +69,7 @@ class Flow:
         self._writing = writing
         self._look_ups = look_ups
         self._hook = hook
+        self._gates = gates
         self._clock = barrier.clock
 
     def begin(self, data: Any) -> Call:
@@ -74,20 +78,31 @@ class Flow:
         epoch = self._barrier.epoch  # before the binding is read
         return self._begin(data, began, epoch, self._current.get(), requested_mode())
 
-    def begin_many(self, inputs: Iterable[Any]) -> list[Call]:
+    def begin_many(self, inputs: Sequence[Any]) -> list[Call]:
         """Return a call for each input, all of one binding."""
         began = self._clock()
         epoch = self._barrier.epoch
-        binding, mode = self._current.get(), requested_mode()
+        binding = self._current.get()
+        mode = self.mode(
+            binding, len(inputs), lambda: binding.canonical(binding.rounded(inputs[0]))
+        )
         return [self._begin(data, began, epoch, binding, mode) for data in inputs]
+
+    def mode(self, binding: Bound, size: int, encode: Callable[[], bytes]) -> Mode | None:
+        """Return the mode of a batch or a table; `encode` is of one row, see `Gate.is_direct`."""
+        mode = requested_mode()
+        if mode is None and size and self._gates is not None:
+            gate = self._gates.of(binding.qualified_name, binding.version, batches=size > 1)
+            mode = "direct" if gate.is_direct(encode) else None
+        return mode
 
     def _begin(
         self, data: Any, began: float, epoch: int, binding: Bound, mode: Mode | None
     ) -> Call:
         call = Call(binding, binding.rounded(data), began)
         call.mode = mode
-        if call.mode == "bypass":
-            call.kind = "bypass"
+        if mode is not None and mode != "refresh":
+            call.kind = mode
             return call
         try:
             canonical = binding.canonical(call.data)
@@ -160,7 +175,7 @@ class Flow:
                 flight.land(ABANDONED if call.kind is None else Landed(failed=call.kind != "miss"))
             if computation.ended_at is None and call.fate != "queued":
                 self._barrier.end(computation)
-        self._writing.revalidated(call.fate)
+        self._writing.revalidated(call.binding, call.fate)
 
     def compute(self, call: Call) -> Steps[Any]:
         """Compute without the cache; the call's kind says why."""

@@ -139,6 +139,7 @@ class _Rows:
         form: the form of the payloads that were found.
         entry_bytes: the size of their entries.
         store_seconds: the time of the lookups.
+        model_seconds: the time of the function.
         failure: why the store failed.
     """
 
@@ -153,7 +154,7 @@ class _Rows:
         self.distinct = list(index)
         first = dict(zip(reversed(rows), range(len(rows) - 1, -1, -1), strict=True))
         self.firsts = [first[row] for row in self.distinct]
-        self.store_seconds = 0.0
+        self.store_seconds = self.model_seconds = 0.0
         self.failure: StoreUnavailableError | None = None
         self.forget()
 
@@ -277,6 +278,9 @@ class TableFlow:
         if table is None:
             self._hook(InputNotCacheable(binding.qualified_name, call.reason))
             return (yield from self._whole(call, binding, "uncacheable"))
+        mode = self._flow.mode(binding, call.size, lambda: call.head + table.rows()[0])
+        if mode == "direct":
+            return (yield from self._whole(call, binding, mode))
         rows = _Rows(call, table, binding, began)
         if rows.mode == "bypass" or not rows.distinct:
             return (yield from self._whole(call, binding, "bypass"))
@@ -372,6 +376,7 @@ class TableFlow:
             waiting = {place: call for place, call in calls.items() if place not in results}
             made = yield from self._made(list(waiting.values()))
         finally:
+            rows.model_seconds += sum(call.model_seconds for call in calls.values())
             self._many.tell(list(calls.values()), self._clock() - began, self._tell)
         return {**results, **{place: made[call] for place, call in waiting.items()}}
 
@@ -418,13 +423,14 @@ class TableFlow:
             told.kind = None if is_interruption(error) else "error"
             raise
         finally:
-            told.model_seconds = self._clock() - told.began
+            told.batch_size = max(1, call.size)
+            told.model_seconds = (self._clock() - told.began) / told.batch_size
             self._tell_of(told, told.model_seconds, call.size)
 
     def _tell_of_others(self, rows: _Rows) -> None:
         """Report the rows that were not computed: hits, and rows equal to a computed one."""
         by_source = bytes(map(rows.sources.__getitem__, rows.places))
-        seconds = (self._clock() - rows.began) / len(rows.places)
+        seconds = (self._clock() - rows.began - rows.model_seconds) / len(rows.places)
         hits = max(1, len(rows.distinct) - rows.sources.count(_ABSENT))
         kinds: list[tuple[int, Kind]] = [(_NEAR, "hit"), (_STORE, "hit"), (_ABSENT, "shared")]
         for source, kind in kinds:
@@ -434,6 +440,7 @@ class TableFlow:
             call = Call(rows.binding, rows.call, rows.began)
             call.kind, call.near = kind, source == _NEAR
             call.entry_bytes = rows.entry_bytes // hits if source else 0
+            call.batch_size = len(rows.places)
             call.store_seconds = rows.store_seconds / count if source == _STORE and count else 0.0
             self._tell_of(call, seconds, count)
 
