@@ -102,7 +102,7 @@ def main() -> None:
     alone = SteadyModel()
     with embedded_redis() as url:
         for distinct in (10, 1000, 10_000):
-            options: dict[str, Any] = {"url": url, "prefix": f"of-{distinct}", "adaptive": True}
+            options: dict[str, Any] = {"url": url, "prefix": f"of-{distinct}", "adaptive": True, "near_cache": 20_000}
             with RedisCachingDecorator(**options).set_model(SteadyModel()) as cached:
                 calls, before = pause(cached), cached.stats()
                 if distinct == 10:

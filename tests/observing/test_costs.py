@@ -95,9 +95,9 @@ def test_a_cache_slower_than_its_model_never_pays() -> None:
     assert stats.pays is False
 
 
-def test_before_the_first_hit_a_hit_is_taken_for_the_overhead_of_a_miss() -> None:
+def test_before_the_first_hit_a_hit_is_taken_for_half_the_overhead_of_a_miss() -> None:
     stats = counted(outcome("miss", 3.0, 2.0))
-    assert stats.break_even == 0.5
+    assert stats.break_even == 0.4
     assert stats.pays is False
 
 

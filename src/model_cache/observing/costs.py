@@ -86,9 +86,6 @@ def _model_seconds(singles: int, rows: int, times: ModelTimes) -> float | None:
 def break_even(counted: Counted, times: ModelTimes) -> float | None:
     """Return the share of hits among hits and misses from which on the cache pays.
 
-    With it, a look-up takes the time of a hit or the model's plus a miss's overhead; without it,
-    the model's. Both are equal where `ratio * (model + overhead - hit) == overhead`.
-
     Returns:
         The share; infinity if hits take longer than the model; None if it is not known.
     """
@@ -97,7 +94,20 @@ def break_even(counted: Counted, times: ModelTimes) -> float | None:
     without = _model_seconds(singles, rows, times)
     if without is None or times.overhead is None or not singles + rows:
         return None
-    model, overhead = without / (singles + rows), times.overhead
-    # Before the first hit: a hit takes no longer than the look-up and the write of a miss.
-    hit = counted.hit_seconds / counted.hits if counted.hits else overhead
+    hit = _mean(counted.hit_seconds, counted.hits)
+    return break_even_ratio(without / (singles + rows), times.overhead, hit)
+
+
+def break_even_ratio(model: float, overhead: float, hit: float | None) -> float:
+    """Return the share of hits from which on a cache pays; infinity if it never does.
+
+    With the cache, a look-up takes the time of a hit, or the model's plus the overhead of a miss;
+    without it, the model's. Both are equal where `ratio * (model + overhead - hit) == overhead`.
+
+    Args:
+        model: the mean time of the model.
+        overhead: the mean time of a miss beyond the model's: a look-up and a write.
+        hit: the mean time of a hit; None before the first, for half of the overhead.
+    """
+    hit = overhead / 2 if hit is None else hit
     return overhead / (model + overhead - hit) if hit < model else math.inf

@@ -9,11 +9,11 @@ more calls are chosen at random, since a handful of inputs may have no key in th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from zlib import crc32
 
 from model_cache.interruptions import reraise_interruption
+from model_cache.observing.costs import break_even_ratio
 from model_cache.observing.events import CachePaused, CacheResumed, Hook
 from model_cache.observing.outcome import Outcome
 
@@ -25,6 +25,9 @@ _ONE_IN = 32
 _PROBE_SHARE = _CALL_SHARE + _KEY_SHARE / _ONE_IN
 # The most time that look-ups may cost then, as a share of the model's.
 _MOST_LOST = 0.005
+# How much more to look up after a hit, which costs little and promises more, and after a miss.
+_AFTER_HIT, _AFTER_MISS = 4.0, 0.7
+_MOST_CALLS = 1 / 8
 # Costs within this of each other do not change anything.
 _MARGIN = 0.05
 _LONGEST_PATIENCE = 2**20
@@ -55,7 +58,8 @@ class Gate:
         self._hook = hook
         self.random = random
         self.direct = False
-        self.key_share, self._call_share = _KEY_SHARE, _CALL_SHARE
+        self._scale = self._boost = 1.0
+        self._share()
         # How many predictions to watch before closing, and before opening again.
         self._least_patience, self._probes = (32, 8) if batches else (1000, 32)
         self._patience = self._least_patience
@@ -97,12 +101,13 @@ class Gate:
         """Count a single hit."""
         self._hits += 1
         self._hit_seconds += seconds
-        self._saw(1.0)
+        self._saw(1.0, _AFTER_HIT)
 
     # Without a lock: a count that is lost does not matter.
     def heard(self, outcome: Outcome) -> None:
         """Count a hit, a miss, or several of them."""
         rows = outcome.rows
+        factor = _AFTER_MISS if outcome.kind == "miss" else _AFTER_HIT
         if outcome.kind == "hit":
             self._hits += rows
             self._hit_seconds += outcome.seconds * rows
@@ -110,10 +115,13 @@ class Gate:
             self._misses += rows
             self._miss_seconds += outcome.seconds * rows
             self._model_seconds += outcome.model_seconds * rows
-        self._saw(rows / outcome.batch_size if self._batches else rows)
+        self._saw(rows / outcome.batch_size if self._batches else rows, factor)
 
-    def _saw(self, amount: float) -> None:
+    def _saw(self, amount: float, factor: float) -> None:
         self._seen += amount
+        if self.direct:
+            self._boost = min(max(1.0, self._boost * factor), 1 / self._scale / _CALL_SHARE)
+            self._share()
         if self._seen >= (self._probes if self.direct else self._patience):
             self._seen = 0.0
             self._judge()
@@ -153,22 +161,23 @@ class Gate:
     def _limit_probes(self) -> None:
         if self._overhead:
             lost = _PROBE_SHARE * self._overhead / self._model_mean
-            scale = min(1.0, _MOST_LOST / lost)
-            self.key_share, self._call_share = scale * _KEY_SHARE, scale * _CALL_SHARE
+            self._scale = min(1.0, _MOST_LOST / lost)
+
+    def _share(self) -> None:
+        share = self._scale * self._boost
+        self._call_share = min(share * _CALL_SHARE, _MOST_CALLS)
+        self.key_share = min(share * _KEY_SHARE, 1.0)
 
     def _switch(self, *, direct: bool) -> None:
         event = CachePaused if direct else CacheResumed
         hit_ratio = self._hits / (self._hits + self._misses)
-        facts = hit_ratio, self._break_even()
+        hit = self._hit_seconds / self._hits if self._hits else None
+        facts = hit_ratio, break_even_ratio(self._model_mean, self._overhead, hit)
         self._forget()
+        self._boost = 1.0
+        self._share()
         self.direct = direct
         self._hook(event(self._model, self._version, self._batches, *facts))
-
-    def _break_even(self) -> float:
-        overhead = self._overhead
-        hit = self._hit_seconds / self._hits if self._hits else overhead
-        gain = self._model_mean + overhead - hit
-        return overhead / gain if hit < self._model_mean else math.inf
 
 
 class Gates:
