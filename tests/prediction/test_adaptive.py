@@ -185,8 +185,7 @@ def test_a_switch_is_logged_and_told(server: Server, caplog: pytest.LogCaptureFi
         pause(decorator)
     assert len([event for event in events if isinstance(event, CachePaused)]) == 2
     assert caplog.messages[0] == (
-        "Cache paused for test_model 1.0.0 (single predictions): 0.0% of look-ups hit, it pays "
-        "from 66.7%"
+        "Cache paused for test_model 1.0.0 (batches: False): hit ratio 0.0, break-even 0.6667"
     )
 
 

@@ -98,7 +98,7 @@ class Stats:
     miss_seconds: float = 0.0
     batch_model_seconds: float = 0.0
     store: str = "closed"
-    fleet: ModelTimes = UNKNOWN_TIMES
+    fleet: ModelTimes = field(default=UNKNOWN_TIMES, repr=False)
     parts: tuple[Stats, ...] = field(default=(), repr=False)
 
     @property
@@ -128,7 +128,7 @@ class Stats:
         """
         if self.parts:
             return sum(part.seconds_saved for part in self.parts)
-        return seconds_saved(self, self._times)
+        return seconds_saved(self, model_times(self).or_else(self.fleet))
 
     @property
     def break_even(self) -> float | None:
@@ -138,17 +138,13 @@ class Stats:
         longer than the model; None before the first miss. With several versions or models, that
         of all together.
         """
-        return break_even(self, self._times)
+        return break_even(self, model_times(self).or_else(self.fleet))
 
     @property
     def pays(self) -> bool | None:
         """Whether the cache saves time at present; None before the first miss."""
         least = self.break_even
         return None if least is None else self.lookup_hit_ratio >= least
-
-    @property
-    def _times(self) -> ModelTimes:
-        return model_times(self).or_else(self.fleet)
 
     def _repr_html_(self) -> str:
         from model_cache.observing.notebook import table

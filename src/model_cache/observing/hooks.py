@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 from asyncio import CancelledError
 from collections.abc import Sequence
@@ -30,6 +29,9 @@ logger = logging.getLogger("model_cache")
 # How many distinct events to remember as logged. Messages name fields and types, never values.
 _MOST_REMEMBERED = 256
 
+
+_PAUSED = "Cache paused for %s %s (batches: %s): hit ratio %s, break-even %s"
+_RESUMED = "Cache resumed for %s %s (batches: %s): hit ratio %s, break-even %s"
 
 _INDEX = re.compile(r"\[\d+\]")  # in a path: items[3].when
 
@@ -84,20 +86,6 @@ def _name(hook: Hook) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def _log_switch(event: CachePaused | CacheResumed) -> None:
-    paused = isinstance(event, CachePaused)
-    least = "never" if event.break_even == math.inf else f"from {event.break_even:.1%}"
-    logger.warning(
-        "Cache %s for %s %s (%s): %.1f%% of look-ups hit, it pays %s",
-        "paused" if paused else "resumed",
-        event.model,
-        event.version,
-        "batches" if event.batches else "single predictions",
-        100 * event.hit_ratio,
-        least,
-    )
-
-
 class LoggingHook:
     """Logs to the logger "model_cache": every change of state, everything else once."""
 
@@ -110,8 +98,10 @@ class LoggingHook:
                 logger.warning("Redis unavailable (%s); predicting without the cache", reason)
             case StoreFound(place):
                 logger.warning("Redis available again: %s", place)
-            case CachePaused() | CacheResumed():
-                _log_switch(event)
+            case CachePaused(model, version, batches):
+                logger.warning(_PAUSED, model, version, batches, event.hit_ratio, event.break_even)
+            case CacheResumed(model, version, batches):
+                logger.warning(_RESUMED, model, version, batches, event.hit_ratio, event.break_even)
             case _ if (once := _once(event)) not in self._logged:
                 if len(self._logged) >= _MOST_REMEMBERED:
                     self._logged.clear()

@@ -24,7 +24,6 @@ from model_cache.prediction.tables import TableCall
 from model_cache.protocols import Clock
 
 _new: Callable[..., Any] = tuple.__new__
-_NOTHING_ELSE = (0, None, None, False, False, False, 1, 1)
 
 
 class _Known:
@@ -101,20 +100,26 @@ class DirectWay:
 
     def done(self, known: _Known, seconds: float) -> None:
         """Tell of a direct prediction."""
+        name, of = known.name, known.version
         # A NamedTuple's own __new__ is written in Python, and takes twice as long.
-        outcome: Outcome = _new(
-            Outcome,
-            (
-                "direct",
-                known.name,
-                known.version,
-                seconds,
-                0.0,
-                0.0,
-                seconds,
-                *_NOTHING_ELSE,
-            ),
+        fields = (
+            "direct",
+            name,
+            of,
+            seconds,
+            0.0,
+            0.0,
+            seconds,
+            0,
+            None,
+            None,
+            False,
+            False,
+            False,
+            1,
+            1,
         )
+        outcome: Outcome = _new(Outcome, fields)
         known.count(seconds)
         if self._watch is not None:
             self._watch(outcome)

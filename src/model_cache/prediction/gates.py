@@ -172,12 +172,14 @@ class Gate:
         event = CachePaused if direct else CacheResumed
         hit_ratio = self._hits / (self._hits + self._misses)
         hit = self._hit_seconds / self._hits if self._hits else None
-        facts = hit_ratio, break_even_ratio(self._model_mean, self._overhead, hit)
+        least = break_even_ratio(self._model_mean, self._overhead, hit)
         self._forget()
         self._boost = 1.0
         self._share()
         self.direct = direct
-        self._hook(event(self._model, self._version, self._batches, *facts))
+        self._hook(
+            event(self._model, self._version, self._batches, round(hit_ratio, 4), round(least, 4))
+        )
 
 
 class Gates:
