@@ -7,7 +7,7 @@ import math
 import pytest
 
 from model_cache.observing.costs import ModelTimes
-from model_cache.observing.counters import Counters, Stats, added_up
+from model_cache.observing.counters import Counters, Stats, StatsByModel, added_up
 from model_cache.observing.outcome import Kind, Outcome
 
 
@@ -117,3 +117,9 @@ def test_stats_show_themselves_as_a_table() -> None:
     html = counted(outcome("miss", 3.0, 2.0), outcome("hit", 0.5))._repr_html_()
     for cell in ("<th>hit ratio</th>", "<td>50.0%</td>", "<td>1.5 s</td>", "<td>closed</td>"):
         assert cell in html
+
+
+def test_stats_by_model_show_a_row_for_each() -> None:
+    html = StatsByModel({"fast/1": counted(), "<slow>/1": counted()})._repr_html_()
+    assert "<th>fast/1</th>" in html
+    assert "<th>&lt;slow&gt;/1</th>" in html

@@ -156,6 +156,15 @@ class Stats:
 COUNTS = tuple(each.name for each in fields(Stats) if each.name not in ("store", "fleet", "parts"))
 
 
+class StatsByModel(dict[str, Stats]):
+    """Counters by `name/version`, which a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        from model_cache.observing.notebook import table
+
+        return table(self)
+
+
 def added_up(many: Iterable[Stats], store: str) -> Stats:
     """Return the sum of several snapshots, with the state of their store."""
     parts = tuple(part for each in many for part in (each.parts or (each,)))

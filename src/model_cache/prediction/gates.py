@@ -27,7 +27,7 @@ _PROBE_SHARE = _CALL_SHARE + _KEY_SHARE / _ONE_IN
 _MOST_LOST = 0.005
 # How much more to look up after a hit, which costs little and promises more, and after a miss.
 _AFTER_HIT, _AFTER_MISS = 4.0, 0.7
-_MOST_CALLS = 1 / 8
+_MOST_CALLS = 1 / 128
 # Costs within this of each other do not change anything.
 _MARGIN = 0.05
 _LONGEST_PATIENCE = 2**20
