@@ -24,7 +24,7 @@ _KEY_SHARE = 1 / 8
 _ONE_IN = 32
 _PROBE_SHARE = _CALL_SHARE + _KEY_SHARE / _ONE_IN
 # The most time that look-ups may cost then, as a share of the model's.
-_MOST_LOST = 0.005
+_MOST_LOST = 0.003
 # How much more to look up after a hit, which costs little and promises more, and after a miss.
 _AFTER_HIT, _AFTER_MISS = 4.0, 0.7
 _MOST_CALLS = 1 / 128
