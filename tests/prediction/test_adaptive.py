@@ -17,6 +17,7 @@ from model_cache import (
     RedisCachingDecorator,
     bypass,
     last_outcome,
+    read_only,
     record_outcomes,
     refresh,
 )
@@ -116,6 +117,28 @@ def test_blocks_of_the_caller_are_obeyed(server: Server) -> None:
     with refresh():
         decorator.predict(person())
         assert kind() == "miss"
+    with read_only():
+        decorator.predict(person())
+        assert kind() == "hit"
+        decorator.predict_many([person(age=1), person(age=2)])
+        assert kind() == "miss"
+    assert decorator.stats().stored == 1
+
+
+def test_single_entries_are_handled_while_the_cache_is_paused(server: Server) -> None:
+    decorator = made(server)
+    pause(decorator)
+    assert decorator.store(person(), Charges(charges=1.0))
+    assert decorator.lookup(person()) == Charges(charges=1.0)
+    assert decorator.forget(person())
+
+    async def in_loop() -> None:
+        assert await decorator.astore(person(), Charges(charges=2.0))
+        assert await decorator.alookup(person()) == Charges(charges=2.0)
+        assert await decorator.aforget(person())
+        assert await decorator.alookup(person()) is None
+
+    asyncio.run(in_loop())
 
 
 def test_another_version_is_looked_up_at_once(server: Server) -> None:

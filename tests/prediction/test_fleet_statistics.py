@@ -77,11 +77,14 @@ def test_each_version_has_its_own_counts(server: Server, client: redis.Redis) ->
     assert (newer.misses, newer.hits) == (1, 1)
 
 
-def test_after_a_restart_on_a_full_cache_time_saved_is_right(server: Server) -> None:
+@pytest.mark.parametrize("near_cache", [None, 10])
+def test_after_a_restart_on_a_full_cache_time_saved_is_right(
+    server: Server, near_cache: int | None
+) -> None:
     with made(server) as model:
         model.predict(person())
         own = model.stats().model_seconds
-    with made(server) as model:
+    with made(server, near_cache=near_cache) as model:
         for _ in range(5):
             model.predict(person())
         assert model.stats().seconds_saved == 0.0  # nothing is known yet
@@ -90,6 +93,7 @@ def test_after_a_restart_on_a_full_cache_time_saved_is_right(server: Server) -> 
         assert stats.misses == 0
         assert stats.seconds_saved == pytest.approx(5 * own - stats.hit_seconds, abs=1e-4)
         assert stats.break_even is not None
+        assert not stats.parts
 
 
 def test_they_can_be_turned_off(server: Server, client: redis.Redis) -> None:
@@ -219,12 +223,13 @@ def test_what_may_have_been_added_is_not_sent_twice() -> None:
 
 
 def test_an_unused_decorator_is_not_kept_alive(server: Server) -> None:
-    model = made(server)
+    own = FunctionModel()
+    model = made(server, own)
     model.predict(person())
-    reference = weakref.ref(model)
-    del model
+    references = weakref.ref(model), weakref.ref(own)
+    del model, own
     gc.collect()
-    assert reference() is None
+    assert [reference() for reference in references] == [None, None]
 
 
 def test_a_login_that_may_not_count_predicts_as_ever(

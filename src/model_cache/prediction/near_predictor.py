@@ -68,7 +68,7 @@ class NearPredictor:
         self._known: tuple[Bound | None, Generation, Callable[[float], None]] = (
             None,
             Generation(Namespace(None, "", "")),
-            counting("", ""),
+            lambda _: None,
         )
 
     def predict(self, data: Any) -> Any:
