@@ -6,5 +6,6 @@ import redis
 
 
 def entries(client: redis.Redis, pattern: str = "*") -> list[bytes]:
-    """Return the keys that match a pattern, besides the generations of namespaces."""
-    return [key for key in client.scan_iter(pattern) if not key.endswith(b"/generation")]
+    """Return the keys that match a pattern, besides the generations and counts of namespaces."""
+    others = (b"/generation", b"/stats")
+    return [key for key in client.scan_iter(pattern) if not key.endswith(others)]

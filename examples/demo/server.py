@@ -62,7 +62,12 @@ class Server:
         """Return an empty cache of this library around the model."""
         prefix = self._next_prefix()
         cache = RedisCachingDecorator(
-            url=self._url, prefix=prefix, revision=[MODEL_FILE], timeout=_TIMEOUT, **options
+            url=self._url,
+            prefix=prefix,
+            revision=[MODEL_FILE],
+            timeout=_TIMEOUT,
+            fleet_stats=False,  # only entries are measured, and nothing is left behind
+            **options,
         )
         self._caches[prefix] = cache.set_model(model)
         return cache

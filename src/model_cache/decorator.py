@@ -174,6 +174,10 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
             about a hundred, which takes a third of the memory or less.
         expected_entries: how many entries you expect for one version of the model; required for
             the packed layout. Another number means other hashes, hence an empty cache.
+        fleet_stats: whether to add the counts of this process, every few seconds, to a small hash
+            in Redis that `model-cache stats` shows.
+        adaptive: whether to predict without the cache while it measurably costs more time than it
+            saves; a small share of look-ups finds out when that changes.
         hooks: receive each prediction: "prometheus", "opentelemetry", "logging", an import path
             `package.module:name`, or a function of one argument, an `Outcome` or an event.
 
@@ -254,6 +258,8 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
         verify_tolerance: float | None = None,
         layout: Literal["plain", "packed"] = "plain",
         expected_entries: int | None = None,
+        fleet_stats: bool = True,
+        adaptive: bool = False,
         hooks: Sequence[str | Hook] | None = None,
         **unknown: Never,
     ) -> None:

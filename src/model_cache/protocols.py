@@ -5,7 +5,7 @@ They are structural: your own class needs only these methods, not a base class.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BaseModel
@@ -77,7 +77,17 @@ class Store(Protocol):
         ...
 
 
-class StatefulStore(Store, Protocol):
+class CountingStore(Store, Protocol):
+    """A store that also keeps the counts of a fleet."""
+
+    def add_counts(
+        self, key: bytes, amounts: Mapping[bytes, int], timeout: float
+    ) -> Mapping[bytes, bytes]:
+        """Add to the fields of a hash, and return all of its fields, in one round trip."""
+        ...
+
+
+class StatefulStore(CountingStore, Protocol):
     """A store that knows whether its circuit breakers are open."""
 
     @property

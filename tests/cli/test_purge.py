@@ -13,6 +13,7 @@ import redis
 from model_cache import RedisCachingDecorator, StoreUnavailableError, last_outcome
 from model_cache.cli.purge import Selection, delete, plan
 from model_cache.cli.target import Target
+from tests import stored
 from tests.checkout import IMPORTS
 from tests.cli.command import PROGRAM, Result, run, run_apart
 from tests.cli.filling import DIGEST, fill
@@ -43,8 +44,8 @@ def test_one_version_is_deleted_and_the_others_stay(server: Server, client: redi
 
 
 def entry_keys(client: redis.Redis) -> list[bytes]:
-    """All keys but the generations that a purge leaves."""
-    return [key for key in client.scan_iter() if not key.endswith(b"/generation")]
+    """All keys but the generations and the counts, which a purge leaves."""
+    return stored.entries(client)
 
 
 def entries(client: redis.Redis) -> int:

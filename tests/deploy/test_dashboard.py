@@ -115,7 +115,13 @@ def everything_happens(server: Server, made: Callable[..., RedisCachingDecorator
 
 
 def parsed(query: str) -> Any:
-    return promql_parser.parse(query.replace("$__rate_interval", "5m"))
+    for variable, value in (
+        ("$__rate_interval", "5m"),
+        ("$__range", "6h"),
+        ("$price_per_hour", "0.05"),
+    ):
+        query = query.replace(variable, value)
+    return promql_parser.parse(query)
 
 
 def selectors(node: Any) -> Iterator[Any]:

@@ -116,7 +116,7 @@ def test_the_rule_for_packed_entries_suffices_and_allows_nothing_else(own_server
         with cached(own_server.url, **packed, **login("packer")) as cache:
             assert cache.purge() == 1
         assert admin.acl_log() == []
-        assert_refused(client, *OUTSIDE, ("HGETALL", f"{MODEL}/1.0.0/x"))
+        assert_refused(client, *OUTSIDE, ("HVALS", f"{MODEL}/1.0.0/x"))
 
 
 def test_the_rule_for_clusters_suffices_and_allows_nothing_else() -> None:

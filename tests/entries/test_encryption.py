@@ -23,6 +23,7 @@ from model_cache.options.config import Config
 from tests.cli.command import run
 from tests.models import Charges, FunctionModel, Person, person
 from tests.servers import Server
+from tests.stored import entries
 
 OLD, NEW, SECRET = "the-old-encryption-key", "the-new-encryption-key", "the-secret-of-the-digests"
 PACKED = {"layout": "packed", "expected_entries": 1000}
@@ -47,10 +48,10 @@ def kinds(cache: Any, ages: int = 5) -> set[str]:
 
 def stored(client: Any) -> Iterator[tuple[bytes, bytes]]:
     """Yield each entry with its key, or of a bucket with its field."""
-    for key in client.scan_iter():
+    for key in entries(client):
         if client.type(key) == b"hash":
             yield from client.hgetall(key).items()
-        elif not key.endswith(b"generation"):
+        else:
             yield key, client.get(key)
 
 

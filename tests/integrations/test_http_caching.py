@@ -36,6 +36,7 @@ def parameters(*outcomes: Outcome) -> list[dict[str, Any]]:
         (outcome("error", refreshed=True), {"fwd": "request", "detail": "model-error"}, "MISS"),
         (outcome("stale"), {"fwd": "stale", "detail": "model-error"}, "STALE"),
         (outcome("bypass"), {"fwd": "bypass"}, "BYPASS"),
+        (outcome("direct"), {"fwd": "bypass", "detail": "direct"}, "BYPASS"),
         (outcome("uncacheable"), {"fwd": "bypass", "detail": "uncacheable"}, "BYPASS"),
         (outcome("unavailable"), {"fwd": "bypass", "detail": "store-unavailable"}, "BYPASS"),
         (outcome("off"), {"fwd": "bypass", "detail": "off"}, "OFF"),

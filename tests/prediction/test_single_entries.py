@@ -133,7 +133,7 @@ def _in_another_process(cache: Any) -> Any:
     known = generations.of(Namespace(None, "test_model", "1.0.0"))
     own.of(Namespace(None, "test_model", "1.0.0")).saw(known.value, time.perf_counter())
     if hasattr(cache._predictor, "_known"):
-        cache._predictor._known = None, known
+        cache._predictor._known = None, known, cache._predictor._known[2]
     return cache
 
 

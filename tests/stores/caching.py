@@ -9,6 +9,7 @@ from typing import Any
 from model_cache import RedisCachingDecorator
 from tests.models import FunctionModel, charge, person
 from tests.servers import Server
+from tests.stored import entries
 
 # Passwords everywhere, so that whatever works here works with one.
 PASSWORD, SENTINEL_PASSWORD = "s3cret-of-servers", "s3cret-of-sentinels"
@@ -50,4 +51,4 @@ def assert_predicts_without_cache(decorator: RedisCachingDecorator) -> None:
 
 def entries_on(server: Server, name: str, database: int = 0) -> int:
     with server.client(password=PASSWORD, db=database) as client:
-        return len([key for key in client.keys(f"{name}/*") if not key.endswith(b"/generation")])
+        return len(entries(client, f"{name}/*"))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
@@ -25,6 +27,7 @@ from model_cache.cli.output import Output, count
 from model_cache.cli.permissions import with_rule
 from model_cache.cli.purge import Plan, Selection, begin_generations, delete, plan
 from model_cache.cli.rejected import RejectedFile
+from model_cache.cli.statistics import Wanted, collect
 from model_cache.cli.target import Target
 from model_cache.cli.warm import Report, warm
 from model_cache.embedded import embedded_redis
@@ -34,6 +37,7 @@ from model_cache.protocols import Store
 from model_cache.stores.purging import unless_full
 
 FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
+_WATCH_SECONDS = 2.0
 
 app = typer.Typer(
     help="""Inspect, purge and warm a model_cache, and check its Redis.
@@ -144,6 +148,40 @@ def _inspect_key(output: Output, reader: Reader, key: str) -> None:
         raise typer.Exit(FAILED)
     output.answer(found, lambda: rendering.entry(output, found))
     raise typer.Exit(FAILED if found.entry.problem else 0)
+
+
+@app.command()
+def stats(
+    url: options.Url = None,
+    proxied: options.Proxied = False,
+    timeout: options.Timeout = 5.0,
+    prefix: options.Prefix = None,
+    model: options.OnlyModel = None,
+    version: options.OnlyVersion = None,
+    price_per_hour: options.Price = None,
+    watch: options.Watch = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show hits, time saved, errors, entries and memory of each model in the whole fleet.
+
+    It only reads. The counts are those of all processes, also of earlier ones. Behind a proxy,
+    give --model and --version.
+    """
+    target, wanted = Target(url, proxied, timeout), Wanted(prefix, model, version)
+    with _command(as_json=as_json) as output, target.servers() as servers:
+        if watch and as_json:
+            raise ConfigurationError("--watch", "can't be combined with --json")
+        with contextlib.suppress(KeyboardInterrupt) if watch else nullcontext():
+            while True:
+                found = collect(servers, timeout, wanted)
+                if watch:
+                    output.clear()
+                answer = {"models": [each.answer(price_per_hour) for each in found]}
+                show = functools.partial(rendering.statistics, output, found, price_per_hour)
+                output.answer(answer, show)
+                if not watch:
+                    return
+                time.sleep(_WATCH_SECONDS)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from model_cache.entries.describe import Description, describe
 from model_cache.entries.encryption import Cipher
 from model_cache.errors import ConfigurationError
 from model_cache.keys.key import EntryKey, Namespace, parse_key
+from model_cache.prediction.fleet_counts import parse_statistics_key
 from model_cache.prediction.generation import is_generation
 from model_cache.stores.packing import ELSEWHERE, taken_apart
 from model_cache.stores.server import RedisStore
@@ -104,7 +105,7 @@ class Inventory:
     Attributes:
         servers: the addresses of the servers.
         models: the entries of each version of each model.
-        foreign: how many keys are neither an entry's nor a generation.
+        foreign: how many keys are neither an entry's, nor a generation or counts.
         missing_rules: ACL rules that the login lacks to read the rest.
     """
 
@@ -203,7 +204,8 @@ class Reader:
         for seen, (address, found) in enumerate(self._scan(), 1):
             parsed = parse_key(found.key)
             if parsed is None:
-                foreign += not is_generation(found.key)
+                is_known = is_generation(found.key) or parse_statistics_key(found.key) is not None
+                foreign += not is_known
             elif wanted(parsed):
                 samples.setdefault(parsed[:3], _Sample(sample)).add(address, found)
             if seen % 1000 == 0:

@@ -39,6 +39,14 @@ Keys = Annotated[
     int, typer.Option(min=0, help="How many keys of each version to list, from the sample.")
 ]
 
+# stats
+OnlyVersion = Annotated[str | None, typer.Option("--version", help="Only this version.")]
+Price = Annotated[
+    float | None,
+    typer.Option("--price-per-hour", min=0.0, help="What an hour of model time costs."),
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Show them again every 2 s, until Ctrl-C.")]
+
 # purge
 PurgedModel = Annotated[str, typer.Option(help="The model's qualified name.")]
 Version = Annotated[

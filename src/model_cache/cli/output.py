@@ -87,6 +87,10 @@ class Output:
         else:
             show()
 
+    def clear(self) -> None:
+        """Clear the terminal, if stdout is one."""
+        self._answers.clear()
+
     def line(self, text: str = "", style: str = "") -> None:
         """Print one line of a text answer; it is never wrapped."""
         self._answers.print(Text(printable(text), style), soft_wrap=True)

@@ -9,7 +9,9 @@ from model_cache.cli.inventory import Inventory, ModelEntries, OneEntry, TimesLe
 from model_cache.cli.output import Output, count, durations, size
 from model_cache.cli.permissions import grant
 from model_cache.cli.purge import Plan, Selection
+from model_cache.cli.statistics import ModelStatistics, money
 from model_cache.cli.warm import Report
+from model_cache.observing.notebook import duration, ratio
 
 _VERDICTS = {"ok": "ok", "note": "note", "problem": "PROBLEM", "unknown": "?"}
 
@@ -55,6 +57,37 @@ def _model_entries(output: Output, found: ModelEntries) -> None:
 def _name(model: str, version: str | None, prefix: str | None) -> str:
     name = model if version is None else f"{model} {version}"
     return name + (f" (prefix {prefix})" if prefix is not None else "")
+
+
+def statistics(
+    output: Output, found: Sequence[ModelStatistics], price_per_hour: float | None
+) -> None:
+    """Show what the cache has saved, in three lines for each version of a model."""
+    for each in found:
+        stats = each.stats
+        output.line(_name(each.model, each.version, each.prefix), "bold")
+        output.line(
+            f"  {count(stats.predictions, 'prediction', 'predictions')}: "
+            f"{stats.hits:,} hits ({stats.hit_ratio:.1%}), {stats.misses:,} misses, "
+            f"{stats.unavailable:,} without Redis, {stats.errors:,} errors"
+        )
+        output.line(
+            f"  {_saved(stats.seconds_saved, price_per_hour)}; {stats.lookup_hit_ratio:.1%} of "
+            f"look-ups hit, break-even {ratio(stats.break_even)}"
+        )
+        number = "?" if each.entries is None else f"{each.entries:,}"
+        output.line(f"  {number} entries, {size(each.bytes)}")
+    if not found:
+        output.line("no statistics and no entries")
+    if len(found) > 1:
+        seconds = sum(each.stats.seconds_saved for each in found)
+        output.line(f"In all: {_saved(seconds, price_per_hour)}")
+
+
+def _saved(seconds: float, price_per_hour: float | None) -> str:
+    saved = money(seconds, price_per_hour)
+    of_money = "" if saved is None else f" ({saved:,.2f})"
+    return f"{duration(seconds)}{of_money} saved"
 
 
 def _missing(output: Output, rules: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 
 from ml_base.ml_model import MLModel
@@ -22,7 +22,7 @@ from model_cache.cli.rejected import RejectedFile
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
-from model_cache.observing.counters import Stats
+from model_cache.observing.counters import COUNTS, Stats
 from model_cache.protocols import Clock
 
 # Lines that are read ahead, to keep the threads busy.
@@ -128,8 +128,7 @@ def _flush(cache: RedisCachingDecorator, before: Stats) -> None:
 
 
 def _since(stats: Stats, before: Stats) -> dict[str, int]:
-    names = [each.name for each in fields(Stats) if each.name != "store"]
-    return {name: int(getattr(stats, name) - getattr(before, name)) for name in names}
+    return {name: int(getattr(stats, name) - getattr(before, name)) for name in COUNTS}
 
 
 def warm(

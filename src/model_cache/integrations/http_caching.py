@@ -31,6 +31,7 @@ _PARAMETERS: dict[Kind, str] = {
     "uncacheable": "fwd=bypass; detail=uncacheable",
     "unavailable": "fwd=bypass; detail=store-unavailable",
     "bypass": "fwd=bypass",
+    "direct": "fwd=bypass; detail=direct",
     "off": "fwd=bypass; detail=off",
 }
 
@@ -45,6 +46,7 @@ _RANKS: dict[Kind, int] = {
     "uncacheable": 3,
     "unavailable": 3,
     "bypass": 3,
+    "direct": 3,
     "off": 4,
 }
 

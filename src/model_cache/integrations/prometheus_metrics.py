@@ -9,7 +9,6 @@ from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable
-from itertools import repeat
 from typing import Any, TypeAlias, get_args
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -21,7 +20,7 @@ from model_cache.observing.outcome import Kind, Outcome
 _MODEL = ("model", "version")
 _UNSTORED = ("skipped", "lossy", "too_large", "dropped")
 # The kinds whose model_seconds belong to an answer.
-_MODEL_ANSWERED = ("miss", "uncacheable", "unavailable", "bypass", "off")
+_MODEL_ANSWERED = ("miss", "uncacheable", "unavailable", "bypass", "direct", "off")
 
 Counted: TypeAlias = Outcome | EntryStored | WriteFailed | HitVerified | WrongHit
 COUNTED = frozenset(get_args(Counted))
@@ -44,16 +43,20 @@ _PRIVATE = ("_upper_bounds", "_sum", "_buckets")
 class _Histogram(Histogram):
     """A histogram that takes many values at a time."""
 
-    def add(self, values: Iterable[float]) -> None:
-        """Observe many values. There is no public counterpart of `observe` for that."""
+    def add(self, values: Iterable[tuple[float, int]]) -> None:
+        """Observe many values, each so many times; there is no public method for that."""
         values = list(values)
         if not all(hasattr(self, name) for name in _PRIVATE):
-            for value in values:
-                self.observe(value)
+            for value, times in values:
+                for _ in range(times):
+                    self.observe(value)
             return
         bounds = self._upper_bounds
-        self._sum.inc(sum(values))
-        for place, count in Tally([bisect_left(bounds, value) for value in values]).items():
+        self._sum.inc(sum(value * times for value, times in values))
+        places: Tally[int] = Tally()
+        for value, times in values:
+            places[bisect_left(bounds, value)] += times
+        for place, count in places.items():
             self._buckets[place].inc(count)
 
 
@@ -77,34 +80,39 @@ class _Series:
         self.lost = of(metrics.lost_seconds).inc
         self.read: _Histogram = of(metrics.store_seconds, "read")
         self.wrote = of(metrics.store_seconds, "write").observe
-        self.model_answered = of(metrics.model_seconds).observe
+        self.model_answered: _Histogram = of(metrics.model_seconds)
         self.bytes_read = of(metrics.entry_bytes, "read").inc
         self.bytes_written = of(metrics.entry_bytes, "write").inc
         self.undecodable = of(metrics.undecodable).inc
         self.verified = of(metrics.verified).inc
         self.wrong = of(metrics.wrong).inc
         self.open = of(metrics.store_open).set
-        self._misses = 0
-        self._model_seconds = 0.0
+        self.overhead = of(metrics.overhead_seconds).inc
+        # Model time and number of misses: of single predictions, and of rows of batches.
+        self._misses = {False: [0.0, 0], True: [0.0, 0]}
 
-    def missed(self, model_seconds: float) -> None:
-        self._misses += 1
-        self._model_seconds += model_seconds
+    def missed(self, outcome: Outcome) -> None:
+        misses = self._misses[outcome.batch_size > 1]
+        misses[0] += outcome.model_seconds * outcome.rows
+        misses[1] += outcome.rows
+        self.overhead(max(0.0, outcome.seconds - outcome.model_seconds) * outcome.rows)
 
     def add_hits(self, hits: list[Outcome]) -> None:
-        rows = [row for hit in hits for row in repeat(hit, hit.rows)]
-        self.predicted["hit"](len(rows))
-        self.bytes_read(sum(row.entry_bytes for row in rows))
-        self.hit.add(row.seconds for row in rows)
-        self.near(sum(row.near for row in rows))
-        self.read.add(row.store_seconds for row in rows if not row.near)
-        if not self._misses:
-            return
-        mean = self._model_seconds / self._misses
+        self.predicted["hit"](sum(hit.rows for hit in hits))
+        self.bytes_read(sum(hit.entry_bytes * hit.rows for hit in hits))
+        self.hit.add((hit.seconds, hit.rows) for hit in hits)
+        self.near(sum(hit.rows for hit in hits if hit.near))
+        self.read.add((hit.store_seconds, hit.rows) for hit in hits if not hit.near)
+        for in_batches, (seconds, misses) in self._misses.items():
+            alike = [hit for hit in hits if (hit.batch_size > 1) is in_batches]
+            if misses and alike:
+                self._add_saved(seconds / misses, alike)
+
+    def _add_saved(self, mean: float, hits: list[Outcome]) -> None:
         # The sum of a histogram must not decrease, so saved and lost time are separate metrics.
-        saved = [mean - row.seconds for row in rows]
-        self.saved.add(max(0.0, seconds) for seconds in saved)
-        self.lost(-sum(min(0.0, seconds) for seconds in saved))
+        saved = [(mean - hit.seconds, hit.rows) for hit in hits]
+        self.saved.add((max(0.0, seconds), rows) for seconds, rows in saved)
+        self.lost(-sum(min(0.0, seconds) * rows for seconds, rows in saved))
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:
@@ -129,6 +137,7 @@ class Metrics:
         self.lost_seconds = _counter(
             "lost_seconds", "Time that hits took beyond the model's mean time."
         )
+        self.overhead_seconds = _counter("overhead_seconds", "Time of misses beyond the model's.")
         self.store_seconds = _histogram(
             "store_seconds", "Duration of reads and writes.", _STORE_BUCKETS, "operation"
         )
@@ -198,9 +207,9 @@ class Metrics:
         series = self._series_of(outcome.model, outcome.version)
         series.predicted[kind](outcome.rows)
         if kind in _MODEL_ANSWERED and outcome.model_seconds:
-            series.model_answered(outcome.model_seconds)
+            series.model_answered.add([(outcome.model_seconds, outcome.rows)])
         if kind == "miss":
-            series.missed(outcome.model_seconds)
+            series.missed(outcome)
         if fate in series.unstored:
             series.unstored[fate]()
         if outcome.undecodable:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
+from weakref import WeakMethod
 
 from model_cache.forks import renew_after_fork
+from model_cache.observing.costs import (
+    UNKNOWN_TIMES,
+    ModelTimes,
+    break_even,
+    model_times,
+    seconds_saved,
+)
 from model_cache.observing.intervals import highest_share
 from model_cache.observing.outcome import Outcome
 
@@ -20,9 +28,10 @@ _COUNTERS = {
     "uncacheable": "uncacheable",
     "unavailable": "unavailable",
     "bypass": "bypassed",
+    "direct": "direct",
     "error": "errors",
 }
-_MOST_NEAR = 4096
+_MOST_WAITING = 4096
 _UNSTORED = ("skipped", "lossy", "too_large")
 
 
@@ -31,7 +40,7 @@ class Stats:
     """What a decorator has done in this process since it was created; an immutable snapshot.
 
     Every prediction counts as exactly one of: hit, shared, stale, miss, uncacheable, unavailable,
-    bypassed, error; except those made while the cache is turned off.
+    bypassed, direct, error; except those made while the cache is turned off.
 
     Attributes:
         hits: answered from the cache.
@@ -41,6 +50,7 @@ class Stats:
         uncacheable: computed without the cache because the input has no key.
         unavailable: computed (or, with `on_error="raise"`, failed) because the store failed.
         bypassed: computed without the cache because the caller used `bypass()`.
+        direct: computed without the cache because it does not pay at present; see `adaptive`.
         errors: the model raised, and there was no stale entry to answer with.
         undecodable: lookups that found something that is not a valid entry.
         stored: entries written.
@@ -54,11 +64,18 @@ class Stats:
         wrong: those of them that differed from what the model answers now.
         near_hits: hits from the near cache, in this process; part of `hits`.
         hit_seconds: the total time of the hits.
+        miss_seconds: the total time of the misses, with the model's.
         model_seconds: the total time of the model for the misses.
+        batch_hits: hits among the rows of batches and tables; part of `hits`.
+        batch_misses: misses that the model computed together with others; part of `misses`.
+        batch_model_seconds: the model's time for these; part of `model_seconds`.
         store: the state of the circuit breaker: "closed" while requests go through, "open" while
             it blocks them, "partly_open" while it blocks some nodes of a cluster, "read_only"
             while reads work and the last write was refused, "off" if the cache is turned off,
             "wrong_entries" if too many hits were wrong, so that entries are not served.
+        fleet: the mean times of the misses of all processes, also of earlier ones, as this one has
+            last read them; see the option `fleet_stats`.
+        parts: what this is the sum of, if of more than one version or model.
     """
 
     hits: int = 0
@@ -82,13 +99,20 @@ class Stats:
     wrong: int = 0
     hit_seconds: float = 0.0
     model_seconds: float = 0.0
+    direct: int = 0
+    batch_hits: int = 0
+    batch_misses: int = 0
+    miss_seconds: float = 0.0
+    batch_model_seconds: float = 0.0
     store: str = "closed"
+    fleet: ModelTimes = field(default=UNKNOWN_TIMES, repr=False)
+    parts: tuple[Stats, ...] = field(default=(), repr=False)
 
     @property
     def predictions(self) -> int:
         """All predictions."""
         answered = self.hits + self.shared + self.stale
-        uncached = self.uncacheable + self.unavailable + self.bypassed
+        uncached = self.uncacheable + self.unavailable + self.bypassed + self.direct
         return answered + self.misses + uncached + self.errors
 
     @property
@@ -110,85 +134,216 @@ class Stats:
         return highest_share(self.wrong, self.verified)
 
     @property
+    def lookup_hit_ratio(self) -> float:
+        """The share of hits among hits and misses; 0.0 before the first of them."""
+        looked_up = self.hits + self.misses
+        return self.hits / looked_up if looked_up else 0.0
+
+    @property
     def seconds_saved(self) -> float:
-        """The model's mean time for a miss, times the hits, less the time of the hits."""
-        if not self.misses:
-            return 0.0
-        return self.hits * self.model_seconds / self.misses - self.hit_seconds
+        """The model time that the hits saved, less the time that they took.
+
+        A hit counts as the model's mean time for a miss: of a single prediction, or of a row of a
+        batch. A process without misses of its own goes by those of the fleet.
+        """
+        if self.parts:
+            return sum(part.seconds_saved for part in self.parts)
+        return seconds_saved(self, model_times(self).or_else(self.fleet))
+
+    @property
+    def break_even(self) -> float | None:
+        """The `lookup_hit_ratio` from which on the cache saves time.
+
+        From the measured times of hits, of misses, and of the model. `math.inf` if hits take
+        longer than the model; None before the first miss. With several versions or models, that
+        of all together.
+        """
+        return break_even(self, model_times(self).or_else(self.fleet))
+
+    @property
+    def pays(self) -> bool | None:
+        """Whether the cache saves time at present; None before the first miss."""
+        least = self.break_even
+        return None if least is None else self.lookup_hit_ratio >= least
+
+    def _repr_html_(self) -> str:
+        from model_cache.observing.notebook import table
+
+        return table({"": self})
+
+
+# What can be added up.
+COUNTS = tuple(each.name for each in fields(Stats) if each.name not in ("store", "fleet", "parts"))
+
+
+class StatsByModel(dict[str, Stats]):
+    """Counters by `name/version`, which a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        from model_cache.observing.notebook import table
+
+        return table(self)
 
 
 def added_up(many: Iterable[Stats], store: str) -> Stats:
     """Return the sum of several snapshots, with the state of their store."""
     snapshots = list(many)
     store = next((each.store for each in snapshots if each.store == "wrong_entries"), store)
-    names = [field.name for field in fields(Stats) if field.name != "store"]
-    sums = {name: sum(getattr(each, name) for each in snapshots) for name in names}
-    return Stats(**sums, store=store)
+    parts = tuple(part for each in snapshots for part in (each.parts or (each,)))
+    if len(parts) == 1:
+        return replace(parts[0], store=store)
+    sums = {name: sum(getattr(each, name) for each in parts) for name in COUNTS}
+    return Stats(**sums, store=store, parts=parts)
 
 
-class Counters:
-    """Thread-safe counters."""
+class VersionCounters:
+    """The counters of one version of a model; thread-safe.
 
-    def __init__(self) -> None:
-        self._values: dict[str, float] = {f.name: 0 for f in fields(Stats) if f.name != "store"}
+    Attributes:
+        fleet: the times of the fleet's misses, once they have been read.
+    """
+
+    def __init__(self, owner: Counters) -> None:
+        self._owner = owner
+        self.fleet = UNKNOWN_TIMES
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Begin at zero."""
+        self._values: dict[str, float] = dict.fromkeys(COUNTS, 0)
         self._near: deque[float] = deque()
-        self._lock = threading.RLock()  # a signal handler may predict while this thread counts
-        self._state: Callable[[], str | None] = lambda: None
-        renew_after_fork(self)
-
-    def report_state(self, state: Callable[[], str | None]) -> None:
-        """Ask `state` for what snapshots say of the store; None for the store's own state."""
-        self._state = state
+        self._direct: deque[float] = deque()
 
     def add(self, **amounts: float) -> None:
         """Add to counters by name."""
-        with self._lock:
+        with self._owner.lock:
             for name, amount in amounts.items():
                 self._values[name] += amount
+        self._owner.has_counted()
 
     def count(self, outcome: Outcome) -> None:
         """Count a prediction."""
-        kind, values = outcome.kind, self._values
+        kind, rows, values = outcome.kind, outcome.rows, self._values
         if kind == "off":
             return
-        with self._lock:
-            values[_COUNTERS[kind]] += outcome.rows
+        with self._owner.lock:
+            values[_COUNTERS[kind]] += rows
             if kind == "hit":
-                values["hit_seconds"] += outcome.seconds * outcome.rows
+                values["hit_seconds"] += outcome.seconds * rows
                 if outcome.near:
-                    values["near_hits"] += outcome.rows
-                return
-            if kind == "miss":
-                values["model_seconds"] += outcome.model_seconds
-            if outcome.undecodable:
-                values["undecodable"] += 1
-            if outcome.fate in _UNSTORED:
-                values[outcome.fate] += 1
+                    values["near_hits"] += rows
+                if outcome.batch_size > 1:
+                    values["batch_hits"] += rows
+            else:
+                self._count_other(outcome, rows)
+        if self._owner.is_idle:
+            self._owner.has_counted()
+
+    def _count_other(self, outcome: Outcome, rows: int) -> None:
+        values = self._values
+        if outcome.kind == "miss":
+            values["miss_seconds"] += outcome.seconds * rows
+            values["model_seconds"] += outcome.model_seconds * rows
+            if outcome.batch_size > 1:
+                values["batch_misses"] += rows
+                values["batch_model_seconds"] += outcome.model_seconds * rows
+        if outcome.undecodable:
+            values["undecodable"] += 1
+        if outcome.fate in _UNSTORED:
+            values[outcome.fate] += 1
 
     def near_hit(self, seconds: float) -> None:
         """Count a hit of the near cache; they are added up later, since they are many."""
         near = self._near
         near.append(seconds)
-        if len(near) >= _MOST_NEAR:
+        if len(near) >= _MOST_WAITING or self._owner.is_idle:
+            self._add_up()
+
+    def predicted_directly(self, seconds: float) -> None:
+        """Count a direct prediction; they are added up later, too."""
+        direct = self._direct
+        direct.append(seconds)
+        if len(direct) >= _MOST_WAITING or self._owner.is_idle:
             self._add_up()
 
     def _add_up(self) -> None:
-        count, seconds, near = 0, 0.0, self._near
-        with suppress(IndexError):
-            while True:
-                seconds += near.popleft()
-                count += 1
-        self.add(hits=count, near_hits=count, hit_seconds=seconds)
+        hits, hit_seconds = _drained(self._near)
+        direct, _ = _drained(self._direct)
+        if hits or direct:
+            self.add(hits=hits, near_hits=hits, hit_seconds=hit_seconds, direct=direct)
+
+    def snapshot(self, store: str = "closed") -> Stats:
+        """Return the values of this moment."""
+        self._add_up()
+        with self._owner.lock:
+            return Stats(store=store, fleet=self.fleet, **self._values)  # type: ignore[arg-type]
+
+
+class Counters:
+    """Thread-safe counters, by version of the model.
+
+    Attributes:
+        lock: hold it while changing values.
+        is_idle: whether nobody is going to collect what is counted next.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # a signal handler may predict while this thread counts
+        self.is_idle = False
+        self._collect: Callable[[], None] | None = None
+        self._state: Callable[[], Callable[[], str | None] | None] = lambda: None
+        self._versions: dict[tuple[str, str], VersionCounters] = {}
+        renew_after_fork(self)
+
+    def of(self, model: str, version: str) -> VersionCounters:
+        """Return the counters of one version of a model."""
+        found = self._versions.get((model, version))
+        if found is None:
+            found = self._versions.setdefault((model, version), VersionCounters(self))
+        return found
+
+    def count(self, outcome: Outcome) -> None:
+        """Count a prediction."""
+        self.of(outcome.model, outcome.version).count(outcome)
+
+    def collected_by(self, collect: Callable[[], None]) -> None:
+        """Call `collect` after the next count, and again after each time that it is idle."""
+        self._collect = collect
+        self.is_idle = True
+
+    def report_state(self, state: Callable[[], str | None]) -> None:
+        """Ask a method for what snapshots say of the store; None for the store's own state."""
+        # Weak, since it refers to the model, and counts that wait to be sent outlive that.
+        self._state = WeakMethod(state)
+
+    def has_counted(self) -> None:
+        """Have the counts collected, unless somebody is about to."""
+        if self.is_idle and self._collect is not None:
+            self._collect()
+
+    def by_version(self) -> Mapping[tuple[str, str], VersionCounters]:
+        """Return the counters by qualified name and version."""
+        return self._versions.copy()
 
     def snapshot(self, store: str) -> Stats:
         """Return the values of this moment."""
-        self._add_up()
-        store = self._state() or store
-        with self._lock:
-            return Stats(store=store, **self._values)  # type: ignore[arg-type]
+        state = self._state()
+        store = (state() if state is not None else None) or store
+        return added_up((each.snapshot(store) for each in self.by_version().values()), store)
 
     def after_fork(self) -> None:
         """Begin at zero: the counts are the parent's."""
-        self._near = deque()
-        self._lock = threading.RLock()
-        self._values = dict.fromkeys(self._values, 0)
+        self.lock = threading.RLock()
+        self.is_idle = self._collect is not None
+        for each in self._versions.values():
+            each.start_over()
+
+
+def _drained(waiting: deque[float]) -> tuple[int, float]:
+    """Empty a queue of times; return how many there were, and their sum."""
+    count, seconds = 0, 0.0
+    with suppress(IndexError):
+        while True:
+            seconds += waiting.popleft()
+            count += 1
+    return count, seconds

@@ -133,6 +133,35 @@ class BindingFailed:
     reason: str
 
 
+@dataclass(frozen=True)
+class CachePaused:
+    """With `adaptive`: the cache costs more time than it saves, so most predictions skip it.
+
+    Attributes:
+        batches: whether this is about batches, or about single predictions.
+        hit_ratio: the share of hits among the look-ups that decided.
+        break_even: the share from which on the cache would pay; `math.inf` if hits take longer
+            than the model.
+    """
+
+    model: str
+    version: str
+    batches: bool
+    hit_ratio: float
+    break_even: float
+
+
+@dataclass(frozen=True)
+class CacheResumed:
+    """With `adaptive`: the cache saves time again; the fields are those of `CachePaused`."""
+
+    model: str
+    version: str
+    batches: bool
+    hit_ratio: float
+    break_even: float
+
+
 Event: TypeAlias = (
     Outcome
     | EntryStored
@@ -147,5 +176,7 @@ Event: TypeAlias = (
     | WrongHit
     | ServingStopped
     | BindingFailed
+    | CachePaused
+    | CacheResumed
 )
 Hook: TypeAlias = Callable[[Event], None]

@@ -11,6 +11,8 @@ from model_cache.context import Flag, FlagVar
 from model_cache.interruptions import reraise_interruption
 from model_cache.observing.events import (
     BindingFailed,
+    CachePaused,
+    CacheResumed,
     Event,
     Hook,
     InputNotCacheable,
@@ -29,6 +31,9 @@ logger = logging.getLogger("model_cache")
 # How many distinct events to remember as logged. Messages name fields and types, never values.
 _MOST_REMEMBERED = 256
 
+
+_PAUSED = "Cache paused for %s %s (batches: %s): hit ratio %s, break-even %s"
+_RESUMED = "Cache resumed for %s %s (batches: %s): hit ratio %s, break-even %s"
 
 _INDEX = re.compile(r"\[\d+\]")  # in a path: items[3].when
 
@@ -84,7 +89,7 @@ def _name(hook: Hook) -> str:
 
 
 class LoggingHook:
-    """Logs to the logger "model_cache": every change of the store's state, everything else once."""
+    """Logs to the logger "model_cache": every change of state, everything else once."""
 
     def __init__(self) -> None:
         self._logged: set[object] = set()
@@ -95,6 +100,10 @@ class LoggingHook:
                 logger.warning("Redis unavailable (%s); predicting without the cache", reason)
             case StoreFound(place):
                 logger.warning("Redis available again: %s", place)
+            case CachePaused(model, version, batches):
+                logger.warning(_PAUSED, model, version, batches, event.hit_ratio, event.break_even)
+            case CacheResumed(model, version, batches):
+                logger.warning(_RESUMED, model, version, batches, event.hit_ratio, event.break_even)
             case _ if (once := _once(event)) not in self._logged:
                 if len(self._logged) >= _MOST_REMEMBERED:
                     self._logged.clear()

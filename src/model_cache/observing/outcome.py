@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal[
-    "hit", "shared", "stale", "miss", "uncacheable", "unavailable", "bypass", "error", "off"
+    "hit",
+    "shared",
+    "stale",
+    "miss",
+    "uncacheable",
+    "unavailable",
+    "bypass",
+    "direct",
+    "error",
+    "off",
 ]
 Fate: TypeAlias = Literal[
     "stored", "queued", "skipped", "lossy", "too_large", "write_failed", "dropped"
@@ -19,8 +28,9 @@ class Outcome(NamedTuple):
         kind: "hit": from the cache. "shared": the result of a concurrent caller with the same
             input. "stale": an entry past its ttl, because the model raised. "miss": computed.
             Computed without the cache: "uncacheable", the input has no key; "unavailable", the
-            store failed; "bypass", the caller used `bypass()`; "off", the cache is turned off.
-            "error": the model raised.
+            store failed; "bypass", the caller used `bypass()`; "direct", the cache does not pay
+            at present, see the option `adaptive`; "off", the cache is turned off. "error": the
+            model raised.
         model: the model's qualified name.
         version: the model's version.
         seconds: the total time of the prediction.
@@ -45,6 +55,8 @@ class Outcome(NamedTuple):
             `stale_if_error` or `stale_while_revalidate`, without which it would cost a command.
         rows: how many rows of a table it describes; its times and sizes are those of one row, on
             average.
+        batch_size: how many rows were answered together: by the model, for a computed one; else
+            for the caller. 1 for a single prediction.
     """
 
     kind: Kind
@@ -63,3 +75,4 @@ class Outcome(NamedTuple):
     age: float | None = None
     ttl: float | None = None
     rows: int = 1
+    batch_size: int = 1

@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias, overload
 from model_cache.context import Flag, FlagVar
 from model_cache.observing.outcome import Outcome
 
-Mode: TypeAlias = Literal["bypass", "refresh", "read_only"]
+Mode: TypeAlias = Literal["bypass", "refresh", "read_only", "direct"]
 
 _MOST_RECORDED = 256
 

@@ -106,6 +106,8 @@ class Config:
     verify_tolerance: float | None
     layout: Literal["plain", "packed"]
     expected_entries: int | None
+    fleet_stats: bool
+    adaptive: bool
     hooks: tuple[Hook, ...]
 
     @property
@@ -170,6 +172,8 @@ class Config:
             verify_tolerance=_verify_tolerance(options["verify_tolerance"]),
             layout=layout,
             expected_entries=_expected_entries(options["expected_entries"], layout),
+            fleet_stats=flag("fleet_stats", options["fleet_stats"]),
+            adaptive=flag("adaptive", options["adaptive"]),
             hooks=hooks_of(options["hooks"]),
         )
         config._refuse_without_effect(options)

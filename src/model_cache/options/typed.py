@@ -20,10 +20,12 @@ from model_cache.stores.access import AddressMap, CredentialProvider
 class EntryOptions(TypedDict, total=False):
     """How predictions are kept: for a whole cache, or anew for one of its models."""
 
+    adaptive: bool
     batch_equality: Literal["warn", "refuse", "ignore"]
     cache_if: CacheIf | str | None
     enabled: bool
     encryption_key: Secret | Sequence[Secret] | None
+    fleet_stats: bool
     hooks: Sequence[str | Hook] | None
     integrity: bool
     key_secret: Secret | None

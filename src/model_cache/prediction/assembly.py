@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from model_cache.binding import Current
@@ -12,6 +14,11 @@ from model_cache.observing.hooks import telling
 from model_cache.observing.outcome import Outcome
 from model_cache.observing.scope import innermost_scope, note
 from model_cache.options.config import Config
+from model_cache.prediction.adaptive import (
+    AdaptivePredictor,
+    AsyncAdaptivePredictor,
+    DirectWay,
+)
 from model_cache.prediction.asynchronous import (
     AsyncCachedPredictor,
     AsyncDirectPredictor,
@@ -21,6 +28,7 @@ from model_cache.prediction.backend import DisabledBackend, RedisBackend
 from model_cache.prediction.calls import Calls
 from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
+from model_cache.prediction.gates import Gates
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.near_predictor import NearPredictor
 from model_cache.prediction.serving import Serving
@@ -57,14 +65,20 @@ def assembled(
     """
     watch = telling(config.hooks) if config.hooks else None
 
+    gates = Gates(hook, random.Random().random) if config.adaptive else None
+
     def tell(outcome: Outcome) -> None:
         counters.count(outcome)
+        if gates is not None:
+            gates.heard(outcome)
         if watch is not None:
             watch(outcome)
         note(outcome, innermost_scope())
 
     if isinstance(backend, DisabledBackend):
         return Predictors(DirectPredictor(current, tell), AsyncDirectPredictor(current, tell))
+    if config.fleet_stats:
+        backend.fleet.join(counters, config.prefix)
     look_ups, barrier = backend.look_ups, backend.barrier
     writing = Writing(config, barrier, counters, hook, watch)
     serving = Serving(current, barrier, look_ups, counters, config.timeout)
@@ -78,7 +92,7 @@ def assembled(
         hook=hook,
         watch=watch,
     )
-    calls = Calls(current, barrier, look_ups, serving, hook)
+    calls = Calls(current, barrier, look_ups, serving, hook, gates)
     flow = Flow(
         config=config,
         calls=calls,
@@ -137,12 +151,12 @@ def assembled(
             near=backend.near,
             look_ups=look_ups,
             barrier=barrier,
-            counters=counters,
+            counting=_counting_near_hits(counters, gates),
             verifying=verifying,
             watch=watch,
         )
         answer_nearby = nearby.answer
-    asynchronous = AsyncCachedPredictor(
+    asynchronous: AsyncPredictor = AsyncCachedPredictor(
         flow=flow,
         many=many("apredict_many", "predict_many"),
         tables=tables,
@@ -153,4 +167,26 @@ def assembled(
         tell=tell,
         near=answer_nearby,
     )
+    if gates is not None:
+        way = DirectWay(current, gates, counters, watch, tell)
+        predictor = AdaptivePredictor(predictor, way)
+        asynchronous = AsyncAdaptivePredictor(asynchronous, way)
     return Predictors(predictor, asynchronous)
+
+
+def _counting_near_hits(
+    counters: Counters, gates: Gates | None
+) -> Callable[[str, str], Callable[[float], None]]:
+    def counting(model: str, version: str) -> Callable[[float], None]:
+        count = counters.of(model, version).near_hit
+        if gates is None:
+            return count
+        hit = gates.of(model, version, batches=False).hit
+
+        def both(seconds: float) -> None:
+            count(seconds)
+            hit(seconds)
+
+        return both
+
+    return counting

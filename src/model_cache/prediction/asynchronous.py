@@ -216,7 +216,7 @@ class AsyncCachedPredictor:
     async def _perform(self, effect: Effect) -> Any:
         match effect:
             case Predict(binding, data):
-                return await _predicted(binding, data)
+                return await predicted(binding, data)
             case PredictMany(binding, inputs):
                 return await _predicted_many(binding, inputs)
             case Ask(request, seconds):
@@ -235,7 +235,7 @@ async def _landed(landing: Landing, seconds: float) -> Landed | None:
     return ABANDONED if landed is None and landing.is_abandoned() else landed
 
 
-async def _predicted(binding: Bound, data: Any) -> Any:
+async def predicted(binding: Bound, data: Any) -> Any:
     """Return the model's own answer, without blocking the loop."""
     predict = binding.apredict
     prediction = await _in_thread(binding.predict, data) if predict is None else predict(data)
@@ -296,7 +296,7 @@ class AsyncDirectPredictor:
         call = Call(binding, binding.rounded(data), began)
         started = time.perf_counter()
         try:
-            prediction = await _predicted(binding, call.data)
+            prediction = await predicted(binding, call.data)
             call.kind = "off"
             return prediction
         except Exception as error:

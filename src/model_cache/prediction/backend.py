@@ -16,6 +16,7 @@ from model_cache.observing.events import Hook
 from model_cache.options.config import Config
 from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.barrier import barrier_at
+from model_cache.prediction.fleet_statistics import FleetStatistics
 from model_cache.prediction.generation import new_value
 from model_cache.prediction.lease import LeaseKeeper
 from model_cache.prediction.look_up import LookUps
@@ -69,6 +70,7 @@ class RedisBackend:
         near: the near cache; None for none.
         look_ups: finds entries in the near cache and in the store.
         leases: renews the leases of the fleet.
+        fleet: adds the counts of this process to those of the fleet.
         workers: work in the background, by what it is.
     """
 
@@ -91,6 +93,8 @@ class RedisBackend:
         self.near = _near_cache(config)
         self.look_ups = LookUps(self.near, self.barrier, config.timeout)
         self.leases = LeaseKeeper(self.stores.sync)
+        # Before the writers, since what comes later is finished first at the end of the process.
+        self.fleet = FleetStatistics(self.stores.sync, config.timeout)
         self.workers = {
             "write": BackgroundWriter(),
             "revalidate": BackgroundWriter(),
@@ -129,6 +133,7 @@ class RedisBackend:
     def close(self) -> None:
         for worker in self.workers.values():
             worker.flush()
+        self.fleet.flush()
         self.stores.sync.close()
         self.close_in_loop()
 

@@ -24,7 +24,7 @@ class Call:
         binding: the binding of the model.
         data: the input as the model receives it: rounded, if so configured.
         key: the key of its entry; None if the cache is not used.
-        mode: the caller's mode, such as bypass.
+        mode: the caller's mode, such as bypass; or "direct", see `gates`.
         epoch: the barrier's epoch from before the binding was read.
         began: when it began, by `time.perf_counter`.
         asked: when its key was looked up.
@@ -42,6 +42,7 @@ class Call:
         ttl: how many seconds the entry stays fresh, if that is known.
         entry: the entry that was found or made.
         is_late: whether it computes in the background, when its input may have changed.
+        batch_size: how many rows were answered together; 0 if nobody has said so.
         is_lost: whether nobody drives the call any more; None if somebody always will.
     """
 
@@ -73,6 +74,7 @@ class Call:
     store_error: str | None = None
     undecodable: bool = False
     revalidates: bool = False
+    batch_size: int = 0
 
     def __init__(self, binding: Bound, data: Any, began: float) -> None:
         self.binding = binding
@@ -129,4 +131,6 @@ class Call:
             self.near,
             self.age if has_entry else None,
             self.ttl if has_entry else None,
+            1,
+            self.batch_size or 1,
         )

@@ -8,13 +8,15 @@ without the cache, `do_without` a store that failed, or `answer` a miss.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from model_cache.binding import Bound
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
 from model_cache.observing.events import Hook, RevalidationFailed, StaleServed
 from model_cache.observing.outcome import Fate
+from model_cache.observing.scope import Mode
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
@@ -75,9 +77,13 @@ class Flow:
         """Return a call; its key is None if the cache is not used."""
         return self._calls.begin(data)
 
-    def begin_many(self, inputs: Iterable[Any]) -> list[Call]:
+    def begin_many(self, inputs: Sequence[Any]) -> list[Call]:
         """Return a call for each input, all of one binding."""
         return self._calls.begin_many(inputs)
+
+    def mode(self, binding: Bound, size: int, encode: Callable[[], bytes]) -> Mode | None:
+        """Return the mode of a table; see `Calls.mode`."""
+        return self._calls.mode(binding, size, encode)
 
     def read(self, call: Call, entry: bytes | None) -> Any | None:
         """Return the entry's prediction if it is a hit, else None."""
@@ -138,7 +144,7 @@ class Flow:
                 flight.land(ABANDONED if call.kind is None else Landed(failed=call.kind != "miss"))
             if computation.ended_at is None and call.fate != "queued":
                 self._barrier.end(computation)
-        self._writing.revalidated(call.fate)
+        self._writing.revalidated(call.binding, call.fate)
 
     def compute(self, call: Call) -> Steps[Any]:
         """Compute without the cache; the call's kind says why."""

@@ -138,10 +138,12 @@ class ManyFlow:
             yield from self._compute_and_store(late, budget, stops=stops)
 
     def tell(self, calls: Sequence[Call], seconds: float, tell: Callable[[Outcome], None]) -> None:
-        """Report the outcome of each call, with its share of the batch's time."""
+        """Report the outcome of each call: its own time of the model, and its share of the rest."""
+        rest = max(0.0, seconds - sum(call.model_seconds for call in calls))
         for call in calls:
             if call.kind is not None:
-                tell(call.outcome(seconds / len(calls)))
+                call.batch_size = call.batch_size or len(calls)
+                tell(call.outcome(call.model_seconds + rest / len(calls)))
 
     def _look_up(
         self, calls: Sequence[Call], answers: dict[Call, Any], rows: list[Row], budget: Budget
@@ -191,8 +193,7 @@ class ManyFlow:
             except StoreUnavailableError as error:
                 return found, error
             found = self._look_ups.take_in_many(calls, keys, generation, replies, asked)
-        unaware = [call for call in calls if call.key and type(call.seen) is not bytes]
-        if unaware:
+        if unaware := [call for call in calls if call.key and type(call.seen) is not bytes]:
             yield from self._look_ups.create_generation(unaware, budget)
         return found, None
 
@@ -264,10 +265,12 @@ class ManyFlow:
 
     def _compute(self, rows: Sequence[Row], *, stops: bool) -> Steps[None]:
         binding = rows[0].call.binding
-        at_once = (len(rows) > 1 or not self._isolates) and self._equality.allows(binding)
+        batches = self._equality.allows(binding)
+        at_once = batches and (len(rows) > 1 or not self._isolates)
         if at_once and (yield from self._compute_at_once(binding, rows)):
             return
         for row in rows:
+            row.call.batch_size = int(batches)  # else each row of a batch takes as long
             try:
                 row.answer = yield from self._flow.predict(row.call, row.model_call)
                 row.call.kind = row.call.kind or "miss"
@@ -305,7 +308,7 @@ class ManyFlow:
                 row.answer = None
             return False
         for row in rows:
-            row.call.model_seconds = seconds
+            row.call.model_seconds, row.call.batch_size = seconds, len(rows)
             row.call.kind = row.call.kind or "miss"
         return True
 

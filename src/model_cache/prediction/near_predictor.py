@@ -13,7 +13,6 @@ from typing import Any
 from model_cache.binding import Bound, Current
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.key import Namespace
-from model_cache.observing.counters import Counters
 from model_cache.observing.events import Hook
 from model_cache.observing.outcome import Outcome
 from model_cache.observing.scope import last, note, scopes
@@ -36,7 +35,7 @@ class NearPredictor:
         near: the near cache.
         look_ups: knows the generations.
         barrier: knows of purges and refreshes.
-        counters: count the hits.
+        counting: returns what counts the time of a hit, for a model's name and version.
         verifying: verifies hits.
         watch: hears their outcomes, if anybody wants to.
         clock: seconds, as `time.perf_counter`.
@@ -50,7 +49,7 @@ class NearPredictor:
         near: NearCache,
         look_ups: LookUps,
         barrier: Barrier,
-        counters: Counters,
+        counting: Callable[[str, str], Callable[[float], None]],
         verifying: Verifying,
         watch: Hook | None,
         clock: Callable[[], float] = time.perf_counter,
@@ -60,13 +59,17 @@ class NearPredictor:
         self._near = near
         self._look_ups = look_ups
         self._barrier = barrier
-        self._count = counters.near_hit
+        self._counting = counting
         self._watch = watch
         self._clock = clock
         self._verifying = verifying
         self._sample: Sample | None = None
         # In one attribute: threads may change it.
-        self._known: tuple[Bound | None, Generation] = None, Generation(Namespace(None, "", ""))
+        self._known: tuple[Bound | None, Generation, Callable[[float], None]] = (
+            None,
+            Generation(Namespace(None, "", "")),
+            lambda _: None,
+        )
 
     def predict(self, data: Any) -> Any:
         prediction = self.answer(data)
@@ -84,11 +87,12 @@ class NearPredictor:
             or (scope is not None and scope.mode is not None)
         ):
             return None
-        known, generation = self._known
+        known, generation, count = self._known
         if binding is not known:
             generation = self._look_ups.generation(binding.namespace)
+            count = self._counting(binding.qualified_name, binding.version)
             self._sample = self._verifying.sample(binding) if self._verifying.is_on else None
-            self._known = binding, generation
+            self._known = binding, generation, count
         kind = type(data)
         try:
             if not (binding.known_inputs.get(kind) and binding.is_current()):
@@ -111,8 +115,8 @@ class NearPredictor:
         left = None if ends is None else ends - began
         fields = ("hit", name, version, seconds, 0.0, 0.0, 0.0, len(entry), None, None)
         # A NamedTuple's own __new__ is written in Python, and takes twice as long.
-        outcome: Outcome = tuple.__new__(Outcome, (*fields, False, False, True, age, left, 1))
-        self._count(seconds)
+        outcome: Outcome = tuple.__new__(Outcome, (*fields, False, False, True, age, left, 1, 1))
+        count(seconds)
         if self._watch is not None:
             self._watch(outcome)
         if scope is None:

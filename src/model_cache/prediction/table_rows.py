@@ -52,6 +52,7 @@ class Rows:
         form: the form of the payloads that were found.
         entry_bytes: the size of their entries.
         store_seconds: the time of the lookups.
+        model_seconds: the time of the function.
         failure: why the store failed.
     """
 
@@ -66,7 +67,7 @@ class Rows:
         self.distinct = list(index)
         first = dict(zip(reversed(rows), range(len(rows) - 1, -1, -1), strict=True))
         self.firsts = [first[row] for row in self.distinct]
-        self.store_seconds = 0.0
+        self.store_seconds = self.model_seconds = 0.0
         self.failure: StoreUnavailableError | None = None
         self.forget()
 

@@ -92,6 +92,9 @@ class TableFlow:
         if table is None:
             self._hook(InputNotCacheable(binding.qualified_name, call.reason))
             return (yield from self._whole(call, binding, "uncacheable"))
+        mode = self._flow.mode(binding, call.size, lambda: call.head + table.rows()[0])
+        if mode == "direct":
+            return (yield from self._whole(call, binding, mode))
         rows = Rows(call, table, binding, began)
         if rows.mode == "bypass" or not rows.distinct:
             return (yield from self._whole(call, binding, "bypass"))
@@ -212,6 +215,7 @@ class TableFlow:
             waiting = {place: call for place, call in calls.items() if place not in results}
             made = yield from self._made(list(waiting.values()))
         finally:
+            rows.model_seconds += sum(call.model_seconds for call in calls.values())
             self._many.tell(list(calls.values()), self._clock() - began, self._tell)
         if self._verifying.is_on:
             for place, call in calls.items():
@@ -276,13 +280,14 @@ class TableFlow:
             told.kind = None if is_interruption(error) else "error"
             raise
         finally:
-            told.model_seconds = (self._clock() - told.began) / max(1, call.size)
+            told.batch_size = max(1, call.size)
+            told.model_seconds = (self._clock() - told.began) / told.batch_size
             self._tell_of(told, told.model_seconds, call.size)
 
     def _tell_of_others(self, rows: Rows) -> None:
         """Report the rows that were not computed: hits, and rows equal to a computed one."""
         by_source = bytes(map(rows.sources.__getitem__, rows.places))
-        seconds = (self._clock() - rows.began) / len(rows.places)
+        seconds = (self._clock() - rows.began - rows.model_seconds) / len(rows.places)
         hits = max(1, len(rows.distinct) - rows.sources.count(ABSENT))
         kinds: list[tuple[int, Kind]] = [(NEAR, "hit"), (STORE, "hit"), (ABSENT, "shared")]
         for source, kind in kinds:
@@ -292,6 +297,7 @@ class TableFlow:
             call = Call(rows.binding, rows.call, rows.began)
             call.kind, call.near = kind, source == NEAR
             call.entry_bytes = rows.entry_bytes // hits if source else 0
+            call.batch_size = len(rows.places)
             call.store_seconds = rows.store_seconds / count if source == STORE and count else 0.0
             self._tell_of(call, seconds, count)
 

@@ -179,16 +179,17 @@ class Verifying:
         return self._found.setdefault(binding, _Found())
 
     def _count(self, call: Call) -> None:
-        self._counters.add(verified=1)
+        name, version = call.binding.qualified_name, call.binding.version
+        self._counters.of(name, version).add(verified=1)
         self._so_far(call.binding).verified += 1
         if self._watch is not None:
-            self._watch(HitVerified(call.binding.qualified_name, call.binding.version))
+            self._watch(HitVerified(name, version))
 
     def _wrong(self, call: Call, key: bytes, entry: bytes, both: tuple[Any, Any]) -> None:
         """Tell of a wrong hit; stop serving entries if it is one too many."""
         binding = call.binding
         name, version, so_far = binding.qualified_name, binding.version, self._so_far(binding)
-        self._counters.add(wrong=1)
+        self._counters.of(name, version).add(wrong=1)
         found, prediction = (binding.value_of(call.data, each) for each in both)
         fields = differing_fields(found, prediction)
         size = float(f"{largest_difference(found, prediction):.3g}")

@@ -15,7 +15,7 @@ from model_cache.binding import Bound
 from model_cache.entries.codec import EntryRefusedError, Refusal
 from model_cache.errors import StoreUnavailableError, WriteRefusedError
 from model_cache.interruptions import reraise_interruption
-from model_cache.observing.counters import Counters
+from model_cache.observing.counters import Counters, VersionCounters
 from model_cache.observing.events import EntryStored, Hook, PredictionNotStored, WriteFailed
 from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
@@ -230,16 +230,19 @@ class Writing:
 
     def _count(self, binding: Bound, sizes: Sequence[int], seconds: float) -> None:
         if sizes:
-            self._counters.add(stored=len(sizes), bytes_stored=sum(sizes))
+            self._of(binding).add(stored=len(sizes), bytes_stored=sum(sizes))
         if self._watch is not None:
             for size in sizes:
                 each = seconds / len(sizes)
                 self._watch(EntryStored(binding.qualified_name, binding.version, size, each))
 
-    def revalidated(self, fate: Fate | None) -> None:
+    def revalidated(self, binding: Bound, fate: Fate | None) -> None:
         """Count a stale entry that was computed anew in the background."""
         if fate == "stored":
-            self._counters.add(revalidated=1)
+            self._of(binding).add(revalidated=1)
+
+    def _of(self, binding: Bound) -> VersionCounters:
+        return self._counters.of(binding.qualified_name, binding.version)
 
     def discard(self, key: bytes, budget: Budget) -> Steps[None]:
         """Erase an outdated entry when a refresh has nothing to replace it with."""
@@ -255,7 +258,7 @@ class Writing:
     def _failed(
         self, binding: Bound, writes: Sequence[Write], kind: str, reason: str
     ) -> list[Written]:
-        self._counters.add(write_failures=len(writes))
+        self._of(binding).add(write_failures=len(writes))
         for _ in writes:
             self._hook(WriteFailed(binding.qualified_name, binding.version, kind, reason))
         return [Written("write_failed", kind)] * len(writes)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from model_cache.protocols import Store
+from model_cache.protocols import CountingStore
 from model_cache.steps import take
 from model_cache.stores.guarded import State
 from model_cache.stores.server import RedisStore
@@ -88,6 +88,15 @@ class ClusterStore:
         answers = _take(steps, lambda store, batch, left: store.delete(batch, left))
         return sum(deleted for _, deleted in answers)
 
+    def add_counts(
+        self, key: bytes, amounts: Mapping[bytes, int], timeout: float
+    ) -> Mapping[bytes, bytes]:
+        steps = self.cluster.at_owner(key, timeout)
+        counts: Mapping[bytes, bytes] = _take(
+            steps, lambda store, _, left: store.add_counts(key, amounts, left)
+        )
+        return counts
+
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         seen: set[bytes] = set()  # a migrating slot lists its keys on both nodes
         self.cluster.refresh_now(timeout)
@@ -114,7 +123,7 @@ def in_order(keys: Sequence[bytes], answers: list[tuple[list[bytes], list[T]]]) 
     return [found[key] for key in keys]
 
 
-def _take(steps: NodeSteps[T], request: Callable[[Store, list[bytes], float], Any]) -> T:
+def _take(steps: NodeSteps[T], request: Callable[[CountingStore, list[bytes], float], Any]) -> T:
     def perform(effect: AskNode | WaitForTask) -> Any:
         if isinstance(effect, AskNode):
             return request(effect.node.guarded, effect.keys, effect.seconds)

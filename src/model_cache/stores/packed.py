@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from model_cache.errors import StoreUnavailableError
@@ -113,6 +113,11 @@ class PackedStore:
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
         """Delete entries, in a bucket or not, and whole buckets; return how many entries."""
         return self._inner.delete(self._packing.addresses(keys), timeout)
+
+    def add_counts(
+        self, key: bytes, amounts: Mapping[bytes, int], timeout: float
+    ) -> Mapping[bytes, bytes]:
+        return self._inner.add_counts(key, amounts, timeout)
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         """Yield the keys that match: of buckets, and of entries with a key of their own."""
@@ -328,6 +333,11 @@ class BucketStore:
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
         return self._server.ask(self._requests.delete(keys), timeout)
+
+    def add_counts(
+        self, key: bytes, amounts: Mapping[bytes, int], timeout: float
+    ) -> Mapping[bytes, bytes]:
+        return self._server.add_counts(key, amounts, timeout)
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         return self._server.scan(pattern, timeout)

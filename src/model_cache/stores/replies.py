@@ -215,6 +215,20 @@ class Replies:
             for key, reply in zip(keys, deleted, strict=True)
         )
 
+    def counts(self, added: Sequence[object], reply: object) -> dict[bytes, bytes]:
+        """Return the fields of a hash, from the replies to HINCRBYs and a HGETALL."""
+        for each in (*added, reply):
+            if isinstance(each, ErrorReply):
+                if each.code in ("MOVED", "ASK"):
+                    raise self.failure(each)
+                # The idle connections stay: predictions need them, and may be allowed more.
+                raise StoreAnsweredError(f"{self._place}: {printable(each)}", each.kind)
+        if isinstance(reply, list):  # RESP2
+            return dict(zip(reply[::2], reply[1::2], strict=True))
+        if not isinstance(reply, dict):
+            raise self.failure(reply)
+        return reply
+
     def failure(self, reply: object) -> StoreUnavailableError:
         """Return the error for a redirection, an error reply, or a reply of the wrong type."""
         redirection = _REDIRECTION.fullmatch(str(reply)) if isinstance(reply, ErrorReply) else None

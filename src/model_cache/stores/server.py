@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from model_cache.errors import ConfigurationError, StoreUnavailableError
@@ -119,6 +119,13 @@ class RedisStore:
         keys = list(keys)
         requests = delete_requests(keys, proxied=self.proxied)
         return self._replies.deleted(keys, self._exchange_each(requests, timeout))
+
+    def add_counts(
+        self, key: bytes, amounts: Mapping[bytes, int], timeout: float
+    ) -> dict[bytes, bytes]:
+        commands = [(b"HINCRBY", key, field, b"%d" % amounts[field]) for field in amounts]
+        *added, reply = self.execute_many(timeout, [*commands, (b"HGETALL", key)])
+        return self._replies.counts(added, reply)
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         if self._endpoint.proxied:

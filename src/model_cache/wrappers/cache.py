@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from model_cache.decorator import RedisCachingDecorator, option_defaults
 from model_cache.errors import ConfigurationError
 from model_cache.keys.key import Namespace
-from model_cache.observing.counters import Stats, added_up
+from model_cache.observing.counters import Stats, StatsByModel, added_up
 from model_cache.observing.hooks import LoggingHook, telling
 from model_cache.option_values import text
 from model_cache.options.config import Config
@@ -242,7 +242,9 @@ class Cache:
         for member in list(self._members.values()):
             name = f"{member.qualified_name}/{member.version}"
             grouped.setdefault(name, []).append(member.stats())
-        return {name: added_up(each, self.backend.state) for name, each in grouped.items()}
+        return StatsByModel(
+            (name, added_up(each, self.backend.state)) for name, each in grouped.items()
+        )
 
     def purge(self) -> int:
         """Delete the entries of all that this cache has wrapped; return how many there were.

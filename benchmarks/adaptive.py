@@ -1,0 +1,128 @@
+"""What `adaptive` costs where nothing repeats, and how fast the cache is back where it does.
+
+    python -m benchmarks.adaptive
+
+The model takes 100 µs of CPU. The first figure is the time per call through the decorator against
+that of the model alone, called in turn in groups of calls that have their share of look-ups; all
+inputs are different. The second is the time from the moment when the traffic becomes one of a few
+inputs that repeat, until the cache is used again, and until nearly all are hits. There is a near
+cache, since a hit in Redis takes nearly as long as this model. Redis is on this machine: if it is
+slower, fewer calls are looked up, and it takes longer until the cache is used again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+from benchmarks.cheap_model import CheapModel, inputs
+from benchmarks.environment import environment
+from model_cache import RedisCachingDecorator, embedded_redis, last_outcome
+
+MODEL_SECONDS = 100e-6
+_GROUP = 2000
+
+
+class SteadyModel(CheapModel):
+    """A model that takes 100 µs of CPU."""
+
+    qualified_name = "steady_model"
+
+    def predict(self, data: Any) -> Any:
+        until = time.thread_time() + MODEL_SECONDS
+        prediction = super().predict(data)
+        while time.thread_time() < until:
+            pass
+        return prediction
+
+
+def _seconds(call: Callable[[Any], object], given: Sequence[Any]) -> tuple[float, float]:
+    """Return the wall time and this process's CPU time of calls."""
+    began, cpu = time.perf_counter(), time.process_time()
+    for data in given:
+        call(data)
+    return time.perf_counter() - began, time.process_time() - cpu
+
+
+def overhead(
+    cached: RedisCachingDecorator, alone: SteadyModel, groups: int
+) -> tuple[list[float], list[float]]:
+    """Return what the decorator adds to the model's time, as a share of it, for each group.
+
+    In wall time, which includes waiting for Redis, and in CPU time, which other load affects less.
+    """
+    rng = random.Random(1)
+    walls, cpus = [], []
+    for _ in range(groups):
+        given = inputs(_GROUP, rng)
+        before = _seconds(alone.predict, given)
+        wall, cpu = _seconds(cached.predict, given)
+        after = _seconds(alone.predict, given)
+        walls.append(2 * wall / (before[0] + after[0]) - 1)
+        cpus.append(2 * cpu / (before[1] + after[1]) - 1)
+    return walls, cpus
+
+
+def pause(cached: RedisCachingDecorator) -> int:
+    """Predict different inputs until the cache is paused; return how many it took."""
+    rng = random.Random(2)
+    for number in range(1, 100_000):
+        cached.predict(inputs(1, rng)[0])
+        if cached.stats().direct > 100:
+            return number
+    raise SystemExit("the cache was not paused")
+
+
+def recovery(cached: RedisCachingDecorator, distinct: int) -> tuple[float, float]:
+    """Return the seconds until the cache is used again, and until 99 of 100 calls are hits."""
+    rng = random.Random(3)
+    repeating = inputs(distinct, rng)
+    kinds: deque[str] = deque(maxlen=1000)
+    began, used = time.perf_counter(), 0.0
+    while time.perf_counter() - began < 120:
+        cached.predict(rng.choice(repeating))
+        outcome = last_outcome()
+        kinds.append("" if outcome is None else outcome.kind)
+        if not used and len(kinds) == 1000 and kinds.count("direct") == 0:
+            used = time.perf_counter() - began
+        if len(kinds) == 1000 and kinds.count("hit") >= 990:
+            return used, time.perf_counter() - began
+    raise SystemExit("the cache did not come back")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--groups", type=int, default=20, help="groups of 2000 calls")
+    groups = parser.parse_args().groups
+    print(environment())
+    alone = SteadyModel()
+    with embedded_redis() as url:
+        for distinct in (10, 1000, 10_000):
+            decorator = RedisCachingDecorator(
+                url=url, prefix=f"of-{distinct}", adaptive=True, near_cache=20_000
+            )
+            with decorator.set_model(SteadyModel()) as cached:
+                calls, before = pause(cached), cached.stats()
+                if distinct == 10:
+                    walls, cpus = overhead(cached, alone, groups)
+                    stats = cached.stats()
+                    looked_up = (stats.misses - before.misses) / (groups * _GROUP)
+                    print(
+                        f"different inputs: paused after {calls:,} calls, then "
+                        f"{median(walls):+.1%} (CPU {median(cpus):+.1%}) against the model alone, "
+                        f"median of groups; {looked_up:.2%} of calls looked up"
+                    )
+                used, hits = recovery(cached, distinct)
+                print(
+                    f"{distinct:,} inputs that repeat: used again after {used:.1f} s, "
+                    f"99% hits after {hits:.1f} s"
+                )
+
+
+if __name__ == "__main__":
+    main()
