@@ -116,7 +116,6 @@ Tolerance = Annotated[
         "for labels, the share that may flip."
     ),
 ]
-Price = Annotated[float | None, typer.Option(help="What a CPU costs per hour.")]
 TimeColumn = Annotated[
     str | None,
     typer.Option(help="The column with the time of a request.", show_default="by its name"),
