@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from model_cache.advisor.report.chart import Bars, Chart, Point, Series
 from model_cache.advisor.report.markup import Markup, element, joined
 
-NARROW, WIDE = 400, 820
+NARROW, WIDE = 360, 800
 _HEIGHT = 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 30, 48
-_LETTER = 6.6
+_LETTER = 6.9
 _ROW = 56
 
 
@@ -40,7 +40,7 @@ def picture(chart: Chart, width: int = NARROW) -> Markup:
     drawn += [mark for series in chart.series for mark in _series(plane, series)]
     drawn += _rule(plane)
     drawn += _labels(plane)
-    return _svg(f"{chart.title}. {chart.sentence}", width, _HEIGHT, *drawn)
+    return _svg(f"{chart.title} {chart.sentence}", width, _HEIGHT, *drawn)
 
 
 def _svg(alternative: str, width: int, height: int, *drawn: Markup) -> Markup:
@@ -142,10 +142,10 @@ def _labels(plane: Plane) -> Iterator[Markup]:
         for point in series.points
         if point.text
     ]
-    for is_best, point in sorted(marked, key=lambda each: not each[0]):
+    for _, point in sorted(marked, key=lambda each: not each[0]):
         x, y = plane.x(point.x), plane.y(point.y)
         half = _LETTER * len(point.text) / 2 + 3
-        middle = min(max(x - (0 if is_best else half), plane.left + half), plane.right - half)
+        middle = min(max(x - half, plane.left + half), plane.right - half)
         above = y - 12 if y - 12 > 16 else y + 22
         if any(
             abs(middle - other) < half + room and abs(above - at) < 14 for other, at, room in taken
@@ -168,4 +168,4 @@ def bars_picture(bars: Bars) -> Markup:
             element("g", element("title", f"{name}: {text}"), bar),
             _text(text, width + 8, y + 33, "start", "label"),
         ]
-    return _svg(f"{bars.title}. {bars.sentence}", NARROW, len(bars.bars) * _ROW + 4, joined(*drawn))
+    return _svg(f"{bars.title} {bars.sentence}", NARROW, len(bars.bars) * _ROW + 4, joined(*drawn))

@@ -61,7 +61,7 @@ def _cost(choice: Choice) -> Estimate:
 def _change_label(advice: Advice) -> str:
     if advice.unit_fields:
         names = ", ".join(advice.unit_fields[:_NAMED])
-        names = names if len(names) <= 28 else f"{names[:27]}…"
+        names = names if len(names) <= 20 else f"{names[:19]}…"
         return f"Mean change of the answer ({names})"
     return "Answers with another label" if advice.label_fields else "Answers that change"
 

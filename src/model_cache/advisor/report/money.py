@@ -19,10 +19,11 @@ LEAST_MONEY = 0.01
 
 @dataclass(frozen=True)
 class _Saved:
-    """What is saved: its name, and how its values are drawn and written."""
+    """What is saved: in words, its values by rising hit ratio, and how to write and draw them."""
 
     title: str
     label: str
+    thing: str
     noun: str
     values: list[float]
     scale: Scale
@@ -63,7 +64,9 @@ def time_chart(advice: Advice, economics: Economics) -> Chart:
     values = [each.seconds for each in economics.curve]
     scale = linear(values, lambda value: duration(value) if value else "0")
     title, label = "When does it save time?", "Time saved per request"
-    return _chart(advice, economics, _Saved(title, label, "per request", values, scale, duration))
+    return _chart(
+        advice, economics, _Saved(title, label, "time", "per request", values, scale, duration)
+    )
 
 
 def month_chart(advice: Advice, economics: Economics) -> Chart | None:
@@ -72,13 +75,14 @@ def month_chart(advice: Advice, economics: Economics) -> Chart | None:
     money = [each.money for each in economics.curve if each.money is not None]
     if money and max(map(abs, money)) >= LEAST_MONEY:
         label = f"Saved per month, at {number(economics.price_per_hour or 0)} per CPU hour"
-        saved = _Saved(title, label, "per month", money, linear(money, number), number)
+        saved = _Saved(title, label, "money", "per month", money, linear(money, number), number)
         return _chart(advice, economics, saved)
     hours = [each.cpu_hours for each in economics.curve if each.cpu_hours is not None]
     if not hours:
         return None
     seconds, label = [_HOUR * each for each in hours], "CPU time saved per month"
-    saved = _Saved(title, label, "of CPU time per month", seconds, durations(seconds), duration)
+    scale, noun = durations(seconds), "of CPU time per month"
+    saved = _Saved(title, label, "CPU time", noun, seconds, scale, duration)
     return _chart(advice, economics, saved)
 
 
@@ -110,11 +114,13 @@ def _mark(saved: _Saved, name: str, hit_ratio: float) -> Point:
 
 
 def _outcome(saved: _Saved, value: float) -> str:
-    word = "saved" if value >= 0 else "lost"
-    return f"{saved.form(abs(value))} {saved.noun} {word}"
+    word = "saves" if value >= 0 else "loses"
+    return f"{word} {saved.form(abs(value))} {saved.noun}"
 
 
 def _sentence(saved: _Saved, best: float) -> str:
     limit = saved.pays_from()
-    pays = "No hit ratio saves any" if limit is None else f"It saves from {percent(limit)} hits"
-    return f"{pays}. With {percent(best)} hits: {_outcome(saved, saved.at(best))}."
+    pays = f"No hit ratio saves {saved.thing}"
+    if limit is not None:
+        pays = f"A cache saves {saved.thing} from {percent(limit)} hits"
+    return f"{pays}. With {percent(best)} hits, it {_outcome(saved, saved.at(best))}."
