@@ -63,6 +63,7 @@ def train(path: Path) -> None:
     )
     data = lightgbm.Dataset(matrix, table["arr_delay"].to_numpy(), categorical_feature=CATEGORIES)
     settings = {"verbose": -1, "seed": 0, "deterministic": True, "force_row_wise": True}
+    settings["num_threads"] = 1
     trees = lightgbm.train({**settings, "objective": "l2"}, data, num_boost_round=100)
     model = {"codes": codes, "trees": trees.model_to_string()}
     path.write_text(json.dumps(model), encoding="utf-8")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from pydantic import BaseModel, ConfigDict
 
 from model_cache import ConfigurationError, RedisCachingDecorator
 from model_cache.advisor import Advice, Progress, advise, missing_extra
@@ -218,6 +219,20 @@ def test_a_log_without_times_has_no_rate() -> None:
     assert found.economics is not None
     assert found.economics.exact.cpu_hours is None
     assert any("no times" in note for note in found.notes)
+
+
+class Extra(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    customer: str
+
+
+def test_inputs_with_a_hidden_state_are_not_compared() -> None:
+    model = FunctionModel(Extra, Score, lambda data: Score(score=data.more))
+    found = advised(model, log=[{"customer": "a", "more": number % 9} for number in range(90)])
+    assert found.choices == ()
+    assert found.reuse is not None
+    assert found.reuse.hit_ratio.value == pytest.approx(0.9)
+    assert any("choices were not compared" in note for note in found.notes)
 
 
 def test_a_log_of_one_request_is_enough() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import math
+from collections import Counter
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -15,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from model_cache.advisor import columns
 from model_cache.advisor.hashing import Keys
-from model_cache.advisor.log import Log
+from model_cache.advisor.log import Log, LogBuilder
+from model_cache.advisor.reading import Batch
 from model_cache.advisor.rebuilding import Rebuilder, Tables, places_of
 from model_cache.binding import Binding
 from model_cache.decorator import option_defaults
@@ -201,3 +203,22 @@ def test_places_go_from_the_first_that_changes_a_value_to_the_width_of_the_value
     assert places_of(by_path["number"]) == [0, -1]
     assert places_of(by_path["whole"]) == [-1, -2]
     assert places_of(by_path["name"]) == places_of(by_path["maybe"]) == []
+
+
+def test_an_interrupted_batch_leaves_no_half_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = LogBuilder(Inner)
+    batch = Batch([Inner(depth=1.0)], [1.0], Counter(), 1.0)
+    builder.add(batch)
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builder._columns[1], "add", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            builder.add(batch)
+    log = builder.finish()
+    assert log is not None
+    assert [len(column) for column in log.columns] == [1, 1]
+    assert log.times is not None
+    assert len(log.times) == 1

@@ -27,7 +27,7 @@ def log(tmp_path: Path) -> Path:
 def test_the_advice_is_shown(log: Path) -> None:
     found = run("advise", "--model", MODEL, "--requests", log, "--budget", "9s", "--tolerance", 1)
     assert found.code == 0, found.stderr
-    assert found.stdout.startswith("Cache with ")
+    assert found.stdout.startswith("Cache with amount to 0 places, without request_id: ")
     assert "Choices worth having" in found.stdout
     assert "Memory (as it is)" in found.stdout
     block = found.stdout[found.stdout.rindex("# Cache with") :]

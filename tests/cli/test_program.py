@@ -23,7 +23,7 @@ from tests.cli.filling import fill
 from tests.servers import Server
 from tests.waiting import poll
 
-COMMANDS = ("inspect", "purge", "warm", "doctor", "serve")
+COMMANDS = ("inspect", "purge", "warm", "advise", "doctor", "serve")
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich", "yaml"])
@@ -56,7 +56,7 @@ def test_each_command_has_help_that_names_its_options() -> None:
         assert command in listed.stdout
         shown = run(command, "--help", REDIS_URL="redis://:s3cret-in-url@host")
         assert shown.code == 0
-        assert ("--url" in shown.stdout) is (command != "serve")
+        assert ("--url" in shown.stdout) is (command not in ("advise", "serve"))
         assert "--json" in shown.stdout
         assert "s3cret-in-url" not in shown.stdout
 

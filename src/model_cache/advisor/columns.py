@@ -178,22 +178,20 @@ class ColumnBuilder:
 
     def _become_hashes(self) -> None:
         """Turn the numbers so far into hashes, since others can't be numbers."""
-        self._is_number = False
-        earlier, number = self._parts, self._number or float
-        self._number = None
-        self._parts = []
-        for part in earlier:
+        number = self._number or float
+        parts: list[Array] = []
+        for part in self._parts:
             nones = part.view(np.uint64) == _NONE
             values = [
                 None if is_none else number(value)
                 for value, is_none in zip(part.tolist(), nones.tolist(), strict=True)
             ]
-            self._parts.append(self._hasher.hashes(values))
+            parts.append(self._hasher.hashes(values))
+        self._parts, self._is_number, self._number = parts, False, None
 
-    def finish(self) -> Column:
-        """Return the column."""
-        empty: Array = np.zeros(0, np.float64 if self._is_number else np.uint64)
-        rows = np.concatenate(self._parts) if self._parts else empty
+    def finish(self, count: int) -> Column:
+        """Return the column, without what an interrupted `add` may have added after `count`."""
+        rows = np.concatenate(self._parts)[:count]
         self._parts = []
         number = (self._number or float) if self._is_number else None
         kept = self._hasher.kept

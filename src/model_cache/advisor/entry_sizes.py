@@ -9,6 +9,7 @@ import re
 import statistics
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from ml_base.ml_model import MLModel
@@ -55,27 +56,23 @@ def measure_sizes(
         NotMeasuredError: the predictions can't be stored.
     """
     count = int(min(_MOST, max(_FEWEST, expected)))
-    plain, packed = _Writer(model, "plain", count, url), _Writer(model, "packed", count, url)
+    plain, packed = (_Writer(model, layout, count, url) for layout in ("plain", "packed"))
     entries, small = plain.entries(inputs, predictions), packed.entries(inputs, predictions)
     if not entries:
         raise NotMeasuredError("the model's predictions can't be stored")
-    canonical = [plain.canonical(data) for data in inputs]
     (server,) = administered(parse_url("url", url), _TIMEOUT).values()
-    try:
+    with closing(server):
         _flush(server)
-        empty = _used(server)
         fits = max(map(len, small), default=LARGEST + 1) <= LARGEST
         return EntrySizes(
             server=_name(server),
-            empty=empty,
+            empty=_used(server),
             plain=plain.size(server, entries, None, chance),
             plain_ttl=plain.size(server, entries, _TTL, chance),
             packed=packed.size(server, small, _TTL, chance) if fits else None,
-            near=_mean_size(canonical) + _mean_size(entries) + OVERHEAD,
+            near=_mean_size([*map(plain.canonical, inputs)]) + _mean_size(entries) + OVERHEAD,
             entries=count,
         )
-    finally:
-        server.close()
 
 
 def _mean_size(values: Sequence[bytes]) -> float:
@@ -123,6 +120,7 @@ class _Writer:
         while left > 0:
             self._store.set_many([*itertools.islice(writes, min(left, _AT_ONCE))], _TIMEOUT)
             left -= _AT_ONCE
+        self._store.close()
         return (_used(server) - before) / self._count
 
     def _keys(self, chance: random.Random) -> Iterator[bytes]:

@@ -156,6 +156,11 @@ class Choice:
         return ", ".join(parts) or "as it is"
 
     @property
+    def phrase(self) -> str:
+        """The choice in words that follow a verb: "with bmi to 0 places", "without id"."""
+        return f"with {self.label}" if self.places else self.label
+
+    @property
     def is_exact(self) -> bool:
         """Whether keys are made of the whole input."""
         return not (self.places or self.ignored)

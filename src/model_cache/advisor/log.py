@@ -13,6 +13,8 @@ from model_cache.advisor.columns import Array, Column, ColumnBuilder
 from model_cache.advisor.fields import Field, fields_of
 from model_cache.advisor.reading import Batch
 
+_FIRST = 20
+
 
 @dataclass(frozen=True, eq=False)
 class Log:
@@ -22,7 +24,8 @@ class Log:
         fields: the fields of the model's input.
         columns: the values, one column for each field.
         times: the times in seconds since 1970; None without times.
-        template: one of the inputs.
+        first: the first inputs that were read.
+        order: the place of each row among those that were read; None if it is the same.
         bad: why requests were set aside, with how many.
         uncacheable: how many values had no canonical form, by field.
     """
@@ -30,12 +33,22 @@ class Log:
     fields: list[Field]
     columns: list[Column]
     times: Array | None
-    template: BaseModel
+    first: list[BaseModel]
+    order: Array | None
     bad: Counter[str]
     uncacheable: dict[str, int]
 
     def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0
+
+    @property
+    def template(self) -> BaseModel:
+        """One of the inputs."""
+        return self.first[0]
+
+    def row(self, place: int) -> int:
+        """Return the row of a request, by its place among those that were read."""
+        return place if self.order is None else int(np.flatnonzero(self.order == place)[0])
 
     @property
     def duration(self) -> float | None:
@@ -58,7 +71,7 @@ class LogBuilder:
         ]
         self._times: list[Array] = []
         self._bad: Counter[str] = Counter()
-        self._template: BaseModel | None = None
+        self._first: list[BaseModel] = []
         self.count = 0
 
     def add(self, batch: Batch) -> None:
@@ -68,24 +81,24 @@ class LogBuilder:
             self._bad = Counter(dict(self._bad.most_common(100)))
         if not batch.inputs:
             return
-        self._template = self._template or batch.inputs[0]
         for column in self._columns:
             column.add(batch.inputs)
-        self.count += len(batch.inputs)
         if batch.times:
             self._times.append(np.array(batch.times, np.float64))
+        # Last: after an interruption, what is above the count does not count.
+        self._first = self._first or batch.inputs[:_FIRST]
+        self.count += len(batch.inputs)
 
     def finish(self) -> Log | None:
         """Return the log; None if there are no requests."""
-        if self._template is None:
+        if not self._first:
             return None
         uncacheable = {each.path: each.uncacheable for each in self._columns if each.uncacheable}
-        columns = [column.finish() for column in self._columns]
-        times = np.concatenate(self._times) if self._times else None
-        if times is not None and len(times) != self.count:  # the first batch had none
-            times = None
+        columns = [column.finish(self.count) for column in self._columns]
+        times = np.concatenate(self._times)[: self.count] if self._times else None
+        order: Any = None
         if times is not None and np.any(np.diff(times) < 0):
-            order: Any = np.argsort(times, kind="stable")
+            order = np.argsort(times, kind="stable")
             columns = [column.ordered(order) for column in columns]
             times = times[order]
-        return Log(self._fields, columns, times, self._template, self._bad, uncacheable)
+        return Log(self._fields, columns, times, self._first, order, self._bad, uncacheable)

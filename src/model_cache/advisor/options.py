@@ -62,9 +62,10 @@ def as_yaml(advice: Advice) -> str:
     if not advice.complete:
         lines.append("# The advice was interrupted, and is less certain.")
     best = advice.choice
-    if best is not None and best.changes is not None and not best.is_exact:
+    pays = advice.verdict != "do not cache"
+    if pays and best is not None and best.changes is not None and not best.is_exact:
         lines.append(f"# Answers that change: {percent(best.changes.share.value)}.")
-    if advice.capacity and advice.sizes is not None and advice.verdict != "do not cache":
+    if advice.capacity and advice.sizes is not None and pays:
         lines.append(f"# {_memory(advice.capacity[-1])}")
     options = advice.options()
     lines += [f"{name}: {_flow(value)}" for name, value in options.items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from model_cache.advisor.columns import Array, Column, MissingValueError
 from model_cache.advisor.fields import REST
 from model_cache.advisor.hashing import rounded_table
 from model_cache.advisor.log import Log
+from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.rounding import Rounder
 
@@ -52,16 +53,15 @@ class Rebuilder:
                 node[parts[-1]] = values[path]
         return _changed(data, tree)
 
-    def is_faithful(self, rows: Sequence[int], inputs: Sequence[BaseModel]) -> bool:
-        """Return whether inputs that are built again equal those that were read."""
+    def is_faithful(self) -> bool:
+        """Return whether the first inputs, built again, equal those that were read."""
         try:
-            built = [self.input(row) for row in rows]
             return all(
-                INPUTS.encode(one) == INPUTS.encode(other)
-                for one, other in zip(built, inputs, strict=True)
+                INPUTS.encode(self.input(self._log.row(place))) == INPUTS.encode(data)
+                for place, data in enumerate(self._log.first)
             )
-        except Exception:  # a property that raises, for example
-            return False
+        except NotCacheableError:  # then these were never hits anyway
+            return True
 
     def refused(self, column: Column, places: int) -> list[int] | None:
         """Return which distinct values the library would not round, by their place.

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ml_base.ml_model import MLModel
-from pydantic import BaseModel
 
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.answers import Answers, kinds_of
@@ -112,9 +111,7 @@ class Run:
         with ExitStack() as stack:
             source = open_source(requests, self.schema, self.settings, stack)
             self.name = source.name
-            first: list[BaseModel] = []
             for batch in Reader(source, self.schema).batches():
-                first = first or batch.inputs[:100]
                 self._builder.add(batch)
                 rate = self._builder.count / max(1e-9, self.clock() - begun)
                 note = f"{self._builder.count:,} requests, {rate:,.0f} per second"
@@ -125,10 +122,12 @@ class Run:
     def look_at_reuse(self) -> None:
         """Find out how much repeats, and what that takes."""
         assert self.log is not None
-        rebuilder = Rebuilder(self.log)
-        self.tables = Tables(rebuilder)
+        self.rebuilder = Rebuilder(self.log)
+        self.tables = Tables(self.rebuilder)
         self.keys = Keys(self.log, self.tables)
-        self.bench = Bench(self.keys, len(self.log), rebuilder, self.answers, self.settings.random)
+        self.bench = Bench(
+            self.keys, len(self.log), self.rebuilder, self.answers, self.settings.random
+        )
         keys = self.bench.keys(Option())
         self.reuse = reuse_of(keys, self.log.times)
         self.capacity = [capacity_of("as it is", keys, self.log.times)]
@@ -157,6 +156,11 @@ class Run:
         """Compare choices within the budget."""
         assert self.log is not None
         assert self.bench is not None
+        if not self.rebuilder.is_faithful():
+            self.notes.append(
+                "Inputs can't be built again from their fields, so choices were not compared."
+            )
+            return
         end = self.clock() + self.settings.budget
         levels = {
             column.path: [

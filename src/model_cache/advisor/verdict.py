@@ -29,17 +29,17 @@ def verdict_of(
         )
     if best is not None and not best.is_exact and economics.recommended.seconds > 0:
         without = (
-            f"without it, {allowed}" if economics.exact.seconds > 0 else
-            f"without it, {allowed}, which does not pay"
+            f"as it is, {allowed}" if economics.exact.seconds > 0 else
+            f"as it is, {allowed}, which does not pay"
         )  # fmt: skip
         return "cache reduced", (
-            f"Cache with {best.label}: {percent(best.hit_ratio.value)} hits, each "
+            f"Cache {best.phrase}: {percent(best.hit_ratio.value)} hits, each "
             f"{duration(costs.hit)} instead of {duration(costs.model)}; {without}."
         )
     with_best = ""
     if best is not None and not best.is_exact:
-        with_best = f" ({percent(best.hit_ratio.value)} with {best.label})"
+        with_best = f" ({percent(best.hit_ratio.value)} {best.phrase})"
     return "do not cache", (
-        f"Do not cache: this traffic allows {allowed} hits{with_best}, and less than "
-        f"{percent(limit)} cost more time than they save."
+        f"Do not cache: this traffic allows {allowed} hits{with_best}, and a cache pays from "
+        f"{percent(limit)}."
     )
