@@ -26,6 +26,21 @@ def advised() -> Advice:
     return advise(VisitModel(slow), log, **options)  # type: ignore[arg-type]
 
 
+def large(advice: Advice) -> Advice:
+    """Return an advice about entries that take more memory than an empty server."""
+    capacity = [
+        replace(
+            each,
+            by_entries=tuple(
+                replace(point, plain=40_000 * point.entries, packed=20_000 * point.entries)
+                for point in each.by_entries
+            ),
+        )
+        for each in advice.capacity
+    ]
+    return replace(advice, capacity=tuple(capacity))
+
+
 def hostile(advice: Advice) -> Advice:
     """Return an advice all of whose texts attack the page."""
 

@@ -64,7 +64,7 @@ def test_every_chart_is_there_with_a_text_for_those_who_cannot_see_it(advice: Ad
 
 
 def test_every_point_has_a_tooltip(advice: Advice) -> None:
-    found = figures(parsed(advice.to_html()))
+    found = figures(parsed(pages.large(advice).to_html()))
     assert advice.reuse is not None
     assert advice.economics is not None
     assert len(tooltips(found["How soon do requests repeat?"])) == 2 * len(advice.reuse.points)
@@ -86,7 +86,7 @@ def test_every_point_has_a_tooltip(advice: Advice) -> None:
 
 
 def test_axes_say_what_they_measure_and_in_which_unit(advice: Advice) -> None:
-    found = figures(parsed(advice.to_html()))
+    found = figures(parsed(pages.large(advice).to_html()))
     texts = {
         title: " | ".join(text.text for text in figure.all("text"))
         for title, figure in found.items()
@@ -98,6 +98,12 @@ def test_axes_say_what_they_measure_and_in_which_unit(advice: Advice) -> None:
     assert "at 1,000 per CPU hour" in texts["What does it save in a month?"]
     for title in ("How soon do requests repeat?", "How long should entries live?"):
         assert "pays from" in texts[title]
+
+
+def test_entries_are_counted_where_they_take_less_than_the_server_itself(advice: Advice) -> None:
+    figure = figures(parsed(advice.to_html()))["How much memory does it take?"]
+    assert "Entries" in [text.text for text in figure.all("text")]
+    assert tooltips(figure)[0] == "Redis: 10 entries, 0% hits"
 
 
 def test_the_table_has_the_choices_and_marks_the_recommended_one(advice: Advice) -> None:

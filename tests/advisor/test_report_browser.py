@@ -58,7 +58,7 @@ def chromium() -> str:
 @pytest.fixture(scope="module")
 def report(chromium: str) -> str:
     """The report; made only where there is a browser to show it."""
-    return pages.advised().to_html()
+    return pages.large(pages.advised()).to_html()
 
 
 def looked_at(chromium: str, folder: Path, report: str, width: int, *, dark: bool = False) -> Seen:

@@ -19,6 +19,7 @@ from model_cache.advisor.words import duration, number, percent, ratio, size
 _KINDS: tuple[Kind, ...] = ("first", "second", "third")
 _ENOUGH = 0.9
 _FEW = 0.05
+_APART = 1.2
 
 
 def reuse_chart(advice: Advice) -> Chart | None:
@@ -48,6 +49,8 @@ def _at(x: float, y: float, name: str, timed: bool) -> Point:
 
 
 def _reuse_sentence(reuse: Reuse) -> str:
+    if reuse.hit_ratio.value <= 0:
+        return "No request repeats another one."
     steady = f"{ratio(reuse.steady)} hits in the last quarter, in a cache that never evicts"
     if reuse.reached_requests is None:
         return f"{steady}."
@@ -73,7 +76,8 @@ def memory_chart(advice: Advice, capacity: Capacity, title: str) -> Chart | None
     series = [each for each in measured if each.points]
     label: str = "Memory"
     form: Callable[[float], str] = size
-    if not series:
+    sizes = [point.x for line in series for point in line.points]
+    if not series or max(sizes) < _APART * min(sizes):  # an empty server takes most of it
         entries = [(float(each.entries), each.hit_ratio) for each in points]
         series = [_curve("Redis", _KINDS[0], entries, "entries")]
         label, form = "Entries", _count
@@ -106,7 +110,7 @@ def _with_hits(points: tuple[CapacityPoint, ...]) -> list[tuple[CapacityPoint, E
 
 def _with_near(points: tuple[CapacityPoint, ...]) -> list[tuple[CapacityPoint, Estimate]]:
     """Return the near cache's hits; nothing if there are too few to be worth a curve."""
-    if _most_near(points) < _FEW * points[-1].hit_ratio.value:
+    if _most_near(points) <= _FEW * points[-1].hit_ratio.value:
         return []
     return [
         (point, Estimate(point.near, point.near, point.near))
@@ -170,7 +174,8 @@ def ttl_chart(advice: Advice) -> Chart | None:
         for capacity, kind in zip(advice.capacity, _KINDS, strict=False)
         if capacity.by_ttl
     ]
-    if not series:
+    sizes = [point.x for line in series for point in line.points]
+    if not series or max(sizes) < _APART * min(sizes):  # an empty server takes most of it
         return None
     every = [point for line in series for point in line.points]
     return Chart(

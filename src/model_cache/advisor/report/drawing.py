@@ -8,7 +8,7 @@ from model_cache.advisor.report.chart import Bars, Chart, Point, Series
 from model_cache.advisor.report.markup import Markup, element, joined
 
 NARROW, WIDE = 360, 800
-_HEIGHT = 290
+_HEIGHT, _HEIGHT_WIDE = 290, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 30, 48
 _LETTER = 6.9
 _ROW = 56
@@ -22,7 +22,8 @@ class Plane:
         self.chart = chart
         self.left = max(_LEFT, 16 + round(_LETTER * longest))
         self.right = width - _RIGHT
-        self.top, self.bottom = _TOP, _HEIGHT - _BOTTOM
+        self.height = _HEIGHT if width == NARROW else _HEIGHT_WIDE
+        self.top, self.bottom = _TOP, self.height - _BOTTOM
 
     def x(self, value: float) -> float:
         """Return the place of a value on the x axis."""
@@ -40,7 +41,7 @@ def picture(chart: Chart, width: int = NARROW) -> Markup:
     drawn += [mark for series in chart.series for mark in _series(plane, series)]
     drawn += _rule(plane)
     drawn += _labels(plane)
-    return _svg(f"{chart.title} {chart.sentence}", width, _HEIGHT, *drawn)
+    return _svg(f"{chart.title} {chart.sentence}", width, plane.height, *drawn)
 
 
 def _svg(alternative: str, width: int, height: int, *drawn: Markup) -> Markup:
@@ -75,7 +76,7 @@ def _axes(plane: Plane) -> Iterator[Markup]:
         yield _text(text, middle, plane.bottom + 19, "middle", "tick")
     yield _line(plane.left, plane.bottom, plane.right, plane.bottom, "axis")
     yield _text(chart.y.label, 2, 14, "start", "title")
-    yield _text(chart.x.label, plane.right, _HEIGHT - 8, "end", "title")
+    yield _text(chart.x.label, plane.right, plane.height - 8, "end", "title")
 
 
 def _rule(plane: Plane) -> Iterator[Markup]:
@@ -84,7 +85,17 @@ def _rule(plane: Plane) -> Iterator[Markup]:
         y = plane.y(value)
         yield _line(plane.left, y, plane.right, y, "rule")
         above = y - 7 if y - 7 > plane.top + 10 else y + 16
-        yield _text(text, plane.right - 2, above, "end", "label")
+        if _crowd(plane, text, above, plane.right) <= _crowd(plane, text, above, plane.left):
+            yield _text(text, plane.right - 2, above, "end", "label")
+        else:
+            yield _text(text, plane.left + 4, above, "start", "label")
+
+
+def _crowd(plane: Plane, text: str, y: float, side: float) -> int:
+    """Return how many points a label at one side of the plane would cover."""
+    width = _LETTER * len(text)
+    at = [(plane.x(each.x), plane.y(each.y)) for line in plane.chart.series for each in line.points]
+    return sum(abs(x - side) < width and y - 16 < point < y + 8 for x, point in at)
 
 
 def _series(plane: Plane, series: Series) -> Iterator[Markup]:

@@ -25,7 +25,10 @@ def frontier_chart(advice: Advice) -> Chart | None:
     frontier = [(row, choice) for row, choice in shown if choice.on_frontier]
     best = [(row, choice) for row, choice in shown if choice is advice.choice]
     numbers = {id(choice) for _, choice in shown}
-    others = [
+    plain = [
+        _point(row, each) for row, each in shown if not each.on_frontier and (row, each) not in best
+    ]
+    others = plain + [
         Point(_cost(each).value, each.hit_ratio.value, _words(each))
         for each in compared
         if id(each) not in numbers and _cost(each).value <= limit

@@ -161,7 +161,11 @@ def _details(advice: Advice) -> Iterator[Markup]:
         tables = [_scrolled(memory_table(capacity))]
         if capacity.by_ttl:
             tables.append(_scrolled(ttl_table(capacity)))
-        yield element("details", element("summary", f"Hit ratio {capacity.choice}"), *tables)
+        yield element(
+            "details",
+            element("summary", f"Hit ratio by memory and TTL: {capacity.choice}"),
+            *tables,
+        )
 
 
 def _notes(advice: Advice) -> Iterator[str]:
@@ -181,7 +185,7 @@ def _footer(advice: Advice) -> Markup:
         joined(
             f"From {advice.log.source}. The model was asked about {advice.log.sampled:,} requests; "
             f"the run took {duration(advice.seconds)}. Numbers after ± and ranges in parentheses "
-            f"are intervals with {percent(advice.confidence)} confidence; the others were counted. "
-            "Times were measured on the machine that ran it.",
+            f"are intervals with {number(100 * advice.confidence)}% confidence; the others were "
+            "counted. Times were measured on the machine that ran it.",
         ),
     )
