@@ -110,7 +110,7 @@ def test_the_best_choice_within_the_tolerance_is_recommended(advice: Advice) -> 
     assert dict(best.places) == {"amount": 0}
     worse = [each for each in advice.choices if each.changes and each.changes.p99]
     allowed = [each for each in worse if each.changes and each.changes.p99.high <= 1.0]  # type: ignore[union-attr]
-    assert best.hit_ratio.value == max(each.hit_ratio.value for each in allowed)
+    assert best.hit_ratio.value >= max(each.hit_ratio.value for each in allowed) - 0.005
 
 
 def test_nothing_on_the_frontier_is_beaten(advice: Advice) -> None:

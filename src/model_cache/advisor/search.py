@@ -156,18 +156,21 @@ class Search:
         return options if best is None else [best, *options]
 
     def recommended(self) -> Option | None:
-        """Return the choice with the most hits whose changes are acceptable."""
+        """Return the simplest choice with about the most hits whose changes are acceptable."""
         exact = self.trials.get(Option())
         if exact is None:
             return None
         found = [
             trial
             for trial in self.trials.values()
-            if is_lossless(trial.changes) or is_tolerated(trial.changes, self.tolerance, sure=True)
+            if trial is exact
+            or is_lossless(trial.changes)
+            or is_tolerated(trial.changes, self.tolerance, sure=True)
         ]
-        best = max(found, key=lambda trial: trial.hit_ratio.value, default=exact)
-        gain = best.hit_ratio.value - exact.hit_ratio.value
-        return best.option if gain >= _WORTHWHILE else exact.option
+        most = max(trial.hit_ratio.value for trial in found)
+        # A field more for next to no hits is not worth it.
+        enough = [trial for trial in found if trial.hit_ratio.value >= most - _WORTHWHILE]
+        return min(enough, key=_simplicity).option
 
     def choices(self) -> tuple[list[Choice], int | None]:
         """Return all choices that were compared, and the place of the recommended one."""
@@ -186,6 +189,11 @@ class Search:
         ]
         best = self.recommended()
         return choices, None if best is None else list(self.trials).index(best)
+
+
+def _simplicity(trial: Trial) -> tuple[int, float]:
+    option = trial.option
+    return len(option.places) + len(option.ignored), trial.changes.cost
 
 
 def is_lossless(changes: Changes) -> bool:
