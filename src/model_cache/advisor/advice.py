@@ -90,6 +90,17 @@ class Advice:
         found: dict[str, Any] = _plain(self)
         return {**found, "options": self.options(), "yaml": self.to_yaml()}
 
+    def to_html(self) -> str:
+        """Return the advice as a page of HTML with charts: one file, which fetches nothing."""
+        from model_cache.advisor.report import as_page
+
+        return as_page(self)
+
+    def _repr_html_(self) -> str:
+        from model_cache.advisor.report import as_cell
+
+        return as_cell(self)
+
     def __str__(self) -> str:
         from model_cache.advisor.summary import summary
 

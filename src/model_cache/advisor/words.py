@@ -27,7 +27,7 @@ def duration(seconds: float) -> str:
     """Return a time with the unit that fits."""
     size = abs(seconds)
     length, unit = next((each for each in _UNITS if size >= each[0]), _UNITS[-1])
-    return f"{seconds / length:.3g} {unit}"
+    return f"{number(seconds / length)} {unit}"
 
 
 def size(count: float) -> str:

@@ -13,7 +13,6 @@ from rich.text import Text
 from model_cache.advisor import Advice, Progress, advise
 from model_cache.advisor import summary as words
 from model_cache.advisor.findings import Capacity
-from model_cache.advisor.report import html
 from model_cache.advisor.settings import LogFormat
 from model_cache.advisor.words import percent, ratio, size
 from model_cache.cli.loading import load_plain
@@ -175,5 +174,5 @@ def write_report(path: Path, advice: Advice) -> None:
     if path.suffix.lower() == ".json":
         text = json.dumps(plain(advice.to_dict()), indent=2, allow_nan=False)
     else:
-        text = html(advice)
+        text = advice.to_html()
     path.write_text(text, encoding="utf-8")

@@ -1,0 +1,219 @@
+"""The charts of reuse: over time, and against memory and the TTL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from model_cache.advisor.advice import Advice
+from model_cache.advisor.findings import Capacity, CapacityPoint, Estimate, Reuse
+from model_cache.advisor.report.chart import Axis, Chart, Kind, Point, Series
+from model_cache.advisor.report.scales import (
+    Scale,
+    durations,
+    linear,
+    log_durations,
+    logarithmic,
+)
+from model_cache.advisor.words import duration, number, percent, ratio, size
+
+_KINDS: tuple[Kind, ...] = ("first", "second", "third")
+_ENOUGH = 0.9
+_FEW = 0.05
+_APART = 1.2
+
+
+def reuse_chart(advice: Advice) -> Chart | None:
+    """Return the hit ratio over time in a cache that never evicts."""
+    reuse = advice.reuse
+    if reuse is None or not reuse.points:
+        return None
+    timed = all(point.seconds is not None for point in reuse.points)
+    at = [point.seconds or 0.0 if timed else float(point.requests) for point in reuse.points]
+    scale = durations(at) if timed else linear(at, lambda value: f"{value:,.0f}")
+    parts, whole = "in this part of the log", "since its beginning"
+    here = [_at(x, each.window, parts, timed) for x, each in zip(at, reuse.points, strict=True)]
+    so_far = [_at(x, each.so_far, whole, timed) for x, each in zip(at, reuse.points, strict=True)]
+    return Chart(
+        title="How soon do requests repeat?",
+        sentence=_reuse_sentence(reuse),
+        x=Axis("Time since the first request" if timed else "Requests", scale),
+        y=_hits(advice, [each.y for each in (*here, *so_far)]),
+        series=(Series(parts, (*here,), _KINDS[0]), Series(whole, (*so_far,), _KINDS[1])),
+        rule=_rule(advice),
+    )
+
+
+def _at(x: float, y: float, name: str, timed: bool) -> Point:
+    when = f"after {duration(x)}" if timed else f"after {x:,.0f} requests"
+    return Point(x, y, f"{when}: {percent(y)} hits {name}")
+
+
+def _reuse_sentence(reuse: Reuse) -> str:
+    if reuse.hit_ratio.value <= 0:
+        return "No request repeats another one."
+    steady = f"{ratio(reuse.steady)} hits in the last quarter, in a cache that never evicts"
+    if reuse.reached_requests is None:
+        return f"{steady}."
+    after = f"{reuse.reached_requests:,} requests"
+    if reuse.reached_seconds is not None:
+        after += f" ({duration(reuse.reached_seconds)})"
+    return f"{steady}; nine tenths of that are reached after {after}."
+
+
+def memory_chart(advice: Advice, capacity: Capacity, title: str) -> Chart | None:
+    """Return the hit ratio against the memory, or the entries if no memory was measured."""
+    points = capacity.by_entries
+    if not points:
+        return None
+    measured = [
+        _curve(name, kind, [(bytes_of(each), hits) for each, hits in pairs if bytes_of(each)])
+        for name, kind, bytes_of, pairs in (
+            ("Redis, plain", _KINDS[0], _plain, _with_hits(points)),
+            ("Redis, packed", _KINDS[1], _packed, _with_hits(points)),
+            ("near cache", _KINDS[2], _near_bytes, _with_near(points)),
+        )
+    ]
+    series = [each for each in measured if each.points]
+    label: str = "Memory"
+    form: Callable[[float], str] = size
+    sizes = [point.x for line in series for point in line.points]
+    if not series or max(sizes) < _APART * min(sizes):  # an empty server takes most of it
+        entries = [(float(each.entries), each.hit_ratio) for each in points]
+        series = [_curve("Redis", _KINDS[0], entries, "entries")]
+        label, form = "Entries", _count
+    every = [point for line in series for point in line.points]
+    return Chart(
+        title=title,
+        sentence=_memory_sentence(capacity),
+        x=Axis(label, logarithmic([each.x for each in every], form, most=5)),
+        y=_hits(advice, [each.y for each in every]),
+        series=(*series,),
+        rule=_rule(advice),
+    )
+
+
+def _plain(point: CapacityPoint) -> float:
+    return float(point.plain or 0)
+
+
+def _packed(point: CapacityPoint) -> float:
+    return float(point.packed or 0)
+
+
+def _near_bytes(point: CapacityPoint) -> float:
+    return float(point.near_bytes or 0)
+
+
+def _with_hits(points: tuple[CapacityPoint, ...]) -> list[tuple[CapacityPoint, Estimate]]:
+    return [(point, point.hit_ratio) for point in points]
+
+
+def _with_near(points: tuple[CapacityPoint, ...]) -> list[tuple[CapacityPoint, Estimate]]:
+    """Return the near cache's hits; nothing if there are too few to be worth a curve."""
+    if _most_near(points) <= _FEW * points[-1].hit_ratio.value:
+        return []
+    return [
+        (point, Estimate(point.near, point.near, point.near))
+        for point in points
+        if point.near is not None
+    ]
+
+
+def _curve(
+    name: str, kind: Kind, points: list[tuple[float, Estimate]], unit: str = "bytes"
+) -> Series:
+    found = [
+        Point(
+            x,
+            hits.value,
+            f"{name}: {size(x) if unit == 'bytes' else f'{x:,.0f} {unit}'}, {ratio(hits)} hits",
+            along=(hits.low, hits.high) if hits.low < hits.high else None,
+        )
+        for x, hits in points
+    ]
+    return Series(name, tuple(found), kind)
+
+
+def _most_near(points: tuple[CapacityPoint, ...]) -> float:
+    return max((point.near or 0.0 for point in points), default=0.0)
+
+
+def _memory_sentence(capacity: Capacity) -> str:
+    points = capacity.by_entries
+    most = points[-1].hit_ratio.value
+    enough = next(each for each in points if each.hit_ratio.value >= _ENOUGH * most)
+    if most <= 0:
+        return "No size has hits."
+    layouts = (("plain", enough.plain), ("packed", enough.packed))
+    sizes = [f"{size(count)} {layout}" for layout, count in layouts if count is not None]
+    takes = f" ({', '.join(sizes)})" if sizes else ""
+    near = "" if points[-1].near is None else f" A near cache has {percent(_most_near(points))}."
+    return (
+        f"{enough.entries:,} entries{takes} have {percent(enough.hit_ratio.value)} hits; "
+        f"all {points[-1].entries:,} have {percent(most)} ({capacity.choice}).{near}"
+    )
+
+
+def ttl_chart(advice: Advice) -> Chart | None:
+    """Return the hit ratio against the TTL; None without times."""
+    series = [
+        Series(
+            capacity.choice,
+            tuple(
+                Point(
+                    each.ttl,
+                    each.hit_ratio.value,
+                    f"{capacity.choice}, TTL {duration(each.ttl)}: {ratio(each.hit_ratio)} hits, "
+                    f"{each.entries:,} entries",
+                    along=(each.hit_ratio.low, each.hit_ratio.high),
+                )
+                for each in capacity.by_ttl
+            ),
+            kind,
+        )
+        for capacity, kind in zip(advice.capacity, _KINDS, strict=False)
+        if capacity.by_ttl
+    ]
+    sizes = [point.x for line in series for point in line.points]
+    if not series or max(sizes) < _APART * min(sizes):  # an empty server takes most of it
+        return None
+    every = [point for line in series for point in line.points]
+    return Chart(
+        title="How long should entries live?",
+        sentence=_ttl_sentence(advice.capacity[-1]),
+        x=Axis("TTL", log_durations([each.x for each in every])),
+        y=_hits(advice, [each.y for each in every]),
+        series=(*series,),
+        rule=_rule(advice),
+    )
+
+
+def _ttl_sentence(capacity: Capacity) -> str:
+    points = capacity.by_ttl
+    if not points or points[-1].hit_ratio.value <= 0:
+        return "No TTL has hits."
+    last = points[-1]
+    enough = next(each for each in points if each.hit_ratio.value >= _ENOUGH * last.hit_ratio.value)
+    return (
+        f"A TTL of {duration(enough.ttl)} has {percent(enough.hit_ratio.value)} hits, one of "
+        f"{duration(last.ttl)} has {percent(last.hit_ratio.value)} ({capacity.choice})."
+    )
+
+
+def _hits(advice: Advice, values: list[float]) -> Axis:
+    limit = advice.economics.break_even if advice.economics else None
+    scale: Scale = linear([0.05, *values, *([] if limit is None else [limit])], _percent)
+    return Axis("Hit ratio", scale)
+
+
+def _rule(advice: Advice) -> tuple[float, str] | None:
+    limit = advice.economics.break_even if advice.economics else None
+    return None if limit is None else (limit, f"pays from {percent(limit)}")
+
+
+def _percent(value: float) -> str:
+    return f"{number(100 * value)}%"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
