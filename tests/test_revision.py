@@ -216,7 +216,10 @@ def test_a_text_that_never_changes_is_refused(text: str, reason: str) -> None:
         "models:/charges/Production",
     ],
 )
-def test_a_text_that_says_little_is_warned_of(text: str) -> None:
+def test_a_text_that_says_little_is_warned_of(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where none of these files is
     with pytest.warns(
         UserWarning, match="revision: .*(does not change|used as a string)"
     ) as caught:
