@@ -168,5 +168,6 @@ ROWS: tuple[Row, ...] = (
         service_under_load,
         threads=CLIENTS,
         extra=0.85,
+        in_short=False,  # the service has tests of its own under gunicorn
     ),
 )

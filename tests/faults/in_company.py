@@ -235,13 +235,19 @@ def proxy_restarted(run: Run) -> None:
 CLUSTER, SENTINEL, TWEMPROXY = "cluster of six", "Sentinel pair", "Twemproxy, two servers"
 ROWS = (
     Row("primary killed, then back", CLUSTER, primary_killed, recovers_within=5),
-    Row("primary frozen, then back", CLUSTER, primary_frozen, recovers_within=5),
+    Row("primary frozen, then back", CLUSTER, primary_frozen, recovers_within=5, in_short=False),
     Row("slots moved", CLUSTER, slots_moved, recovers_within=5),
     Row("a shard lost for good", CLUSTER, shard_lost, recovers_within=5),
-    Row("all nodes killed, then back", CLUSTER, cluster_down, recovers_within=5),
+    Row("all nodes killed, then back", CLUSTER, cluster_down, recovers_within=5, in_short=False),
     Row("replicas frozen, MASTERDOWN, killed", CLUSTER, replicas_lost, recovers_within=5),
-    Row("CA file removed, a new node", CLUSTER, certificates_removed, recovers_within=5),
-    Row("failover", SENTINEL, failed_over, recovers_within=5),
+    Row(
+        "CA file removed, a new node",
+        CLUSTER,
+        certificates_removed,
+        recovers_within=5,
+        in_short=False,
+    ),
+    Row("failover", SENTINEL, failed_over, recovers_within=5, in_short=False),
     Row("primary killed, back as replica", SENTINEL, primary_killed_and_back, recovers_within=5),
     Row("one shard down, then back", TWEMPROXY, one_shard_down, recovers_within=5),
     Row("proxy restarted", TWEMPROXY, proxy_restarted),
