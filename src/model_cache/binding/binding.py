@@ -16,6 +16,7 @@ from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
 from model_cache.binding import fitting
+from model_cache.binding.coded import Coded
 from model_cache.binding.fingerprint import fingerprint
 from model_cache.binding.inner_caches import NOTHING, Inside
 from model_cache.binding.inputs import Inputs
@@ -88,7 +89,7 @@ def _coroutine_function(model: MLModel, method: str) -> Callable[[Any], Any] | N
     return function if inspect.iscoroutinefunction(function) else None
 
 
-class Binding(_Answering):
+class Binding(Coded, _Answering):
     """A snapshot of one model.
 
     Args:
@@ -171,30 +172,6 @@ class Binding(_Answering):
         except Exception as error:  # from a property, for example
             reraise_interruption(error)
             raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
-
-    def key(self, canonical: bytes) -> bytes:
-        """Return the key for an input, from its canonical bytes."""
-        return self._keys.key_of(canonical)
-
-    def read(self, key: bytes, entry: bytes) -> Read:
-        """Return an entry's prediction, if it can be decoded, and whether it is fresh."""
-        return self.codec.read(key, entry)
-
-    def reader(self, key: bytes, entry: bytes) -> Callable[[], BaseModel]:
-        """Return a function that decodes an entry to a new object each time."""
-        return self.codec.reader(key, entry)
-
-    def fresh_for(self, entry: bytes) -> float | None:
-        """Return how many seconds a fresh entry stays fresh; None for ever."""
-        return self.codec.fresh_for(entry)
-
-    def encode(self, key: bytes, prediction: BaseModel, fresh_until: int | None = None) -> bytes:
-        """Return a prediction as an entry.
-
-        Raises:
-            EntryRefusedError: the prediction can't be stored.
-        """
-        return self.codec.encode(key, prediction, fresh_until)
 
 
 class Unbound(_Answering):

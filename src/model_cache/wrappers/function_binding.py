@@ -6,8 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-from model_cache.binding import new_near_prefix
-from model_cache.entries.codec import Read
+from model_cache.binding import Coded, new_near_prefix
 from model_cache.entries.values import Classes, PythonValues, Result
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.key import KeyMaker, Namespace
@@ -15,7 +14,7 @@ from model_cache.options.config import Config
 from model_cache.wrappers.signatures import Arguments
 
 
-class FunctionBinding:
+class FunctionBinding(Coded):
     """A function under one name and version; implements `Bound`.
 
     Args:
@@ -60,7 +59,7 @@ class FunctionBinding:
             Arguments: lambda data: encode(data.key)
         }
         self.known_inputs: Mapping[type, bool] = {Arguments: True}
-        self._codec = config.codec(Result, PythonValues(classes))
+        self.codec = config.codec(Result, PythonValues(classes))
 
     def is_current(self) -> bool:
         """Return True: a function does not change."""
@@ -77,30 +76,6 @@ class FunctionBinding:
             NotCacheableError: an argument has no canonical form; the message says why.
         """
         return INPUTS.encode(data.key)
-
-    def key(self, canonical: bytes) -> bytes:
-        """Return the key of a call, from its canonical bytes."""
-        return self._keys.key_of(canonical)
-
-    def read(self, key: bytes, entry: bytes) -> Read:
-        """Return an entry's result, if it can be decoded, and whether it is fresh."""
-        return self._codec.read(key, entry)
-
-    def reader(self, key: bytes, entry: bytes) -> Callable[[], Result]:
-        """Return a function that decodes an entry to a new object each time."""
-        return self._codec.reader(key, entry)
-
-    def fresh_for(self, entry: bytes) -> float | None:
-        """Return how many seconds a fresh entry stays fresh; None for ever."""
-        return self._codec.fresh_for(entry)
-
-    def encode(self, key: bytes, prediction: Result, fresh_until: int | None = None) -> bytes:
-        """Return a result as an entry.
-
-        Raises:
-            EntryRefusedError: the result can't be stored.
-        """
-        return self._codec.encode(key, prediction, fresh_until)
 
     def predict(self, data: Arguments) -> Result:
         """Call the function."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, cast
 
-from model_cache.binding import new_near_prefix
-from model_cache.entries.codec import Read
+from model_cache.binding import Coded, new_near_prefix
 from model_cache.entries.row_entries import ROWS, RowResult, common_prefix, form_of
 from model_cache.entries.rows import LengthError, RowsRefusedError, join, split
 from model_cache.entries.values import Classes
@@ -16,7 +15,7 @@ from model_cache.options.config import Config
 from model_cache.prediction.table_call import RowsNotApartError, TableCall, TableRow
 
 
-class RowsBinding:
+class RowsBinding(Coded):
     """A function of many rows under one name and version; implements `RowsBound`.
 
     Args:
@@ -66,7 +65,7 @@ class RowsBinding:
             decorators=identity,
             secret=config.digest_secret,
         )
-        self._codec = config.codec(RowResult, ROWS)
+        self.codec = config.codec(RowResult, ROWS)
         self._reads_plain = not (config.integrity or config.encryption_key)
 
     def is_current(self) -> bool:
@@ -85,30 +84,6 @@ class RowsBinding:
         """
         _, part = _part([data])
         return data.call.head + table_of(part.whole).rows()[0]
-
-    def key(self, canonical: bytes) -> bytes:
-        """Return the key of a row, from its canonical bytes."""
-        return self._keys.key_of(canonical)
-
-    def read(self, key: bytes, entry: bytes) -> Read:
-        """Return an entry's result, if it can be decoded, and whether it is fresh."""
-        return self._codec.read(key, entry)
-
-    def reader(self, key: bytes, entry: bytes) -> Callable[[], Any]:
-        """Return a function that decodes an entry."""
-        return self._codec.reader(key, entry)
-
-    def fresh_for(self, entry: bytes) -> float | None:
-        """Return how many seconds a fresh entry stays fresh; None for ever."""
-        return self._codec.fresh_for(entry)
-
-    def encode(self, key: bytes, prediction: RowResult, fresh_until: int | None = None) -> bytes:
-        """Return a row's result as an entry.
-
-        Raises:
-            EntryRefusedError: it is too large.
-        """
-        return self._codec.encode(key, prediction, fresh_until)
 
     def payloads(
         self, entries: Sequence[bytes | None], form: bytes | None
