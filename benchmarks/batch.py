@@ -19,6 +19,7 @@ from benchmarks.environment import (
     make_console,
     options,
     print_environment,
+    print_figures,
     print_notes,
     save,
     table,
@@ -97,10 +98,7 @@ def main() -> None:
     for name, one in results.batches.items():
         rows.add_row(name, f"{one.wall / results.size:.2f}", f"{one.cpu / results.size:.2f}")
     console.print(rows)
-    aims = table("Figures", "", "measured", "at most")
-    for name, (value, limit) in results.figures().items():
-        aims.add_row(name, f"{value:.3f}", f"{limit:g}")
-    console.print(aims)
+    print_figures(console, results.figures())
     print_notes(console, __doc__)
     save(chosen.json, {"environment": found, **asdict(results), "figures": results.figures()})
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,14 @@ def print_notes(console: Console, doc: str | None) -> None:
     """Print a module docstring without its first paragraph."""
     for paragraph in (doc or "").split("\n\n")[1:]:
         console.print(paragraph.strip().replace("\n", " "))
+
+
+def print_figures(console: Console, figures: Mapping[str, tuple[float, float]]) -> None:
+    """Print the measured value and the target of each figure."""
+    aims = table("Figures", "", "measured", "at most")
+    for name, (value, limit) in figures.items():
+        aims.add_row(name, f"{value:.3f}", f"{limit:g}")
+    console.print(aims)
 
 
 def save(path: Path | None, results: dict[str, Any]) -> None:

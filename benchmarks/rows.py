@@ -27,6 +27,7 @@ from benchmarks.environment import (
     make_console,
     options,
     print_environment,
+    print_figures,
     print_notes,
     save,
     table,
@@ -231,10 +232,7 @@ def main() -> None:
     for name, cpu in results.calls.items():
         costs.add_row(name, "", f"{cpu:.2f}")
     console.print(costs)
-    aims = table("Figures", "", "measured", "at most")
-    for name, (value, limit) in results.figures().items():
-        aims.add_row(name, f"{value:.3f}", f"{limit:g}")
-    console.print(aims)
+    print_figures(console, results.figures())
     print_notes(console, __doc__)
     save(chosen.json, {"environment": found, **asdict(results), "figures": results.figures()})
 

@@ -22,7 +22,6 @@ from collections.abc import (
 )
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Never, Protocol, Self, overload
 
 from ml_base import MLModelDecorator
@@ -31,6 +30,7 @@ from pydantic import BaseModel, SecretStr
 
 from model_cache.binding import CurrentBinding
 from model_cache.binding.explaining import Explanation, explain
+from model_cache.closing import Closing
 from model_cache.errors import ConfigurationError
 from model_cache.observing.counters import Counters, Stats
 from model_cache.observing.events import Hook
@@ -86,7 +86,7 @@ class Sharing(Protocol):
     def join(self, member: Any) -> None: ...
 
 
-class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
+class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped
     """Caches the predictions of an ml-base `MLModel` in Redis.
 
     The model must be deterministic: its prediction depends only on the fields of its input. If
@@ -656,28 +656,6 @@ class RedisCachingDecorator(MLModelDecorator):  # type: ignore[misc]  # ml-base 
     async def drain(self) -> None:
         """Finish the background jobs of the running event loop."""
         await self._async_predictor.drain()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __getattr__(self, name: str) -> Any:
         # ml-base's own raises KeyError on a decorator that is still being created.

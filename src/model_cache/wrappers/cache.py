@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, Unpack, cast
 from weakref import WeakValueDictionary
 
 from ml_base.ml_model import MLModel
 from pydantic import SecretStr
 
+from model_cache.closing import Closing
 from model_cache.decorator import RedisCachingDecorator, option_defaults
 from model_cache.errors import ConfigurationError
 from model_cache.keys.key import Namespace
@@ -48,7 +48,7 @@ class Member(Protocol):
     async def drain(self) -> None: ...
 
 
-class Cache:
+class Cache(Closing):
     """Caches the predictions of models, functions and estimators in Redis.
 
     All that one cache wraps shares its connections, its circuit breaker and its near cache. Nothing
@@ -277,28 +277,6 @@ class Cache:
             await member.drain()
         self.backend.close_in_loop()
         await closed_in_a_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     def __repr__(self) -> str:
         return f"Cache({self._place!r})"
