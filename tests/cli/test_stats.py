@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +12,15 @@ from model_cache import RedisCachingDecorator
 from tests.cli.command import run
 from tests.cli.filling import fill
 from tests.models import FunctionModel, person
-from tests.servers import Server
+from tests.servers import Server, running_server
+
+
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[Server]:
+    """A server of its own: decorators of other tests may still be sending their counts."""
+    with running_server() as server:
+        yield server
+
 
 
 def ask(url: str, age: int, name: str, **options: Any) -> None:

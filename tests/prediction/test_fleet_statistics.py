@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -25,10 +25,17 @@ from model_cache.prediction.fleet_counts import counts
 from model_cache.prediction.fleet_statistics import FleetStatistics
 from tests.checkout import IMPORTS
 from tests.models import FunctionModel, person
-from tests.servers import Server, free_port
+from tests.servers import Server, free_port, running_server
 from tests.waiting import poll
 
 KEY = b"test_model/1.0.0/stats"
+
+
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[Server]:
+    """A server of its own: decorators of other tests may still be sending their counts."""
+    with running_server() as server:
+        yield server
 
 
 def made(server: Server, model: Any = None, **options: Any) -> RedisCachingDecorator:

@@ -204,7 +204,7 @@ class Unbound(_Answering):
         self.reason = reason
         self.near_prefix = b""
         self.output_schema: type = object
-        self.rounds = False
+        self.rounds = inputs is not None and inputs.rounds
         self.known_inputs: Mapping[type, bool] = {}
         self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {}
         self._inputs = inputs

@@ -84,7 +84,7 @@ class CurrentBinding:
         Raises:
             ModelCacheError: no model is set.
         """
-        binding = self.bound()
+        binding = self.binding or self.bound()  # `bound` raises
         model = binding.model
         try:
             if binding.is_current():

@@ -78,10 +78,15 @@ class Read(NamedTuple):
         prediction: the prediction, a new object each time; None if the entry can't be decoded.
             A function's is a `Result`.
         fresh: whether it may be a hit. If not, it may still be returned when the model raises.
+        seconds: how long it stays fresh, 0 or less if it is stale; None for ever.
     """
 
     prediction: BaseModel | Any | None
     fresh: bool
+    seconds: float | None = None
+
+
+_UNREADABLE = Read(None, False)
 
 
 class Codec:
@@ -201,7 +206,12 @@ class Codec:
     def read(self, key: bytes, entry: bytes) -> Read:
         """Return an entry's prediction, and whether it is fresh."""
         prediction = self.decode(key, entry)
-        return Read(prediction, prediction is not None and self._is_fresh(entry))
+        if prediction is None:
+            return _UNREADABLE
+        if entry[0] != MARK:
+            return Read(prediction, True)
+        left = self.fresh_for(entry)
+        return Read(prediction, left is None or left > 0, left)
 
     def reader(self, key: bytes, entry: bytes) -> Callable[[], Any]:
         """Return what decodes an entry, one that `read` has read, to a new object each time."""
@@ -223,10 +233,6 @@ class Codec:
             return None
         left = until - 1000 * self._clock()
         return left / 1000 if self._ttl is None or left <= self._ttl else 0.0
-
-    def _is_fresh(self, entry: bytes) -> bool:
-        left = self.fresh_for(entry) if entry[0] == MARK else None
-        return left is None or left > 0
 
     def decode(self, key: bytes, entry: bytes) -> Any:
         """Return an entry's prediction, a new object each time; None if it can't be decoded.

@@ -211,6 +211,8 @@ class VersionCounters:
     def start_over(self) -> None:
         """Begin at zero."""
         self._values: dict[str, float] = dict.fromkeys(COUNTS, 0)
+        # Seconds of frequent kinds, added up later: a lock for each would take longer.
+        self._hits: deque[float] = deque()
         self._near: deque[float] = deque()
         self._direct: deque[float] = deque()
 
@@ -224,6 +226,9 @@ class VersionCounters:
     def count(self, outcome: Outcome) -> None:
         """Count a prediction."""
         kind, rows, values = outcome.kind, outcome.rows, self._values
+        if kind == "hit" and outcome.batch_size == 1:
+            self._later(self._near if outcome.near else self._hits, outcome.seconds)
+            return
         if kind == "off":
             return
         with self._owner.lock:
@@ -232,8 +237,7 @@ class VersionCounters:
                 values["hit_seconds"] += outcome.seconds * rows
                 if outcome.near:
                     values["near_hits"] += rows
-                if outcome.batch_size > 1:
-                    values["batch_hits"] += rows
+                values["batch_hits"] += rows
             else:
                 self._count_other(outcome, rows)
         if self._owner.is_idle:
@@ -253,24 +257,29 @@ class VersionCounters:
             values[outcome.fate] += 1
 
     def near_hit(self, seconds: float) -> None:
-        """Count a hit of the near cache; they are added up later, since they are many."""
-        near = self._near
-        near.append(seconds)
-        if len(near) >= _MOST_WAITING or self._owner.is_idle:
-            self._add_up()
+        """Count a hit of the near cache."""
+        self._later(self._near, seconds)
 
     def predicted_directly(self, seconds: float) -> None:
-        """Count a direct prediction; they are added up later, too."""
-        direct = self._direct
-        direct.append(seconds)
-        if len(direct) >= _MOST_WAITING or self._owner.is_idle:
+        """Count a prediction by `adaptive` without the cache."""
+        self._later(self._direct, seconds)
+
+    def _later(self, waiting: deque[float], seconds: float) -> None:
+        waiting.append(seconds)
+        if len(waiting) >= _MOST_WAITING or self._owner.is_idle:
             self._add_up()
 
     def _add_up(self) -> None:
-        hits, hit_seconds = _drained(self._near)
+        hits, seconds = _drained(self._hits)
+        near, near_seconds = _drained(self._near)
         direct, _ = _drained(self._direct)
-        if hits or direct:
-            self.add(hits=hits, near_hits=hits, hit_seconds=hit_seconds, direct=direct)
+        if hits or near or direct:
+            self.add(
+                hits=hits + near,
+                near_hits=near,
+                hit_seconds=seconds + near_seconds,
+                direct=direct,
+            )
 
     def snapshot(self, store: str = "closed") -> Stats:
         """Return the values of this moment."""
@@ -304,7 +313,8 @@ class Counters:
 
     def count(self, outcome: Outcome) -> None:
         """Count a prediction."""
-        self.of(outcome.model, outcome.version).count(outcome)
+        model, version = outcome.model, outcome.version
+        (self._versions.get((model, version)) or self.of(model, version)).count(outcome)
 
     def collected_by(self, collect: Callable[[], None]) -> None:
         """Call `collect` after the next count, and again after each time that it is idle."""

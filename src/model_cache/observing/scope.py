@@ -156,13 +156,9 @@ def forbids_writes() -> bool:
     return requested_mode() in {"bypass", "read_only"}
 
 
-def innermost_scope() -> Scope | None:
-    """Return the innermost block around, if any."""
-    return scopes.get()
-
-
-def note(outcome: Outcome, scope: Scope | None) -> None:
+def note(outcome: Outcome) -> None:
     """Make an outcome the last one, in the innermost block around."""
+    scope = scopes.get()
     if scope is None or not scope.recorders:
         last.set((outcome, None))
         return

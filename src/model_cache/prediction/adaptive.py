@@ -128,7 +128,7 @@ class DirectWay:
         if scopes.var.get() is None:
             last.set((outcome, None))
         else:
-            note(outcome, scopes.get())
+            note(outcome)
 
     def failed(self, known: _Known, seconds: float, error: BaseException) -> None:
         """Tell of an exception of the model."""

@@ -12,7 +12,7 @@ from model_cache.observing.counters import Counters
 from model_cache.observing.events import Hook
 from model_cache.observing.hooks import telling
 from model_cache.observing.outcome import Outcome
-from model_cache.observing.scope import innermost_scope, note
+from model_cache.observing.scope import note
 from model_cache.options.config import Config
 from model_cache.prediction.adaptive import (
     AdaptivePredictor,
@@ -73,7 +73,7 @@ def assembled(
             gates.heard(outcome)
         if watch is not None:
             watch(outcome)
-        note(outcome, innermost_scope())
+        note(outcome)
 
     if isinstance(backend, DisabledBackend):
         return Predictors(DirectPredictor(current, tell), AsyncDirectPredictor(current, tell))

@@ -127,7 +127,7 @@ class AsyncCachedPredictor:
     async def predict(self, data: Any) -> Any:
         if self._near is not None and (prediction := self._near(data)) is not None:
             return prediction
-        flow, call = self._flow, self._flow.begin(data)
+        flow, call = self._flow, self._flow.calls.begin(data)
         try:
             if call.answer is not None:
                 return call.answer
@@ -158,7 +158,7 @@ class AsyncCachedPredictor:
     async def predict_many(
         self, inputs: Sequence[Any], *, return_exceptions: bool = False
     ) -> list[Any]:
-        began, calls = time.perf_counter(), self._flow.begin_many(inputs)
+        began, calls = time.perf_counter(), self._flow.calls.begin_many(inputs)
         is_lost = get_running_loop().is_closed
         for call in calls:
             call.is_lost = is_lost

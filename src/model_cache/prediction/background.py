@@ -28,6 +28,9 @@ Job: TypeAlias = Callable[[], object]
 # An idle thread ends, so that an unused decorator can be garbage-collected.
 _IDLE_SECONDS = 1.0
 _POLL_SECONDS = 0.001
+# How long the thread waits after it is woken: jobs come in bursts, and waking it for each would
+# interrupt the predictions that submit them more often.
+_LINGER_SECONDS = 0.001
 
 
 class _Submitted:
@@ -179,3 +182,5 @@ class BackgroundWriter:
                     self._worker = None
                     return None
             rang = self._bell.acquire(timeout=_IDLE_SECONDS)
+            if rang:
+                time.sleep(_LINGER_SECONDS)

@@ -77,7 +77,7 @@ class Calls:
     def _begin(
         self, data: Any, began: float, epoch: int, binding: Bound, mode: Mode | None
     ) -> Call:
-        call = Call(binding, binding.rounded(data), began)
+        call = Call(binding, binding.rounded(data) if binding.rounds else data, began)
         call.mode = mode
         match mode:
             case "bypass" | "direct":

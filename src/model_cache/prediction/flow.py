@@ -8,15 +8,13 @@ without the cache, `do_without` a store that failed, or `answer` a miss.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from model_cache.binding import Bound
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
 from model_cache.observing.events import Hook, RevalidationFailed, StaleServed
 from model_cache.observing.outcome import Fate
-from model_cache.observing.scope import Mode
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
@@ -46,6 +44,7 @@ class Flow:
         hook: receives rare events.
 
     Attributes:
+        calls: begins calls.
         verifying: verifies hits.
     """
 
@@ -63,7 +62,7 @@ class Flow:
         hook: Hook,
     ) -> None:
         self._config = config
-        self._calls = calls
+        self.calls = calls
         self._barrier = barrier
         self._flights = flights
         self._leases = leases
@@ -73,31 +72,20 @@ class Flow:
         self._hook = hook
         self._clock = barrier.clock
 
-    def begin(self, data: Any) -> Call:
-        """Return a call; its key is None if the cache is not used."""
-        return self._calls.begin(data)
-
-    def begin_many(self, inputs: Sequence[Any]) -> list[Call]:
-        """Return a call for each input, all of one binding."""
-        return self._calls.begin_many(inputs)
-
-    def mode(self, binding: Bound, size: int, encode: Callable[[], bytes]) -> Mode | None:
-        """Return the mode of a table; see `Calls.mode`."""
-        return self._calls.mode(binding, size, encode)
-
     def read(self, call: Call, entry: bytes | None) -> Any | None:
         """Return the entry's prediction if it is a hit, else None."""
         if entry is None or call.key is None:
             return None
-        found, is_fresh = call.binding.read(call.key, entry)
+        found, is_fresh, left = call.binding.read(call.key, entry)
         if found is not None and is_fresh:
             call.kind = "hit"
-            call.read(entry)
-            self._look_ups.found(call, entry)
+            call.read(entry, left)
+            if call.near_key is not None:
+                self._look_ups.found(call, entry)
             return found
         call.stale = found
         call.undecodable = found is None
-        call.ttl = None if found is None else call.binding.fresh_for(entry)
+        call.ttl = left
         may_revalidate = found is not None and call.mode != "read_only"
         if may_revalidate and self._config.stale_while_revalidate is not None:
             stale_for = -(call.ttl or 0.0)
@@ -246,12 +234,12 @@ class Flow:
             return self.serve_stale(call, "an exception for another caller")
         if landed.entry is None:
             return None
-        found, is_fresh = call.binding.read(call.key, landed.entry)
+        found, is_fresh, left = call.binding.read(call.key, landed.entry)
         if found is None or not is_fresh:
             return None
         call.kind = "shared"
         call.seconds_left = math.inf  # of an entry that was found before, if any
-        call.read(landed.entry)
+        call.read(landed.entry, left)
         return found
 
     def _lead_the_fleet(
@@ -273,8 +261,7 @@ class Flow:
         key, binding = call.key, call.binding
 
         def is_usable(entry: bytes) -> bool:
-            found, is_fresh = binding.read(key, entry) if key is not None else (None, False)
-            return found is not None and is_fresh
+            return key is not None and binding.read(key, entry).fresh
 
         return is_usable
 

@@ -89,7 +89,7 @@ class LookUps:
         """Answer with an entry from the near cache; return whether it is a hit."""
         entry = near.entry
         key = b"" if entry[0] != MARK else call.binding.key(canonical)
-        found, is_fresh = call.binding.read(key, entry)
+        found, is_fresh, _ = call.binding.read(key, entry)
         if found is None or not is_fresh:
             return False
         call.answer = found
@@ -120,7 +120,7 @@ class LookUps:
                 return None
         finally:
             call.store_seconds = self._timeout - budget.left
-        found, is_fresh = call.binding.read(call.key, near.entry)
+        found, is_fresh, _ = call.binding.read(call.key, near.entry)
         if found is None or not is_fresh:
             return None
         call.read_near(near)
@@ -252,9 +252,8 @@ class LookUps:
             call.seconds_left = 0.0  # its entry was read before
 
     def found(self, call: Call, entry: bytes) -> None:
-        """Put a hit's entry into the near cache."""
-        if self._near is not None:
-            self._keep(call, entry, call.seconds_left, call.asked)
+        """Put a hit's entry into the near cache, if there is one."""
+        self._keep(call, entry, call.seconds_left, call.asked)
 
     def stored(self, call: Call, entry: bytes, ttl: int | None, since: float) -> None:
         """Put an entry that was stored into the near cache as well.

@@ -122,7 +122,7 @@ class NearPredictor:
         if scope is None:
             last.set((outcome, None))
         else:
-            note(outcome, scope)
+            note(outcome)
         return prediction
 
     def predict_many(self, inputs: Sequence[Any], *, return_exceptions: bool = False) -> list[Any]:

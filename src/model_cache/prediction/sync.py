@@ -108,7 +108,7 @@ class CachedPredictor:
         self._tell = tell
 
     def predict(self, data: Any) -> Any:
-        flow, call = self._flow, self._flow.begin(data)
+        flow, call = self._flow, self._flow.calls.begin(data)
         try:
             if call.answer is not None:
                 return call.answer
@@ -132,7 +132,7 @@ class CachedPredictor:
                 self._take(flow.verifying.later([call]))
 
     def predict_many(self, inputs: Sequence[Any], *, return_exceptions: bool = False) -> list[Any]:
-        began, calls = time.perf_counter(), self._flow.begin_many(inputs)
+        began, calls = time.perf_counter(), self._flow.calls.begin_many(inputs)
         steps = self._many.answer(calls, Budget(self._timeout), return_exceptions=return_exceptions)
         try:
             return self._take(steps)

@@ -92,7 +92,7 @@ class TableFlow:
         if table is None:
             self._hook(InputNotCacheable(binding.qualified_name, call.reason))
             return (yield from self._whole(call, binding, "uncacheable"))
-        mode = self._flow.mode(binding, call.size, lambda: call.head + table.rows()[0])
+        mode = self._flow.calls.mode(binding, call.size, lambda: call.head + table.rows()[0])
         if mode == "direct":
             return (yield from self._whole(call, binding, mode))
         rows = Rows(call, table, binding, began)

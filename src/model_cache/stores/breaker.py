@@ -26,6 +26,10 @@ class CircuitBreaker:
         window: how many calls to count after a failure; if half of them fail, it opens.
         first_pause: seconds between opening and the first probe.
         longest_pause: the most seconds between two probes; the pause doubles up to this.
+
+    Attributes:
+        recent: whether each call since the failure that began the window succeeded. While it is
+            empty, successful calls need not be reported.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class CircuitBreaker:
         self._first_pause = first_pause
         self._longest_pause = longest_pause
         self._failures = 0  # in a row
-        self._outcomes: list[bool] = []  # since the failure that began the window
+        self.recent: list[bool] = []
         self._pause = first_pause
         self._next_probe: float | None = None  # None: closed
         self._is_probing = False
@@ -72,7 +76,7 @@ class CircuitBreaker:
 
     def succeeded(self) -> bool:
         """Report a successful call; return whether it closed the circuit."""
-        if not self._outcomes:
+        if not self.recent:
             return False
         with self._lock:
             was_open = self._next_probe is not None
@@ -98,13 +102,13 @@ class CircuitBreaker:
         return not was_open
 
     def _note(self, success: bool, *, forget: bool = False) -> None:
-        if forget or len(self._outcomes) >= self._window:
-            self._outcomes = []
-        if self._outcomes or not success:
-            self._outcomes.append(success)
+        if forget or len(self.recent) >= self._window:
+            self.recent = []
+        if self.recent or not success:
+            self.recent.append(success)
 
     def _half_failed(self) -> bool:
-        return 2 * self._outcomes.count(False) >= self._window
+        return 2 * self.recent.count(False) >= self._window
 
     def _jittered(self) -> float:
         return self._pause * (0.5 + 0.5 * self._random())

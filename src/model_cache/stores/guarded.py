@@ -140,5 +140,6 @@ class GuardedStore:
         except StoreUnavailableError as error:
             guard.failed(breaker, error)
             raise
-        guard.succeeded(breaker)
+        if breaker.recent or breaker is guard.writes:
+            guard.succeeded(breaker)
         return answer
