@@ -22,7 +22,6 @@ def shared_server() -> Iterator[Server]:
         yield server
 
 
-
 def ask(url: str, age: int, name: str, **options: Any) -> None:
     with RedisCachingDecorator(url=url, timeout=5.0, **options) as decorator:
         decorator.set_model(FunctionModel(qualified_name=name))
