@@ -168,12 +168,16 @@ def stats(
     give --model and --version.
     """
     target, wanted = Target(url, proxied, timeout), Wanted(prefix, model, version)
-    with _command(as_json=as_json) as output, target.servers() as servers:
+    with (
+        _command(as_json=as_json) as output,
+        target.servers() as servers,
+        target.store() as store,
+    ):
         if watch and as_json:
             raise ConfigurationError("--watch", "can't be combined with --json")
         with contextlib.suppress(KeyboardInterrupt) if watch else nullcontext():
             while True:
-                found = collect(servers, timeout, wanted)
+                found = collect(servers, store, timeout, wanted)
                 if watch:
                     output.clear()
                 answer = {"models": [each.answer(price_per_hour) for each in found]}
