@@ -22,7 +22,7 @@ from model_cache.cli import options, rendering
 from model_cache.cli.checks import Finding, check
 from model_cache.cli.doctor import examine, scratch_namespace
 from model_cache.cli.inventory import Reader
-from model_cache.cli.loading import import_from_here, load
+from model_cache.cli.loading import import_from_here, load, load_plain
 from model_cache.cli.output import Output, count
 from model_cache.cli.permissions import with_rule
 from model_cache.cli.purge import Plan, Selection, begin_generations, delete, plan
@@ -340,7 +340,7 @@ def advise_command(
             if report is not None:
                 advise.check_report(report)
             advice = advise.take_advice(
-                output, advise.model_of(model), requests, budget=advise.seconds(budget),
+                output, load_plain(model), requests, budget=advise.seconds(budget),
                 tolerance=tolerance, price_per_hour=price_per_hour, time_column=time_column,
                 log_format=log_format,
             )  # fmt: skip
