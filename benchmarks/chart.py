@@ -1,63 +1,61 @@
-"""Bar charts of results: one panel for each comparison."""
+"""Bar charts of results as SVG, one panel for each comparison, in light and in dark."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from html import escape
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+OURS = "model_cache"
+"""Bars whose names begin so are coloured."""
 
-_OURS, _OTHERS = "#2166ac", "#9a9a9a"
+_WIDTH, _BAR, _MARGIN, _TITLE = 420, 22, 12, 30
+_LETTER = 6.4  # at 12 px; names are given room by their length
+_STYLE = """\
+text { font: 12px system-ui, sans-serif; fill: #24292f }
+.title { font-weight: bold } .page { fill: #ffffff }
+.ours { fill: #2b6cb0 } .other { fill: #9aa3ad }
+@media (prefers-color-scheme: dark) {
+  text { fill: #d7dde5 } .page { fill: #1f232b }
+  .ours { fill: #63a4e8 } .other { fill: #6b7480 }
+}"""
 
 
-def draw(
-    path: Path | None,
-    panels: Mapping[str, Mapping[str, float]],
-    *,
-    ours: tuple[str, ...],
-    columns: int,
-) -> None:
-    """Write a chart as a PNG.
+def chart(panels: Mapping[str, Mapping[str, float]], *, columns: int = 2) -> str:
+    """Return an SVG.
 
     Args:
-        path: the file; None to write nothing.
         panels: for each title, the length of each bar by name.
-        ours: names that start with one of these are coloured.
-        columns: the number of panels per row.
+        columns: the number of panels in a row.
     """
-    if path is None:
-        return
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    panels = {title: values for title, values in panels.items() if values}
-    rows = -(-len(panels) // columns)
-    bars = max(map(len, panels.values()))
-    size = (4.6 * columns, rows * (0.7 + 0.3 * bars))
-    figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor="white")
-    canvas: Any = FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, (title, values) in zip(grid, panels.items(), strict=False):
-        axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
-        _draw_bars(axes, values, ours)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.draw()
-    drawn = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
-    # A palette makes the file a third as large, and charts have few colours.
-    drawn.convert("RGB").quantize(64).save(path, format="PNG", optimize=True)
+    columns = min(columns, len(panels))
+    height = _TITLE + _BAR * max(map(len, panels.values())) + _MARGIN
+    size = (columns * _WIDTH, -(-len(panels) // columns) * height)
+    drawn = [
+        f'<g transform="translate({number % columns * _WIDTH} {number // columns * height})">'
+        f"{_panel(title, bars)}</g>"
+        for number, (title, bars) in enumerate(panels.items())
+    ]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" '
+        f'width="{size[0]}" height="{size[1]}">\n<style>\n{_STYLE}\n</style>\n'
+        f'<rect class="page" width="100%" height="100%"/>\n' + "\n".join(drawn) + "\n</svg>\n"
+    )
 
 
-def _draw_bars(axes: Axes, values: Mapping[str, float], ours: tuple[str, ...]) -> None:
-    colours = [_OURS if name.startswith(ours) else _OTHERS for name in values]
-    bars = axes.barh(list(values), list(values.values()), color=colours)
-    axes.bar_label(bars, list(map(_label, values.values())), padding=3)
-    axes.set_xlim(0, max(*values.values(), 1e-9) * 1.25)
-    axes.set_xticks([])
-    axes.invert_yaxis()
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
+def _panel(title: str, bars: Mapping[str, float]) -> str:
+    left = _MARGIN + _LETTER * max(map(len, bars)) + 6
+    longest = max(*bars.values(), 1e-9)
+    room = _WIDTH - left - 60
+    parts = [f'<text class="title" x="{_MARGIN}" y="20">{escape(title)}</text>']
+    for number, (name, value) in enumerate(bars.items()):
+        y, length = _TITLE + number * _BAR, room * max(value, 0) / longest
+        kind = "ours" if name.startswith(OURS) else "other"
+        parts.append(
+            f'<text x="{left - 6:.0f}" y="{y + 15}" text-anchor="end">{escape(name)}</text>'
+            f'<rect class="{kind}" x="{left:.0f}" y="{y + 3}" width="{length:.1f}" height="16"/>'
+            f'<text x="{left + length + 5:.0f}" y="{y + 15}">{_label(value)}</text>'
+        )
+    return "\n".join(parts)
 
 
 def _label(value: float) -> str:

@@ -11,22 +11,15 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import linear_regression
 from typing import Any
 
 import redis
 
 from benchmarks.cheap_model import CheapModel, inputs
-from benchmarks.environment import (
-    environment,
-    make_console,
-    options,
-    print_environment,
-    print_notes,
-    save,
-    table,
-)
+from benchmarks.environment import environment, options, show
+from benchmarks.tables import Table
 from benchmarks.timing import Variant, in_turn
 from examples.insurance_charges.schemas import InsuranceChargesModelInput
 from model_cache import RedisCachingDecorator, embedded_redis
@@ -137,32 +130,16 @@ def growth(rows: list[Row]) -> float:
 
 def main() -> None:
     chosen = options("flat", __doc__, rounds=5, count=1_000_000)
-    most = max(chosen.count, LEAST)
-    console = make_console()
     with embedded_redis(tcp=True) as url:
-        found = environment(redis.Redis.from_url(url))
-        print_environment(console, found)
-        rows = measure(url, chosen.rounds, most)
-    made = table(
-        "µs a hit", "entries", "wall, median", "p95", "bare GET", "hit / GET", "bytes each"
-    )
+        found = environment(url)
+        rows = measure(url, chosen.rounds, max(chosen.count, LEAST))
+    columns = {"wall, median": ".1f", "p95": ".1f", "bare GET": ".1f"}
+    table = Table("µs a hit", "entries", {**columns, "hit / GET": ".2f", "bytes each": ".0f"})
     for row in rows:
-        numbers = (f"{value:.1f}" for value in (row.wall, row.p95, row.bare))
-        made.add_row(
-            f"{row.entries:,}", *numbers, f"{row.wall / row.bare:.2f}", f"{row.memory:.0f}"
-        )
-    console.print(made)
-    console.print(f"Ten times as many entries add {growth(rows):+.1f} µs to a hit.")
-    print_notes(console, __doc__)
-    save(
-        chosen.json,
-        {
-            "environment": found,
-            "rounds": chosen.rounds,
-            "rows": [asdict(row) for row in rows],
-            "growth": growth(rows),
-        },
-    )
+        times = (row.wall, row.p95, row.bare)
+        table.add(f"{row.entries:,}", *times, row.wall / row.bare, row.memory)
+    table.add("ten times as many: beyond", f"{growth(rows):+.1f}", *[None] * 4)
+    show(chosen, __doc__, found, [table], rows=rows, growth=growth(rows))
 
 
 if __name__ == "__main__":

@@ -14,22 +14,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import redis
 
 from benchmarks.cheap_model import CheapModel, inputs
-from benchmarks.environment import (
-    environment,
-    make_console,
-    options,
-    print_environment,
-    print_notes,
-    save,
-    table,
-)
+from benchmarks.environment import environment, options, show
+from benchmarks.tables import Table, verdict
 from benchmarks.timing import Variant, cpu_in_turn
 from examples.insurance_charges.schemas import InsuranceChargesModelOutput
 from model_cache import RedisCachingDecorator, embedded_redis, record_outcomes
@@ -55,10 +48,6 @@ class Cost:
 
     cpu: float
     ratio: float
-
-    @property
-    def verdict(self) -> str:
-        return "reached" if self.ratio <= AT_MOST else "not reached"
 
 
 Loop = Callable[[Sequence[Any]], None]
@@ -164,31 +153,23 @@ def _loop(batch: Sequence[Any]) -> None:
 
 def main() -> None:
     chosen = options("near", __doc__, rounds=7, count=50)
-    console = make_console()
     with embedded_redis(tcp=True) as url:
-        found = environment(redis.Redis.from_url(url))
-        print_environment(console, found)
+        found = environment(url)
         costs = Bench(url).costs(chosen.rounds, chosen.count)
-    made = table("µs of CPU", "", "a call", "times the bare decode", f"at most {AT_MOST:g}")
+    columns = {"a call": ".2f", "times the bare decode": ".2f", f"at most {AT_MOST:g}": ""}
+    table = Table("µs of CPU", "", columns)
     for situation, by_name in costs.items():
         for name, cost in by_name.items():
-            verdict = "" if name == BARE else cost.verdict
-            made.add_row(f"{situation}: {name}", f"{cost.cpu:.2f}", f"{cost.ratio:.2f}", verdict)
-    console.print(made)
-    print_notes(console, __doc__)
-    save(
-        chosen.json,
-        {
-            "environment": found,
-            "rounds": chosen.rounds,
-            "count": chosen.count,
-            "at_most": AT_MOST,
-            "costs": {
-                situation: {name: asdict(cost) for name, cost in by_name.items()}
-                for situation, by_name in costs.items()
-            },
-        },
-    )
+            reached = "" if name == BARE else verdict(cost.ratio <= AT_MOST)
+            table.add(f"{situation}: {name}", cost.cpu, cost.ratio, reached)
+    charts = {
+        f"A call, {situation}: µs of CPU": {
+            name if name == BARE else f"model_cache, {name}": cost.cpu
+            for name, cost in by_name.items()
+        }
+        for situation, by_name in costs.items()
+    }
+    show(chosen, __doc__, found, [table], charts=charts, costs=costs)
 
 
 if __name__ == "__main__":
