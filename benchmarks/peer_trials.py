@@ -1,19 +1,24 @@
-"""Three small trials that a cache of predictions should pass: types, changes, and an outage."""
+"""Small trials for a cache of predictions: types, changes, an outage, and flipped bits."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from ml_base import MLModel
 from pydantic import BaseModel
 
+from benchmarks.cheap_model import CheapModel, inputs
 from benchmarks.peer_caches import Cache, Kind, Store
 
 SECONDS = 10.0
+ENTRIES = 400
+"""How many get a flipped bit, each one."""
 
 
 class Pair(BaseModel):
@@ -92,9 +97,28 @@ def outage(kind: Kind, store: Store, kill: Callable[[], None]) -> Outcomes:
         return answers(cache, known + new)
 
 
+def flipped_bits(kind: Kind, store: Store) -> Outcomes:
+    """Ask for inputs after one bit of each entry, chosen at random, was flipped in Redis."""
+    rng, model = random.Random(1), CheapModel()
+    asked = inputs(ENTRIES, rng)
+    with _opened(kind, store, model) as cache, redis.Redis.from_url(store.url) as client:
+        cache.ask(inputs(1, rng))  # from here on, only entries are added
+        before = set(client.scan_iter(_type="string"))
+        for data in asked:
+            cache.ask([data])
+        entries: set[Any] = set(client.scan_iter(_type="string")) - before
+        if len(entries) != ENTRIES:
+            raise RuntimeError(f"{kind.name} made {len(entries)} keys of {ENTRIES} entries")
+        for key in sorted(entries):
+            bit = rng.randrange(8 * client.strlen(key))
+            client.setbit(key, bit, 1 - client.getbit(key, bit))
+        return answers(cache, asked, model)
+
+
 def answers(
     cache: Cache,
-    asked: Sequence[Pair],
+    asked: Sequence[Any],
+    model: MLModel | None = None,
     *,
     afterwards: Callable[[Any], None] | None = None,
 ) -> Outcomes:
@@ -103,9 +127,10 @@ def answers(
     Args:
         cache: the cache.
         asked: the inputs.
+        model: the model; that of the pairs by default.
         afterwards: what the caller does to each answer.
     """
-    model = PairModel()
+    model = model or PairModel()
     wrong, failed, slowest, began = 0, 0, 0.0, time.perf_counter()
     for data in asked:
         started = time.perf_counter()
@@ -125,8 +150,8 @@ def answers(
 
 
 @contextmanager
-def _opened(kind: Kind, store: Store) -> Iterator[Cache]:
-    cache = kind.open(PairModel(), store)
+def _opened(kind: Kind, store: Store, model: MLModel | None = None) -> Iterator[Cache]:
+    cache = kind.open(model or PairModel(), store)
     try:
         yield cache
     finally:

