@@ -95,7 +95,7 @@ def show(
     """
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 130
+        console.width = 150
     console.print(", ".join(f"{name} {value}" for name, value in found.items()))
     aims = Table("Targets", "", {"measured": ".3g", "at most": "g", "": ""})
     for target in targets:
@@ -103,12 +103,11 @@ def show(
     tables = [*tables, aims] if targets else tables
     for table in tables:
         console.print(table.to_rich())
-    for paragraph in (doc or "").split("\n\n"):
-        console.print(paragraph.strip().replace("\n", " "))
+    console.print(doc)
     if chosen.json is not None:
-        given = {"environment": found, "tables": tables, "targets": targets, "charts": charts or {}}
-        chosen.json.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({**vars(chosen), **given, **results}, indent=2, default=_as_json)
+        shown = {"tables": tables, "targets": targets, "charts": charts or {}}
+        given = {**vars(chosen), "doc": doc, "environment": found, **shown, **results}
+        text = json.dumps(given, indent=2, default=_as_json)
         chosen.json.write_text(text + "\n", encoding="utf-8")
 
 

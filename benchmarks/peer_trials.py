@@ -68,7 +68,7 @@ class Outcomes:
     slowest: float
 
     def __str__(self) -> str:
-        return f"{self.wrong} + {self.failed} of {self.calls}"
+        return f"{self.wrong} + {self.failed}"
 
 
 def types(kind: Kind, store: Store) -> Outcomes:
