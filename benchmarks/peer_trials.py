@@ -1,4 +1,4 @@
-"""Small trials for a cache of predictions: types, changes, an outage, and flipped bits."""
+"""Small trials for a cache of predictions: types, changes, faults of Redis, and flipped bits."""
 
 from __future__ import annotations
 
@@ -67,6 +67,10 @@ class Outcomes:
     failed: int
     slowest: float
 
+    @property
+    def wrong_or_failed(self) -> int:
+        return self.wrong + self.failed
+
     def __str__(self) -> str:
         return f"{self.wrong} + {self.failed}"
 
@@ -87,13 +91,13 @@ def changes(kind: Kind, store: Store) -> Outcomes:
         return answers(cache, asked, afterwards=lambda answer: setattr(answer, "text", "changed"))
 
 
-def outage(kind: Kind, store: Store, kill: Callable[[], None]) -> Outcomes:
-    """Ask for known and for new inputs after Redis was killed."""
+def during(fault: Callable[[], None], kind: Kind, store: Store) -> Outcomes:
+    """Ask for known and for new inputs after a fault of Redis."""
     known = [Pair(left=number, right=0) for number in range(5)]
     new = [Pair(left=number, right=1) for number in range(5)]
     with _opened(kind, store) as cache:
         answers(cache, known)
-        kill()
+        fault()
         return answers(cache, known + new)
 
 

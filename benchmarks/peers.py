@@ -1,37 +1,45 @@
-"""A hit, a miss and three trials: model_cache beside other caches for Python.
+"""Hits, misses and trials of model_cache and other caches for Python, with the same model.
 
-Every cache gets the same model and the same inputs, and is used as its documentation shows (see
-`benchmarks/peer_caches.py`). The groups of calls take turns. The inputs of the hits are equal to
-those that were stored but built anew, as in a service. A coroutine is awaited one call after the
-other; "50 at once" awaits them together, and a batch is one call for 50 inputs. The model takes
-almost no time, so that a miss shows the cost of the cache.
+Each cache is used as its documentation shows; `benchmarks/peer_caches.py` has the code. Times are
+microseconds per call: wall, and CPU of the calling process. The groups of calls take turns. On a
+busy machine, most of the wall time of a hit in Redis is the wait for a CPU, so compare the CPU
+times, too. The inputs of the hits are equal to the stored ones but built anew, as in a service.
+The model takes almost no time, so a miss shows what the cache adds. Coroutines are awaited one
+after the other; "50 at once" awaits 50 together, and a batch is one call for 50 inputs. Bytes are
+one entry's `MEMORY USAGE`, with its key.
 
-The trials count answers that differ from the model's, and calls that raise or take more than ten
-seconds in total. Types: 1, 1.0, True and "1" in the same field, and two values that are swapped.
-Changes: the caller changes the object it got, and asks again. Outage: Redis is killed, and inputs
-that were stored and inputs that were not are asked for.
+The trials show wrong + failed answers:
 
-What is unfair: the caches do different things. model_cache checks each entry when it is written,
-validates it when it is read, and limits the time spent on Redis. dogpile.cache, cashews and
-aiocache unpickle what they find in Redis, which keeps any object, and runs the code of anyone who
-can write there; cashews can sign its entries, and does so here. All three cache any function and
-offer many backends and strategies, which model_cache does not; dogpile.cache also lets only one
-process compute a missing entry (model_cache does with `single_flight="fleet"`), with a lock in
-Redis that each of its misses pays for. Entries in the process are not shared by processes, and
-files only on one machine; neither has an outage.
-The article's entries have no ttl, which saves memory. joblib.Memory is made for results that take
-seconds to compute, and notices changed code. `functools.lru_cache` returns the object itself, which
-is why it is the fastest, and with `typed=True` it tells types apart.
+- **types**, 6 calls: `1`, `1.0`, `True` and `"1"` in the same field, and two values swapped.
+- **changes**, 9 calls: the caller changes the object that it got, then asks again.
+- **outage**, 10 calls: Redis is killed, then half of the calls are for stored inputs.
+- **frozen**, 10 calls, as in the outage: Redis stops answering, for at most 3 seconds. The last
+  column is the slowest of these calls, in seconds.
+- **flipped bit**, 400 calls: one bit of each stored value, chosen at random, is flipped in Redis.
+  A failed call is one that raised.
+
+What is unfair: the caches do different things. model_cache decodes each entry when it is written
+and compares it with the answer, validates it when it is read, and limits the time spent on Redis.
+dogpile.cache, cashews and aiocache store pickles, which hold any object. dogpile.cache locks a
+missing entry in Redis, so that one process computes it; model_cache does that with
+`single_flight="fleet"`, which is off here. cashews signs its entries here. The article's entries
+have no TTL, which saves memory. redis-py caches replies, not predictions: key, entry and decoding
+are a few lines of the benchmark, without any handling of errors. For `functools.lru_cache` and
+cachebox, the benchmark makes hashable arguments of the input; both have a typed variant that
+tells types apart. FastAPI validates what fastapi-cache returns; the benchmark does it in its
+place. joblib.Memory is made for results that take seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import random
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,19 +52,14 @@ import redis
 from benchmarks.cheap_model import CheapModel, inputs
 from benchmarks.environment import environment, options, show
 from benchmarks.peer_caches import PEERS, Cache, Kind, Place, Store
-from benchmarks.peer_trials import ENTRIES, Outcomes, changes, flipped_bits, outage, types
+from benchmarks.peer_trials import ENTRIES, Outcomes, changes, during, flipped_bits, types
 from benchmarks.tables import Table
 from benchmarks.timing import Variant, in_turn
 from model_cache import embedded_redis
 
 AT_ONCE = 50
 PLACES: tuple[Place, ...] = ("Redis", "process", "disk")
-TRIALS: dict[str, Callable[[Kind, Store], Outcomes]] = {
-    "types": types,
-    "changes": changes,
-    "outage": lambda kind, store: outage(kind, store, lambda: _kill(store.url)),
-}
-FLIPPED = "flipped bit"
+FLIPPED, FROZEN, FROZEN_SECONDS = "flipped bit", "frozen", 3.0
 
 
 class CountingModel(CheapModel):
@@ -162,7 +165,7 @@ def _entry_size(store: Store) -> float:
 
 def try_all(kinds: Sequence[Kind], rows: Sequence[Row]) -> None:
     """Put each cache through the trials; each trial has caches, folders and a server of its own."""
-    for trial, run in {**TRIALS, FLIPPED: flipped_bits}.items():
+    for trial, run in TRIALS.items():
         for kind, row in zip(kinds, rows, strict=True):
             if trial == FLIPPED and kind.place != "Redis":
                 continue
@@ -181,6 +184,36 @@ def _kill(url: str) -> None:
             return
         time.sleep(0.01)
     raise RuntimeError("the server did not stop")
+
+
+def _outage(kind: Kind, store: Store) -> Outcomes:
+    return during(lambda: _kill(store.url), kind, store)
+
+
+def _frozen(kind: Kind, store: Store) -> Outcomes:
+    with redis.Redis.from_url(store.url) as client:
+        info: Any = client.info("server")
+    continue_ = functools.partial(os.kill, info["process_id"], signal.SIGCONT)
+    timer = threading.Timer(FROZEN_SECONDS, continue_)
+
+    def freeze() -> None:
+        os.kill(info["process_id"], signal.SIGSTOP)
+        timer.start()
+
+    try:
+        return during(freeze, kind, store)
+    finally:
+        timer.cancel()
+        continue_()
+
+
+TRIALS: dict[str, Callable[[Kind, Store], Outcomes]] = {
+    "types": types,
+    "changes": changes,
+    "outage": _outage,
+    FROZEN: _frozen,
+    FLIPPED: flipped_bits,
+}
 
 
 def measure(url: str, kinds: Sequence[Kind], rounds: int, count: int) -> list[Row]:
@@ -246,10 +279,11 @@ def _charts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
             if row.entry is not None and not row.name.endswith(("batch", "at once"))
         },
         "Wrong or failed: types, changes, outage": {
-            row.name: sum(
-                trial.wrong + trial.failed for name, trial in row.trials.items() if name != FLIPPED
-            )
+            row.name: sum(row.trials[name].wrong_or_failed for name in list(TRIALS)[:3])
             for row in rows
+        },
+        "Slowest call while Redis is frozen: s": {
+            row.name: row.trials[FROZEN].slowest for row in of("Redis")
         },
         f"Wrong, one flipped bit in each of {ENTRIES}": {
             row.name: row.trials[FLIPPED].wrong for row in of("Redis")
@@ -263,7 +297,7 @@ def _table(place: Place, rows: Sequence[Row]) -> Table:
     columns |= dict.fromkeys(("miss, µs", "miss, CPU"), ".0f")
     is_redis = place == "Redis"
     columns |= {"bytes": ".0f"} if is_redis else {}
-    trials = [*TRIALS, *([FLIPPED] if is_redis else [])]
+    trials = [trial for trial in TRIALS if is_redis or trial != FLIPPED]
     columns |= dict.fromkeys(trials, "") | {"slowest, s": ".3f"}
     made = Table(f"Entries in {where}", "", columns)
     for row in rows:
@@ -272,7 +306,7 @@ def _table(place: Place, rows: Sequence[Row]) -> Table:
             *(row.hit, row.hit_cpu, row.miss, row.miss_cpu),
             *([row.entry] if is_redis else []),
             *(str(row.trials[trial]) for trial in trials),
-            row.trials["outage"].slowest,
+            row.trials[FROZEN].slowest,
         )
     return made
 
