@@ -59,7 +59,9 @@ class Filled:
     def __init__(self, url: str, entries: int) -> None:
         self.entries = entries
         self._client: Any = redis.Redis.from_url(url)
-        self._cache = RedisCachingDecorator(url=url, timeout=5.0).set_model(CheapModel())
+        # Without fleet statistics, which add a key after some seconds.
+        cache = RedisCachingDecorator(url=url, timeout=5.0, fleet_stats=False)
+        self._cache = cache.set_model(CheapModel())
         self._cache.predict(inputs(1, random.Random(0))[0])  # connects
         self._sample: list[InsuranceChargesModelInput] = []
         before = self._used()

@@ -159,7 +159,9 @@ def _store(url: str, folder: Path, number: int) -> Store:
 
 def _entry_size(store: Store) -> float:
     with redis.Redis.from_url(store.url) as client:
-        sizes: list[Any] = [client.memory_usage(key) for key in client.scan_iter(count=1_000)]
+        sizes: list[Any] = [
+            client.memory_usage(key) for key in client.scan_iter(count=1_000, _type="string")
+        ]
     return float(mean(sizes))
 
 
