@@ -1,7 +1,8 @@
 """The cost of `predict_many`: batches of hits and misses, compared with single predictions.
 
 A batch of hits is compared with the same number of `predict` calls, and its CPU time with a bare
-`model_validate_json` of the same entries. For the misses, the model answers at once and has no
+`model_validate_json` of the same entries. The bare decode is unfair to the library: it has its
+entries already, and no round trip. For the misses, the model answers at once and has no
 `predict_many`; its own time is included.
 """
 

@@ -1,9 +1,14 @@
 """The wall time of a hit among a thousand, ten thousand, a hundred thousand and a million entries.
 
-One server holds all of them, each number in a database of its own, and hits on each take turns with
-a bare GET by redis-py of the same entries. The entries are real: `predict_many` stores them. The
-inputs that are asked for are spread over the whole database. `--count` is the largest number of
-entries; the smaller ones are powers of ten.
+One server holds all of them, each number in a database of its own. The entries are real:
+`predict_many` stores them. Hits on each take turns with a bare `GET` by redis-py of the same
+entries, spread over the whole database. That is unfair to the library: the `GET` gets its key for
+free and decodes nothing.
+
+The server finds an entry in a hash table, so the number of steps does not depend on how many there
+are. What grows is the chance that the entry is not in the CPU's caches. The last row is the growth
+by least squares. The bytes are the server's memory for an entry; in the first row, they include
+buffers.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The inputs repeat, and entries expire after a second, so hits and misses mix and the server stays
 small. There are two measures: the resident set size (RSS), and what Python has allocated and not
 freed (tracemalloc). RSS may grow a little, since the allocator does not return all memory at once.
+The comparison is with the process itself a while ago. It is unfair in one way: tracemalloc's own
+tables count in the RSS.
 """
 
 from __future__ import annotations

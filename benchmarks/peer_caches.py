@@ -107,7 +107,7 @@ def _ours(model: MLModel, store: Store, **options: Any) -> RedisCachingDecorator
     return RedisCachingDecorator(url=store.url, ttl=TTL, **options).set_model(model)
 
 
-def _ours_one_by_one(model: MLModel, store: Store, **options: Any) -> Cache:
+def ours_one_by_one(model: MLModel, store: Store, **options: Any) -> Cache:
     cache = _ours(model, store, **options)
     return _one_by_one(cache.predict, cache.close)
 
@@ -332,8 +332,8 @@ def _together(open_: Callable[..., Cache]) -> Callable[[MLModel, Store], Cache]:
 
 # Those that use Redis come first, since each gets one of its 16 databases.
 PEERS = (
-    Kind("model_cache", "Redis", _ours_one_by_one),
-    Kind("model_cache, integrity", "Redis", functools.partial(_ours_one_by_one, integrity=True)),
+    Kind("model_cache", "Redis", ours_one_by_one),
+    Kind("model_cache, integrity", "Redis", functools.partial(ours_one_by_one, integrity=True)),
     Kind("model_cache, batch", "Redis", _ours_batch),
     Kind("model_cache, async", "Redis", _ours_async),
     Kind("model_cache, async, 50 at once", "Redis", _together(_ours_async)),
@@ -348,7 +348,7 @@ PEERS = (
     Kind(
         "model_cache, near cache",
         "process",
-        functools.partial(_ours_one_by_one, near_cache=10_000),
+        functools.partial(ours_one_by_one, near_cache=10_000),
         ("cachebox",),
     ),
     # It refuses Valkey, and Redis before 7.4.
