@@ -25,7 +25,7 @@ from benchmarks.tables import Table
 SECONDS = 900.0
 """The most that a benchmark may take."""
 
-_PAGE = "benchmarks.md"
+_PAGE, _IMAGES = "benchmarks.md", "images"
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ def body(section: Section, results: dict[str, Any]) -> str:
     """Return a section's Markdown, without its heading."""
     first, _, notes = results["doc"].strip().partition("\n\n")
     parts = [first]
-    if results["charts"]:
-        parts.append(f"![{section.title}, as bars](images/{section.name}.svg)")
+    charts = [f"![{title}]({_IMAGES}/{_file(section, title)})" for title in results["charts"]]
+    parts += ["\n".join(charts)] if charts else []
     parts += [Table(**table).to_markdown().strip() for table in results["tables"]]
     return "\n\n".join([*parts, notes, _measured(section, results)]).strip() + "\n"
 
@@ -150,13 +150,23 @@ def update(docs: Path, sections: Sequence[Section], *, quick: bool = False) -> I
             print(f"{section.name} failed, its section stays: {error}", file=sys.stderr, flush=True)
             yield section.name
             continue
-        if results["charts"]:
-            images = docs / "images"
-            images.mkdir(exist_ok=True)
-            (images / f"{section.name}.svg").write_text(chart(results["charts"]), encoding="utf-8")
+        _draw(section, results["charts"], docs / _IMAGES)
         page = docs / section.page
         text = replaced(page.read_text(encoding="utf-8"), section.title, body(section, results))
         page.write_text(text, encoding="utf-8")
+
+
+def _draw(section: Section, charts: dict[str, dict[str, float]], images: Path) -> None:
+    images.mkdir(exist_ok=True)
+    for old in images.glob(f"{section.name}-*.svg"):
+        old.unlink()
+    for title, bars in charts.items():
+        (images / _file(section, title)).write_text(chart(title, bars), encoding="utf-8")
+
+
+def _file(section: Section, title: str) -> str:
+    words = re.findall("[a-z0-9]+", title.lower().replace("µ", "u"))
+    return f"{'-'.join([section.name, *words])}.svg"
 
 
 def main() -> int:
