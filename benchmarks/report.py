@@ -25,7 +25,7 @@ from benchmarks.tables import Table
 SECONDS = 900.0
 """The most that a benchmark may take."""
 
-_PAGE, _IMAGES = "benchmarks.md", "images"
+_DOCS, _PAGE, _IMAGES = Path("docs"), "benchmarks.md", "images"
 
 
 @dataclass(frozen=True)
@@ -173,9 +173,11 @@ def main() -> int:
     """Run the benchmarks of the command line; return 1 if one of them failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", default="", metavar="NAMES", help="names, between commas")
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where the pages are")
+    parser.add_argument("--docs", type=Path, default=_DOCS, help="where the pages are")
     parser.add_argument("--quick", action="store_true", help="a try; its figures mean nothing")
     given = parser.parse_args()
+    if given.quick and given.docs == _DOCS:
+        parser.error("--quick needs --docs: its figures must not get into the documentation")
     names = [name for name in given.only.split(",") if name]
     unknown = set(names) - {section.name for section in SECTIONS}
     if unknown:

@@ -171,9 +171,9 @@ def assert_command_exists(words: list[str], files: set[str]) -> None:
         return
     if program == "make":
         makefile = (REPOSITORY / "Makefile").read_text()
-        known = {f"{variable}=" for variable in re.findall(r"\$\((\w+)\)", makefile)}
-        known |= set(re.findall(r"^([\w-]+):", makefile, re.M))
-        assert {re.sub("=.*", "=", word) for word in arguments} <= known, words
+        allowed = {f"{variable}=" for variable in re.findall(r"\$\((\w+)\)", makefile)}
+        allowed |= set(re.findall(r"^([\w-]+):", makefile, re.M))
+        assert {re.sub("=.*", "=", word) for word in arguments} <= allowed, words
         return
     if arguments[:1] == ["install"] and program == "pip":
         for before, word in itertools.pairwise(arguments):
