@@ -28,8 +28,9 @@ from examples.image_service.images import (
     UnsupportedFormatError,
 )
 from examples.image_service.model import BusyError, ImageInput, ImageText, OcrModel
+from examples.image_service.openapi import REQUEST_BODY, RESPONSES
 from examples.image_service.settings import Settings
-from examples.image_service.uploads import REQUEST_BODY, Upload, read_upload
+from examples.image_service.uploads import Upload, read_upload
 from model_cache import Outcome, RedisCachingDecorator, StoreUnavailableError, last_outcome
 from model_cache.integrations.fastapi import CacheOutcomeMiddleware
 
@@ -187,7 +188,7 @@ async def metadata(request: Request) -> dict[str, Any]:
     }
 
 
-@router.post("/predict", openapi_extra={"requestBody": REQUEST_BODY})
+@router.post("/predict", openapi_extra={"requestBody": REQUEST_BODY}, responses=RESPONSES)
 async def predict(request: Request) -> Answer:
     """Read the text in an image. The same bytes are read only once, under any name."""
     predictor = _predictor(request)

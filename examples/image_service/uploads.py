@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from anyio import to_thread
 from fastapi import HTTPException, Request
@@ -36,22 +36,6 @@ class JsonUpload(BaseModel):
 
     file_path: str = Field(default="", description="Your name for the image; used only in the log.")
     img_base64: str = Field(min_length=1, description="The image's file in base64.")
-
-
-REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "application/json": {"schema": JsonUpload.model_json_schema()},
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["file"],
-                "properties": {"file": {"type": "string", "format": "binary"}},
-            }
-        },
-    },
-}
-"""The OpenAPI description of a request's body."""
 
 
 async def read_upload(request: Request, max_bytes: int) -> Upload:

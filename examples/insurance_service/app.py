@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI
 from prometheus_fastapi_instrumentator import Instrumentator
 from rest_model_service.configuration import ServiceConfiguration
-from rest_model_service.exception_handlers import validation_exception_handler
 from rest_model_service.helpers import create_app as create_rest_app
 
+from examples.insurance_service.errors import explain_errors
 from model_cache.integrations.fastapi import add_model_cache, managed_models
 
 CONFIGURATION = Path(__file__).with_name("rest_configuration.yaml")
@@ -41,7 +40,7 @@ def create_app() -> FastAPI:
     if configuration.metrics is not None and configuration.metrics.enabled:
         settings = configuration.metrics.model_dump(exclude={"enabled"})
         Instrumentator(**settings).instrument(app).expose(app, include_in_schema=False)
-    app.add_exception_handler(RequestValidationError, explain_bad_request)
+    explain_errors(app)
     # Adds X-Cache to responses, a health endpoint, and closes the caches when a worker stops.
     add_model_cache(app, managed_models, health_path="/api/health/cache")
     return app
@@ -68,14 +67,3 @@ def redis_options(environment: Mapping[str, str]) -> dict[str, str]:
     if file := environment.get("REDIS_PASSWORD_FILE"):
         options["password"] = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
     return options
-
-
-async def explain_bad_request(request: Request, error: Exception) -> Response:
-    """Respond with 400 to a request that does not match the schema, like rest_model_service.
-
-    Its own handler fails with a 500 if an error's location is a number, as in malformed JSON.
-    """
-    assert isinstance(error, RequestValidationError)
-    errors = [{**one, "loc": [str(part) for part in one["loc"]]} for one in error.errors()]
-    response: Response = await validation_exception_handler(request, RequestValidationError(errors))
-    return response

@@ -32,6 +32,7 @@ from tests.examples.insurance_service import (
     running,
 )
 from tests.models import FunctionModel, person
+from tests.openapi import check_openapi
 from tests.servers import Server, free_port, running_server
 from tests.services import Service
 from tests.stored import entries
@@ -102,6 +103,7 @@ def test_bad_requests_are_answered_by_400_and_the_reason(
     bad = {
         '{"age": 42': "json_invalid",
         "[1, 2]": "body",
+        "[" * 100_000: "parsing the body",
         json.dumps({**REQUEST, "age": 5}): "age",
         json.dumps({**REQUEST, "prediction_id": ""}): "prediction_id",
         json.dumps({**REQUEST, "prediction_id": 7}): "prediction_id",
@@ -111,6 +113,51 @@ def test_bad_requests_are_answered_by_400_and_the_reason(
         assert status == 400
         assert reason in json.dumps(answer)
     assert entries(client) == []
+
+
+def test_responses_are_as_the_openapi_says(service: InsuranceService, tmp_path: Path) -> None:
+    check_openapi(
+        service,
+        tmp_path,
+        "--exclude-path=/",  # Schemathesis would follow the redirect
+        # pydantic converts values of other types: 0 is False, and "42" is 42.
+        "--exclude-checks=negative_data_rejection",
+    )
+
+
+def test_the_openapi_has_the_statuses_that_are_answered(service: InsuranceService) -> None:
+    _, openapi = service.call("GET", "/openapi.json")
+    documented = {
+        path: set(operation["responses"])
+        for path, operations in openapi["paths"].items()
+        for operation in operations.values()
+    }
+    assert documented == {
+        "/": {"307"},
+        "/api/health": {"200", "503"},
+        "/api/health/ready": {"200", "503"},
+        "/api/health/startup": {"200", "503"},
+        "/api/models": {"200", "500"},
+        "/api/models/{model_qualified_name}/metadata": {"200", "404", "500"},
+        PREDICTION: {"200", "400", "500"},
+    }
+    assert service.exchange("GET", "/")[0] == 307
+    headers = openapi["paths"][PREDICTION]["post"]["responses"]["200"]["headers"]
+    _, answered, _ = service.exchange("POST", PREDICTION, json.dumps(REQUEST))
+    assert answered["X-Cache"] in headers["X-Cache"]["schema"]["enum"]
+    assert set(headers) <= {name.title() for name in answered}
+
+
+def test_other_errors_have_the_same_form(service: InsuranceService) -> None:
+    expected = {
+        ("GET", "/api/models/other_model/metadata"): (404, "There is no model 'other_model'."),
+        ("GET", "/other"): (404, "Not Found"),
+        ("PUT", PREDICTION): (405, "Method Not Allowed"),
+    }
+    for (method, path), (status, message) in expected.items():
+        answered, answer = service.call(method, path)
+        assert (answered, answer["messages"]) == (status, [message])
+    assert service.exchange("PUT", PREDICTION)[1]["Allow"] == "POST"
 
 
 def test_the_metadata_shows_the_id_in_both_schemas(service: InsuranceService) -> None:

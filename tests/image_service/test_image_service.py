@@ -23,7 +23,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.checkout import IMPORTS
+from tests.checkout import IMPORTS, REPOSITORY
+from tests.openapi import check_openapi
 from tests.servers import Server, free_port, running_server
 from tests.services import Service
 from tests.stored import entries
@@ -252,6 +253,26 @@ def bad_requests() -> dict[str, tuple[Any, dict[str, str], int, str]]:
         "too large": (b"[" * 300_000, {"Content-Type": "application/json"}, 413, "200,000"),
         "too large a form": (*form(bytes(300_000)), 413, "200,000"),
     }
+
+
+def test_responses_are_as_the_openapi_says(service: ImageService, tmp_path: Path) -> None:
+    # A schema can't say which texts are the base64 of an image.
+    check_openapi(service, tmp_path, "--exclude-checks=positive_data_acceptance")
+
+
+def test_the_openapi_has_an_image_to_send_and_every_status(
+    service: ImageService, client: redis.Redis
+) -> None:
+    _, openapi = service.call("GET", "/openapi.json")
+    predict = openapi["paths"]["/predict"]["post"]
+    example = predict["requestBody"]["content"]["application/json"]["example"]
+    status, answer = service.call("POST", "/predict", json.dumps(example))
+    assert status == 200
+    assert [line["text"] for line in answer["prediction"]["lines"]] == ["OK"]
+    readme = (REPOSITORY / "examples" / "image_service" / "README.md").read_text()
+    in_readme = set(re.findall(r"^\| (\d{3}) \|", readme, re.MULTILINE))
+    assert set(predict["responses"]) == {"200", *in_readme}
+    assert in_readme >= {str(status) for _, _, status, _ in bad_requests().values()}
 
 
 def test_bad_requests_get_the_reason_and_are_never_cached(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from math import floor
+from typing import Any
 
 from model_cache.errors import ConfigurationError
 from model_cache.observing.outcome import Fate, Kind, Outcome
@@ -49,6 +50,18 @@ _RANKS: dict[Kind, int] = {
     "direct": 3,
     "off": 4,
 }
+
+OUTCOME_HEADERS: dict[str, dict[str, Any]] = {
+    "X-Cache": {
+        "description": "What the cache did: the word of the least cached prediction.",
+        "schema": {"type": "string", "enum": list(_WORDS)},
+    },
+    "Cache-Status": {
+        "description": "What the cache did in each prediction, see RFC 9211.",
+        "schema": {"type": "string"},
+    },
+}
+"""The headers in OpenAPI: `responses={200: {"headers": OUTCOME_HEADERS}}` in a FastAPI route."""
 
 
 def cache_name(name: str) -> str:
