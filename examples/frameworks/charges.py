@@ -6,11 +6,11 @@ python -m examples.frameworks.charges    trains it and writes charges.joblib
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import joblib
 import pandas as pd
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -23,11 +23,11 @@ TYPES = {"age": "int64", "bmi": "float64", "children": "int64", "smoker": "bool"
 
 
 class Person(BaseModel):
-    age: int
-    bmi: float
-    children: int = 0
+    age: int = Field(ge=0, le=120)
+    bmi: float = Field(gt=0, le=100)
+    children: int = Field(0, ge=0, le=20)
     smoker: bool = False
-    region: str = "northwest"
+    region: Literal["northwest", "northeast", "southwest", "southeast"] = "northwest"
 
 
 def table(people: Iterable[Mapping[str, Any]]) -> Any:

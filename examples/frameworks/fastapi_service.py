@@ -10,11 +10,14 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
+from pydantic import Field
 from sklearn.pipeline import Pipeline
 
 from examples.frameworks.charges import Person, load, table
 from model_cache import Cache
 from model_cache.integrations.fastapi import CacheOutcomeMiddleware
+
+People = Annotated[list[Person], Field(min_length=1)]
 
 
 @asynccontextmanager
@@ -35,8 +38,8 @@ app = FastAPI(lifespan=lifespan)
 app.add_middleware(CacheOutcomeMiddleware)  # X-Cache and Cache-Status in each response
 
 
-@app.post("/predict")
-def predict(people: list[Person], model: Annotated[Pipeline, Depends(get_model)]) -> list[float]:
+@app.post("/predict", responses={400: {"description": "The body can't be read."}})
+def predict(people: People, model: Annotated[Pipeline, Depends(get_model)]) -> list[float]:
     return model.predict(table(map(dict, people))).tolist()
 
 
