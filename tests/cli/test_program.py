@@ -23,7 +23,7 @@ from tests.cli.filling import fill
 from tests.servers import Server
 from tests.waiting import poll
 
-COMMANDS = ("inspect", "stats", "purge", "warm", "advise", "doctor", "serve")
+COMMANDS = ("inspect", "stats", "export", "purge", "warm", "advise", "doctor", "serve")
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich", "yaml"])

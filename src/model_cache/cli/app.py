@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -24,19 +22,18 @@ from model_cache.cli.doctor import examine, scratch_namespace
 from model_cache.cli.inventory import Reader
 from model_cache.cli.loading import import_from_here, load, load_plain
 from model_cache.cli.output import Output, count
-from model_cache.cli.permissions import with_rule
 from model_cache.cli.purge import Plan, Selection, begin_generations, delete, plan
 from model_cache.cli.rejected import RejectedFile
+from model_cache.cli.running import FAILED, INTERRUPTED, running
 from model_cache.cli.statistics import Wanted, collect
 from model_cache.cli.target import Target
 from model_cache.cli.warm import Report, warm
 from model_cache.embedded import embedded_redis
-from model_cache.errors import ConfigurationError, StoreUnavailableError
+from model_cache.errors import ConfigurationError
 from model_cache.keys.key import EntryKey, tag_key
 from model_cache.protocols import Store
 from model_cache.stores.purging import unless_full
 
-FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
 _WATCH_SECONDS = 2.0
 
 app = typer.Typer(
@@ -51,44 +48,6 @@ app = typer.Typer(
     # A traceback with local variables could show a password.
     pretty_exceptions_enable=False,
 )
-
-
-@contextmanager
-def _command(*, as_json: bool) -> Iterator[Output]:
-    """Yield the output; turn errors into a message and an exit code."""
-    output = Output(as_json=as_json)
-    handler = _Messages(output)
-    logger = logging.getLogger("model_cache")
-    logger.addHandler(handler)
-    try:
-        yield output
-    except ConfigurationError as error:
-        output.say(f"model-cache: {error}")
-        raise typer.Exit(USAGE) from None
-    except StoreUnavailableError as error:
-        output.say(f"model-cache: {with_rule(str(error))}")
-        raise typer.Exit(UNAVAILABLE) from None
-    except BrokenPipeError:  # the reader of stdout has closed it
-        raise
-    except OSError as error:  # a file that can't be written
-        output.say(f"model-cache: {error}")
-        raise typer.Exit(FAILED) from None
-    except (KeyboardInterrupt, typer.Abort):
-        output.say("model-cache: interrupted")
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        logger.removeHandler(handler)
-
-
-class _Messages(logging.Handler):
-    """Prints what the decorators log."""
-
-    def __init__(self, output: Output) -> None:
-        super().__init__(logging.WARNING)
-        self._output = output
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._output.say(f"{record.levelname.lower()}: {with_rule(record.getMessage())}")
 
 
 def _show_version(asked: bool) -> None:
@@ -128,7 +87,7 @@ def inspect(
         return prefix in (None, entry.prefix) and model in (None, entry.qualified_name)
 
     target = Target(url, proxied, timeout)
-    with _command(as_json=as_json) as output, target.servers() as servers:
+    with running(as_json=as_json) as output, target.servers() as servers:
         config = target.config()
         reader = Reader(servers, timeout, tag_key(config.key_secret), config.cipher())
         if key is not None:
@@ -169,7 +128,7 @@ def stats(
     """
     target, wanted = Target(url, proxied, timeout), Wanted(prefix, model, version)
     with (
-        _command(as_json=as_json) as output,
+        running(as_json=as_json) as output,
         target.servers() as servers,
         target.store() as store,
     ):
@@ -186,6 +145,32 @@ def stats(
                 if not watch:
                     return
                 time.sleep(_WATCH_SECONDS)
+
+
+@app.command()
+def export(
+    url: options.Url = None,
+    timeout: options.Timeout = 5.0,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 9721,
+    every: options.Every = 60.0,
+    as_json: options.AsJson = False,
+) -> None:
+    """Serve entries and memory of each model, and evictions, as Prometheus metrics.
+
+    It only reads, runs until Ctrl-C, and goes on while Redis is down.
+    """
+    with running(as_json=as_json) as output:
+        from model_cache.cli.exporter import Exporter, serving
+
+        exporter = Exporter(Target(url, proxied=False, timeout=timeout), output.say)
+        exporter.read()
+        with serving(exporter, host, port) as metrics, contextlib.suppress(KeyboardInterrupt):
+            output.answer({"url": metrics}, lambda: output.line(metrics))
+            sys.stdout.flush()
+            while True:
+                time.sleep(every)
+                exporter.read()
 
 
 @app.command()
@@ -208,7 +193,7 @@ def purge(  # noqa: PLR0913, PLR0917 - options
     continue to write new entries. Exits with 1 if you do not confirm.
     """
     target = Target(url, proxied, timeout)
-    with _command(as_json=as_json) as output, target.store() as store:
+    with running(as_json=as_json) as output, target.store() as store:
         selection = Selection(model, prefix, all_prefixes, version, all_but or ())
         planned = plan(store, timeout, selection)
         rendering.plan(output, selection, planned)
@@ -266,7 +251,7 @@ def warm_command(  # noqa: PLR0913, PLR0917 - options
     """
     given = {"url": url, "prefix": prefix}
     changes = {"timeout": timeout, **{k: v for k, v in given.items() if v is not None}}
-    with _command(as_json=as_json) as output, contextlib.redirect_stdout(sys.stderr):
+    with running(as_json=as_json) as output, contextlib.redirect_stdout(sys.stderr):
         import_from_here()
         loaded = load(model, options_file, config, changes)
         report = _warm(output, loaded, requests, form, rejected, threads)
@@ -334,7 +319,7 @@ def advise_command(
     """
     from model_cache.cli import advise
 
-    with _command(as_json=as_json) as output:
+    with running(as_json=as_json) as output:
         with contextlib.redirect_stdout(sys.stderr):
             import_from_here()
             if report is not None:
@@ -366,7 +351,7 @@ def doctor(
     latency. It writes one small entry and deletes it. Exits with 1 if there is a problem.
     """
     target = Target(url, proxied, timeout)
-    with _command(as_json=as_json) as output, target.servers() as servers:
+    with running(as_json=as_json) as output, target.servers() as servers:
         in_cluster = bool(target.config().endpoint.cluster)
         findings: list[Finding] = []
         for address, server in servers.items():
@@ -388,7 +373,7 @@ def serve(as_json: options.AsJson = False) -> None:
     It runs until Ctrl-C, on a free port with a random password, and keeps nothing on disk. It needs
     the extra "embedded", or a Redis or Valkey server on PATH.
     """
-    with _command(as_json=as_json) as output, embedded_redis(tcp=True) as url:
+    with running(as_json=as_json) as output, embedded_redis(tcp=True) as url:
         output.answer({"url": url}, lambda: output.line(url))
         sys.stdout.flush()
         output.say("export REDIS_URL with this url to use it; press Ctrl-C to stop it")

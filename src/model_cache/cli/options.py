@@ -47,6 +47,13 @@ Price = Annotated[
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="Show them again every 2 s, until Ctrl-C.")]
 
+# export
+Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for a free one.")]
+Every = Annotated[
+    float, typer.Option(min=1.0, max=86_400.0, help="Seconds between two readings of Redis.")
+]
+
 # purge
 PurgedModel = Annotated[str, typer.Option(help="The model's qualified name.")]
 Version = Annotated[
