@@ -10,6 +10,7 @@ import struct
 import subprocess
 import termios
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -298,6 +299,26 @@ def test_a_wrong_password_is_exit_code_3_and_is_not_shown() -> None:
             assert run(*words, MODEL_CACHE_PASSWORD="the-right-one").code == 0
         in_url = server.url.replace("//", "//:wrong-s3cret@")
         assert "s3cret" not in run_apart("inspect", "--url", in_url).stderr
+
+
+def test_the_password_may_be_in_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    with running_server("--requirepass", "s3cret") as server:
+        words = ("inspect", "--url", server.url)
+        for content, code, said in (
+            (b"s3cret\n", 0, ""),
+            (b"wr0ng\n", 3, "invalid username-password"),
+            (b"s3cr\xff", 2, "is not in UTF-8"),
+        ):
+            secret.write_bytes(content)
+            result = run(*words, MODEL_CACHE_PASSWORD_FILE=str(secret))
+            assert result.code == code
+            assert said in result.stderr
+            assert "s3cr" not in result.stderr.replace(str(secret), "")
+        secret.unlink()
+        result = run(*words, MODEL_CACHE_PASSWORD_FILE=str(secret))
+        assert (result.code, result.stdout) == (2, "")
+        assert "No such file" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["inspect", "doctor"])

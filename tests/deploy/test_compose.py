@@ -6,13 +6,17 @@ import re
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import yaml
 
 from tests.checkout import REPOSITORY
+from tests.cli.command import spawn
 from tests.deploy.deployment import DEPLOY, compose, read_image
+from tests.servers import free_port, running_server
 
 EXAMPLE = REPOSITORY / "examples" / "insurance_service"
 
@@ -74,7 +78,7 @@ def test_only_this_machine_reaches_the_ports_and_redis_has_none() -> None:
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
     assert {name for name, ports in published.items() if ports} == {"service", "grafana"}
     assert compose()["networks"]["inside"] == {"internal": True}
-    for name in ("redis", "prometheus"):
+    for name in ("redis", "exporter", "prometheus"):
         assert services()[name]["networks"] == ["inside"]
 
 
@@ -111,12 +115,20 @@ def test_urls_lead_to_the_services_and_ports_that_are_there() -> None:
     url = urlsplit(services()["service"]["environment"]["REDIS_URL"])
     assert (url.hostname, url.port) == ("redis", 6379)
     assert services()["service"]["ports"] == [f"127.0.0.1:8000:{image.last['EXPOSE']}"]
-    (job,) = settings_file("prometheus/prometheus.yml")["scrape_configs"]
-    assert job["static_configs"] == [{"targets": [f"service:{image.last['EXPOSE']}"]}]
+    jobs = settings_file("prometheus/prometheus.yml")["scrape_configs"]
+    exporter = services()["exporter"]
+    assert [job["static_configs"] for job in jobs] == [
+        [{"targets": [f"service:{image.last['EXPOSE']}"]}],
+        [{"targets": [f"exporter:{exporter['command'][-1]}"]}],
+    ]
+    assert exporter["environment"]["REDIS_URL"] == services()["service"]["environment"]["REDIS_URL"]
     (source,) = settings_file("grafana/provisioning/datasources/prometheus.yaml")["datasources"]
     assert source["url"] == "http://prometheus:9090"
     networks = {name: set(service["networks"]) for name, service in services().items()}
-    for one, other in (("service", "redis"), ("prometheus", "service"), ("grafana", "prometheus")):
+    for one, other in (
+        *(("service", "redis"), ("exporter", "redis"), ("prometheus", "service")),
+        *(("prometheus", "exporter"), ("grafana", "prometheus")),
+    ):
         assert networks[one] & networks[other]
 
 
@@ -124,6 +136,27 @@ def test_the_service_knows_each_variable_of_its_environment() -> None:
     code = "".join(path.read_text() for path in EXAMPLE.glob("*.py"))
     known = set(re.findall(r'environ(?:ment)?\.get\("([A-Z_]+)"', code))
     assert services()["service"]["environment"].keys() <= known
+
+
+def test_the_exporter_runs_as_it_is_started(tmp_path: Path) -> None:
+    service = services()["exporter"]
+    password = tmp_path / "redis_password"
+    password.write_text("s3cret\n")
+    with running_server("--requirepass", "s3cret") as server:
+        environment = service["environment"] | {
+            "REDIS_URL": server.url,
+            "MODEL_CACHE_PASSWORD_FILE": str(password),
+        }
+        program, *words, port = service["command"]
+        assert (program, port) == ("model-cache", "9721")
+        with spawn(*words, free_port(), "--host", "127.0.0.1", **environment) as process:
+            try:
+                assert process.stdout is not None
+                url = process.stdout.readline().strip()
+                with urlopen(url, timeout=30) as response:
+                    assert b"model_cache_redis_memory_bytes" in response.read()
+            finally:
+                process.kill()
 
 
 def test_it_is_given_the_time_to_finish() -> None:

@@ -177,7 +177,7 @@ def test_the_command_of_the_image_serves_with_the_environment_of_compose(
         with locked_server.client(password=PASSWORD) as client:
             assert len(entries(client, "insurance/insurance_charges_model/*")) == 1
         # Both workers' metrics, where Prometheus is told to look.
-        (job,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())[
+        job, _exporters = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())[
             "scrape_configs"
         ]
         wait_until(

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from model_cache.decorator import RedisCachingDecorator
@@ -20,6 +21,7 @@ from model_cache.stores.server import RedisStore
 
 LOCAL = "redis://localhost:6379/0"
 _VARIABLES = {"username": "MODEL_CACHE_USERNAME", "password": "MODEL_CACHE_PASSWORD"}
+_PASSWORD_FILE = "MODEL_CACHE_PASSWORD_FILE"
 SECRET_VARIABLE = "MODEL_CACHE_KEY_SECRET"
 ENCRYPTION_VARIABLE = "MODEL_CACHE_ENCRYPTION_KEY"
 # Error replies of a server that is up and accepts the login.
@@ -97,8 +99,22 @@ def embedded_error() -> ConfigurationError:
 
 
 def login() -> dict[str, str | None]:
-    """Return the decorator's `username` and `password` from the environment."""
-    return {name: os.environ.get(variable) or None for name, variable in _VARIABLES.items()}
+    """Return the decorator's `username` and `password` from the environment.
+
+    The password may be in a file, as Docker and Kubernetes mount secrets.
+
+    Raises:
+        ConfigurationError: the file can't be read.
+    """
+    found = {name: os.environ.get(variable) or None for name, variable in _VARIABLES.items()}
+    if file := os.environ.get(_PASSWORD_FILE):
+        try:
+            found["password"] = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise ConfigurationError(_PASSWORD_FILE, f"can't read {file!r}: {error}") from error
+        except UnicodeDecodeError:  # whose message has a part of the password
+            raise ConfigurationError(_PASSWORD_FILE, f"{file!r} is not in UTF-8") from None
+    return found
 
 
 def secrets() -> dict[str, Any]:
