@@ -9,7 +9,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model_cache import ConfigurationError, Outcome
-from model_cache.integrations.http_caching import cache_name, cache_status, requested, x_cache
+from model_cache.integrations.http_caching import (
+    OUTCOME_HEADERS,
+    cache_name,
+    cache_status,
+    requested,
+    x_cache,
+)
 from model_cache.observing.outcome import Fate, Kind
 from tests.web import members
 
@@ -56,6 +62,11 @@ def test_every_outcome_has_a_cache_status_and_is_either_a_hit_or_forwarded() -> 
             assert ("hit" in said) != ("fwd" in said)
             assert ("hit" in said) == (kind == "hit")
             assert x_cache([outcome(kind, fate)])
+
+
+def test_the_openapi_of_the_headers_lists_every_word() -> None:
+    words = {x_cache([outcome(kind)]) for kind in get_args(Kind)}
+    assert words == set(OUTCOME_HEADERS["X-Cache"]["schema"]["enum"])
 
 
 def test_x_cache_is_that_of_the_least_cached_prediction() -> None:
