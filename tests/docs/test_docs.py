@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import html
 import importlib
 import inspect
 import json
@@ -12,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import typing
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -100,6 +103,31 @@ def test_the_reference_has_every_public_name(site: Path) -> None:
     methods = {name for name in vars(Cache) if not name.startswith("_")}
     listed = re.findall(r'id="model_cache\.Cache\.(\w+)"', reference)
     assert set(listed) == methods - {"join"}
+
+
+OF_OTHERS = {
+    *vars(builtins),
+    *typing.__all__,
+    *("Path", "timedelta"),
+    *("ASGIApp", "BaseModel", "CollectorRegistry", "Lifespan", "MLModel", "SecretBytes"),
+    *("SecretStr", "Starlette", "TracerProvider"),
+    "Event",  # any of the events, says the page
+    *("E", "P", "R", "R_co"),  # stand for the types of what is wrapped
+}
+"""Names in signatures that readers know, or find in the documentation of other libraries."""
+
+
+def test_signatures_have_no_names_that_a_reader_can_not_look_up(site: Path) -> None:
+    reference = (site / "reference.html").read_text(encoding="utf-8")
+    anchors = re.findall(r'id="model_cache\.([\w.]+)"', reference)
+    known = OF_OTHERS | {anchor.rpartition(".")[2] for anchor in anchors}
+    blocks_ = re.findall(r'<div class="[^"]*doc-signature.*?</code>', reference, re.S)
+    assert len(blocks_) > 100
+    for block in blocks_:
+        text = html.unescape(re.sub(r"<[^>]+>", "", block))
+        names = re.findall(r"(?<![\w.])_*[A-Z]\w*", re.sub(r'"[^"]*"', "", text))
+        assert set(names) <= known, text
+        assert "**unknown" not in text
 
 
 def test_the_pages_fetch_nothing_from_elsewhere(site: Path) -> None:
