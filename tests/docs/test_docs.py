@@ -8,11 +8,8 @@ import importlib
 import inspect
 import json
 import logging
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tomllib
 import typing
 from collections import Counter
@@ -64,27 +61,6 @@ NOT_RUN = {
 def of(*languages: str) -> pytest.MarkDecorator:
     chosen = [block for block in CHECKED if block.language in languages]
     return pytest.mark.parametrize("block", chosen, ids=str)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The documentation, built as `make docs` does, with no network to be had."""
-    folder = tmp_path_factory.mktemp("site")
-    nowhere = "http://127.0.0.1:9"
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
-        cwd=REPOSITORY,
-        env={
-            **os.environ,
-            "http_proxy": nowhere,
-            "https_proxy": nowhere,
-            "NO_MKDOCS_2_WARNING": "1",
-        },
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
 
 
 def test_every_page_is_built(site: Path) -> None:
