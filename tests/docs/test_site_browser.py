@@ -68,7 +68,7 @@ def test_no_page_is_wider_than_a_phone(site: Path, tmp_path: Path, dark: bool) -
     host = tmp_path / "host.html"
     script = WIDTHS.replace("PAGES", json.dumps(pages))
     host.write_text(f"<!doctype html><body><script>{script}</script></body>", encoding="utf-8")
-    seen = show(find_chromium(), host, dark=dark, patience=60, reads_files=True)
+    seen = show(find_chromium(), host, dark=dark, patience=10, reads_files=True)
     assert set(seen.page) == set(pages)
     assert {name: found for name, found in seen.page.items() if found["outside"]} == {}
     assert {found["tooWide"] for found in seen.page.values()} == {0}
