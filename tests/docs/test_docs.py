@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 import redis
@@ -23,6 +24,7 @@ import yaml
 
 import model_cache
 from model_cache import Cache, ConfigurationError, RedisCachingDecorator
+from model_cache.binding import namesakes
 from model_cache.embedded import embedded_url
 from tests.checkout import REPOSITORY
 from tests.docs.blocks import (
@@ -144,6 +146,8 @@ def test_the_code_of_a_page_runs_as_it_stands(
     # Pages show hits; a machine that is busy for a tenth of a second must not make them misses.
     defaults: Any = RedisCachingDecorator.__init__.__kwdefaults__
     monkeypatch.setitem(defaults, "timeout", 5.0)
+    # A page is a program of its own: its models don't meet those of other pages.
+    monkeypatch.setattr(namesakes, "_models", WeakValueDictionary())
     scope: dict[str, Any] = {"__name__": "__main__"}  # as keys cover a class's module
     code = [block for block in CHECKED if block.page == page]
     if any("embedded://" in block.code for block in code):

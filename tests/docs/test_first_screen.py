@@ -9,9 +9,7 @@ from tests.checkout import REPOSITORY
 DOCS = REPOSITORY / "docs"
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 MEASURED = "".join(
-    path.read_text(encoding="utf-8")
-    for path in (DOCS / "benchmarks.md", DOCS / "comparison.md")
-    if path.exists()
+    (DOCS / name).read_text(encoding="utf-8") for name in ("benchmarks.md", "comparison.md")
 )
 ARTICLES = "article's code"
 TRIALS = ("types", "changes", "outage")
