@@ -48,13 +48,22 @@ def framed(page: str, width: int) -> str:
     return f'<!doctype html><html lang="en">{head}<title>Frame</title>{frame}</iframe></html>'
 
 
-def show(chromium: str, page: Path, *, dark: bool = False) -> Seen:
+def show(
+    chromium: str,
+    page: Path,
+    *,
+    dark: bool = False,
+    patience: int = 0,
+    reads_files: bool = False,
+) -> Seen:
     """Return what a browser sees in a page that leaves its findings in `data-seen`.
 
     Args:
         chromium: the browser.
         page: the page.
         dark: whether the reader prefers dark pages.
+        patience: how many seconds, of a clock that runs ahead, timers may take after the loading.
+        reads_files: whether a page that is a file may look into others.
     """
     done = subprocess.run(
         [
@@ -67,6 +76,8 @@ def show(chromium: str, page: Path, *, dark: bool = False) -> Seen:
             "--window-size=1400,900",
             f"--blink-settings=preferredColorScheme={0 if dark else 1}",
             "--enable-logging=stderr",
+            *([f"--virtual-time-budget={1000 * patience}"] if patience else []),
+            *(["--allow-file-access-from-files"] if reads_files else []),
             "--dump-dom",
             page.as_uri(),
         ],

@@ -13,9 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 
+from model_cache import Cache
 from model_cache.cli import target
 from model_cache.cli.output import printable
 from tests.checkout import IMPORTS
@@ -56,6 +58,22 @@ def test_the_models_are_listed_with_their_entries(server: Server, client: redis.
     assert third["prefix"] == "team/a"
     assert third["stale"] == 0
     assert len(entries(client)) == 13
+
+
+def test_the_entries_of_rows_and_of_functions_are_read(server: Server, client: redis.Redis) -> None:
+    with Cache(server.url, timeout=5.0) as cache:
+        cache.memoize(name="of_calls", version="1")(lambda age: 2.5 * age)(4)
+        rows = cache.memoize_rows(version="1", name="of_rows")(lambda ages: ages * 2.5)
+        rows(np.array([[4.0, 6.0]]))
+    found = run("inspect", "--url", server.url, "--json").json["models"]
+    assert {each["model"]: each["serders"] for each in found} == {
+        "of_calls": {"python": 1},
+        "of_rows": {"rows": 1},
+    }
+    assert [each["problems"] for each in found] == [{}, {}]
+    [key] = entries(client, "of_rows/1/*")
+    entry = run("inspect", key.decode(), "--url", server.url, "--json").json["entry"]
+    assert entry["value"] == [[10.0, 15.0]]
 
 
 def test_without_json_it_prints_text(server: Server) -> None:

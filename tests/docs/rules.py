@@ -1,4 +1,4 @@
-"""The ACL rules in docs/operations.md, and logins with these rules."""
+"""The ACL rules in docs/security.md, and logins with these rules."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import redis
 from tests.checkout import REPOSITORY
 from tests.servers import Server
 
-DOC = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
+DOC = (REPOSITORY / "docs" / "security.md").read_text(encoding="utf-8")
 MODEL = "insurance_charges_model"
 RULES = {line.split()[2]: line.split() for line in re.findall(r"^ACL SETUSER .*$", DOC, re.M)}
-YAML_BLOCKS = re.findall(r"^```yaml\n(.*?)^```", DOC, re.M | re.S)
 
 
 def login(user: str) -> dict[str, Any]:

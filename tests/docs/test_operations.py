@@ -1,4 +1,4 @@
-"""docs/operations.md is correct: its ACL rules suffice, its YAML and tables match the code."""
+"""The pages for operators are correct: their ACL rules suffice, YAML and tables match the code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from model_cache.embedded import find_server
 from model_cache.observing import events
 from model_cache.observing.hooks import LoggingHook
 from model_cache.observing.outcome import Outcome
-from tests.docs.rules import DOC, MODEL, RULES, YAML_BLOCKS, apply, login
+from tests.checkout import REPOSITORY
+from tests.docs.rules import DOC, MODEL, RULES, apply, login
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port, running_server
 from tests.test_benchmarks import run
@@ -191,14 +192,19 @@ def until(condition: Any) -> None:
 
 
 def test_every_topology_has_its_yaml() -> None:
-    urls = [str(yaml.safe_load(block).get("url")) for block in YAML_BLOCKS]
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page("operations") + page("security"), re.M | re.S)
+    urls = [str(yaml.safe_load(block).get("url")) for block in blocks]
     for scheme in ("redis", "redis+sentinel", "redis+cluster", "rediss"):
         assert any(url.startswith(f"{scheme}://") for url in urls), scheme
 
 
+def page(name: str) -> str:
+    return (REPOSITORY / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
 def rows(heading: str) -> dict[str, list[str]]:
     """Return the cells of a table, by the name in the first one."""
-    section = DOC.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    section = page("troubleshooting").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     lines = re.findall(r"^\| (`\w+` \|.*) \|$", section, re.M)
     cells = [[cell.strip() for cell in line.split(" | ")] for line in lines]
     return {first.strip("`"): others for first, *others in cells}
@@ -266,7 +272,7 @@ def test_memory_that_is_full_under_noeviction_refuses_writes_and_goes_on_hitting
 
 def test_the_eviction_benchmark_covers_the_policies_of_the_doc(tmp_path: Path) -> None:
     results, printed = run("eviction", tmp_path, "--count", "2000")
-    in_doc = set(re.findall(r"^\| (\w+-\w+|noeviction) \| (none|3600) \|", DOC, re.M))
+    in_doc = set(re.findall(r"^\| (\w+-\w+|noeviction) \| (none|3600) \|", page("capacity"), re.M))
     ttls = {None: "none", 3600.0: "3600"}
     assert {(row["policy"], ttls[row["ttl"]]) for row in results["ratios"]} == in_doc
     for row in results["ratios"]:

@@ -1,4 +1,4 @@
-"""What the facts about a server mean for a cache, and what to change (docs/operations.md)."""
+"""What the facts about a server mean for a cache, and what to change (docs/capacity.md)."""
 
 from __future__ import annotations
 

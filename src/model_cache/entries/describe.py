@@ -24,10 +24,15 @@ from model_cache.entries.envelope import (
     take_apart,
     unpack,
 )
+from model_cache.entries.row_entries import ROWS, RowResult
+from model_cache.entries.rows import values_of
 from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS, VALUES
 from model_cache.entries.values import PYTHON_VALUES
 from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Serder
+
+# Models can't use the serders of functions and rows, so they are not registered.
+_OF_FUNCTIONS: dict[int, Serder] = {PYTHON_VALUES.id: PYTHON_VALUES, ROWS.id: ROWS}
 
 
 class _Anything(RootModel[Any]):
@@ -95,8 +100,7 @@ def _describe_envelope(
         head, tag, data = take_apart(entry)
     except (ValueError, IndexError):
         return Description("envelope", problem="truncated, or another format version")
-    # Models can't use the serder of functions, so it is not registered.
-    serder = PYTHON_VALUES if head[2] == PYTHON_VALUES.id else SERDERS.get(head[2])
+    serder = _OF_FUNCTIONS.get(head[2]) or SERDERS.get(head[2])
     compressor = COMPRESSORS.get(head[3])
     described = Description(
         "envelope",
@@ -139,8 +143,18 @@ def _with_value(described: Description, serder: Serder, data: bytes) -> Descript
     try:
         if serder is PYTHON_VALUES:
             return replace(described, value=PYTHON_VALUES.classes.loads(data))
+        if serder is ROWS:
+            return replace(described, value=_values_of_row(ROWS.loads(data, RowResult)))
         value = getattr(reader.loads(data, _Anything), "root", None)
     except Exception as error:  # Redis is untrusted
         reraise_interruption(error)
         return replace(described, problem=f"invalid {serder.name} ({type(error).__name__})")
     return replace(described, value=value)
+
+
+def _values_of_row(row: RowResult) -> Any:
+    try:
+        import numpy  # noqa: F401  # `values_of` needs it for arrays, but imports nothing
+    except ImportError:
+        return f"{len(row.payload)} bytes, not decoded without numpy"
+    return values_of(row.form, row.payload)

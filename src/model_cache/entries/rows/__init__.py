@@ -21,7 +21,7 @@ from model_cache.keys.canonical import PREDICTIONS
 from model_cache.keys.tables import Table
 from model_cache.keys.tables.cells import numbers
 
-__all__ = ["LengthError", "Parts", "RowsRefusedError", "join", "split"]
+__all__ = ["LengthError", "Parts", "RowsRefusedError", "join", "split", "values_of"]
 
 
 LONGEST_FORM = 65_535
@@ -119,3 +119,14 @@ def join(
     if next(rest, None) is not None:
         raise ValueError("there are more columns than the form describes")
     return result
+
+
+def values_of(form: bytes, payload: bytes) -> list[Any]:
+    """Return the values of a single row as plain Python values, without its container.
+
+    Raises:
+        Exception: the bytes are damaged, contain an instance of a class, or numpy is not imported.
+    """
+    _, *specs = msgpack.unpackb(form, unicode_errors="surrogatepass", strict_map_key=False)
+    columns = columns_of(specs, [payload], Classes())
+    return [column[0] if isinstance(column, list) else column[0].tolist() for column in columns]
