@@ -7,6 +7,7 @@ the distinct values of other types, up to a limit: requests can be built again f
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import types
 from collections.abc import Callable, Sequence
@@ -144,6 +145,20 @@ class ColumnBuilder:
     def uncacheable(self) -> int:
         """How many values had no canonical form."""
         return self._hasher.uncacheable
+
+    def newest(self) -> Hashes:
+        """Return the hashes of the values that were added last."""
+        return mixed(_bits(self._parts[-1]), self._salt)
+
+    def keep_of_newest(self, kept: Array) -> None:
+        """Drop those of the values that were added last that a mask does not keep."""
+        self._parts[-1] = self._parts[-1][kept]
+
+    def thinned(self, kept: Array) -> ColumnBuilder:
+        """Return a builder with only those of the values so far that a mask keeps."""
+        found = copy.copy(self)
+        found._parts = [np.concatenate(self._parts)[: len(kept)][kept]]
+        return found
 
     def add(self, inputs: Sequence[Any]) -> None:
         """Add the values of some inputs."""
