@@ -53,7 +53,7 @@ class Wide(BaseModel):
     color: Color = Color.red
     point: Point = Point(1, 2)
     names: set[str] = {"a"}
-    inner: Inner = Inner(more=5)  # type: ignore[call-arg]
+    inner: Inner = Inner(more=5)
     many: list[Inner] = [Inner(depth=0.5)]
     by_name: dict[str, Inner] = {"k": Inner()}
     renamed: int = Field(3, alias="reNamed")

@@ -72,7 +72,7 @@ class _Rows(NamedTuple):
         columns: the values.
         times: the times.
         units: their keys, by which they are sampled.
-        count: how many there are; what is above that does not count.
+        kept: how many there are; what is above that does not count.
         seen: how many were read.
         share: the share of the keys whose requests are kept.
     """
@@ -80,7 +80,7 @@ class _Rows(NamedTuple):
     columns: list[ColumnBuilder]
     times: list[Array]
     units: list[Array]
-    count: int = 0
+    kept: int = 0
     seen: int = 0
     share: float = 1.0
 
@@ -132,9 +132,9 @@ class LogBuilder:
         self._first = self._first or batch.inputs[:_FIRST]
         # Last: after an interruption, what is above the count does not count.
         self._rows = rows._replace(
-            count=rows.count + int(kept.sum()), seen=rows.seen + len(batch.inputs)
+            kept=rows.kept + int(kept.sum()), seen=rows.seen + len(batch.inputs)
         )
-        while self._rows.count > MOST_ROWS:
+        while self._rows.kept > MOST_ROWS:
             self._rows = _thinned(self._rows)
 
     def finish(self, recorded: Recorded | None = None) -> Log | None:
@@ -145,7 +145,7 @@ class LogBuilder:
         """
         if not self._first:
             return None
-        rows, count = self._rows, self._rows.count
+        rows, count = self._rows, self._rows.kept
         uncacheable = {each.path: each.uncacheable for each in rows.columns if each.uncacheable}
         columns = [column.finish(count) for column in rows.columns]
         times = np.concatenate(rows.times)[:count] if rows.times else None
@@ -183,14 +183,14 @@ def _below(units: Hashes, share: float) -> Array:
 
 def _thinned(rows: _Rows) -> _Rows:
     """Return the requests of half of the keys."""
-    units = np.concatenate(rows.units)[: rows.count]
+    units = np.concatenate(rows.units)[: rows.kept]
     # What was recorded may be a sample already.
     share = min(rows.share, 2.0 ** np.ceil(np.log2((float(units.max()) + 1) / ALL))) / 2
     kept = _below(units, share)
     kept[:_FIRST] = True  # with these it is found out whether inputs can be built again
     return _Rows(
         [column.thinned(kept) for column in rows.columns],
-        [np.concatenate(rows.times)[: rows.count][kept]] if rows.times else [],
+        [np.concatenate(rows.times)[: rows.kept][kept]] if rows.times else [],
         [units[kept]],
         int(kept.sum()),
         rows.seen,
@@ -201,7 +201,7 @@ def _thinned(rows: _Rows) -> _Rows:
 def _sample(rows: _Rows, recorded: Recorded, order: Any) -> Sample:
     share = min(rows.share, recorded.share)
     if share >= 1.0:
-        return Sample(1.0, rows.count, None)
-    units = np.concatenate(rows.units)[: rows.count]
+        return Sample(1.0, rows.kept, None)
+    units = np.concatenate(rows.units)[: rows.kept]
     units = units if order is None else units[order]
     return Sample(share, max(rows.seen, recorded.requests), units)

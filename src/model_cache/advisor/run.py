@@ -168,15 +168,7 @@ class Run:
             )
             return
         end = self.clock() + self.settings.budget
-        levels = {
-            column.path: [
-                places
-                for places in places_of(column)
-                if self.tables.find(column, places) is not None
-            ]
-            for column in self.log.columns
-            if column.path and column.path not in self.log.left_out
-        }
+        levels = self._levels()
         if not self.bench.prepare(100):
             self.notes.append(
                 "The model answered no sampled request, so choices can't be compared."
@@ -195,6 +187,24 @@ class Run:
         if self.search.is_cut:
             self.notes.append("The budget ended before all choices were compared.")
         self._look_at_recommended()
+
+    def _levels(self) -> dict[str, list[int]]:
+        """Return the numbers of places to try, for each field that may be left out."""
+        assert self.log is not None
+        levels = {}
+        for field_, column in zip(self.log.fields, self.log.columns, strict=True):
+            if not column.path or column.path in self.log.left_out:
+                continue
+            sensible = places_of(column) if field_.may_round else []
+            levels[column.path] = [
+                places for places in sensible if self.tables.find(column, places) is not None
+            ]
+            if sensible and not levels[column.path]:
+                self.notes.append(
+                    f"Rounding {column.path} was not tried, because it has too many different "
+                    "values."
+                )
+        return levels
 
     def _look_at_recommended(self) -> None:
         assert self.log is not None

@@ -91,8 +91,13 @@ def economics_lines(found: Economics) -> Iterator[str]:
     yield f"{word}     {', '.join(saved)}, with {percent(best.hit_ratio)} hits"
 
 
+def best_name(advice: Advice) -> str:
+    """Return how to call the choice that has the most hits without changing too much."""
+    return "recommended" if advice.verdict.startswith("cache") else "best choice"
+
+
 def shown_choices(advice: Advice) -> list[tuple[Choice, str]]:
-    """Return the choices of a table, with a mark: the recommended one and the frontier."""
+    """Return the choices of a table, with a mark for the best: it and the frontier."""
     best = advice.choice
     found = [choice for choice in advice.frontier if choice is not best]
     step = max(1, -(-len(found) // _MOST_ROWS))
@@ -117,7 +122,7 @@ def cells(changes: Changes | None) -> list[str]:
 
 def choice_lines(advice: Advice) -> Iterator[str]:
     """Yield the table of the choices worth having."""
-    yield "choices worth having (* recommended)"
+    yield f"choices worth having (* {best_name(advice)})"
     yield (
         f"  {'hits':>12} {'changed':>12} {'mean change':>13} {'99% within':>20} {'largest':>10}"
         "   choice"
