@@ -118,20 +118,25 @@ class RecordedRows:
         self.recorded = Recorded(min(shares, default=1.0), tuple(left_out))
 
     def items(self) -> Iterator[Item]:
-        # Keys below the smallest share are in all files.
-        limit = round(self.recorded.share * _KEYS)
         for path in self._paths:
             with path.open("rb") as stream:
                 for line in JsonLines(stream, self._schema):
                     self._position = self._before + stream.tell()
                     if line.problem is not None:
                         yield Item(None, problem=line.problem)
-                    elif line.request is not None and "request" in line.request:
-                        if (key := int(line.request.get("key", 0))) < limit:
-                            yield self._item(line.request, key)
-                    elif line.request is not None and "requests" in line.request:
-                        self._add(line.request)
+                    elif line.request is not None:
+                        yield from self._inside(line.request)
             self._before = self._position
+
+    def _inside(self, line: dict[str, Any]) -> Iterator[Item]:
+        """Yield the request in a line, if there is one and its key is sampled."""
+        if "requests" in line:
+            self._add(line)
+        elif "request" in line:
+            key = int(line.get("key", 0))
+            # Keys below the smallest share are in all files.
+            if key < round(self.recorded.share * _KEYS):
+                yield self._item(line, key)
 
     def _item(self, line: dict[str, Any], key: int) -> Item:
         try:
