@@ -89,7 +89,10 @@ class _Tally:
 
     def add(self, count: int = 1) -> None:
         """Add to the count."""
-        deque(itertools.islice(self._numbers, count), maxlen=0)
+        if count == 1:
+            next(self._numbers)
+        else:
+            deque(itertools.islice(self._numbers, count), maxlen=0)
 
     def take(self) -> int:
         """Return what was added since the last time."""
