@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import random
+import time
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -17,8 +18,11 @@ from pydantic import BaseModel, Field, SecretStr
 from model_cache import Cache, ConfigurationError, RedisCachingDecorator
 from model_cache.advisor import Advice, advise, log, reading
 from model_cache.advisor.findings import Capacity
+from model_cache.advisor.progress import silent
+from model_cache.advisor.run import Run
 from model_cache.advisor.sample import coverage
-from tests.advisor.logs import Score, Visit, VisitModel, visits
+from model_cache.advisor.trials import Option
+from tests.advisor.logs import SETTINGS, Score, Visit, VisitModel, visits
 from tests.models import FunctionModel
 from tests.servers import Server
 
@@ -33,8 +37,9 @@ def record(folder: Path, rows: Any, model: Any = None, **options: Any) -> None:
         assert cached.stats().unrecorded == 0
 
 
-def ratio(advice: Advice, label: str = "as it is") -> Any:
-    return next(each for each in advice.choices if each.label == label).hit_ratio
+def ratio(advice: Advice) -> float:
+    assert advice.reuse is not None
+    return advice.reuse.hit_ratio.value
 
 
 def test_a_recorded_run_has_the_hit_ratio_that_the_run_had(server: Server, tmp_path: Path) -> None:
@@ -50,7 +55,7 @@ def test_a_recorded_run_has_the_hit_ratio_that_the_run_had(server: Server, tmp_p
         stats = cached.stats()
     advice = advise(VisitModel(), tmp_path, budget=2)
     assert advice.log.requests == advice.log.traffic == 2_000
-    assert ratio(advice).value == pytest.approx((stats.hits + stats.shared) / 2_000)
+    assert ratio(advice) == pytest.approx((stats.hits + stats.shared) / 2_000)
     assert advice.log.fields["request_id"] == 1
     assert not any("request_id" in choice.label for choice in advice.choices)
     # What was ignored stays ignored.
@@ -88,37 +93,62 @@ def hits_with(capacity: Capacity, entries: float) -> float:
     return float(np.interp(entries, sizes, ratios))
 
 
-@pytest.mark.parametrize("seed", range(3))
+def looked_at(requests: Any) -> Run:
+    """Return a run that has read a log, and knows its reuse."""
+    found = Run(VisitModel(), SETTINGS, silent, time.perf_counter, time.process_time)
+    found.read(requests)
+    found.look_at_reuse()
+    return found
+
+
+CHOICES = [
+    *(Option().rounding("amount", places) for places in (0, -1, -2, -3)),
+    Option().without("customer"),
+    Option().without("customer").rounding("amount", 0),
+    Option().without("amount"),
+]
+
+
+def assert_agree(part: Run, whole: Run) -> None:
+    """As it is, a sampled key has all of its reuse. Where keys fall together, that is estimated."""
+    assert part.log is not None
+    assert whole.log is not None
+    assert part.bench is not None
+    assert whole.bench is not None
+    assert part.log.sample.requests == len(whole.log)
+    expected, found = whole.reuse.hit_ratio, part.reuse.hit_ratio
+    assert found.value == pytest.approx(expected.value, abs=0.01)
+    assert found.low <= expected.value <= found.high
+    distinct = whole.reuse.distinct.value
+    assert part.reuse.distinct.value == pytest.approx(distinct, rel=0.06)
+    for option in CHOICES:
+        ratios = [run.bench.hit_ratio(option).value for run in (part, whole) if run.bench]
+        assert ratios[0] == pytest.approx(ratios[1], abs=0.02), option
+    for entries in (distinct / 10, distinct / 2):
+        hits = [hits_with(run.capacity[0], entries) for run in (part, whole)]
+        assert hits[0] == pytest.approx(hits[1], abs=0.025)
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_advice_from_a_tenth_of_the_keys_agrees_with_that_from_the_whole_log(
     tmp_path: Path, seed: int
 ) -> None:
     rows = zipf(40_000, seed)
     record(tmp_path / "all", rows)
     record(tmp_path / "tenth", rows, record_share=0.1)
-    whole, part = (
-        advise(VisitModel(), tmp_path / name, budget=4, tolerance=50) for name in ("all", "tenth")
-    )
-    assert part.log.traffic == whole.log.requests == 40_000
-    assert part.log.share == 0.1
-    assert part.log.requests < 20_000
-    assert whole.reuse is not None
-    assert part.reuse is not None
-    # As it is: the reuse of a sampled key is exact, and 1 point is what a tenth leaves open.
-    assert part.reuse.hit_ratio.value == pytest.approx(whole.reuse.hit_ratio.value, abs=0.01)
-    assert part.reuse.hit_ratio.low <= whole.reuse.hit_ratio.value <= part.reuse.hit_ratio.high
-    distinct = whole.reuse.distinct.value
-    assert part.reuse.distinct.value == pytest.approx(distinct, rel=0.06)
-    assert part.log.seconds is not None
-    assert part.log.per_second == pytest.approx(40_000 / part.log.seconds)
-    # Rounded: many keys fall together, of which the sample has only some.
-    labels = {choice.label for choice in part.choices} & {choice.label for choice in whole.choices}
-    assert {"as it is", "amount to 0 places", "without customer"} <= labels
-    for label in labels:
-        assert ratio(part, label).value == pytest.approx(ratio(whole, label).value, abs=0.02)
-    # Half of the entries hold about the same hits.
-    expected, found = (hits_with(each.capacity[0], distinct / 2) for each in (whole, part))
-    assert found == pytest.approx(expected, abs=0.02)
-    assert any("0.1 of the inputs" in note for note in part.notes)
+    whole, part = looked_at(tmp_path / "all"), looked_at(tmp_path / "tenth")
+    assert part.log is not None
+    assert len(part.log) < 20_000
+    assert_agree(part, whole)
+
+
+def test_advice_from_a_sample_says_so(tmp_path: Path) -> None:
+    record(tmp_path, zipf(2_000), record_share=0.5)
+    advice = advise(VisitModel(), tmp_path, budget=1)
+    assert (advice.log.share, advice.log.traffic) == (0.5, 2_000)
+    assert advice.log.seconds is not None
+    assert advice.log.per_second == pytest.approx(2_000 / advice.log.seconds)
+    assert any("all requests of 0.5 of the inputs" in note for note in advice.notes)
 
 
 def test_coverage_is_the_share_of_keys_that_a_sample_of_their_units_has() -> None:
@@ -211,7 +241,7 @@ def test_required_fields_that_were_not_recorded_get_stand_ins(tmp_path: Path) ->
     record(tmp_path, map(full, range(200)), model, ignored_fields=ignored)
     advice = advise(model, tmp_path, budget=2)
     assert (advice.log.requests, advice.log.bad) == (200, 0)
-    assert ratio(advice).value == pytest.approx(1 - 10 / 200)
+    assert ratio(advice) == pytest.approx(1 - 10 / 200)
     assert any("because secret: key, hidden" in note for note in advice.notes)
     if advice.verdict != "do not cache":
         assert set(yaml.safe_load(advice.to_yaml())["ignored_fields"]) == set(ignored)
@@ -221,7 +251,7 @@ def test_only_the_hashed_fields_are_recorded(tmp_path: Path) -> None:
     record(tmp_path, visits(100, ids=True), hashing_fields=["amount"])
     advice = advise(VisitModel(), tmp_path, budget=1)
     assert set(advice.log.left_out) == {"customer", "count", "request_id"}
-    assert ratio(advice).value == pytest.approx(1 - 5 / 100)
+    assert ratio(advice) == pytest.approx(1 - 5 / 100)
 
 
 def test_rows_of_a_table_are_read_by_the_order_of_the_fields(tmp_path: Path) -> None:
@@ -240,7 +270,7 @@ def test_rows_of_a_table_are_read_by_the_order_of_the_fields(tmp_path: Path) -> 
     model = FunctionModel(Pair, Score, lambda data: Score(score=data.first + data.second))
     advice = advise(model, tmp_path, budget=1)
     assert advice.log.requests == 3
-    assert ratio(advice).value == pytest.approx(1 / 3)
+    assert ratio(advice) == pytest.approx(1 / 3)
 
 
 def test_what_was_not_recorded_is_told_and_half_a_line_set_aside(tmp_path: Path) -> None:
@@ -271,16 +301,11 @@ def test_of_a_long_log_a_sample_is_kept_that_agrees_with_the_whole(
     rows = zipf(50_000)
     options = {} if share == 1.0 else {"record_share": share}
     record(tmp_path, rows, **options)
-    whole = advise(VisitModel(), rows, budget=3)
+    whole = looked_at(rows)
     monkeypatch.setattr(log, "MOST_ROWS", 9_000)
     monkeypatch.setattr(reading, "_BATCH", 1_000)
-    part = advise(VisitModel(), tmp_path, budget=3)
-    assert part.log.requests <= 9_000
-    assert part.log.traffic == 50_000
-    assert part.log.share in {0.5**power for power in range(1, 6)}
-    assert part.reuse is not None
-    assert whole.reuse is not None
-    assert part.reuse.hit_ratio.value == pytest.approx(whole.reuse.hit_ratio.value, abs=0.01)
-    for label in ("amount to 0 places", "without customer"):
-        assert ratio(part, label).value == pytest.approx(ratio(whole, label).value, abs=0.02)
-    assert any("of the inputs" in note for note in part.notes)
+    part = looked_at(tmp_path)
+    assert part.log is not None
+    assert len(part.log) <= 9_000
+    assert part.log.sample.share in {0.5**power for power in range(1, 6)}
+    assert_agree(part, whole)

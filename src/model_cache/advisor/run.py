@@ -305,7 +305,8 @@ class Run:
             notes.append(
                 f"Read were all requests of {sample.share:.4g} of the inputs: {len(self.log):,} of "
                 f"{sample.requests:,} requests. Hit ratios of choices that round or ignore fields "
-                "are estimated from how many of these inputs fall together."
+                "are estimated from how many of these inputs fall together. Changes of the answers "
+                "are those of these inputs."
             )
         if self.recorded is not None:
             notes += notes_on(self.recorded, self.schema)
