@@ -149,6 +149,7 @@ def test_advice_from_a_sample_says_so(tmp_path: Path) -> None:
     assert advice.log.seconds is not None
     assert advice.log.per_second == pytest.approx(2_000 / advice.log.seconds)
     assert any("all requests of 0.5 of the inputs" in note for note in advice.notes)
+    assert f", {advice.log.requests:,} of them sampled" in str(advice)
 
 
 def test_coverage_is_the_share_of_keys_that_a_sample_of_their_units_has() -> None:

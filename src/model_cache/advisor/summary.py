@@ -40,9 +40,11 @@ def facts(advice: Advice) -> Iterator[str]:
 def log_lines(advice: Advice) -> Iterator[str]:
     """Yield what was read."""
     log = advice.log
-    parts = [f"{log.requests:,} requests"]
+    parts = [f"{log.traffic:,} requests"]
     if log.seconds is not None:
         parts[0] += f" in {duration(log.seconds)}"
+    if log.share < 1.0:
+        parts.append(f"{log.requests:,} of them sampled")
     if log.bad:
         parts.append(f"{log.bad:,} set aside")
     yield f"log       {', '.join(parts)}"

@@ -56,7 +56,7 @@ def _figures(advice: Advice) -> Iterator[Markup]:
     """Yield the numbers to remember."""
     log = advice.log
     during = "" if log.seconds is None else f" in {duration(log.seconds)}"
-    yield _figure(f"{log.requests:,}", f"requests{during}")
+    yield _figure(f"{log.traffic:,}", f"requests{during}")
     if advice.reuse is not None:
         yield _figure(percent(advice.reuse.hit_ratio.value), "hits at most, as it is")
     if advice.choice is not None and not advice.choice.is_exact:
