@@ -159,7 +159,7 @@ def with_limits(run: Run, log: Sequence[Request]) -> list[Ratio]:
     assert run.log is not None
     assert run.bench is not None
     assert run.sizes is not None
-    capacity = capacity_of("", run.bench.keys(NO_MONTH), run.log.times)
+    capacity = capacity_of("", run.bench.keys(NO_MONTH), run.log.times, run.log.sample)
     entries = capacity.by_entries[-1].entries
     ratios = []
     for share in _SHARES:

@@ -179,6 +179,10 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
             in Redis that `model-cache stats` shows.
         adaptive: whether to predict without the cache while it measurably costs more time than it
             saves; a small share of look-ups finds out when that changes.
+        record: a folder in which requests are recorded, for `model-cache advise`; also with
+            `enabled=False`. They are written in the background, to files that rotate.
+        record_share: the share of the keys whose requests are recorded: 0.1 for all requests of
+            one input in ten.
         hooks: receive each prediction: "prometheus", "opentelemetry", "logging", an import path
             `package.module:name`, or a function of one argument, an `Outcome` or an event.
 
@@ -261,6 +265,8 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
         expected_entries: int | None = None,
         fleet_stats: bool = True,
         adaptive: bool = False,
+        record: str | Path | None = None,
+        record_share: float = 1.0,
         hooks: Sequence[str | Hook] | None = None,
         **unknown: Never,
     ) -> None:

@@ -63,12 +63,13 @@ def seconds(option: str, value: object, least: float, most: float) -> float:
     return float(number)  # type: ignore[arg-type]
 
 
-def share(option: str, value: object) -> float:
-    """Return a share, from 0 to 1."""
+def share(option: str, value: object, least: float = 0.0) -> float:
+    """Return a share, from `least` to 1."""
     number = float(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= 1:
-        raise wrong(option, value, "a share from 0 to 1")
-    return float(number)
+    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+    if not is_number or not least <= number <= 1:  # type: ignore[operator]
+        raise wrong(option, value, f"a share from {least:g} to 1")
+    return float(number)  # type: ignore[arg-type]
 
 
 def ttl(option: str, value: object) -> int | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import random
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from model_cache import ConfigurationError, RedisCachingDecorator
-from model_cache.advisor import Advice, Progress, advise, missing_extra
+from model_cache.advisor import Advice, Progress, advise, missing_extra, rebuilding
 from model_cache.advisor.findings import Choice
 from tests.advisor.logs import Score, Verdict, Visit, VisitModel, label, score, visits
 from tests.models import FunctionModel
@@ -311,3 +314,66 @@ def test_a_missing_extra_is_named() -> None:
 def test_only_a_model_can_be_advised_about(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not an ml-base MLModel"):
         advise(object(), tmp_path / "log.jsonl")
+
+
+class Basket(BaseModel):
+    price: Decimal
+    sizes: list[float]
+    by_name: dict[str, Decimal]
+    count: tuple[int, ...] = ()
+    label: str = ""
+
+
+def test_decimals_and_lists_of_numbers_are_rounded_too(server: Server) -> None:
+    chance = random.Random(0)
+    log = [
+        {
+            "price": f"{chance.randrange(1_000) / 100:.2f}",
+            "sizes": [chance.randrange(30) / 10, 1.0],
+            "by_name": {"a": f"{chance.randrange(20) / 10:.1f}"},
+            "count": [chance.randrange(100), 5],
+        }
+        for _ in range(1_500)
+    ]
+    model = FunctionModel(
+        Basket, Score, lambda data: Score(score=float(data.price) + data.sizes[0])
+    )
+    advice = advise(model, log, budget=20)
+    tried = {name for each in advice.choices for name in each.places}
+    assert tried == {"price", "sizes", "by_name", "count"}
+    assert all(each.places.get("count", -1) < 0 for each in advice.choices)
+    for field in ("price", "sizes"):
+        rounding: dict[str, Any] = {"reduced_precision_fields": [field], "number_of_places": 0}
+        with RedisCachingDecorator(url=server.url, timeout=5.0, prefix=field, **rounding) as cache:
+            cache.set_model(model)
+            cache.purge()
+            cache.predict_many([Basket.model_validate(row) for row in log])
+            stats = cache.stats()
+        counted = (stats.hits + stats.shared) / len(log)
+        found = choice(advice, f"{field} to 0 places")
+        assert found.hit_ratio.value == pytest.approx(counted)
+        assert found.changes is not None
+        assert found.changes.share.value > 0.5
+
+
+def test_a_field_with_too_many_values_to_round_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuilding, "MOST_ROUNDED", 10)
+    log = [
+        {"price": str(number / 10), "sizes": [1.0], "by_name": {}, "label": str(number)}
+        for number in range(100)
+    ]
+    model = FunctionModel(Basket, Score, lambda data: Score(score=float(data.price)))
+    advice = advise(model, log, budget=2)
+    assert any("Rounding price was not tried" in note for note in advice.notes)
+    assert not any("label" in note or "sizes" in note for note in advice.notes)
+
+
+def test_without_a_cache_that_pays_no_choice_is_called_recommended(advice: Advice) -> None:
+    for verdict, name in (
+        ("do not cache", "(* best choice)"),
+        ("unknown", "(* best choice)"),
+        ("cache", "(* recommended)"),
+        ("cache reduced", "(* recommended)"),
+    ):
+        text = str(dataclasses.replace(advice, verdict=verdict))  # type: ignore[arg-type]
+        assert f"choices worth having {name}" in text

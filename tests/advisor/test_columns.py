@@ -207,14 +207,14 @@ def test_places_go_from_the_first_that_changes_a_value_to_the_width_of_the_value
 
 def test_an_interrupted_batch_leaves_no_half_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     builder = LogBuilder(Inner)
-    batch = Batch([Inner(depth=1.0)], [1.0], Counter(), 1.0)
+    batch = Batch([Inner(depth=1.0)], [1.0], [], Counter(), 1.0)
     builder.add(batch)
 
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(builder._columns[1], "add", interrupt)
+        patch.setattr(builder._rows.columns[1], "add", interrupt)
         with pytest.raises(KeyboardInterrupt):
             builder.add(batch)
     log = builder.finish()

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from model_cache import RedisCachingDecorator
 from model_cache.cli.advise import seconds
 from model_cache.errors import ConfigurationError
-from tests.advisor.logs import visits
+from tests.advisor.logs import Visit, visits
+from tests.cli.advised import SlowModel
 from tests.cli.command import run, run_apart, spawn
 
 MODEL = "tests.cli.advised.SlowModel"
@@ -49,6 +51,21 @@ def test_the_advice_as_json_and_as_a_report(log: Path, tmp_path: Path) -> None:
 def test_a_model_can_be_named_as_in_other_commands(log: Path) -> None:
     model = MODEL.replace(".SlowModel", ":SlowModel")
     assert run("advise", "--model", model, "--requests", log, "--budget", "1s").code == 0
+
+
+def test_the_folder_of_recorded_requests_is_a_log(tmp_path: Path) -> None:
+    with RedisCachingDecorator(enabled=False, record=tmp_path) as model:
+        model.set_model(SlowModel())
+        for row in visits(50):
+            model.predict(Visit.model_validate(row))
+    found = run("advise", "--model", MODEL, "--requests", tmp_path, "--budget", "1", "--json")
+    assert found.code == 0, found.stderr
+    assert found.json["log"]["requests"] == 50
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    found = run("advise", "--model", MODEL, "--requests", empty)
+    assert found.code == 2
+    assert "has no files that the option record has written" in found.stderr
 
 
 @pytest.mark.parametrize(

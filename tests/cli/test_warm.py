@@ -61,6 +61,16 @@ def test_options_are_the_decorators_own(server: Server, requests: Path, tmp_path
     assert_hits(server, range(200), **options, key_secret="s3cret-key")
 
 
+def test_what_fills_the_cache_is_not_recorded_as_traffic(
+    server: Server, requests: Path, tmp_path: Path
+) -> None:
+    file, folder = tmp_path / "options.yaml", tmp_path / "recorded"
+    file.write_text(json.dumps({"record": str(folder), "record_share": 0.5}))
+    result = warm(server, requests, "--model", MODEL, "--options", file)
+    assert (result.code, result.json["stored"]) == (0, 200)
+    assert not folder.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "code", "counted"),
     [

@@ -17,7 +17,8 @@ from model_cache.advisor.findings import (
     ReusePoint,
     TtlPoint,
 )
-from model_cache.advisor.hashing import ratio_of_misses, sampled
+from model_cache.advisor.hashing import ratio_of_misses
+from model_cache.advisor.sample import Sample
 from model_cache.options.config import DEFAULT_NEAR_TTL
 
 _SAMPLED = 200_000
@@ -31,19 +32,20 @@ _TTLS = (
 )  # fmt: skip
 
 
-def reuse_of(keys: Hashes, times: Array | None) -> Reuse:
+def reuse_of(keys: Hashes, times: Array | None, sample: Sample) -> Reuse:
     """Return the reuse over time of a cache that never evicts."""
-    places, rate = sampled(keys, 4 * _SAMPLED)
+    places, rate = sample.taken(keys, 4 * _SAMPLED)
     previous = previous_uses(keys[places])
     misses = places[previous < 0]
     total = len(misses)
     count = len(keys)
     edges = np.unique(np.linspace(0, count, _WINDOWS + 1).astype(np.int64))
-    new = np.histogram(misses, edges)[0] / rate
+    each = sample.requests / max(1, count)  # what one request of the log stands for
+    new = np.histogram(misses, edges)[0] / rate / each
     windows = np.clip(1.0 - new / np.diff(edges), 0.0, 1.0)
     so_far = np.clip(1.0 - np.cumsum(new) / edges[1:], 0.0, 1.0)
     points = tuple(
-        ReusePoint(int(end), _since(times, int(end)), float(ratio), float(window))
+        ReusePoint(round(int(end) * each), _since(times, int(end)), float(ratio), float(window))
         for end, ratio, window in zip(edges[1:], so_far, windows, strict=True)
     )
     last = windows[-max(1, len(windows) // 4) :]
@@ -52,7 +54,7 @@ def reuse_of(keys: Hashes, times: Array | None) -> Reuse:
     distinct = total / rate
     margin = 2.5758 * (total * (1 - rate)) ** 0.5 / rate
     return Reuse(
-        ratio_of_misses(total, total, rate, count),
+        ratio_of_misses(total, total, rate, sample.requests),
         Estimate(steady, max(0.0, steady - 3 * spread), min(1.0, steady + 3 * spread)),
         Estimate(distinct, distinct - margin, distinct + margin),
         points,
@@ -65,26 +67,29 @@ def _since(times: Array | None, count: int) -> float | None:
     return None if times is None else float(times[count - 1] - times[0])
 
 
-def capacity_of(label: str, keys: Hashes, times: Array | None, most: int = _SAMPLED) -> Capacity:
+def capacity_of(
+    label: str, keys: Hashes, times: Array | None, sample: Sample, most: int = _SAMPLED
+) -> Capacity:
     """Return the curves of a choice, without the bytes.
 
     Args:
         label: the choice, in words.
         keys: the key of each request.
         times: the times; None without times.
-        most: about how many requests to sample.
+        sample: how the requests were chosen.
+        most: about how many requests to look at.
     """
-    places, rate = sampled(keys, most)
+    places, rate = sample.taken(keys, most)
     found = keys[places]
     at = None if times is None else times[places]
     distances = stack_distances(previous_uses(found))
     distinct = int(np.count_nonzero(distances < 0))
     near = None if at is None else ~misses_with_ttl(found, at, DEFAULT_NEAR_TTL)
     points = tuple(
-        _at_size(size, distances, near, distinct, rate, len(keys))
+        _at_size(size, distances, near, distinct, rate, sample.requests)
         for size in _sizes(distinct / rate)
     )
-    by_ttl = () if at is None else _ttl_curve(found, at, distinct, rate, len(keys))
+    by_ttl = () if at is None else _ttl_curve(found, at, distinct, rate, sample.requests)
     return Capacity(label, len(places), rate, points, by_ttl)
 
 

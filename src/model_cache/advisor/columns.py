@@ -7,10 +7,13 @@ the distinct values of other types, up to a limit: requests can be built again f
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import types
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -109,10 +112,45 @@ class Column:
             return Column(self.path, self.salt, self.number, None, self.table[order], self.kept)
         return Column(self.path, self.salt, self.number, self.codes[order], self.table, self.kept)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether all of its values are known."""
+        return self.number is not None or len(self.kept) >= len(np.unique(self.table))
+
     def numbers(self) -> Array:
-        """Return the finite numbers of the column, one per row."""
-        found = self.table if self.codes is None else self.table[self.codes]
+        """Return the finite numbers of the column: one per row, or all in its distinct values."""
+        if self.number is None:
+            found = np.array([*_numbers_in([*self.kept.values()])], np.float64)
+        else:
+            found = self.table if self.codes is None else self.table[self.codes]
         return found[np.isfinite(found)]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of its numbers are whole."""
+        if self.number is not None:
+            return self.number is int
+        return all(type(each) is int for each in _numbers_in([*self.kept.values()]))
+
+
+def _numbers_in(value: Any) -> Iterator[int | float | Decimal]:
+    """Yield the numbers in a value: in a list of numbers, for example."""
+    if hasattr(value, "tolist"):  # numpy
+        value = value.tolist()
+    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple, set, frozenset, deque)):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _numbers_in(each)
+
+
+def hash_of(value: Any) -> int:
+    """Return the hash of a value that is not kept as a number.
+
+    Raises:
+        NotCacheableError: it has no canonical form.
+    """
+    return int.from_bytes(hashlib.blake2b(INPUTS.encode(value), digest_size=8).digest())
 
 
 def _bits(table: Array) -> Hashes:
@@ -144,6 +182,20 @@ class ColumnBuilder:
     def uncacheable(self) -> int:
         """How many values had no canonical form."""
         return self._hasher.uncacheable
+
+    def newest(self) -> Hashes:
+        """Return the hashes of the values that were added last."""
+        return mixed(_bits(self._parts[-1]), self._salt)
+
+    def keep_of_newest(self, kept: Array) -> None:
+        """Drop those of the values that were added last that a mask does not keep."""
+        self._parts[-1] = self._parts[-1][kept]
+
+    def thinned(self, kept: Array) -> ColumnBuilder:
+        """Return a builder with only those of the values so far that a mask keeps."""
+        found = copy.copy(self)
+        found._parts = [np.concatenate(self._parts)[: len(kept)][kept]]
+        return found
 
     def add(self, inputs: Sequence[Any]) -> None:
         """Add the values of some inputs."""
@@ -230,12 +282,12 @@ class _Hasher:
 
     def _hash(self, value: Any) -> int:
         try:
-            form = INPUTS.encode(value)
+            found = hash_of(value)
         except NotCacheableError:
             # Such a request is never a hit: as if each value were another one.
             self.uncacheable += 1
             form = b"%d" % self.uncacheable
-        found = int.from_bytes(hashlib.blake2b(form, digest_size=8).digest())
+            found = int.from_bytes(hashlib.blake2b(form, digest_size=8).digest())
         if len(self.kept) < MOST_KEPT:
             self.kept[found] = value
         return found

@@ -95,7 +95,7 @@ def _requests(body: Any, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield the requests of a body."""
     if isinstance(body, list):
         for row in body:
-            yield _row(row, fields)
+            yield named_row(row, fields)
     elif not isinstance(body, Mapping):
         raise EnvelopeError("the body is not a JSON object")
     elif isinstance(body.get("instances"), list) and "instances" not in fields:
@@ -106,7 +106,12 @@ def _requests(body: Any, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
         yield dict(body)
 
 
-def _row(row: Any, fields: Sequence[str]) -> dict[str, Any]:
+def named_row(row: Any, fields: Sequence[str]) -> dict[str, Any]:
+    """Return a row by field: an object, a list with a value for each field, or the only value.
+
+    Raises:
+        EnvelopeError: it is none of these.
+    """
     if isinstance(row, Mapping):
         return dict(row)
     if isinstance(row, list):
@@ -131,7 +136,7 @@ def _tensors(tensors: Sequence[Any], fields: Sequence[str]) -> Iterator[dict[str
     """Yield the rows of the tensors of the second version: one per field, or one matrix."""
     if not all(map(_is_tensor, tensors)):
         for row in tensors:
-            yield _row(row, fields)
+            yield named_row(row, fields)
         return
     if len(tensors) == 1 and len(fields) > 1:
         data = tensors[0]["data"]

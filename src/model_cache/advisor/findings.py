@@ -44,6 +44,10 @@ class LogFacts:
         seconds: how long the log lasts; None without times.
         per_second: requests per second; None without times.
         fields: the fields that keys are made of, with the number of distinct values of each.
+        share: the share of the keys whose requests are in the log; 1.0 unless it was recorded with
+            `record_share`.
+        traffic: how many requests there were, in the log or not.
+        left_out: the fields that were not recorded, since they are not part of the key.
     """
 
     source: str
@@ -58,6 +62,9 @@ class LogFacts:
     seconds: float | None
     per_second: float | None
     fields: Mapping[str, int]
+    share: float
+    traffic: int
+    left_out: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from model_cache.advisor.columns import Array, Column, Hashes
 from model_cache.advisor.estimates import Z
 from model_cache.advisor.findings import Estimate
 from model_cache.advisor.log import Log
-
-_ALL = 2**64
+from model_cache.advisor.sample import Sample
 
 
 class Keys:
@@ -23,6 +22,7 @@ class Keys:
     """
 
     def __init__(self, log: Log, tables: Callable[[Column, int], Array]) -> None:
+        self.sample = log.sample
         self._columns = {column.path: column for column in log.columns}
         self._tables = tables
         self._exact = np.zeros(len(log), np.uint64)
@@ -40,33 +40,18 @@ class Keys:
         return total
 
 
-def sampled(keys: Hashes, most: int) -> tuple[Array, float]:
-    """Return the places of the requests of a random share of the keys, and that share.
-
-    All requests of a sampled key are in the sample (SHARDS: Waldspurger et al., FAST 2015), so
-    that its reuse is preserved.
-
-    Args:
-        keys: the key of each request.
-        most: about how many requests to sample.
-    """
-    if len(keys) <= most:
-        return np.arange(len(keys)), 1.0
-    rate = most / len(keys)
-    return np.flatnonzero(keys < np.uint64(int(rate * _ALL))), rate
-
-
-def hit_ratio(keys: Hashes, most: int) -> Estimate:
+def hit_ratio(keys: Hashes, most: int, sample: Sample) -> Estimate:
     """Return the hit ratio of a cache that never evicts, which is empty at first.
 
     Args:
         keys: the key of each request.
         most: about how many requests to look at.
+        sample: how the requests were chosen.
     """
-    places, rate = sampled(keys, most)
+    places, rate = sample.taken(keys, most)
     ordered = np.sort(keys[places])  # several times as fast as numpy.unique
     found = int(np.count_nonzero(ordered[1:] != ordered[:-1])) + bool(len(ordered))
-    return ratio_of_misses(found, found, rate, len(keys))
+    return ratio_of_misses(found, found, rate, sample.requests)
 
 
 def ratio_of_misses(misses: int, keys: int, rate: float, requests: int) -> Estimate:
@@ -79,7 +64,7 @@ def ratio_of_misses(misses: int, keys: int, rate: float, requests: int) -> Estim
         misses: the misses of the sampled keys.
         keys: how many keys were sampled.
         rate: the share of keys that was sampled.
-        requests: how many requests the log has, sampled or not.
+        requests: how many requests there were, sampled or not.
     """
     value = 1.0 - misses / rate / requests
     # The number of misses of a key is at least 1, and seldom far from its mean.

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel
 
-from model_cache.advisor.columns import Array, Column, ColumnBuilder
+from model_cache.advisor.columns import Array, Column, ColumnBuilder, Hashes, mixed
 from model_cache.advisor.fields import Field, fields_of
 from model_cache.advisor.reading import Batch
+from model_cache.advisor.recorded import Recorded
+from model_cache.advisor.sample import ALL, Sample
+
+MOST_ROWS = 4_000_000
+"""How many requests are kept in memory."""
 
 _FIRST = 20
 
@@ -26,6 +31,8 @@ class Log:
         times: the times in seconds since 1970; None without times.
         first: the first inputs that were read.
         order: the place of each row among those that were read; None if it is the same.
+        sample: how they were chosen.
+        left_out: the paths of fields that were not recorded.
         bad: why requests were set aside, with how many.
         uncacheable: how many values had no canonical form, by field.
     """
@@ -35,6 +42,8 @@ class Log:
     times: Array | None
     first: list[BaseModel]
     order: Array | None
+    sample: Sample
+    left_out: tuple[str, ...]
     bad: Counter[str]
     uncacheable: dict[str, int]
 
@@ -56,8 +65,32 @@ class Log:
         return None if self.times is None else float(self.times[-1] - self.times[0])
 
 
+class _Rows(NamedTuple):
+    """The requests so far, in one object: Ctrl-C finds either the old rows or the new ones.
+
+    Attributes:
+        columns: the values.
+        times: the times.
+        units: their keys, by which they are sampled.
+        kept: how many there are; what is above that does not count.
+        seen: how many were read.
+        share: the share of the keys whose requests are kept.
+    """
+
+    columns: list[ColumnBuilder]
+    times: list[Array]
+    units: list[Array]
+    kept: int = 0
+    seen: int = 0
+    share: float = 1.0
+
+
 class LogBuilder:
     """Collects a log batch by batch.
+
+    Of a log of more than `MOST_ROWS` requests, those of a share of the keys are kept. The share is
+    halved each time that there are too many, so that memory does not grow with the log (SHARDS
+    with a fixed size: Waldspurger et al., FAST 2015).
 
     Args:
         schema: the model's input schema.
@@ -65,14 +98,18 @@ class LogBuilder:
 
     def __init__(self, schema: type[BaseModel]) -> None:
         self._fields = fields_of(schema)
-        self._columns = [
+        columns = [
             ColumnBuilder(field.path, field.reader(), salt, may_round=field.may_round)
             for salt, field in enumerate(self._fields, 1)
         ]
-        self._times: list[Array] = []
+        self._rows = _Rows(columns, [], [])
         self._bad: Counter[str] = Counter()
         self._first: list[BaseModel] = []
-        self.count = 0
+
+    @property
+    def count(self) -> int:
+        """How many requests were read."""
+        return self._rows.seen
 
     def add(self, batch: Batch) -> None:
         """Add some requests."""
@@ -81,24 +118,90 @@ class LogBuilder:
             self._bad = Counter(dict(self._bad.most_common(100)))
         if not batch.inputs:
             return
-        for column in self._columns:
+        rows = self._rows
+        for column in rows.columns:
             column.add(batch.inputs)
+        units = _units(rows.columns, batch)
+        kept = _below(units, rows.share)
+        if not kept.all():
+            for column in rows.columns:
+                column.keep_of_newest(kept)
+        rows.units.append(units[kept])
         if batch.times:
-            self._times.append(np.array(batch.times, np.float64))
-        # Last: after an interruption, what is above the count does not count.
+            rows.times.append(np.array(batch.times, np.float64)[kept])
         self._first = self._first or batch.inputs[:_FIRST]
-        self.count += len(batch.inputs)
+        # Last: after an interruption, what is above the count does not count.
+        self._rows = rows._replace(
+            kept=rows.kept + int(kept.sum()), seen=rows.seen + len(batch.inputs)
+        )
+        while self._rows.kept > MOST_ROWS:
+            self._rows = _thinned(self._rows)
 
-    def finish(self) -> Log | None:
-        """Return the log; None if there are no requests."""
+    def finish(self, recorded: Recorded | None = None) -> Log | None:
+        """Return the log; None if there are no requests.
+
+        Args:
+            recorded: what recorded requests say of themselves; None of other logs.
+        """
         if not self._first:
             return None
-        uncacheable = {each.path: each.uncacheable for each in self._columns if each.uncacheable}
-        columns = [column.finish(self.count) for column in self._columns]
-        times = np.concatenate(self._times)[: self.count] if self._times else None
+        rows, count = self._rows, self._rows.kept
+        uncacheable = {each.path: each.uncacheable for each in rows.columns if each.uncacheable}
+        columns = [column.finish(count) for column in rows.columns]
+        times = np.concatenate(rows.times)[:count] if rows.times else None
         order: Any = None
         if times is not None and np.any(np.diff(times) < 0):
             order = np.argsort(times, kind="stable")
             columns = [column.ordered(order) for column in columns]
             times = times[order]
-        return Log(self._fields, columns, times, self._first, order, self._bad, uncacheable)
+        return Log(
+            self._fields,
+            columns,
+            times,
+            self._first,
+            order,
+            _sample(rows, recorded or Recorded(), order),
+            () if recorded is None else recorded.left_out,
+            self._bad,
+            uncacheable,
+        )
+
+
+def _units(columns: list[ColumnBuilder], batch: Batch) -> Hashes:
+    """Return the keys of a batch: recorded ones, or those of the inputs as they are."""
+    if batch.units:
+        return np.array(batch.units, np.uint64)
+    units = np.zeros(len(batch.inputs), np.uint64)
+    for column in columns:
+        units += column.newest()
+    return mixed(units, 0)
+
+
+def _below(units: Hashes, share: float) -> Array:
+    return np.ones(len(units), np.bool_) if share >= 1.0 else units < np.uint64(int(share * ALL))
+
+
+def _thinned(rows: _Rows) -> _Rows:
+    """Return the requests of half of the keys."""
+    units = np.concatenate(rows.units)[: rows.kept]
+    # What was recorded may be a sample already.
+    share = min(rows.share, 2.0 ** np.ceil(np.log2((float(units.max()) + 1) / ALL))) / 2
+    kept = _below(units, share)
+    kept[:_FIRST] = True  # with these it is found out whether inputs can be built again
+    return _Rows(
+        [column.thinned(kept) for column in rows.columns],
+        [np.concatenate(rows.times)[: rows.kept][kept]] if rows.times else [],
+        [units[kept]],
+        int(kept.sum()),
+        rows.seen,
+        share,
+    )
+
+
+def _sample(rows: _Rows, recorded: Recorded, order: Any) -> Sample:
+    share = min(rows.share, recorded.share)
+    if share >= 1.0:
+        return Sample(1.0, rows.kept, None)
+    units = np.concatenate(rows.units)[: rows.kept]
+    units = units if order is None else units[order]
+    return Sample(share, max(rows.seen, recorded.requests), units)

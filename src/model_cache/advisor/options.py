@@ -27,8 +27,9 @@ def recommended_options(advice: Advice) -> dict[str, Any]:
     if best is not None and best.places:
         found["reduced_precision_fields"] = [*best.places]
         found["number_of_places"] = dict(best.places)
-    if best is not None and best.ignored:
-        found["ignored_fields"] = [*best.ignored]
+    ignored = dict.fromkeys((*advice.log.left_out, *(best.ignored if best is not None else ())))
+    if ignored:
+        found["ignored_fields"] = [*ignored]
     if advice.capacity:
         found |= _capacity_options(advice, advice.capacity[-1])
     return found

@@ -28,12 +28,14 @@ class Batch:
     Attributes:
         inputs: the inputs, validated.
         times: their times in seconds since 1970; empty if the log has none.
+        units: their keys, of a sample by key; else empty.
         bad: why others were set aside, with how many.
         done: how much of the source has been read.
     """
 
     inputs: list[BaseModel]
     times: list[float]
+    units: list[int]
     bad: Counter[str]
     done: float
 
@@ -88,9 +90,10 @@ class Reader:
             self._has_times = any(item.time is not None for item in items)
         inputs: list[BaseModel] = []
         times: list[float] = []
+        units: list[int] = []
         bad: Counter[str] = Counter()
         parse = self.source.parse
-        for given, time, problem in items:
+        for given, time, problem, unit in items:
             seconds = self._seconds(time) if self._has_times else 0.0
             if problem is not None or seconds is None:
                 bad[problem or f"{self.source.time_column}: missing, or not a time"] += 1
@@ -105,7 +108,10 @@ class Reader:
                 bad[f"validating it raised {type(error).__name__}"] += 1
             else:
                 times.append(seconds)
-        return Batch(inputs, times if self._has_times else [], bad, self.source.done(self.read))
+                if unit is not None:
+                    units.append(unit)
+        times = times if self._has_times else []
+        return Batch(inputs, times, units, bad, self.source.done(self.read))
 
     def _seconds(self, time: Any) -> float | None:
         if not isinstance(time, str):

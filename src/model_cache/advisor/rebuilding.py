@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
-from model_cache.advisor.columns import Array, Column, MissingValueError
+from model_cache.advisor.columns import Array, Column, MissingValueError, hash_of
 from model_cache.advisor.fields import REST
 from model_cache.advisor.hashing import rounded_table
 from model_cache.advisor.log import Log
@@ -19,6 +20,8 @@ from model_cache.keys.rounding import Rounder
 
 # So many distinct values are tried out with the library's own rounding, which may refuse some.
 _TRIED = 1_000
+MOST_ROUNDED = 20_000
+"""Of a field whose values are not plain numbers, such as Decimals, so many are rounded at most."""
 
 
 class Rebuilder:
@@ -81,6 +84,23 @@ class Rebuilder:
             if rounder(data) is data:
                 found.append(place)
         return None if found and count > _TRIED else found
+
+    def rounded_hashes(self, column: Column, places: int) -> Array | None:
+        """Return the hashes of values that are not plain numbers, as the library rounds them.
+
+        None if there are too many values, or if not all are known.
+        """
+        if column.codes is None or len(column.table) > MOST_ROUNDED or not column.is_kept:
+            return None
+        rounder, read = Rounder(_rules(column.path, places)), attrgetter(column.path)
+        found = column.table.copy()
+        for place in range(len(found)):
+            value = column.distinct_value(place)
+            data = self.changed(self._log.template, {column.path: value})
+            rounded = rounder(data)
+            if rounded is not data:
+                found[place] = hash_of(read(rounded))
+        return found
 
 
 def _changed(data: BaseModel, tree: Mapping[str, Any]) -> BaseModel:
@@ -145,6 +165,8 @@ class Tables:
         return self._known[key]
 
     def _rounded(self, column: Column, places: int) -> Array | None:
+        if column.number is None:
+            return self._rebuilder.rounded_hashes(column, places)
         refused = self._rebuilder.refused(column, places)
         if refused is None:
             return None
@@ -159,7 +181,7 @@ def places_of(column: Column) -> list[int]:
     From the first that changes a value, to the last whose step is no wider than most of the values.
     """
     numbers = column.numbers()
-    if column.number is None or not len(numbers):
+    if not len(numbers):
         return []
     low, high = np.quantile(numbers, [0.01, 0.99])
     width = float(max(high - low, 0.0))
@@ -167,9 +189,10 @@ def places_of(column: Column) -> list[int]:
     if width <= 0 or len(sample) < 3:
         return []
     found = []
+    is_whole = column.is_whole
     coarsest = -int(np.floor(np.log10(width)))
     for places in range(min(coarsest + 6, 15), coarsest - 1, -1):
-        if column.number is int and places >= 0:
+        if places >= 0 and is_whole:
             continue
         if len(np.unique(np.round(sample, places))) < len(sample):
             found.append(places)

@@ -29,6 +29,7 @@ from model_cache.advisor.log import Log, LogBuilder
 from model_cache.advisor.progress import Progress, Tell
 from model_cache.advisor.reading import Reader
 from model_cache.advisor.rebuilding import Rebuilder, Tables, places_of
+from model_cache.advisor.recorded import Recorded, RecordedRows, notes_on
 from model_cache.advisor.search import Search
 from model_cache.advisor.settings import Settings
 from model_cache.advisor.sources import open_source
@@ -94,6 +95,7 @@ class Run:
     measured: Measured | None = None
     search: Search | None = None
     bench: Bench | None = None
+    recorded: Recorded | None = None
     _builder: LogBuilder | None = None
 
     def __post_init__(self) -> None:
@@ -109,7 +111,11 @@ class Run:
         self._builder = LogBuilder(self.schema)
         begun = self.clock()
         with ExitStack() as stack:
-            source = open_source(requests, self.schema, self.settings, stack)
+            source = open_source(
+                requests, self.schema, self.settings, stack, self.model.qualified_name
+            )
+            if isinstance(source, RecordedRows):
+                self.recorded = source.recorded
             self.name = source.name
             for batch in Reader(source, self.schema).batches():
                 self._builder.add(batch)
@@ -117,7 +123,7 @@ class Run:
                 note = f"{self._builder.count:,} requests, {rate:,.0f} per second"
                 self.tell(Progress("reading", batch.done, source.total, note))
             self.column = source.time_column
-        self.log = self._builder.finish()
+        self.log = self._builder.finish(self.recorded)
 
     def look_at_reuse(self) -> None:
         """Find out how much repeats, and what that takes."""
@@ -129,8 +135,8 @@ class Run:
             self.keys, len(self.log), self.rebuilder, self.answers, self.settings.random
         )
         keys = self.bench.keys(Option())
-        self.reuse = reuse_of(keys, self.log.times)
-        self.capacity = [capacity_of("as it is", keys, self.log.times)]
+        self.reuse = reuse_of(keys, self.log.times, self.log.sample)
+        self.capacity = [capacity_of("as it is", keys, self.log.times, self.log.sample)]
 
     def measure_costs(self) -> None:
         """Time the model, hits and misses, and weigh entries."""
@@ -162,15 +168,7 @@ class Run:
             )
             return
         end = self.clock() + self.settings.budget
-        levels = {
-            column.path: [
-                places
-                for places in places_of(column)
-                if self.tables.find(column, places) is not None
-            ]
-            for column in self.log.columns
-            if column.path
-        }
+        levels = self._levels()
         if not self.bench.prepare(100):
             self.notes.append(
                 "The model answered no sampled request, so choices can't be compared."
@@ -190,6 +188,24 @@ class Run:
             self.notes.append("The budget ended before all choices were compared.")
         self._look_at_recommended()
 
+    def _levels(self) -> dict[str, list[int]]:
+        """Return the numbers of places to try, for each field that may be left out."""
+        assert self.log is not None
+        levels = {}
+        for field_, column in zip(self.log.fields, self.log.columns, strict=True):
+            if not column.path or column.path in self.log.left_out:
+                continue
+            sensible = places_of(column) if field_.may_round else []
+            levels[column.path] = [
+                places for places in sensible if self.tables.find(column, places) is not None
+            ]
+            if sensible and not levels[column.path]:
+                self.notes.append(
+                    f"Rounding {column.path} was not tried, because it has too many different "
+                    "values."
+                )
+        return levels
+
     def _look_at_recommended(self) -> None:
         assert self.log is not None
         assert self.search is not None
@@ -198,13 +214,14 @@ class Run:
         if best is not None and best != Option():
             choices, place = self.search.choices()
             label = choices[place or 0].label
-            self.capacity.append(capacity_of(label, self.bench.keys(best), self.log.times))
+            keys = self.bench.keys(best)
+            self.capacity.append(capacity_of(label, keys, self.log.times, self.log.sample))
 
     def rescue(self) -> bool:
         """After Ctrl-C, finish what takes no time; return whether there is anything to tell."""
         self.complete = False
         if self.log is None and self._builder is not None:
-            self.log = self._builder.finish()
+            self.log = self._builder.finish(self.recorded)
         if self.log is None:
             return False
         if self.reuse is None:
@@ -257,7 +274,7 @@ class Run:
         log = self.log
         assert log is not None
         duration = log.duration
-        rate = len(log) / duration if duration else None
+        rate = log.sample.requests / duration if duration else None
         return LogFacts(
             source=self.name,
             requests=len(log),
@@ -271,6 +288,9 @@ class Run:
             seconds=duration,
             per_second=rate,
             fields={column.path: column.distinct for column in log.columns if column.path},
+            share=log.sample.share,
+            traffic=log.sample.requests,
+            left_out=log.left_out,
         )
 
     def _more_notes(self) -> list[str]:
@@ -280,6 +300,16 @@ class Run:
             "requests are never hits."
             for name, count in self.log.uncacheable.items()
         ]
+        sample = self.log.sample
+        if sample.share < 1.0:
+            notes.append(
+                f"Read were all requests of {sample.share:.4g} of the inputs: {len(self.log):,} of "
+                f"{sample.requests:,} requests. Hit ratios of choices that round or ignore fields "
+                "are estimated from how many of these inputs fall together. Changes of the answers "
+                "are those of these inputs."
+            )
+        if self.recorded is not None:
+            notes += notes_on(self.recorded, self.schema)
         if self.log.times is None:
             notes.append("The log has no times, so there is no TTL curve and no rate.")
         if self.bench is not None and self.bench.unknown:

@@ -28,11 +28,13 @@ class Item(NamedTuple):
         given: what was given: an input, or its fields; None with a problem.
         time: when, as it was written; None if there is no time.
         problem: why it can't be read; None if it can.
+        unit: its key, if the log is a sample by key.
     """
 
     given: Any
     time: Any = None
     problem: str | None = None
+    unit: int | None = None
 
 
 class Source(Protocol):
@@ -76,8 +78,16 @@ def open_source(
     schema: type[BaseModel],
     settings: Settings,
     stack: ExitStack,
+    model: str = "",
 ) -> Source:
     """Return the source of the requests; `stack` closes it.
+
+    Args:
+        requests: a file, a folder of recorded requests, or the requests themselves.
+        schema: the model's input schema.
+        settings: the time column and the format.
+        stack: what closes the source.
+        model: the model's qualified name.
 
     Raises:
         ConfigurationError: the file can't be read.
@@ -86,6 +96,9 @@ def open_source(
         return Given(requests, schema, settings.time_column)
     path = Path(requests)
     try:
+        recorded = _recorded(path, schema, model)
+        if recorded is not None:
+            return recorded
         stream = stack.enter_context(path.open("rb"))
         form = settings.log_format or _format(path, stream)
     except OSError as error:
@@ -100,6 +113,17 @@ def open_source(
     if form == "csv":
         return CsvRows(path, stream, raw, schema, settings.time_column)
     return JsonRows(path, stream, raw, schema, settings.time_column)
+
+
+def _recorded(path: Path, schema: type[BaseModel], model: str) -> Source | None:
+    """Return what the option `record` has written to a folder or a file; None if it has not."""
+    from model_cache.advisor.recorded import RecordedRows, files_in, header_of
+
+    if path.is_dir():
+        return RecordedRows(path.name, files_in(path, model), schema)
+    # Not of a pipe, which can be read only once.
+    is_recorded = path.is_file() and header_of(path) is not None
+    return RecordedRows(path.name, [path], schema) if is_recorded else None
 
 
 def _format(path: Path, stream: BinaryIO) -> LogFormat:

@@ -40,9 +40,11 @@ def facts(advice: Advice) -> Iterator[str]:
 def log_lines(advice: Advice) -> Iterator[str]:
     """Yield what was read."""
     log = advice.log
-    parts = [f"{log.requests:,} requests"]
+    parts = [f"{log.traffic:,} requests"]
     if log.seconds is not None:
         parts[0] += f" in {duration(log.seconds)}"
+    if log.share < 1.0:
+        parts.append(f"{log.requests:,} of them sampled")
     if log.bad:
         parts.append(f"{log.bad:,} set aside")
     yield f"log       {', '.join(parts)}"
@@ -91,8 +93,13 @@ def economics_lines(found: Economics) -> Iterator[str]:
     yield f"{word}     {', '.join(saved)}, with {percent(best.hit_ratio)} hits"
 
 
+def best_name(advice: Advice) -> str:
+    """Return how to call the choice that has the most hits without changing too much."""
+    return "recommended" if advice.verdict.startswith("cache") else "best choice"
+
+
 def shown_choices(advice: Advice) -> list[tuple[Choice, str]]:
-    """Return the choices of a table, with a mark: the recommended one and the frontier."""
+    """Return the choices of a table, with a mark for the best: it and the frontier."""
     best = advice.choice
     found = [choice for choice in advice.frontier if choice is not best]
     step = max(1, -(-len(found) // _MOST_ROWS))
@@ -117,7 +124,7 @@ def cells(changes: Changes | None) -> list[str]:
 
 def choice_lines(advice: Advice) -> Iterator[str]:
     """Yield the table of the choices worth having."""
-    yield "choices worth having (* recommended)"
+    yield f"choices worth having (* {best_name(advice)})"
     yield (
         f"  {'hits':>12} {'changed':>12} {'mean change':>13} {'99% within':>20} {'largest':>10}"
         "   choice"

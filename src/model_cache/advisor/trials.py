@@ -119,7 +119,7 @@ class Bench:
 
     def hit_ratio(self, option: Option) -> Estimate:
         """Return the hit ratio of a choice, as precisely as it is ever computed."""
-        return hit_ratio(self.keys(option), PRECISE)
+        return hit_ratio(self.keys(option), PRECISE, self._keys.sample)
 
     def trial(self, option: Option, count: int, most: int = ROUGH) -> Trial:
         """Try a choice on the first rows of the sample."""
@@ -128,7 +128,7 @@ class Bench:
         rows = [row for row in self._rows[:count] if self._own[row] is not None]
         own, served = self._compare(option, keys, rows)
         found = changes(own, served, self.spread)
-        return Trial(option, hit_ratio(keys, most), found, count)
+        return Trial(option, hit_ratio(keys, most, self._keys.sample), found, count)
 
     def _compare(
         self, option: Option, keys: Hashes, rows: list[int]

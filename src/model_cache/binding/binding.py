@@ -20,6 +20,7 @@ from model_cache.binding.coded import Coded
 from model_cache.binding.fingerprint import fingerprint
 from model_cache.binding.inner_caches import NOTHING, Inside
 from model_cache.binding.inputs import Inputs
+from model_cache.binding.recorded import recorded
 from model_cache.binding.unkeyed import check_canonical
 from model_cache.entries.codec import Read
 from model_cache.entries.serders import JSON, MESSAGE_PACK, VALUES
@@ -127,6 +128,7 @@ class Binding(Coded, _Answering):
         self.output_fingerprint = fingerprint(self.output_schema)
         self.namespace = Namespace(config.prefix, self.qualified_name, self.version)
         self.selection = fitting.selection(self.input_schema, config)
+        self.left_out = fitting.left_out(self.input_schema, self.selection)
         check_canonical(self.input_schema, self.selection)
         self._keys = KeyMaker(
             self.namespace,
@@ -153,6 +155,10 @@ class Binding(Coded, _Answering):
     def rounded(self, data: BaseModel) -> BaseModel:
         """Return the input as the model receives it, with or without a cache."""
         return self._inputs.rounded(data)
+
+    def recorded(self, data: BaseModel) -> Any:
+        """Return an input as values for the log of requests."""
+        return recorded(data, self.selection)
 
     def canonical(self, data: BaseModel) -> bytes:
         """Return the canonical bytes of an input that is already rounded.
@@ -205,6 +211,7 @@ class Unbound(_Answering):
         self.near_prefix = b""
         self.output_schema: type = object
         self.rounds = inputs is not None and inputs.rounds
+        self.left_out: tuple[str, ...] = ()
         self.known_inputs: Mapping[type, bool] = {}
         self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {}
         self._inputs = inputs
@@ -222,6 +229,10 @@ class Unbound(_Answering):
     def rounded(self, data: BaseModel) -> BaseModel:
         """Return the input as the model receives it, with or without a cache."""
         return data if self._inputs is None else self._inputs.rounded(data)
+
+    def recorded(self, data: BaseModel) -> Any:
+        """Return an input as values for the log of requests."""
+        return recorded(data)
 
     def canonical(self, data: BaseModel) -> bytes:  # noqa: ARG002 - as Binding's
         """Raise `NotCacheableError`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from model_cache.entries.codec import Read
@@ -50,6 +50,11 @@ class Bound(Protocol):
     @property
     def input_encoders(self) -> Mapping[type, Callable[[Any], bytes]]:
         """The encoders of inputs by class; they may raise any exception."""
+        ...
+
+    @property
+    def left_out(self) -> Sequence[str]:
+        """The paths of the fields that are not part of the key."""
         ...
 
     def is_current(self) -> bool:
@@ -117,6 +122,10 @@ class Bound(Protocol):
 
     def value_of(self, data: Any, prediction: Any) -> Any:
         """Return what the user knows of the prediction for an input, such as a result."""
+        ...
+
+    def recorded(self, data: Any) -> Any:
+        """Return an input as values for the log of requests; see `recorded`."""
         ...
 
     def answers_many_by(self, methods: Collection[str]) -> bool:

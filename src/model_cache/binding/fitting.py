@@ -63,6 +63,19 @@ def _omits_all(chosen: Selection, input_schema: type[BaseModel]) -> bool:
     return all(map(chosen.omits, input_schema.model_fields))
 
 
+def left_out(input_schema: type[BaseModel], chosen: Selection | None) -> tuple[str, ...]:
+    """Return the paths of the fields that are not part of the key, without those inside them."""
+    if chosen is None:
+        return ()
+    if not chosen.keep:
+        return tuple(paths_of(chosen.tree))
+    found: list[str] = []
+    for path in _omitted(input_schema, chosen):
+        if not any(path.startswith(f"{above}.") for above in found):
+            found.append(path)
+    return tuple(found)
+
+
 def rounder(input_schema: type[BaseModel], config: Config) -> Rounder | None:
     """Return the rounder of inputs; None if they are not rounded."""
     if config.places is None or isinstance(config.places, int):

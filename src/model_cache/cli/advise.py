@@ -121,7 +121,7 @@ def _table(title: str, *headings: str) -> Table:
 def _choices(advice: Advice) -> Table:
     second = "mean change" if advice.unit_fields else "flipped labels"
     found = _table(
-        "Choices worth having (* recommended)",
+        f"Choices worth having (* {words.best_name(advice)})",
         "hits", "changed", second, "99% within", "largest", "choice",
     )  # fmt: skip
     for choice, mark in words.shown_choices(advice):

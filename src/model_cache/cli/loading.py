@@ -21,8 +21,9 @@ from model_cache.import_paths import imported
 from model_cache.interruptions import reraise_interruption
 
 _ADDRESS = ("url", "host", "port", "database", "username", "password")
-# Failures of Redis must not pass silently. Neither option affects keys or entries.
-_WARMING = {"on_error": "raise", "write": "foreground"}
+# Failures of Redis must not pass silently, and what fills the cache is no traffic to record. None
+# of these options affects keys or entries.
+_WARMING = {"on_error": "raise", "write": "foreground", "record": None, "record_share": 1.0}
 
 
 def caches_of(model: MLModel) -> list[RedisCachingDecorator]:

@@ -109,7 +109,8 @@ Log = Annotated[
     Path,
     typer.Option(
         "--requests",
-        help="Log of requests: JSON Lines, CSV, Parquet, or what KServe or SageMaker write.",
+        help="Log of requests: JSON Lines, CSV, Parquet, what KServe or SageMaker write, or the "
+        "folder of the option record.",
     ),
 ]
 AdvisedModel = Annotated[

@@ -69,6 +69,9 @@ class Stats:
         batch_hits: hits among the rows of batches and tables; part of `hits`.
         batch_misses: misses that the model computed together with others; part of `misses`.
         batch_model_seconds: the model's time for these; part of `model_seconds`.
+        recorded: requests written to the folder of the option `record`.
+        unrecorded: requests of sampled keys that were not, because writing failed or fell behind,
+            or because they can't be written as JSON.
         store: the state of the circuit breaker: "closed" while requests go through, "open" while
             it blocks them, "partly_open" while it blocks some nodes of a cluster, "read_only"
             while reads work and the last write was refused, "off" if the cache is turned off,
@@ -104,6 +107,8 @@ class Stats:
     batch_misses: int = 0
     miss_seconds: float = 0.0
     batch_model_seconds: float = 0.0
+    recorded: int = 0
+    unrecorded: int = 0
     store: str = "closed"
     fleet: ModelTimes = field(default=UNKNOWN_TIMES, repr=False)
     parts: tuple[Stats, ...] = field(default=(), repr=False)

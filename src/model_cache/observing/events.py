@@ -162,6 +162,15 @@ class CacheResumed:
     break_even: float
 
 
+@dataclass(frozen=True)
+class RequestsNotRecorded:
+    """Requests could not be written to the folder of the option `record`; predictions go on."""
+
+    model: str
+    folder: str
+    reason: str
+
+
 Event: TypeAlias = (
     Outcome
     | EntryStored
@@ -178,5 +187,6 @@ Event: TypeAlias = (
     | BindingFailed
     | CachePaused
     | CacheResumed
+    | RequestsNotRecorded
 )
 Hook: TypeAlias = Callable[[Event], None]

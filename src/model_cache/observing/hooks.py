@@ -17,6 +17,7 @@ from model_cache.observing.events import (
     Hook,
     InputNotCacheable,
     PredictionNotStored,
+    RequestsNotRecorded,
     RevalidationFailed,
     ServingStopped,
     StaleServed,
@@ -45,6 +46,8 @@ def _once(event: Event) -> object:
     match event:
         case WriteFailed(kind=kind):
             return WriteFailed, kind
+        case RequestsNotRecorded(model):
+            return RequestsNotRecorded, model
         case InputNotCacheable(model, reason) | PredictionNotStored(model, reason):
             return type(event), model, _INDEX.sub("[]", reason)
     return event
@@ -136,5 +139,7 @@ class LoggingHook:
                     "version?",
                     *(model, version, wrong, verified),
                 )
+            case RequestsNotRecorded(model, folder, reason):
+                logger.warning("Requests of %s not recorded in %s: %s", model, folder, reason)
             case BindingFailed(model, reason):
                 logger.error("Model %s changed; predicting without the cache: %s", model, reason)

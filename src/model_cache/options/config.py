@@ -59,6 +59,7 @@ DEFAULT_DATABASE = DefaultNumber(0)
 DEFAULT_FLIGHT_WAIT = 10.0
 DEFAULT_VERIFY_LIMIT = 10
 DEFAULT_NEAR_TTL, DEFAULT_NEAR_BYTES = 60.0, 64 * 2**20
+LEAST_SHARE = 0.0001
 
 
 _MOST_PLACES = 308
@@ -108,6 +109,8 @@ class Config:
     expected_entries: int | None
     fleet_stats: bool
     adaptive: bool
+    record: Path | None
+    record_share: float
     hooks: tuple[Hook, ...]
 
     @property
@@ -174,6 +177,8 @@ class Config:
             expected_entries=_expected_entries(options["expected_entries"], layout),
             fleet_stats=flag("fleet_stats", options["fleet_stats"]),
             adaptive=flag("adaptive", options["adaptive"]),
+            record=_record(options["record"]),
+            record_share=share("record_share", options["record_share"], least=LEAST_SHARE),
             hooks=hooks_of(options["hooks"]),
         )
         config._refuse_without_effect(options)
@@ -224,6 +229,9 @@ class Config:
                 raise _without_effect("verify_limit", options, remedy)
             if self.verify_tolerance is not None:
                 raise _without_effect("verify_tolerance", options, remedy)
+        if self.record is None and self.record_share != 1.0:
+            remedy = "without record; set record to the folder for the requests"
+            raise _without_effect("record_share", options, remedy)
         if self.single_flight == "off" and self.single_flight_wait != DEFAULT_FLIGHT_WAIT:
             remedy = "with single_flight: off; set single_flight to process or fleet"
             raise _without_effect("single_flight_wait", options, remedy)
@@ -237,6 +245,12 @@ def _refuse_conflicts(options: Mapping[str, Any]) -> None:
     for name in ("stale_if_error", "stale_while_revalidate"):
         if ttl(name, options[name]) is not None and options["ttl"] is None:
             raise ConfigurationError(name, "needs a ttl: entries without one never become stale")
+
+
+def _record(value: object) -> Path | None:
+    if value is None or isinstance(value, Path):
+        return value
+    return Path(text("record", value, "a folder, or null"))
 
 
 def _verify_limit(value: object) -> int | None:

@@ -32,6 +32,8 @@ class EntryOptions(TypedDict, total=False):
     max_entry_bytes: int
     on_error: Literal["predict", "raise"]
     prefix: str | None
+    record: str | Path | None
+    record_share: float
     single_flight: Literal["process", "fleet", "off"]
     single_flight_wait: float
     stale_if_error: float | timedelta | None

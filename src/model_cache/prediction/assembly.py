@@ -31,6 +31,11 @@ from model_cache.prediction.flow import Flow
 from model_cache.prediction.gates import Gates
 from model_cache.prediction.many import ManyFlow
 from model_cache.prediction.near_predictor import NearPredictor
+from model_cache.prediction.recording import Recorder
+from model_cache.prediction.recording_predictors import (
+    AsyncRecordingPredictor,
+    RecordingPredictor,
+)
 from model_cache.prediction.serving import Serving
 from model_cache.prediction.single_entries import SingleEntries
 from model_cache.prediction.single_flight import SingleFlight
@@ -63,6 +68,23 @@ def assembled(
         counters: counts the outcomes.
         hook: receives rare events.
     """
+    made = _assembled(config, backend, current, counters, hook)
+    if config.record is None:
+        return made
+    recorder = Recorder(config.record, config.record_share, current, counters, hook)
+    return Predictors(
+        RecordingPredictor(made.sync, recorder),
+        AsyncRecordingPredictor(made.asynchronous, recorder),
+    )
+
+
+def _assembled(
+    config: Config,
+    backend: RedisBackend | DisabledBackend,
+    current: Current,
+    counters: Counters,
+    hook: Hook,
+) -> Predictors:
     watch = telling(config.hooks) if config.hooks else None
 
     gates = Gates(hook, random.Random().random) if config.adaptive else None

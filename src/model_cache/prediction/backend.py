@@ -21,6 +21,7 @@ from model_cache.prediction.generation import new_value
 from model_cache.prediction.lease import LeaseKeeper
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.near import NearCache
+from model_cache.prediction.recording import flush_recorders
 from model_cache.prediction.verifying import MOST_VERIFIED
 from model_cache.stores.opening import compose_both
 from model_cache.stores.purging import delete_all, unless_full
@@ -133,6 +134,7 @@ class RedisBackend:
     def close(self) -> None:
         for worker in self.workers.values():
             worker.flush()
+        flush_recorders()
         self.fleet.flush()
         self.stores.sync.close()
         self.close_in_loop()
@@ -155,7 +157,7 @@ class DisabledBackend:
         return "off"
 
     def close(self) -> None:
-        return None
+        flush_recorders()
 
     def close_in_loop(self) -> None:
         return None

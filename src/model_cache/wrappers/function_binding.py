@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from model_cache.binding import Coded, new_near_prefix
+from model_cache.binding.recorded import recorded
 from model_cache.entries.values import Classes, PythonValues, Result
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.key import KeyMaker, Namespace
@@ -25,9 +26,11 @@ class FunctionBinding(Coded):
         revision: distinguishes functions of the same version.
         identity: canonical bytes of what else its results depend on.
         classes: the classes that its results may contain.
+        names: the parameters that are part of the key, in order.
     """
 
     rounds = False
+    left_out = ()
     output_schema = Result
 
     def __init__(
@@ -40,8 +43,10 @@ class FunctionBinding(Coded):
         revision: str,
         identity: bytes,
         classes: Classes,
+        names: Sequence[str],
     ) -> None:
         self._function = function
+        self._names = names
         self._is_async = inspect.iscoroutinefunction(function)
         self.qualified_name = name
         self.version = version
@@ -68,6 +73,10 @@ class FunctionBinding(Coded):
     def rounded(self, data: Arguments) -> Arguments:
         """Return the arguments as they are."""
         return data
+
+    def recorded(self, data: Arguments) -> dict[str, Any]:
+        """Return the arguments by name, as values for the log of requests."""
+        return {name: recorded(value) for name, value in zip(self._names, data.key, strict=True)}
 
     def canonical(self, data: Arguments) -> bytes:
         """Return the canonical bytes of the arguments of a call.

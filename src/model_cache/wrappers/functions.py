@@ -29,7 +29,13 @@ from model_cache.revision import revision_of
 from model_cache.wrappers.function_binding import FunctionBinding
 from model_cache.wrappers.namesakes import refuse_namesake
 from model_cache.wrappers.part import Part, Sharing
-from model_cache.wrappers.signatures import Arguments, annotations_of, binder, signature_of
+from model_cache.wrappers.signatures import (
+    Arguments,
+    annotations_of,
+    binder,
+    keyed_parameters,
+    signature_of,
+)
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -221,6 +227,7 @@ def _binding(
             revision=revision(config),
             identity=identity(function, config, ignored),
             classes=Classes(annotations_of(function).get("return")),
+            names=keyed_parameters(function, ignored),
         )
 
     return bind
@@ -264,7 +271,7 @@ def identity(function: Callable[..., Any], config: Config, ignored: Sequence[str
         ConfigurationError: its closure has a value that can't be identified, and there is no
             revision instead.
     """
-    names = [name for name in signature_of(function).parameters if name not in ignored]
+    names = keyed_parameters(function, ignored)
     if config.revision is not None or _is_named(function):
         return INPUTS.encode((names, b""))
     try:

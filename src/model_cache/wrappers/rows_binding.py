@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from model_cache.binding import Coded, new_near_prefix
+from model_cache.binding.recorded import rows_of
 from model_cache.entries.row_entries import ROWS, RowResult, common_prefix, form_of
 from model_cache.entries.rows import LengthError, RowsRefusedError, join, split
 from model_cache.entries.values import Classes
@@ -32,6 +33,7 @@ class RowsBinding(Coded):
     """
 
     rounds = False
+    left_out = ()
     output_schema = RowResult
     many_and_one = ("a call with many rows", "calls with one row")
 
@@ -75,6 +77,10 @@ class RowsBinding(Coded):
     def rounded(self, data: Any) -> Any:
         """Return the rows as they are."""
         return data
+
+    def recorded(self, data: TableRow) -> Any:
+        """Return a row as values for the log of requests."""
+        return rows_of(_part([data])[1].whole)()[0]
 
     def canonical(self, data: TableRow) -> bytes:
         """Return the canonical bytes of a row as it is now.

@@ -51,7 +51,7 @@ def binder(function: Callable[..., Any], ignored: Sequence[str]) -> Callable[...
     extra = _ignored_keywords(parameters, ignored)
     check_parameters(function, ignored)
     # Source code in which only the names of parameters vary, which are identifiers.
-    names = [name for name in parameters if name not in ignored]
+    names = keyed_parameters(function, ignored)
     source = f"lambda {_source(parameters)}: ({''.join(name + ', ' for name in names)})"
     bind: Any = eval(source, {})
     bind.__defaults__ = tuple(
@@ -72,6 +72,11 @@ def binder(function: Callable[..., Any], ignored: Sequence[str]) -> Callable[...
         return typing.cast(tuple[Any, ...], bind(*args, **kept))
 
     return without
+
+
+def keyed_parameters(function: Callable[..., Any], ignored: Sequence[str]) -> list[str]:
+    """Return the names of the parameters that are part of the key, in order."""
+    return [name for name in signature_of(function).parameters if name not in ignored]
 
 
 def _source(parameters: Mapping[str, inspect.Parameter]) -> str:

@@ -6,8 +6,7 @@ from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Changes, Choice, Estimate
 from model_cache.advisor.report.chart import Axis, Chart, Point, Series
 from model_cache.advisor.report.scales import Scale, linear, logarithmic
-from model_cache.advisor.report.tables import best_name
-from model_cache.advisor.summary import cells, shown_choices
+from model_cache.advisor.summary import best_name, cells, shown_choices
 from model_cache.advisor.words import number, percent, ratio
 
 _WIDE_RANGE = 50.0

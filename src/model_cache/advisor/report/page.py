@@ -13,7 +13,8 @@ from model_cache.advisor.report.drawing import WIDE, bars_picture, picture
 from model_cache.advisor.report.frontier import frontier_chart
 from model_cache.advisor.report.markup import Markup, element, joined
 from model_cache.advisor.report.money import LEAST_MONEY, cost_bars, month_chart, time_chart
-from model_cache.advisor.report.tables import best_name, choices_table, memory_table, ttl_table
+from model_cache.advisor.report.tables import choices_table, memory_table, ttl_table
+from model_cache.advisor.summary import best_name
 from model_cache.advisor.words import duration, number, percent
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -55,7 +56,7 @@ def _figures(advice: Advice) -> Iterator[Markup]:
     """Yield the numbers to remember."""
     log = advice.log
     during = "" if log.seconds is None else f" in {duration(log.seconds)}"
-    yield _figure(f"{log.requests:,}", f"requests{during}")
+    yield _figure(f"{log.traffic:,}", f"requests{during}")
     if advice.reuse is not None:
         yield _figure(percent(advice.reuse.hit_ratio.value), "hits at most, as it is")
     if advice.choice is not None and not advice.choice.is_exact:

@@ -7,13 +7,8 @@ from collections.abc import Iterable, Sequence
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Capacity
 from model_cache.advisor.report.markup import Markup, element, joined
-from model_cache.advisor.summary import cells, shown_choices, thinned
+from model_cache.advisor.summary import best_name, cells, shown_choices, thinned
 from model_cache.advisor.words import duration, percent, ratio, size
-
-
-def best_name(advice: Advice) -> str:
-    """Return how to call the choice that has the most hits without changing too much."""
-    return "recommended" if advice.verdict.startswith("cache") else "best choice"
 
 
 def choices_table(advice: Advice) -> Markup:

@@ -1,0 +1,314 @@
+"""Record requests for `model-cache advise`: all requests of a share of the keys.
+
+Sampling by key keeps the reuse of those keys as it is (SHARDS: Waldspurger et al., FAST 2015). A
+prediction pays for a hash of its key and, if it is sampled, for a copy of its input as JSON. A
+background thread writes. What it can't write is counted, and costs no prediction anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+from pydantic_core import to_json
+
+from model_cache.binding import Bound, Current
+from model_cache.binding.recorded import rows_of
+from model_cache.errors import NotCacheableError
+from model_cache.exits import run_at_exit
+from model_cache.forks import renew_after_fork
+from model_cache.interruptions import reraise_interruption
+from model_cache.observing.counters import Counters
+from model_cache.observing.events import Hook, RequestsNotRecorded
+from model_cache.observing.request_log import FORMAT, HEADER, Recording, RequestLog
+from model_cache.observing.scope import requested_mode
+from model_cache.prediction.background import BackgroundWriter
+from model_cache.prediction.table_call import TableCall
+
+INTERVAL = 1.0
+"""Seconds between the first waiting request and its writing."""
+
+MOST_WAITING = 10_000
+MOST_BYTES = 16 * 2**20
+"""How many requests may wait to be written, and how many bytes; further ones are dropped."""
+
+# After a failure, which the next write will most likely be, too.
+_PAUSE = 60.0
+_PATIENCE = 2.0  # seconds that `flush` waits
+_KEYS = 2**64
+_draw = random.SystemRandom().getrandbits
+
+Lines = Callable[[], Sequence[bytes]]
+
+_living: WeakSet[Recorder] = WeakSet()
+
+
+def flush_recorders() -> None:
+    """Write what the recorders of this process hold."""
+    for recorder in list(_living):
+        recorder.flush()
+
+
+def _key_of(form: bytes) -> int:
+    # Not `hash`, which differs between processes.
+    return int.from_bytes(hashlib.blake2b(form, digest_size=8).digest())
+
+
+class _Waiting(NamedTuple):
+    """Requests that wait to be written.
+
+    Attributes:
+        recording: what they belong to.
+        lines: makes their lines.
+        number: how many there are.
+        end: the bytes of all that wait, these included.
+    """
+
+    recording: Recording
+    lines: Lines
+    number: int
+    end: int
+
+
+class _Tally:
+    """Counts for several threads without a lock; one of them takes the counts."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._looks = self._taken = 0
+
+    def add(self, count: int = 1) -> None:
+        """Add to the count."""
+        if count == 1:
+            next(self._numbers)
+        else:
+            deque(itertools.islice(self._numbers, count), maxlen=0)
+
+    def take(self) -> int:
+        """Return what was added since the last time."""
+        total = next(self._numbers) - self._looks
+        self._looks += 1
+        new, self._taken = total - self._taken, total
+        return new
+
+
+class Recorder:
+    """Records the requests of one decorator.
+
+    Args:
+        folder: where to.
+        share: the share of the keys whose requests are recorded.
+        current: holds the binding of the requests.
+        counters: counts the requests that are recorded, and that are not.
+        hook: hears of failures.
+        interval: seconds to wait for more requests before they are written.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        share: float,
+        current: Current,
+        counters: Counters,
+        hook: Hook,
+        interval: float = INTERVAL,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._log = RequestLog(folder)
+        self._share = share
+        self._limit = round(share * _KEYS)
+        self._current = current
+        self._counters = counters
+        self._hook = hook
+        self._interval = interval
+        self._clock = clock
+        self._recordings: tuple[Bound | None, Recording | None] = (None, None)
+        self._writer = BackgroundWriter(max_jobs=1, flush_seconds=_PATIENCE)
+        self.after_fork()
+        renew_after_fork(self)
+        run_at_exit(self)  # before the writer, which would wait for the interval
+        _living.add(self)
+
+    def after_fork(self) -> None:
+        """Drop the requests, which the parent writes."""
+        self._lock = threading.RLock()  # a signal handler may predict while this thread queues
+        self._waiting: deque[_Waiting] = deque()
+        self._seen, self._dropped, self._lost = _Tally(), _Tally(), _Tally()
+        self._will_write_until = 0.0
+        self._paused_until = 0.0
+        self._hurry = threading.Event()
+
+    def saw(self, data: Any) -> None:
+        """Record a request, if its key is sampled; never raises an error of its own."""
+        if requested_mode() is not None or (binding := self._current.binding) is None:
+            return
+        self._seen.add()
+        try:
+            key = self._key(binding, data)
+            if key < self._limit:
+                line = _line(self._clock(), key, binding.recorded(data))
+                self._queue(binding, lambda: (line,), 1, len(line))
+        except Exception as error:
+            reraise_interruption(error)
+            self._lost.add()
+
+    def _key(self, binding: Bound, data: Any) -> int:
+        try:
+            return _key_of(binding.canonical(binding.rounded(data)))
+        except NotCacheableError:  # never a hit: a key of its own
+            return _draw(64)
+
+    def saw_table(self, call: TableCall) -> None:
+        """Record the rows of a table whose keys are sampled."""
+        if requested_mode() is not None or (binding := self._current.binding) is None:
+            return
+        self._seen.add(call.size)
+        if call.table is None:
+            self._lost.add(round(call.size * self._share))
+            return
+        forms = call.table.rows()
+        keys = [_key_of(call.head + form) for form in forms]
+        places = [place for place, key in enumerate(keys) if key < self._limit]
+        if not places:
+            return
+        try:
+            rows = rows_of(call.table.take(places))
+            make = partial(_lines, self._clock(), [keys[place] for place in places], rows)
+            size = sum(len(forms[place]) for place in places)
+            self._queue(binding, make, len(places), size)
+        except Exception as error:
+            reraise_interruption(error)
+            self._lost.add(len(places))
+
+    def _queue(self, binding: Bound, lines: Lines, count: int, size: int) -> None:
+        recording = self._recording(binding)
+        with self._lock:
+            waiting = self._waiting
+            start = waiting[-1].end if waiting else 0
+            taken = start - (waiting[0].end if waiting else 0) + size
+            is_full = len(waiting) >= MOST_WAITING or (bool(waiting) and taken > MOST_BYTES)
+            if not is_full:
+                waiting.append(_Waiting(recording, lines, count, start + size))
+        if is_full:
+            self._dropped.add(count)
+            self._counters.of(binding.qualified_name, binding.version).add(unrecorded=count)
+        elif len(waiting) > MOST_WAITING // 2 or taken > MOST_BYTES // 2:
+            self._hurry.set()
+        now = time.monotonic()
+        if now >= self._will_write_until:
+            self._will_write_until = now + 2 * self._interval
+            self._writer.submit(partial(self._write_later, self._hurry))
+
+    def _recording(self, binding: Bound) -> Recording:
+        known, recording = self._recordings
+        if recording is None or known is not binding:
+            header = {
+                HEADER: FORMAT,
+                "model": binding.qualified_name,
+                "version": binding.version,
+                "share": self._share,
+                "left_out": list(binding.left_out),
+            }
+            line = json.dumps(header).encode() + b"\n"
+            recording = Recording(binding.qualified_name, line)
+            self._recordings = binding, recording
+        return recording
+
+    def _write_later(self, hurry: threading.Event) -> None:
+        hurry.wait(self._interval)
+        if hurry is self._hurry and hurry.is_set():
+            self._hurry = threading.Event()
+        self._will_write_until = 0.0
+        self._write()
+
+    def _write(self) -> None:
+        """Write what waits, and how many requests there were since the last time."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, deque()
+        groups = [
+            (recording, list(each))
+            for recording, each in itertools.groupby(waiting, lambda item: item.recording)
+        ]
+        if not groups and (binding := self._current.binding) is not None:
+            groups = [(self._recording(binding), [])]
+        if time.monotonic() < self._paused_until:
+            self._take_counts()
+            self._count(unrecorded=sum(each.number for each in waiting))
+            return
+        for number, (recording, items) in enumerate(groups, 1):
+            self._write_group(recording, items, is_last=number == len(groups))
+
+    def _write_group(
+        self, recording: Recording, items: Sequence[_Waiting], *, is_last: bool
+    ) -> None:
+        lines: list[bytes] = []
+        for item in items:
+            try:
+                lines += item.lines()
+            except Exception as error:  # a table that has no values for JSON
+                reraise_interruption(error)
+                self._lost.add(item.number)
+        count = len(lines)
+        counts = self._take_counts() if is_last else None
+        if counts is not None:
+            lines.append(json.dumps(counts).encode() + b"\n")
+        if not lines:
+            return
+        try:
+            self._log.write(recording, lines)
+        except OSError as error:
+            self._paused_until = time.monotonic() + _PAUSE
+            self._count(unrecorded=count)
+            reason = error.strerror or type(error).__name__
+            self._hook(RequestsNotRecorded(recording.name, str(self._log.folder), reason))
+        else:
+            self._count(recorded=count)
+
+    def _take_counts(self) -> dict[str, int] | None:
+        """Return what was counted since the last time; None if there was nothing."""
+        lost = self._lost.take()
+        self._count(unrecorded=lost)
+        counts = {
+            "requests": self._seen.take(),
+            "dropped": self._dropped.take(),
+            "unrecordable": lost,
+        }
+        return counts if any(counts.values()) else None
+
+    def _count(self, **amounts: int) -> None:
+        binding = self._current.binding
+        if binding is not None and any(amounts.values()):
+            self._counters.of(binding.qualified_name, binding.version).add(**amounts)
+
+    def flush(self) -> None:
+        """Write what waits, within seconds."""
+        hurry = self._hurry
+        hurry.set()
+        self._writer.submit(partial(self._write_later, hurry))
+        self._writer.flush()
+        if self._waiting:  # no thread could be started
+            self._write()
+
+    def at_exit(self) -> None:
+        """Write what waits, for a limited time."""
+        self.flush()
+
+
+def _line(now: float, key: int, request: Any) -> bytes:
+    values = to_json(request, inf_nan_mode="constants")
+    return b'{"time":%.6f,"key":%d,"request":%b}\n' % (now, key, values)
+
+
+def _lines(now: float, keys: Iterable[int], rows: Callable[[], Sequence[Any]]) -> list[bytes]:
+    return [_line(now, key, row) for key, row in zip(keys, rows(), strict=True)]
