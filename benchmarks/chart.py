@@ -1,63 +1,45 @@
-"""Bar charts of results: one panel for each comparison."""
+"""Bar charts of results as SVG, in light and in dark."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from html import escape
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+OURS = "model_cache"
+"""Bars whose names begin so are coloured."""
 
-_OURS, _OTHERS = "#2166ac", "#9a9a9a"
-
-
-def draw(
-    path: Path | None,
-    panels: Mapping[str, Mapping[str, float]],
-    *,
-    ours: tuple[str, ...],
-    columns: int,
-) -> None:
-    """Write a chart as a PNG.
-
-    Args:
-        path: the file; None to write nothing.
-        panels: for each title, the length of each bar by name.
-        ours: names that start with one of these are coloured.
-        columns: the number of panels per row.
-    """
-    if path is None:
-        return
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    panels = {title: values for title, values in panels.items() if values}
-    rows = -(-len(panels) // columns)
-    bars = max(map(len, panels.values()))
-    size = (4.6 * columns, rows * (0.7 + 0.3 * bars))
-    figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor="white")
-    canvas: Any = FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, (title, values) in zip(grid, panels.items(), strict=False):
-        axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
-        _draw_bars(axes, values, ours)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.draw()
-    drawn = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
-    # A palette makes the file a third as large, and charts have few colours.
-    drawn.convert("RGB").quantize(64).save(path, format="PNG", optimize=True)
+# Two stand side by side on a page, and one on a phone.
+_WIDTH, _BAR, _MARGIN, _TITLE, _NUMBER = 360, 19, 8, 28, 45
+_LETTER = 5.7  # at 11 px; names are given room by their length
+_STYLE = """\
+text { font: 11px system-ui, sans-serif; fill: #24292f }
+.title { font-weight: bold } .page { fill: #ffffff }
+.ours { fill: #2b6cb0 } .other { fill: #9aa3ad }
+@media (prefers-color-scheme: dark) {
+  text { fill: #d7dde5 } .page { fill: #1f232b }
+  .ours { fill: #63a4e8 } .other { fill: #6b7480 }
+}"""
 
 
-def _draw_bars(axes: Axes, values: Mapping[str, float], ours: tuple[str, ...]) -> None:
-    colours = [_OURS if name.startswith(ours) else _OTHERS for name in values]
-    bars = axes.barh(list(values), list(values.values()), color=colours)
-    axes.bar_label(bars, list(map(_label, values.values())), padding=3)
-    axes.set_xlim(0, max(*values.values(), 1e-9) * 1.25)
-    axes.set_xticks([])
-    axes.invert_yaxis()
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
+def chart(title: str, bars: Mapping[str, float]) -> str:
+    """Return an SVG with a bar for each name, as long as its value."""
+    left = _MARGIN + _LETTER * max(map(len, bars)) + 6
+    room, longest = _WIDTH - left - _NUMBER, max(*bars.values(), 1e-9)
+    height = _TITLE + len(bars) * _BAR + _MARGIN
+    parts = [f'<text class="title" x="{_MARGIN}" y="18">{escape(title)}</text>']
+    for number, (name, value) in enumerate(bars.items()):
+        y, length = _TITLE + number * _BAR, room * max(value, 0) / longest
+        kind = "ours" if name.startswith(OURS) else "other"
+        parts.append(
+            f'<text x="{left - 6:.0f}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
+            f'<rect class="{kind}" x="{left:.0f}" y="{y + 2}" width="{length:.1f}" height="14"/>'
+            f'<text x="{left + length + 4:.0f}" y="{y + 13}">{_label(value)}</text>'
+        )
+    size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
+    page = '<rect class="page" width="100%" height="100%"/>'
+    style = f"<style>\n{_STYLE}\n</style>"
+    drawn = [f'<svg xmlns="http://www.w3.org/2000/svg" {size}>', style, page, *parts, "</svg>"]
+    return "\n".join(drawn) + "\n"
 
 
 def _label(value: float) -> str:

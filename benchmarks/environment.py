@@ -1,4 +1,4 @@
-"""The environment, the common options and the output of benchmarks."""
+"""The command line, the environment and the output of benchmarks."""
 
 from __future__ import annotations
 
@@ -6,46 +6,39 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import redis
 from rich.console import Console
-from rich.table import Table
+
+from benchmarks.tables import Table, Target
 
 _DISTRIBUTIONS = ("redis", "hiredis", "pydantic", "pydantic-core", "msgpack")
 
 
 def options(
     name: str,
-    description: str | None,
+    doc: str | None,
     *,
-    rounds: int,
     count: int,
+    rounds: int | None = None,
     connections: int | None = None,
 ) -> argparse.Namespace:
-    """Parse the command line of a benchmark that compares variants in rounds of calls."""
-    parser = _parser(name, description, count, "calls a round")
-    parser.add_argument("--rounds", type=_positive, default=rounds, metavar="N")
-    if connections is not None:
-        parser.add_argument("--connections", type=_positive, default=connections, metavar="N")
-    parser.add_argument("--chart", type=Path, metavar="FILE", help="where to draw them, as a PNG")
-    return parser.parse_args()
-
-
-def count_options(name: str, description: str | None, *, count: int) -> argparse.Namespace:
-    """Parse the command line of a benchmark that only counts."""
-    return _parser(name, description, count, "calls").parse_args()
-
-
-def _parser(name: str, description: str | None, count: int, what: str) -> argparse.ArgumentParser:
+    """Parse the command line of a benchmark; it has the options that have a default here."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{name}", description=(description or "").partition("\n")[0]
+        prog=f"python -m benchmarks.{name}", description=(doc or "").partition("\n\n")[0]
     )
-    parser.add_argument("--count", type=_positive, default=count, metavar="N", help=what)
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
-    return parser
+    defaults = {"count": count, "rounds": rounds, "connections": connections}
+    for option, default in defaults.items():
+        if default is not None:
+            parser.add_argument(f"--{option}", type=_positive, default=default, metavar="N")
+    return parser.parse_args()
 
 
 def _positive(text: str) -> int:
@@ -54,19 +47,21 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def environment(client: Any | None = None) -> dict[str, Any]:
-    """Return the environment; with a redis-py client, including its server's version."""
+def environment(url: str | None = None, *distributions: str) -> dict[str, Any]:
+    """Return the environment, with the server at the url and more distributions' versions."""
     found = {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        **{name: _version(name) for name in _DISTRIBUTIONS},
+        **{name: _version(name) for name in (*_DISTRIBUTIONS, *distributions)},
         "cpus": os.cpu_count(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "load": round(os.getloadavg()[0], 2),
     }
-    if client is not None:
-        info = client.info("server")
+    if url is not None:
+        with redis.Redis.from_url(url) as client:
+            info: Any = client.info("server")
         flavour = "Valkey" if "valkey_version" in info else "Redis"
-        found["server"] = f"{flavour} {info.get('valkey_version', info['redis_version'])}, loopback"
+        found["server"] = f"{flavour} {info.get('valkey_version', info['redis_version'])}"
     return found
 
 
@@ -77,44 +72,46 @@ def _version(distribution: str) -> str:
         return "not installed"
 
 
-def make_console() -> Console:
-    """Return a console wide enough for tables in a log file."""
+def show(
+    chosen: argparse.Namespace,
+    doc: str | None,
+    found: dict[str, Any],
+    tables: Sequence[Table],
+    *,
+    targets: Sequence[Target] = (),
+    charts: Mapping[str, Mapping[str, float]] | None = None,
+    **results: Any,
+) -> None:
+    """Print the results of a benchmark, and save them as JSON if that is chosen.
+
+    Args:
+        chosen: the command line.
+        doc: the benchmark's docstring.
+        found: its environment.
+        tables: the tables to show.
+        targets: the figures that have a target.
+        charts: for each title, the length of each bar by name.
+        results: what else to save, also as dataclasses.
+    """
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 110
-    return console
-
-
-def table(title: str, first: str, *columns: str) -> Table:
-    """Return an empty table: text in the first column, numbers in the others."""
-    made = Table(title=title, title_justify="left", title_style="bold")
-    made.add_column(first)
-    for column in columns:
-        made.add_column(column, justify="right")
-    return made
-
-
-def print_environment(console: Console, found: dict[str, Any]) -> None:
-    """Print the environment as one paragraph."""
+        console.width = 150
     console.print(", ".join(f"{name} {value}" for name, value in found.items()))
+    aims = Table("Targets", "", {"measured": ".3g", "at most": "g", "": ""})
+    for target in targets:
+        aims.add(target.name, target.value, target.at_most, target.verdict)
+    tables = [*tables, aims] if targets else tables
+    for table in tables:
+        console.print(table.to_rich())
+    console.print(doc)
+    if chosen.json is not None:
+        shown = {"tables": tables, "targets": targets, "charts": charts or {}}
+        given = {**vars(chosen), "doc": doc, "environment": found, **shown, **results}
+        text = json.dumps(given, indent=2, default=_as_json)
+        chosen.json.write_text(text + "\n", encoding="utf-8")
 
 
-def print_notes(console: Console, doc: str | None) -> None:
-    """Print a module docstring without its first paragraph."""
-    for paragraph in (doc or "").split("\n\n")[1:]:
-        console.print(paragraph.strip().replace("\n", " "))
-
-
-def print_figures(console: Console, figures: Mapping[str, tuple[float, float]]) -> None:
-    """Print the measured value and the target of each figure."""
-    aims = table("Figures", "", "measured", "at most")
-    for name, (value, limit) in figures.items():
-        aims.add_row(name, f"{value:.3f}", f"{limit:g}")
-    console.print(aims)
-
-
-def save(path: Path | None, results: dict[str, Any]) -> None:
-    """Write the results as JSON, if a path is given."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return {**asdict(value), **({"verdict": value.verdict} if hasattr(value, "verdict") else {})}

@@ -20,19 +20,18 @@ without a ttl.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import redis
 
 from benchmarks.cheap_model import CheapModel, inputs
-from benchmarks.environment import environment, make_console, print_environment, save, table
+from benchmarks.environment import environment, options, show
+from benchmarks.tables import Table
 from examples.insurance_charges.schemas import (
     InsuranceChargesModelInput,
     InsuranceChargesModelOutput,
@@ -170,9 +169,9 @@ def hit_ratios(
     client.config_set("maxmemory-policy", policy.name)
     client.config_set("maxmemory", memory)
     client.config_resetstat()
-    layout: dict[str, Any] = {}
+    layout: dict[str, Any] = {"fleet_stats": False}  # whose hash would count as an entry
     if policy.packed:
-        layout = {"layout": "packed", "expected_entries": load.distinct}
+        layout |= {"layout": "packed", "expected_entries": load.distinct}
     with RedisCachingDecorator(url=url, ttl=policy.ttl, timeout=5.0, **layout) as cache:
         cache.set_model(CheapModel())
 
@@ -293,30 +292,30 @@ def memory_for(
     return round(used + share * size.memory * len(asked))
 
 
-def show_ratios(console: Any, title: str, rows: Sequence[Ratios]) -> None:
-    titles = ("ttl", "before", "(bound)", "after a shift", "later", "held", "evicted", "refused")
-    made = table(title, "policy", *titles)
+def table_of_ratios(title: str, rows: Sequence[Ratios]) -> Table:
+    ratios = dict.fromkeys(("before", "(bound)", "after a shift", "later"), ".1%")
+    counts = dict.fromkeys(("held", "evicted", "refused"), ",d")
+    made = Table(title, "policy", {"ttl": "", **ratios, **counts})
     for row in rows:
-        ratios = (f"{ratio:.1%}" for ratio in (row.before, row.bound, row.after, row.later))
-        counts = (f"{count:,}" for count in (row.held, row.evicted, row.refused))
         name = f"{row.policy}, packed" if row.packed else row.policy
-        made.add_row(name, f"{row.ttl:g} s" if row.ttl else "none", *ratios, *counts)
-    console.print(made)
+        made.add(
+            name,
+            f"{row.ttl:g} s" if row.ttl else "none",
+            *(row.before, row.bound, row.after, row.later, row.held, row.evicted, row.refused),
+        )
+    return made
 
 
-def show_sizes(console: Any, sizes: Sequence[Size], count: int) -> None:
-    titles = ("layout", "ttl", "key", "value", "memory", "beyond key and value")
-    made = table(f"Bytes an entry, of {count:,}", "value", *titles)
+def table_of_sizes(sizes: Sequence[Size], count: int) -> Table:
+    columns = {"layout": "", "ttl": "", "key": "d", "value": ",d", "memory": ",.1f"}
+    made = Table(
+        f"Bytes an entry, of {count:,}", "value", {**columns, "beyond key and value": ".1f"}
+    )
     for size in sizes:
         beyond = size.memory - size.key_size - size.value_size
-        numbers = (
-            f"{size.key_size}",
-            f"{size.value_size:,}",
-            f"{size.memory:,.1f}",
-            f"{beyond:.1f}",
-        )
-        made.add_row(size.value, size.layout, "yes" if size.ttl else "no", *numbers)
-    console.print(made)
+        kinds = (size.layout, "yes" if size.ttl else "no")
+        made.add(size.value, *kinds, size.key_size, size.value_size, size.memory, beyond)
+    return made
 
 
 def measure(client: Any, url: str, requests: int) -> tuple[list[Ratios], list[Ratios], list[Size]]:
@@ -340,42 +339,18 @@ def measure(client: Any, url: str, requests: int) -> tuple[list[Ratios], list[Ra
     return ratios, layouts, sizes_of(client, url, stored)
 
 
-def _at_least(least: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
-        if not (text.isdecimal() and int(text) >= least):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least}")
-        return int(text)
-
-    return whole
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.eviction", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument(
-        "--requests", type=_at_least(10), default=40_000, metavar="N", help="before a shift"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
-    chosen = parser.parse_args()
-    console = make_console()
+    chosen = options("eviction", __doc__, count=40_000)
     logging.getLogger("model_cache").setLevel(logging.ERROR)  # noeviction refuses writes
     with embedded_redis(tcp=True) as url, redis.Redis.from_url(url) as client:
-        found = environment(client)
-        print_environment(console, found)
-        ratios, layouts, sizes = measure(client, url, chosen.requests)
-    show_ratios(console, "Hit ratio, by maxmemory-policy", ratios)
-    show_ratios(console, "Hit ratio at a quarter of the memory of all plain entries", layouts)
-    show_sizes(console, sizes, min(_ENTRIES, 2 * chosen.requests))
-    save(
-        chosen.json,
-        {
-            "environment": found,
-            "ratios": [asdict(row) for row in ratios],
-            "layouts": [asdict(row) for row in layouts],
-            "sizes": [asdict(size) for size in sizes],
-        },
-    )
+        found = environment(url)
+        ratios, layouts, sizes = measure(client, url, chosen.count)
+    tables = [
+        table_of_ratios("Hit ratio, by maxmemory-policy", ratios),
+        table_of_ratios("Hit ratio at a quarter of the memory of all plain entries", layouts),
+        table_of_sizes(sizes, min(_ENTRIES, 2 * chosen.count)),
+    ]
+    show(chosen, __doc__, found, tables, ratios=ratios, layouts=layouts, sizes=sizes)
 
 
 if __name__ == "__main__":

@@ -17,25 +17,16 @@ import random
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
-from rich.table import Table
 
-from benchmarks.chart import draw
 from benchmarks.cheap_model import CheapModel, inputs
-from benchmarks.environment import (
-    environment,
-    make_console,
-    options,
-    print_environment,
-    print_notes,
-    save,
-    table,
-)
+from benchmarks.environment import environment, options, show
+from benchmarks.tables import Table, Target
 from benchmarks.timing import Measured, Variant, cpu_in_turn, in_turn, on_one_cpu, threads_in_turn
 from examples.demo.article import ArticleCache
 from examples.insurance_charges.schemas import (
@@ -48,25 +39,6 @@ from model_cache.keys.key import KeyMaker, Namespace
 OURS, BARE, ARTICLES = "model_cache", "redis-py, bare", "article's code"
 FLOOR = "bare socket"
 THREADS = 8
-
-
-@dataclass(frozen=True)
-class Target:
-    """A target for the library.
-
-    Attributes:
-        name: the quantity and its unit.
-        value: the measured value.
-        limit: the largest acceptable value.
-    """
-
-    name: str
-    value: float
-    limit: float
-
-    @property
-    def verdict(self) -> str:
-        return "reached" if self.value <= self.limit else "not reached"
 
 
 @dataclass(frozen=True)
@@ -262,11 +234,9 @@ def _check(counted: int, expected: int) -> None:
 
 def main() -> None:
     chosen = options("hit", __doc__, rounds=20, count=1_000)
-    console = make_console()
     with embedded_redis(tcp=True) as url:
         bench = Bench(url, chosen.rounds, chosen.count)
-        found = environment(bench.client)
-        print_environment(console, found)
+        found = environment(url)
         results = Results(
             hits=bench.hits(),
             hits_on_one_cpu=bench.hits_on_one_cpu(),
@@ -277,45 +247,40 @@ def main() -> None:
             open=bench.open(),
             threads=bench.threads(),
         )
-    targets = results.targets()
-    for made in _tables(results, targets):
-        console.print(made)
-    print_notes(console, __doc__)
-    save(
-        chosen.json,
-        {
-            "environment": found,
-            "rounds": chosen.rounds,
-            "count": chosen.count,
-            **asdict(results),
-            "targets": [{**asdict(target), "verdict": target.verdict} for target in targets],
-        },
-    )
-    draw(chosen.chart, _panels(results), ours=(OURS,), columns=3)
-
-
-def _panels(results: Results) -> dict[str, dict[str, float]]:
-    return {
+    charts = {
         "A hit: µs": {name: one.wall for name, one in results.hits.items()},
-        "A hit on one CPU: µs": {name: one.wall for name, one in results.hits_on_one_cpu.items()},
+        "A hit: µs of CPU": {name: one.cpu for name, one in results.hits.items()},
+        "A miss: µs of CPU": {name: one.cpu for name, one in results.misses.items()},
         f"Hits a second, {THREADS} threads": results.threads,
     }
-
-
-def _tables(results: Results, targets: Sequence[Target]) -> list[Table]:
-    calls = table(
-        "µs a call", "", "wall, median", "wall, p95", "CPU", "wall / redis-py's", "CPU / redis-py's"
+    show(
+        chosen,
+        __doc__,
+        found,
+        [*_calls(results), _rates(results.threads)],
+        targets=results.targets(),
+        charts=charts,
+        **vars(results),
     )
+
+
+def _calls(results: Results) -> Iterator[Table]:
+    ratios = ("wall / redis-py's", "CPU / redis-py's")
+    columns = {"wall, median": ".1f", "wall, p95": ".1f", "CPU": ".1f"} | dict.fromkeys(
+        ratios, ".2f"
+    )
+    calls = Table("µs a call", "", columns)
     for kind, measured in (
         ("hit", results.hits),
         ("on one CPU", results.hits_on_one_cpu),
         ("miss", results.misses),
     ):
         for name, one in measured.items():
-            numbers = (f"{value:.1f}" for value in (one.wall, one.p95, one.cpu))
             bare = measured[BARE]
-            ratios = (f"{one.wall / bare.wall:.2f}", f"{one.cpu / bare.cpu:.2f}")
-            calls.add_row(f"{kind}: {name}", *numbers, *ratios)
+            compared = (one.wall / bare.wall, one.cpu / bare.cpu)
+            calls.add(f"{kind}: {name}", one.wall, one.p95, one.cpu, *compared)
+    yield calls
+    parts = Table("µs of CPU a call", "", {"CPU": ".2f"})
     for kind, costs in (
         ("key", results.keys),
         ("cache off", results.off),
@@ -323,14 +288,16 @@ def _tables(results: Results, targets: Sequence[Target]) -> list[Table]:
         ("open", results.open),
     ):
         for name, cost in costs.items():
-            calls.add_row(f"{kind}: {name}", "", "", f"{cost:.2f}", "", "")
-    rates = table(f"Hits a second, {THREADS} threads", "", "a second", "times redis-py's")
-    for name, rate in results.threads.items():
-        rates.add_row(name, f"{rate:,.0f}", f"{rate / results.threads[BARE]:.2f}")
-    aims = table("Targets", "", "measured", "at most", "")
-    for target in targets:
-        aims.add_row(target.name, f"{target.value:.2f}", f"{target.limit:.2f}", target.verdict)
-    return [calls, rates, aims]
+            parts.add(f"{kind}: {name}", cost)
+    yield parts
+
+
+def _rates(threads: dict[str, float]) -> Table:
+    columns = {"a second": ",.0f", "times redis-py's": ".2f"}
+    rates = Table(f"Hits a second, {THREADS} threads", "", columns)
+    for name, rate in threads.items():
+        rates.add(name, rate, rate / threads[BARE])
+    return rates
 
 
 if __name__ == "__main__":

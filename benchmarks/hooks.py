@@ -15,22 +15,13 @@ import os
 import random
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-import redis
 from opentelemetry.sdk.trace import TracerProvider
 
 from benchmarks.cheap_model import CheapModel, inputs
-from benchmarks.environment import (
-    environment,
-    make_console,
-    options,
-    print_environment,
-    print_notes,
-    save,
-    table,
-)
+from benchmarks.environment import environment, options, show
+from benchmarks.tables import Table, Target
 from benchmarks.timing import Variant, cpu_in_turn
 from model_cache import RedisCachingDecorator, embedded_redis, last_outcome, refresh
 from model_cache.integrations.opentelemetry import OpenTelemetryHook
@@ -109,33 +100,18 @@ def measure_both(url: str, rounds: int, count: int) -> dict[str, Cost]:
 
 def main() -> None:
     chosen = options("hooks", __doc__, rounds=40, count=1_024)
-    console = make_console()
     with embedded_redis(tcp=True) as url:
-        client: Any = redis.Redis.from_url(url)
-        found = environment(client)
-        print_environment(console, found)
+        found = environment(url, "prometheus-client", "opentelemetry-sdk")
         costs = measure_both(url, chosen.rounds, chosen.count)
-    made = table("µs of CPU", "", "a hit", "beyond no hook", "the hook alone", "")
+    columns = {"a hit": ".2f", "beyond no hook": ".2f", "the hook alone": ".2f"}
+    table = Table("µs of CPU", "", columns)
     for name, cost in costs.items():
-        numbers = (f"{value:.2f}" for value in (cost.hit, cost.beyond, cost.alone))
-        aim = f"at most {LIMIT:.0f}: {verdict(cost)}" if name in (PROMETHEUS, IN_FILES) else ""
-        made.add_row(name, *numbers, aim)
-    console.print(made)
-    print_notes(console, __doc__)
-    save(
-        chosen.json,
-        {
-            "environment": found,
-            "rounds": chosen.rounds,
-            "count": chosen.count,
-            "costs": {name: asdict(cost) for name, cost in costs.items()},
-            "limit": LIMIT,
-        },
-    )
-
-
-def verdict(cost: Cost) -> str:
-    return "reached" if cost.beyond <= LIMIT else "not reached"
+        table.add(name, cost.hit, cost.beyond, cost.alone)
+    targets = [
+        Target(f"{name}: µs beyond no hook", costs[name].beyond, LIMIT)
+        for name in (PROMETHEUS, IN_FILES)
+    ]
+    show(chosen, __doc__, found, [table], targets=targets, costs=costs)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.environment import (
-    count_options,
-    environment,
-    make_console,
-    print_environment,
-    save,
-    table,
-)
+from benchmarks.environment import environment, options, show
+from benchmarks.tables import Table
 from examples.image_service.client import Client
 from examples.image_service.drawing import draw
 from model_cache import embedded_redis
@@ -101,25 +95,17 @@ def measure(client: Client, images: list[bytes], lines: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    options = count_options("image_service", __doc__, count=20)
-    found, console = environment(), make_console()
-    print_environment(console, found)
+    chosen = options("image_service", __doc__, count=20)
+    found = environment()
     with running_service() as client:
-        rows = [measure(client, pages(options.count, lines), lines) for lines in (2, 10)]
-    title = f"{options.count} images of each kind, each {_HITS} times from the cache; milliseconds"
-    shown = table(title, "lines of text", "kB", "miss", "p95", "hit", "p95", "miss / hit")
+        rows = [measure(client, pages(chosen.count, lines), lines) for lines in (2, 10)]
+    title = f"{chosen.count} images of each kind, each {_HITS} times from the cache; milliseconds"
+    columns = {"kB": ".1f", "miss": ".1f", "p95": ".1f", "hit": ".2f", "hit, p95": ".2f"}
+    table = Table(title, "lines of text", {**columns, "miss / hit": ".0f"})
     for row in rows:
-        shown.add_row(
-            str(row["lines"]),
-            f"{row['kilobytes']:.1f}",
-            f"{row['miss']:.1f}",
-            f"{row['miss_p95']:.1f}",
-            f"{row['hit']:.2f}",
-            f"{row['hit_p95']:.2f}",
-            f"{row['miss'] / row['hit']:.0f}",
-        )
-    console.print(shown)
-    save(options.json, {"environment": found, "rows": rows})
+        times = (row["miss"], row["miss_p95"], row["hit"], row["hit_p95"])
+        table.add(str(row["lines"]), row["kilobytes"], *times, row["miss"] / row["hit"])
+    show(chosen, __doc__, found, [table], rows=rows)
 
 
 if __name__ == "__main__":

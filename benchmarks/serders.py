@@ -5,8 +5,8 @@ called with the result of `json.loads`. Writing is unfair to the library: it dec
 compares the result with the prediction, which the baseline does not. A compressor is used only
 where it makes the entry smaller; otherwise its row shows the uncompressed entry, and the time
 includes the attempt. The 1,000 floats have random digits, the worst case for a compressor; the 20
-fields contain the same text four times, close to the best case. "Encrypted"
-is with `encryption_key`, "tagged" with `integrity`.
+fields contain the same text four times, close to the best case. "Encrypted" is with
+`encryption_key`, "tagged" with `integrity`.
 """
 
 from __future__ import annotations
@@ -14,22 +14,14 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, create_model
-from rich.table import Table
 
-from benchmarks.chart import draw
-from benchmarks.environment import (
-    environment,
-    make_console,
-    options,
-    print_environment,
-    save,
-    table,
-)
+from benchmarks.environment import environment, options, show
+from benchmarks.tables import Table
 from benchmarks.timing import Measured, Variant, in_turn
 from model_cache import ConfigurationError
 from model_cache.entries.codec import Codec
@@ -146,54 +138,46 @@ def _dump(prediction: BaseModel) -> bytes:
 
 def main() -> None:
     chosen = options("serders", __doc__, rounds=10, count=200)
-    console, found = make_console(), environment()
-    print_environment(console, found)
+    found = environment(None, "python-snappy", "zstandard", "lz4")
     rows = [
         row
         for output, prediction in outputs().items()
         for row in measure(output, prediction, chosen.rounds * chosen.count)
     ]
-    for output in outputs():
-        console.print(_table(output, [row for row in rows if row.output == output]))
-    console.print((__doc__ or "").partition("\n\n")[2].strip().replace("\n", " "))
-    save(
-        chosen.json,
-        {
-            "environment": found,
-            "rounds": chosen.rounds,
-            "count": chosen.count,
-            "rows": [asdict(row) for row in rows],
-        },
-    )
-    draw(chosen.chart, _panels(rows), ours=("JSON", "MessagePack"), columns=3)
+    tables = [_table(output, [row for row in rows if row.output == output]) for output in outputs()]
+    show(chosen, __doc__, found, tables, charts=_charts(rows), rows=rows)
 
 
-def _panels(rows: list[Row]) -> dict[str, dict[str, float]]:
+def _charts(rows: list[Row]) -> dict[str, dict[str, float]]:
     values: dict[str, Callable[[Row], float]] = {
         "bytes": lambda row: row.size,
         "µs to read": lambda row: row.read.wall,
         "µs to write": lambda row: row.write.wall,
     }
     return {
-        f"{output}: {what}": {row.name: value(row) for row in rows if row.output == output}
-        for what, value in values.items()
+        f"{output}: {what}": {
+            row.name if row.name == BASELINE else f"model_cache, {row.name}": value(row)
+            for row in rows
+            if row.output == output
+        }
         for output in outputs()
+        for what, value in values.items()
     }
 
 
 def _table(title: str, rows: list[Row]) -> Table:
-    made = table(
-        title,
-        "µs a call; medians",
-        *("write", "p95", "CPU", "/ json's", "read", "p95", "CPU", "/ json's", "bytes"),
-    )
-    baseline = rows[0]
+    columns = {
+        f"{what}{part}": format_
+        for what in ("write", "read")
+        for part, format_ in (("", ".1f"), (", p95", ".1f"), (", CPU", ".1f"), (" / json's", ".2f"))
+    }
+    made = Table(f"{title}, µs a call", "", {**columns, "bytes": ",d"})
     for row in rows:
-        numbers = []
-        for one, base in ((row.write, baseline.write), (row.read, baseline.read)):
-            numbers += [f"{one.wall:.1f}", f"{one.p95:.1f}", f"{one.cpu:.1f}"]
-            numbers += [f"{one.wall / base.wall:.2f}"]
-        made.add_row(row.name, *numbers, f"{row.size:,}")
+        write, read = (
+            (one.wall, one.p95, one.cpu, one.wall / base.wall)
+            for one, base in ((row.write, rows[0].write), (row.read, rows[0].read))
+        )
+        made.add(row.name, *write, *read, row.size)
     return made
 
 

@@ -8,7 +8,9 @@ that wait blocks the event loop, so its limit is low. "cached" calls `predict`. 
 cache that holds every answer. "awaited" is `apredict` without a near cache, where there is one.
 
 The three processes share the machine. With fewer CPUs than three, the constant endpoint gets the
-CPU time that the store takes from the cached one, which is unfair to the library.
+CPU time that the store takes from the cached one, which is unfair to the library. The CPU time is
+the worker's for one request. The ratio of CPU times is that of a worker that has a CPU to itself
+and always has a request.
 """
 
 from __future__ import annotations
@@ -25,23 +27,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, median
 
-from rich.table import Table
-
-from benchmarks.chart import draw
 from benchmarks.cheap_model import inputs
-from benchmarks.environment import (
-    environment,
-    make_console,
-    options,
-    print_environment,
-    print_notes,
-    save,
-    table,
-)
+from benchmarks.environment import environment, options, show
+from benchmarks.tables import Table, verdict
 from model_cache import RedisCachingDecorator, embedded_redis
 
 CONSTANT, BARE, CACHED, NEAR, AWAITED = "constant", "bare", "cached", "near", "awaited"
@@ -97,9 +88,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        if self.at_least is None:
-            return ""
-        return "reached" if self.ratio >= self.at_least else "not reached"
+        return "" if self.at_least is None else verdict(self.ratio >= self.at_least)
 
 
 class Worker:
@@ -304,65 +293,35 @@ def _compared(
 
 def main() -> None:
     chosen = options("service", __doc__, rounds=40, count=250, connections=8)
-    console = make_console()
     with embedded_redis() as url, running_service(url) as worker:
-        versions = {name: version(name) for name in ("fastapi", "starlette", "uvicorn")}
-        found = {**environment(), **versions, "connections": chosen.connections}
-        print_environment(console, found)
+        found = environment(url, "fastapi", "starlette", "uvicorn")
         compared = Bench(worker, chosen.count, chosen.connections).compare(chosen.rounds)
-    console.print(_table(compared, chosen.connections))
-    print_notes(console, __doc__)
-    save(
-        chosen.json,
-        {
-            "environment": found,
-            "rounds": chosen.rounds,
-            "count": chosen.count,
-            "comparisons": [
-                {**asdict(one), "at_least": one.at_least, "verdict": one.verdict}
-                for one in compared
-            ],
-        },
-    )
-    draw(chosen.chart, _panels(compared), ours=("model_cache",), columns=2)
+    table = _table(compared, chosen.connections)
+    results = [{**asdict(one), "at_least": one.at_least} for one in compared]
+    show(chosen, __doc__, found, [table], charts=_charts(compared), comparisons=results)
 
 
-def _panels(compared: Sequence[Comparison]) -> dict[str, dict[str, float]]:
+def _charts(compared: Sequence[Comparison]) -> dict[str, dict[str, float]]:
     names = {CACHED: "model_cache", NEAR: "model_cache, near", AWAITED: "model_cache, awaited"}
-    panels: dict[str, dict[str, float]] = {}
+    charts: dict[str, dict[str, float]] = {}
     for one in compared:
         title = f"Requests a second: {one.endpoint}{', middleware' * one.middleware}"
-        bars = panels.setdefault(title, {"constant": one.constant})
+        bars = charts.setdefault(title, {"constant": one.constant})
         bars[names.get(one.model, "bare GET")] = one.rate
-    return panels
+    return charts
 
 
 def _table(compared: Sequence[Comparison], connections: int) -> Table:
-    made = table(
-        f"Requests a second, {connections} connections",
-        "endpoint",
-        "model",
-        "this",
-        "const.",
-        "ratio",
-        "at least",
-        "",
-        "CPU, µs",
-        "const.",
-        "const. / this",
-    )
+    rates = {"this": ",.0f", "constant": ",.0f", "ratio": ".2f", "at least": ".2f", "": ""}
+    cpus = {"CPU, µs": ".0f", "constant's": ".0f", "constant's / this": ".2f"}
+    columns = {"model": "", **rates, **cpus}
+    made = Table(f"Requests a second, {connections} connections", "endpoint", columns)
     for one in compared:
-        made.add_row(
+        made.add(
             one.endpoint + ", middleware" * one.middleware,
             one.model,
-            f"{one.rate:,.0f}",
-            f"{one.constant:,.0f}",
-            f"{one.ratio:.2f}",
-            "" if one.at_least is None else f"{one.at_least:.2f}",
-            one.verdict,
-            f"{one.cpu:.0f}",
-            f"{one.constant_cpu:.0f}",
-            f"{one.cpu_ratio:.2f}",
+            *(one.rate, one.constant, one.ratio, one.at_least, one.verdict),
+            *(one.cpu, one.constant_cpu, one.cpu_ratio),
         )
     return made
 

@@ -17,7 +17,8 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from examples.demo import report
 from examples.demo.chart import draw
-from examples.demo.experiments import Rounding, Sizes, Times, count_wrong, time_caches
+from examples.demo.experiments import Sizes, Times, time_caches
+from examples.demo.rounding import Rounding, count_rounding
 from examples.demo.server import demo_server
 from examples.insurance_charges import train
 from examples.insurance_charges.model import MODEL_FILE, InsuranceChargesModel
@@ -56,7 +57,7 @@ def _run(console: Console, sizes: Sizes) -> tuple[Times, Rounding]:
         with report.make_progress(console) as progress:
             track = report.Tracker(console, progress)
             times = time_caches(server, model, sizes, track)
-            rounding = count_wrong(server, model, sizes, track)
+            rounding = count_rounding(server, model, sizes, track)
     return times, rounding
 
 

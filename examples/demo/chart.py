@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from examples.demo.experiments import ARTICLE, Rounding, Times
+from examples.demo.experiments import ARTICLE, Times
+from examples.demo.rounding import Rounding
 
 _OURS, _ARTICLES, _MODEL = "#2166ac", "#d6604d", "#8c8c8c"
 _TEXT, _MUTED = "#1a1a1a", "#5f5f5f"

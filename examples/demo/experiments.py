@@ -1,4 +1,4 @@
-"""The article's experiments, measured.
+"""The article's first experiments: times and sizes, measured.
 
 Variants are interleaved request by request, in changing order, so that a temporary load on the
 machine affects all of them alike. `report` and `chart` show the results.
@@ -16,11 +16,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from examples.demo.answers import (
     Answers,
     KnownModel,
-    batch_answers,
-    check,
     facts,
 )
-from examples.demo.article import article_key
 from examples.demo.server import Cache, Server, Usage
 from examples.insurance_charges.generator import random_inputs
 from examples.insurance_charges.model import InsuranceChargesModel
@@ -43,8 +40,7 @@ _ALONE = "model alone"
 WARM_ROUNDS = 3
 """How often each sample is repeated."""
 
-_PLACES = 0
-_SAMPLES_SEED, _REQUESTS_SEED = 1, 2
+_SEED = 1
 
 
 class Track(Protocol):
@@ -64,14 +60,14 @@ class Sizes:
         requests: random requests for the rounding experiment.
         seconds: the time limit of the samples that call the model; on a slow or busy machine,
             there are fewer samples.
-        checks: inputs for which to compare the batch of answers with the model itself.
+        checks: inputs of each precision for which to compare the batch of answers with the model.
     """
 
     samples: int = 1_000
     every: int = 10
     seconds: float = 60.0
     requests: int = 10_000
-    checks: int = 200
+    checks: int = 70
 
 
 @dataclass(frozen=True)
@@ -110,52 +106,9 @@ class Times:
     caches: Mapping[str, Timed]
 
 
-@dataclass(frozen=True)
-class WrongAnswer:
-    """An answer that is not the model's, in dollars."""
-
-    request: InsuranceChargesModelInput
-    served: float
-    correct: float
-
-    @property
-    def error(self) -> float:
-        """The absolute error in dollars."""
-        return abs(self.served - self.correct)
-
-
-@dataclass(frozen=True)
-class Counted:
-    """One cache in the rounding experiment."""
-
-    entries: int
-    wrong: Sequence[WrongAnswer]
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """The results of the rounding experiment.
-
-    Attributes:
-        requests: the number of requests.
-        distinct: the number of different inputs after rounding.
-        checks: for how many the batch of answers was compared with the model itself.
-        collision: two of these inputs that share the article's key, if any.
-        ours: this library's cache.
-        article: the article's.
-    """
-
-    requests: int
-    distinct: int
-    checks: int
-    collision: tuple[InsuranceChargesModelInput, InsuranceChargesModelInput] | None
-    ours: Counted
-    article: Counted
-
-
 def time_caches(server: Server, model: InsuranceChargesModel, sizes: Sizes, track: Track) -> Times:
     """Run the article's first experiments: the model alone, empty caches, filled caches."""
-    samples = random_inputs(sizes.samples, _SAMPLES_SEED)
+    samples = random_inputs(sizes.samples, _SEED)
     caches: dict[str, Cache] = {
         name: server.our_cache(model, **options) for name, options in FORMATS.items()
     }
@@ -238,57 +191,3 @@ def _rotated(names: list[str], by: int) -> list[str]:
 
 def _milliseconds(nanoseconds: Sequence[int]) -> float:
     return median(nanoseconds) / 1e6
-
-
-def count_wrong(
-    server: Server, model: InsuranceChargesModel, sizes: Sizes, track: Track
-) -> Rounding:
-    """Run the article's last experiment, with bmi rounded, and count the wrong predictions.
-
-    With reduced precision, the model receives the rounded input. So the model's answer to the
-    rounded request is correct, and any other answer is wrong.
-    """
-    requests = random_inputs(sizes.requests, _REQUESTS_SEED)
-    seen = [data.model_copy(update={"bmi": round(data.bmi, _PLACES)}) for data in requests]
-    answers = batch_answers(seen)
-    check(answers, model, track("the batch checked against the model", seen[: sizes.checks]))
-
-    known = KnownModel(model, answers)
-    options = {"reduced_precision_fields": ["bmi"], "number_of_places": _PLACES}
-    counted = []
-    for name, cache in (
-        ("model_cache", server.our_cache(known, **options)),
-        (ARTICLE, server.article_cache(known, **options)),
-    ):
-        pairs = list(zip(requests, seen, strict=True))
-        wrong = _wrong_answers(cache, track(f"rounded requests, {name}", pairs), answers)
-        counted.append(Counted(server.usage(cache).entries, wrong))
-    if suspects := [wrong.request for cache in counted for wrong in cache.wrong]:
-        check(answers, model, track("wrong answers, the model asked again", suspects))
-    return Rounding(len(requests), len(answers), sizes.checks, _collision(seen), *counted)
-
-
-def _wrong_answers(
-    cache: Cache,
-    pairs: Iterable[tuple[InsuranceChargesModelInput, InsuranceChargesModelInput]],
-    answers: Answers,
-) -> list[WrongAnswer]:
-    """Predict the first input of each pair; compare with the right answer for the second."""
-    wrong = []
-    for request, rounded in pairs:
-        served: Any = cache.predict(request)
-        correct = answers[facts(rounded)]
-        if served != correct:
-            wrong.append(WrongAnswer(rounded, served.charges, correct.charges))
-    return wrong
-
-
-def _collision(
-    inputs: Sequence[InsuranceChargesModelInput],
-) -> tuple[InsuranceChargesModelInput, InsuranceChargesModelInput] | None:
-    owners: dict[int, InsuranceChargesModelInput] = {}
-    for data in inputs:
-        owner = owners.setdefault(article_key(data), data)
-        if owner != data:
-            return owner, data
-    return None

@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from examples.demo import article
-from examples.demo.experiments import ARTICLE, WARM_ROUNDS, Rounding, Times
+from examples.demo.experiments import ARTICLE, WARM_ROUNDS, Times
+from examples.demo.rounding import Rounding, described
 from examples.insurance_charges.table import features
 
 T = TypeVar("T")
@@ -69,7 +70,12 @@ def environment(server: str) -> str:
 
 def show(console: Console, times: Times, rounding: Rounding) -> None:
     """Print the tables, and notes on the method."""
-    for table in (_times_table(times), _bytes_table(times), _rounding_table(rounding)):
+    for table in (
+        _times_table(times),
+        _bytes_table(times),
+        _wrong_table(rounding),
+        _rounding_table(rounding),
+    ):
         console.print(table)
     for note in _notes(times, rounding):
         console.print(f"* {note}")
@@ -117,7 +123,7 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _rounding_table(rounding: Rounding) -> Table:
+def _wrong_table(rounding: Rounding) -> Table:
     """Return the table of entries and wrong predictions."""
     table = _table(
         f"{rounding.requests:,} random requests, bmi rounded to 0 places: "
@@ -134,6 +140,20 @@ def _rounding_table(rounding: Rounding) -> Table:
     return table
 
 
+def _rounding_table(rounding: Rounding) -> Table:
+    """Return the table of what rounding gains, and what it changes."""
+    table = _table(
+        f"What rounding costs: {rounding.requests:,} random requests, model_cache",
+        *("hit ratio", "answers changed", "mean change", "99% within", "largest"),
+    )
+    for cost in rounding.costs:
+        dollars = (f"${amount:,.0f}" for amount in (cost.mean, cost.p99, cost.maximum))
+        table.add_row(
+            described(cost.places), f"{cost.hit_ratio:.1%}", f"{cost.changed:.1%}", *dollars
+        )
+    return table
+
+
 def _notes(times: Times, rounding: Rounding) -> list[str]:
     """Return notes on the method, a sentence or two each."""
     fewest = min(timed.cold_samples for timed in times.caches.values())
@@ -147,9 +167,11 @@ def _notes(times: Times, rounding: Rounding) -> list[str]:
         "Memory is allocated in size classes, so a slightly smaller value saves a class or "
         "nothing. Compression is used only where it makes an entry smaller: never for one number.",
         "Wrong: not the model's answer to the rounded request, which is the input it receives. "
-        f"Its pipeline answered the {rounding.distinct:,} different inputs in one call; for the "
-        f"first {rounding.checks:,}, and for each answer counted as wrong, the model itself was "
+        "Its pipeline answered all different inputs in one call; for "
+        f"{rounding.checks:,} of them, and for each answer counted as wrong, the model itself was "
         "called and gave the same answer.",
+        "Changed: not the model's answer to the request before rounding, of all requests. Random "
+        "requests hardly repeat; `model-cache advise` compares roundings on your own log.",
     ]
     if rounding.collision is not None:
         first, second = (

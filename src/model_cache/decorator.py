@@ -10,6 +10,7 @@ import functools
 import inspect
 import itertools
 import logging
+import sys
 from asyncio import _get_running_loop
 from collections.abc import (
     AsyncIterable,
@@ -484,6 +485,8 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
 
     def _warn_of_loop(self) -> None:
         self.__dict__["_has_warned"] = True
+        if "ipykernel" in sys.modules:  # the cells of a notebook run in a loop, one after the other
+            return
         logger.warning(
             "predict was called in a running event loop and blocks it; "
             "use `await model.apredict(data)` there"

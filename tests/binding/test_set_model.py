@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel, create_model
 
 from model_cache import RedisCachingDecorator
-from tests.models import FunctionModel
+from tests.models import Charges, FunctionModel
 
 
 class Meta(BaseModel):
@@ -89,6 +89,29 @@ def test_two_models_with_the_same_keys_are_warned_of() -> None:
     assert [each.filename for each in caught] == [__file__]
     with pytest.warns(UserWarning, match="share cache entries"):
         first.set_model(named(Second)), first.set_model(named(First))
+
+
+def defined_again(factor: str) -> Any:
+    """Return a model whose class a notebook's cell defines anew each time that it runs."""
+    scope: dict[str, Any] = {"FunctionModel": FunctionModel, "Charges": Charges, "__name__": "cell"}
+    cell = f"""
+class Again(FunctionModel):
+    def predict(self, data):
+        return Charges(charges={factor} * data.age)
+"""
+    exec(cell, scope)
+    return scope["Again"](qualified_name="again")
+
+
+def test_a_model_that_was_defined_again_with_other_code_is_warned_of() -> None:
+    kept = RedisCachingDecorator().set_model(defined_again("2.0"))
+    same = RedisCachingDecorator().set_model(defined_again("2.0"))  # warnings are errors
+    with pytest.warns(
+        UserWarning, match=r"cell\.Again was defined again with other code"
+    ) as caught:
+        RedisCachingDecorator().set_model(defined_again("3.0"))
+    assert [each.filename for each in caught] == [__file__]
+    assert kept is not same
 
 
 def test_models_that_share_no_keys_are_not_warned_of() -> None:

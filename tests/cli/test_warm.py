@@ -317,6 +317,12 @@ def test_an_unavailable_redis_is_exit_code_3(requests: Path) -> None:
     assert "refused" in result.stderr
 
 
+def test_a_model_may_be_named_by_its_class_path(server: Server, requests: Path) -> None:
+    words = ("warm", "--requests", requests, "--model", "tests.cli.warm_models.Behaving", "--json")
+    result = run(*words, "--url", server.url)
+    assert (result.code, result.json["stored"]) == (0, 200)
+
+
 def test_a_cache_that_is_set_up_already_is_used_as_it_is(server: Server, requests: Path) -> None:
     words = ("warm", "--requests", requests, "--model", "tests.cli.warm_models:ready", "--json")
     result = run(*words, TEST_URL=server.url)
@@ -368,6 +374,7 @@ def test_a_service_finds_what_was_warmed_by_its_own_configuration(
     [
         ([], "--model: is required"),
         (["--model", "nothing.here:Model"], "nothing.here"),
+        (["--model", "nothing"], "nothing"),
         (["--model", "tests.cli.warm_models:nothing"], "nothing"),
         (["--model", "tests.models:Person"], "not an ml-base MLModel"),
         (["--model", "tests.cli.warm_models:Broken"], "no weights"),

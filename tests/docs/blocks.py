@@ -170,8 +170,10 @@ def assert_command_exists(words: list[str], files: set[str]) -> None:
     if program in _BUILTINS:
         return
     if program == "make":
-        targets = re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.M)
-        assert set(arguments) <= set(targets), words
+        makefile = (REPOSITORY / "Makefile").read_text()
+        allowed = {f"{variable}=" for variable in re.findall(r"\$\((\w+)\)", makefile)}
+        allowed |= set(re.findall(r"^([\w-]+):", makefile, re.M))
+        assert {re.sub("=.*", "=", word) for word in arguments} <= allowed, words
         return
     if arguments[:1] == ["install"] and program == "pip":
         for before, word in itertools.pairwise(arguments):

@@ -265,7 +265,7 @@ def test_memory_that_is_full_under_noeviction_refuses_writes_and_goes_on_hitting
 
 
 def test_the_eviction_benchmark_covers_the_policies_of_the_doc(tmp_path: Path) -> None:
-    results, printed = run("eviction", tmp_path, "--requests", "2000")
+    results, printed = run("eviction", tmp_path, "--count", "2000")
     in_doc = set(re.findall(r"^\| (\w+-\w+|noeviction) \| (none|3600) \|", DOC, re.M))
     ttls = {None: "none", 3600.0: "3600"}
     assert {(row["policy"], ttls[row["ttl"]]) for row in results["ratios"]} == in_doc

@@ -6,14 +6,20 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import redis
 
 from benchmarks.cheap_model import CheapModel
-from examples.demo.answers import AnswersDifferError, KnownModel, check, facts
+from examples.demo.answers import AnswersDifferError, KnownModel, batch_answers, check, facts
 from examples.demo.article import ArticleCache, article_key
+from examples.demo.experiments import Sizes
+from examples.demo.rounding import SEED, count_rounding
+from examples.demo.server import demo_server
+from examples.insurance_charges.generator import random_inputs
+from examples.insurance_charges.model import InsuranceChargesModel
 from examples.insurance_charges.schemas import (
     InsuranceChargesModelInput,
     InsuranceChargesModelOutput,
@@ -54,6 +60,11 @@ def person(**changes: object) -> InsuranceChargesModelInput:
     return InsuranceChargesModelInput.model_validate(person | changes)
 
 
+def charges(inputs: Sequence[InsuranceChargesModelInput]) -> list[float]:
+    answers = batch_answers(inputs)
+    return [answers[facts(data)].charges for data in inputs]
+
+
 SWAPPED = [
     (person(age=20, bmi=21.0), person(age=21, bmi=20.0)),
     (person(children=1, smoker=False), person(children=0, smoker=True)),
@@ -66,6 +77,11 @@ def test_demo_ends_with_no_wrong_prediction_of_ours_and_a_chart(tmp_path: Path) 
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
     assert re.search(r"model_cache +\d+ +0 of 500\b", finished.stdout)
+    assert re.search(r"as it is +\d\.\d% +0\.0% +\$0 +\$0 +\$0\b", finished.stdout)
+    money = r" +\$[\d,]+"
+    assert re.search(
+        rf"bmi to 0 places +\d\.\d% +[1-9]\d\.\d%{money}{money}{money}", finished.stdout
+    )
     for name in ("JSON", "MessagePack", r"JSON \+ snappy", r"MessagePack \+ snappy"):
         assert re.search(rf"{name} .* 50 +0 *\n", finished.stdout), name
     drawn = tmp_path / "output" / "demo.png"
@@ -96,6 +112,29 @@ def test_demo_says_that_redis_is_unavailable(tmp_path: Path) -> None:
     assert finished.returncode == 1
     assert finished.stderr.startswith("error: ")
     assert "Traceback" not in finished.stderr
+
+
+def test_what_rounding_changes_is_counted_over_all_requests() -> None:
+    count, model = 1_000, InsuranceChargesModel()
+    with demo_server() as server:
+        sizes = Sizes(requests=count, checks=1)
+        found = count_rounding(server, model, sizes, lambda _, items: items).costs
+    requests = random_inputs(count, SEED)
+    own = charges(requests)
+    assert (found[0].places, found[0].changed, found[0].maximum) == (None, 0.0, 0.0)
+    assert [cost.places for cost in found[1:]] == [1, 0]
+    for cost in found[1:]:
+        rounded = [
+            data.model_copy(update={"bmi": round(data.bmi, cost.places)}) for data in requests
+        ]
+        pairs = zip(charges(rounded), own, strict=True)
+        changes = sorted(abs(now - was) for now, was in pairs)
+        assert cost.changed == sum(change > 0 for change in changes) / count
+        assert cost.mean == pytest.approx(sum(changes) / count)
+        assert changes[count * 98 // 100] <= cost.p99 <= cost.maximum == changes[-1]
+        assert cost.hit_ratio == pytest.approx(1 - len(set(map(facts, rounded))) / count)
+    assert found[1].changed < found[2].changed
+    assert 0.0 < found[2].hit_ratio < 0.1
 
 
 @pytest.mark.parametrize(("first", "second"), SWAPPED)

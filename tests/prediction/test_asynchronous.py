@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import sys
 import threading
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -200,6 +201,19 @@ def test_predict_in_a_running_loop_warns_once_and_names_apredict(
 
     asyncio.run(main())
     assert caplog.text.count("await model.apredict(data)") == 1
+
+
+def test_predict_in_a_notebook_does_not_warn(
+    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        decorator = made(server)
+        assert decorator.predict(person()) == charge(person())
+        await decorator.aclose()
+
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)  # as in a kernel, whose cells run in a loop
+    asyncio.run(main())
+    assert caplog.text == ""
 
 
 def test_of_many_tasks_on_one_key_one_computes(server: Server, loop: Loop) -> None:

@@ -240,8 +240,15 @@ def test_methods_ignore_self(cache: Cache) -> None:
         def halved(x: int) -> float:
             return x / 2
 
+        @classmethod
+        @cache.memoize(version="1", ignored=["cls"])
+        def tripled(cls, x: int) -> int:
+            return 3 * x
+
+    tripled: Any = Scaler.tripled  # type checkers do not bind `cls`
     for _ in range(2):
-        assert (Scaler().doubled(4), Scaler.halved(4)) == (8, 2.0)
+        assert (Scaler().doubled(4), Scaler.halved(4), tripled(4)) == (8, 2.0, 12)
+    assert tripled.cache_info().hits == 1
 
 
 class _Scaler:

@@ -66,6 +66,11 @@ class Tariff:
     def bases(self, ages: list[int]) -> list[float]:
         return [250.0 * age for age in ages]
 
+    @staticmethod
+    @cache.memoize(version="1")
+    def fixed(age: int) -> float:
+        return 250.0 * age
+
 
 async def a_method() -> None:
     assert_type(Tariff().base(42), float)
@@ -73,6 +78,8 @@ async def a_method() -> None:
     assert_type(Tariff().bases([42]), list[float])
     assert_type(Tariff().base.cache_info(), CacheInfo)
     assert_type(Tariff.base(Tariff(), 42), float)
+    assert_type(Tariff.fixed(42), float)
+    Tariff.fixed("42")  # type: ignore[arg-type]
     assert_type(Tariff.base.cache_key(Tariff(), 42), str)
     Tariff().base("42")  # type: ignore[arg-type]
     Tariff().base()  # type: ignore[call-arg]
@@ -108,6 +115,7 @@ def an_estimator() -> None:
     assert_type(fast.classes_, list[str])
     fast.predict("1")  # type: ignore[arg-type]
     fast.forecast([1])  # type: ignore[attr-defined]
+    assert_type(cache.stats_by_model()["estimator/1"], Stats)
     cache.wrap(Estimator(), version="1")  # type: ignore[call-arg]
 
 

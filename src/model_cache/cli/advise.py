@@ -15,7 +15,6 @@ from model_cache.advisor import summary as words
 from model_cache.advisor.findings import Capacity
 from model_cache.advisor.settings import LogFormat
 from model_cache.advisor.words import percent, ratio, size
-from model_cache.cli.loading import load_plain
 from model_cache.cli.output import Output, Tell, plain, printable
 from model_cache.errors import ConfigurationError
 
@@ -41,18 +40,6 @@ def seconds(text: str) -> float:
         raise ConfigurationError(
             "--budget", f"expected seconds, or a time such as 60s or 2m, got {text!r}"
         ) from None
-
-
-def model_of(path: str) -> MLModel:
-    """Return the model at `package.module.Class` or `package.module:name`.
-
-    Raises:
-        ConfigurationError: it can't be loaded.
-    """
-    if ":" not in path:
-        module, _, name = path.rpartition(".")
-        path = f"{module}:{name}"
-    return load_plain(path)
 
 
 class Stages:

@@ -22,7 +22,7 @@ from model_cache.cli import options, rendering
 from model_cache.cli.checks import Finding, check
 from model_cache.cli.doctor import examine, scratch_namespace
 from model_cache.cli.inventory import Reader
-from model_cache.cli.loading import import_from_here, load
+from model_cache.cli.loading import import_from_here, load, load_plain
 from model_cache.cli.output import Output, count
 from model_cache.cli.permissions import with_rule
 from model_cache.cli.purge import Plan, Selection, begin_generations, delete, plan
@@ -168,12 +168,16 @@ def stats(
     give --model and --version.
     """
     target, wanted = Target(url, proxied, timeout), Wanted(prefix, model, version)
-    with _command(as_json=as_json) as output, target.servers() as servers:
+    with (
+        _command(as_json=as_json) as output,
+        target.servers() as servers,
+        target.store() as store,
+    ):
         if watch and as_json:
             raise ConfigurationError("--watch", "can't be combined with --json")
         with contextlib.suppress(KeyboardInterrupt) if watch else nullcontext():
             while True:
-                found = collect(servers, timeout, wanted)
+                found = collect(servers, store, timeout, wanted)
                 if watch:
                     output.clear()
                 answer = {"models": [each.answer(price_per_hour) for each in found]}
@@ -336,7 +340,7 @@ def advise_command(
             if report is not None:
                 advise.check_report(report)
             advice = advise.take_advice(
-                output, advise.model_of(model), requests, budget=advise.seconds(budget),
+                output, load_plain(model), requests, budget=advise.seconds(budget),
                 tolerance=tolerance, price_per_hour=price_per_hour, time_column=time_column,
                 log_format=log_format,
             )  # fmt: skip

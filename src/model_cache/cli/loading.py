@@ -55,11 +55,14 @@ def load(
 
 
 def load_plain(path: str) -> MLModel:
-    """Return the model at `package.module:name`: an instance, or one of the class.
+    """Return the model at `package.module:name` or `package.module.name`, which may be its class.
 
     Raises:
         ConfigurationError: it can't be loaded.
     """
+    if ":" not in path:
+        module, _, name = path.rpartition(".")
+        path = f"{module}:{name}"
     model = _made("--model", imported, "--model", path)
     if isinstance(model, type) and issubclass(model, MLModel):
         model = _made("--model", model)

@@ -73,7 +73,9 @@ Requests = Annotated[
 ]
 WarmedModel = Annotated[
     str | None,
-    typer.Option(help="package.module:name of a model's class, a model, or a cached model."),
+    typer.Option(
+        help="package.module.Class, or package.module:name, of a model or of a cached model."
+    ),
 ]
 DecoratorOptions = Annotated[
     Path | None,

@@ -16,6 +16,7 @@ from model_cache.prediction.fleet_counts import (
     parse_statistics_key,
     statistics_key,
 )
+from model_cache.protocols import CountingStore
 from model_cache.stores.server import RedisStore
 
 # Entries read of each version, for their memory.
@@ -83,23 +84,28 @@ def money(seconds: float, price_per_hour: float | None) -> float | None:
 
 
 def collect(
-    servers: Mapping[str, RedisStore], timeout: float, wanted: Wanted
+    servers: Mapping[str, RedisStore], store: CountingStore, timeout: float, wanted: Wanted
 ) -> list[ModelStatistics]:
     """Return the statistics of the wanted models, sorted by prefix, name and version.
+
+    Args:
+        servers: the servers by address, to list keys and entries.
+        store: the same servers as one store, which finds counts whose slot is moving.
+        timeout: seconds that each round trip may take.
+        wanted: which models.
 
     Raises:
         ConfigurationError: Redis is behind a proxy, which can't list keys, and no model is named.
         StoreUnavailableError: Redis failed.
     """
     if any(server.proxied for server in servers.values()):
-        (server,) = servers.values()
-        return [_behind_proxy(server, timeout, wanted)]
+        return [_behind_proxy(store, timeout, wanted)]
     found: dict[tuple[str | None, str, str], Stats] = {}
     for server in servers.values():
         for key in server.scan(PATTERN, timeout):
             parts = parse_statistics_key(key)
             if parts is not None and wanted.has(*parts):
-                found[parts] = counts(server.add_counts(key, {}, timeout))
+                found[parts] = counts(store.add_counts(key, {}, timeout))
     inventory = _inventory(servers, timeout, wanted)
     entries = {(each.prefix, each.model, each.version): each for each in inventory.models}
     made = []
@@ -117,11 +123,11 @@ def _inventory(servers: Mapping[str, RedisStore], timeout: float, wanted: Wanted
     return Reader(servers, timeout).take_inventory(is_wanted, sample=_SAMPLE)
 
 
-def _behind_proxy(server: RedisStore, timeout: float, wanted: Wanted) -> ModelStatistics:
+def _behind_proxy(store: CountingStore, timeout: float, wanted: Wanted) -> ModelStatistics:
     if wanted.model is None or wanted.version is None:
         raise ConfigurationError(
             "--proxied", "the proxy can't list keys; give --model and --version (and --prefix)"
         )
     parts = wanted.prefix, wanted.model, wanted.version
-    found = server.add_counts(statistics_key(Namespace(*parts)), {}, timeout)
+    found = store.add_counts(statistics_key(Namespace(*parts)), {}, timeout)
     return ModelStatistics(*parts, counts(found), None, None)

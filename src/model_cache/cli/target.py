@@ -13,7 +13,7 @@ from typing import Any
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import ConfigurationError, StoreUnavailableError
 from model_cache.options.config import Config
-from model_cache.protocols import Store
+from model_cache.protocols import CountingStore
 from model_cache.stores.connection import ErrorReply
 from model_cache.stores.opening import administered, compose
 from model_cache.stores.server import RedisStore
@@ -69,7 +69,7 @@ class Target:
             yield servers
 
     @contextmanager
-    def store(self) -> Iterator[Store]:
+    def store(self) -> Iterator[CountingStore]:
         """Open the servers as one store."""
         with self.servers():  # fails at once with a reason; a cluster's store retries
             pass

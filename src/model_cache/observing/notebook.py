@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _HEAD = (
     *("predictions", "hits", "hit ratio", "break-even", "saved", "misses", "errors"),
-    *("without the cache", "mean hit", "mean model", "Redis"),
+    *("without the cache", "mean hit", "mean model", "circuit breaker"),
 )
 
 

@@ -19,7 +19,7 @@ from typing import TypeAlias
 from model_cache.exits import run_at_exit
 from model_cache.forks import renew_after_fork
 from model_cache.interruptions import reraise_interruption
-from model_cache.stores.threads import start_thread
+from model_cache.stores.threads import held_lock, start_thread
 
 logger = logging.getLogger("model_cache")
 
@@ -76,8 +76,6 @@ class BackgroundWriter:
         self._waiting: deque[_Submitted] = deque()
         self._current: _Submitted | None = None
         self._worker: object | None = None  # identifies the thread
-        self._bell = threading.Lock()  # released to wake the thread
-        self._bell.acquire()
 
     def submit(self, job: Job, size: int = 0) -> bool:
         """Queue a job, which must not raise; return whether it was accepted.
@@ -143,7 +141,8 @@ class BackgroundWriter:
     def _has_thread(self) -> bool:
         """Start the thread if necessary, holding the lock; return whether it runs."""
         if self._worker is None:
-            worker = object()
+            # Not an older one: gevent may have patched locks since, in a preloaded worker.
+            worker, self._bell = object(), held_lock()
             try:
                 start_thread(partial(self._work, worker))
             except RuntimeError as error:  # no more threads, or the interpreter is shutting down

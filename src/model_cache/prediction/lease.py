@@ -22,7 +22,7 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.prediction.effects import Budget, Pause, Steps
 from model_cache.prediction.single_flight import Landed
 from model_cache.protocols import Clock, Store
-from model_cache.stores.threads import start_thread
+from model_cache.stores.threads import held_lock, start_thread
 
 _LEASE_SECONDS = 0.6
 _RENEWAL_SECONDS = 0.2
@@ -141,8 +141,6 @@ class LeaseKeeper:
         self._renewing: Lease | None = None
         self._worker: object | None = None  # identifies the thread
         self._seen_at = -math.inf  # when the thread last showed that it is alive
-        self._bell = threading.Lock()  # released to wake the thread
-        self._bell.acquire()
 
     def hold(self, lease: Lease) -> None:
         """Renew a lease until it is dropped."""
@@ -160,17 +158,19 @@ class LeaseKeeper:
         """Send a request in the background, with retries."""
         with self._lock:
             self._returns.append((request, _MOST_TRIES))
+        self._start()
         try:
             self._bell.release()
         except RuntimeError as error:  # already released
             reraise_interruption(error)
-        self._start()
 
     def _start(self) -> None:
         with self._lock:
             now, worker = time.monotonic(), object()
             if self._worker is not None and now < self._seen_at + _LONGEST_ROUND:
                 return
+            # Not an older one: gevent may have patched locks since, in a preloaded worker.
+            self._bell = held_lock()  # released to wake the thread
             self._worker, self._seen_at = worker, now
             try:
                 start_thread(partial(self._work, worker))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import time
 from asyncio import _get_running_loop
 from collections.abc import Callable, Mapping, Sequence
-from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from model_cache.binding import Current
@@ -197,13 +197,13 @@ class CachedPredictor:
 
 
 def _wait(landing: Landing, seconds: float) -> Landed | None:
-    landed: SimpleQueue[Landed] = SimpleQueue()
+    landed: queue.SimpleQueue[Landed] = queue.SimpleQueue()  # gevent may replace the class
     landing.subscribe(landed.put)
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         try:
             return landed.get(timeout=min(left, _ABANDONED_AFTER))
-        except Empty:
+        except queue.Empty:
             if landing.is_abandoned():
                 return ABANDONED
     return None

@@ -226,7 +226,7 @@ _PLAIN_TEXT = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
 
 
 def tls_hint(error: Exception, endpoint: Endpoint) -> str:
-    """Return a hint if the client and the server seem to disagree about TLS, else "".
+    """Return what to change if the client and the server seem to disagree about TLS, else "".
 
     Only meaningful for a server that has never answered.
     """
@@ -237,6 +237,10 @@ def tls_hint(error: Exception, endpoint: Endpoint) -> str:
         closed = isinstance(error, ConnectionResetError) or "reset by" in text or "closed" in text
         if endpoint.path is None and closed:
             return "; if the server requires TLS, use rediss:// instead of redis://"
+    elif "mismatch, certificate is not valid for" in text:  # the host's name or IP address
+        return "; if you expect another name, set ssl_check_hostname to false"
+    elif "CERTIFICATE_VERIFY_FAILED" in text:
+        return "; set ssl_ca_certs to the server's authority, or ssl_cert_reqs to none"
     elif any(reason in text for reason in _PLAIN_TEXT):
         return "; the server does not use TLS: use redis:// instead of rediss://"
     elif isinstance(error, TimeoutError) or getattr(error, "kind", "") == "timeout":

@@ -9,11 +9,11 @@ an interrupted caller leaves behind cleans itself up.
 from __future__ import annotations
 
 import math
+import queue
 import random
 import threading
 from collections.abc import Callable
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
 from weakref import finalize, ref
 
@@ -25,7 +25,7 @@ from model_cache.stores.connection import Connection
 from model_cache.stores.threads import start_thread
 
 Connect: TypeAlias = Callable[[], Connection]
-_Idle: TypeAlias = SimpleQueue[Connection | None]
+_Idle: TypeAlias = queue.SimpleQueue[Connection | None]
 
 # The most threads that connect at once: one that hangs in a DNS lookup stays there for as long
 # as the resolver takes.
@@ -84,7 +84,7 @@ class ConnectionPool:
         if self._closing is not None:
             self._closing.detach()
         # None in the queue wakes a waiting caller: there is room for another connection.
-        self._idle: _Idle = SimpleQueue()
+        self._idle: _Idle = queue.SimpleQueue()
         self._closing = finalize(self, _close_all, self._idle)
         # Weak, so that a connection left behind by an interrupted caller is collected and closed.
         # Not a WeakSet: an interruption in one of its callbacks leaves a dead member.
@@ -130,6 +130,11 @@ class ConnectionPool:
     def _exchange_on_new(
         self, idle: _Idle, request: bytes, replies: int, deadline: float
     ) -> list[Any]:
+        if type(idle) is not queue.SimpleQueue:
+            # gevent or eventlet has patched it since, as in a preloaded worker of gunicorn. A wait
+            # on the old one would block all greenlets, among them the one that connects.
+            self.close()
+            idle = self._idle
         connection = self._wait_for_one(idle, deadline)
         left = deadline - self._clock()
         if left <= 0:
@@ -148,7 +153,7 @@ class ConnectionPool:
         while True:
             try:
                 connection = idle.get_nowait()
-            except Empty:
+            except queue.Empty:
                 return None
             if connection is not None:
                 if not connection.retired:
@@ -164,7 +169,7 @@ class ConnectionPool:
                 if opening is not None:
                     return opening.result(left)
                 connection = idle.get(timeout=min(left, _LONGEST_WAIT))
-            except Empty:
+            except queue.Empty:
                 if opening is not None or left <= _LONGEST_WAIT:
                     raise TimeoutError("timed out waiting for a connection") from None
                 continue
@@ -260,7 +265,7 @@ def _close_all(idle: _Idle) -> None:
         while True:
             if (connection := idle.get_nowait()) is not None:
                 connection.close()
-    except Empty:
+    except queue.Empty:
         return
 
 
@@ -277,7 +282,7 @@ class _Opening:
         self._idle = idle
         self._must_begin = must_begin
         self._replaces = replaces
-        self._results: SimpleQueue[Connection | Exception] = SimpleQueue()
+        self._results: queue.SimpleQueue[Connection | Exception] = queue.SimpleQueue()
         self._abandoned = False
         self.begun = self.done = False
 
@@ -314,6 +319,6 @@ class _Opening:
     def _reclaim(self) -> None:
         try:
             result = self._results.get_nowait()
-        except Empty:
+        except queue.Empty:
             return
         self._idle.put(result if isinstance(result, Connection) else None)

@@ -20,13 +20,19 @@ def start_thread(function: Callable[[], object]) -> None:
     _thread.start_new_thread(function, ())
 
 
+def held_lock() -> _thread.LockType:
+    """Return a lock whose release wakes the thread that waits for it."""
+    lock = _thread.allocate_lock()
+    lock.acquire()
+    return lock
+
+
 class Task:
     """A function that runs on a thread and can be waited for."""
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
-        self._running = _thread.allocate_lock()
-        self._running.acquire()
+        self._running = held_lock()
         self.is_done = False
         self._subscribers: list[Callable[[bool], object]] = []
 

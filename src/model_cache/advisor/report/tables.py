@@ -22,8 +22,8 @@ def choices_table(advice: Advice) -> Markup:
     columns = ("number", "choice", "hits", "changed", second, "99% within", "largest")
     rows = []
     for number, (choice, mark) in enumerate(shown_choices(advice), 1):
-        badge = element("strong", f" {best_name(advice)}", class_="badge") if mark else Markup("")
-        label = joined(choice.label, badge)
+        badge = element("strong", best_name(advice), class_="badge")
+        label = joined(choice.label, " ", badge) if mark else choice.label
         row = [str(number), label, ratio(choice.hit_ratio), *cells(choice.changes)]
         rows.append(_row(row, class_="recommended" if mark else None))
     return _table("Choices worth having, by rising hit ratio", columns, rows)
