@@ -29,7 +29,7 @@ demo: $(DEMO_VENV)/installed ## repeat the article's experiments, with a table a
 
 .PHONY: test
 test: lint types imports test-images ## all checks and all tests
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses=2 --dist=loadfile
 
 .PHONY: coverage
 coverage: $(VENV)/installed ## the tests with a report of what they cover; not those that interrupt

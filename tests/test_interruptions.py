@@ -75,7 +75,7 @@ def handling(handler: Callable[..., Any]) -> Iterator[None]:
         signal.signal(signal.SIGUSR1, before)
 
 
-@pytest.mark.parametrize("handler", HANDLERS, ids=repr)
+@pytest.mark.parametrize("handler", HANDLERS)
 def test_an_exception_of_a_signal_handler_is_an_interruption(handler: Callable[..., Any]) -> None:
     def interrupted() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)

@@ -28,7 +28,7 @@ COUNT = 3_000
 
 def advised(model: Any = None, log: Any = None, **options: Any) -> Advice:
     model = VisitModel() if model is None else model
-    return advise(model, list(visits(COUNT)) if log is None else log, **{"budget": 5.0, **options})
+    return advise(model, list(visits(COUNT)) if log is None else log, **{"budget": 60.0, **options})
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.observing.heard import made, outcome
 from tests.servers import Server
 from tests.stored import entries
 
-BAD: list[Any] = [-1, -0.001, math.nan, math.inf, "soon", True, object(), 1e12, [60]]
+BAD: list[Any] = [-1, -0.001, math.nan, math.inf, "soon", True, ..., 1e12, [60]]
 TEN_PERCENT = 0.9  # the shortest that jitter makes a ttl
 
 
