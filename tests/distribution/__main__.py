@@ -29,14 +29,14 @@ SDIST_TESTS = ["tests/test_project.py", "tests/test_house.py", "tests/test_workf
 SDIST_TESTS += ["tests/distribution", "tests/golden", "tests/entries"]
 
 
-def run(*command: str | Path, **environment: str) -> None:
-    """Run a command in this repository; if it fails, print its output and exit."""
+def run(*command: str | Path, cwd: Path = REPOSITORY, **environment: str) -> None:
+    """Run a command with some environment variables; if it fails, print its output and exit."""
     began = time.monotonic()
     words = [str(word) for word in command]
     print(" ".join(Path(word).name if "/" in word else word for word in words), end=" ", flush=True)
     done = subprocess.run(
         words,
-        cwd=environment.pop("cwd", REPOSITORY),
+        cwd=cwd,
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -48,9 +48,9 @@ def run(*command: str | Path, **environment: str) -> None:
         sys.exit(done.stdout)
 
 
-def python(module: str, *arguments: str | Path, **environment: str) -> None:
+def python(*arguments: str | Path, cwd: Path = REPOSITORY, **environment: str) -> None:
     """Run a module with this Python."""
-    run(sys.executable, "-m", module, *arguments, **environment)
+    run(sys.executable, "-m", *arguments, cwd=cwd, **environment)
 
 
 def built(folder: Path) -> tuple[Path, Path]:
@@ -87,15 +87,15 @@ def try_extra(extra: str, wheel: Path, folder: Path, url: str) -> None:
     python("pip", "--python", interpreter, "install", "--quiet", "--no-compile", what)
     # Without a server on PATH, and in a folder from which nothing of the checkout can be imported.
     servers = str(find_server().parent)
-    run(interpreter, "-I", TRIAL, extra or "none", url, servers, cwd=str(folder), PATH="")
+    run(interpreter, "-I", TRIAL, extra or "none", url, servers, cwd=folder, PATH="")
 
 
-def test_sdist(sdist: Path, folder: Path) -> None:
+def try_sdist(sdist: Path, folder: Path) -> None:
     """Run tests on what the sdist contains."""
     with tarfile.open(sdist) as archive:
         archive.extractall(folder, filter="data")
     (root,) = folder.iterdir()
-    python("pytest", "-q", *SDIST_TESTS, cwd=str(root), PYTHONPATH=str(root / "src"))
+    python("pytest", "-q", *SDIST_TESTS, cwd=root, PYTHONPATH=str(root / "src"))
 
 
 def main() -> None:
@@ -107,7 +107,7 @@ def main() -> None:
         with embedded_redis(tcp=True) as url:
             for extra in ("", *EXTRAS):
                 try_extra(extra, wheel, folder, url)
-        test_sdist(sdist, folder / "sdist")
+        try_sdist(sdist, folder / "sdist")
     print(f"{wheel.name} and {sdist.name} are right, without extras and with each of {len(EXTRAS)}")
 
 
