@@ -9,7 +9,7 @@ RUN python -m venv /opt/venv
 # One of these wheels contains the model.
 COPY examples/image_service/requirements.txt ./
 RUN /opt/venv/bin/pip install --requirement requirements.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE THIRD_PARTY_NOTICES ./
 COPY src src
 RUN python -m pip wheel --no-deps --wheel-dir wheels . && /opt/venv/bin/pip install wheels/*.whl
 

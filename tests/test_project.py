@@ -14,6 +14,9 @@ from model_cache import RedisCachingDecorator
 from tests.checkout import REPOSITORY
 
 PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+_VERSION = re.compile(r"Programming Language :: Python :: (3\.\d+)$")
+PYTHONS = [found[1] for line in PROJECT["classifiers"] if (found := _VERSION.match(line))]
+"""The minor versions of Python that the classifiers name."""
 
 
 def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed() -> None:

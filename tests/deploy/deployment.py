@@ -33,6 +33,8 @@ KUBERNETES = DEPLOY / "kubernetes"
 OVERLAYS = ("single", "cluster", "twemproxy")
 APP = "/app"
 """Where the images keep what they serve."""
+BUILD = "/build"
+"""Where the images build the library's wheel."""
 
 Resource = dict[str, Any]
 
@@ -44,13 +46,13 @@ class Image:
     Attributes:
         environment: of the last stage.
         sources: what is copied from the folder that the image is built in.
-        app: the words of the COPY and RUN instructions that make `APP`, in their order.
+        steps: the words of the COPY and RUN instructions in each folder, in their order.
         last: the last stage's instructions, by name; of several, the last.
     """
 
     environment: dict[str, str]
     sources: list[str]
-    app: list[tuple[str, list[str]]]
+    steps: dict[str, list[tuple[str, list[str]]]]
     last: dict[str, str]
 
     @property
@@ -65,7 +67,7 @@ class Image:
 def read_image(name: str) -> Image:
     parser = DockerfileParser(str(DEPLOY / name))
     sources: list[str] = []
-    app: list[tuple[str, list[str]]] = []
+    steps: dict[str, list[tuple[str, list[str]]]] = {}
     last: dict[str, str] = {}
     folder = "/"
     for instruction in parser.structure:
@@ -76,24 +78,43 @@ def read_image(name: str) -> Image:
             folder = value
         elif kind == "COPY" and not value.startswith("--from"):
             sources += value.split()[:-1]
-        if kind in ("COPY", "RUN") and folder == APP and not value.startswith("--from"):
-            app.append((kind, shlex.split(value)))
+        if kind in ("COPY", "RUN") and not value.startswith("--from"):
+            steps.setdefault(folder, []).append((kind, shlex.split(value)))
         last[kind] = value
-    return Image(dict(parser.envs), sources, app, last)
+    return Image(dict(parser.envs), sources, steps, last)
 
 
 def make_app(image: Image, folder: Path) -> Path:
     """Make what would be `APP`: copy what the Dockerfile copies there, run what it runs there."""
-    for kind, words in image.app:
+    for kind, words in image.steps[APP]:
         if kind == "COPY":
-            *sources, target = words
-            for source in sources:
-                _copy(REPOSITORY / source, folder / target, into=target.endswith("/"))
+            _copy_all(words, folder)
         else:
             assert words[0].startswith("/opt/venv/bin/python")
             command = [sys.executable, *words[1:]]
             subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=100)
     return folder
+
+
+def make_wheel(image: Image, folder: Path) -> Path:
+    """Build the library's wheel from what the Dockerfile copies, by the Dockerfile's command."""
+    for kind, words in image.steps[BUILD]:
+        if kind == "COPY":
+            _copy_all(words, folder)
+    (run,) = (" ".join(words) for kind, words in image.steps[BUILD] if "wheel" in words)
+    command = run.partition(" && ")[0].split()
+    assert command[0] == "python"
+    # With the build backend of the tests, so that nothing is downloaded.
+    command = [sys.executable, *command[1:], "--no-build-isolation"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=100)
+    (wheel,) = (folder / "wheels").glob("*.whl")
+    return wheel
+
+
+def _copy_all(words: Sequence[str], folder: Path) -> None:
+    *sources, target = words
+    for source in sources:
+        _copy(REPOSITORY / source, folder / target, into=target.endswith("/"))
 
 
 def _copy(source: Path, target: Path, *, into: bool) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tests.deploy.deployment import (
     container_of,
     environment_of,
     make_app,
+    make_wheel,
     mounted,
     pods,
     read_image,
@@ -37,6 +39,7 @@ from tests.deploy.deployment import (
 from tests.faults.load import wait_until
 from tests.servers import Server, free_port, running_server
 from tests.stored import entries
+from tests.test_project import PROJECT
 
 DOCKERFILES = sorted(path.name for path in DEPLOY.glob("*Dockerfile"))
 SERVICES = [name for name in DOCKERFILES if name != "twemproxy.Dockerfile"]
@@ -85,13 +88,24 @@ def test_all_that_is_copied_exists_and_is_let_through_by_dockerignore(name: str)
 
 
 @pytest.mark.parametrize("name", SERVICES)
+def test_the_wheel_in_the_image_carries_the_licences(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(make_wheel(read_image(name), tmp_path)) as wheel:
+        licences = {
+            Path(file).name: wheel.read(file).decode()
+            for file in wheel.namelist()
+            if ".dist-info/licenses/" in file
+        }
+    assert licences == {file: (REPOSITORY / file).read_text() for file in PROJECT["license-files"]}
+
+
+@pytest.mark.parametrize("name", SERVICES)
 def test_the_image_listens_where_it_says(name: str) -> None:
     image = read_image(name)
     assert image.environment["BIND"] == f"0.0.0.0:{image.last['EXPOSE']}"
     assert image.last["WORKDIR"] == APP
     settings = image.command[image.command.index("--config") + 1]
     assert 'os.environ.get("BIND"' in (REPOSITORY / settings).read_text()
-    assert settings.rpartition("/")[0] in {words[0] for _, words in image.app}
+    assert settings.rpartition("/")[0] in {words[0] for _, words in image.steps[APP]}
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,10 @@ class _Queue(Collector):
     def collect(self) -> list[Metric]:
         self.count()
         with _counting.lock:
-            return [family for metric in self.metrics.all for family in metric.collect()]
+            return self._collected()
+
+    def _collected(self) -> list[Metric]:
+        return [family for metric in self.metrics.all for family in metric.collect()]
 
     def describe(self) -> list[Metric]:
         return [family for metric in self.metrics.all for family in metric.describe()]

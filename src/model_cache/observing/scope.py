@@ -33,9 +33,12 @@ class Outcomes(Sequence[Outcome]):
         """Record an outcome."""
         with self._lock:
             if len(self._outcomes) >= _MOST_RECORDED:
-                kinds = [one.kind for one in self._outcomes]
-                del self._outcomes[kinds.index("hit") if "hit" in kinds else 0]
+                self._drop_one()
             self._outcomes.append(outcome)
+
+    def _drop_one(self) -> None:
+        kinds = [one.kind for one in self._outcomes]
+        del self._outcomes[kinds.index("hit") if "hit" in kinds else 0]
 
     @overload
     def __getitem__(self, place: int) -> Outcome: ...

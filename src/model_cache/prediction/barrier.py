@@ -85,8 +85,10 @@ class Barrier:
     def has_near_cache(self, near: NearCache) -> None:
         """Register a near cache in front of the store."""
         with self._lock:
-            living = [each for each in self._near_caches if each() is not None]
-            self._near_caches = [*living, ref(near)]
+            self._near_caches = [*self._living_near_caches(), ref(near)]
+
+    def _living_near_caches(self) -> list[ref[NearCache]]:
+        return [each for each in self._near_caches if each() is not None]
 
     def clear_near_caches(self, besides: NearCache | None) -> None:
         """Empty all near caches except one."""
@@ -188,16 +190,18 @@ class Barrier:
             self.epoch += 1
             self.changes += 1
             overtaken = self._overtake(holds)
-            for one in overtaken:
-                one.is_purged = True
+            _mark_purged(overtaken)
         deadline = self.clock() + wait
         while any(one.is_writing for one in overtaken) and self.clock() < deadline:
             self._sleep(0.001)
         with self._lock:
             self.changes += 1
-            for one in overtaken:
-                if one.is_writing:
-                    self.distrust(one.key)
+            self._distrust_late(overtaken)
+
+    def _distrust_late(self, overtaken: list[Computation]) -> None:
+        for one in overtaken:
+            if one.is_writing:
+                self.distrust(one.key)
 
     def _under_way(self) -> list[Computation]:
         references = list(self._computations)
@@ -216,6 +220,11 @@ class Barrier:
         writing = [one for one in overtaken if one.is_writing]
         self._overtaken_writes = [*self._overtaken_writes, *map(ref, writing)]
         return writing
+
+
+def _mark_purged(computations: list[Computation]) -> None:
+    for one in computations:
+        one.is_purged = True
 
 
 def _remember(table: OrderedDict[bytes, float], key: bytes, time: float) -> None:

@@ -186,8 +186,7 @@ class ConnectionPool:
     def _start_opening(self, idle: _Idle, replaces: Connection | None = None) -> _Opening | None:
         with self._lock:
             now = self._clock()
-            self._openings = [each for each in self._openings if each.is_under_way(now)]
-            self._open = [each for each in self._open if is_open(each())]
+            self._forget_ended(now)
             under_way = len(self._openings)
             is_full = replaces is None and len(self._open) + under_way >= self._size
             if is_full or under_way >= _MOST_OPENING:
@@ -197,6 +196,10 @@ class ConnectionPool:
         # On a thread, since no timeout applies to resolving a name.
         start_thread(partial(self._run, opening))
         return opening
+
+    def _forget_ended(self, now: float) -> None:
+        self._openings = [each for each in self._openings if each.is_under_way(now)]
+        self._open = [each for each in self._open if is_open(each())]
 
     def _run(self, opening: _Opening) -> None:
         opening.begun = True
@@ -230,10 +233,13 @@ class ConnectionPool:
             return
         self._retired_all = now
         with self._lock:
-            for connection in [each() for each in self._open]:
-                if connection is not None:
-                    connection.retired = True
+            self._retire_open()
         self.close_idle()
+
+    def _retire_open(self) -> None:
+        for connection in [each() for each in self._open]:
+            if connection is not None:
+                connection.retired = True
 
     def close(self) -> None:
         """Close each connection as soon as it is idle; a later request opens new ones."""

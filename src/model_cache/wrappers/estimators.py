@@ -230,8 +230,11 @@ class _Cached:
                 self._look()
             except ConfigurationError as error:  # too late to fail
                 self._refusal = str(error)
-            for method, part in list(self._parts.items()):
-                part.current.binding = self._bind(method, part.config)
+            self._bind_all()
+
+    def _bind_all(self) -> None:
+        for method, part in list(self._parts.items()):
+            part.current.binding = self._bind(method, part.config)
 
     def stats(self) -> Stats:
         """Return the sum of the counters of all methods."""
