@@ -25,9 +25,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def in_the_site(text: str) -> str:
-    """Return a text whose links lead to pages of the site.
+    """Return a text with links to pages of the site.
 
-    Of a link to a file that is not on the site, the text remains.
+    A link to a file that is not on the site becomes plain text.
     """
     text = re.sub(r"\]\(docs/", "](", text)
     for name, page in ROOT_PAGES.items():

@@ -1,7 +1,7 @@
 """Signatures in the API reference, in names that a reader knows.
 
-Of the source's own names, type aliases and constants are shown as what they stand for, and the
-parameters that exist only to refuse a wrong name are left out.
+The package's type aliases and constants are replaced with their definitions. Parameters that exist
+only to reject wrong names are left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class ReadableSignatures(griffe.Extension):
                 member.returns = _spelled_out(member.returns, pkg)
             else:
                 member.annotation = _spelled_out(member.annotation, pkg)
-                if isinstance(member.value, griffe.ExprCall):  # of a dataclass: field(default=...)
+                if isinstance(member.value, griffe.ExprDict):  # its docstring says what is in it
+                    member.value = None
+                elif isinstance(member.value, griffe.ExprCall):  # of a dataclass: field(default=...)
                     for argument in member.value.arguments:
                         if isinstance(argument, griffe.ExprKeyword):
                             argument.value = _value(argument.value, pkg)

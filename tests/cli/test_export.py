@@ -98,7 +98,7 @@ def test_it_goes_on_while_redis_is_down_and_then_has_no_metrics() -> None:
             _, said = export.process.communicate(timeout=30)
             assert export.process.returncode == 0
     assert said.count("Redis unavailable, no metrics: ") >= 2
-    assert said.count("Redis is back") == 1
+    assert said.count("Redis available again") == 1
     assert "Traceback" not in said
 
 

@@ -24,7 +24,7 @@ from model_cache.observing.request_log import HEADER
 _KEYS = 2**64
 _LONGEST_HEADER = 2**20
 _SECRETS = (Secret, SecretBytes, SecretStr)
-# One of these is valid for most types. Text that is a number first: a model may look at it.
+# For most types, one of these is valid. Numeric text comes first, since a model may parse it.
 _STAND_INS: tuple[Any, ...] = (
     "0", 0, 1, False, None, "00000000-0000-0000-0000-000000000000", [], {}, "", "a",
 )  # fmt: skip
@@ -34,15 +34,15 @@ Loc = tuple[Any, ...]
 
 @dataclass
 class Recorded:
-    """What the files say of their requests.
+    """What the files say about their requests.
 
     Attributes:
         share: the share of the keys whose requests were recorded.
-        left_out: the paths of the fields that were not.
+        left_out: the paths of the fields that were not recorded.
         requests: how many requests there were.
-        dropped: how many of the sampled ones were not written in time.
-        unrecordable: how many of them could not be written as JSON.
-        stand_ins: what takes the place of required fields that were not recorded.
+        dropped: how many sampled requests were not written in time.
+        unrecordable: how many sampled requests could not be written as JSON.
+        stand_ins: values for required fields that were not recorded.
     """
 
     share: float = 1.0
@@ -54,7 +54,7 @@ class Recorded:
 
 
 def header_of(path: Path) -> dict[str, Any] | None:
-    """Return the header of a file; None if the option `record` has not written it."""
+    """Return the header of a file; None if the option `record` did not write the file."""
     with path.open("rb") as file:
         first = file.readline(_LONGEST_HEADER)
     try:
@@ -86,7 +86,7 @@ def files_in(folder: Path, model: str) -> list[Path]:
             f"{str(folder)!r} has no requests of {model!r}, only of "
             f"{', '.join(map(repr, sorted(found)))}; pass one of its files instead",
         )
-    # Requests of a function are recorded under its name, and a model around it has another.
+    # Requests of a function are recorded under its name. A model around it has another name.
     return found.get(model) or next(iter(found.values()))
 
 
@@ -99,7 +99,7 @@ class RecordedRows:
         schema: the model's input schema.
 
     Attributes:
-        recorded: what the files say; complete once all items were read.
+        recorded: what the files say; complete after all items have been read.
     """
 
     time_column: str | None = "time"
@@ -195,7 +195,7 @@ class RecordedRows:
             self._schema.model_validate(self._completed(given))
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
-            # Fields inside it may be missing, for which stand-ins are found next.
+            # Fields inside it may be missing. Stand-ins for these are found next.
             return not any(
                 each["loc"][: len(loc)] == loc and (each["type"] != "missing" or each["loc"] == loc)
                 for each in found
@@ -224,7 +224,7 @@ def _choices(schema: type[BaseModel], loc: Loc) -> Sequence[Any]:
 
 
 def notes_on(recorded: Recorded, schema: type[BaseModel]) -> Iterator[str]:
-    """Yield what limits advice from recorded requests."""
+    """Yield notes on what limits the advice from recorded requests."""
     if recorded.left_out:
         yield (
             f"Not recorded, because not part of the key: {', '.join(recorded.left_out)}. They "
@@ -233,8 +233,8 @@ def notes_on(recorded: Recorded, schema: type[BaseModel]) -> Iterator[str]:
     hidden = hidden_fields(schema)
     if hidden:
         yield (
-            f"Not recorded, because secret: {', '.join(hidden)}. Requests that differ only there "
-            "count as equal."
+            f"Not recorded, because secret: {', '.join(hidden)}. Requests that differ only in "
+            "secrets count as equal."
         )
     for number, reason in (
         (recorded.dropped, "writing fell behind"),

@@ -1,4 +1,4 @@
-"""Logs that hold a sample of the traffic: all requests of a share of the keys."""
+"""Logs that contain a sample of the traffic: all requests of a share of the keys."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Sample:
     units: Hashes | None
 
     def taken(self, keys: Hashes, most: int) -> tuple[Array, float]:
-        """Return the places of some requests, and the share of all keys that these have.
+        """Return the positions of a sample of requests, and the share of all keys in the sample.
 
-        All requests of a key are taken, or none (SHARDS: Waldspurger et al., FAST 2015), so that
-        its reuse is preserved.
+        The sample has all requests of a key, or none (SHARDS: Waldspurger et al., FAST 2015), so
+        that the reuse of the key is preserved.
 
         Args:
             keys: the key of each request in the log, under some choice of options.
@@ -45,11 +45,12 @@ class Sample:
 
 
 def coverage(keys: Hashes, units: Hashes, share: float) -> float:
-    """Return the share of keys of which a sample of units has at least one request.
+    """Return the share of keys that have at least one request in a sample of units.
 
-    A choice that rounds or ignores fields makes one key of several units, so more than `share` of
-    its keys are seen. How many are not seen follows from how many have one unit in the sample, and
-    how many two (Chao and Lin, 2012). If each key is one unit, the result is `share`.
+    If a choice rounds or ignores fields, several units have the same key, and the sample has more
+    than `share` of the keys. The number of other keys is estimated from how many keys have one unit
+    in the sample, and how many have two (Chao and Lin, 2012). If each key is one unit, the result
+    is `share`.
 
     Args:
         keys: the key of each request.

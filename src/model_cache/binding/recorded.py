@@ -1,7 +1,7 @@
-"""An input as values for the log of requests: the parts that make its key, and no secrets.
+"""An input as values for the request log: the fields that make its key, without secrets.
 
-Private attributes are left out. Like everything that shows inputs, it leaves out what an author
-keeps out of a repr (`repr=False`), and hides the values of secrets and the passwords of URLs.
+Private attributes and fields with `repr=False` are left out. The values of secrets, and the
+passwords in URLs, are hidden. Everything else that shows inputs does the same.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from model_cache.keys.canonical.reductions import URLS
 from model_cache.keys.showing import is_secret
 
 HIDDEN = "**********"
-"""Stands for the value of a secret, as pydantic writes it."""
+"""Replaces the value of a secret, as in pydantic."""
 
 # Immutable, and JSON or turned into JSON by pydantic.
 _PLAIN = frozenset(
@@ -41,7 +41,7 @@ _LOGIN = re.compile(r"://[^\s/?#]*@")
 
 
 def recorded(value: Any, selection: Selection | None = None) -> Any:
-    """Return a copy of a value that pydantic can write as JSON, if it has one.
+    """Return a copy of a value, as far as possible in types that pydantic can write as JSON.
 
     Args:
         value: the value.
@@ -106,7 +106,7 @@ def _structure(value: Any, selection: Selection | None) -> Any:
 
 @lru_cache(maxsize=256)
 def _compiled(kind: type) -> tuple[Callable[[Any], State], Mapping[str, str]]:
-    """Return what reads the fields, and those to record, with the names by which they are given."""
+    """Return a reader of the fields, and the fields to record, with their names in requests."""
     return state_reader(kind), _names(kind)
 
 
@@ -125,7 +125,7 @@ def _given_as(name: str, field: FieldInfo) -> str:
 
 
 def rows_of(whole: Any) -> Callable[[], Sequence[Any]]:
-    """Return what returns the rows of a table, which must be a copy, as values for JSON."""
+    """Return a function for the rows of a table as values for JSON; `whole` must be a copy."""
     if isinstance(whole, (list, tuple)):  # whose items the caller may change
         rows = [recorded(item) for item in whole]
         return lambda: rows

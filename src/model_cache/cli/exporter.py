@@ -1,7 +1,7 @@
 """`export`: entries and memory of each model, and evictions, as Prometheus metrics.
 
-The processes of a service don't know them, and listing all keys takes time. So a process of its own
-reads them at an interval, and a scrape gets what was read last.
+The processes of a service don't know them, and listing all keys takes time. So a separate process
+reads them at an interval, and a scrape returns the last result.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NUMBER = re.compile(rb"^(\w+):(\d+)\r?$", re.MULTILINE)
 
 
 class Exporter(Collector):
-    """The metrics of a Redis, as read last; none if Redis failed.
+    """The metrics of a Redis from the last reading; none if Redis failed.
 
     Args:
         target: the Redis; each reading connects anew, since a failover may change the servers.
@@ -62,11 +62,11 @@ class Exporter(Collector):
         except StoreUnavailableError as error:
             self._found, failure = (), with_rule(str(error))
         if failure != self._failure:
-            self._say(f"Redis unavailable, no metrics: {failure}" if failure else "Redis is back")
+            self._say(f"Redis unavailable, no metrics: {failure}" if failure else "Redis available again")
             self._failure = failure
 
     def collect(self) -> Iterable[Metric]:
-        """Return what was read last."""
+        """Return the metrics from the last reading."""
         return self._found
 
 
@@ -93,7 +93,7 @@ def _of_servers(servers: Mapping[str, RedisStore], timeout: float) -> Iterator[M
     )
     for address, server in servers.items():
         reply = server.execute(timeout, b"INFO")
-        # A login without +info gets an error; the entries are known all the same.
+        # Without +info, the reply is an error. The entries are known anyway.
         numbers = dict(_NUMBER.findall(reply)) if isinstance(reply, bytes) else {}
         families = ((used, b"used_memory"), (limit, b"maxmemory"), (evicted, b"evicted_keys"))
         for family, name in families:

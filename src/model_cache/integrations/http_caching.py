@@ -53,11 +53,11 @@ _RANKS: dict[Kind, int] = {
 
 OUTCOME_HEADERS: dict[str, dict[str, Any]] = {
     "X-Cache": {
-        "description": "What the cache did: the word of the least cached prediction.",
+        "description": "What the cache did. With several predictions: the last of these that applies.",
         "schema": {"type": "string", "enum": list(_WORDS)},
     },
     "Cache-Status": {
-        "description": "What the cache did in each prediction, see RFC 9211.",
+        "description": "What the cache did for each prediction (RFC 9211).",
         "schema": {"type": "string"},
     },
 }
@@ -116,7 +116,7 @@ def _dashed(fate: Fate) -> str:
 
 
 def x_cache(outcomes: Iterable[Outcome]) -> str:
-    """Return one word for all predictions of a response: that of the least cached one.
+    """Return one word for all predictions of a response: the last of `_WORDS` that applies.
 
     "HIT", "STALE", "MISS" (computed, by this or another request), "BYPASS" (computed without the
     cache: on request, or because there is no key or no store), or "OFF".

@@ -1,8 +1,8 @@
-"""Files of recorded requests: JSON Lines that rotate by size, a bounded number of them.
+"""Files of recorded requests: JSON Lines that rotate by size, up to a number of files.
 
-Each process writes files of its own, so that several may share a folder. A file begins with a
-header, and then has lines of two kinds: requests, and counts of the requests since the last such
-line. What is in a request is not known here.
+Each process writes files of its own, so that several processes may share a folder. The first line
+of a file is its header. Each further line is a request, or the counts of requests since the last
+such line. This module does not know what a request contains.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Recording(NamedTuple):
     """What the requests of a file have in common.
 
     Attributes:
-        name: the model's name, from which the files get theirs.
-        header: their first line.
+        name: the model's name, with which the files' names begin.
+        header: the first line of each file.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Recording(NamedTuple):
 
 
 class RequestLog:
-    """Writes requests to the files of one process in a folder; for one thread at a time.
+    """Writes requests to the files of one process in a folder; not thread-safe.
 
     Args:
         folder: the folder. It is created if the folder above it exists.
-        file_bytes: the size from which on a new file begins.
-        most_files: how many files of a model to keep in the folder, those of other processes
-            included; the oldest are deleted.
+        file_bytes: the size at which a new file begins.
+        most_files: how many files of a model to keep in the folder, including those of other
+            processes; the oldest are deleted.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class RequestLog:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Begin a file of this process; the current one is the parent's."""
+        """Begin a new file, because the current one is the parent's."""
         self._path: Path | None = None
         self._recording: Recording | None = None
 
     def write(self, recording: Recording, lines: Sequence[bytes]) -> None:
-        """Append lines, each with its line break.
+        """Append lines, each of which ends with a line break.
 
         Raises:
-            OSError: they could not be written, or not all of them.
+            OSError: some or all of them could not be written.
         """
         if recording != self._recording:
             self._path, self._recording = None, recording
@@ -83,8 +83,8 @@ class RequestLog:
                 raise
 
     def _append(self, recording: Recording, part: bytes) -> None:
-        # Opened each time: no file is left open in an unused decorator or in a forked child, and
-        # one that somebody has deleted is noticed.
+        # Opened each time, so that unused decorators and forked children keep no file open, and a
+        # deleted file is noticed.
         if self._path is not None:
             with contextlib.suppress(FileNotFoundError), self._path.open("r+b", 0) as file:
                 if file.seek(0, os.SEEK_END) + len(part) <= self._file_bytes:
@@ -123,7 +123,7 @@ def _write_all(file: int, data: bytes) -> None:
 
 
 def _parts(lines: Sequence[bytes], most: int) -> Iterator[bytes]:
-    """Yield the lines, joined as far as that fits into a file."""
+    """Yield the lines, joined into parts that fit into a file."""
     part: list[bytes] = []
     size = 0
     for line in lines:

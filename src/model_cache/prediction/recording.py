@@ -1,8 +1,8 @@
 """Record requests for `model-cache advise`: all requests of a share of the keys.
 
-Sampling by key keeps the reuse of those keys as it is (SHARDS: Waldspurger et al., FAST 2015). A
-prediction pays for a hash of its key and, if it is sampled, for a copy of its input as JSON. A
-background thread writes. What it can't write is counted, and costs no prediction anything.
+Sampling by key preserves the reuse of these keys (SHARDS: Waldspurger et al., FAST 2015). A
+prediction takes longer by a hash of its key and, if it is sampled, by a copy of its input as JSON. A
+background thread writes the requests. If it fails, it counts them, and predictions go on as before.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.table_call import TableCall
 
 INTERVAL = 1.0
-"""Seconds between the first waiting request and its writing."""
+"""Seconds from the first waiting request to the write."""
 
 MOST_WAITING = 10_000
 MOST_BYTES = 16 * 2**20
 """How many requests may wait to be written, and how many bytes; further ones are dropped."""
 
-# After a failure, which the next write will most likely be, too.
+# Seconds without an attempt after a failed write: the next one would most likely fail, too.
 _PAUSE = 60.0
 _PATIENCE = 2.0  # seconds that `flush` waits
 _KEYS = 2**64
@@ -54,7 +54,7 @@ _living: WeakSet[Recorder] = WeakSet()
 
 
 def flush_recorders() -> None:
-    """Write what the recorders of this process hold."""
+    """Write the waiting requests of all recorders in this process."""
     for recorder in list(_living):
         recorder.flush()
 
@@ -69,9 +69,9 @@ class _Waiting(NamedTuple):
 
     Attributes:
         recording: what they belong to.
-        lines: makes their lines.
+        lines: returns their lines.
         number: how many there are.
-        end: the bytes of all that wait, these included.
+        end: the bytes of all that were queued up to here, including these.
     """
 
     recording: Recording
@@ -81,7 +81,7 @@ class _Waiting(NamedTuple):
 
 
 class _Tally:
-    """Counts for several threads without a lock; one of them takes the counts."""
+    """A count that several threads increase without a lock, and one thread takes."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
@@ -95,7 +95,7 @@ class _Tally:
             deque(itertools.islice(self._numbers, count), maxlen=0)
 
     def take(self) -> int:
-        """Return what was added since the last time."""
+        """Return what was added since the last call."""
         total = next(self._numbers) - self._looks
         self._looks += 1
         new, self._taken = total - self._taken, total
@@ -106,11 +106,11 @@ class Recorder:
     """Records the requests of one decorator.
 
     Args:
-        folder: where to.
+        folder: the folder to write to.
         share: the share of the keys whose requests are recorded.
         current: holds the binding of the requests.
-        counters: counts the requests that are recorded, and that are not.
-        hook: hears of failures.
+        counters: count the recorded and the unrecorded requests.
+        hook: receives failures.
         interval: seconds to wait for more requests before they are written.
         clock: seconds since 1970.
     """
@@ -141,7 +141,7 @@ class Recorder:
         _living.add(self)
 
     def after_fork(self) -> None:
-        """Drop the requests, which the parent writes."""
+        """Drop the waiting requests, because the parent writes them."""
         self._lock = threading.RLock()  # a signal handler may predict while this thread queues
         self._waiting: deque[_Waiting] = deque()
         self._seen, self._dropped, self._lost = _Tally(), _Tally(), _Tally()
@@ -150,7 +150,7 @@ class Recorder:
         self._hurry = threading.Event()
 
     def saw(self, data: Any) -> None:
-        """Record a request, if its key is sampled; never raises an error of its own."""
+        """Record a request if its key is sampled; never raise an error of its own."""
         if requested_mode() is not None or (binding := self._current.binding) is None:
             return
         self._seen.add()
@@ -233,7 +233,7 @@ class Recorder:
         self._write()
 
     def _write(self) -> None:
-        """Write what waits, and how many requests there were since the last time."""
+        """Write the waiting requests, and the number of requests since the last time."""
         with self._lock:
             waiting, self._waiting = self._waiting, deque()
         groups = [
@@ -256,7 +256,7 @@ class Recorder:
         for item in items:
             try:
                 lines += item.lines()
-            except Exception as error:  # a table that has no values for JSON
+            except Exception as error:  # the table has values without JSON
                 reraise_interruption(error)
                 self._lost.add(item.number)
         count = len(lines)
@@ -276,7 +276,7 @@ class Recorder:
             self._count(recorded=count)
 
     def _take_counts(self) -> dict[str, int] | None:
-        """Return what was counted since the last time; None if there was nothing."""
+        """Return the counts since the last time; None if all are 0."""
         lost = self._lost.take()
         self._count(unrecorded=lost)
         counts = {
@@ -292,7 +292,7 @@ class Recorder:
             self._counters.of(binding.qualified_name, binding.version).add(**amounts)
 
     def flush(self) -> None:
-        """Write what waits, within seconds."""
+        """Write the waiting requests, or give up after two seconds."""
         hurry = self._hurry
         hurry.set()
         self._writer.submit(partial(self._write_later, hurry))
@@ -301,7 +301,7 @@ class Recorder:
             self._write()
 
     def at_exit(self) -> None:
-        """Write what waits, for a limited time."""
+        """Write the waiting requests, or give up after two seconds."""
         self.flush()
 
 

@@ -1,4 +1,4 @@
-"""Predictors that record each request, and leave the rest to those around which they stand."""
+"""Predictors that record each request and pass it on to another predictor."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from model_cache.prediction.table_call import TableCall
 
 
 class RecordingPredictor:
-    """Records requests in threads.
+    """Records requests of synchronous callers.
 
     Args:
-        inner: answers them.
+        inner: the predictor that answers them.
         recorder: records them, before a model can change its input.
     """
 
@@ -50,8 +50,8 @@ class AsyncRecordingPredictor:
     """Records requests in event loops.
 
     Args:
-        inner: answers them.
-        recorder: records them.
+        inner: the predictor that answers them.
+        recorder: records them, before a model can change its input.
     """
 
     def __init__(self, inner: AsyncPredictor, recorder: Recorder) -> None:
