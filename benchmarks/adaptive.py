@@ -1,13 +1,13 @@
-"""What `adaptive` costs where nothing repeats, and how fast the cache is back where it does.
+"""What `adaptive` costs if inputs don't repeat, and how soon the cache resumes if they do.
 
-The model takes 100 µs of CPU. The first table is the time per call through the decorator against
-that of the model alone, called in turn in groups of calls that have their share of look-ups; all
-inputs are different. The second is the time from the moment when the traffic becomes one of a few
-inputs that repeat, until the cache is used again, and until nearly all are hits. There is a near
-cache, since a hit in Redis takes nearly as long as this model.
+The model takes 100 µs of CPU. The first table compares the time per call through the decorator with
+that of the model alone. Groups of calls, which have their share of lookups, take turns, and all
+inputs are different. The second table is the time from the moment at which a few inputs begin to
+repeat, until the cache resumes, and until nearly all calls are hits. There is a near cache, since a
+hit in Redis takes nearly as long as this model.
 
 Redis is on this machine, which is unfair to a cache elsewhere: if Redis is slower, fewer calls are
-looked up, and it takes longer until the cache is used again. So it does on a busy machine.
+looked up, and the cache resumes later. The same is true of a busy machine.
 """
 
 from __future__ import annotations

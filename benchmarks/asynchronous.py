@@ -1,12 +1,11 @@
 """What a hit costs in an event loop, one at a time and many at once.
 
 The baseline is redis-py's asyncio client: its GET and pydantic's `model_validate_json`, both bare.
-It is given its key for nothing, and checks nothing; that is unfair to the library. It opens one
-connection for each request at a time, as its documentation shows, and finds them open already.
+It gets its key for free and checks nothing, which is unfair to the library. As its documentation
+shows, it uses one connection for each concurrent request, and these are open already.
 
-Each round starts so many tasks at once by `asyncio.gather` and waits for all of them. The tasks
-themselves are part of the cost, for all variants alike: "nothing" is a coroutine that returns at
-once.
+Each round starts the tasks together with `asyncio.gather`, and waits for all of them. The tasks
+themselves are part of the cost of each variant: "nothing" is a coroutine that returns at once.
 """
 
 from __future__ import annotations

@@ -2,16 +2,16 @@
 
 Requests follow Zipf's law: the second most popular input is requested half as often as the first,
 the third a third as often. The server has memory for about a fifth of the inputs. Each policy gets
-the same requests: a warm-up, which does not count; the same number that counts; and, after other
-inputs have become the popular ones, the same number again. The bound is the ratio before the shift
-of a cache that always holds the same number of the most popular inputs.
+the same requests: a warm-up, which does not count; the same number, which counts; and, after other
+inputs have become popular, the same number again. The bound is the hit ratio, before the shift, of
+a cache with the same number of entries that always holds the most popular inputs.
 
 Unfair to allkeys-lfu: its counters decrease by one per minute (`lfu-decay-time`), and its part of
 the run is shorter than that, so earlier popularity counts in full to the end. The ttl is longer
 than the run, so nothing expires, and volatile-ttl depends only on the spread of the ttls.
 
 Then the layouts: plain and packed entries at a quarter of the memory that all plain ones need,
-after each input has been asked for once.
+after each input has been requested once.
 
 Last, the memory that an entry takes: of one float, with each serder, packed, packed when there are
 ten times as many as planned, and of values of several sizes, under the same keys; each with and

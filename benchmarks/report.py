@@ -1,7 +1,7 @@
 """Run benchmarks, one after the other, and write their results into the documentation.
 
-`python -m benchmarks` writes each benchmark's section of its page, and its chart. What is around
-the sections is written by hand and stays. A benchmark that fails leaves its section as it was.
+`python -m benchmarks` writes the section of each benchmark, and its chart. Text around the sections
+is handwritten and stays. If a benchmark fails, its section stays as it was.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _DOCS, _PAGE, _IMAGES = Path("docs"), "benchmarks.md", "images"
 
 @dataclass(frozen=True)
 class Section:
-    """A benchmark and its place.
+    """A benchmark and its section of a page.
 
     Attributes:
         name: the module.
         title: the section's heading.
-        quick: arguments for a run of seconds, whose figures mean nothing.
+        quick: arguments for a run of a few seconds, whose figures mean nothing.
         page: the page in docs.
-        by_default: whether it runs when none is named; peers need packages of their own.
+        by_default: whether it runs if no benchmark is named; peers need packages of their own.
     """
 
     name: str
@@ -172,9 +172,9 @@ def _file(section: Section, title: str) -> str:
 def main() -> int:
     """Run the benchmarks of the command line; return 1 if one of them failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", default="", metavar="NAMES", help="names, between commas")
-    parser.add_argument("--docs", type=Path, default=_DOCS, help="where the pages are")
-    parser.add_argument("--quick", action="store_true", help="a try; its figures mean nothing")
+    parser.add_argument("--only", default="", metavar="NAMES", help="names, separated by commas")
+    parser.add_argument("--docs", type=Path, default=_DOCS, help="the folder of the pages")
+    parser.add_argument("--quick", action="store_true", help="a short run with useless figures")
     given = parser.parse_args()
     if given.quick and given.docs == _DOCS:
         parser.error("--quick needs --docs: its figures must not get into the documentation")

@@ -29,9 +29,9 @@ class ReadableSignatures(griffe.Extension):
                 member.returns = _spelled_out(member.returns, pkg)
             else:
                 member.annotation = _spelled_out(member.annotation, pkg)
-                if isinstance(member.value, griffe.ExprDict):  # its docstring says what is in it
+                if isinstance(member.value, griffe.ExprDict):  # the docstring says more
                     member.value = None
-                elif isinstance(member.value, griffe.ExprCall):  # of a dataclass: field(default=...)
+                elif isinstance(member.value, griffe.ExprCall):  # a dataclass: field(default=...)
                     for argument in member.value.arguments:
                         if isinstance(argument, griffe.ExprKeyword):
                             argument.value = _value(argument.value, pkg)

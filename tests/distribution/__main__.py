@@ -1,8 +1,8 @@
-"""`make dist-check`: build the distribution, check it, and try it where nothing else is installed.
+"""`make dist-check`: build the distribution, check it, and test it in empty environments.
 
-The sdist and the wheel are built in isolated environments, as for a release. The wheel is
-installed into an empty environment for each extra, where `trial.py` uses it. Some of the tests run
-on what the sdist contains.
+The sdist and the wheel are built in isolated environments, as for a release. For each extra, the
+wheel is installed into an empty environment, and `trial.py` uses it there. Some of the project's
+tests run in the unpacked sdist.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXTRAS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"][
     "optional-dependencies"
 ]
 TRIAL = Path(__file__).with_name("trial.py")
-# A sample, which reads files around the package, too; all of them take minutes.
+# A sample that also reads files around the package. All tests would take minutes.
 SDIST_TESTS = ["tests/test_project.py", "tests/test_house.py", "tests/test_workflow.py"]
 SDIST_TESTS += ["tests/distribution", "tests/golden", "tests/entries"]
 
@@ -75,7 +75,7 @@ def compare(wheel: Path, folder: Path) -> None:
     ours, theirs = contents(wheel), contents(other)
     if ours != theirs:
         differ = {name for name in ours | theirs if ours.get(name) != theirs.get(name)}
-        sys.exit(f"the sdist builds another wheel than the checkout: {sorted(differ)}")
+        sys.exit(f"the wheels of the sdist and of the checkout differ in {sorted(differ)}")
 
 
 def try_extra(extra: str, wheel: Path, folder: Path, url: str) -> None:
@@ -91,7 +91,7 @@ def try_extra(extra: str, wheel: Path, folder: Path, url: str) -> None:
 
 
 def try_sdist(sdist: Path, folder: Path) -> None:
-    """Run tests on what the sdist contains."""
+    """Run tests in the unpacked sdist."""
     with tarfile.open(sdist) as archive:
         archive.extractall(folder, filter="data")
     (root,) = folder.iterdir()
@@ -99,7 +99,7 @@ def try_sdist(sdist: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    """Do all of it."""
+    """Build, check and test the distribution."""
     with tempfile.TemporaryDirectory(prefix="model-cache-dist-") as name:
         folder = Path(name)
         wheel, sdist = built(folder / "dist")
@@ -108,7 +108,7 @@ def main() -> None:
             for extra in ("", *EXTRAS):
                 try_extra(extra, wheel, folder, url)
         try_sdist(sdist, folder / "sdist")
-    print(f"{wheel.name} and {sdist.name} are right, without extras and with each of {len(EXTRAS)}")
+    print(f"{wheel.name} and {sdist.name} work, without extras and with each of {len(EXTRAS)}")
 
 
 if __name__ == "__main__":

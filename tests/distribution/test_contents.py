@@ -16,7 +16,7 @@ from tests.distribution.trial import TRIALS
 from tests.test_project import PROJECT
 
 NAME = f"ml_model_cache-{PROJECT['version']}"
-# Of the checkout, what only a checkout needs; and what the build backend adds.
+# What only a checkout needs, and what the build backend adds.
 CHECKOUT_ONLY = {".ci/run"}
 ADDED = {"PKG-INFO"}
 

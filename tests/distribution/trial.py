@@ -1,8 +1,8 @@
 """Try the installed library with one extra: `python -I trial.py EXTRA URL SERVERS`.
 
-`tests.distribution` runs it in an environment that has the library and this extra alone, so it
-imports nothing of the checkout. What the extra is for must work. What other extras are for must
-fail, with the command that installs them.
+`tests.distribution` runs it in an environment that has only the library and this extra, so it
+imports nothing from the checkout. The features of the extra must work. The features of other extras
+must fail, with the command that installs them.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ class Exporter(Collector):
         except StoreUnavailableError as error:
             self._found, failure = (), with_rule(str(error))
         if failure != self._failure:
-            self._say(f"Redis unavailable, no metrics: {failure}" if failure else "Redis available again")
+            lost = f"Redis unavailable, no metrics: {failure}"
+            self._say(lost if failure else "Redis available again")
             self._failure = failure
 
     def collect(self) -> Iterable[Metric]:

@@ -53,7 +53,7 @@ _RANKS: dict[Kind, int] = {
 
 OUTCOME_HEADERS: dict[str, dict[str, Any]] = {
     "X-Cache": {
-        "description": "What the cache did. With several predictions: the last of these that applies.",
+        "description": "What the cache did; of several predictions, the last of these words.",
         "schema": {"type": "string", "enum": list(_WORDS)},
     },
     "Cache-Status": {

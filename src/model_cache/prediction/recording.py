@@ -1,8 +1,8 @@
 """Record requests for `model-cache advise`: all requests of a share of the keys.
 
 Sampling by key preserves the reuse of these keys (SHARDS: Waldspurger et al., FAST 2015). A
-prediction takes longer by a hash of its key and, if it is sampled, by a copy of its input as JSON. A
-background thread writes the requests. If it fails, it counts them, and predictions go on as before.
+prediction takes longer by a hash of its key and, if sampled, by a copy of its input as JSON. A
+background thread writes the requests. If it fails, it counts them, and predictions continue.
 """
 
 from __future__ import annotations
