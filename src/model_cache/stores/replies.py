@@ -139,7 +139,7 @@ class Replies:
     def _warn_of_pttl(self) -> None:
         try:
             logger.warning(
-                "Hits are not kept in the near cache: the login at %s may not run PTTL; "
+                "The near cache does not store hits from Redis: the login at %s may not run PTTL; "
                 "grant +pttl and restart",
                 self._place,
             )
