@@ -232,7 +232,7 @@ def test_arrays_count_by_their_values_not_their_memory(tmp_path: Path) -> None:
 
 def test_the_padding_of_structured_arrays_does_not_count() -> None:
     dtype = np.dtype({"names": ["a", "b"], "formats": ["i1", "f8"], "offsets": [0, 8]})
-    clean, dirty = np.zeros(3, dtype), np.frombuffer(b"\xff" * 48, dtype).copy()
+    clean, dirty = np.zeros(3, dtype), np.full(48, 0xFF, np.uint8).view(dtype)
     dirty["a"], dirty["b"] = 0, 0.0
     assert clean.tobytes() != dirty.tobytes()
     assert fitted_state(clean) == fitted_state(dirty)
