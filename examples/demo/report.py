@@ -161,8 +161,8 @@ def _notes(times: Times, rounding: Rounding) -> list[str]:
     notes = [
         f"Times are medians over {times.samples:,} samples{cut}; {fewest:,} for the empty caches "
         f"of MessagePack and snappy, {WARM_ROUNDS} rounds for the filled ones. All variants were "
-        "interleaved sample by sample, in changing order. The article gives means from another "
-        "machine.",
+        "interleaved sample by sample, in changing order. Published: the article's figures, which "
+        "are means from another machine.",
         "In Redis: MEMORY USAGE, including the key, which with Redis's overhead is most of it. "
         "Memory is allocated in size classes, so a slightly smaller value saves a class or "
         "nothing. Compression is used only where it makes an entry smaller: never for one number.",
