@@ -64,7 +64,8 @@ def environment(server: str) -> str:
     libraries = ", ".join(f"{name} {version(name)}" for name in _DISTRIBUTIONS)
     return (
         f"Python {platform.python_version()}, {libraries}; {server}; "
-        f"{os.cpu_count()} CPUs, {platform.system()} {platform.machine()}"
+        f"{os.cpu_count()} CPUs, load average {os.getloadavg()[0]:.1f}, "
+        f"{platform.system()} {platform.machine()}"
     )
 
 
@@ -161,8 +162,9 @@ def _notes(times: Times, rounding: Rounding) -> list[str]:
     notes = [
         f"Times are medians over {times.samples:,} samples{cut}; {fewest:,} for the empty caches "
         f"of MessagePack and snappy, {WARM_ROUNDS} rounds for the filled ones. All variants were "
-        "interleaved sample by sample, in changing order. The article gives means from another "
-        "machine.",
+        "interleaved sample by sample, in changing order. Published: the article's figures, which "
+        "are means from another machine. A prediction with an empty cache waits for Redis twice; "
+        "if other programs keep the CPUs busy, it then waits for a CPU, too.",
         "In Redis: MEMORY USAGE, including the key, which with Redis's overhead is most of it. "
         "Memory is allocated in size classes, so a slightly smaller value saves a class or "
         "nothing. Compression is used only where it makes an entry smaller: never for one number.",

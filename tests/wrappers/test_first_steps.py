@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from model_cache import Cache, ConfigurationError
+from model_cache import Cache, ConfigurationError, record_outcomes
 from tests.servers import Server
 
 
@@ -62,6 +62,16 @@ WRONG: dict[str, Callable[[Cache], object]] = {
     "hashing_fields: .* ml-base models; .*cache.model": lambda cache: cache.memoize_rows(
         version="1",
         hashing_fields=["age"],  # type: ignore[call-arg]
+    ),
+    "ignored_fields: .*memoize_rows have ignored;": lambda cache: cache.memoize(
+        version="1",
+        ignored_fields=["at"],  # type: ignore[call-arg]
+    ),
+    "ignored: .*for an estimator, drop the columns": lambda cache: cache.wrap(
+        Doubling(),
+        name="doubling",
+        version="1",
+        ignored=["at"],  # type: ignore[call-arg]
     ),
     "tll: .*did you mean 'ttl'": lambda cache: cache.memoize(
         version="1",
@@ -134,3 +144,20 @@ def test_a_ttl_rule_receives_the_arguments_by_name_and_the_result(cache: Cache) 
     times = cache.memoize(version="1", ttl=seconds)(double)
     assert times(1) == times(1) == 2
     assert seen == [({"x": 1}, 2)]
+
+
+def test_rows_can_be_compared_by_key_and_forgotten(cache: Cache) -> None:
+    @cache.memoize_rows(version="1", batch_equality="ignore")
+    def doubled(rows: list[int]) -> list[int]:
+        return [2 * row for row in rows]
+
+    fast: Any = cache.wrap(Doubling(), name="doubling", version="1", batch_equality="ignore")
+    for cached in (doubled, fast.predict):
+        cached([1, 2, 3])
+        first, second, again = cached.cache_keys([1, 2, 1])
+        assert first == again != second
+        assert cached.forget([1, 2, 4]) == 2
+        with record_outcomes() as outcomes:
+            assert cached([1, 2, 3]) == [2, 4, 6]
+        kinds = [outcome.kind for outcome in outcomes for _ in range(outcome.rows)]
+        assert sorted(kinds) == ["hit", "miss", "miss"]

@@ -295,12 +295,22 @@ def _reopened(options: Mapping[str, Any]) -> Cache:
     return cache
 
 
+_ELSEWHERE = {
+    "ignored": "applies to memoize and memoize_rows. cache.model has ignored_fields; for an "
+    "estimator, drop the columns before the call",
+    "ignored_fields": "applies to ml-base models; pass it to cache.model(...). memoize and "
+    "memoize_rows have ignored; for an estimator, drop the columns before the call",
+}
+
+
 def _refuse_others(names: Iterable[str], known: Collection[str]) -> None:
     """Raise `ConfigurationError` for the first name that is not a known option."""
     others = [name for name in names if name not in known]
     for name in others:
         if name in CacheOptions.__optional_keys__ or name == "url":
             raise ConfigurationError(name, "applies to the whole cache; pass it to Cache(...)")
+        if name in _ELSEWHERE:
+            raise ConfigurationError(name, _ELSEWHERE[name])
         if name in ModelOptions.__optional_keys__:
             raise ConfigurationError(name, "applies to ml-base models; pass it to cache.model(...)")
     refuse_unknown(others, known)
