@@ -127,7 +127,7 @@ def test_a_bad_url_and_a_port_in_use_are_errors(server: Server) -> None:
     assert run("export", "--url", "ftp://here").code == 2
     result = run("export", "--url", server.url, "--port", server.port)
     assert (result.code, result.stdout) == (1, "")
-    assert "in use" in result.stderr
+    assert f"127.0.0.1:{server.port}: Address already in use (--host, --port)" in result.stderr
 
 
 @pytest.mark.parametrize("words", [["export"], ["export", "--json"]])

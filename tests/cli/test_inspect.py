@@ -25,6 +25,7 @@ from tests.cli.command import PROGRAM, run, run_apart
 from tests.cli.filling import DIGEST, fill
 from tests.docs.rules import apply, login
 from tests.faults.topologies import running_twemproxy
+from tests.models import Charges
 from tests.servers import Server, free_port, running_server
 from tests.stored import entries
 
@@ -74,6 +75,21 @@ def test_the_entries_of_rows_and_of_functions_are_read(server: Server, client: r
     [key] = entries(client, "of_rows/1/*")
     entry = run("inspect", key.decode(), "--url", server.url, "--json").json["entry"]
     assert entry["value"] == [[10.0, 15.0]]
+
+
+def test_an_instance_of_a_class_of_the_service_is_no_damaged_entry(
+    server: Server, client: redis.Redis
+) -> None:
+    with Cache(server.url, timeout=5.0) as cache:
+        of_age = cache.memoize(name="of_calls", version="1")(
+            lambda age: {"of": age, "charges": Charges(charges=2.5 * age)}
+        )
+        of_age(4)
+    result = run("inspect", "--url", server.url, "--json")
+    assert (result.code, result.json["models"][0]["problems"]) == (0, {})
+    [key] = entries(client, "of_calls/1/*")
+    entry = run("inspect", key.decode(), "--url", server.url, "--json").json["entry"]
+    assert entry["value"] == {"of": 4, "charges": "an instance of a class, not decoded"}
 
 
 def test_without_json_it_prints_text(server: Server) -> None:

@@ -15,7 +15,7 @@ import redis
 
 from tests.checkout import REPOSITORY
 from tests.models import person
-from tests.servers import Server
+from tests.servers import Server, running_server
 from tests.services import Service
 from tests.stored import entries
 from tests.web import running
@@ -69,6 +69,28 @@ def test_the_page_from_zero_to_a_hit(tmp_path: Path) -> None:
     (promised,) = map(json.loads, blocks("json"))
     assert list(answer) == list(promised)
     assert list(answer["caches"][0]) == list(promised["caches"][0])
+
+
+def test_the_page_with_a_cache_of_functions(tmp_path: Path) -> None:
+    (code,) = blocks("python", "# cache_service.py")
+    data = json.dumps({"age": 42, "bmi": 24.0})
+    with (
+        running_server() as server,
+        running(tmp_path, code.replace("embedded://", server.url)) as service,
+    ):
+        for path in ("/predict", "/async/predict"):
+            answers = [service.exchange("POST", path, data) for _ in range(2)]
+            assert [headers["X-Cache"] for _, headers, _ in answers] == ["MISS", "HIT"]
+            assert answers[0][2] == answers[1][2]
+        _, _, healthy = service.exchange("GET", "/health/cache")
+        _, _, metrics = service.exchange("GET", "/metrics")
+        server.kill()
+        _, headers, answer = service.exchange("POST", "/predict", data)
+        assert (headers["X-Cache"], answer) == ("BYPASS", answers[0][2])
+        _, _, degraded = service.exchange("GET", "/health/cache")
+    assert json.loads(healthy)["status"] == "ok"
+    assert json.loads(degraded) == {"status": "degraded", "store_error": "connection"}
+    assert b'predictions_total{model="service.predict_async",outcome="hit"' in metrics
 
 
 def test_the_page_behind_rest_model_service(

@@ -108,11 +108,14 @@ def serving(exporter: Exporter, host: str, port: int) -> Iterator[str]:
     """Serve the metrics, and yield their url.
 
     Raises:
-        OSError: the port is in use.
+        OSError: it can't listen there, for example because the port is in use.
     """
     registry = CollectorRegistry()
     registry.register(exporter)
-    server, thread = start_http_server(port, host, registry)
+    try:
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        raise OSError(f"{host}:{port}: {error.strerror} (--host, --port)") from error
     try:
         yield f"http://{host}:{server.server_port}/metrics"
     finally:

@@ -28,11 +28,15 @@ from model_cache.entries.row_entries import ROWS, RowResult
 from model_cache.entries.rows import values_of
 from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS, VALUES
 from model_cache.entries.values import PYTHON_VALUES
+from model_cache.entries.values.reading import reader as reader_of_values
 from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Serder
 
 # Models can't use the serders of functions and rows, so they are not registered.
 _OF_FUNCTIONS: dict[int, Serder] = {PYTHON_VALUES.id: PYTHON_VALUES, ROWS.id: ROWS}
+
+# Data names a class by a digest, which only the process that has the class can resolve.
+_of_a_function = reader_of_values(lambda _, __: "an instance of a class, not decoded")
 
 
 class _Anything(RootModel[Any]):
@@ -142,7 +146,7 @@ def _with_value(described: Description, serder: Serder, data: bytes) -> Descript
     reader = MESSAGE_PACK if serder is VALUES else serder  # without the names
     try:
         if serder is PYTHON_VALUES:
-            return replace(described, value=PYTHON_VALUES.classes.loads(data))
+            return replace(described, value=_of_a_function(data))
         if serder is ROWS:
             return replace(described, value=_values_of_row(ROWS.loads(data, RowResult)))
         value = getattr(reader.loads(data, _Anything), "root", None)

@@ -288,7 +288,11 @@ def caches_in(models: Models) -> list[RedisCachingDecorator]:
         models = [models]
     given = models() if callable(models) else models
     if not isinstance(given, Collection):
-        raise ConfigurationError("models", f"{given!r} is neither a model nor a list of models")
+        raise ConfigurationError(
+            "models",
+            f"expected an ml-base model or a list of them, got {given!r}; with a Cache, use "
+            "CacheOutcomeMiddleware, and close the cache in the app's lifespan",
+        )
     for model in given:
         if not isinstance(model, MLModel):
             raise ConfigurationError("models", f"{model!r} is not an ml-base MLModel")
