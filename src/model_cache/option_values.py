@@ -47,7 +47,7 @@ def whole(option: str, value: object, least: int, most: int) -> int:
     number = int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
     if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
         raise wrong(option, value, f"a whole number from {least:,} to {most:,}")
-    return number
+    return int(number)  # a subclass is not a port for the socket module
 
 
 def seconds(option: str, value: object, least: float, most: float) -> float:

@@ -204,6 +204,31 @@ def test_failures_of_the_model_are_counted_and_shown() -> None:
     assert found.choice is not None
 
 
+def test_a_model_that_sometimes_fails_has_a_choice_recommended() -> None:
+    def fails(data: Visit) -> Score:
+        if data.customer == "a":
+            raise LookupError("no such customer")
+        return score(data.model_copy(update={"amount": 0.0}))
+
+    found = advise(FunctionModel(Visit, Score, fails), list(visits(1_000, ids=True)), budget=20.0)
+    assert found.log.failed > 0
+    assert found.choice is not None
+    assert "request_id" in found.choice.ignored
+
+
+def test_a_choice_that_too_few_requests_prove_is_in_a_note() -> None:
+    requests = list(visits(300, ids=True))
+    found = advise(FunctionModel(Visit, Score, score), requests, budget=5.0)
+    assert found.choice is not None
+    assert found.choice.is_exact
+    assert found.reuse is not None
+    assert found.reuse.hit_ratio.value == 0.0
+    assert found.reuse.reached_requests is None
+    note = next(note for note in found.notes if note.startswith("Not recommended yet"))
+    assert "without request_id" in note
+    assert note.endswith("of 300 answers, but 1,000 requests must be compared: use a longer log.")
+
+
 def test_a_model_that_always_fails_leaves_the_verdict_open() -> None:
     def fails(data: Visit) -> Score:
         raise LookupError("out of order")

@@ -16,6 +16,7 @@ from model_cache.advisor.economics import break_even, economics_of
 from model_cache.advisor.findings import Changes, Choice, Costs, Estimate
 from model_cache.advisor.options import as_yaml
 from model_cache.advisor.search import is_lossless, is_tolerated
+from model_cache.advisor.trials import Option, Trial
 from model_cache.advisor.verdict import verdict_of
 from tests.advisor.logs import Visit, VisitModel, visits
 from tests.models import FunctionModel
@@ -54,6 +55,11 @@ def changes(
     return Changes(sampled, nothing, nothing, Estimate(p99, p99, high), p99, 0.0, flipped)
 
 
+def trial(rows: int, sampled: int) -> Trial:
+    half = Estimate(0.5, 0.5, 0.5)
+    return Trial(Option(), half, changes(0.0, 0.0, sampled=sampled), rows)
+
+
 def test_a_tolerance_holds_for_the_upper_end_of_the_interval() -> None:
     assert is_tolerated(changes(4.0, 6.0), 5.0, sure=False)
     assert not is_tolerated(changes(4.0, 6.0), 5.0, sure=True)
@@ -63,8 +69,13 @@ def test_a_tolerance_holds_for_the_upper_end_of_the_interval() -> None:
 
 
 def test_a_small_sample_proves_nothing() -> None:
-    assert is_lossless(changes(0.0, 0.0))
-    assert not is_lossless(changes(0.0, 0.0, sampled=100))
+    assert is_lossless(trial(rows=1_000, sampled=1_000))
+    assert not is_lossless(trial(rows=100, sampled=100))
+
+
+def test_requests_that_the_model_refuses_are_part_of_the_sample() -> None:
+    assert is_lossless(trial(rows=1_000, sampled=950))
+    assert not is_lossless(trial(rows=1_000, sampled=10))
 
 
 @pytest.fixture(scope="module")

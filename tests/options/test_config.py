@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import socket
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -322,6 +323,14 @@ def test_redis_url_counts_only_where_no_connection_option_is_given() -> None:
     assert Config.parse(options()).endpoint == Endpoint("localhost", 6379, 0)
     with pytest.raises(ConfigurationError, match=r"^REDIS_URL: "):
         Config.parse(options(), {"REDIS_URL": "elsewhere"}.get)
+
+
+def test_the_default_address_can_be_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    endpoint = Config.parse(options()).endpoint
+    # The socket module refuses subclasses of int as ports.
+    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    assert {address[1] for *_, address in found} == {6379}
 
 
 def test_a_revision_is_a_text_or_the_models_files(server: Server, tmp_path: Path) -> None:

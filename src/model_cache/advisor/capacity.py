@@ -50,7 +50,8 @@ def reuse_of(keys: Hashes, times: Array | None, sample: Sample) -> Reuse:
     )
     last = windows[-max(1, len(windows) // 4) :]
     steady, spread = float(last.mean()), float(last.std()) / max(1, len(last) - 1) ** 0.5
-    reached = next((each for each in points if each.window >= 0.9 * steady), None)
+    enough = (each for each in points if each.window >= 0.9 * steady > 0)
+    reached = next(enough, None)
     distinct = total / rate
     margin = 2.5758 * (total * (1 - rate)) ** 0.5 / rate
     return Reuse(

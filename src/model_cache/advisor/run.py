@@ -30,11 +30,12 @@ from model_cache.advisor.progress import Progress, Tell
 from model_cache.advisor.reading import Reader
 from model_cache.advisor.rebuilding import Rebuilder, Tables, places_of
 from model_cache.advisor.recorded import Recorded, RecordedRows, notes_on
-from model_cache.advisor.search import Search
+from model_cache.advisor.search import LOSSLESS, Search
 from model_cache.advisor.settings import Settings
 from model_cache.advisor.sources import open_source
 from model_cache.advisor.trials import Bench, Option
 from model_cache.advisor.verdict import verdict_of
+from model_cache.advisor.words import percent
 from model_cache.binding import fitting
 from model_cache.binding.decorators import layers
 from model_cache.decorator import RedisCachingDecorator
@@ -241,7 +242,7 @@ class Run:
             model=self.model.qualified_name,
             version=self.model.version,
             complete=self.complete,
-            notes=(*self.notes, *self._more_notes()),
+            notes=(*self.notes, *self._unproven_notes(), *self._more_notes()),
             verdict=verdict,
             sentence=sentence,
             confidence=CONFIDENCE,
@@ -292,6 +293,19 @@ class Run:
             traffic=log.sample.requests,
             left_out=log.left_out,
         )
+
+    def _unproven_notes(self) -> list[str]:
+        trial = self.search.unproven() if self.search else None
+        if trial is None or self.bench is None:
+            return []
+        option, changes = trial.option, trial.changes
+        label = Choice(dict(option.places), option.ignored, trial.hit_ratio, changes).label
+        remedy = "a longer log" if self.bench.most < LOSSLESS else "a larger budget"
+        return [
+            f"Not recommended yet: {label}, {percent(trial.hit_ratio.value)} hits. It changed none "
+            f"of {changes.sampled:,} answers, but {LOSSLESS:,} requests must be compared: use "
+            f"{remedy}."
+        ]
 
     def _more_notes(self) -> list[str]:
         assert self.log is not None

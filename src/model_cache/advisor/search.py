@@ -12,7 +12,7 @@ from model_cache.advisor.trials import PRECISE, Bench, Option, Trial
 _FEWEST, _FEW, _MANY = 100, 400, 4_000
 _FINAL = 8_000
 _PROMISING = 5
-_LOSSLESS = 1_000
+LOSSLESS = 1_000
 """From so many sampled requests none of whose answers changes, a choice counts as lossless."""
 
 _WORTHWHILE = 0.005
@@ -124,7 +124,7 @@ class Search:
 
     def _refine(self) -> None:
         """Compare the choices that matter on more rows, as long as the budget lasts."""
-        for rows in (_LOSSLESS, _MANY, _FINAL):
+        for rows in (LOSSLESS, _MANY, _FINAL):
             for _ in range(3):  # with better estimates, others may matter
                 for option in [*self._promising(), Option(), *self._worth_having()]:
                     self._try(option, rows)
@@ -164,13 +164,30 @@ class Search:
             trial
             for trial in self.trials.values()
             if trial is exact
-            or is_lossless(trial.changes)
+            or is_lossless(trial)
             or is_tolerated(trial.changes, self.tolerance, sure=True)
         ]
         most = max(trial.hit_ratio.value for trial in found)
         # A field more for next to no hits is not worth it.
         enough = [trial for trial in found if trial.hit_ratio.value >= most - _WORTHWHILE]
         return min(enough, key=_simplicity).option
+
+    def unproven(self) -> Trial | None:
+        """Return the choice with the most hits that would be recommended from a larger sample."""
+        best = self.trials.get(self.recommended() or Option())
+        if best is None:
+            return None
+        found = [
+            trial
+            for trial in self.trials.values()
+            if trial.changes.share.value == 0.0
+            and trial.changes.sampled
+            and not is_lossless(trial)
+            and trial.hit_ratio.value > best.hit_ratio.value + _WORTHWHILE
+        ]
+        most = max((trial.hit_ratio.value for trial in found), default=0.0)
+        enough = [trial for trial in found if trial.hit_ratio.value >= most - _WORTHWHILE]
+        return min(enough, key=_simplicity, default=None)
 
     def choices(self) -> tuple[list[Choice], int | None]:
         """Return all choices that were compared, and the place of the recommended one."""
@@ -196,9 +213,11 @@ def _simplicity(trial: Trial) -> tuple[int, float]:
     return len(option.places) + len(option.ignored), trial.changes.cost
 
 
-def is_lossless(changes: Changes) -> bool:
+def is_lossless(trial: Trial) -> bool:
     """Return whether a choice changes no answer, as far as the sample shows."""
-    return changes.sampled >= _LOSSLESS and changes.share.value == 0.0
+    # Requests that made the model raise count as seen: no answer is stored for them.
+    is_enough = trial.rows >= LOSSLESS and trial.changes.sampled >= _FEWEST
+    return is_enough and trial.changes.share.value == 0.0
 
 
 def is_tolerated(changes: Changes, tolerance: float | None, *, sure: bool) -> bool:

@@ -128,7 +128,8 @@ class Bench:
         rows = [row for row in self._rows[:count] if self._own[row] is not None]
         own, served = self._compare(option, keys, rows)
         found = changes(own, served, self.spread)
-        return Trial(option, hit_ratio(keys, most, self._keys.sample), found, count)
+        ratio = hit_ratio(keys, most, self._keys.sample)
+        return Trial(option, ratio, found, min(count, self.most))
 
     def _compare(
         self, option: Option, keys: Hashes, rows: list[int]
