@@ -28,12 +28,14 @@ from model_cache.errors import NotCacheableError
 from model_cache.exits import run_at_exit
 from model_cache.forks import renew_after_fork
 from model_cache.interruptions import reraise_interruption
+from model_cache.keys.key import derived_key
 from model_cache.observing.counters import Counters
 from model_cache.observing.events import Hook, RequestsNotRecorded
 from model_cache.observing.request_log import FORMAT, HEADER, Recording, RequestLog
 from model_cache.observing.scope import requested_mode
 from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.table_call import TableCall
+from model_cache.redaction import KeySecret
 
 INTERVAL = 1.0
 """Seconds between the first waiting request and its writing."""
@@ -54,14 +56,9 @@ _living: WeakSet[Recorder] = WeakSet()
 
 
 def flush_recorders() -> None:
-    """Write what the recorders of this process hold."""
+    """Write what the recorders of this process hold, also those that belong to no open backend."""
     for recorder in list(_living):
         recorder.flush()
-
-
-def _key_of(form: bytes) -> int:
-    # Not `hash`, which differs between processes.
-    return int.from_bytes(hashlib.blake2b(form, digest_size=8).digest())
 
 
 class _Waiting(NamedTuple):
@@ -71,7 +68,7 @@ class _Waiting(NamedTuple):
         recording: what they belong to.
         lines: makes their lines.
         number: how many there are.
-        end: the bytes of all that wait, these included.
+        end: the bytes of these and of all before them.
     """
 
     recording: Recording
@@ -111,6 +108,7 @@ class Recorder:
         current: holds the binding of the requests.
         counters: counts the requests that are recorded, and that are not.
         hook: hears of failures.
+        secret: keys the hashes by which keys are sampled; they cover secret values, too.
         interval: seconds to wait for more requests before they are written.
         clock: seconds since 1970.
     """
@@ -122,6 +120,7 @@ class Recorder:
         current: Current,
         counters: Counters,
         hook: Hook,
+        secret: KeySecret | None = None,
         interval: float = INTERVAL,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -131,6 +130,9 @@ class Recorder:
         self._current = current
         self._counters = counters
         self._hook = hook
+        # Not `hash`, which differs between processes.
+        key = derived_key(secret, b"model_cache log")
+        self._hasher = hashlib.blake2b(digest_size=8, key=key)
         self._interval = interval
         self._clock = clock
         self._recordings: tuple[Bound | None, Recording | None] = (None, None)
@@ -165,12 +167,17 @@ class Recorder:
 
     def _key(self, binding: Bound, data: Any) -> int:
         try:
-            return _key_of(binding.canonical(binding.rounded(data)))
+            return self._key_of(binding.canonical(binding.rounded(data)))
         except NotCacheableError:  # never a hit: a key of its own
             return _draw(64)
 
+    def _key_of(self, form: bytes) -> int:
+        hasher = self._hasher.copy()
+        hasher.update(form)
+        return int.from_bytes(hasher.digest())
+
     def saw_table(self, call: TableCall) -> None:
-        """Record the rows of a table whose keys are sampled."""
+        """Record the rows of a table whose keys are sampled; never raises an error of its own."""
         if requested_mode() is not None or (binding := self._current.binding) is None:
             return
         self._seen.add(call.size)
@@ -178,7 +185,7 @@ class Recorder:
             self._lost.add(round(call.size * self._share))
             return
         forms = call.table.rows()
-        keys = [_key_of(call.head + form) for form in forms]
+        keys = [self._key_of(call.head + form) for form in forms]
         places = [place for place, key in enumerate(keys) if key < self._limit]
         if not places:
             return
@@ -195,15 +202,14 @@ class Recorder:
         recording = self._recording(binding)
         with self._lock:
             waiting = self._waiting
-            start = waiting[-1].end if waiting else 0
-            taken = start - (waiting[0].end if waiting else 0) + size
-            is_full = len(waiting) >= MOST_WAITING or (bool(waiting) and taken > MOST_BYTES)
+            end = size + (waiting[-1].end if waiting else 0)
+            is_full = len(waiting) >= MOST_WAITING or (bool(waiting) and end > MOST_BYTES)
             if not is_full:
-                waiting.append(_Waiting(recording, lines, count, start + size))
+                waiting.append(_Waiting(recording, lines, count, end))
         if is_full:
             self._dropped.add(count)
             self._counters.of(binding.qualified_name, binding.version).add(unrecorded=count)
-        elif len(waiting) > MOST_WAITING // 2 or taken > MOST_BYTES // 2:
+        elif len(waiting) > MOST_WAITING // 2 or end > MOST_BYTES // 2:
             self._hurry.set()
         now = time.monotonic()
         if now >= self._will_write_until:
@@ -296,9 +302,8 @@ class Recorder:
         hurry = self._hurry
         hurry.set()
         self._writer.submit(partial(self._write_later, hurry))
+        # If no thread can be started, it is not written: a disk that hangs would block the caller.
         self._writer.flush()
-        if self._waiting:  # no thread could be started
-            self._write()
 
     def at_exit(self) -> None:
         """Write what waits, for a limited time."""
