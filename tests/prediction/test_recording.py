@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import logging
 import os
 import pickle
 import subprocess
@@ -30,38 +29,10 @@ from model_cache import (
     read_only,
     refresh,
 )
-from model_cache.binding import CurrentBinding
-from model_cache.observing.counters import Counters
-from model_cache.observing.events import Event, RequestsNotRecorded
-from model_cache.options.config import Config
-from model_cache.prediction import recording
-from model_cache.prediction.recording import Recorder
 from tests.checkout import IMPORTS
 from tests.models import Charges, FunctionModel, charge, person
+from tests.prediction.recordings import lines, made, requests, total
 from tests.servers import Server
-from tests.waiting import poll
-
-
-def made(folder: Path | str, model: Any = None, **options: Any) -> RedisCachingDecorator:
-    """Return a decorator without a server: what it records does not depend on one."""
-    options = {"enabled": False, "record": folder, **options}
-    return RedisCachingDecorator(**options).set_model(model or FunctionModel())
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [
-        json.loads(line)
-        for path in sorted(folder.glob("*.jsonl"))
-        for line in path.read_text().splitlines()
-    ]
-
-
-def requests(folder: Path) -> list[Any]:
-    return [line["request"] for line in lines(folder) if "request" in line]
-
-
-def total(folder: Path, name: str = "requests") -> int:
-    return sum(line[name] for line in lines(folder) if name in line)
 
 
 def test_a_file_has_a_header_the_requests_with_their_times_and_their_count(tmp_path: Path) -> None:
@@ -131,7 +102,7 @@ def test_all_requests_of_a_sampled_key_are_recorded_and_about_the_share_of_the_k
 def test_another_process_samples_the_same_keys(tmp_path: Path) -> None:
     code = """
         import sys
-        from tests.prediction.test_recording import made
+        from tests.prediction.recordings import made
         from tests.models import person
         with made(sys.argv[1], record_share=0.3) as model:
             for age in range(100):
@@ -339,7 +310,7 @@ def test_a_forked_child_records_its_own_requests_and_not_those_of_its_parent(
 def test_requests_are_written_without_close_and_at_the_end_of_the_process(tmp_path: Path) -> None:
     code = """
         import sys
-        from tests.prediction.test_recording import made
+        from tests.prediction.recordings import made
         from tests.models import person
         model = made(sys.argv[1])
         model.predict(person())
@@ -351,122 +322,6 @@ def test_requests_are_written_without_close_and_at_the_end_of_the_process(tmp_pa
         timeout=60,
     )
     assert len(requests(tmp_path)) == 1
-
-
-def test_a_folder_that_can_not_be_written_is_one_warning_and_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    heard: list[Event] = []
-    file = tmp_path / "file"
-    file.touch()
-    for folder in (tmp_path / "no" / "such" / "folder", file):
-        caplog.clear()
-        with (
-            caplog.at_level(logging.WARNING, "model_cache"),
-            made(folder, hooks=[heard.append]) as model,
-        ):
-            for age in range(5):
-                assert model.predict(person(age=age)) == charge(person(age=age))
-                model.close()
-            assert (model.stats().recorded, model.stats().unrecorded) == (0, 5)
-        assert len(caplog.messages) == 1
-        assert "not recorded" in caplog.messages[0]
-    events = [event for event in heard if isinstance(event, RequestsNotRecorded)]
-    assert [event.folder for event in events] == [str(tmp_path / "no/such/folder"), str(file)]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no limits of a file's size")
-def test_a_full_disk_costs_requests_and_no_prediction(tmp_path: Path) -> None:
-    code = """
-        import resource, signal, sys
-        from tests.prediction.test_recording import made
-        from tests.models import person
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
-        model = made(sys.argv[1])
-        for age in range(100):
-            model.predict(person(age=age))
-        model.close()
-        stats = model.stats()
-        assert stats.unrecorded and stats.recorded + stats.unrecorded == 100, stats
-    """
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": IMPORTS},
-        check=True,
-        timeout=60,
-    )
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 2_000
-
-
-def recorder(folder: Path, counters: Counters, **options: Any) -> Recorder:
-    config = Config.parse({**RedisCachingDecorator()._options, "enabled": False})
-    current = CurrentBinding(config, lambda _: None)
-    current.binding = current.bind(FunctionModel())
-    return Recorder(folder, 1.0, current, counters, lambda _: None, **options)
-
-
-def test_a_disk_that_hangs_costs_requests_and_no_prediction(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recording, "MOST_WAITING", 10)
-    counters, begun, released = Counters(), threading.Event(), threading.Event()
-    found = recorder(tmp_path, counters, interval=0.001)
-    write = found._log.write
-
-    def hang(*arguments: Any) -> None:
-        begun.set()
-        assert released.wait(60)
-        write(*arguments)
-
-    monkeypatch.setattr(found._log, "write", hang)
-    found.saw(person())
-    assert begun.wait(60)
-    for age in range(100):
-        found.saw(person(age=age))
-    released.set()
-    found.flush()
-    assert len(requests(tmp_path)) == 11
-    assert total(tmp_path) == 101
-    assert total(tmp_path, "dropped") == 90
-    assert counters.snapshot("off").unrecorded == 90
-
-
-def test_closing_does_not_wait_for_a_disk_that_hangs_or_write_beside_the_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recording, "_PATIENCE", 0.05)
-    begun, released = threading.Event(), threading.Event()
-    found = recorder(tmp_path, Counters(), interval=0.001)
-    write, writers = found._log.write, []
-
-    def hang(*arguments: Any) -> None:
-        writers.append(threading.get_ident())
-        begun.set()
-        if len(writers) == 1:
-            assert released.wait(60)
-        write(*arguments)
-
-    monkeypatch.setattr(found._log, "write", hang)
-    found.saw(person(age=1))
-    assert begun.wait(60)
-    found.saw(person(age=2))
-    found.flush()
-    assert len(writers) == 1
-    released.set()
-    poll(lambda: len(requests(tmp_path)) == 2)
-    assert threading.get_ident() not in writers
-
-
-def test_bytes_that_wait_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "MOST_BYTES", 1_000)
-    found = recorder(tmp_path, Counters(), interval=60.0)
-    monkeypatch.setattr(found._hurry, "set", lambda: None)
-    for age in range(100):
-        found.saw(person(age=age))
-    assert len(found._waiting) < 15
-    monkeypatch.undo()
-    found.flush()
 
 
 @pytest.mark.parametrize(
