@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from model_cache import (
-    RedisCachingDecorator,
-)
+from model_cache import RedisCachingDecorator
+from model_cache.binding import CurrentBinding
+from model_cache.observing.counters import Counters
+from model_cache.options.config import Config
+from model_cache.prediction.recording import Recorder
 from tests.models import FunctionModel
 
 
@@ -32,3 +34,11 @@ def requests(folder: Path) -> list[Any]:
 
 def total(folder: Path, name: str = "requests") -> int:
     return sum(line[name] for line in lines(folder) if name in line)
+
+
+def recorder(folder: Path, counters: Counters, **options: Any) -> Recorder:
+    """Return what a decorator hands its requests to."""
+    config = Config.parse({**RedisCachingDecorator()._options, "enabled": False})
+    current = CurrentBinding(config, lambda _: None)
+    current.binding = current.bind(FunctionModel())
+    return Recorder(folder, 1.0, current, counters, lambda _: None, **options)

@@ -13,18 +13,12 @@ from typing import Any
 
 import pytest
 
-from model_cache import (
-    RedisCachingDecorator,
-)
-from model_cache.binding import CurrentBinding
 from model_cache.observing.counters import Counters
 from model_cache.observing.events import Event, RequestsNotRecorded
-from model_cache.options.config import Config
 from model_cache.prediction import recording
-from model_cache.prediction.recording import Recorder
 from tests.checkout import IMPORTS
-from tests.models import FunctionModel, charge, person
-from tests.prediction.recordings import made, requests, total
+from tests.models import charge, person
+from tests.prediction.recordings import made, recorder, requests, total
 
 
 def test_a_folder_that_can_not_be_written_is_one_warning_and_counted(
@@ -53,7 +47,7 @@ def test_a_folder_that_can_not_be_written_is_one_warning_and_counted(
 def test_a_full_disk_costs_requests_and_no_prediction(tmp_path: Path) -> None:
     code = """
         import resource, signal, sys
-        from tests.prediction.recordings import made
+        from tests.prediction.recordings import recorder, made
         from tests.models import person
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
@@ -71,13 +65,6 @@ def test_a_full_disk_costs_requests_and_no_prediction(tmp_path: Path) -> None:
         timeout=60,
     )
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 2_000
-
-
-def recorder(folder: Path, counters: Counters, **options: Any) -> Recorder:
-    config = Config.parse({**RedisCachingDecorator()._options, "enabled": False})
-    current = CurrentBinding(config, lambda _: None)
-    current.binding = current.bind(FunctionModel())
-    return Recorder(folder, 1.0, current, counters, lambda _: None, **options)
 
 
 def test_a_disk_that_hangs_costs_requests_and_no_prediction(
@@ -136,7 +123,7 @@ def test_closing_does_not_wait_for_a_disk_that_hangs_or_write_beside_the_thread(
 def test_bytes_that_wait_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "MOST_BYTES", 1_000)
     found = recorder(tmp_path, Counters(), interval=60.0)
-    monkeypatch.setattr(found._hurry, "set", lambda: None)
+    monkeypatch.setattr(found, "_ring", lambda: None)
     for age in range(100):
         found.saw(person(age=age))
     assert 1 < len(found._waiting) < 15

@@ -7,12 +7,14 @@ background thread writes. What it can't write is counted, and costs no predictio
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import random
 import threading
 import time
+from _thread import LockType
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -36,6 +38,7 @@ from model_cache.observing.scope import requested_mode
 from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.table_call import TableCall
 from model_cache.redaction import KeySecret
+from model_cache.stores.threads import held_lock
 
 INTERVAL = 1.0
 """Seconds between the first waiting request and its writing."""
@@ -149,7 +152,7 @@ class Recorder:
         self._seen, self._dropped, self._lost = _Tally(), _Tally(), _Tally()
         self._will_write_until = 0.0
         self._paused_until = 0.0
-        self._hurry = threading.Event()
+        self._bell = held_lock()  # released to have the thread write at once
 
     def saw(self, data: Any) -> None:
         """Record a request, if its key is sampled; never raises an error of its own."""
@@ -210,11 +213,19 @@ class Recorder:
             self._dropped.add(count)
             self._counters.of(binding.qualified_name, binding.version).add(unrecorded=count)
         elif len(waiting) > MOST_WAITING // 2 or end > MOST_BYTES // 2:
-            self._hurry.set()
+            self._ring()
         now = time.monotonic()
         if now >= self._will_write_until:
             self._will_write_until = now + 2 * self._interval
-            self._writer.submit(partial(self._write_later, self._hurry))
+            bell = held_lock()
+            if self._writer.submit(partial(self._write_later, bell)):
+                self._bell = bell
+
+    def _ring(self) -> None:
+        # Not an `Event`, whose own lock a signal handler that predicts would wait for.
+        if self._bell.locked():
+            with contextlib.suppress(RuntimeError):  # released meanwhile
+                self._bell.release()
 
     def _recording(self, binding: Bound) -> Recording:
         known, recording = self._recordings
@@ -231,15 +242,13 @@ class Recorder:
             self._recordings = binding, recording
         return recording
 
-    def _write_later(self, hurry: threading.Event) -> None:
-        hurry.wait(self._interval)
-        if hurry is self._hurry and hurry.is_set():
-            self._hurry = threading.Event()
-        self._will_write_until = 0.0
+    def _write_later(self, bell: LockType) -> None:
+        bell.acquire(timeout=self._interval)
         self._write()
 
     def _write(self) -> None:
         """Write what waits, and how many requests there were since the last time."""
+        self._will_write_until = 0.0
         with self._lock:
             waiting, self._waiting = self._waiting, deque()
         groups = [
@@ -299,9 +308,8 @@ class Recorder:
 
     def flush(self) -> None:
         """Write what waits, within seconds."""
-        hurry = self._hurry
-        hurry.set()
-        self._writer.submit(partial(self._write_later, hurry))
+        self._ring()
+        self._writer.submit(self._write)
         # If no thread can be started, it is not written: a disk that hangs would block the caller.
         self._writer.flush()
 
