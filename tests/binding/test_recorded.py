@@ -108,8 +108,21 @@ def test_no_secret_is_recorded_wherever_it_is() -> None:
     assert found["b"] == [{"user": "u"}]
 
 
+def test_a_password_in_a_url_is_hidden_whatever_is_in_it() -> None:
+    for password in (SECRET, f"{SECRET}@{SECRET}", f"a/{SECRET}", f"{SECRET}#?{SECRET}"):
+        for user in ("", "u"):
+            text = f"see redis://{user}:{password}@host:6379/0"
+            assert recorded(text) == "see redis://***@host:6379/0"
+
+
 def test_an_at_sign_in_a_path_or_a_query_stays() -> None:
-    for text in ("https://host/@user/a", "https://host?mail=a@b", "see http://a.com or b@c"):
+    for text in (
+        "https://host/@user/a",
+        "https://host:8080/@user/a",
+        "https://host?mail=a@b",
+        "see http://a.com or b@c",
+        "http://a.com:80?b@c",
+    ):
         assert recorded(text) == text
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,6 @@ PATCH = "from gevent import monkey; monkey.patch_all()\n"
 MODEL = """
 import json, os, sys, time
 from model_cache import RedisCachingDecorator
-from tests.inside import inside
 from tests.models import Charges, FunctionModel, person
 
 calls = []
@@ -36,16 +36,16 @@ cache = RedisCachingDecorator(timeout=5.0, **options).set_model(FunctionModel(fu
 """
 FORK = """
 if child := os.fork():
-    os._exit(os.waitpid(child, 0)[1])
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 CROWD = """
 import gevent
 
-turns = []
+turns = []  # and in each, whether requests were written
 
 def count_turns():
     while True:
-        turns.append(1)
+        turns.append(os.path.exists(options.get("record", "")))
         time.sleep(0.001)
 
 counting = gevent.spawn(count_turns)
@@ -55,13 +55,14 @@ gevent.joinall(crowd, raise_error=True)
 assert [each.value.charges for each in crowd] == [100.0 * age for age in ages]
 others_ran = len(turns)
 time.sleep(0.05)  # the thread for background work waits for more
-is_waiting = inside(cache)._workers["write"]._worker is not None
+is_waiting = cache._backend.workers["write"]._worker is not None
 counting.kill()
 cache.close()
 stats = cache.stats()
 print(json.dumps({
     "calls": sorted(calls), "turns": others_ran, "waiting": is_waiting, "stored": stats.stored,
     "unavailable": stats.unavailable, "write_failures": stats.write_failures,
+    "recorded": stats.recorded, "turns_before": turns.count(False),
 }))
 sys.stdout.flush()
 os._exit(0)
@@ -99,3 +100,9 @@ def test_a_lease_does_not_stop_greenlets_either(server: Server) -> None:
     assert seen["calls"] == [20, 21, 22, 23, 24]
     assert (seen["stored"], seen["unavailable"], seen["write_failures"]) == (5, 0, 0)
     assert seen["turns"] > 60  # of about 500 while the model runs; 15 if the renewal blocks
+
+
+def test_recording_does_not_stop_greenlets_either(server: Server, tmp_path: Path) -> None:
+    seen = run(ORDERS["patched after a fork"], server, record=str(tmp_path / "requests"))
+    assert seen["recorded"] == 40
+    assert seen["turns_before"] > 60  # of about 500; 1 if the thread blocks while it waits

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import logging
 import os
 import pickle
 import subprocess
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from model_cache import (
     Cache,
@@ -30,37 +29,10 @@ from model_cache import (
     read_only,
     refresh,
 )
-from model_cache.binding import CurrentBinding
-from model_cache.observing.counters import Counters
-from model_cache.observing.events import Event, RequestsNotRecorded
-from model_cache.options.config import Config
-from model_cache.prediction import recording
-from model_cache.prediction.recording import Recorder
 from tests.checkout import IMPORTS
 from tests.models import Charges, FunctionModel, charge, person
+from tests.prediction.recordings import lines, made, requests, total
 from tests.servers import Server
-
-
-def made(folder: Path | str, model: Any = None, **options: Any) -> RedisCachingDecorator:
-    """Return a decorator without a server: what it records does not depend on one."""
-    options = {"enabled": False, "record": folder, **options}
-    return RedisCachingDecorator(**options).set_model(model or FunctionModel())
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    return [
-        json.loads(line)
-        for path in sorted(folder.glob("*.jsonl"))
-        for line in path.read_text().splitlines()
-    ]
-
-
-def requests(folder: Path) -> list[Any]:
-    return [line["request"] for line in lines(folder) if "request" in line]
-
-
-def total(folder: Path, name: str = "requests") -> int:
-    return sum(line[name] for line in lines(folder) if name in line)
 
 
 def test_a_file_has_a_header_the_requests_with_their_times_and_their_count(tmp_path: Path) -> None:
@@ -130,7 +102,7 @@ def test_all_requests_of_a_sampled_key_are_recorded_and_about_the_share_of_the_k
 def test_another_process_samples_the_same_keys(tmp_path: Path) -> None:
     code = """
         import sys
-        from tests.prediction.test_recording import made
+        from tests.prediction.recordings import made
         from tests.models import person
         with made(sys.argv[1], record_share=0.3) as model:
             for age in range(100):
@@ -178,6 +150,41 @@ def test_what_has_no_key_or_no_json_is_predicted_and_counted(tmp_path: Path) -> 
     assert [str(each["number"]) for each in requests(tmp_path)] == ["nan"]
     assert total(tmp_path) == 3
     assert total(tmp_path, "unrecordable") == 2
+
+
+def test_nothing_is_recorded_of_a_changed_model_whose_fields_are_not_known_yet(
+    server: Server, tmp_path: Path
+) -> None:
+    weights, folder, model = tmp_path / "weights", tmp_path / "requests", FunctionModel()
+    weights.touch()
+    options = {"revision": [weights], "ignored_fields": ["sex"], "timeout": 5.0}
+    with made(folder, model, enabled=True, url=server.url, **options) as cached:
+        cached.predict(person(age=1))
+        weights.unlink()
+        model.current_version = "2.0.0"
+        for age in (2, 3):
+            assert cached.predict(person(age=age)) == charge(person(age=age))
+    assert [each["age"] for each in requests(folder)] == [1, 2]
+    assert not any("sex" in each for each in requests(folder))
+    assert total(folder, "unrecordable") == 1
+
+
+def test_a_secret_can_not_be_guessed_from_a_key_that_key_secret_protects(tmp_path: Path) -> None:
+    class Login(BaseModel):
+        pin: SecretStr
+
+    model = FunctionModel(Login, Charges, lambda _: Charges(charges=0.0))
+    for number, secret in enumerate(("one", "one", "two", None)):
+        with made(tmp_path / str(number), model, key_secret=secret) as cached:
+            cached.predict(Login(pin=SecretStr("1234")))
+    keys = [
+        line["key"]
+        for number in range(4)
+        for line in lines(tmp_path / str(number))
+        if "key" in line
+    ]
+    assert keys[0] == keys[1]  # the same in all processes
+    assert len(set(keys)) == 3
 
 
 def test_the_request_is_recorded_as_it_was_before_the_model_changed_it(tmp_path: Path) -> None:
@@ -303,7 +310,7 @@ def test_a_forked_child_records_its_own_requests_and_not_those_of_its_parent(
 def test_requests_are_written_without_close_and_at_the_end_of_the_process(tmp_path: Path) -> None:
     code = """
         import sys
-        from tests.prediction.test_recording import made
+        from tests.prediction.recordings import made
         from tests.models import person
         model = made(sys.argv[1])
         model.predict(person())
@@ -315,96 +322,6 @@ def test_requests_are_written_without_close_and_at_the_end_of_the_process(tmp_pa
         timeout=60,
     )
     assert len(requests(tmp_path)) == 1
-
-
-def test_a_folder_that_can_not_be_written_is_one_warning_and_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    heard: list[Event] = []
-    file = tmp_path / "file"
-    file.touch()
-    for folder in (tmp_path / "no" / "such" / "folder", file):
-        caplog.clear()
-        with (
-            caplog.at_level(logging.WARNING, "model_cache"),
-            made(folder, hooks=[heard.append]) as model,
-        ):
-            for age in range(5):
-                assert model.predict(person(age=age)) == charge(person(age=age))
-                model.close()
-            assert (model.stats().recorded, model.stats().unrecorded) == (0, 5)
-        assert len(caplog.messages) == 1
-        assert "not recorded" in caplog.messages[0]
-    events = [event for event in heard if isinstance(event, RequestsNotRecorded)]
-    assert [event.folder for event in events] == [str(tmp_path / "no/such/folder"), str(file)]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no limits of a file's size")
-def test_a_full_disk_costs_requests_and_no_prediction(tmp_path: Path) -> None:
-    code = """
-        import resource, signal, sys
-        from tests.prediction.test_recording import made
-        from tests.models import person
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
-        model = made(sys.argv[1])
-        for age in range(100):
-            model.predict(person(age=age))
-        model.close()
-        stats = model.stats()
-        assert (stats.recorded, stats.unrecorded) == (0, 100), stats
-    """
-    subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": IMPORTS},
-        check=True,
-        timeout=60,
-    )
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == 2_000
-
-
-def recorder(folder: Path, counters: Counters, **options: Any) -> Recorder:
-    config = Config.parse({**RedisCachingDecorator()._options, "enabled": False})
-    current = CurrentBinding(config, lambda _: None)
-    current.binding = current.bind(FunctionModel())
-    return Recorder(folder, 1.0, current, counters, lambda _: None, **options)
-
-
-def test_a_disk_that_hangs_costs_requests_and_no_prediction(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recording, "MOST_WAITING", 10)
-    counters, begun, released = Counters(), threading.Event(), threading.Event()
-    found = recorder(tmp_path, counters, interval=0.001)
-    write = found._log.write
-
-    def hang(*arguments: Any) -> None:
-        begun.set()
-        assert released.wait(60)
-        write(*arguments)
-
-    monkeypatch.setattr(found._log, "write", hang)
-    found.saw(person())
-    assert begun.wait(60)
-    for age in range(100):
-        found.saw(person(age=age))
-    released.set()
-    found.flush()
-    assert len(requests(tmp_path)) == 11
-    assert total(tmp_path) == 101
-    assert total(tmp_path, "dropped") == 90
-    assert counters.snapshot("off").unrecorded == 90
-
-
-def test_bytes_that_wait_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recording, "MOST_BYTES", 1_000)
-    found = recorder(tmp_path, Counters(), interval=60.0)
-    monkeypatch.setattr(found._hurry, "set", lambda: None)
-    for age in range(100):
-        found.saw(person(age=age))
-    assert len(found._waiting) < 15
-    monkeypatch.undo()
-    found.flush()
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,20 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
 from model_cache.errors import StoreUnavailableError
+from model_cache.observing.counters import Counters
+from model_cache.prediction import recording
 from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.lease import LeaseKeeper
 from model_cache.protocols import Store
+from tests.models import person
+from tests.prediction.recordings import recorder
 from tests.stores.test_interruptions import can_be_interrupted
 
 # A signal that raises inside coverage leaves its lock held.
@@ -92,3 +97,20 @@ def test_a_handler_neither_waits_for_ever_nor_loses_its_exception(
     make: Callable[[], Callable[[], object]], handle: Callable[[Callable[[], object]], object]
 ) -> None:
     assert handled_at_each_line(make, handle) > 5
+
+
+@pytest.mark.parametrize("handle", [raising, calling])
+def test_nor_does_recording_while_it_hurries_to_write(
+    handle: Callable[[Callable[[], object]], object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recording, "MOST_WAITING", 4)
+
+    def hurrying() -> Callable[[], object]:
+        found = recorder(tmp_path, Counters(), interval=60.0)
+        found.saw(person())
+        found.saw(person())
+        return lambda: found.saw(person())
+
+    assert handled_at_each_line(hurrying, handle) > 20

@@ -359,3 +359,16 @@ def test_a_model_may_look_at_times_in_the_index(cache: Cache, index: Any) -> Non
         assert same(cached(frame), months(frame))
         assert same(cached(frame.iloc[::-1]), months(frame.iloc[::-1]))
     assert cached.stats().misses == len(set(index.get_level_values(index.nlevels - 1)))
+
+
+class Lazy:
+    """A container that does not know its length, such as an array of dask."""
+
+    shape = (float("nan"), 2)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_container_of_unknown_length_gets_its_result(server: Server, enabled: bool) -> None:
+    with Cache(server.url, timeout=5.0, enabled=enabled) as cache:
+        cached = cache.memoize_rows(version="1", name="lazy")(lambda rows: rows.shape[1])
+        assert cached(Lazy()) == 2

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from model_cache import pydantic_attributes
 from model_cache.advisor.envelopes import EnvelopeError, named_row
@@ -19,11 +19,11 @@ from model_cache.advisor.request_file import JsonLines
 from model_cache.advisor.sources import Item, names_of
 from model_cache.binding.schemas import leaves
 from model_cache.errors import ConfigurationError
+from model_cache.keys.showing import SECRETS, hidden_fields
 from model_cache.observing.request_log import HEADER
 
 _KEYS = 2**64
 _LONGEST_HEADER = 2**20
-_SECRETS = (Secret, SecretBytes, SecretStr)
 # For most types, one of these is valid. Numeric text comes first, since a model may parse it.
 _STAND_INS: tuple[Any, ...] = (
     "0", 0, 1, False, None, "00000000-0000-0000-0000-000000000000", [], {}, "", "a",
@@ -230,7 +230,7 @@ def notes_on(recorded: Recorded, schema: type[BaseModel]) -> Iterator[str]:
             f"Not recorded, because not part of the key: {', '.join(recorded.left_out)}. They "
             "stay in ignored_fields."
         )
-    hidden = hidden_fields(schema)
+    hidden = _hidden(schema)
     if hidden:
         yield (
             f"Not recorded, because secret: {', '.join(hidden)}. Requests that differ only in "
@@ -244,10 +244,11 @@ def notes_on(recorded: Recorded, schema: type[BaseModel]) -> Iterator[str]:
             yield f"{number:,} requests were not recorded, because {reason}."
 
 
-def hidden_fields(schema: type[BaseModel]) -> list[str]:
+def _hidden(schema: type[BaseModel]) -> list[str]:
     """Return the fields whose values are not recorded: secrets, and those kept out of the repr."""
+    unshown = hidden_fields(schema)
     return [
         name
         for name, info in schema.model_fields.items()
-        if not info.repr or any(leaf in _SECRETS for leaf in leaves(info.annotation))
+        if name in unshown or any(leaf in SECRETS for leaf in leaves(info.annotation))
     ]

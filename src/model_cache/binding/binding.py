@@ -230,9 +230,9 @@ class Unbound(_Answering):
         """Return the input as the model receives it, with or without a cache."""
         return data if self._inputs is None else self._inputs.rounded(data)
 
-    def recorded(self, data: BaseModel) -> Any:
-        """Return an input as values for the log of requests."""
-        return recorded(data)
+    def recorded(self, data: BaseModel) -> Any:  # noqa: ARG002 - as Binding's
+        """Raise `NotCacheableError`: which fields are part of the key is not known."""
+        raise NotCacheableError(self.reason)
 
     def canonical(self, data: BaseModel) -> bytes:  # noqa: ARG002 - as Binding's
         """Raise `NotCacheableError`."""

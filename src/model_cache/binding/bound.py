@@ -125,7 +125,11 @@ class Bound(Protocol):
         ...
 
     def recorded(self, data: Any) -> Any:
-        """Return an input as values for the log of requests; see `recorded`."""
+        """Return an input as values for the log of requests; see `recorded`.
+
+        Raises:
+            NotCacheableError: it is not known which fields may be recorded.
+        """
         ...
 
     def answers_many_by(self, methods: Collection[str]) -> bool:

@@ -25,7 +25,7 @@ from model_cache import pydantic_attributes
 from model_cache.keys.canonical import KeyTree, Selection, has_fields
 from model_cache.keys.canonical.attributes import State, state_reader
 from model_cache.keys.canonical.reductions import URLS
-from model_cache.keys.showing import is_secret
+from model_cache.keys.showing import hidden_fields, is_secret
 
 HIDDEN = "**********"
 """Replaces the value of a secret, as in pydantic."""
@@ -36,8 +36,9 @@ _PLAIN = frozenset(
     | {dt.date, dt.datetime, dt.time, dt.timedelta}
 )
 _LISTS = (list, tuple, set, frozenset, deque)
-# Greedy: an unescaped password may contain an @.
-_LOGIN = re.compile(r"://[^\s/?#]*@")
+# Greedy, since an unescaped password may contain an @. It may contain a / as well, but what follows
+# a port is a path. Limited, so that no text takes long.
+_LOGIN = re.compile(r"://(?:[^\s/?#]*@|[^\s/?#:]*:(?!\d*[/?#])\S{,300}@)")
 
 
 def recorded(value: Any, selection: Selection | None = None) -> Any:
@@ -111,11 +112,11 @@ def _compiled(kind: type) -> tuple[Callable[[Any], State], Mapping[str, str]]:
 
 
 def _names(kind: type) -> Mapping[str, str]:
+    hidden = hidden_fields(kind)
     if issubclass(kind, BaseModel):
         fields = kind.model_fields.items()
-        return {name: _given_as(name, field) for name, field in fields if field.repr}
-    shown = [each.name for each in dataclasses.fields(kind) if each.repr]  # type: ignore[arg-type]
-    return dict(zip(shown, shown, strict=True))
+        return {name: _given_as(name, field) for name, field in fields if name not in hidden}
+    return {each.name: each.name for each in dataclasses.fields(kind) if each.name not in hidden}  # type: ignore[arg-type]
 
 
 def _given_as(name: str, field: FieldInfo) -> str:

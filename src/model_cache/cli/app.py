@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
 import sys
 import threading
 import time
@@ -158,11 +159,13 @@ def export(
 ) -> None:
     """Serve entries and memory of each model, and evictions, as Prometheus metrics.
 
-    It only reads, runs until Ctrl-C, and goes on while Redis is down.
+    It only reads, runs until Ctrl-C or SIGTERM, and goes on while Redis is down.
     """
     with running(as_json=as_json) as output:
         from model_cache.cli.exporter import Exporter, serving
 
+        # The main process of a container has to handle SIGTERM, which it would ignore.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         exporter = Exporter(Target(url, proxied=False, timeout=timeout), output.say)
         exporter.read()
         with serving(exporter, host, port) as metrics, contextlib.suppress(KeyboardInterrupt):

@@ -54,7 +54,7 @@ _RANKS: dict[Kind, int] = {
 OUTCOME_HEADERS: dict[str, dict[str, Any]] = {
     "X-Cache": {
         "description": "What the cache did; of several predictions, the last of these words.",
-        "schema": {"type": "string", "enum": list(_WORDS)},
+        "schema": {"type": "string", "enum": ["HIT", "STALE", "MISS", "BYPASS", "OFF"]},
     },
     "Cache-Status": {
         "description": "What the cache did for each prediction (RFC 9211).",

@@ -6,7 +6,6 @@ It is for people, not for predictions: it compiles and encodes anew at each step
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,7 @@ from model_cache.keys.canonical import (
 from model_cache.keys.canonical.attributes import slot_reader, state_reader
 from model_cache.keys.canonical.identities import class_identity
 from model_cache.keys.canonical.refusals import attribute, item_of
-from model_cache.keys.showing import apart, is_secret, shown
+from model_cache.keys.showing import apart, hidden_fields, is_secret, shown
 from model_cache.pydantic_attributes import EXTRA, PRIVATE
 
 _DEEPEST = 100
@@ -170,19 +169,12 @@ class Comparer:
             ]
         names = [fields, *(values for _, values, _ in groups)]
         applies = selection is not None and selection.applies(*names)
-        hidden = _hidden_fields(cls)
+        hidden = hidden_fields(cls)
         for group, values, chosen in groups:
             for name, item in (chosen.of(values) if chosen and applies else values).items():
                 below = chosen.inside(name) if chosen and applies else None
                 label = name if is_shown and type(name) is str else attribute(name)
                 yield (group, name), _Part(label, item, below, is_shown and name not in hidden)
-
-
-def _hidden_fields(cls: type) -> set[str]:
-    """Return the fields that the class's author keeps out of its repr."""
-    if issubclass(cls, BaseModel):
-        return {name for name, field in cls.model_fields.items() if not field.repr}
-    return {field.name for field in dataclasses.fields(cls) if not field.repr}  # type: ignore[arg-type]
 
 
 def _same_kind(a: Any, b: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
 from collections.abc import Sized
@@ -10,7 +11,7 @@ from fractions import Fraction
 from pathlib import PurePath
 from typing import Any
 
-from pydantic import Secret, SecretBytes, SecretStr
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical.arrays import loaded_numpy
@@ -19,13 +20,20 @@ from model_cache.keys.canonical.reductions import URLS
 from model_cache.redaction import masked_url
 
 _LONGEST = 60
-_SECRETS = (SecretStr, SecretBytes, Secret)
+SECRETS = (SecretStr, SecretBytes, Secret)
 _SHOWN = (dt.datetime, dt.time, PurePath, Fraction, complex)
 
 
 def is_secret(value: object) -> bool:
     """Return whether a value says itself that it is not to be shown."""
-    return isinstance(value, _SECRETS)
+    return isinstance(value, SECRETS)
+
+
+def hidden_fields(cls: type) -> set[str]:
+    """Return the fields that the author of a model or dataclass keeps out of its repr."""
+    if issubclass(cls, BaseModel):
+        return {name for name, field in cls.model_fields.items() if not field.repr}
+    return {field.name for field in dataclasses.fields(cls) if not field.repr}  # type: ignore[arg-type]
 
 
 def shown(value: Any) -> str:

@@ -71,7 +71,9 @@ def assembled(
     made = _assembled(config, backend, current, counters, hook)
     if config.record is None:
         return made
-    recorder = Recorder(config.record, config.record_share, current, counters, hook)
+    recorder = Recorder(
+        config.record, config.record_share, current, counters, hook, config.digest_secret
+    )
     return Predictors(
         RecordingPredictor(made.sync, recorder),
         AsyncRecordingPredictor(made.asynchronous, recorder),

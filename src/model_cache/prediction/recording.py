@@ -7,12 +7,14 @@ background thread writes the requests. If it fails, it counts them, and predicti
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import random
 import threading
 import time
+from _thread import LockType
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -28,12 +30,15 @@ from model_cache.errors import NotCacheableError
 from model_cache.exits import run_at_exit
 from model_cache.forks import renew_after_fork
 from model_cache.interruptions import reraise_interruption
+from model_cache.keys.key import derived_key
 from model_cache.observing.counters import Counters
 from model_cache.observing.events import Hook, RequestsNotRecorded
 from model_cache.observing.request_log import FORMAT, HEADER, Recording, RequestLog
 from model_cache.observing.scope import requested_mode
 from model_cache.prediction.background import BackgroundWriter
 from model_cache.prediction.table_call import TableCall
+from model_cache.redaction import KeySecret
+from model_cache.stores.threads import held_lock
 
 INTERVAL = 1.0
 """Seconds from the first waiting request to the write."""
@@ -57,11 +62,6 @@ def flush_recorders() -> None:
     """Write the waiting requests of all recorders in this process."""
     for recorder in list(_living):
         recorder.flush()
-
-
-def _key_of(form: bytes) -> int:
-    # Not `hash`, which differs between processes.
-    return int.from_bytes(hashlib.blake2b(form, digest_size=8).digest())
 
 
 class _Waiting(NamedTuple):
@@ -109,8 +109,9 @@ class Recorder:
         folder: the folder to write to.
         share: the share of the keys whose requests are recorded.
         current: holds the binding of the requests.
-        counters: count the recorded and the unrecorded requests.
+        counters: counts the recorded and the unrecorded requests.
         hook: receives failures.
+        secret: keys the hashes that sample keys; these also cover secret values.
         interval: seconds to wait for more requests before they are written.
         clock: seconds since 1970.
     """
@@ -122,6 +123,7 @@ class Recorder:
         current: Current,
         counters: Counters,
         hook: Hook,
+        secret: KeySecret | None = None,
         interval: float = INTERVAL,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -131,6 +133,9 @@ class Recorder:
         self._current = current
         self._counters = counters
         self._hook = hook
+        # Not `hash`, which differs between processes.
+        key = derived_key(secret, b"model_cache log")
+        self._hasher = hashlib.blake2b(digest_size=8, key=key)
         self._interval = interval
         self._clock = clock
         self._recordings: tuple[Bound | None, Recording | None] = (None, None)
@@ -147,7 +152,7 @@ class Recorder:
         self._seen, self._dropped, self._lost = _Tally(), _Tally(), _Tally()
         self._will_write_until = 0.0
         self._paused_until = 0.0
-        self._hurry = threading.Event()
+        self._bell = held_lock()  # released to have the thread write at once
 
     def saw(self, data: Any) -> None:
         """Record a request if its key is sampled; never raise an error of its own."""
@@ -165,12 +170,17 @@ class Recorder:
 
     def _key(self, binding: Bound, data: Any) -> int:
         try:
-            return _key_of(binding.canonical(binding.rounded(data)))
+            return self._key_of(binding.canonical(binding.rounded(data)))
         except NotCacheableError:  # never a hit: a key of its own
             return _draw(64)
 
+    def _key_of(self, form: bytes) -> int:
+        hasher = self._hasher.copy()
+        hasher.update(form)
+        return int.from_bytes(hasher.digest())
+
     def saw_table(self, call: TableCall) -> None:
-        """Record the rows of a table whose keys are sampled."""
+        """Record the rows of a table whose keys are sampled; never raises an error of its own."""
         if requested_mode() is not None or (binding := self._current.binding) is None:
             return
         self._seen.add(call.size)
@@ -178,7 +188,7 @@ class Recorder:
             self._lost.add(round(call.size * self._share))
             return
         forms = call.table.rows()
-        keys = [_key_of(call.head + form) for form in forms]
+        keys = [self._key_of(call.head + form) for form in forms]
         places = [place for place, key in enumerate(keys) if key < self._limit]
         if not places:
             return
@@ -195,20 +205,27 @@ class Recorder:
         recording = self._recording(binding)
         with self._lock:
             waiting = self._waiting
-            start = waiting[-1].end if waiting else 0
-            taken = start - (waiting[0].end if waiting else 0) + size
-            is_full = len(waiting) >= MOST_WAITING or (bool(waiting) and taken > MOST_BYTES)
+            end = size + (waiting[-1].end if waiting else 0)
+            is_full = len(waiting) >= MOST_WAITING or (bool(waiting) and end > MOST_BYTES)
             if not is_full:
-                waiting.append(_Waiting(recording, lines, count, start + size))
+                waiting.append(_Waiting(recording, lines, count, end))
         if is_full:
             self._dropped.add(count)
             self._counters.of(binding.qualified_name, binding.version).add(unrecorded=count)
-        elif len(waiting) > MOST_WAITING // 2 or taken > MOST_BYTES // 2:
-            self._hurry.set()
+        elif len(waiting) > MOST_WAITING // 2 or end > MOST_BYTES // 2:
+            self._ring()
         now = time.monotonic()
         if now >= self._will_write_until:
             self._will_write_until = now + 2 * self._interval
-            self._writer.submit(partial(self._write_later, self._hurry))
+            bell = held_lock()
+            if self._writer.submit(partial(self._write_later, bell)):
+                self._bell = bell
+
+    def _ring(self) -> None:
+        # Not an `Event`, whose own lock a signal handler that predicts would wait for.
+        if self._bell.locked():
+            with contextlib.suppress(RuntimeError):  # released meanwhile
+                self._bell.release()
 
     def _recording(self, binding: Bound) -> Recording:
         known, recording = self._recordings
@@ -225,15 +242,13 @@ class Recorder:
             self._recordings = binding, recording
         return recording
 
-    def _write_later(self, hurry: threading.Event) -> None:
-        hurry.wait(self._interval)
-        if hurry is self._hurry and hurry.is_set():
-            self._hurry = threading.Event()
-        self._will_write_until = 0.0
+    def _write_later(self, bell: LockType) -> None:
+        bell.acquire(timeout=self._interval)
         self._write()
 
     def _write(self) -> None:
         """Write the waiting requests, and the number of requests since the last time."""
+        self._will_write_until = 0.0
         with self._lock:
             waiting, self._waiting = self._waiting, deque()
         groups = [
@@ -293,12 +308,10 @@ class Recorder:
 
     def flush(self) -> None:
         """Write the waiting requests, or give up after two seconds."""
-        hurry = self._hurry
-        hurry.set()
-        self._writer.submit(partial(self._write_later, hurry))
+        self._ring()
+        self._writer.submit(self._write)
+        # Without a thread nothing is written: a disk that hangs would block the caller.
         self._writer.flush()
-        if self._waiting:  # no thread could be started
-            self._write()
 
     def at_exit(self) -> None:
         """Write the waiting requests, or give up after two seconds."""

@@ -48,7 +48,8 @@ class TableCall:
         if self.table is not None:
             return len(self.table)
         shape = getattr(self.whole, "shape", None)
-        return int(shape[0]) if isinstance(shape, tuple) and shape else 1
+        rows = shape[0] if isinstance(shape, tuple) and shape else None
+        return rows if isinstance(rows, int) else 1  # dask's is lazy or NaN
 
 
 class TableRow:
