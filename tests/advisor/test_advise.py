@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import random
+import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -88,7 +89,9 @@ def test_a_field_that_the_model_ignores_is_left_out_without_a_tolerance(server: 
     found = advised(log=log)
     assert found.choice is not None
     assert found.choice.ignored == ("request_id",)
-    options = yaml.safe_load(advised(slow(), log).to_yaml())
+    text = advised(slow(), log).to_yaml()
+    assert re.search(r"entries take .* in Redis, packed .*; an empty Redis takes [\d.]+ MB\.", text)
+    options = yaml.safe_load(text)
     assert options["ignored_fields"] == ["request_id"]
     assert replayed(server, log, **options)[0] == pytest.approx(found.choice.hit_ratio.value)
 
@@ -339,6 +342,8 @@ def test_a_missing_extra_is_named() -> None:
 def test_only_a_model_can_be_advised_about(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not an ml-base MLModel"):
         advise(object(), tmp_path / "log.jsonl")
+    with pytest.raises(ConfigurationError, match="pass an instance of it"):
+        advise(VisitModel, tmp_path / "log.jsonl")
 
 
 class Basket(BaseModel):

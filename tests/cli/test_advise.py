@@ -44,6 +44,7 @@ def test_the_advice_as_json_and_as_a_report(log: Path, tmp_path: Path) -> None:
     assert found.json["complete"] is True
     assert found.json["economics"]["price_per_hour"] == 0.1
     assert found.json["sentence"] in page.read_text()
+    assert f"report: {page}" in found.stderr
     assert run(*words, "--report", data).code == 0
     assert json.loads(data.read_text()).keys() == found.json.keys()
 

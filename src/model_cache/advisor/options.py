@@ -67,7 +67,7 @@ def as_yaml(advice: Advice) -> str:
     if pays and best is not None and best.changes is not None and not best.is_exact:
         lines.append(f"# Answers that change: {percent(best.changes.share.value)}.")
     if advice.capacity and advice.sizes is not None and pays:
-        lines.append(f"# {_memory(advice.capacity[-1])}")
+        lines.append(f"# {_memory(advice.capacity[-1], advice.sizes.empty)}")
     options = advice.options()
     lines += [f"{name}: {_flow(value)}" for name, value in options.items()]
     if not options:
@@ -75,10 +75,11 @@ def as_yaml(advice: Advice) -> str:
     return "\n".join([*lines, ""])
 
 
-def _memory(capacity: Capacity) -> str:
+def _memory(capacity: Capacity, empty: int) -> str:
     last = capacity.by_entries[-1]
     packed = f", packed {size(last.packed)}" if last.packed is not None else ""
-    return f"All {last.entries:,} entries take {size(last.plain or 0)} in Redis{packed}."
+    taken = f"{size(last.plain or 0)} in Redis{packed}; an empty Redis takes {size(empty)}"
+    return f"All {last.entries:,} entries take {taken}."
 
 
 def _flow(value: Any) -> str:

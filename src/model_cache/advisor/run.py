@@ -72,7 +72,8 @@ def run(
 def without_cache(model: MLModel) -> MLModel:
     """Return what is inside the innermost cache around a model; the model itself if none is."""
     if not isinstance(model, MLModel):
-        raise ConfigurationError("model", f"{model!r} is not an ml-base MLModel")
+        hint = "; pass an instance of it" if isinstance(model, type) else ""
+        raise ConfigurationError("model", f"{model!r} is not an ml-base MLModel{hint}")
     found = list(layers(model))
     caches = [at for at, layer in enumerate(found) if isinstance(layer, RedisCachingDecorator)]
     return found[caches[-1] + 1] if caches else model

@@ -334,6 +334,7 @@ def advise_command(
             )  # fmt: skip
             if report is not None:
                 advise.write_report(report, advice)
+                output.say(f"report: {report}")
         output.answer(advice.to_dict(), lambda: advise.show(output, advice))
     raise typer.Exit(0 if advice.complete else INTERRUPTED)
 
