@@ -356,6 +356,26 @@ def test_functions_of_the_same_name_count_by_their_code() -> None:
     assert fitted_state(made("x in {'a', 'b'}")) == fitted_state(made("x in {'b', 'a'}"))
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        "lambda x: inner(x)",
+        "lambda x: [outer(each) for each in x]",
+        "lambda x: (lambda: inner(x))()",
+    ],
+)
+def test_functions_count_by_the_code_of_those_they_call(step: str) -> None:
+    def made(body: str) -> Any:
+        scope: dict[str, Any] = {"__name__": __name__}
+        exec(f"def inner(x):\n    return {body} or outer\n", scope)
+        exec("def outer(x):\n    return inner(x)\n", scope)  # each refers to the other
+        exec(f"step = {step}", scope)
+        return scope["step"]
+
+    assert fitted_state(made("x + 1")) == fitted_state(made("x + 1"))
+    assert fitted_state(made("x + 1")) != fitted_state(made("x + 2"))
+
+
 def test_functions_count_by_what_they_carry() -> None:
     assert fitted_state(scaled(1.0)) == fitted_state(scaled(1.0))
     table = np.arange(3.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copyreg
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from model_cache.wrappers.fitted.arrays import array_parts
@@ -104,10 +104,10 @@ def _builtin(value: types.BuiltinFunctionType) -> Parts:
 
 
 def _function(function: types.FunctionType) -> Parts:
-    """Yield a function's name and code, and what it carries.
+    """Yield a function's name and code, what it carries, and the code of the functions it calls.
 
-    Globals that it reads and functions that it calls are code of the same version. Neither does
-    the code of pickle's own constructors count, which differs between versions of Python.
+    Other globals that it reads, and methods, are code of the same version. Neither does the code
+    of pickle's own constructors count, which differs between versions of Python.
     """
     yield b"function:"
     yield Named(str(function.__module__), function.__qualname__)
@@ -125,6 +125,29 @@ def _function(function: types.FunctionType) -> Parts:
             yield b"empty:"
         else:
             yield Child(content, name)
+    for helper in _helpers(function):
+        yield Named(str(helper.__module__), helper.__qualname__)
+        yield Child(helper.__code__)
+
+
+def _helpers(function: types.FunctionType) -> Iterator[types.FunctionType]:
+    """Yield the functions that a function refers to by global names, directly or through others."""
+    seen, waiting = {function}, [function]
+    while waiting:
+        caller = waiting.pop()
+        for name in sorted(_names(caller.__code__)):
+            helper = caller.__globals__.get(name)
+            if isinstance(helper, types.FunctionType) and helper not in seen:
+                seen.add(helper)
+                if not _is_of_a_library(helper):
+                    waiting.append(helper)
+                    yield helper
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """Return the names in code and in the functions and comprehensions inside it."""
+    inner = (each for each in code.co_consts if isinstance(each, types.CodeType))
+    return set(code.co_names).union(*map(_names, inner))
 
 
 def _is_of_a_library(function: types.FunctionType) -> bool:
