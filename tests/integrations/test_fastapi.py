@@ -18,7 +18,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.routing import Mount, Route
 
-from model_cache import Cache, ConfigurationError, RedisCachingDecorator, last_outcome
+from model_cache import ConfigurationError, RedisCachingDecorator, last_outcome
 from model_cache.integrations.fastapi import CacheOutcomeMiddleware, add_model_cache
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port
@@ -309,8 +309,8 @@ def test_websockets_pass_untouched(server: Server) -> None:
     [
         (None, [], {}, "app"),
         (Starlette(), 3, {}, "models"),
-        (Starlette(), Cache(), {}, "models: expected .*; with a Cache, use CacheOutcomeMiddleware"),
-        (Starlette(), ["model"], {}, "models: 'model' is no"),
+        (Starlette(), 3.0, {}, "models: expected an ml-base model, a Cache, or a list of them"),
+        (Starlette(), ["model"], {}, "models: 'model' is neither .*; for what a Cache has wrapped"),
         (Starlette(), [], {"name": "é"}, "name"),
         (Starlette(), [], {"health_path": "health"}, "health_path: expected a path that starts"),
         (Starlette(), [], {"metrics_path": ""}, "metrics_path"),

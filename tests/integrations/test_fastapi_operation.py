@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Mount, Route
 
-from model_cache import ConfigurationError, RedisCachingDecorator
+from model_cache import Cache, ConfigurationError, RedisCachingDecorator
 from model_cache.integrations.fastapi import (
     add_model_cache,
     caches_in,
@@ -251,6 +251,34 @@ def test_health_finds_a_store_that_comes_and_goes() -> None:
         deadline = time.monotonic() + 30
         while health(model)["status"] != "ok":  # no prediction is needed for that
             assert time.monotonic() < deadline
+
+
+def test_the_health_of_a_cache_is_that_of_what_it_has_wrapped(server: Server) -> None:
+    cache = Cache(server.url, timeout=5.0)
+    assert [each["model"] for each in health(cache)["caches"]] == [None]
+    double = cache.memoize(version="1.0.0", name="a/b")(lambda x: 2 * x)
+    model = cache.model(FunctionModel())
+    for _ in range(2):
+        double(1)
+    model.predict(person())
+    found = {(each["model"], each["version"]): each for each in health([cache])["caches"]}
+    assert found["a/b", "1.0.0"]["hits"] == 1
+    assert found["test_model", "1.0.0"]["misses"] == 1
+
+
+def test_an_app_closes_a_cache(server: Server, client: redis.Redis) -> None:
+    cache = Cache(server.url, timeout=5.0, write="background")
+    double = cache.memoize(version="1.0.0")(lambda x: 2 * x)
+    app = FastAPI()
+    add_model_cache(app, lambda: [cache])
+
+    async def run() -> None:
+        async with app.router.lifespan_context(app):
+            for number in range(50):
+                double(number)
+
+    asyncio.run(run())
+    assert len(entries(client)) == 50
 
 
 def test_metrics_are_served(server: Server) -> None:

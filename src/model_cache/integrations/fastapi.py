@@ -20,7 +20,9 @@ from model_cache.binding.decorators import layers
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import ConfigurationError, ModelCacheError, StoreUnavailableError
 from model_cache.integrations.http_caching import cache_name, cache_status, requested, x_cache
+from model_cache.observing.counters import Stats
 from model_cache.observing.scope import bypass, record_outcomes, refresh
+from model_cache.wrappers.cache import Cache
 
 try:
     from anyio import create_task_group
@@ -41,8 +43,11 @@ logger = logging.getLogger("model_cache")
 # Set in an ASGI scope when an outer middleware already adds the headers.
 _IS_REPORTED = "model_cache.is_reported"
 
-Models: TypeAlias = MLModel | Collection[MLModel] | Callable[[], Collection[MLModel]]
-"""A model, several models, or a function that returns them, for services that build them late.
+Models: TypeAlias = (
+    MLModel | Cache | Collection[MLModel | Cache] | Callable[[], Collection[MLModel | Cache]]
+)
+"""A model or a `Cache`, several of them, or a function that returns them, for services that build
+them late.
 
 Caches are found anywhere in a stack of decorators; models without a cache are ignored.
 """
@@ -65,7 +70,7 @@ def add_model_cache(
 
     Args:
         app: a FastAPI or Starlette app.
-        models: the cached models.
+        models: the cached models, or the `Cache` of functions and estimators.
         client_control: whether to honour `Cache-Control: no-cache` (recompute and store) and
             `no-store` (bypass the cache) in requests; each such request costs a model call.
         name: the name of the cache in `Cache-Status`.
@@ -81,7 +86,7 @@ def add_model_cache(
     if not isinstance(app, Starlette):
         raise ConfigurationError("app", f"expected a FastAPI or Starlette app, got {app!r}")
     if isinstance(models, MLModel) or not callable(models):
-        caches_in(models)  # raises now if one of them is not a model
+        caches_in(models)  # raises now if one of them is neither a model nor a Cache
     cache_name(name)
     routes = _routes(app, models, health_path=health_path, metrics_path=metrics_path)
     app.add_middleware(CacheOutcomeMiddleware, client_control=client_control, name=name)
@@ -231,7 +236,7 @@ async def _close(models: Models) -> None:
             group.start_soon(_close_one, found_cache)
 
 
-async def _close_one(cache: RedisCachingDecorator) -> None:
+async def _close_one(cache: RedisCachingDecorator | Cache) -> None:
     try:
         await cache.aclose()
     except Exception:
@@ -246,17 +251,18 @@ def health(models: Models) -> dict[str, Any]:
 
     Returns:
         "status": "degraded" if a store does not answer or its circuit is open, so that the models
-        predict without it; else "ok". "caches": for each cache, its "model" and "version";
+        predict without it; else "ok". "caches": for each cached model, its "model" and "version"
+        (None before there is one);
         "store", the circuit breaker's state (see `Stats`); "store_error", why the store did not
         answer, as one word, or None; and, counted in this process, "predictions", "hits",
         "misses", "hit_ratio" and "seconds_saved".
     """
-    found = [_health(cache) for cache in caches_in(models)]
+    found = [each for cache in caches_in(models) for each in _health(cache)]
     is_well = all(one["store"] in ("closed", "off") and not one["store_error"] for one in found)
     return {"status": "ok" if is_well else "degraded", "caches": found}
 
 
-def _health(cache: RedisCachingDecorator) -> dict[str, Any]:
+def _health(cache: RedisCachingDecorator | Cache) -> list[dict[str, Any]]:
     store_error = None
     try:
         cache.ping()
@@ -264,10 +270,22 @@ def _health(cache: RedisCachingDecorator) -> dict[str, Any]:
         store_error = error.kind
     except ModelCacheError:
         pass  # no model is set
-    stats = cache.stats()
+    counted = cache.stats_by_version() if isinstance(cache, Cache) else {}
+    if counted:
+        return [
+            _one_health(name, version, stats, store_error)
+            for (name, version), stats in counted.items()
+        ]
+    name, version = (getattr(cache, each, None) for each in ("qualified_name", "version"))
+    return [_one_health(name, version, cache.stats(), store_error)]
+
+
+def _one_health(
+    name: str | None, version: str | None, stats: Stats, store_error: str | None
+) -> dict[str, Any]:
     return {
-        "model": getattr(cache, "qualified_name", None),
-        "version": getattr(cache, "version", None),
+        "model": name,
+        "version": version,
         "store": stats.store,
         "store_error": store_error,
         "predictions": stats.predictions,
@@ -278,26 +296,30 @@ def _health(cache: RedisCachingDecorator) -> dict[str, Any]:
     }
 
 
-def caches_in(models: Models) -> list[RedisCachingDecorator]:
+def caches_in(models: Models) -> list[RedisCachingDecorator | Cache]:
     """Return the caches among models and their decorators, each once.
 
     Raises:
-        ConfigurationError: one of them is not a model.
+        ConfigurationError: one of them is neither a model nor a `Cache`.
     """
-    if isinstance(models, MLModel):
+    if isinstance(models, (MLModel, Cache)):
         models = [models]
     given = models() if callable(models) else models
     if not isinstance(given, Collection):
         raise ConfigurationError(
-            "models",
-            f"expected an ml-base model or a list of them, got {given!r}; with a Cache, use "
-            "CacheOutcomeMiddleware, and close the cache in the app's lifespan",
+            "models", f"expected an ml-base model, a Cache, or a list of them, got {given!r}"
         )
+    caches: dict[int, RedisCachingDecorator | Cache] = {}
     for model in given:
-        if not isinstance(model, MLModel):
-            raise ConfigurationError("models", f"{model!r} is not an ml-base MLModel")
-    found = (layer for model in given for layer in layers(model))
-    caches = {id(layer): layer for layer in found if isinstance(layer, RedisCachingDecorator)}
+        if not isinstance(model, (MLModel, Cache)):
+            raise ConfigurationError(
+                "models",
+                f"{model!r} is neither an ml-base MLModel nor a Cache; for what a Cache has "
+                "wrapped, pass the Cache",
+            )
+        for layer in [model] if isinstance(model, Cache) else layers(model):
+            if isinstance(layer, (RedisCachingDecorator, Cache)):
+                caches[id(layer)] = layer
     return list(caches.values())
 
 

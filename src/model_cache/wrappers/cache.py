@@ -238,13 +238,17 @@ class Cache(Closing):
 
     def stats_by_model(self) -> dict[str, Stats]:
         """Return the counters by `name/version`."""
-        grouped: dict[str, list[Stats]] = {}
-        for member in list(self._members.values()):
-            name = f"{member.qualified_name}/{member.version}"
-            grouped.setdefault(name, []).append(member.stats())
         return StatsByModel(
-            (name, added_up(each, self.backend.state)) for name, each in grouped.items()
+            (f"{name}/{version}", stats)
+            for (name, version), stats in self.stats_by_version().items()
         )
+
+    def stats_by_version(self) -> dict[tuple[str, str], Stats]:
+        """Return the counters by name and version."""
+        grouped: dict[tuple[str, str], list[Stats]] = {}
+        for member in list(self._members.values()):
+            grouped.setdefault((member.qualified_name, member.version), []).append(member.stats())
+        return {version: added_up(each, self.backend.state) for version, each in grouped.items()}
 
     def purge(self) -> int:
         """Delete the entries of all that this cache has wrapped; return how many there were.
