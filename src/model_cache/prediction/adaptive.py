@@ -7,7 +7,7 @@ this one stands. Batches and tables are decided on in their own steps.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,10 @@ from model_cache.observing.counters import Counters
 from model_cache.observing.events import Hook
 from model_cache.observing.outcome import Outcome
 from model_cache.observing.scope import last, note, scopes
+from model_cache.prediction.around import Around, AsyncAround
 from model_cache.prediction.asynchronous import AsyncPredictor, predicted
 from model_cache.prediction.gates import Gate, Gates
 from model_cache.prediction.sync import Predictor
-from model_cache.prediction.table_call import TableCall
 from model_cache.protocols import Clock
 
 _new: Callable[..., Any] = tuple.__new__
@@ -140,7 +140,7 @@ def _encoded(binding: Bound, data: Any) -> bytes:
     return binding.canonical(binding.rounded(data))
 
 
-class AdaptivePredictor:
+class AdaptivePredictor(Around):
     """Predicts directly where that is chosen, and by another predictor otherwise.
 
     Args:
@@ -149,7 +149,7 @@ class AdaptivePredictor:
     """
 
     def __init__(self, inner: Predictor, way: DirectWay) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._way = way
 
     def predict(self, data: Any) -> Any:
@@ -169,23 +169,8 @@ class AdaptivePredictor:
         way.done(known, clock() - began)
         return prediction
 
-    def predict_many(self, inputs: Sequence[Any], *, return_exceptions: bool = False) -> list[Any]:
-        return self._inner.predict_many(inputs, return_exceptions=return_exceptions)
 
-    def predict_table(self, call: TableCall) -> Any:
-        return self._inner.predict_table(call)
-
-    def lookup(self, data: Any) -> Any:
-        return self._inner.lookup(data)
-
-    def store(self, data: Any, prediction: Any) -> bool:
-        return self._inner.store(data, prediction)
-
-    def forget(self, data: Any) -> bool:
-        return self._inner.forget(data)
-
-
-class AsyncAdaptivePredictor:
+class AsyncAdaptivePredictor(AsyncAround):
     """Does the same in event loops.
 
     Args:
@@ -194,7 +179,7 @@ class AsyncAdaptivePredictor:
     """
 
     def __init__(self, inner: AsyncPredictor, way: DirectWay) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._way = way
 
     async def predict(self, data: Any) -> Any:
@@ -211,23 +196,3 @@ class AsyncAdaptivePredictor:
             raise
         way.done(known, clock() - began)
         return prediction
-
-    async def predict_many(
-        self, inputs: Sequence[Any], *, return_exceptions: bool = False
-    ) -> list[Any]:
-        return await self._inner.predict_many(inputs, return_exceptions=return_exceptions)
-
-    async def predict_table(self, call: TableCall) -> Any:
-        return await self._inner.predict_table(call)
-
-    async def lookup(self, data: Any) -> Any:
-        return await self._inner.lookup(data)
-
-    async def store(self, data: Any, prediction: Any) -> bool:
-        return await self._inner.store(data, prediction)
-
-    async def forget(self, data: Any) -> bool:
-        return await self._inner.forget(data)
-
-    async def drain(self) -> None:
-        await self._inner.drain()

@@ -7,7 +7,7 @@ predictor around which it stands.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from model_cache.binding import Bound, Current
@@ -16,17 +16,17 @@ from model_cache.keys.key import Namespace
 from model_cache.observing.events import Hook
 from model_cache.observing.outcome import Outcome
 from model_cache.observing.scope import last, note, scopes
+from model_cache.prediction.around import Around
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.generation import Generation
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.near import NearCache
 from model_cache.prediction.sampling import Sample
 from model_cache.prediction.sync import Predictor
-from model_cache.prediction.table_call import TableCall
 from model_cache.prediction.verifying import Verifying
 
 
-class NearPredictor:
+class NearPredictor(Around):
     """Answers by the near cache where it can, and by another predictor otherwise.
 
     Args:
@@ -54,7 +54,7 @@ class NearPredictor:
         watch: Hook | None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._current = current
         self._near = near
         self._look_ups = look_ups
@@ -124,18 +124,3 @@ class NearPredictor:
         else:
             note(outcome)
         return prediction
-
-    def predict_many(self, inputs: Sequence[Any], *, return_exceptions: bool = False) -> list[Any]:
-        return self._inner.predict_many(inputs, return_exceptions=return_exceptions)
-
-    def predict_table(self, call: TableCall) -> Any:
-        return self._inner.predict_table(call)
-
-    def lookup(self, data: Any) -> Any:
-        return self._inner.lookup(data)
-
-    def store(self, data: Any, prediction: Any) -> bool:
-        return self._inner.store(data, prediction)
-
-    def forget(self, data: Any) -> bool:
-        return self._inner.forget(data)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from model_cache.prediction.around import Around, AsyncAround
 from model_cache.prediction.asynchronous import AsyncPredictor
 from model_cache.prediction.recording import Recorder
 from model_cache.prediction.sync import Predictor
 from model_cache.prediction.table_call import TableCall
 
 
-class RecordingPredictor:
+class RecordingPredictor(Around):
     """Records requests of synchronous callers.
 
     Args:
@@ -20,7 +21,7 @@ class RecordingPredictor:
     """
 
     def __init__(self, inner: Predictor, recorder: Recorder) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._recorder = recorder
 
     def predict(self, data: Any) -> Any:
@@ -36,17 +37,8 @@ class RecordingPredictor:
         self._recorder.saw_table(call)
         return self._inner.predict_table(call)
 
-    def lookup(self, data: Any) -> Any:
-        return self._inner.lookup(data)
 
-    def store(self, data: Any, prediction: Any) -> bool:
-        return self._inner.store(data, prediction)
-
-    def forget(self, data: Any) -> bool:
-        return self._inner.forget(data)
-
-
-class AsyncRecordingPredictor:
+class AsyncRecordingPredictor(AsyncAround):
     """Records requests in event loops.
 
     Args:
@@ -55,7 +47,7 @@ class AsyncRecordingPredictor:
     """
 
     def __init__(self, inner: AsyncPredictor, recorder: Recorder) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._recorder = recorder
 
     async def predict(self, data: Any) -> Any:
@@ -72,15 +64,3 @@ class AsyncRecordingPredictor:
     async def predict_table(self, call: TableCall) -> Any:
         self._recorder.saw_table(call)
         return await self._inner.predict_table(call)
-
-    async def lookup(self, data: Any) -> Any:
-        return await self._inner.lookup(data)
-
-    async def store(self, data: Any, prediction: Any) -> bool:
-        return await self._inner.store(data, prediction)
-
-    async def forget(self, data: Any) -> bool:
-        return await self._inner.forget(data)
-
-    async def drain(self) -> None:
-        await self._inner.drain()
