@@ -86,7 +86,7 @@ def test_every_committed_entry_is_still_read(name: str) -> None:
     prediction, wanted = PREDICTIONS[name], committed("entries.json")[name]
     for how, codec in codecs(type(prediction)).items():
         read = codec.decode(KEY, bytes.fromhex(wanted[how]))
-        assert picture(read, fields_set=True) == picture(prediction, fields_set=True), how
+        assert picture(read, prediction=True) == picture(prediction, prediction=True), how
 
 
 def test_the_committed_entries_use_each_compressor() -> None:

@@ -26,9 +26,13 @@ import pydantic_core
 from pydantic import BaseModel
 
 
-def picture(value: Any, *, fields_set: bool = False) -> Any:
-    """Return nested tuples, equal for two values if no model could tell them apart."""
-    see = functools.partial(picture, fields_set=fields_set)
+def picture(value: Any, *, prediction: bool = False) -> Any:
+    """Return nested tuples, equal for two values if no model could tell them apart.
+
+    Those of a prediction show `model_fields_set`, but not `UUID.is_safe`, which entries do not
+    store: pydantic before 2.13 sets it when it reads one.
+    """
+    see = functools.partial(picture, prediction=prediction)
     cls = type(value)
     if value is None or isinstance(value, (bool, type, types.FunctionType)):
         return (cls, value)
@@ -43,7 +47,7 @@ def picture(value: Any, *, fields_set: bool = False) -> Any:
             _attributes(slots(value), see),
             tuple((name, see(item)) for name, item in extra.items()),
             _attributes(private, see),
-            frozenset(value.__pydantic_fields_set__) if fields_set else None,
+            frozenset(value.__pydantic_fields_set__) if prediction else None,
         )
     if isinstance(value, (np.ndarray, np.generic)):
         kind = cls if isinstance(value, np.ndarray) else np.generic
@@ -55,7 +59,7 @@ def picture(value: Any, *, fields_set: bool = False) -> Any:
     if isinstance(value, (Decimal, pathlib.PurePath)):
         return (cls, repr(value))
     if isinstance(value, uuid.UUID):
-        return (cls, value.int, value.is_safe)
+        return (cls, value.int, None if prediction else value.is_safe)
     for base, content in _BUILTINS.items():
         if isinstance(value, base):
             attributes = {**getattr(value, "__dict__", {}), **slots(value)}

@@ -30,7 +30,7 @@ def comes_back(writer: Codec, readers: list[Codec], prediction: BaseModel) -> bo
         read = reader.decode(KEY, entry)
         assert read is not prediction
         assert type(read) is type(prediction)
-        assert picture(read, fields_set=True) == picture(prediction, fields_set=True)
+        assert picture(read, prediction=True) == picture(prediction, prediction=True)
         assert reader.decode(KEY, entry) is not read, "not an object of its own"
     return True
 
