@@ -24,7 +24,7 @@ def signals_every(seconds: float, handler: Handler) -> Iterator[None]:
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal sent
         try:
-            if not _is_in_coverage(frame):
+            if not _is_beside_the_point(frame):
                 handler(signum, frame)
         finally:
             sent = False
@@ -48,13 +48,15 @@ def signals_every(seconds: float, handler: Handler) -> Iterator[None]:
         signal.signal(signal.SIGUSR1, before)
 
 
-def _is_in_coverage(frame: FrameType | None) -> bool:
-    """Return whether coverage's tracer is running.
+def _is_beside_the_point(frame: FrameType | None) -> bool:
+    """Return whether coverage's tracer or pytest's hook for unraisable exceptions is running.
 
-    An exception there would leave its lock held, and the tests would wait for it for ever.
+    An exception there would leave the tracer's lock held, and the tests would wait for it for
+    ever; in the hook, it would fail the test.
     """
     while frame is not None:
-        if f"{os.sep}coverage{os.sep}" in frame.f_code.co_filename:
+        code = frame.f_code
+        if f"{os.sep}coverage{os.sep}" in code.co_filename or code.co_name == "unraisable_hook":
             return True
         frame = frame.f_back
     return False

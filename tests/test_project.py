@@ -13,7 +13,8 @@ import model_cache
 from model_cache import RedisCachingDecorator
 from tests.checkout import REPOSITORY
 
-PROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+_PYPROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+PROJECT: dict[str, Any] = _PYPROJECT["project"]
 _VERSION = re.compile(r"Programming Language :: Python :: (3\.\d+)$")
 PYTHONS = [found[1] for line in PROJECT["classifiers"] if (found := _VERSION.match(line))]
 """The minor versions of Python that the classifiers name."""
@@ -30,6 +31,12 @@ def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed() -> Non
     tested = {name: Version(version) for name, version in pins}
     del tested["hiredis"]  # by way of redis[hiredis], whose bound it is
     assert tested == allowed
+
+
+def test_the_development_tools_have_lowest_versions() -> None:
+    groups = _PYPROJECT["dependency-groups"].values()
+    tools = [line for group in groups for line in group if isinstance(line, str)]
+    assert [line for line in tools if ">=" not in line] == []
 
 
 def test_the_version_is_the_same_everywhere() -> None:

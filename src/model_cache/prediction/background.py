@@ -154,17 +154,20 @@ class BackgroundWriter:
 
     def _work(self, worker: object) -> None:
         try:
-            while (submitted := self._next(worker)) is not None:
-                try:
-                    submitted.job()
-                except BaseException:  # a hook that exits, for example; the other jobs go on
-                    with contextlib.suppress(Exception):  # from a logging filter
-                        logger.exception("Background job failed")
-                del submitted  # it refers to the decorator
+            self._run_jobs(worker)
         finally:  # whatever ends the thread, another one can be started
             with self._lock:
                 if self._worker is worker:
                     self._worker = self._current = None
+
+    def _run_jobs(self, worker: object) -> None:
+        while (submitted := self._next(worker)) is not None:
+            try:
+                submitted.job()
+            except BaseException:  # a hook that exits, for example; the other jobs go on
+                with contextlib.suppress(Exception):  # from a logging filter
+                    logger.exception("Background job failed")
+            del submitted  # it refers to the decorator
 
     def _next(self, worker: object) -> _Submitted | None:
         """Return the next job; None if the thread should end."""

@@ -108,15 +108,12 @@ class ManyFlow:
         Returns:
             The prediction for each.
         """
+        unaware = [call for call in calls if call.key and type(call.seen) is not bytes]
+        if unaware:
+            yield from self._look_ups.create_generation(unaware, Budget(self._timeout))
         rows: list[Row] = []
         try:
-            unaware = [call for call in calls if call.key and type(call.seen) is not bytes]
-            if unaware:
-                yield from self._look_ups.create_generation(unaware, Budget(self._timeout))
-            for call in calls:
-                rows.append(row := Row(call))
-                if call.key is not None:
-                    self._begin(row, call.key)
+            self._begin_all(calls, rows)
             yield from self._complete(rows, Budget(self._timeout), stops=True)
         finally:
             for row in rows:
@@ -196,6 +193,12 @@ class ManyFlow:
         if unaware := [call for call in calls if call.key and type(call.seen) is not bytes]:
             yield from self._look_ups.create_generation(unaware, budget)
         return found, None
+
+    def _begin_all(self, calls: Sequence[Call], rows: list[Row]) -> None:
+        for call in calls:
+            rows.append(row := Row(call))
+            if call.key is not None:
+                self._begin(row, call.key)
 
     def _begin(self, row: Row, key: bytes) -> None:
         call, refreshes = row.call, row.call.mode == "refresh"

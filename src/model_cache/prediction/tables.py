@@ -203,17 +203,11 @@ class TableFlow:
     def _compute(self, rows: Rows, epoch: int) -> Steps[dict[int, RowResult]]:
         """Compute the rows that are not found, by one call of the function, and store them."""
         calls = {place: self._call(rows, place, epoch) for place in rows.missing()}
-        results: dict[int, RowResult] = {}
         if not calls:
-            return results
+            return {}
         began = self._clock()
         try:
-            for place, entry in rows.odd.items():
-                found = yield from self._read(calls[place], entry, rows.looked_up.get(place))
-                if found is not None:
-                    results[place] = found
-            waiting = {place: call for place, call in calls.items() if place not in results}
-            made = yield from self._made(list(waiting.values()))
+            results = yield from self._read_or_made(rows, calls)
         finally:
             rows.model_seconds += sum(call.model_seconds for call in calls.values())
             self._many.tell(list(calls.values()), self._clock() - began, self._tell)
@@ -221,6 +215,16 @@ class TableFlow:
             for place, call in calls.items():
                 if call.kind == "hit" and self._verifying.sample(call.binding).takes():
                     yield from self._verify_row(rows, place, call)
+        return results
+
+    def _read_or_made(self, rows: Rows, calls: dict[int, Call]) -> Steps[dict[int, RowResult]]:
+        results: dict[int, RowResult] = {}
+        for place, entry in rows.odd.items():
+            found = yield from self._read(calls[place], entry, rows.looked_up.get(place))
+            if found is not None:
+                results[place] = found
+        waiting = {place: call for place, call in calls.items() if place not in results}
+        made = yield from self._made(list(waiting.values()))
         return {**results, **{place: made[call] for place, call in waiting.items()}}
 
     def _read(

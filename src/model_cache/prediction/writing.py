@@ -169,13 +169,14 @@ class Writing:
         self, binding: Bound, generation: Generation, writes: Sequence[Write], budget: Budget
     ) -> Steps[list[Written]]:
         before, barrier = budget.left, self._barrier
+        computations = [write.computation for write in writes]
         try:
             if barrier.has_overtaken_writes:
-                yield from self.wait_for_overtaken([one.computation for one in writes], budget)
+                yield from self.wait_for_overtaken(computations, budget)
             # Check name and version again: the model may have been reloaded while it predicted.
             if not binding.is_current():
                 return [_DROPPED] * len(writes)
-            allowed = [barrier.may_write(one.computation) for one in writes]
+            allowed = list(map(barrier.may_write, computations))
             if True in allowed:
                 yield from self._set(generation, list(compress(writes, allowed)), budget)
         except StoreUnavailableError as error:
@@ -184,8 +185,8 @@ class Writing:
             reraise_interruption(error)
             return self._failed(binding, writes, "error", f"{type(error).__name__} was raised")
         finally:
-            for write in writes:
-                barrier.end(write.computation)
+            for computation in computations:
+                barrier.end(computation)
         results, sizes = [], []
         for write, is_allowed in zip(writes, allowed, strict=True):
             if is_allowed and not write.computation.is_purged:
@@ -217,16 +218,19 @@ class Writing:
                 lambda store, left: store.set_watching(entries, generation.key, left)
             )
             generation.saw(value, asked)
-            for computation, _, seen in writes:
-                if seen is None or is_outdated(mark_of(computation.key), seen, value):
-                    computation.is_purged = True  # by another process, or nobody can tell
-                if computation.is_purged:
-                    yield from self._erase(computation.key, budget)
+            yield from self._erase_purged(writes, value, budget)
         except BaseException as error:  # the write may still arrive, also after an interruption
             if not (isinstance(error, WriteRefusedError) or _was_not_sent(error)):
                 for write in writes:
                     self._barrier.write_may_be_late(write.computation)
             raise
+
+    def _erase_purged(self, writes: Sequence[Write], value: Value, budget: Budget) -> Steps[None]:
+        for computation, _, seen in writes:
+            if seen is None or is_outdated(mark_of(computation.key), seen, value):
+                computation.is_purged = True  # by another process, or nobody can tell
+            if computation.is_purged:
+                yield from self._erase(computation.key, budget)
 
     def _count(self, binding: Bound, sizes: Sequence[int], seconds: float) -> None:
         if sizes:

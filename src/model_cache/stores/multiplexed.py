@@ -224,18 +224,21 @@ class MultiplexedConnection:
             if self.closed:  # by an end that was interrupted
                 self._stop_watching()
                 return
-            while (size := self._received()) > 0:
-                self._reader.feed(self._buffer, 0, size)
-                self._hand_out()
-                # Decrypted bytes that are left do not wake the loop.
-                if self._encrypted is None or not self._encrypted.pending():
-                    break
-            if size == 0:
-                raise ConnectionResetError("closed by the server")
+            self._read_all()
             if self.retired and not self.pending:
                 self.close()
         except BaseException as error:
             self._fail(error)
+
+    def _read_all(self) -> None:
+        while (size := self._received()) > 0:
+            self._reader.feed(self._buffer, 0, size)
+            self._hand_out()
+            # Decrypted bytes that are left do not wake the loop.
+            if self._encrypted is None or not self._encrypted.pending():
+                break
+        if size == 0:
+            raise ConnectionResetError("closed by the server")
 
     def _received(self) -> int:
         """Return how many bytes came: 0 at the end, -1 if none did."""
