@@ -377,9 +377,9 @@ def serve(as_json: options.AsJson = False) -> None:
     It runs until Ctrl-C, on a free port with a random password, and keeps nothing on disk. It needs
     the extra "embedded", or a Redis or Valkey server on PATH.
     """
-    with running(as_json=as_json) as output, embedded_redis(tcp=True) as url:
+    ends = contextlib.suppress(KeyboardInterrupt)
+    with running(as_json=as_json) as output, embedded_redis(tcp=True) as url, ends:
         output.answer({"url": url}, lambda: output.line(url))
         sys.stdout.flush()
         output.say("export REDIS_URL with this url to use it; press Ctrl-C to stop it")
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        threading.Event().wait()
