@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -65,6 +66,16 @@ def test_an_entry_of_another_process_becomes_near_at_the_first_hit(server: Serve
     assert not is_near()
     cache.predict(person())
     assert is_near()
+
+
+def test_misses_take_no_reference_from_none(server: Server) -> None:
+    """As with cachebox before 6.2.9: before Python 3.12, the process aborts when none is left."""
+    cache = cached(server.url, near_cache=1)
+    cache.predict(person())
+    before = sys.getrefcount(None)
+    for number in range(500):
+        cache.predict(person(age=number % 100))
+    assert sys.getrefcount(None) > before - 250
 
 
 def test_each_near_hit_is_an_object_of_its_own(server: Server) -> None:
