@@ -119,10 +119,11 @@ def assert_agree(part: Run, whole: Run) -> None:
     assert whole.bench is not None
     assert part.log.sample.requests == len(whole.log)
     expected, found = whole.reuse.hit_ratio, part.reuse.hit_ratio
-    assert found.value == pytest.approx(expected.value, abs=0.01)
+    assert found.value == pytest.approx(expected.value, abs=0.015)
     assert found.low <= expected.value <= found.high
     distinct = whole.reuse.distinct.value
-    assert part.reuse.distinct.value == pytest.approx(distinct, rel=0.06)
+    # Three standard errors: one is 5 % with the 400 keys of a sample.
+    assert part.reuse.distinct.value == pytest.approx(distinct, rel=0.15)
     for option in CHOICES:
         ratios = [run.bench.hit_ratio(option).value for run in (part, whole) if run.bench]
         assert ratios[0] == pytest.approx(ratios[1], abs=0.02), option
