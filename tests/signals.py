@@ -5,11 +5,37 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 Handler = Callable[[int, FrameType | None], None]
+
+
+@contextlib.contextmanager
+def may_be_lost(interruptions: Collection[type[BaseException]]) -> Iterator[None]:
+    """Allow exceptions of these types to be raised where they reach nobody, while the block runs.
+
+    A signal may arrive in a finalizer or in a callback of the garbage collector, of objects that
+    an earlier test left behind, too. Python reports the exception and goes on; pytest would fail
+    the test.
+    """
+    before = sys.unraisablehook
+
+    def unraisable_hook(unraisable: UnraisableHookArgs) -> None:
+        if unraisable.exc_type not in interruptions:
+            before(unraisable)
+
+    sys.unraisablehook = unraisable_hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager
@@ -20,12 +46,16 @@ def signals_every(seconds: float, handler: Handler) -> Iterator[None]:
     under a tracer, lets the block go on.
     """
     sent, done = False, threading.Event()
+    raised: set[type[BaseException]] = set()
 
     def handle(signum: int, frame: FrameType | None) -> None:
         nonlocal sent
         try:
             if not _is_beside_the_point(frame):
                 handler(signum, frame)
+        except BaseException as error:
+            raised.add(type(error))
+            raise
         finally:
             sent = False
 
@@ -41,7 +71,8 @@ def signals_every(seconds: float, handler: Handler) -> Iterator[None]:
     sender = threading.Thread(target=send)
     sender.start()
     try:
-        yield
+        with may_be_lost(raised):
+            yield
     finally:
         done.set()
         sender.join()
@@ -49,7 +80,7 @@ def signals_every(seconds: float, handler: Handler) -> Iterator[None]:
 
 
 def _is_beside_the_point(frame: FrameType | None) -> bool:
-    """Return whether coverage's tracer or pytest's hook for unraisable exceptions is running.
+    """Return whether coverage's tracer or a hook for unraisable exceptions is running.
 
     An exception there would leave the tracer's lock held, and the tests would wait for it for
     ever; in the hook, it would fail the test.

@@ -293,8 +293,6 @@ class Interrupted(Exception):
     pass
 
 
-# A limit that arrives in a finalizer is lost.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_soft_time_limit_at_any_moment_leaves_the_rows_right(server: Server) -> None:
     armed = False
 
