@@ -30,6 +30,7 @@ from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.gates import Gates
 from model_cache.prediction.many import ManyFlow
+from model_cache.prediction.near import NearCache
 from model_cache.prediction.near_predictor import NearPredictor
 from model_cache.prediction.recording import Recorder
 from model_cache.prediction.recording_predictors import (
@@ -52,6 +53,54 @@ class Predictors(NamedTuple):
     asynchronous: AsyncPredictor
 
 
+class _Observers(NamedTuple):
+    """What is told of predictions.
+
+    Attributes:
+        counters: count the outcomes.
+        hook: receives rare events.
+        watch: calls the hooks of the options with each outcome, if there are any.
+        gates: decide whether the cache is used, if it is adaptive.
+    """
+
+    counters: Counters
+    hook: Hook
+    watch: Hook | None
+    gates: Gates | None
+
+    def tell(self) -> Callable[[Outcome], None]:
+        """Return a function that tells all of them of an outcome."""
+        counters, _, watch, gates = self
+
+        def tell(outcome: Outcome) -> None:
+            counters.count(outcome)
+            if gates is not None:
+                gates.heard(outcome)
+            if watch is not None:
+                watch(outcome)
+            note(outcome)
+
+        return tell
+
+    def counting_near_hits(self) -> Callable[[str, str], Callable[[float], None]]:
+        """Return a function that returns what counts the near hits of a model and version."""
+        counters, _, _, gates = self
+
+        def counting(model: str, version: str) -> Callable[[float], None]:
+            count = counters.of(model, version).near_hit
+            if gates is None:
+                return count
+            hit = gates.of(model, version, batches=False).hit
+
+            def both(seconds: float) -> None:
+                count(seconds)
+                hit(seconds)
+
+            return both
+
+        return counting
+
+
 def assembled(
     config: Config,
     backend: RedisBackend | DisabledBackend,
@@ -68,7 +117,19 @@ def assembled(
         counters: counts the outcomes.
         hook: receives rare events.
     """
-    made = _assembled(config, backend, current, counters, hook)
+    watch = telling(config.hooks) if config.hooks else None
+    gates = Gates(hook, random.Random().random) if config.adaptive else None
+    observers = _Observers(counters, hook, watch, gates)
+    tell = observers.tell()
+    if isinstance(backend, DisabledBackend):
+        made = Predictors(DirectPredictor(current, tell), AsyncDirectPredictor(current, tell))
+    else:
+        made = _Cached(config, backend, current, observers, tell).predictors()
+        if gates is not None:
+            way = DirectWay(current, gates, counters, watch, tell)
+            made = Predictors(
+                AdaptivePredictor(made.sync, way), AsyncAdaptivePredictor(made.asynchronous, way)
+            )
     if config.record is None:
         return made
     recorder = Recorder(
@@ -80,137 +141,127 @@ def assembled(
     )
 
 
-def _assembled(
-    config: Config,
-    backend: RedisBackend | DisabledBackend,
-    current: Current,
-    counters: Counters,
-    hook: Hook,
-) -> Predictors:
-    watch = telling(config.hooks) if config.hooks else None
+class _Cached:
+    """The predictors of a cache, and the steps that both of them take."""
 
-    gates = Gates(hook, random.Random().random) if config.adaptive else None
-
-    def tell(outcome: Outcome) -> None:
-        counters.count(outcome)
-        if gates is not None:
-            gates.heard(outcome)
-        if watch is not None:
-            watch(outcome)
-        note(outcome)
-
-    if isinstance(backend, DisabledBackend):
-        return Predictors(DirectPredictor(current, tell), AsyncDirectPredictor(current, tell))
-    if config.fleet_stats:
-        backend.fleet.join(counters, config.prefix)
-    look_ups, barrier = backend.look_ups, backend.barrier
-    writing = Writing(config, barrier, counters, hook, watch)
-    serving = Serving(current, barrier, look_ups, counters, config.timeout)
-    verifying = Verifying(
-        config=config,
-        serving=serving,
-        barrier=barrier,
-        writing=writing,
-        look_ups=look_ups,
-        counters=counters,
-        hook=hook,
-        watch=watch,
-    )
-    calls = Calls(current, barrier, look_ups, serving, hook, gates)
-    flow = Flow(
-        config=config,
-        calls=calls,
-        barrier=barrier,
-        flights=SingleFlight(config.single_flight),
-        leases=backend.leases,
-        writing=writing,
-        look_ups=look_ups,
-        verifying=verifying,
-        hook=hook,
-    )
-    entries = SingleEntries(
-        config=config, calls=calls, flow=flow, barrier=barrier, writing=writing, look_ups=look_ups
-    )
-
-    def many(*methods: str, isolates: bool = True) -> ManyFlow:
-        return ManyFlow(
-            flow=flow,
-            look_ups=look_ups,
+    def __init__(
+        self,
+        config: Config,
+        backend: RedisBackend,
+        current: Current,
+        observers: _Observers,
+        tell: Callable[[Outcome], None],
+    ) -> None:
+        counters, hook, watch, gates = observers
+        if config.fleet_stats:
+            backend.fleet.join(counters, config.prefix)
+        look_ups, barrier = backend.look_ups, backend.barrier
+        serving = Serving(current, barrier, look_ups, counters, config.timeout)
+        self._config = config
+        self._backend = backend
+        self._current = current
+        self._observers = observers
+        self._tell = tell
+        self._writing = Writing(config, barrier, counters, hook, watch)
+        self._calls = Calls(current, barrier, look_ups, serving, hook, gates)
+        self._verifying = Verifying(
+            config=config,
+            serving=serving,
             barrier=barrier,
-            writing=writing,
-            equality=BatchEquality(config.batch_equality, methods),
-            on_error=config.on_error,
-            clock=time.perf_counter,
+            writing=self._writing,
+            look_ups=look_ups,
+            counters=counters,
+            hook=hook,
+            watch=watch,
+        )
+        self._flow = Flow(
+            config=config,
+            calls=self._calls,
+            barrier=barrier,
+            flights=SingleFlight(config.single_flight),
+            leases=backend.leases,
+            writing=self._writing,
+            look_ups=look_ups,
+            verifying=self._verifying,
+            hook=hook,
+        )
+
+    def predictors(self) -> Predictors:
+        """Return a predictor for threads and one for event loops, which share their steps."""
+        config, backend = self._config, self._backend
+        tables, entries = self._tables(), self._entries()
+        sync: Predictor = CachedPredictor(
+            flow=self._flow,
+            many=self._many("predict_many"),
+            tables=tables,
+            entries=entries,
+            look_ups=backend.look_ups,
+            store=backend.stores.sync,
             timeout=config.timeout,
+            workers=backend.workers,
+            tell=self._tell,
+        )
+        answer_nearby = None
+        if backend.near is not None:
+            sync = nearby = self._near(sync, backend.near)
+            answer_nearby = nearby.answer
+        asynchronous = AsyncCachedPredictor(
+            flow=self._flow,
+            many=self._many("apredict_many", "predict_many"),
+            tables=tables,
+            entries=entries,
+            look_ups=backend.look_ups,
+            store=backend.stores.asynchronous,
+            timeout=config.timeout,
+            tell=self._tell,
+            near=answer_nearby,
+        )
+        return Predictors(sync, asynchronous)
+
+    def _near(self, inner: Predictor, near: NearCache) -> NearPredictor:
+        return NearPredictor(
+            inner,
+            current=self._current,
+            near=near,
+            look_ups=self._backend.look_ups,
+            barrier=self._backend.barrier,
+            counting=self._observers.counting_near_hits(),
+            verifying=self._verifying,
+            watch=self._observers.watch,
+        )
+
+    def _entries(self) -> SingleEntries:
+        return SingleEntries(
+            config=self._config,
+            calls=self._calls,
+            flow=self._flow,
+            barrier=self._backend.barrier,
+            writing=self._writing,
+            look_ups=self._backend.look_ups,
+        )
+
+    def _many(self, *methods: str, isolates: bool = True) -> ManyFlow:
+        return ManyFlow(
+            flow=self._flow,
+            look_ups=self._backend.look_ups,
+            barrier=self._backend.barrier,
+            writing=self._writing,
+            equality=BatchEquality(self._config.batch_equality, methods),
+            on_error=self._config.on_error,
+            clock=time.perf_counter,
+            timeout=self._config.timeout,
             isolates=isolates,
         )
 
-    tables = TableFlow(
-        current=current,
-        flow=flow,
-        many=many(isolates=False),
-        look_ups=look_ups,
-        barrier=barrier,
-        timeout=config.timeout,
-        on_error=config.on_error,
-        hook=hook,
-        tell=tell,
-    )
-    predictor: Predictor = CachedPredictor(
-        flow=flow,
-        many=many("predict_many"),
-        tables=tables,
-        entries=entries,
-        look_ups=look_ups,
-        store=backend.stores.sync,
-        timeout=config.timeout,
-        workers=backend.workers,
-        tell=tell,
-    )
-    answer_nearby = None
-    if backend.near is not None:
-        predictor = nearby = NearPredictor(
-            predictor,
-            current=current,
-            near=backend.near,
-            look_ups=look_ups,
-            barrier=barrier,
-            counting=_counting_near_hits(counters, gates),
-            verifying=verifying,
-            watch=watch,
+    def _tables(self) -> TableFlow:
+        return TableFlow(
+            current=self._current,
+            flow=self._flow,
+            many=self._many(isolates=False),
+            look_ups=self._backend.look_ups,
+            barrier=self._backend.barrier,
+            timeout=self._config.timeout,
+            on_error=self._config.on_error,
+            hook=self._observers.hook,
+            tell=self._tell,
         )
-        answer_nearby = nearby.answer
-    asynchronous: AsyncPredictor = AsyncCachedPredictor(
-        flow=flow,
-        many=many("apredict_many", "predict_many"),
-        tables=tables,
-        entries=entries,
-        look_ups=look_ups,
-        store=backend.stores.asynchronous,
-        timeout=config.timeout,
-        tell=tell,
-        near=answer_nearby,
-    )
-    if gates is not None:
-        way = DirectWay(current, gates, counters, watch, tell)
-        predictor = AdaptivePredictor(predictor, way)
-        asynchronous = AsyncAdaptivePredictor(asynchronous, way)
-    return Predictors(predictor, asynchronous)
-
-
-def _counting_near_hits(
-    counters: Counters, gates: Gates | None
-) -> Callable[[str, str], Callable[[float], None]]:
-    def counting(model: str, version: str) -> Callable[[float], None]:
-        count = counters.of(model, version).near_hit
-        if gates is None:
-            return count
-        hit = gates.of(model, version, batches=False).hit
-
-        def both(seconds: float) -> None:
-            count(seconds)
-            hit(seconds)
-
-        return both
-
-    return counting
