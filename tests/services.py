@@ -24,8 +24,8 @@ class Service:
     """A web service's process; what it logs goes to a file.
 
     Args:
-        command: a module and its arguments; uvicorn is given the port, others get it as PORT, as
-            part of BIND, and in place of "{port}".
+        command: a module and its arguments; uvicorn is given the port and patience with Redis,
+            others get the port as PORT, as part of BIND, and in place of "{port}".
         environment: added to this process's.
         log: the file.
         ready: the path that answers 200 once the service does.
@@ -43,7 +43,7 @@ class Service:
     ) -> None:
         self.port, self._log, self._ready, self._leads = free_port(), log, ready, leads
         if command[0] == "uvicorn":
-            command = [*command, "--port", "{port}"]
+            command = ["tests.patience", *command, "--port", "{port}"]
         command = [word.replace("{port}", str(self.port)) for word in command]
         with log.open("w") as file:
             self.process = subprocess.Popen(
