@@ -21,7 +21,6 @@ DEEPEST = 4
 LONG_FUNCTIONS = {
     "decorator.RedisCachingDecorator.__init__": "its signature: one line for each option",
     "options.config.Config.parse": "a table: one line for each option",
-    "prediction.assembly._assembled": "a table of parts: one line for each that a part needs",
     "prediction.near_predictor.NearPredictor.answer": "a hit takes a few µs; each call counts",
     "stores.opening.compose_both": "its signature and docstring: two lines for each option",
 }

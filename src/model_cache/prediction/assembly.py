@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from model_cache.binding import Current
@@ -141,65 +143,34 @@ def assembled(
     )
 
 
+@dataclass
 class _Cached:
-    """The predictors of a cache, and the steps that both of them take."""
+    """The parts of a cache, each of them made once from the others.
 
-    def __init__(
-        self,
-        config: Config,
-        backend: RedisBackend,
-        current: Current,
-        observers: _Observers,
-        tell: Callable[[Outcome], None],
-    ) -> None:
-        counters, hook, watch, gates = observers
-        if config.fleet_stats:
-            backend.fleet.join(counters, config.prefix)
-        look_ups, barrier = backend.look_ups, backend.barrier
-        serving = Serving(current, barrier, look_ups, counters, config.timeout)
-        self._config = config
-        self._backend = backend
-        self._current = current
-        self._observers = observers
-        self._tell = tell
-        self._writing = Writing(config, barrier, counters, hook, watch)
-        self._calls = Calls(current, barrier, look_ups, serving, hook, gates)
-        self._verifying = Verifying(
-            config=config,
-            serving=serving,
-            barrier=barrier,
-            writing=self._writing,
-            look_ups=look_ups,
-            counters=counters,
-            hook=hook,
-            watch=watch,
-        )
-        self._flow = Flow(
-            config=config,
-            calls=self._calls,
-            barrier=barrier,
-            flights=SingleFlight(config.single_flight),
-            leases=backend.leases,
-            writing=self._writing,
-            look_ups=look_ups,
-            verifying=self._verifying,
-            hook=hook,
-        )
+    The predictors for threads and for event loops share the steps that they take.
+    """
+
+    config: Config
+    backend: RedisBackend
+    current: Current
+    observers: _Observers
+    tell: Callable[[Outcome], None]
 
     def predictors(self) -> Predictors:
         """Return a predictor for threads and one for event loops, which share their steps."""
-        config, backend = self._config, self._backend
-        tables, entries = self._tables(), self._entries()
+        config, backend = self.config, self.backend
+        if config.fleet_stats:
+            backend.fleet.join(self.observers.counters, config.prefix)
         sync: Predictor = CachedPredictor(
             flow=self._flow,
             many=self._many("predict_many"),
-            tables=tables,
-            entries=entries,
+            tables=self._tables,
+            entries=self._entries,
             look_ups=backend.look_ups,
             store=backend.stores.sync,
             timeout=config.timeout,
             workers=backend.workers,
-            tell=self._tell,
+            tell=self.tell,
         )
         answer_nearby = None
         if backend.near is not None:
@@ -208,60 +179,115 @@ class _Cached:
         asynchronous = AsyncCachedPredictor(
             flow=self._flow,
             many=self._many("apredict_many", "predict_many"),
-            tables=tables,
-            entries=entries,
+            tables=self._tables,
+            entries=self._entries,
             look_ups=backend.look_ups,
             store=backend.stores.asynchronous,
             timeout=config.timeout,
-            tell=self._tell,
+            tell=self.tell,
             near=answer_nearby,
         )
         return Predictors(sync, asynchronous)
 
+    @cached_property
+    def _serving(self) -> Serving:
+        return Serving(
+            self.current,
+            self.backend.barrier,
+            self.backend.look_ups,
+            self.observers.counters,
+            self.config.timeout,
+        )
+
+    @cached_property
+    def _writing(self) -> Writing:
+        counters, hook, watch, _ = self.observers
+        return Writing(self.config, self.backend.barrier, counters, hook, watch)
+
+    @cached_property
+    def _calls(self) -> Calls:
+        return Calls(
+            self.current,
+            self.backend.barrier,
+            self.backend.look_ups,
+            self._serving,
+            self.observers.hook,
+            self.observers.gates,
+        )
+
+    @cached_property
+    def _verifying(self) -> Verifying:
+        return Verifying(
+            config=self.config,
+            serving=self._serving,
+            barrier=self.backend.barrier,
+            writing=self._writing,
+            look_ups=self.backend.look_ups,
+            counters=self.observers.counters,
+            hook=self.observers.hook,
+            watch=self.observers.watch,
+        )
+
+    @cached_property
+    def _flow(self) -> Flow:
+        return Flow(
+            config=self.config,
+            calls=self._calls,
+            barrier=self.backend.barrier,
+            flights=SingleFlight(self.config.single_flight),
+            leases=self.backend.leases,
+            writing=self._writing,
+            look_ups=self.backend.look_ups,
+            verifying=self._verifying,
+            hook=self.observers.hook,
+        )
+
     def _near(self, inner: Predictor, near: NearCache) -> NearPredictor:
         return NearPredictor(
             inner,
-            current=self._current,
+            current=self.current,
             near=near,
-            look_ups=self._backend.look_ups,
-            barrier=self._backend.barrier,
-            counting=self._observers.counting_near_hits(),
+            look_ups=self.backend.look_ups,
+            barrier=self.backend.barrier,
+            counting=self.observers.counting_near_hits(),
             verifying=self._verifying,
-            watch=self._observers.watch,
+            watch=self.observers.watch,
         )
 
+    @cached_property
     def _entries(self) -> SingleEntries:
         return SingleEntries(
-            config=self._config,
+            config=self.config,
             calls=self._calls,
             flow=self._flow,
-            barrier=self._backend.barrier,
+            barrier=self.backend.barrier,
             writing=self._writing,
-            look_ups=self._backend.look_ups,
+            look_ups=self.backend.look_ups,
         )
 
     def _many(self, *methods: str, isolates: bool = True) -> ManyFlow:
         return ManyFlow(
             flow=self._flow,
-            look_ups=self._backend.look_ups,
-            barrier=self._backend.barrier,
+            look_ups=self.backend.look_ups,
+            barrier=self.backend.barrier,
             writing=self._writing,
-            equality=BatchEquality(self._config.batch_equality, methods),
-            on_error=self._config.on_error,
+            equality=BatchEquality(self.config.batch_equality, methods),
+            on_error=self.config.on_error,
             clock=time.perf_counter,
-            timeout=self._config.timeout,
+            timeout=self.config.timeout,
             isolates=isolates,
         )
 
+    @cached_property
     def _tables(self) -> TableFlow:
         return TableFlow(
-            current=self._current,
+            current=self.current,
             flow=self._flow,
             many=self._many(isolates=False),
-            look_ups=self._backend.look_ups,
-            barrier=self._backend.barrier,
-            timeout=self._config.timeout,
-            on_error=self._config.on_error,
-            hook=self._observers.hook,
-            tell=self._tell,
+            look_ups=self.backend.look_ups,
+            barrier=self.backend.barrier,
+            timeout=self.config.timeout,
+            on_error=self.config.on_error,
+            hook=self.observers.hook,
+            tell=self.tell,
         )
