@@ -152,9 +152,8 @@ class Cache(Closing):
             @cache.memoize_rows(version="all-MiniLM-L6-v2")
             def embed(texts: list[str]) -> np.ndarray: ...
 
-        The function takes a list, tuple, numpy array, Series or DataFrame, and returns as many
-        rows. It is called once, with the distinct rows that miss. The labels of an index
-        are part of the key only if they are times, periods or durations.
+        The function takes a list, tuple, array, Series or DataFrame, and returns as many rows. It
+        is called once, with the distinct rows that miss. Index labels count only if they are times.
 
         Args:
             function: leave it out: `memoize_rows` needs a version, so it needs parentheses.
