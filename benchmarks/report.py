@@ -1,7 +1,8 @@
 """Run benchmarks, one after the other, and write their results into the documentation.
 
 `python -m benchmarks` writes the section of each benchmark, and its chart. Text around the sections
-is handwritten and stays. If a benchmark fails, its section stays as it was.
+is handwritten and stays, except for the figures that pages quote. If a benchmark fails, its section
+stays as it was.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chart import chart
+from benchmarks.figures import update_figures
 from benchmarks.tables import Table
 
 SECONDS = 900.0
@@ -185,6 +187,7 @@ def main() -> int:
     chosen = [one for one in SECTIONS if (one.name in names if names else one.by_default)]
     began = time.monotonic()
     failed = list(update(given.docs, chosen, quick=given.quick))
+    update_figures(given.docs)
     print(f"\n{len(chosen) - len(failed)} benchmarks in {time.monotonic() - began:.0f} s")
     if failed:
         print(f"failed, and left as they were: {', '.join(failed)}", file=sys.stderr)

@@ -155,11 +155,11 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
         single_flight_wait: the most seconds to wait for another caller before computing alone.
         write: "foreground", before `predict` returns, or in the "background", on a thread.
         stale_if_error: for how many seconds past its ttl an entry is returned if the model raises.
-        stale_while_revalidate: how many seconds past their TTL entries answer at once, while they
-            are computed anew in the background.
+        stale_while_revalidate: for how many seconds past its ttl an entry answers at once, while it
+            is computed again in the background.
         near_cache: the most entries to cache in this process, in front of Redis; None for no near
             cache.
-        near_ttl: the most seconds that an entry stays there; never longer than its `ttl`.
+        near_ttl: the most seconds that an entry stays there, but no longer than its `ttl`.
         near_cache_bytes: the approximate limit of their memory, in bytes.
         batch_equality: what to do if the model's `predict_many` answers differently from its
             `predict`: "warn" once, "refuse" to call it, or "ignore" the difference.
@@ -167,18 +167,18 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
             one in a hundred. Wrong entries are logged and replaced.
         verify_first: how many hits after `set_model` are verified, all of them, so that a model
             that was retrained under the same version is noticed when it is deployed.
-        verify_limit: if more entries than this turn out wrong, this process serves the model's
-            entries no longer, until a purge or a new version; None for no limit.
+        verify_limit: if more entries than this turn out wrong, this process no longer serves
+            the model's entries, until a purge or a new version; None for no limit.
         verify_tolerance: floats that differ by at most this share of their size count as equal; by
             default 1e-6 if the model may answer batches, which round differently, else 0.
         layout: "plain", a Redis key for each entry, or "packed": small entries share hashes of
             about a hundred, which takes a third of the memory or less.
         expected_entries: how many entries you expect for one version of the model; required for
-            the packed layout. Another number means other hashes, hence an empty cache.
+            the packed layout. If you change it, the cache starts empty.
         fleet_stats: whether to add the counts of this process, every few seconds, to a small hash
             in Redis that `model-cache stats` shows.
         adaptive: whether to predict without the cache while it measurably costs more time than it
-            saves; a small share of look-ups finds out when that changes.
+            saves; a small share of lookups finds out when that changes.
         record: a folder in which requests are recorded, for `model-cache advise`; also with
             `enabled=False`. They are written in the background, to files that rotate.
         record_share: the share of the keys whose requests are recorded: 0.1 for all requests of
@@ -558,17 +558,17 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
         """Store a prediction that was computed elsewhere, such as in a nightly batch.
 
         It is checked like the model's own: `cache_if`, `max_entry_bytes`, and that it survives
-        storing. That the model would return it is your word. It is written before this returns,
-        and replaces the entry as `refresh()` does: what this process began to compute before is
-        not stored after. A computation in another process may overwrite it.
+        storing. The cache can't check that the model would return the same. It is written before
+        this returns, and replaces the entry as `refresh()` does: predictions that are in progress
+        in this process are not stored afterwards. Another process may overwrite it.
 
         Args:
             data: an instance of the model's input schema; it is rounded first, if so configured.
             prediction: an instance of the model's output schema.
 
         Returns:
-            Whether it was stored. If not, the entry that was there stays, unless the write failed
-            halfway; why it was not is logged. Inside `bypass()` and `read_only()` nothing is.
+            Whether it was stored. If not, the reason is logged, and an existing entry stays, unless
+            the write failed halfway. Inside `bypass()` and `read_only()`, nothing is stored.
 
         Raises:
             ModelCacheError: no model is set.
@@ -584,8 +584,8 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
         """Delete the entry of one input; return whether there was one.
 
         Afterwards, this process returns no older answer for the input, and other processes do so
-        within a second, also from their near caches. Predictions that are in progress meanwhile
-        are not stored. Other entries stay.
+        within a second, also from their near caches. Predictions that are in progress are not
+        stored. Other entries stay.
 
         Args:
             data: an instance of the model's input schema; it is rounded first, if so configured.

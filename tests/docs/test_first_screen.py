@@ -38,14 +38,6 @@ def wrong(name: str) -> int:
     return sum(trials()[name][trial][0] for trial in ("types", "changes"))
 
 
-def test_the_time_of_a_near_hit_was_measured() -> None:
-    [(ours, bare)] = re.findall(
-        r"near cache \| ([\d.]+ µs) \| `model_validate_json` of the same entry ([\d.]+ µs)", README
-    )
-    for name, time in (("near hit", ours), ("model_validate_json", bare)):
-        assert re.search(rf"^\| one thread: {name} \| {time.removesuffix(' µs')} ", MEASURED, re.M)
-
-
 def test_the_wrong_answers_were_counted() -> None:
     assert wrong("dogpile.cache, memory") == wrong("aiocache, memory")
     others = [wrong(name) for name in ("dogpile.cache", "cashews, async", "aiocache, async")]

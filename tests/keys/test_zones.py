@@ -66,5 +66,5 @@ def test_zones_of_dateutil_work_once_they_are_registered() -> None:
     "cls", [dt.timezone, TzInfo, zoneinfo.ZoneInfo, dt.datetime, str, Anything]
 )
 def test_a_type_that_has_a_form_is_not_given_another(cls: type) -> None:
-    with pytest.raises(ConfigurationError, match="has a canonical form already"):
+    with pytest.raises(ConfigurationError, match="already has a canonical form"):
         register_canonical(cls, str)

@@ -86,7 +86,8 @@ def test_a_bad_ttl_is_not_stored_but_logged_once(
     assert cache.stats().skipped == 3
     (record,) = (each for each in caplog.records if each.levelno == logging.WARNING)
     source = "ttl" if way == "option" else "set_ttl"
-    assert f"{source} gave a {type(value).__name__}" in record.getMessage()
+    assert f"{source}: expected a time in seconds" in record.getMessage()
+    assert f"got an invalid {type(value).__name__}" in record.getMessage()
 
 
 def test_a_function_that_raises_costs_the_entry_and_not_the_prediction(

@@ -44,7 +44,7 @@ def advise(
     """Return whether a cache would pay for a model, and with which options.
 
     Args:
-        model: the model. Caches around it are taken off.
+        model: the model. Caches around it are removed.
         requests: a file (JSON Lines, CSV, Parquet, or what KServe or SageMaker write), or an
             iterable of inputs or dicts.
         budget: seconds that may be spent on trying out choices with the model.

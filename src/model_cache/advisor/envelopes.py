@@ -142,7 +142,7 @@ def _tensors(tensors: Sequence[Any], fields: Sequence[str]) -> Iterator[dict[str
         data = tensors[0]["data"]
         flat = [cell for row in data for cell in (row if isinstance(row, list) else [row])]
         if len(flat) % len(fields):
-            raise EnvelopeError(f"expected {len(fields)} columns as the model has fields")
+            raise EnvelopeError(f"expected {len(fields)} columns, one for each field")
         for start in range(0, len(flat), len(fields)):
             yield _named(flat[start : start + len(fields)], fields)
         return

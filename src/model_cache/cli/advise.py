@@ -150,7 +150,7 @@ def check_report(path: Path) -> None:
     """Raise `ConfigurationError` unless the report can be written, before an hour is spent."""
     if path.suffix.lower() not in (".html", ".htm", ".json"):
         raise ConfigurationError(
-            "--report", f"expected a name in .html or .json, got {path.name!r}"
+            "--report", f"expected a name that ends in .html or .json, got {path.name!r}"
         )
     if not path.absolute().parent.is_dir():
         raise ConfigurationError("--report", f"there is no folder {str(path.parent)!r}")

@@ -38,11 +38,12 @@ from model_cache.stores.purging import unless_full
 _WATCH_SECONDS = 2.0
 
 app = typer.Typer(
-    help="""Inspect, purge and warm a model_cache, and check its Redis.
+    help="""Inspect, purge and warm a cache, check its Redis, and see whether it pays.
 
-    Secrets come from the environment only: MODEL_CACHE_USERNAME, MODEL_CACHE_PASSWORD,
-    MODEL_CACHE_KEY_SECRET and MODEL_CACHE_ENCRYPTION_KEY. Exit codes: 0 success, 1 a problem was
-    found or something failed, 2 wrong usage, 3 Redis unavailable, 130 interrupted.""",
+    Secrets come from the environment only: MODEL_CACHE_USERNAME, MODEL_CACHE_PASSWORD (or
+    MODEL_CACHE_PASSWORD_FILE), MODEL_CACHE_KEY_SECRET and MODEL_CACHE_ENCRYPTION_KEY. Exit codes: 0
+    success, 1 a problem was found or something failed, 2 invalid usage, 3 Redis unavailable, 130
+    interrupted.""",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -124,8 +125,8 @@ def stats(
 ) -> None:
     """Show hits, time saved, errors, entries and memory of each model in the whole fleet.
 
-    It only reads. The counts are those of all processes, also of earlier ones. Behind a proxy,
-    give --model and --version.
+    It only reads. The counts include processes that have ended. Behind a proxy, give --model and
+    --version.
     """
     target, wanted = Target(url, proxied, timeout), Wanted(prefix, model, version)
     with (
@@ -159,7 +160,7 @@ def export(
 ) -> None:
     """Serve entries and memory of each model, and evictions, as Prometheus metrics.
 
-    It only reads, runs until Ctrl-C or SIGTERM, and goes on while Redis is down.
+    It only reads, runs until Ctrl-C or SIGTERM, and continues while Redis is down.
     """
     with running(as_json=as_json) as output:
         from model_cache.cli.exporter import Exporter, serving
@@ -247,10 +248,10 @@ def warm_command(  # noqa: PLR0913, PLR0917 - options
     rejected: options.Rejected = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Fill the cache: have a model predict the requests in a file.
+    """Fill the cache with a model's predictions for the requests in a file.
 
     If it is interrupted, run it again: cached predictions are not computed again. Exits with 1 if
-    a request could not be predicted or its prediction not be stored, and with 3 if Redis fails.
+    a request could not be predicted or a prediction could not be stored, and with 3 if Redis fails.
     """
     given = {"url": url, "prefix": prefix}
     changes = {"timeout": timeout, **{k: v for k, v in given.items() if v is not None}}
@@ -317,8 +318,8 @@ def advise_command(
 ) -> None:
     """Say whether a cache would pay for a model, from a log of its requests.
 
-    It reads the log, measures the model and a server of its own, and writes nothing. Ctrl-C ends it
-    with the advice so far, and exit code 130.
+    It reads the log, and measures the model and a server of its own. Ctrl-C ends it with the advice
+    so far, and exit code 130.
     """
     from model_cache.cli import advise
 
@@ -349,7 +350,7 @@ def doctor(
     model: options.CheckedModel = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Check a Redis, and advise on changes.
+    """Check a Redis, and recommend changes.
 
     It looks at version, role, memory policy, persistence, connections, clock, permissions and
     latency. It writes one small entry and deletes it. Exits with 1 if there is a problem.

@@ -73,7 +73,7 @@ def statistics(
         )
         output.line(
             f"  {_saved(stats.seconds_saved, price_per_hour)}; {stats.lookup_hit_ratio:.1%} of "
-            f"look-ups hit, break-even {ratio(stats.break_even)}"
+            f"lookups hit, break-even {ratio(stats.break_even)}"
         )
         number = "?" if each.entries is None else f"{each.entries:,}"
         output.line(f"  {number} entries, {size(each.bytes)}")

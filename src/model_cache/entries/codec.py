@@ -291,7 +291,7 @@ class Codec:
         if first == MARK:
             prediction = self._unseal(key, entry)
         elif not self._takes_plain:
-            raise ValueError("no envelope, hence neither a tag nor encrypted")
+            raise ValueError("no envelope, so neither tagged nor encrypted")
         elif first == OBJECT:
             prediction = JSON.loads(entry, self._schema)
         elif first in MAPS:

@@ -1,9 +1,8 @@
 """Prometheus metrics: a hook that counts events, and the text exposition.
 
-A hit takes some 20 µs of CPU time, and counting it in prometheus_client's metrics half as much
-again. So events are queued and counted in batches, at the latest on a scrape. This also keeps
-predictions away from prometheus_client's locks: a prediction may run in a signal handler, on top of
-code that holds one of them.
+Counting each hit in prometheus_client's metrics would make hits much more expensive. So events are
+queued and counted in batches, at the latest on a scrape. This also keeps predictions away from
+prometheus_client's locks: a prediction may run in a signal handler, on top of code that holds one.
 
 Under gunicorn, each worker counts its own events. With PROMETHEUS_MULTIPROC_DIR set,
 prometheus_client keeps the counts in files there, and the exposition is the sum of all workers. A
@@ -48,8 +47,8 @@ from model_cache.prediction.background import BackgroundWriter
 logger = logging.getLogger("model_cache")
 
 _MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-_MOST_GATHERED = 256  # events; counting them takes a caller 0.2 ms
-# If they can't be counted, the oldest beyond this many are dropped. They take 20 MB.
+_MOST_GATHERED = 256  # events; a caller counts them, which must not take long
+# If they can't be counted, the oldest beyond this many are dropped, to limit the memory.
 _MOST_KEPT = 65_536
 _GATHERING_SECONDS = 0.25
 _PATIENCE = 1.0  # seconds to wait at a fork and at exit

@@ -16,7 +16,7 @@ class ModelTimes(NamedTuple):
     Attributes:
         single: the model's time for a single prediction.
         batch: the model's time for a row of a batch.
-        overhead: the time of a miss beyond that of the model: look-up and write.
+        overhead: the time of a miss beyond that of the model: lookup and write.
     """
 
     single: float | None = None
@@ -84,7 +84,7 @@ def _model_seconds(singles: int, rows: int, times: ModelTimes) -> float | None:
 
 
 def break_even(counted: Counted, times: ModelTimes) -> float | None:
-    """Return the share of hits among hits and misses from which on the cache pays.
+    """Return the share of hits among hits and misses above which the cache pays.
 
     Returns:
         The share; infinity if hits take longer than the model; None if it is not known.
@@ -99,14 +99,14 @@ def break_even(counted: Counted, times: ModelTimes) -> float | None:
 
 
 def break_even_ratio(model: float, overhead: float, hit: float | None) -> float:
-    """Return the share of hits from which on a cache pays; infinity if it never does.
+    """Return the share of hits above which a cache pays; infinity if it never does.
 
-    With the cache, a look-up takes the time of a hit, or the model's plus the overhead of a miss;
+    With the cache, a lookup takes the time of a hit, or the model's plus the overhead of a miss;
     without it, the model's. Both are equal where `ratio * (model + overhead - hit) == overhead`.
 
     Args:
         model: the mean time of the model.
-        overhead: the mean time of a miss beyond the model's: a look-up and a write.
+        overhead: the mean time of a miss beyond the model's: a lookup and a write.
         hit: the mean time of a hit; None before the first, for half of the overhead.
     """
     hit = overhead / 2 if hit is None else hit

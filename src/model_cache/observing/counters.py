@@ -59,7 +59,7 @@ class Stats:
         lossy: predictions not stored because storing would change them.
         too_large: predictions not stored because their entry exceeds `max_entry_bytes`.
         write_failures: entries that could not be written.
-        revalidated: stale entries that were computed anew in the background.
+        revalidated: stale entries that were computed again in the background.
         verified: hits that were computed again, in the background, and compared.
         wrong: those of them that differed from what the model answers now.
         near_hits: hits from the near cache, in this process; part of `hits`.
@@ -76,8 +76,8 @@ class Stats:
             it blocks them, "partly_open" while it blocks some nodes of a cluster, "read_only"
             while reads work and the last write was refused, "off" if the cache is turned off,
             "wrong_entries" if too many hits were wrong, so that entries are not served.
-        fleet: the mean times of the misses of all processes, also of earlier ones, as this one has
-            last read them; see the option `fleet_stats`.
+        fleet: the mean times of the misses of all processes, including those that have ended, as
+            this one has last read them; see the option `fleet_stats`.
         parts: what this is the sum of, if of more than one version or model.
     """
 
@@ -134,7 +134,7 @@ class Stats:
     def highest_wrong_share(self) -> float:
         """The share of wrong hits that 95 of 100 such samples would not exceed; 1.0 before any.
 
-        The exact upper bound of Clopper and Pearson, one-sided: 0 wrong of 300 is at most 1 %.
+        The exact upper bound of Clopper and Pearson, one-sided: 0 wrong of 300 is at most 1%.
         """
         return highest_share(self.wrong, self.verified)
 
@@ -157,7 +157,7 @@ class Stats:
 
     @property
     def break_even(self) -> float | None:
-        """The `lookup_hit_ratio` from which on the cache saves time.
+        """The `lookup_hit_ratio` above which the cache saves time.
 
         From the measured times of hits, of misses, and of the model. `math.inf` if hits take
         longer than the model; None before the first miss. With several versions or models, that

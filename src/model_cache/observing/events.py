@@ -78,7 +78,7 @@ class StaleServed:
 
 @dataclass(frozen=True)
 class RevalidationFailed:
-    """The model raised while a stale entry was computed anew; the entry answers on."""
+    """The model raised while a stale entry was computed again; the entry continues to answer."""
 
     model: str
     error: str
@@ -139,8 +139,8 @@ class CachePaused:
 
     Attributes:
         batches: whether this is about batches, or about single predictions.
-        hit_ratio: the share of hits among the look-ups that decided.
-        break_even: the share from which on the cache would pay; `math.inf` if hits take longer
+        hit_ratio: the share of hits among the lookups that decided.
+        break_even: the share above which the cache would pay; `math.inf` if hits take longer
             than the model.
     """
 

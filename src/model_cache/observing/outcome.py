@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
         undecodable: whether the store held something that is not a valid entry.
         refreshed: whether the prediction was made inside `refresh()`.
         near: whether a hit came from the near cache, in this process.
-        age: how many seconds ago the entry was written; 0.0 if it is new. Known of entries that
+        age: how many seconds ago the entry was written; 0.0 if it is new. Known for entries that
             this process wrote, as long as they are in its near cache; else None.
         ttl: how many seconds the entry has left, negative if it is past its ttl. None if it has
             no ttl, or if it is unknown: a hit in Redis knows it with `near_cache`,

@@ -104,10 +104,10 @@ def refresh() -> Iterator[None]:
 def read_only() -> Iterator[None]:
     """Read the cache and don't write it: hits are served, misses are computed and not stored.
 
-    For canaries, tests and replays of old requests, which must not fill the cache. A miss waits
-    for no other caller, and nobody waits for it. Entries past their ttl are not computed anew in
-    the background; they answer only if the model raises. `store()` stores nothing; `forget()` and
-    `purge()` still delete. Do not use it around a `yield`.
+    For canaries, tests and replays of old requests, which must not fill the cache. A miss does
+    not wait for other callers, and they don't wait for it. Entries past their ttl are not computed
+    again in the background; they answer only if the model raises. `store()` stores nothing;
+    `forget()` and `purge()` still delete. Do not use it around a `yield`.
     """
     with _scoped("read_only"):
         yield

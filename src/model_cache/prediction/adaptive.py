@@ -1,4 +1,4 @@
-"""The short way to the model while the cache does not pay, which costs about a microsecond.
+"""The short way to the model while the cache does not pay, which costs very little.
 
 The gates decide; see `gates`. Whatever is out of the ordinary is left to the predictor around which
 this one stands. Batches and tables are decided on in their own steps.

@@ -60,8 +60,8 @@ class BatchEquality:
     def refuse(self, binding: Bound, reason: str) -> None:
         """Stop calling the model with batches, and warn with the reason."""
         self._verdicts[binding] = False
-        many, one = binding.many_and_one
-        _warn(f"{binding.qualified_name}: {many}: {reason}; using {one} for each row")
+        many, _ = binding.many_and_one
+        _warn(f"{binding.qualified_name}: {many} {reason}; predicting row by row from now on")
 
     def check(self, binding: Bound, rows: Sequence[Computed]) -> Steps[bool]:
         """Return whether the answers of a batch may be used; compares them the first time."""

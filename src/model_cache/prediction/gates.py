@@ -23,7 +23,7 @@ _CALL_SHARE = 1 / 512
 _KEY_SHARE = 1 / 8
 _ONE_IN = 32
 _PROBE_SHARE = _CALL_SHARE + _KEY_SHARE / _ONE_IN
-# The most time that look-ups may cost then, as a share of the model's.
+# The most time that lookups may cost then, as a share of the model's.
 _MOST_LOST = 0.003
 # How much more to look up after a hit, which costs little and promises more, and after a miss.
 _AFTER_HIT, _AFTER_MISS = 4.0, 0.7
@@ -204,7 +204,7 @@ class Gates:
         return gate
 
     def heard(self, outcome: Outcome) -> None:
-        """Count an outcome of a look-up."""
+        """Count an outcome of a lookup."""
         if outcome.kind in ("hit", "miss") and not outcome.refreshed:
             batches = outcome.batch_size > 1
             self.of(outcome.model, outcome.version, batches=batches).heard(outcome)

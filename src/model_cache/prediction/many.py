@@ -298,7 +298,7 @@ class ManyFlow:
                 return True
             return False  # predict one by one to find the row that fails
         if len(made) != len(rows):
-            reason = f"expected {len(rows)} predictions, got {len(made)}"
+            reason = f"returned {len(made)} predictions for {len(rows)} inputs"
             self._equality.refuse(binding, reason)
             return False
         seconds = (self._clock() - started) / len(rows)

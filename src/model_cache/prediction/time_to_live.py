@@ -57,7 +57,7 @@ def _milliseconds(source: str, value: object) -> int | None:
     except ConfigurationError as error:
         # Without the value, so that it is logged once.
         raise TtlRefusedError(
-            f"{source} gave a {type(value).__name__} that is no time in seconds from 0 to "
-            f"{TEN_YEARS:,}"
+            f"{source}: expected a time in seconds from 0 to {TEN_YEARS:,}, got an invalid "
+            f"{type(value).__name__}"
         ) from error
     return max(1, round(1000 * given)) if given else 0

@@ -23,7 +23,7 @@ from model_cache.stores.multiplexed import Exchange, LongExchange, MultiplexedCo
 from model_cache.stores.pool import Connect, opened
 from model_cache.stores.threads import start_thread
 
-# A connect that hangs, say in a DNS look-up, must not keep out one that would succeed.
+# A connect that hangs, say in a DNS lookup, must not keep out one that would succeed.
 _MOST_DIALS, _BETWEEN_DIALS = 4, 1.0
 # Between its turns, a busy loop releases the GIL for so short a time that CPython's other threads
 # can miss it for seconds. While a connection is being opened, the loop sleeps from time to time.

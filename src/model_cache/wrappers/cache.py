@@ -107,7 +107,7 @@ class Cache(Closing):
         revision: str | Path | Sequence[str | Path] | None = None,
         **options: Unpack[EntryOptions],
     ) -> Callable[[Callable[P, R]], Memoized[P, R]]:
-        """Return a decorator that caches a function, `def` or `async def`: one entry a call.
+        """Return a decorator that caches a function or coroutine function, one entry for each call.
 
             @cache.memoize(version="1.0.0")
             def charges(age: int, bmi: float) -> float: ...
@@ -116,7 +116,7 @@ class Cache(Closing):
         position, by keyword or by default. The function must be deterministic.
 
         Args:
-            function: nothing; `memoize` needs a version, hence parentheses.
+            function: leave it out: `memoize` needs a version, so it needs parentheses.
             version: the function's version. Change it whenever its results change: nothing else
                 tells new code from old.
             name: its name in keys and metrics; by default its module and qualified name.
@@ -147,16 +147,16 @@ class Cache(Closing):
         revision: str | Path | Sequence[str | Path] | None = None,
         **options: Unpack[EntryOptions],
     ) -> Callable[[Callable[P, R]], MemoizedRows[P, R]]:
-        """Return a decorator that caches a function of many rows: one entry a row.
+        """Return a decorator that caches a function of many rows, one entry for each row.
 
             @cache.memoize_rows(version="all-MiniLM-L6-v2")
             def embed(texts: list[str]) -> np.ndarray: ...
 
-        The function takes a list, tuple, numpy array, Series or DataFrame, and returns as many
-        rows. It is called once, with the distinct rows that miss. An index is not part of the key.
+        The function takes a list, tuple, array, Series or DataFrame, and returns as many rows. It
+        is called once, with the distinct rows that miss. Index labels count only if they are times.
 
         Args:
-            function: nothing; `memoize_rows` needs a version, hence parentheses.
+            function: leave it out: `memoize_rows` needs a version, so it needs parentheses.
             version: the function's version. Change it whenever its results change.
             name: its name in keys and metrics; by default its module and qualified name.
             rows: the parameter with the rows; by default the first. All others are in each key.
@@ -186,12 +186,12 @@ class Cache(Closing):
         revision: str | Path | Sequence[str | Path] | None = None,
         **options: Unpack[EntryOptions],
     ) -> E:
-        """Return an object that is used like an estimator, with rows from the cache.
+        """Return an object that you use like an estimator, with one entry for each row.
 
             fast = cache.wrap(pipeline, name="charges", version="1.0.0")
             fast.predict(df)
 
-        A fingerprint of the fitted state is part of the keys. It is taken once, and anew after a
+        A fingerprint of the fitted state is part of the keys. It is taken once, and again after a
         method that may change the estimator, such as `fit`.
 
         Args:

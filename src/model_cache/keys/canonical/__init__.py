@@ -90,11 +90,11 @@ def register_canonical(cls: type, function: Callable[[Any], Any]) -> None:
             model could distinguish, and the same value in every process.
 
     Raises:
-        ConfigurationError: the type has a canonical form already.
+        ConfigurationError: the type already has a canonical form.
     """
     covered = any(cls in forms for forms in (LEAVES, MOMENTS, ZONES, REDUCED, CONTAINERS))
     if covered or issubclass(cls, BaseModel):
-        raise ConfigurationError("register_canonical", f"{cls!r} has a canonical form already")
+        raise ConfigurationError("register_canonical", f"{cls!r} already has a canonical form")
     _registered[cls] = function
     for canonicalizer in (INPUTS, UNORDERED_INPUTS, PREDICTIONS):
         canonicalizer.forget()

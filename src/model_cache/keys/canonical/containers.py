@@ -34,7 +34,7 @@ def container_encoder(
     tag, packed_tag = CONTAINERS[cls]
 
     def encode_sequence(values: Sequence[Any]) -> bytes:
-        if set(map(type, values)) == {float}:  # an embedding: packed, 20 times as fast
+        if set(map(type, values)) == {float}:  # an embedding: packed, much faster
             return b"%b%x;%b" % (packed_tag, len(values), pack_doubles(values))
         parts: list[bytes] = []
         try:
