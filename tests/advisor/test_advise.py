@@ -121,7 +121,7 @@ def test_the_best_choice_within_the_tolerance_is_recommended(advice: Advice) -> 
 
 def test_nothing_on_the_frontier_is_beaten(advice: Advice) -> None:
     frontier = advice.frontier
-    costs = [each.changes.cost for each in frontier if each.changes]
+    costs = [each.changes.cost.value for each in frontier if each.changes]
     assert len(frontier) > 3
     assert costs == sorted(costs)
     for other in advice.choices:
@@ -129,7 +129,10 @@ def test_nothing_on_the_frontier_is_beaten(advice: Advice) -> None:
         for each in frontier:
             assert each.changes is not None
             more = other.hit_ratio.value > each.hit_ratio.value + 1e-6
-            assert not (more and other.changes.cost < each.changes.cost - 1e-9), (other, each)
+            assert not (more and other.changes.cost.value < each.changes.cost.value - 1e-9), (
+                other,
+                each,
+            )
 
 
 def test_the_greedy_path_gains_hits_to_the_best(advice: Advice) -> None:
@@ -203,7 +206,7 @@ def test_failures_of_the_model_are_counted_and_shown() -> None:
     found = advised(FunctionModel(Visit, Score, fails))
     assert found.log.failed > 0
     assert found.log.failures == {"LookupError": found.log.failed}
-    assert "made the model raise: LookupError" in str(found)
+    assert "the model raised in " in str(found)
     assert found.choice is not None
 
 

@@ -52,7 +52,7 @@ def changes(
     p99: float, high: float, flipped: Estimate | None = None, sampled: int = 5_000
 ) -> Changes:
     nothing = Estimate(0.0, 0.0, 0.0)
-    return Changes(sampled, nothing, nothing, Estimate(p99, p99, high), p99, 0.0, flipped)
+    return Changes(sampled, nothing, nothing, Estimate(p99, p99, high), p99, 0.0, flipped, nothing)
 
 
 def trial(rows: int, sampled: int) -> Trial:

@@ -192,7 +192,7 @@ def test_what_limits_the_advice_is_said(advice: Advice) -> None:
     assert notes[-3:] == [
         "Take care.",
         "3 lines were set aside (3: amount: missing).",
-        "The model raised for 2 of 9 sampled requests: LookupError 2.",
+        "The model raised in 2 of 9 predictions: LookupError 2.",
     ]
 
 

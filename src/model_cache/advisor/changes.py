@@ -12,28 +12,38 @@ from model_cache.advisor.answers import Answer
 from model_cache.advisor.findings import Changes
 
 
-def changes(own: Sequence[Answer], served: Sequence[Answer], spread: float) -> Changes:
-    """Return how answers change.
+def changes(
+    own: Sequence[Answer | None], served: Sequence[Answer | None], spread: float
+) -> Changes:
+    """Return how answers change; None stands for an error.
+
+    Requests without an answer, cached or not, are left out.
 
     Args:
         own: the model's answers to requests.
         served: the answers that the cache would give.
         spread: the range of the answers, which a change seldom exceeds.
     """
-    count = len(own)
-    changed = sum(not _same(one, other) for one, other in zip(own, served, strict=True))
-    flips = sum(not _same_labels(one, other) for one, other in zip(own, served, strict=True))
-    numbers = any(answer.numbers for answer in own)
-    labels = any(answer.labels for answer in own)
-    distances = np.array([_distance(*pair) for pair in zip(own, served, strict=True)])
+    pairs = [pair for pair in zip(own, served, strict=True) if pair != (None, None)]
+    answers = [answer for pair in pairs for answer in pair if answer is not None]
+    count = len(pairs)
+    numbers = any(answer.numbers for answer in answers)
+    labels = any(answer.labels for answer in answers)
+    distances = np.array([_distance(*pair) for pair in pairs])
+    known = np.isfinite(distances)
+    # What has no distance still has to count.
+    sized = np.where(known, distances, spread or 1.0)
     return Changes(
         sampled=count,
-        share=estimates.share(changed, count),
-        mean=estimates.mean(distances, spread) if numbers else None,
+        share=estimates.share(sum(not _same(*pair) for pair in pairs), count),
+        mean=estimates.mean(sized, spread) if numbers else None,
         p99=estimates.quantile(distances, 0.99) if numbers else None,
-        maximum=float(distances.max(initial=0.0)) if numbers else None,
+        maximum=float(distances[known].max(initial=0.0)) if numbers else None,
         beyond=estimates.beyond(count),
-        flipped=estimates.share(flips, count) if labels else None,
+        flipped=estimates.share(sum(not _same_labels(*pair) for pair in pairs), count)
+        if labels
+        else None,
+        errors=estimates.share(sum(None in pair for pair in pairs), count),
     )
 
 
@@ -47,16 +57,18 @@ def spread_of(answers: Sequence[Answer]) -> float:
     return max(width for width in widths if math.isfinite(width))
 
 
-def _same(one: Answer, other: Answer) -> bool:
+def _same(one: Answer | None, other: Answer | None) -> bool:
     return _distance(one, other) == 0.0 and _same_labels(one, other)
 
 
-def _same_labels(one: Answer, other: Answer) -> bool:
-    return one.labels == other.labels
+def _same_labels(one: Answer | None, other: Answer | None) -> bool:
+    return one is not None and other is not None and one.labels == other.labels
 
 
-def _distance(one: Answer, other: Answer) -> float:
-    """Return the largest difference of two answers' numbers; infinite if they have no others."""
+def _distance(one: Answer | None, other: Answer | None) -> float:
+    """Return the largest difference of two answers' numbers; infinite if they can't be compared."""
+    if one is None or other is None:
+        return math.inf
     if one.numbers == other.numbers:
         return 0.0
     if len(one.numbers) != len(other.numbers):

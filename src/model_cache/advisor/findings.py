@@ -36,9 +36,9 @@ class LogFacts:
         requests: how many requests were read and fit the model.
         bad: how many were set aside.
         bad_reasons: the most frequent reasons, with how often.
-        failed: how many of the sampled requests made the model raise.
+        failed: how many of the sampled predictions made the model raise.
         failures: the most frequent types of these exceptions.
-        sampled: how many requests the model was asked about.
+        sampled: how many predictions the model was asked for, those of rounded requests included.
         time_column: the column with the times; None if there is none.
         first: the time of the first request, in seconds since 1970; None without times.
         seconds: how long the log lasts; None without times.
@@ -110,14 +110,21 @@ class Reuse:
 class Changes:
     """How a choice of options changes the answers, over all requests, hits or not.
 
+    An error in place of an answer is a change, and so is an answer in place of an error. Requests
+    for which the model raises in both cases are left out. Some changes can't be measured: errors,
+    NaN in place of a number, lists of another length.
+
     Attributes:
         sampled: how many requests were compared.
         share: the share of requests with a different answer.
-        mean: the mean absolute change of the answer's numbers; None if it has none.
-        p99: the change that 99% of the requests stay within.
-        maximum: the largest change in the sample.
+        mean: the mean absolute change of the answer's numbers; None if it has none. A change that
+            can't be measured counts as the range of the answers.
+        p99: the change that 99% of the requests stay within; infinite if changes that can't be
+            measured are among them.
+        maximum: the largest change in the sample that can be measured.
         beyond: at most this share of all requests changes by more than `maximum`.
         flipped: the share of requests with a different label; None if there are no labels.
+        errors: the share of requests with an error in place of an answer, or the reverse.
     """
 
     sampled: int
@@ -127,12 +134,12 @@ class Changes:
     maximum: float | None
     beyond: float
     flipped: Estimate | None
+    errors: Estimate
 
     @property
-    def cost(self) -> float:
-        """One number to compare choices by: the mean change, or the share of flipped labels."""
-        found = self.mean or self.flipped or self.share
-        return found.value
+    def cost(self) -> Estimate:
+        """What choices are compared by: the mean change, or the share of flipped labels."""
+        return self.mean or self.flipped or self.share
 
 
 @dataclass(frozen=True)

@@ -323,6 +323,12 @@ class Run:
                 "are estimated from how many of these inputs fall together. Changes of the answers "
                 "are those of these inputs."
             )
+        if self.bench is not None and self.bench.failing:
+            share = percent(self.bench.failing)
+            notes.append(
+                f"The model raised for {share} of the sampled requests. Errors are not cached, but "
+                "the hit ratios count these requests, too, if they repeat."
+            )
         if self.recorded is not None:
             notes += notes_on(self.recorded, self.schema)
         if self.log.times is None:

@@ -116,7 +116,7 @@ class Search:
     def _gain(self, here: Trial, there: Trial) -> float:
         floor = 0.002 * (self.bench.spread or 1.0)
         gain = there.hit_ratio.value - here.hit_ratio.value
-        more = max(0.0, there.changes.cost - here.changes.cost)
+        more = max(0.0, there.changes.cost.value - here.changes.cost.value)
         return (gain + 1e-4) / (more + floor) if math.isfinite(more) else 0.0
 
     def _tolerated(self, trial: Trial) -> bool:
@@ -210,7 +210,7 @@ class Search:
 
 def _simplicity(trial: Trial) -> tuple[int, float]:
     option = trial.option
-    return len(option.places) + len(option.ignored), trial.changes.cost
+    return len(option.places) + len(option.ignored), trial.changes.cost.value
 
 
 def is_lossless(trial: Trial) -> bool:
@@ -244,7 +244,7 @@ def frontier(trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials of which no other has at least as many hits with less change."""
     found: list[Trial] = []
     best = -1.0
-    order = sorted(trials, key=lambda each: (each.changes.cost, -each.hit_ratio.value))
+    order = sorted(trials, key=lambda each: (each.changes.cost.value, -each.hit_ratio.value))
     for trial in order:
         if trial.hit_ratio.value > best + 1e-9:
             best = trial.hit_ratio.value

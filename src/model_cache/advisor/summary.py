@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from model_cache.advisor.advice import Advice
-from model_cache.advisor.findings import Capacity, CapacityPoint, Changes, Choice, Economics, Reuse
+from model_cache.advisor.findings import Capacity, CapacityPoint, Choice, Economics, Reuse
 from model_cache.advisor.words import change, duration, mean, number, percent, ratio, size
 
 _MOST_ROWS = 12
@@ -53,8 +53,7 @@ def log_lines(advice: Advice) -> Iterator[str]:
     if log.failed:
         kinds = ", ".join(f"{name} {count:,}" for name, count in log.failures.items())
         yield (
-            f"failures  {log.failed:,} of {log.sampled:,} sampled requests made the model raise: "
-            f"{kinds}"
+            f"failures  the model raised in {log.failed:,} of {log.sampled:,} predictions: {kinds}"
         )
 
 
@@ -111,30 +110,42 @@ def shown_choices(advice: Advice) -> list[tuple[Choice, str]]:
     return [(choice, "*" if choice is best else "") for choice in rows]
 
 
-def cells(changes: Changes | None) -> list[str]:
-    """Return the cells of a row: changed, mean or flipped, 99%, maximum."""
-    if changes is None:
-        return ["?", "?", "?", "?"]
-    changed = ratio(changes.share)
-    if changes.mean is None or changes.p99 is None:
-        return [changed, ratio(changes.flipped or changes.share), "-", "-"]
-    most = f">= {number(changes.maximum)}" if changes.maximum else "0"
-    return [changed, mean(changes.mean), change(changes.p99), most]
+def headings(advice: Advice) -> list[str]:
+    """Return the headings of the table of choices, but for the choice."""
+    kind = "mean change" if advice.unit_fields else "flipped labels"
+    errors = ["errors"] if _has_errors(advice) else []
+    return ["hits", "changed", *errors, kind, "99% within", "largest"]
+
+
+def cells(advice: Advice, choice: Choice) -> list[str]:
+    """Return the cells of a choice under these headings."""
+    found = choice.changes
+    hits, errors = ratio(choice.hit_ratio), _has_errors(advice)
+    if found is None:
+        return [hits, *["?"] * (len(headings(advice)) - 1)]
+    first = [hits, ratio(found.share), *([ratio(found.errors)] if errors else [])]
+    if found.mean is None or found.p99 is None:
+        return [*first, ratio(found.flipped or found.share), "-", "-"]
+    most = f">= {number(found.maximum)}" if found.maximum else "0"
+    return [*first, mean(found.mean), change(found.p99), most]
+
+
+def _has_errors(advice: Advice) -> bool:
+    shown = (choice.changes for choice, _ in shown_choices(advice))
+    return any(found is not None and found.errors.value > 0 for found in shown)
 
 
 def choice_lines(advice: Advice) -> Iterator[str]:
     """Yield the table of the choices worth having."""
     yield f"choices worth having (* {best_name(advice)})"
-    yield (
-        f"  {'hits':>12} {'changed':>12} {'mean change':>13} {'99% within':>20} {'largest':>10}"
-        "   choice"
-    )
+    yield f"  {_columns(headings(advice))}   choice"
     for choice, mark in shown_choices(advice):
-        changed, average, p99, most = cells(choice.changes)
-        yield (
-            f"{mark or ' '} {ratio(choice.hit_ratio):>12} {changed:>12} {average:>13} {p99:>20} "
-            f"{most:>10}   {choice.label}"
-        )
+        yield f"{mark or ' '} {_columns(cells(advice, choice))}   {choice.label}"
+
+
+def _columns(texts: list[str]) -> str:
+    *first, p99, most = texts
+    return " ".join([*(f"{each:>14}" for each in first), f"{p99:>20}", f"{most:>10}"])
 
 
 def capacity_lines(capacity: Capacity) -> Iterator[str]:

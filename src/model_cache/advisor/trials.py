@@ -1,7 +1,8 @@
 """Try a choice of options on a sample of the requests: its hit ratio, and how answers change.
 
 The answer that the cache would give to a request is the model's answer to the first request with
-the same key, rounded. That is what a cache that never evicts holds.
+the same key, rounded. That is what a cache that never evicts holds. Errors are not cached: if the
+model raises for the first request, it is the answer to the second, and so on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ ROUGH, PRECISE = 100_000, 400_000
 
 MOST_ROWS = 8_000
 """How many requests are sampled at most."""
+
+_MOST_SOURCES = 10
+"""So many requests with the same key are asked about until one has an answer."""
 
 
 class Option(NamedTuple):
@@ -85,7 +89,7 @@ class Bench:
         self._answers = answers
         self._rows = chance.sample(range(count), min(count, MOST_ROWS))
         self._own: dict[int, Answer | None] = {}
-        self.unknown = 0
+        self._prepared = 0
         self.spread = 0.0
 
     @property
@@ -93,18 +97,26 @@ class Bench:
         """How many rows the sample has."""
         return len(self._rows)
 
+    @property
+    def unknown(self) -> int:
+        """How many rows so far could not be built again."""
+        return self._prepared - len(self._own)
+
+    @property
+    def failing(self) -> float:
+        """The share of the rows so far, as they are, for which the model raised."""
+        return [*self._own.values()].count(None) / max(1, len(self._own))
+
     def inputs(self, count: int) -> list[BaseModel]:
         """Return some of the sampled inputs."""
-        return [data for row in self._rows[:count] if (data := self._built(row, None)) is not None]
+        return [data for row in self._rows[:count] if (data := self._built(row, {})) is not None]
 
     def prepare(self, count: int) -> int:
         """Ask the model about the first rows of the sample; return how many it answered."""
-        new = [row for row in self._rows[:count] if row not in self._own]
-        inputs = {row: self._built(row, None) for row in new}
-        known = {row: data for row, data in inputs.items() if data is not None}
-        self.unknown += len(new) - len(known)
-        self._own.update(dict.fromkeys(new))
-        self._own.update(zip(known, self._answers.of([*known.values()]), strict=True))
+        new = self._rows[self._prepared : count]
+        inputs = {row: data for row in new if (data := self._built(row, {})) is not None}
+        self._own.update(zip(inputs, self._answers.of([*inputs.values()]), strict=True))
+        self._prepared += len(new)
         answers = [answer for answer in self._own.values() if answer is not None]
         self.spread = spread_of(answers)
         return len(answers)
@@ -125,45 +137,45 @@ class Bench:
         """Try a choice on the first rows of the sample."""
         self.prepare(count)
         keys = self.keys(option)
-        rows = [row for row in self._rows[:count] if self._own[row] is not None]
-        own, served = self._compare(option, keys, rows)
-        found = changes(own, served, self.spread)
+        rows = [row for row in self._rows[:count] if row in self._own]
+        served = self._served(option, keys, rows)
+        found = changes([self._own[row] for row in served], [*served.values()], self.spread)
         ratio = hit_ratio(keys, most, self._keys.sample)
         return Trial(option, ratio, found, min(count, self.most))
 
-    def _compare(
-        self, option: Option, keys: Hashes, rows: list[int]
-    ) -> tuple[list[Answer], list[Answer]]:
-        """Return the model's answers to rows, and those that the cache would give."""
-        sources = first_rows(keys, rows) if option.ignored else rows
+    def _served(
+        self, option: Option, keys: Hashes, rows: Sequence[int]
+    ) -> dict[int, Answer | None]:
+        """Return the answers that the cache would give to rows; None where the model raises."""
         places = dict(option.places)
-        pairs = [
-            (row, data)
-            for row, source in zip(rows, sources, strict=True)
-            if (data := self._built(source, places)) is not None
-        ]
-        found = self._answers.of([data for _, data in pairs])
-        own: list[Answer] = []
-        served: list[Answer] = []
-        for (row, _), answer in zip(pairs, found, strict=True):
-            mine = self._own[row]
-            if answer is not None and mine is not None:
-                own.append(mine)
-                served.append(answer)
-        return own, served
+        sources = sources_of(keys, rows) if option.ignored else [[row] for row in rows]
+        left = dict(zip(rows, sources, strict=True))
+        found: dict[int, Answer | None] = {}
+        while left:
+            inputs = {row: self._built(first, places) for row, (first, *_) in left.items()}
+            known = {row: data for row, data in inputs.items() if data is not None}
+            answers = self._answers.of([*known.values()])
+            found.update(zip(known, answers, strict=True))
+            for row in left.keys() - known.keys():
+                found.pop(row, None)
+            left = {row: left[row][1:] for row in known if found[row] is None and left[row][1:]}
+        return found
 
-    def _built(self, row: int, places: Mapping[str, int] | None) -> BaseModel | None:
+    def _built(self, row: int, places: Mapping[str, int]) -> BaseModel | None:
         """Return the input of a row as the model would receive it; None if it is not known."""
         try:
             data = self._rebuilder.input(row)
         except MissingValueError:
             return None
-        rounder = rounder_of(places or {})
+        rounder = rounder_of(places)
         return data if rounder is None else rounder(data)
 
 
-def first_rows(keys: Hashes, rows: Sequence[int]) -> list[int]:
-    """Return the first row of the log with the same key as each of the rows."""
+def sources_of(keys: Hashes, rows: Sequence[int]) -> list[list[int]]:
+    """Return for each row the requests whose answer the cache may hold, in order.
+
+    These are the first requests of the log with the same key, and the row itself as the last.
+    """
     wanted: Hashes = keys[np.array(rows, np.int64)]
     # Most rows have another key than any of these: a look at 16 bits drops them.
     flags = np.zeros(2**16, np.bool_)
@@ -171,5 +183,12 @@ def first_rows(keys: Hashes, rows: Sequence[int]) -> list[int]:
     candidates: Array = np.flatnonzero(flags[(keys >> np.uint64(48)).astype(np.uint16)])
     found = keys[candidates]
     order = np.argsort(found, kind="stable")
-    at = np.searchsorted(found, wanted, side="left", sorter=order)
-    return [int(row) for row in candidates[order[at]]]
+    ordered = candidates[order]
+    starts = np.searchsorted(found, wanted, side="left", sorter=order)
+    first = (ordered[start : start + _MOST_SOURCES - 1].tolist() for start in starts.tolist())
+    # The row is in its place among those with its key, so what is before it has this key.
+    return [[*_before(row, each), row] for row, each in zip(rows, first, strict=True)]
+
+
+def _before(row: int, sources: list[int]) -> list[int]:
+    return sources[: sources.index(row)] if row in sources else sources

@@ -49,7 +49,9 @@ def mean(estimate: Estimate) -> str:
 
 
 def change(estimate: Estimate) -> str:
-    """Return a change with its interval."""
+    """Return a change with its interval; "no limit" if it can't be measured."""
+    if not math.isfinite(estimate.value):
+        return "no limit"
     if estimate.low == estimate.high:
         return number(estimate.value)
     return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"

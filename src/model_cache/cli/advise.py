@@ -119,15 +119,11 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def _choices(advice: Advice) -> Table:
-    second = "mean change" if advice.unit_fields else "flipped labels"
-    found = _table(
-        f"Choices worth having (* {words.best_name(advice)})",
-        "hits", "changed", second, "99% within", "largest", "choice",
-    )  # fmt: skip
+    title = f"Choices worth having (* {words.best_name(advice)})"
+    found = _table(title, *words.headings(advice), "choice")
     for choice, mark in words.shown_choices(advice):
-        cells = [ratio(choice.hit_ratio), *words.cells(choice.changes)]
         label = Text(printable(f"{mark} {choice.label}".strip()))
-        found.add_row(*map(Text, cells), label)
+        found.add_row(*map(Text, words.cells(advice, choice)), label)
     return found
 
 

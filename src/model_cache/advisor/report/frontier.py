@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from model_cache.advisor.advice import Advice
-from model_cache.advisor.findings import Changes, Choice, Estimate
+from model_cache.advisor.findings import Choice, Estimate
 from model_cache.advisor.report.chart import Axis, Chart, Point, Series
 from model_cache.advisor.report.scales import Scale, linear, logarithmic
-from model_cache.advisor.summary import best_name, cells, shown_choices
-from model_cache.advisor.words import number, percent, ratio
+from model_cache.advisor.summary import best_name, shown_choices
+from model_cache.advisor.words import change, mean, number, percent, ratio
 
 _WIDE_RANGE = 50.0
 _BEYOND = 1.15
@@ -57,7 +57,7 @@ def numbered(advice: Advice) -> list[tuple[int, Choice]]:
 def _cost(choice: Choice) -> Estimate:
     changes = choice.changes
     assert changes is not None
-    return changes.mean or changes.flipped or changes.share
+    return changes.cost
 
 
 def _change_label(advice: Advice) -> str:
@@ -89,11 +89,17 @@ def _point(row: int, choice: Choice) -> Point:
 
 def _words(choice: Choice) -> str:
     """Return the tooltip of a choice."""
-    changes: Changes | None = choice.changes
-    changed, average, p99, _ = cells(changes)
-    parts = [f"{choice.label}: {ratio(choice.hit_ratio)} hits", f"{changed} of the answers change"]
-    if changes is not None and changes.mean is not None:
-        parts += [f"by {average} on average", f"99% by at most {p99}"]
+    parts = [f"{choice.label}: {ratio(choice.hit_ratio)} hits"]
+    changes = choice.changes
+    if changes is not None:
+        parts.append(f"{ratio(changes.share)} of the answers change")
+        if changes.mean is not None and changes.p99 is not None:
+            parts += [
+                f"by {mean(changes.mean)} on average",
+                f"99% by at most {change(changes.p99)}",
+            ]
+        if changes.errors.value > 0:
+            parts.append(f"{ratio(changes.errors)} because of errors")
     return ", ".join(parts)
 
 

@@ -177,7 +177,7 @@ def _notes(advice: Advice) -> Iterator[str]:
         yield f"{log.bad:,} lines were set aside ({reasons})."
     if log.failed:
         kinds = ", ".join(f"{name} {count:,}" for name, count in log.failures.items())
-        yield f"The model raised for {log.failed:,} of {log.sampled:,} sampled requests: {kinds}."
+        yield f"The model raised in {log.failed:,} of {log.sampled:,} predictions: {kinds}."
 
 
 def _footer(advice: Advice) -> Markup:

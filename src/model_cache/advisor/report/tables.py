@@ -7,19 +7,18 @@ from collections.abc import Iterable, Sequence
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Capacity
 from model_cache.advisor.report.markup import Markup, element, joined
-from model_cache.advisor.summary import best_name, cells, shown_choices, thinned
+from model_cache.advisor.summary import best_name, cells, headings, shown_choices, thinned
 from model_cache.advisor.words import duration, percent, ratio, size
 
 
 def choices_table(advice: Advice) -> Markup:
     """Return the choices worth having."""
-    second = "mean change" if advice.unit_fields else "flipped labels"
-    columns = ("number", "choice", "hits", "changed", second, "99% within", "largest")
+    columns = ("number", "choice", *headings(advice))
     rows = []
     for number, (choice, mark) in enumerate(shown_choices(advice), 1):
         badge = element("strong", best_name(advice), class_="badge")
         label = joined(choice.label, " ", badge) if mark else choice.label
-        row = [str(number), label, ratio(choice.hit_ratio), *cells(choice.changes)]
+        row = [str(number), label, *cells(advice, choice)]
         rows.append(_row(row, class_="recommended" if mark else None))
     return _table("Choices worth having, by rising hit ratio", columns, rows)
 
