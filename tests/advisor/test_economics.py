@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from pydantic import BaseModel
 from model_cache import RedisCachingDecorator, embedded
 from model_cache.advisor import Advice, advise
 from model_cache.advisor.economics import break_even, economics_of
-from model_cache.advisor.findings import Changes, Choice, Costs, Estimate
+from model_cache.advisor.estimates import exactly
+from model_cache.advisor.findings import Changes, Choice, Costs, Estimate, Reuse
 from model_cache.advisor.options import as_yaml
 from model_cache.advisor.search import is_lossless, is_tolerated
 from model_cache.advisor.trials import Option, Trial
@@ -113,15 +115,76 @@ def test_the_options_are_those_of_the_decorator(advice: Advice) -> None:
 
 
 def test_the_verdict_says_which_choice_pays() -> None:
-    reuse = advise(VisitModel(), list(visits(300)), budget=1.0).reuse
-    sure = Estimate(0.9, 0.9, 0.9)
-    best = Choice({}, ("request_id",), sure, changes(0.0, 0.0))
+    best = Choice({}, ("request_id",), exactly(0.9), changes(0.0, 0.0))
     low = economics_of(COSTS, 0.1, 0.9, None, None)
-    assert verdict_of(reuse, best, low)[0] == "cache reduced"
-    assert verdict_of(reuse, best, low)[1].startswith("Cache without request_id: 90.0% hits")
+    verdict, sentence = verdict_of(REUSE, best, low, [best], None)
+    assert verdict == "cache reduced"
+    assert sentence.startswith("Cache without request_id: 90.0% hits")
     never = economics_of(COSTS, 0.1, 0.2, None, None)
-    assert verdict_of(reuse, best, never)[0] == "do not cache"
-    assert verdict_of(None, None, None)[0] == "unknown"
+    assert verdict_of(REUSE, best, never, [], None)[0] == "do not cache"
+    assert verdict_of(None, None, None, [], None)[0] == "unknown"
+
+
+def costly(
+    hits: float,
+    p99: float,
+    *,
+    share: float = 0.25,
+    flipped: float | None = None,
+    errors: float = 0.0,
+) -> Choice:
+    """Return a choice that changes a quarter of the answers."""
+    numbers = flipped is None
+    found = Changes(
+        sampled=4_000,
+        share=exactly(share),
+        mean=exactly(p99 / 2) if numbers else None,
+        p99=exactly(p99) if numbers else None,
+        maximum=p99 if numbers else None,
+        beyond=0.001,
+        flipped=None if flipped is None else exactly(flipped),
+        errors=exactly(errors),
+    )
+    return Choice({"amount": -round(hits * 4)}, (), exactly(hits), found)
+
+
+REUSE = Reuse(exactly(0.0), exactly(0.0), exactly(300.0), (), None, None)
+EXACT = Choice({}, (), exactly(0.0), changes(0.0, 0.0))
+
+
+def verdict_on(*choices: Choice, tolerance: float | None = None) -> tuple[str, str]:
+    low = economics_of(COSTS, 0.0, 0.0, None, None)
+    return verdict_of(REUSE, EXACT, low, [EXACT, *choices], tolerance)
+
+
+def test_a_verdict_against_the_traffic_as_it_is_names_the_cheapest_choice_that_pays() -> None:
+    verdict, sentence = verdict_on(costly(0.2, 1.0), costly(0.9, 3.0), costly(0.5, 2.0))
+    assert verdict == "do not cache"
+    assert sentence == (
+        "Do not cache: this traffic allows 0% hits, and a cache pays from 33.3%; it would pay with "
+        "amount to -2 places (50.0% hits), which changes 25.0% of the answers, 99% by at most 2."
+    )
+    assert verdict_on(costly(0.2, 1.0))[1].endswith("and a cache pays from 33.3%.")
+
+
+def test_a_verdict_says_what_the_choice_that_pays_costs() -> None:
+    labels = verdict_on(costly(0.5, 2.0, share=0.1, flipped=0.1))[1]
+    assert labels.endswith("(50.0% hits), which changes 10.0% of the answers.")
+    none = verdict_on(costly(0.5, 0.0, share=0.0))[1]
+    assert none.endswith(
+        "(50.0% hits), which changes none of the 4,000 answers that were compared."
+    )
+    errors = verdict_on(costly(0.5, math.inf, share=0.5, errors=0.2))[1]
+    assert errors.endswith("which changes 50.0% of the answers, 20.0% by errors.")
+
+
+def test_a_verdict_names_no_choice_beyond_the_tolerance() -> None:
+    assert "it would pay" not in verdict_on(costly(0.5, 2.0), tolerance=1.0)[1]
+    within = costly(0.5, 2.0)
+    assert within.changes is not None
+    unsure = dataclasses.replace(within.changes, p99=Estimate(2.0, 1.0, math.inf))
+    sentence = verdict_on(dataclasses.replace(within, changes=unsure), tolerance=3.0)[1]
+    assert "it would pay with amount to -2 places" in sentence
 
 
 class Secretive(BaseModel):

@@ -237,7 +237,9 @@ class Run:
         choices, place = self.search.choices() if self.search else ([], None)
         best = None if place is None else choices[place]
         facts, economics = self._facts(), self._economics(best)
-        verdict, sentence = verdict_of(self.reuse, best, economics)
+        verdict, sentence = verdict_of(
+            self.reuse, best, economics, choices, self.settings.tolerance
+        )
         numbers, labels = kinds_of(self.outputs, self.bench.answer() if self.bench else None)
         return Advice(
             model=self.model.qualified_name,

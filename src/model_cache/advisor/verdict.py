@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from model_cache.advisor.advice import Verdict
-from model_cache.advisor.findings import Choice, Economics, Reuse
-from model_cache.advisor.words import duration, percent
+from model_cache.advisor.findings import Changes, Choice, Economics, Reuse
+from model_cache.advisor.search import is_tolerated
+from model_cache.advisor.words import duration, number, percent
 
 
 def verdict_of(
-    reuse: Reuse | None, best: Choice | None, economics: Economics | None
+    reuse: Reuse | None,
+    best: Choice | None,
+    economics: Economics | None,
+    choices: Sequence[Choice],
+    tolerance: float | None,
 ) -> tuple[Verdict, str]:
-    """Return the verdict, and the sentence that explains it."""
+    """Return the verdict, and the sentence that explains it; None stands for what is unknown."""
     if reuse is None:
         return "unknown", "Interrupted before the log was read."
     allowed = percent(reuse.hit_ratio.value)
@@ -28,18 +36,43 @@ def verdict_of(
             f"{duration(costs.model)}; {percent(limit)} are enough to pay."
         )
     if best is not None and not best.is_exact and economics.recommended.seconds > 0:
-        without = (
-            f"as it is, {allowed}" if economics.exact.seconds > 0 else
-            f"as it is, {allowed}, which does not pay"
-        )  # fmt: skip
+        too_few = "" if economics.exact.seconds > 0 else ", which does not pay"
         return "cache reduced", (
             f"Cache {best.phrase}: {percent(best.hit_ratio.value)} hits, each "
-            f"{duration(costs.hit)} instead of {duration(costs.model)}; {without}."
+            f"{duration(costs.hit)} instead of {duration(costs.model)}; as it is, {allowed}"
+            f"{too_few}."
         )
     with_best = ""
     if best is not None and not best.is_exact:
         with_best = f" ({percent(best.hit_ratio.value)} {best.phrase})"
     return "do not cache", (
         f"Do not cache: this traffic allows {allowed} hits{with_best}, and a cache pays from "
-        f"{percent(limit)}."
+        f"{percent(limit)}{_alternative(limit, choices, tolerance)}."
     )
+
+
+def _alternative(limit: float, choices: Sequence[Choice], tolerance: float | None) -> str:
+    """Return which choice would pay, and what it costs: the one that changes the answers least."""
+    found = [
+        (changes.cost.value, -choice.hit_ratio.value, choice.phrase, changes)
+        for choice in choices
+        if (changes := choice.changes) is not None
+        and changes.sampled
+        and choice.hit_ratio.value > limit
+        and (tolerance is None or is_tolerated(changes, tolerance, sure=False))
+    ]
+    if not found:
+        return ""
+    _, hits, phrase, changes = min(found, key=lambda each: each[:2])
+    return f"; it would pay {phrase} ({percent(-hits)} hits), which changes {_cost(changes)}"
+
+
+def _cost(changes: Changes) -> str:
+    if not changes.share.value:
+        return f"none of the {changes.sampled:,} answers that were compared"
+    parts = [f"{percent(changes.share.value)} of the answers"]
+    if changes.errors.value:
+        parts.append(f"{percent(changes.errors.value)} by errors")
+    if changes.p99 is not None and 0 < changes.p99.value < math.inf:
+        parts.append(f"99% by at most {number(changes.p99.value)}")
+    return ", ".join(parts)
