@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict
 
 from model_cache import ConfigurationError, RedisCachingDecorator
 from model_cache.advisor import Advice, Progress, advise, missing_extra, rebuilding
-from model_cache.advisor.findings import Choice
+from model_cache.advisor.findings import Choice, Estimate
+from model_cache.advisor.words import size
 from tests.advisor.logs import Score, Verdict, Visit, VisitModel, label, score, visits
 from tests.models import FunctionModel
 from tests.servers import Server
@@ -273,7 +274,30 @@ def test_a_log_of_one_request_is_enough() -> None:
     found = advised(log=[{"customer": "a", "amount": 1.0}])
     assert found.reuse is not None
     assert found.reuse.hit_ratio.value == 0.0
-    assert str(found)
+    text = str(found)
+    assert re.search(r"^log       1 request$", text, re.M)
+    assert "; 1 different input\n" in text
+    assert re.search(r"^ +1 entry  ", text, re.M)
+    assert "\n# 1 entry takes " in advised(slow(), [{"customer": "a", "amount": 1.0}] * 2).to_yaml()
+
+
+def test_one_place_is_in_the_singular() -> None:
+    ratio = Estimate(0.5, 0.5, 0.5)
+    assert Choice({"a": 1, "b": -1, "c": 2}, (), ratio, None).label == (
+        "a to 1 place, b to -1 places, c to 2 places"
+    )
+
+
+def test_what_describes_the_traffic_as_it_is_says_so(advice: Advice) -> None:
+    assert "\nreuse     as it is: at most 0" in str(advice)
+    assert "As it is, the traffic repeats no request." in advice.to_html()
+
+
+def test_the_memory_says_how_much_of_it_an_empty_server_takes(advice: Advice) -> None:
+    assert advice.sizes is not None
+    title = f"Memory (as it is), of which an empty Redis takes {size(advice.sizes.empty)}"
+    assert title in str(advice)
+    assert title in advice.to_html()
 
 
 def interrupt_at(stage: str, times: int = 1) -> Callable[[Progress], None]:

@@ -99,9 +99,9 @@ def test_without_json_it_prints_text(server: Server) -> None:
     assert result.code == 0
     assert re.fullmatch(
         r"a_model 1\.0\.0\n"
-        r"  12 entries, [\d.]+ kB \(\d+ bytes each\), TTL left [\d. /]+ h, JSON\n"
+        r"  12 entries, [\d.]+ kB by MEMORY USAGE \(\d+ bytes each\), TTL left [\d. /]+ h, JSON\n"
         r"a_model 1\.0\.0 \(prefix p\)\n"
-        r"  1 entry, \d+ bytes \(\d+ bytes each\), no TTL, MessagePack\n",
+        r"  1 entry, \d+ bytes by MEMORY USAGE \(\d+ bytes each\), no TTL, MessagePack\n",
         result.stdout,
     )
 

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from model_cache import RedisCachingDecorator
+from model_cache.keys.key import parse_key
 from tests.cli.command import run
 from tests.cli.filling import fill
 from tests.models import FunctionModel, person
@@ -53,6 +54,24 @@ def test_as_text_it_shows_the_same(server: Server, client: redis.Redis) -> None:
     assert run("stats", "--url", server.url, "--model", "none").stdout == (
         "no statistics and no entries\n"
     )
+
+
+def test_one_of_a_kind_is_in_the_singular(server: Server, client: redis.Redis) -> None:
+    fill(server.url, 1)
+    ask(server.url, 0, "a_model")
+    text = run("stats", "--url", server.url).stdout
+    assert "2 predictions: 1 hit (50.0%), 1 miss, 0 without Redis, 0 errors" in text
+    assert "\n  1 entry, " in text
+
+
+def test_the_memory_is_said_to_be_what_memory_usage_counts(
+    server: Server, client: redis.Redis
+) -> None:
+    fill(server.url, 3)
+    keys = [key for key in client.scan_iter() if parse_key(bytes(key)) is not None]
+    [found] = run("stats", "--url", server.url, "--json").json["models"]
+    assert found["bytes"] == sum(client.memory_usage(key) or 0 for key in keys)
+    assert " by MEMORY USAGE\n" in run("stats", "--url", server.url).stdout
 
 
 def test_entries_without_counts_are_shown_as_well(server: Server, client: redis.Redis) -> None:

@@ -165,7 +165,10 @@ class Choice:
     @property
     def label(self) -> str:
         """The choice in words."""
-        parts = [f"{name} to {places} places" for name, places in self.places.items()]
+        parts = [
+            f"{name} to {places} {'place' if places == 1 else 'places'}"
+            for name, places in self.places.items()
+        ]
         parts += [f"without {name}" for name in self.ignored]
         return ", ".join(parts) or "as it is"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Capacity
-from model_cache.advisor.words import percent, size
+from model_cache.advisor.words import count, percent, size
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 # What YAML 1.1 does not read as a string.
@@ -79,7 +79,8 @@ def _memory(capacity: Capacity, empty: int) -> str:
     last = capacity.by_entries[-1]
     packed = f", packed {size(last.packed)}" if last.packed is not None else ""
     taken = f"{size(last.plain or 0)} in Redis{packed}; an empty Redis takes {size(empty)}"
-    return f"All {last.entries:,} entries take {taken}."
+    all_of_them = count(last.entries, "entry takes", "entries take")
+    return f"{all_of_them} {taken}."
 
 
 def _flow(value: Any) -> str:

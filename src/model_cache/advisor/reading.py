@@ -128,7 +128,10 @@ class Reader:
 
     def _nothing_fits(self) -> str:
         """Return why no request fits: the first fields that are wrong, with the nearest names."""
-        whole = f"none of the {self.read:,} requests fits {self.schema.__name__}"
+        name = self.schema.__name__
+        whole = f"none of the {self.read:,} requests fits {name}"
+        if self.read == 1:
+            whole = f"the only request does not fit {name}"
         if self._misfit.error is None:
             return f"{whole}: they can't be read; is this the right format?"
         given = self._misfit.given

@@ -17,6 +17,7 @@ from model_cache import pydantic_attributes
 from model_cache.advisor.envelopes import EnvelopeError, named_row
 from model_cache.advisor.request_file import JsonLines
 from model_cache.advisor.sources import Item, names_of
+from model_cache.advisor.words import count
 from model_cache.binding.schemas import leaves
 from model_cache.errors import ConfigurationError
 from model_cache.keys.showing import SECRETS, hidden_fields
@@ -238,10 +239,11 @@ def notes_on(recorded: Recorded, schema: type[BaseModel]) -> Iterator[str]:
         )
     for number, reason in (
         (recorded.dropped, "writing fell behind"),
-        (recorded.unrecordable, "they can't be written as JSON"),
+        (recorded.unrecordable, "of a value that JSON can't represent"),
     ):
         if number:
-            yield f"{number:,} requests were not recorded, because {reason}."
+            not_recorded = count(number, "request was", "requests were")
+            yield f"{not_recorded} not recorded, because {reason}."
 
 
 def _hidden(schema: type[BaseModel]) -> list[str]:

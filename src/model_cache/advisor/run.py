@@ -35,7 +35,7 @@ from model_cache.advisor.settings import Settings
 from model_cache.advisor.sources import open_source
 from model_cache.advisor.trials import Bench, Option
 from model_cache.advisor.verdict import verdict_of
-from model_cache.advisor.words import percent
+from model_cache.advisor.words import count, percent
 from model_cache.binding import fitting
 from model_cache.binding.decorators import layers
 from model_cache.decorator import RedisCachingDecorator
@@ -122,7 +122,7 @@ class Run:
             for batch in Reader(source, self.schema).batches():
                 self._builder.add(batch)
                 rate = self._builder.count / max(1e-9, self.clock() - begun)
-                note = f"{self._builder.count:,} requests, {rate:,.0f} per second"
+                note = f"{count(self._builder.count, 'request')}, {rate:,.0f} per second"
                 self.tell(Progress("reading", batch.done, source.total, note))
             self.column = source.time_column
         self.log = self._builder.finish(self.recorded)
@@ -180,7 +180,7 @@ class Run:
 
         def show(trials: int) -> None:
             spent = min(budget, budget - (end - self.clock()))
-            self.tell(Progress("comparing", spent, budget, f"{trials:,} choices"))
+            self.tell(Progress("comparing", spent, budget, count(trials, "choice")))
 
         self.search = Search(
             self.bench, levels, self.settings.tolerance, lambda: end - self.clock(), show
@@ -306,16 +306,16 @@ class Run:
         remedy = "a longer log" if self.bench.most < LOSSLESS else "a larger budget"
         return [
             f"Not recommended yet: {label}, {percent(trial.hit_ratio.value)} hits. It changed none "
-            f"of {changes.sampled:,} answers, but {LOSSLESS:,} requests must be compared: use "
-            f"{remedy}."
+            f"of {count(changes.sampled, 'answer')}, but {LOSSLESS:,} requests must be compared: "
+            f"use {remedy}."
         ]
 
     def _more_notes(self) -> list[str]:
         assert self.log is not None
         notes = [
-            f"{count:,} values of {name or 'undeclared fields'} have no canonical form: these "
-            "requests are never hits."
-            for name, count in self.log.uncacheable.items()
+            f"{name or 'undeclared fields'}: {count(number, 'value has', 'values have')} no "
+            "canonical form. Requests with such values never hit."
+            for name, number in self.log.uncacheable.items()
         ]
         sample = self.log.sample
         if sample.share < 1.0:
@@ -337,7 +337,7 @@ class Run:
             notes.append("The log has no times, so there is no TTL curve and no rate.")
         if self.bench is not None and self.bench.unknown:
             notes.append(
-                f"{self.bench.unknown:,} sampled requests could not be built again, because a "
-                "field has too many different values."
+                f"{count(self.bench.unknown, 'sampled request')} could not be built again, because "
+                "a field has too many different values."
             )
         return notes

@@ -6,7 +6,17 @@ from collections.abc import Iterator
 
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Capacity, CapacityPoint, Choice, Economics, Reuse
-from model_cache.advisor.words import change, duration, mean, number, percent, ratio, size
+from model_cache.advisor.words import (
+    change,
+    count,
+    duration,
+    entry_count,
+    mean,
+    number,
+    percent,
+    ratio,
+    size,
+)
 
 _MOST_ROWS = 12
 
@@ -23,6 +33,7 @@ def summary(advice: Advice) -> Iterator[str]:
         yield from choice_lines(advice)
     for capacity in advice.capacity:
         yield ""
+        yield memory_title(advice, capacity)
         yield from capacity_lines(capacity)
 
 
@@ -40,7 +51,7 @@ def facts(advice: Advice) -> Iterator[str]:
 def log_lines(advice: Advice) -> Iterator[str]:
     """Yield what was read."""
     log = advice.log
-    parts = [f"{log.traffic:,} requests"]
+    parts = [count(log.traffic, "request")]
     if log.seconds is not None:
         parts[0] += f" in {duration(log.seconds)}"
     if log.share < 1.0:
@@ -48,23 +59,22 @@ def log_lines(advice: Advice) -> Iterator[str]:
     if log.bad:
         parts.append(f"{log.bad:,} set aside")
     yield f"log       {', '.join(parts)}"
-    for reason, count in log.bad_reasons.items():
-        yield f"            {count:,}: {reason}"
+    for reason, times in log.bad_reasons.items():
+        yield f"            {times:,}: {reason}"
     if log.failed:
         kinds = ", ".join(f"{name} {count:,}" for name, count in log.failures.items())
-        yield (
-            f"failures  the model raised in {log.failed:,} of {log.sampled:,} predictions: {kinds}"
-        )
+        asked = count(log.sampled, "prediction")
+        yield f"failures  the model raised in {log.failed:,} of {asked}: {kinds}"
 
 
 def reuse_lines(reuse: Reuse) -> Iterator[str]:
-    """Yield how much traffic repeats."""
+    """Yield how much the traffic as it is repeats."""
     yield (
-        f"reuse     at most {ratio(reuse.hit_ratio)} hits, {ratio(reuse.steady)} in the last "
-        f"quarter; {reuse.distinct.value:,.0f} different inputs"
+        f"reuse     as it is: at most {ratio(reuse.hit_ratio)} hits, {ratio(reuse.steady)} in the "
+        f"last quarter; {count(round(reuse.distinct.value), 'different input')}"
     )
     if reuse.reached_requests is not None:
-        after = f"{reuse.reached_requests:,} requests"
+        after = count(reuse.reached_requests, "request")
         if reuse.reached_seconds is not None:
             after += f" ({duration(reuse.reached_seconds)})"
         yield f"            nine tenths of that are reached after {after}"
@@ -148,15 +158,21 @@ def _columns(texts: list[str]) -> str:
     return " ".join([*(f"{each:>14}" for each in first), f"{p99:>20}", f"{most:>10}"])
 
 
+def memory_title(advice: Advice, capacity: Capacity) -> str:
+    """Return the title of a table of memory, which says what it counts."""
+    sizes = advice.sizes
+    empty = "" if sizes is None else f", of which an empty Redis takes {size(sizes.empty)}"
+    return f"Memory ({capacity.choice}){empty}"
+
+
 def capacity_lines(capacity: Capacity) -> Iterator[str]:
     """Yield the hit ratio against memory and TTL."""
-    yield f"memory ({capacity.choice})"
     for point in thinned(capacity):
         plain = "?" if point.plain is None else size(point.plain)
         packed = "-" if point.packed is None else size(point.packed)
         near = "-" if point.near is None else percent(point.near)
         yield (
-            f"  {point.entries:>12,} entries  {ratio(point.hit_ratio):>14}  plain {plain:>8}  "
+            f"  {entry_count(point.entries):>20}  {ratio(point.hit_ratio):>14}  plain {plain:>8}  "
             f"packed {packed:>8}  near {near:>6}"
         )
     yield from ttl_lines(capacity)

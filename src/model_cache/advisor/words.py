@@ -10,6 +10,16 @@ _UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"
 _SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """Return a number and its noun: `1 entry`, `1,000 entries`; `many` is for irregular ones."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def entry_count(number: int) -> str:
+    """Return a number of entries."""
+    return count(number, "entry", "entries")
+
+
 def percent(value: float) -> str:
     """Return a ratio as a percentage."""
     digits = 0 if value in (0.0, 1.0) else 1

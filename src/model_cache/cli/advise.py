@@ -100,7 +100,7 @@ def show(output: Output, advice: Advice) -> None:
         output.table(_choices(advice))
     for capacity in advice.capacity:
         output.line()
-        output.table(_memory(capacity))
+        output.table(_memory(advice, capacity))
         for line in words.ttl_lines(capacity):
             output.line(line)
     output.line()
@@ -127,10 +127,9 @@ def _choices(advice: Advice) -> Table:
     return found
 
 
-def _memory(capacity: Capacity) -> Table:
-    found = _table(
-        f"Memory ({capacity.choice})", "entries", "hits", "plain", "packed", "near cache hits"
-    )
+def _memory(advice: Advice, capacity: Capacity) -> Table:
+    title = words.memory_title(advice, capacity)
+    found = _table(title, "entries", "hits", "plain", "packed", "near cache hits")
     for point in words.thinned(capacity):
         found.add_row(
             f"{point.entries:,}",

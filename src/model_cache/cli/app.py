@@ -17,12 +17,13 @@ from ml_base.ml_model import MLModel
 
 from model_cache import __version__
 from model_cache.advisor.request_file import Format, open_requests
+from model_cache.advisor.words import count
 from model_cache.cli import options, rendering
 from model_cache.cli.checks import Finding, check
 from model_cache.cli.doctor import examine, scratch_namespace
 from model_cache.cli.inventory import Reader
 from model_cache.cli.loading import import_from_here, load, load_plain
-from model_cache.cli.output import Output, count
+from model_cache.cli.output import Output
 from model_cache.cli.purge import Plan, Selection, begin_generations, delete, plan
 from model_cache.cli.rejected import RejectedFile
 from model_cache.cli.running import FAILED, INTERRUPTED, running
@@ -300,7 +301,7 @@ def _warm(
                 file,
                 threads=threads,
                 say=output.say,
-                tell=lambda size, line: tell(size, count(line, "line", "lines")),
+                tell=lambda size, line: tell(size, count(line, "line")),
             )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from model_cache.advisor.words import count
 from model_cache.cli.doctor import SCRATCH_MODEL, Facts
 from model_cache.cli.permissions import grant
 
@@ -160,10 +161,12 @@ def _traffic(facts: Facts) -> Iterator[_Result]:
         yield _unknown(facts, "traffic", "INFO stats")
         return
     looked_up = hits + misses
-    text = f"{hits / looked_up:.1%} of {looked_up:,} lookups hit" if looked_up else "no lookups yet"
+    text = "no lookups yet"
+    if looked_up:
+        text = f"{hits / looked_up:.1%} of {count(looked_up, 'lookup')} hit"
     if evicted:
         advice = "double maxmemory as long as that raises the hit ratio enough"
-        yield "traffic", "note", f"{text}; {evicted:,} keys evicted", advice
+        yield "traffic", "note", f"{text}; {count(evicted, 'key')} evicted", advice
     else:
         yield "traffic", "ok", f"{text}; no keys evicted", None
 
@@ -252,7 +255,8 @@ def _permissions(facts: Facts) -> Iterator[_Result]:
 def _packed(facts: Facts) -> Iterator[_Result]:
     for each in facts.packed:
         ratio = each.found / each.expected
-        text = f"{each.namespace}: about {each.found:,} packed entries, {each.expected:,} expected"
+        found = count(each.found, "packed entry", "packed entries")
+        text = f"{each.namespace}: about {found}, {each.expected:,} expected"
         if ratio >= _OVERFULL:
             cost = "slower and larger" if each.hash_tables > _MANY_HASH_TABLES else "slower"
             text = f"{text}: {ratio:.1f} times as many, which makes them {cost}"

@@ -140,11 +140,6 @@ def _console(stream: Any) -> Console:
     return Console(file=stream, markup=False, highlight=False, emoji=False)
 
 
-def count(number: int, one: str, many: str) -> str:
-    """Return a number and its noun: `1 entry`, `1,000 entries`."""
-    return f"{number:,} {one if number == 1 else many}"
-
-
 def size(number: float | None) -> str:
     """Return a number of bytes with a unit; `?` if it is unknown."""
     return "?" if number is None else decimal(round(number))

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from model_cache.advisor.words import count, entry_count
 from model_cache.errors import ConfigurationError, did_you_mean
 from model_cache.keys.buckets import is_bucket, parse_bucket
 from model_cache.keys.key import EntryKey, Namespace, entries_pattern, parse_key
@@ -180,7 +181,8 @@ def delete(
     except BaseException:
         # The server may also have deleted the current batch.
         packs = any(map(is_bucket, keys))
-        of = f"entries, of {len(keys):,} keys" if packs else f"of {len(keys):,} entries"
+        number = len(keys)
+        of = f"entries, of {count(number, 'key')}" if packs else f"of {entry_count(number)}"
         say(f"stopped after deleting at least {deleted:,} {of}")
         raise
     return deleted

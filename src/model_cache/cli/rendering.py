@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from model_cache.advisor.words import count, entry_count
 from model_cache.cli.checks import Finding
 from model_cache.cli.inventory import Inventory, ModelEntries, OneEntry, TimesLeft
-from model_cache.cli.output import Output, count, durations, size
+from model_cache.cli.output import Output, durations, size
 from model_cache.cli.permissions import grant
 from model_cache.cli.purge import Plan, Selection
 from model_cache.cli.statistics import ModelStatistics, money
@@ -27,7 +28,7 @@ def inventory(output: Output, found: Inventory) -> None:
     if any(each.looked_at < each.entries for each in found.models):
         largest = max(each.looked_at for each in found.models)
         output.line(
-            f"Sizes, TTLs and formats are estimated from up to {largest:,} entries of each "
+            f"Sizes, TTLs and formats are estimated from up to {entry_count(largest)} of each "
             "version (--sample)."
         )
     _missing(output, found.missing_rules)
@@ -37,14 +38,14 @@ def _model_entries(output: Output, found: ModelEntries) -> None:
     output.line(_name(found.model, found.version, found.prefix), "bold")
     each = found.bytes / found.entries if found.bytes is not None and found.entries else None
     facts = [
-        count(found.entries, "entry", "entries"),
-        f"{size(found.bytes)} ({size(each)} each)",
+        entry_count(found.entries),
+        f"{_memory(found.bytes)} ({size(each)} each)",
         _times(found.ttl),
         _formats(found) or "format ?",
     ]
     output.line(f"  {', '.join(facts)}")
     for problem, number in sorted(found.problems.items()):
-        output.line(f"  {count(number, 'entry', 'entries')} can't be decoded: {problem}")
+        output.line(f"  {entry_count(number)} can't be decoded: {problem}")
     if wrong := found.tags.get("wrong"):
         output.line(
             f"  {count(wrong, 'tag is', 'tags are')} wrong, or made with another key_secret or "
@@ -52,6 +53,11 @@ def _model_entries(output: Output, found: ModelEntries) -> None:
         )
     for key in found.keys:
         output.line(key)
+
+
+def _memory(number: int | None) -> str:
+    # Not what they add to `used_memory`: see docs/capacity.md.
+    return f"{size(number)} by MEMORY USAGE"
 
 
 def _name(model: str, version: str | None, prefix: str | None) -> str:
@@ -67,16 +73,17 @@ def statistics(
         stats = each.stats
         output.line(_name(each.model, each.version, each.prefix), "bold")
         output.line(
-            f"  {count(stats.predictions, 'prediction', 'predictions')}: "
-            f"{stats.hits:,} hits ({stats.hit_ratio:.1%}), {stats.misses:,} misses, "
-            f"{stats.unavailable:,} without Redis, {stats.errors:,} errors"
+            f"  {count(stats.predictions, 'prediction')}: "
+            f"{count(stats.hits, 'hit')} ({stats.hit_ratio:.1%}), "
+            f"{count(stats.misses, 'miss', 'misses')}, "
+            f"{stats.unavailable:,} without Redis, {count(stats.errors, 'error')}"
         )
         output.line(
             f"  {_saved(stats.seconds_saved, price_per_hour)}; {stats.lookup_hit_ratio:.1%} of "
             f"lookups hit, break-even {ratio(stats.break_even)}"
         )
-        number = "?" if each.entries is None else f"{each.entries:,}"
-        output.line(f"  {number} entries, {size(each.bytes)}")
+        number = "? entries" if each.entries is None else entry_count(each.entries)
+        output.line(f"  {number}, {_memory(each.bytes)}")
     if not found:
         output.line("no statistics and no entries")
     if len(found) > 1:
@@ -127,7 +134,7 @@ def entry(output: Output, found: OneEntry) -> None:
         "version": found.version,
         "prefix": found.prefix or "-",
         "digest": found.digest,
-        "value": f"{found.value_bytes:,} bytes",
+        "value": count(found.value_bytes, "byte"),
         "memory": size(found.bytes),
         "TTL left": "none" if found.ttl_ms is None else ttl,
         "layout": found.layout,
@@ -161,15 +168,14 @@ def plan(output: Output, selection: Selection, planned: Plan) -> None:
 def purged(output: Output, planned: Plan, deleted: int, *, dry_run: bool) -> None:
     """Show what a purge deleted, or would delete."""
     if not dry_run:
-        output.line(f"deleted {count(deleted, 'entry', 'entries')}")
+        output.line(f"deleted {entry_count(deleted)}")
         return
     buckets = sum(each.buckets for each in planned.groups)
     output.line(f"would delete {_amount(len(planned.keys) - buckets, buckets)}")
 
 
 def _amount(entries: int, buckets: int) -> str:
-    amount = count(entries, "entry", "entries")
-    packed = count(buckets, "bucket", "buckets") + " of packed entries"
+    amount, packed = entry_count(entries), f"{count(buckets, 'bucket')} of packed entries"
     if not buckets:
         return amount
     return f"{amount} and {packed}" if entries else packed
@@ -180,16 +186,19 @@ def warmed(output: Output, report: Report) -> None:
     output.line(f"{_name(report.model, report.version, None)} at {report.store}")
     rate = report.requests / report.seconds if report.seconds else 0.0
     output.line(
-        f"{count(report.requests, 'request', 'requests')}: {report.present:,} already cached, "
+        f"{count(report.requests, 'request')}: {report.present:,} already cached, "
         f"{report.computed:,} computed, {report.stored:,} stored, {report.rejected:,} rejected "
         f"({report.seconds:.1f} s, {rate:,.0f} per second)"
     )
     if report.skipped:
-        output.line(f"{report.skipped:,} predictions skipped by cache_if or do_not_store()")
+        skipped = count(report.skipped, "prediction")
+        output.line(f"{skipped} skipped by cache_if or do_not_store()")
     if report.not_stored:
-        output.line(f"{report.not_stored:,} predictions can't be stored: see the warnings above")
+        unstorable = count(report.not_stored, "prediction")
+        output.line(f"{unstorable} can't be stored: see the warnings above")
     if report.stale:
-        output.line(f"{report.stale:,} predictions are stale, and recomputing them failed")
+        stale = count(report.stale, "stale prediction")
+        output.line(f"{stale} could not be computed again")
     if report.rejected_file:
         output.line(f"rejected requests, with reasons: {report.rejected_file}")
 
@@ -207,4 +216,4 @@ def findings(output: Output, found: Sequence[Finding]) -> None:
             output.line(f"{'':<24}-> {each.advice}")
     problems = sum(each.verdict == "problem" for each in found)
     notes = sum(each.verdict == "note" for each in found)
-    output.line(f"{count(problems, 'problem', 'problems')}, {count(notes, 'note', 'notes')}")
+    output.line(f"{count(problems, 'problem')}, {count(notes, 'note')}")

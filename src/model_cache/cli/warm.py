@@ -17,6 +17,7 @@ from ml_base.ml_model import MLModel
 from pydantic import ValidationError
 
 from model_cache.advisor.request_file import Csv, JsonLines, Line, reason
+from model_cache.advisor.words import count
 from model_cache.cli.loading import caches_of
 from model_cache.cli.rejected import RejectedFile
 from model_cache.decorator import RedisCachingDecorator
@@ -156,7 +157,8 @@ def warm(
                     caches.check()
         caches.check()
     except BaseException:
-        say(f"stopped after {progress.requests:,} requests; run it again to do the rest")
+        done = count(progress.requests, "request")
+        say(f"stopped after {done}; run it again to do the rest")
         raise
     finally:
         caches.close()

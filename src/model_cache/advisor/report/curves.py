@@ -14,7 +14,7 @@ from model_cache.advisor.report.scales import (
     log_durations,
     logarithmic,
 )
-from model_cache.advisor.words import duration, number, percent, ratio, size
+from model_cache.advisor.words import count, duration, entry_count, number, percent, ratio, size
 
 _KINDS: tuple[Kind, ...] = ("first", "second", "third")
 _ENOUGH = 0.9
@@ -44,17 +44,20 @@ def reuse_chart(advice: Advice) -> Chart | None:
 
 
 def _at(x: float, y: float, name: str, timed: bool) -> Point:
-    when = f"after {duration(x)}" if timed else f"after {x:,.0f} requests"
+    when = f"after {duration(x) if timed else count(round(x), 'request')}"
     return Point(x, y, f"{when}: {percent(y)} hits {name}")
 
 
 def _reuse_sentence(reuse: Reuse) -> str:
     if reuse.hit_ratio.value <= 0:
-        return "No request repeats another one."
-    steady = f"{ratio(reuse.steady)} hits in the last quarter, in a cache that never evicts"
+        return "As it is, the traffic repeats no request."
+    steady = (
+        f"As it is, the traffic has {ratio(reuse.steady)} hits in its last quarter, if "
+        "nothing is evicted"
+    )
     if reuse.reached_requests is None:
         return f"{steady}."
-    after = f"{reuse.reached_requests:,} requests"
+    after = count(reuse.reached_requests, "request")
     if reuse.reached_seconds is not None:
         after += f" ({duration(reuse.reached_seconds)})"
     return f"{steady}; nine tenths of that are reached after {after}."
@@ -149,8 +152,8 @@ def _memory_sentence(capacity: Capacity) -> str:
     takes = f" ({', '.join(sizes)})" if sizes else ""
     near = "" if points[-1].near is None else f" A near cache has {percent(_most_near(points))}."
     return (
-        f"{enough.entries:,} entries{takes} have {percent(enough.hit_ratio.value)} hits; "
-        f"all {points[-1].entries:,} have {percent(most)} ({capacity.choice}).{near}"
+        f"With {entry_count(enough.entries)}{takes}, there are {percent(enough.hit_ratio.value)} "
+        f"hits; with all {points[-1].entries:,}, {percent(most)} ({capacity.choice}).{near}"
     )
 
 
@@ -164,7 +167,7 @@ def ttl_chart(advice: Advice) -> Chart | None:
                     each.ttl,
                     each.hit_ratio.value,
                     f"{capacity.choice}, TTL {duration(each.ttl)}: {ratio(each.hit_ratio)} hits, "
-                    f"{each.entries:,} entries",
+                    f"{entry_count(each.entries)}",
                     along=(each.hit_ratio.low, each.hit_ratio.high),
                 )
                 for each in capacity.by_ttl
@@ -175,7 +178,7 @@ def ttl_chart(advice: Advice) -> Chart | None:
         if capacity.by_ttl
     ]
     sizes = [point.x for line in series for point in line.points]
-    if not series or max(sizes) < _APART * min(sizes):  # an empty server takes most of it
+    if not series or max(sizes) < _APART * min(sizes):  # a single point
         return None
     every = [point for line in series for point in line.points]
     return Chart(

@@ -15,7 +15,7 @@ from model_cache.advisor.report.markup import Markup, element, joined
 from model_cache.advisor.report.money import LEAST_MONEY, cost_bars, month_chart, time_chart
 from model_cache.advisor.report.tables import choices_table, memory_table, ttl_table
 from model_cache.advisor.summary import best_name
-from model_cache.advisor.words import duration, number, percent
+from model_cache.advisor.words import count, duration, number, percent
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _LOOKS = {"cache": "yes", "cache reduced": "yes", "do not cache": "no", "unknown": "maybe"}
@@ -56,7 +56,7 @@ def _figures(advice: Advice) -> Iterator[Markup]:
     """Yield the numbers to remember."""
     log = advice.log
     during = "" if log.seconds is None else f" in {duration(log.seconds)}"
-    yield _figure(f"{log.traffic:,}", f"requests{during}")
+    yield _figure(f"{log.traffic:,}", f"{'request' if log.traffic == 1 else 'requests'}{during}")
     if advice.reuse is not None:
         yield _figure(percent(advice.reuse.hit_ratio.value), "hits at most, as it is")
     if advice.choice is not None and not advice.choice.is_exact:
@@ -159,7 +159,7 @@ def _scrolled(table: Markup) -> Markup:
 
 def _details(advice: Advice) -> Iterator[Markup]:
     for capacity in advice.capacity:
-        tables = [_scrolled(memory_table(capacity))]
+        tables = [_scrolled(memory_table(advice, capacity))]
         if capacity.by_ttl:
             tables.append(_scrolled(ttl_table(capacity)))
         yield element(
@@ -174,17 +174,18 @@ def _notes(advice: Advice) -> Iterator[str]:
     yield from advice.notes
     if log.bad:
         reasons = "; ".join(f"{count:,}: {reason}" for reason, count in log.bad_reasons.items())
-        yield f"{log.bad:,} lines were set aside ({reasons})."
+        yield f"{count(log.bad, 'line was', 'lines were')} set aside ({reasons})."
     if log.failed:
         kinds = ", ".join(f"{name} {count:,}" for name, count in log.failures.items())
-        yield f"The model raised in {log.failed:,} of {log.sampled:,} predictions: {kinds}."
+        asked = count(log.sampled, "prediction")
+        yield f"The model raised in {log.failed:,} of {asked}: {kinds}."
 
 
 def _footer(advice: Advice) -> Markup:
     return element(
         "footer",
         joined(
-            f"From {advice.log.source}. The model was asked about {advice.log.sampled:,} requests; "
+            f"From {advice.log.source}. The model made {count(advice.log.sampled, 'prediction')}; "
             f"the run took {duration(advice.seconds)}. Numbers after ± and ranges in parentheses "
             f"are intervals with {number(100 * advice.confidence)}% confidence; the others were "
             "counted. Times were measured on the machine that ran it.",

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Sequence
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Capacity
 from model_cache.advisor.report.markup import Markup, element, joined
-from model_cache.advisor.summary import best_name, cells, headings, shown_choices, thinned
+from model_cache.advisor.summary import (
+    best_name,
+    cells,
+    headings,
+    memory_title,
+    shown_choices,
+    thinned,
+)
 from model_cache.advisor.words import duration, percent, ratio, size
 
 
@@ -23,7 +30,7 @@ def choices_table(advice: Advice) -> Markup:
     return _table("Choices worth having, by rising hit ratio", columns, rows)
 
 
-def memory_table(capacity: Capacity) -> Markup:
+def memory_table(advice: Advice, capacity: Capacity) -> Markup:
     """Return the hit ratio by entries and bytes."""
     columns = ("entries", "hits", "plain", "packed", "near cache", "near cache hits")
     rows = [
@@ -37,7 +44,7 @@ def memory_table(capacity: Capacity) -> Markup:
         )
         for point in thinned(capacity)
     ]
-    return _table(f"Hit ratio by memory ({capacity.choice})", columns, rows)
+    return _table(memory_title(advice, capacity), columns, rows)
 
 
 def ttl_table(capacity: Capacity) -> Markup:
