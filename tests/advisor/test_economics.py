@@ -187,6 +187,13 @@ def test_a_verdict_names_no_choice_beyond_the_tolerance() -> None:
     assert "it would pay with amount to -2 places" in sentence
 
 
+def test_one_input_is_timed_often_enough() -> None:
+    found = advise(VisitModel(), list(visits(1)), budget=5.0)
+    assert found.economics is not None
+    assert found.economics.costs.sampled >= 100
+    assert found.economics.costs.hit < found.economics.costs.miss
+
+
 class Secretive(BaseModel):
     """A prediction that can't be stored: it changes when it is dumped."""
 

@@ -10,7 +10,8 @@ import statistics
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import cycle, islice
+from typing import Any, NamedTuple
 
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
@@ -22,8 +23,7 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import INPUTS
 from model_cache.protocols import Clock
 
-_MOST = 300
-_WARM_UP = 20
+_FEWEST, _MOST = 100, 300
 _BATCH = 200
 _TIMEOUT = 5.0
 
@@ -93,41 +93,49 @@ def measure(
         NotMeasuredError: the model answers none of the inputs, or its predictions can't be cached.
     """
     asked, answers, wall, on_cpu = _time_model(model, inputs, seconds, clock, cpu)
-    batch = _time_batch(model, asked, clock)
     recorded = _Recorded(model, {id(data): each for data, each in zip(asked, answers, strict=True)})
-    overhead = statistics.median(_timed(recorded.predict, asked, clock))
-    miss, hit, (miss_cpu, hit_cpu) = _time_cache(recorded, asked, url, clock, cpu)
+    overhead = _timed(recorded.predict, asked, clock, cpu)
+    miss, hit = _time_cache(recorded, asked, url, clock, cpu)
     costs = Costs(
         model=statistics.fmean(wall),
         model_cpu=on_cpu / len(asked),
-        model_batch=batch,
-        hit=hit,
-        hit_cpu=hit_cpu,
-        miss=max(0.0, miss - overhead),
-        miss_cpu=miss_cpu,
-        near_hit=_near_hit(recorded, asked, url, clock),
+        model_batch=_time_batch(model, asked, clock),
+        hit=hit.wall,
+        hit_cpu=hit.cpu,
+        miss=max(0.0, miss.wall - overhead.wall),
+        miss_cpu=miss.cpu,
+        near_hit=_near_hit(recorded, asked, url, clock, cpu),
         sampled=len(asked),
     )
     return Measured(costs, asked, answers)
 
 
+class _Timed(NamedTuple):
+    """The median of the time, and the mean of the CPU time, in seconds."""
+
+    wall: float
+    cpu: float
+
+
 def _time_cache(
     model: MLModel, inputs: list[BaseModel], url: str, clock: Clock, cpu: Clock
-) -> tuple[float, float, tuple[float, float]]:
-    """Return the time of a miss and of a hit, and the CPU time of both."""
+) -> tuple[_Timed, _Timed]:
+    """Return what a miss and a hit cost."""
     with _cache(model, url) as cache:
         cache.predict(inputs[0])  # connects
         cache.purge()
-        begun = cpu()
-        missed = _timed(cache.predict, inputs, clock)
-        middle = cpu()
-        hit = _timed(cache.predict, inputs, clock)
-        ended = cpu()
-        if cache.stats().hits < len(inputs) // 2:
+        timed = _repeated(inputs)
+        is_repeated = len({id(data) for data in timed}) < len(timed)
+        miss = _timed(cache.predict, timed, clock, cpu, cache.forget if is_repeated else None)
+        hit = _timed(cache.predict, timed, clock, cpu)
+        if cache.stats().hits < len(timed) // 2:
             raise NotMeasuredError("the model's predictions, or the inputs, can't be cached")
-    count = len(inputs)
-    on_cpu = (middle - begun) / count, (ended - middle) / count
-    return statistics.median(missed), statistics.median(hit), on_cpu
+    return miss, hit
+
+
+def _repeated(inputs: Sequence[BaseModel]) -> list[BaseModel]:
+    """Return inputs, again and again if there are few: one alone says little about the time."""
+    return [*islice(cycle(inputs), max(len(inputs), _FEWEST))]
 
 
 def _cache(model: MLModel, url: str, **options: Any) -> RedisCachingDecorator:
@@ -137,25 +145,35 @@ def _cache(model: MLModel, url: str, **options: Any) -> RedisCachingDecorator:
         return cache.set_model(model)
 
 
-def _timed(predict: Callable[[Any], Any], inputs: Sequence[Any], clock: Clock) -> list[float]:
-    found = []
+def _timed(
+    predict: Callable[[Any], Any],
+    inputs: Sequence[Any],
+    clock: Clock,
+    cpu: Clock,
+    before: Callable[[Any], Any] | None = None,
+) -> _Timed:
+    """Time predictions; `before` is called before each, and not timed."""
+    wall, on_cpu = [], 0.0
     for data in inputs:
-        begun = clock()
+        if before is not None:
+            before(data)
+        spent, begun = cpu(), clock()
         predict(data)
-        found.append(clock() - begun)
-    return found
+        wall.append(clock() - begun)
+        on_cpu += cpu() - spent
+    return _Timed(statistics.median(wall), on_cpu / len(wall))
 
 
 def _time_model(
     model: MLModel, inputs: Sequence[BaseModel], seconds: float, clock: Clock, cpu: Clock
 ) -> tuple[list[BaseModel], list[Any], list[float], float]:
-    """Return inputs with different keys, their answers, and how long each took."""
+    """Return inputs, their answers, and how long each took."""
     failure: Exception | None = None
     asked, answers, wall = [], [], []
     for data in inputs[:2]:  # a first prediction may load things
         failure = _attempt(model, data)[1] or failure
     started, on_cpu, spent = clock(), 0.0, cpu()
-    for data in inputs[:_MOST]:
+    for data in _repeated(inputs[:_MOST]):
         begun, spent = clock(), cpu()
         answer, error = _attempt(model, data)
         failure = failure or error
@@ -193,7 +211,9 @@ def _time_batch(model: MLModel, inputs: list[BaseModel], clock: Clock) -> float 
     return (clock() - begun) / len(batch)
 
 
-def _near_hit(model: MLModel, inputs: list[BaseModel], url: str, clock: Clock) -> float | None:
+def _near_hit(
+    model: MLModel, inputs: list[BaseModel], url: str, clock: Clock, cpu: Clock
+) -> float | None:
     try:
         cache = _cache(model, url, near_cache=10 * _MOST)
     except ConfigurationError:  # the extra is not installed
@@ -201,7 +221,7 @@ def _near_hit(model: MLModel, inputs: list[BaseModel], url: str, clock: Clock) -
     with cache:
         for data in inputs:
             cache.predict(data)
-        return statistics.median(_timed(cache.predict, inputs, clock))
+        return _timed(cache.predict, _repeated(inputs), clock, cpu).wall
 
 
 def distinct(inputs: Sequence[BaseModel]) -> list[BaseModel]:
