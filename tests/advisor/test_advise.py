@@ -19,8 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from model_cache import ConfigurationError, RedisCachingDecorator
 from model_cache.advisor import Advice, Progress, advise, missing_extra, rebuilding
-from model_cache.advisor.findings import Choice, Estimate
-from model_cache.advisor.words import size
+from model_cache.advisor.findings import Choice
 from tests.advisor.logs import Score, Verdict, Visit, VisitModel, label, score, visits
 from tests.models import FunctionModel
 from tests.servers import Server
@@ -172,14 +171,6 @@ def test_everything_is_in_the_dict(advice: Advice) -> None:
     assert found["log"]["fields"] == {"customer": 8, "amount": 5, "count": 3, "request_id": COUNT}
 
 
-def test_the_text_says_what_the_advice_says(advice: Advice) -> None:
-    text = str(advice)
-    assert advice.sentence in text
-    assert "3,000 requests" in text
-    assert "amount to 0 places" in text
-    assert "hits by TTL" in text
-
-
 def test_a_slow_model_is_to_be_cached_and_a_quick_one_is_not() -> None:
     found = advised(slow())
     assert found.verdict == "cache"
@@ -198,31 +189,6 @@ def test_a_cache_around_the_model_is_taken_off(server: Server) -> None:
     assert found.model == "test_model"
 
 
-def test_failures_of_the_model_are_counted_and_shown() -> None:
-    def fails(data: Visit) -> Score:
-        if data.customer == "a":
-            raise LookupError("no such customer")
-        return score(data)
-
-    found = advised(FunctionModel(Visit, Score, fails))
-    assert found.log.failed > 0
-    assert found.log.failures == {"LookupError": found.log.failed}
-    assert "the model raised in " in str(found)
-    assert found.choice is not None
-
-
-def test_a_model_that_sometimes_fails_has_a_choice_recommended() -> None:
-    def fails(data: Visit) -> Score:
-        if data.customer == "a":
-            raise LookupError("no such customer")
-        return score(data.model_copy(update={"amount": 0.0}))
-
-    found = advise(FunctionModel(Visit, Score, fails), list(visits(1_000, ids=True)), budget=20.0)
-    assert found.log.failed > 0
-    assert found.choice is not None
-    assert "request_id" in found.choice.ignored
-
-
 def test_a_choice_that_too_few_requests_prove_is_in_a_note() -> None:
     requests = list(visits(300, ids=True))
     found = advise(FunctionModel(Visit, Score, score), requests, budget=5.0)
@@ -234,16 +200,6 @@ def test_a_choice_that_too_few_requests_prove_is_in_a_note() -> None:
     note = next(note for note in found.notes if note.startswith("Not recommended yet"))
     assert "without request_id" in note
     assert note.endswith("of 300 answers, but 1,000 requests must be compared: use a longer log.")
-
-
-def test_a_model_that_always_fails_leaves_the_verdict_open() -> None:
-    def fails(data: Visit) -> Score:
-        raise LookupError("out of order")
-
-    found = advised(FunctionModel(Visit, Score, fails))
-    assert found.verdict == "unknown"
-    assert any("LookupError: out of order" in note for note in found.notes)
-    assert found.reuse is not None
 
 
 def test_a_log_without_times_has_no_rate() -> None:
@@ -281,23 +237,23 @@ def test_a_log_of_one_request_is_enough() -> None:
     assert "\n# 1 entry takes " in advised(slow(), [{"customer": "a", "amount": 1.0}] * 2).to_yaml()
 
 
-def test_one_place_is_in_the_singular() -> None:
-    ratio = Estimate(0.5, 0.5, 0.5)
-    assert Choice({"a": 1, "b": -1, "c": 2}, (), ratio, None).label == (
-        "a to 1 place, b to -1 places, c to 2 places"
+def test_of_equally_simple_choices_the_one_with_more_hits_is_recommended() -> None:
+    def constant(data: Visit) -> Score:
+        return Score(score=1.0)
+
+    chance = random.Random(1)
+    log = [
+        {"customer": "a", "amount": chance.uniform(18, 35), "count": chance.randrange(20, 40)}
+        for _ in range(1_500)
+    ]
+    found = advised(FunctionModel(Visit, Score, constant), log)
+    assert found.choice is not None
+    assert found.choice.hit_ratio.value == max(
+        each.hit_ratio.value
+        for each in found.choices
+        if len(each.places) + len(each.ignored)
+        == len(found.choice.places) + len(found.choice.ignored)
     )
-
-
-def test_what_describes_the_traffic_as_it_is_says_so(advice: Advice) -> None:
-    assert "\nreuse     as it is: at most 0" in str(advice)
-    assert "As it is, the traffic repeats no request." in advice.to_html()
-
-
-def test_the_memory_says_how_much_of_it_an_empty_server_takes(advice: Advice) -> None:
-    assert advice.sizes is not None
-    title = f"Memory (as it is), of which an empty Redis takes {size(advice.sizes.empty)}"
-    assert title in str(advice)
-    assert title in advice.to_html()
 
 
 def interrupt_at(stage: str, times: int = 1) -> Callable[[Progress], None]:
@@ -433,4 +389,4 @@ def test_without_a_cache_that_pays_no_choice_is_called_recommended(advice: Advic
         ("cache reduced", "(* recommended)"),
     ):
         text = str(dataclasses.replace(advice, verdict=verdict))  # type: ignore[arg-type]
-        assert f"choices worth having {name}" in text
+        assert f"Choices worth having {name}" in text

@@ -109,7 +109,7 @@ def test_changes_that_can_not_be_measured_are_told_apart_from_those_that_can() -
     assert found.errors.value == pytest.approx(1 / 3)
     assert found.mean is not None
     assert found.mean.value == pytest.approx((0 + 2 + 10) / 3)
-    assert found.maximum == 2.0
+    assert found.maximum == math.inf
     assert found.p99 is not None
     assert found.p99.value == math.inf
     assert changes([one], [none], spread=10.0).errors.value == 0.0
@@ -120,7 +120,7 @@ def test_errors_are_shown_with_their_share(advice: Advice) -> None:
     assert (
         f"the model raised in {advice.log.failed:,} of {advice.log.sampled:,} predictions" in text
     )
-    heading, *rows = text[text.index("choices worth having") :].splitlines()[1:]
+    heading, *rows = text[text.index("Choices worth having") :].splitlines()[1:]
     assert heading.split()[:3] == ["hits", "changed", "errors"]
     assert any("no limit" in row for row in rows)
     [note] = [note for note in advice.notes if "Errors are not cached" in note]
@@ -128,3 +128,38 @@ def test_errors_are_shown_with_their_share(advice: Advice) -> None:
     assert f"{100 * share:.1f}%" in note
     assert "errors" in advice.to_html()
     assert "errors" not in str(advise(model(score), LOG[:300], budget=2.0))
+
+
+def test_failures_of_the_model_are_counted_and_shown() -> None:
+    def refuses(data: Visit) -> Score:
+        if data.customer == "a":
+            raise LookupError("no such customer")
+        return score(data)
+
+    found = advise(model(refuses), LOG, budget=10.0)
+    assert found.log.failed > 0
+    assert found.log.failures == {"LookupError": found.log.failed}
+    assert "the model raised in " in str(found)
+    assert found.choice is not None
+
+
+def test_a_model_that_sometimes_fails_has_a_choice_recommended() -> None:
+    def refuses(data: Visit) -> Score:
+        if data.customer == "a":
+            raise LookupError("no such customer")
+        return score(data.model_copy(update={"amount": 0.0}))
+
+    found = advise(model(refuses), list(visits(1_000, ids=True)), budget=20.0)
+    assert found.log.failed > 0
+    assert found.choice is not None
+    assert "request_id" in found.choice.ignored
+
+
+def test_a_model_that_always_fails_leaves_the_verdict_open() -> None:
+    def refuses(data: Visit) -> Score:
+        raise LookupError("out of order")
+
+    found = advise(model(refuses), LOG, budget=10.0)
+    assert found.verdict == "unknown"
+    assert any("LookupError: out of order" in note for note in found.notes)
+    assert found.reuse is not None

@@ -156,11 +156,11 @@ def _is_label(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, (bool, enum.Enum))
 
 
-def kinds_of(schema: type[BaseModel], answer: Answer | None) -> tuple[tuple[str, ...], ...]:
+def kinds_of(schema: type[BaseModel], *, has_numbers: bool) -> tuple[tuple[str, ...], ...]:
     """Return the output's fields that are compared as numbers, and those compared as labels."""
     names = [*field_annotations(schema)]
     labels = [name for name, kind in field_annotations(schema).items() if _only_labels(kind)]
-    if answer is not None and not answer.numbers:
+    if not has_numbers:
         return (), tuple(names)
     return tuple(name for name in names if name not in labels), tuple(labels)
 

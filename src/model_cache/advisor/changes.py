@@ -30,15 +30,14 @@ def changes(
     numbers = any(answer.numbers for answer in answers)
     labels = any(answer.labels for answer in answers)
     distances = np.array([_distance(*pair) for pair in pairs])
-    known = np.isfinite(distances)
-    # What has no distance still has to count.
-    sized = np.where(known, distances, spread or 1.0)
+    # What can't be measured still has to count.
+    sized = np.where(np.isfinite(distances), distances, spread or 1.0)
     return Changes(
         sampled=count,
         share=estimates.share(sum(not _same(*pair) for pair in pairs), count),
         mean=estimates.mean(sized, spread) if numbers else None,
         p99=estimates.quantile(distances, 0.99) if numbers else None,
-        maximum=float(distances[known].max(initial=0.0)) if numbers else None,
+        maximum=float(distances.max(initial=0.0)) if numbers else None,
         beyond=estimates.beyond(count),
         flipped=estimates.share(sum(not _same_labels(*pair) for pair in pairs), count)
         if labels

@@ -119,9 +119,8 @@ class Changes:
         share: the share of requests with a different answer.
         mean: the mean absolute change of the answer's numbers; None if it has none. A change that
             can't be measured counts as the range of the answers.
-        p99: the change that 99% of the requests stay within; infinite if changes that can't be
-            measured are among them.
-        maximum: the largest change in the sample that can be measured.
+        p99: the change that 99% of the requests stay within; infinite if it can't be measured.
+        maximum: the largest change in the sample; infinite if one can't be measured.
         beyond: at most this share of all requests changes by more than `maximum`.
         flipped: the share of requests with a different label; None if there are no labels.
         errors: the share of requests with an error in place of an answer, or the reverse.

@@ -240,7 +240,8 @@ class Run:
         verdict, sentence = verdict_of(
             self.reuse, best, economics, choices, self.settings.tolerance
         )
-        numbers, labels = kinds_of(self.outputs, self.bench.answer() if self.bench else None)
+        has_numbers = self.bench is None or self.bench.has_numbers
+        numbers, labels = kinds_of(self.outputs, has_numbers=has_numbers)
         return Advice(
             model=self.model.qualified_name,
             version=self.model.version,
@@ -333,8 +334,9 @@ class Run:
             )
         if self.recorded is not None:
             notes += notes_on(self.recorded, self.schema)
-        if self.log.times is None:
-            notes.append("The log has no times, so there is no TTL curve and no rate.")
+        if not self.log.duration:
+            times = "no times" if self.log.times is None else "only one time"
+            notes.append(f"The log has {times}, so there is no TTL curve and no rate.")
         if self.bench is not None and self.bench.unknown:
             notes.append(
                 f"{count(self.bench.unknown, 'sampled request')} could not be built again, because "

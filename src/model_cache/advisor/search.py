@@ -208,9 +208,9 @@ class Search:
         return choices, None if best is None else list(self.trials).index(best)
 
 
-def _simplicity(trial: Trial) -> tuple[int, float]:
-    option = trial.option
-    return len(option.places) + len(option.ignored), trial.changes.cost.value
+def _simplicity(trial: Trial) -> tuple[int, float, float]:
+    fields = len(trial.option.places) + len(trial.option.ignored)
+    return fields, trial.changes.cost.value, -trial.hit_ratio.value
 
 
 def is_lossless(trial: Trial) -> bool:

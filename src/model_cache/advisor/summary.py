@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Capacity, CapacityPoint, Choice, Economics, Reuse
 from model_cache.advisor.words import (
+    NO_LIMIT,
     change,
     count,
     duration,
@@ -52,7 +54,7 @@ def log_lines(advice: Advice) -> Iterator[str]:
     """Yield what was read."""
     log = advice.log
     parts = [count(log.traffic, "request")]
-    if log.seconds is not None:
+    if log.seconds:
         parts[0] += f" in {duration(log.seconds)}"
     if log.share < 1.0:
         parts.append(f"{log.requests:,} of them sampled")
@@ -136,8 +138,13 @@ def cells(advice: Advice, choice: Choice) -> list[str]:
     first = [hits, ratio(found.share), *([ratio(found.errors)] if errors else [])]
     if found.mean is None or found.p99 is None:
         return [*first, ratio(found.flipped or found.share), "-", "-"]
-    most = f">= {number(found.maximum)}" if found.maximum else "0"
-    return [*first, mean(found.mean), change(found.p99), most]
+    return [*first, mean(found.mean), change(found.p99), _largest(found.maximum or 0.0)]
+
+
+def _largest(maximum: float) -> str:
+    if not math.isfinite(maximum):
+        return NO_LIMIT
+    return f">= {number(maximum)}" if maximum else "0"
 
 
 def _has_errors(advice: Advice) -> bool:
@@ -145,9 +152,14 @@ def _has_errors(advice: Advice) -> bool:
     return any(found is not None and found.errors.value > 0 for found in shown)
 
 
+def choices_title(advice: Advice) -> str:
+    """Return the title of the table of choices."""
+    return f"Choices worth having (* {best_name(advice)})"
+
+
 def choice_lines(advice: Advice) -> Iterator[str]:
     """Yield the table of the choices worth having."""
-    yield f"choices worth having (* {best_name(advice)})"
+    yield choices_title(advice)
     yield f"  {_columns(headings(advice))}   choice"
     for choice, mark in shown_choices(advice):
         yield f"{mark or ' '} {_columns(cells(advice, choice))}   {choice.label}"

@@ -121,9 +121,11 @@ class Bench:
         self.spread = spread_of(answers)
         return len(answers)
 
-    def answer(self) -> Answer | None:
-        """Return one of the model's answers; None if there are none."""
-        return next((answer for answer in self._own.values() if answer is not None), None)
+    @property
+    def has_numbers(self) -> bool:
+        """Whether answers have numbers; True if there are none yet."""
+        answers = [answer for answer in self._own.values() if answer is not None]
+        return not answers or any(answer.numbers for answer in answers)
 
     def keys(self, option: Option) -> Hashes:
         """Return the keys of the whole log under a choice."""

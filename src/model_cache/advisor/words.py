@@ -6,6 +6,9 @@ import math
 
 from model_cache.advisor.findings import Estimate
 
+NO_LIMIT = "no limit"
+"""Stands for a change that can't be measured, such as an error in place of an answer."""
+
 _UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 _SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -59,9 +62,9 @@ def mean(estimate: Estimate) -> str:
 
 
 def change(estimate: Estimate) -> str:
-    """Return a change with its interval; "no limit" if it can't be measured."""
+    """Return a change with its interval."""
     if not math.isfinite(estimate.value):
-        return "no limit"
+        return NO_LIMIT
     if estimate.low == estimate.high:
         return number(estimate.value)
     return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"

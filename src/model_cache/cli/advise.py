@@ -97,10 +97,12 @@ def show(output: Output, advice: Advice) -> None:
         output.line(line)
     if advice.choices:
         output.line()
+        output.line(words.choices_title(advice), "bold")
         output.table(_choices(advice))
     for capacity in advice.capacity:
         output.line()
-        output.table(_memory(advice, capacity))
+        output.line(words.memory_title(advice, capacity), "bold")
+        output.table(_memory(capacity))
         for line in words.ttl_lines(capacity):
             output.line(line)
     output.line()
@@ -108,8 +110,8 @@ def show(output: Output, advice: Advice) -> None:
         output.line(line, "green")
 
 
-def _table(title: str, *headings: str) -> Table:
-    found = Table(title=printable(title), title_justify="left", title_style="bold", box=None)
+def _table(*headings: str) -> Table:
+    found = Table(box=None)
     for heading in headings:
         is_text = heading == "choice"
         found.add_column(
@@ -119,17 +121,15 @@ def _table(title: str, *headings: str) -> Table:
 
 
 def _choices(advice: Advice) -> Table:
-    title = f"Choices worth having (* {words.best_name(advice)})"
-    found = _table(title, *words.headings(advice), "choice")
+    found = _table(*words.headings(advice), "choice")
     for choice, mark in words.shown_choices(advice):
         label = Text(printable(f"{mark} {choice.label}".strip()))
         found.add_row(*map(Text, words.cells(advice, choice)), label)
     return found
 
 
-def _memory(advice: Advice, capacity: Capacity) -> Table:
-    title = words.memory_title(advice, capacity)
-    found = _table(title, "entries", "hits", "plain", "packed", "near cache hits")
+def _memory(capacity: Capacity) -> Table:
+    found = _table("entries", "hits", "plain", "packed", "near cache hits")
     for point in words.thinned(capacity):
         found.add_row(
             f"{point.entries:,}",

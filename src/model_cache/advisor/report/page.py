@@ -55,7 +55,7 @@ def _header(advice: Advice, title: str) -> Markup:
 def _figures(advice: Advice) -> Iterator[Markup]:
     """Yield the numbers to remember."""
     log = advice.log
-    during = "" if log.seconds is None else f" in {duration(log.seconds)}"
+    during = f" in {duration(log.seconds)}" if log.seconds else ""
     yield _figure(f"{log.traffic:,}", f"{'request' if log.traffic == 1 else 'requests'}{during}")
     if advice.reuse is not None:
         yield _figure(percent(advice.reuse.hit_ratio.value), "hits at most, as it is")
