@@ -24,11 +24,13 @@ from tests.advisor.logs import Visit, read, visits
 ROWS = list(visits(50))
 
 
-def read_file(path: Path, schema: type[BaseModel] = Visit, **settings: Any) -> Log:
+def read_file(
+    path: Path, schema: type[BaseModel] = Visit, needs_times: bool = False, **settings: Any
+) -> Log:
     builder = LogBuilder(schema)
     with ExitStack() as stack:
         source = open_source(path, schema, Settings(**settings), stack)
-        for batch in Reader(source, schema).batches():
+        for batch in Reader(source, schema, needs_times).batches():
             builder.add(batch)
     log = builder.finish()
     assert log is not None
@@ -212,3 +214,35 @@ def test_an_empty_log_and_a_missing_file_are_errors(tmp_path: Path) -> None:
             read_file(tmp_path / name)
     with pytest.raises(ConfigurationError, match="has no requests"):
         read([])
+
+
+def test_a_file_that_can_not_be_unpacked_is_an_error(tmp_path: Path) -> None:
+    packed = gzip.compress(jsonl(tmp_path / "log.jsonl", list(visits(5_000))).read_bytes())
+    (tmp_path / "cut.jsonl.gz").write_bytes(packed[:-2_000])
+    (tmp_path / "plain.csv.gz").write_bytes(b"customer,amount\na,1\n")
+    (tmp_path / "broken.jsonl.gz").write_bytes(packed[:500] + bytes(100) + packed[600:])
+    for path in tmp_path.glob("*.gz"):
+        with pytest.raises(ConfigurationError, match=f"can't read '.*{path.name}': "):
+            read_file(path)
+
+
+def test_lines_that_can_not_be_read_are_explained(tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    for text, problem in {
+        json.dumps(ROWS): "the only request can't be read: not a JSON object (1)",
+        json.dumps(ROWS, indent=1): "none of the 352 requests can be read: invalid JSON (352)",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(ConfigurationError) as error:
+            read_file(path)
+        assert str(error.value) == f"requests: {problem}; is this the right format?"
+    with pytest.raises(ConfigurationError, match="the only request does not fit Visit"):
+        read([{"amount": 1}])
+
+
+def test_a_column_that_is_only_named_like_a_time_is_no_time(tmp_path: Path) -> None:
+    log = read([{**row, "time": "in the morning"} for row in ROWS])
+    assert log.times is None
+    assert len(log) == len(ROWS)
+    with pytest.raises(ConfigurationError, match="the column 'customer' has no times"):
+        read_file(jsonl(tmp_path / "log.jsonl", ROWS), needs_times=True, time_column="customer")

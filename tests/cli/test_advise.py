@@ -77,6 +77,7 @@ def test_the_folder_of_recorded_requests_is_a_log(tmp_path: Path) -> None:
         (("--budget", "0s"), "budget: expected seconds above 0, got 0.0"),
         (("--tolerance", "-1"), "tolerance: expected a number from 0, got -1.0"),
         (("--time-column", "when"), "time_column: the log has no column 'when'"),
+        (("--time-column", "customer"), "time_column: the column 'customer' has no times"),
         (("--report", "advice.pdf"), "--report: expected a name that ends in .html or .json"),
         (("--report", "/no/such/folder/advice.html"), "--report: there is no folder"),
         (("--model", "tests.cli.advised.Nothing"), "--model: can't import"),

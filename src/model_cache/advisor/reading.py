@@ -55,6 +55,7 @@ class Reader:
     Args:
         source: the log.
         schema: the model's input schema.
+        needs_times: whether it is an error if there are no times.
 
     Attributes:
         read: how many items were read, bad ones included.
@@ -62,7 +63,9 @@ class Reader:
 
     source: Source
     schema: type[BaseModel]
+    needs_times: bool = False
     read: int = 0
+    _bad: Counter[str] = field(default_factory=Counter)
     _misfit: Misfit = field(default_factory=Misfit)
     _has_times: bool | None = None
     _memo: dict[Any, float | None] = field(default_factory=dict)
@@ -87,7 +90,7 @@ class Reader:
 
     def _batch(self, items: list[Item]) -> Batch:
         if self._has_times is None:
-            self._has_times = any(item.time is not None for item in items)
+            self._has_times = self._find_times(items)
         inputs: list[BaseModel] = []
         times: list[float] = []
         units: list[int] = []
@@ -111,7 +114,18 @@ class Reader:
                 if unit is not None:
                     units.append(unit)
         times = times if self._has_times else []
+        if not inputs:
+            self._bad.update(bad)
         return Batch(inputs, times, units, bad, self.source.done(self.read))
+
+    def _find_times(self, items: list[Item]) -> bool:
+        """Return whether any of the first requests has a time: a column may only be named so."""
+        found = any(self._seconds(item.time) is not None for item in items)
+        if self.needs_times and not found:
+            raise ConfigurationError(
+                "time_column", f"the column {self.source.time_column!r} has no times"
+            )
+        return found
 
     def _seconds(self, time: Any) -> float | None:
         if not isinstance(time, str):
@@ -128,12 +142,13 @@ class Reader:
 
     def _nothing_fits(self) -> str:
         """Return why no request fits: the first fields that are wrong, with the nearest names."""
-        name = self.schema.__name__
-        whole = f"none of the {self.read:,} requests fits {name}"
-        if self.read == 1:
-            whole = f"the only request does not fit {name}"
+        is_one, name = self.read == 1, self.schema.__name__
+        whole = f"none of the {self.read:,} requests"
         if self._misfit.error is None:
-            return f"{whole}: they can't be read; is this the right format?"
+            whole = "the only request can't be read" if is_one else f"{whole} can be read"
+            reasons = [f"{why} ({times:,})" for why, times in self._bad.most_common(_SHOWN)]
+            return f"{whole}: {', '.join(reasons)}; is this the right format?"
+        whole = f"the only request does not fit {name}" if is_one else f"{whole} fits {name}"
         given = self._misfit.given
         columns = [str(name) for name in given] if isinstance(given, dict) else []
         strange = [name for name in columns if name not in names_of(self.schema)]

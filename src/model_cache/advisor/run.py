@@ -119,7 +119,8 @@ class Run:
             if isinstance(source, RecordedRows):
                 self.recorded = source.recorded
             self.name = source.name
-            for batch in Reader(source, self.schema).batches():
+            needs_times = self.settings.time_column is not None
+            for batch in Reader(source, self.schema, needs_times).batches():
                 self._builder.add(batch)
                 rate = self._builder.count / max(1e-9, self.clock() - begun)
                 note = f"{count(self._builder.count, 'request')}, {rate:,.0f} per second"
@@ -336,7 +337,8 @@ class Run:
             notes += notes_on(self.recorded, self.schema)
         if not self.log.duration:
             times = "no times" if self.log.times is None else "only one time"
-            notes.append(f"The log has {times}, so there is no TTL curve and no rate.")
+            where = "log" if self.column is None else f"column {self.column}"
+            notes.append(f"The {where} has {times}, so there is no TTL curve and no rate.")
         if self.bench is not None and self.bench.unknown:
             notes.append(
                 f"{count(self.bench.unknown, 'sampled request')} could not be built again, because "

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
@@ -95,24 +96,30 @@ def open_source(
     if not isinstance(requests, (str, os.PathLike)):
         return Given(requests, schema, settings.time_column)
     path = Path(requests)
-    try:
+    with _readable(path):
         recorded = _recorded(path, schema, model)
         if recorded is not None:
             return recorded
         stream = stack.enter_context(path.open("rb"))
         form = settings.log_format or _format(path, stream)
-    except OSError as error:
-        problem = error.strerror or str(error)
+        if form == "parquet":
+            return ParquetRows(path, schema, settings.time_column, stack)
+        if not os.fstat(stream.fileno()).st_size:
+            raise ConfigurationError("requests", f"{str(path)!r} is empty")
+        is_packed = path.suffix.lower() == ".gz"
+        raw = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if is_packed else stream
+        rows = CsvRows if form == "csv" else JsonRows
+        return rows(path, stream, raw, schema, settings.time_column)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise `ConfigurationError` if a file can't be read, or unpacked."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        problem = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError("requests", f"can't read {str(path)!r}: {problem}") from error
-    if form == "parquet":
-        return ParquetRows(path, schema, settings.time_column, stack)
-    if not os.fstat(stream.fileno()).st_size:
-        raise ConfigurationError("requests", f"{str(path)!r} is empty")
-    is_packed = path.suffix.lower() == ".gz"
-    raw = cast(BinaryIO, gzip.GzipFile(fileobj=stream)) if is_packed else stream
-    if form == "csv":
-        return CsvRows(path, stream, raw, schema, settings.time_column)
-    return JsonRows(path, stream, raw, schema, settings.time_column)
 
 
 def _recorded(path: Path, schema: type[BaseModel], model: str) -> Source | None:
@@ -205,6 +212,7 @@ class _File:
         self.name = path.name
         self.total: float | None = float(os.fstat(stream.fileno()).st_size)
         self.time_column = column
+        self._path = path
         self._stream = stream
         self._schema = schema
         self._names = names_of(schema)
@@ -226,11 +234,12 @@ class JsonRows(_File):
         self._is_first = True
 
     def items(self) -> Iterator[Item]:
-        for line in self._lines:
-            if line.problem is not None:
-                yield Item(None, problem=line.problem)
-            elif line.request is not None:
-                yield from self._inside(line.request)
+        with _readable(self._path):
+            for line in self._lines:
+                if line.problem is not None:
+                    yield Item(None, problem=line.problem)
+                elif line.request is not None:
+                    yield from self._inside(line.request)
 
     def _inside(self, request: dict[str, Any]) -> Iterator[Item]:
         try:
@@ -271,11 +280,12 @@ class CsvRows(_File):
         self.time_column = _chosen_column(known, schema, column)
 
     def items(self) -> Iterator[Item]:
-        for line in self._csv:
-            if line.problem is not None:
-                yield Item(None, problem=line.problem)
-            elif line.request is not None:
-                yield _timed(line.request, self.time_column, self._names)
+        with _readable(self._path):
+            for line in self._csv:
+                if line.problem is not None:
+                    yield Item(None, problem=line.problem)
+                elif line.request is not None:
+                    yield _timed(line.request, self.time_column, self._names)
 
     def parse(self, given: Any) -> BaseModel:
         return self._csv.parse(Line(0, b"", given))
