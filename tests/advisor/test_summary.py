@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from pydantic import BaseModel
 from model_cache.advisor import Advice, advise
 from model_cache.advisor.findings import Choice, Estimate
 from model_cache.advisor.words import size
-from tests.advisor.logs import Visit, VisitModel, visits
+from tests.advisor.logs import Score, Visit, VisitModel, score, visits
 from tests.models import FunctionModel
 
 LOG = list(visits(300, ids=True))
@@ -51,6 +53,34 @@ def test_numbers_that_may_be_absent_are_numbers() -> None:
     found = advised(FunctionModel(Visit, Maybe, answer), [{"customer": "a", "amount": 1.0}, *LOG])
     assert found.unit_fields == ("value",)
     assert "mean change" in str(found)
+
+
+def test_a_model_that_answers_differently_again_is_named() -> None:
+    chance = random.Random(1)
+
+    def guess(data: Visit) -> Score:
+        return Score(score=chance.random())
+
+    [note] = [note for note in advised(VisitModel(guess)).notes if "asked again" in note]
+    assert re.match(r"The model answered (\d+) of \1 requests differently", note)
+    assert not any("asked again" in note for note in advised().notes)
+
+
+def test_rounding_is_no_other_answer() -> None:
+    def rounded(data: Visit) -> Score:
+        return Score(score=score(data).score + chance.random() * 1e-7)
+
+    chance = random.Random(1)
+    assert not any("asked again" in note for note in advised(VisitModel(rounded)).notes)
+
+
+def test_a_short_log_is_not_called_reliable() -> None:
+    def notes(number: int) -> list[str]:
+        found = advised(log=LOG[:number]).notes
+        return [note for note in found if "not reliable" in note]
+
+    assert notes(1) == ["The log has only 1 request, so the advice is not reliable."]
+    assert notes(100) == []
 
 
 def test_one_place_is_in_the_singular() -> None:

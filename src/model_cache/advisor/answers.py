@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
@@ -19,6 +20,7 @@ from model_cache.keys.canonical import INPUTS
 
 _MOST_REMEMBERED = 200_000
 _CHUNK = 500
+_ROUNDING = 1e-5
 
 
 class Answer(NamedTuple):
@@ -58,11 +60,6 @@ class Answers:
         self.failures: Counter[str] = Counter()
 
     @property
-    def has_batches(self) -> bool:
-        """Whether the model is asked about many requests at once."""
-        return self._batches
-
-    @property
     def each(self) -> float:
         """Seconds that a prediction took so far."""
         return self.seconds / self.asked if self.asked else 0.0
@@ -83,6 +80,17 @@ class Answers:
             answers = self._ask([new[key] for key in chunk])
             self._known.update(zip(chunk, answers, strict=True))
         return [self._known[form] for form in forms]
+
+    def differing(self, inputs: Sequence[BaseModel], predictions: Sequence[Any]) -> tuple[int, int]:
+        """Return how many predictions differ from the answers to the same inputs, and of how many.
+
+        Args:
+            inputs: inputs that the model was asked about once more.
+            predictions: its predictions.
+        """
+        found = zip(map(_form, inputs), map(self._taken, predictions), strict=True)
+        pairs = [(known, new) for form, new in found if (known := self._known.get(form))]
+        return sum(not _close(*pair) for pair in pairs), len(pairs)
 
     def _ask(self, inputs: list[BaseModel]) -> list[Answer | None]:
         begun = self._clock()
@@ -119,6 +127,15 @@ class Answers:
             else:
                 labels.append(value)
         return Answer(tuple(numbers), tuple(labels))
+
+
+def _close(one: Answer, other: Answer) -> bool:
+    """Return whether answers are equal but for rounding, as that of batches."""
+    return (
+        one.labels == other.labels
+        and len(one.numbers) == len(other.numbers)
+        and np.allclose(one.numbers, other.numbers, rtol=_ROUNDING, equal_nan=True)
+    )
 
 
 def _form(data: BaseModel) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from model_cache.advisor.columns import Array, Column, MissingValueError, hash_of
+from model_cache.advisor.columns import Array, Column, hash_of
 from model_cache.advisor.fields import REST
 from model_cache.advisor.hashing import rounded_table
 from model_cache.advisor.log import Log
@@ -197,6 +197,3 @@ def places_of(column: Column) -> list[int]:
         if len(np.unique(np.round(sample, places))) < len(sample):
             found.append(places)
     return found[-4:]
-
-
-__all__ = ["MissingValueError", "Rebuilder", "Tables", "places_of", "rounder_of"]

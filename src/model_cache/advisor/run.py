@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +46,7 @@ from model_cache.protocols import Clock
 _TIMED_SHARE = 0.1
 _MOST_TIMED = 5.0
 _REASONS = 5
+_FEW_REQUESTS = 100
 
 
 def run(
@@ -312,6 +313,20 @@ class Run:
             f"use {remedy}."
         ]
 
+    def _notes_on_doubts(self) -> Iterator[str]:
+        assert self.log is not None
+        number = self.log.sample.requests
+        if number < _FEW_REQUESTS:
+            yield f"The log has only {count(number, 'request')}, so the advice is not reliable."
+        if self.measured is not None:
+            answers = self.measured.inputs, self.measured.predictions
+            different, of = self.answers.differing(*answers)
+            if different:
+                yield (
+                    f"The model answered {different:,} of {count(of, 'request')} differently when "
+                    "it was asked again. A cache gives the first answer again."
+                )
+
     def _more_notes(self) -> list[str]:
         assert self.log is not None
         notes = [
@@ -333,6 +348,7 @@ class Run:
                 f"The model raised for {share} of the sampled requests. Errors are not cached, but "
                 "the hit ratios count these requests, too, if they repeat."
             )
+        notes += self._notes_on_doubts()
         if self.recorded is not None:
             notes += notes_on(self.recorded, self.schema)
         if not self.log.duration:
