@@ -237,6 +237,12 @@ def test_a_log_of_one_request_is_enough() -> None:
     assert "\n# 1 entry takes " in advised(slow(), [{"customer": "a", "amount": 1.0}] * 2).to_yaml()
 
 
+def test_a_field_with_one_value_is_in_no_choice() -> None:
+    found = advised(log=[{**row, "request_id": "same"} for row in visits(300)])
+    assert len(found.choices) > 3
+    assert not any("request_id" in each.ignored for each in found.choices)
+
+
 def test_of_equally_simple_choices_the_one_with_more_hits_is_recommended() -> None:
     def constant(data: Visit) -> Score:
         return Score(score=1.0)

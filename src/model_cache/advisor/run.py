@@ -193,11 +193,15 @@ class Run:
         self._look_at_recommended()
 
     def _levels(self) -> dict[str, list[int]]:
-        """Return the numbers of places to try, for each field that may be left out."""
+        """Return the numbers of places to try, for each field that may be left out.
+
+        A field with the same value in all requests makes no difference to their keys.
+        """
         assert self.log is not None
         levels = {}
         for field_, column in zip(self.log.fields, self.log.columns, strict=True):
-            if not column.path or column.path in self.log.left_out:
+            left_out = not column.path or column.path in self.log.left_out
+            if left_out or column.distinct < 2:
                 continue
             sensible = places_of(column) if field_.may_round else []
             levels[column.path] = [

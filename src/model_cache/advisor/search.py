@@ -65,7 +65,7 @@ class Search:
         """Return how many rows to compare in each trial, so that half of the budget is enough."""
         fields = len(self.levels)
         trials = sum(len(each) + 1 for each in self.levels.values()) + 2 * fields * fields
-        affordable = self.left() / 2 / trials / max(seconds_each, 1e-9)
+        affordable = self.left() / 2 / max(trials, 1) / max(seconds_each, 1e-9)
         return int(min(_FEW, max(_FEWEST, affordable), self.bench.most))
 
     def _singles(self) -> Iterable[Option]:
