@@ -117,6 +117,8 @@ def assert_agree(part: Run, whole: Run) -> None:
     assert whole.log is not None
     assert part.bench is not None
     assert whole.bench is not None
+    assert part.reuse is not None
+    assert whole.reuse is not None
     assert part.log.sample.requests == len(whole.log)
     expected, found = whole.reuse.hit_ratio, part.reuse.hit_ratio
     assert found.value == pytest.approx(expected.value, abs=0.015)

@@ -41,14 +41,6 @@ class Batch:
 
 
 @dataclass
-class Misfit:
-    """A request that does not fit the schema, to be shown if none does."""
-
-    given: Any = None
-    error: ValidationError | None = None
-
-
-@dataclass
 class Reader:
     """Reads a source.
 
@@ -66,7 +58,7 @@ class Reader:
     needs_times: bool = False
     read: int = 0
     _bad: Counter[str] = field(default_factory=Counter)
-    _misfit: Misfit = field(default_factory=Misfit)
+    _misfit: tuple[Any, ValidationError] | None = None
     _has_times: bool | None = None
     _memo: dict[Any, float | None] = field(default_factory=dict)
 
@@ -105,7 +97,7 @@ class Reader:
                 inputs.append(parse(given))
             except ValidationError as error:
                 bad[reason(error)] += 1
-                self._remember(given, error)
+                self._misfit = self._misfit or (given, error)
             except Exception as error:  # a validator of the user
                 reraise_interruption(error)
                 bad[f"validating it raised {type(error).__name__}"] += 1
@@ -136,25 +128,21 @@ class Reader:
             self._memo[time] = seconds_of(time)
         return self._memo[time]
 
-    def _remember(self, given: Any, error: ValidationError) -> None:
-        if self._misfit.error is None:
-            self._misfit = Misfit(given, error)
-
     def _nothing_fits(self) -> str:
         """Return why no request fits: the first fields that are wrong, with the nearest names."""
         is_one, name = self.read == 1, self.schema.__name__
         whole = f"none of the {self.read:,} requests"
-        if self._misfit.error is None:
+        if self._misfit is None:
             whole = "the only request can't be read" if is_one else f"{whole} can be read"
             reasons = [f"{why} ({times:,})" for why, times in self._bad.most_common(_SHOWN)]
             return f"{whole}: {', '.join(reasons)}; is this the right format?"
         whole = f"the only request does not fit {name}" if is_one else f"{whole} fits {name}"
-        given = self._misfit.given
+        given, error = self._misfit
         columns = [str(name) for name in given] if isinstance(given, dict) else []
         strange = [name for name in columns if name not in names_of(self.schema)]
         problems = [
             _problem(each["loc"], each["msg"], strange)
-            for each in self._misfit.error.errors(include_url=False, include_input=False)
+            for each in error.errors(include_url=False, include_input=False)
         ]
         more = len(problems) - _SHOWN
         shown = "; ".join(problems[:_SHOWN])

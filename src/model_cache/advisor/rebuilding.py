@@ -71,7 +71,7 @@ class Rebuilder:
 
         None if there are such values, but too many values to find them all.
         """
-        rounder = Rounder(_rules(column.path, places))
+        rounder = rounder_of({column.path: places})
         count = len(column.table)
         tried = range(count) if count <= _TRIED else range(0, count, count // _TRIED)
         expected = rounded_table(column, places)
@@ -92,7 +92,7 @@ class Rebuilder:
         """
         if column.codes is None or len(column.table) > MOST_ROUNDED or not column.is_kept:
             return None
-        rounder, read = Rounder(_rules(column.path, places)), attrgetter(column.path)
+        rounder, read = rounder_of({column.path: places}), attrgetter(column.path)
         found = column.table.copy()
         for place in range(len(found)):
             value = column.distinct_value(place)
@@ -119,17 +119,8 @@ def _changed(data: BaseModel, tree: Mapping[str, Any]) -> BaseModel:
     return copied
 
 
-def _rules(path: str, places: int) -> Any:
-    rules: Any = places
-    for part in reversed(path.split(".")):
-        rules = {part: rules}
-    return rules
-
-
-def rounder_of(places: Mapping[str, int]) -> Rounder | None:
-    """Return the library's rounder for some places by path; None if there are none."""
-    if not places:
-        return None
+def rounder_of(places: Mapping[str, int]) -> Rounder:
+    """Return the library's rounder for some places by path."""
     rules: dict[str, Any] = {}
     for path, number in places.items():
         node = rules

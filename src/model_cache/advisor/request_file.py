@@ -100,7 +100,7 @@ class Csv:
     def __init__(self, stream: BinaryIO, schema: type[BaseModel]) -> None:
         self._stream = stream
         self._schema = schema
-        known = {each for names in _names(schema).values() for each in names}
+        known = {each for names in names_by_field(schema).values() for each in names}
         header = stream.readline()
         self._separator, self._columns = _header(header, known)
         _check_columns(self._columns, schema, known)
@@ -108,7 +108,7 @@ class Csv:
         # pydantic reads every type from text, except the numbers of a Literal or an Enum.
         self._choices = [
             (names, choices)
-            for field, names in _names(schema).items()
+            for field, names in names_by_field(schema).items()
             if (choices := _choices(schema.model_fields[field].annotation))
         ]
 
@@ -217,7 +217,7 @@ def _check_columns(columns: Sequence[str], schema: type[BaseModel], known: set[s
         )
     if len(set(columns)) < len(columns):
         raise ConfigurationError("--requests", "the header names a column twice")
-    for name, names in _names(schema).items():
+    for name, names in names_by_field(schema).items():
         field = schema.model_fields[name]
         by_path = field.validation_alias and not isinstance(field.validation_alias, str)
         if field.is_required() and not names & set(columns) and not by_path:
@@ -225,7 +225,7 @@ def _check_columns(columns: Sequence[str], schema: type[BaseModel], known: set[s
             raise ConfigurationError("--requests", f"column {name!r} is missing; {hint}")
 
 
-def _names(schema: type[BaseModel]) -> dict[str, set[str]]:
+def names_by_field(schema: type[BaseModel]) -> dict[str, set[str]]:
     """Return the names by which each field may be given."""
     return {name: _names_of(name, field) for name, field in schema.model_fields.items()}
 

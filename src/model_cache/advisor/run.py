@@ -23,6 +23,7 @@ from model_cache.advisor.findings import (
     Economics,
     EntrySizes,
     LogFacts,
+    Reuse,
 )
 from model_cache.advisor.hashing import Keys
 from model_cache.advisor.log import Log, LogBuilder
@@ -98,6 +99,8 @@ class Run:
     measured: Measured | None = None
     search: Search | None = None
     bench: Bench | None = None
+    reuse: Reuse | None = None
+    capacity: list[Capacity] = field(default_factory=list)
     recorded: Recorded | None = None
     _builder: LogBuilder | None = None
 
@@ -106,8 +109,6 @@ class Run:
         self.schema = fitting.schema("input_schema", self.model)
         self.outputs = fitting.schema("output_schema", self.model)
         self.answers = Answers(self.model, self.outputs, self.clock)
-        self.reuse: Any = None
-        self.capacity: list[Capacity] = []
 
     def read(self, requests: str | os.PathLike[str] | Iterable[Any]) -> None:
         """Read the log into columns."""
@@ -145,6 +146,7 @@ class Run:
     def measure_costs(self) -> None:
         """Time the model, hits and misses, and weigh entries."""
         assert self.bench is not None
+        assert self.reuse is not None
         seconds = min(_MOST_TIMED, _TIMED_SHARE * self.settings.budget)
         self.tell(Progress("measuring", 0, None, "hits and misses on an embedded server"))
         try:
@@ -220,8 +222,7 @@ class Run:
         assert self.bench is not None
         best = self.search.recommended()
         if best is not None and best != Option():
-            choices, place = self.search.choices()
-            label = choices[place or 0].label
+            label = self.search.trials[best].choice().label
             keys = self.bench.keys(best)
             self.capacity.append(capacity_of(label, keys, self.log.times, self.log.sample))
 
@@ -242,7 +243,8 @@ class Run:
         """Return what was found out."""
         choices, place = self.search.choices() if self.search else ([], None)
         best = None if place is None else choices[place]
-        facts, economics = self._facts(), self._economics(best)
+        facts = self._facts()
+        economics = self._economics(best, facts.per_second)
         verdict, sentence = verdict_of(
             self.reuse, best, economics, choices, self.settings.tolerance
         )
@@ -269,15 +271,16 @@ class Run:
             seconds=self.clock() - self.begun,
         )
 
-    def _economics(self, best: Choice | None) -> Economics | None:
+    def _economics(self, best: Choice | None, per_second: float | None) -> Economics | None:
         if self.measured is None:
             return None
+        assert self.reuse is not None
         exact = self.reuse.hit_ratio.value
         return economics_of(
             self.measured.costs,
             exact,
             exact if best is None else best.hit_ratio.value,
-            self._facts().per_second,
+            per_second,
             self.settings.price_per_hour,
         )
 
@@ -308,13 +311,12 @@ class Run:
         trial = self.search.unproven() if self.search else None
         if trial is None or self.bench is None:
             return []
-        option, changes = trial.option, trial.changes
-        label = Choice(dict(option.places), option.ignored, trial.hit_ratio, changes).label
+        changes = trial.changes
         remedy = "a longer log" if self.bench.most < LOSSLESS else "a larger budget"
         return [
-            f"Not recommended yet: {label}, {percent(trial.hit_ratio.value)} hits. It changed none "
-            f"of {count(changes.sampled, 'answer')}, but {LOSSLESS:,} requests must be compared: "
-            f"use {remedy}."
+            f"Not recommended yet: {trial.choice().label}, {percent(trial.hit_ratio.value)} hits. "
+            f"It changed none of {count(changes.sampled, 'answer')}, but {LOSSLESS:,} requests "
+            f"must be compared: use {remedy}."
         ]
 
     def _notes_on_doubts(self) -> Iterator[str]:

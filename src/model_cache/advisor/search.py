@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -117,7 +116,7 @@ class Search:
         floor = 0.002 * (self.bench.spread or 1.0)
         gain = there.hit_ratio.value - here.hit_ratio.value
         more = max(0.0, there.changes.cost.value - here.changes.cost.value)
-        return (gain + 1e-4) / (more + floor) if math.isfinite(more) else 0.0
+        return (gain + 1e-4) / (more + floor)
 
     def _tolerated(self, trial: Trial) -> bool:
         return is_tolerated(trial.changes, self.tolerance, sure=False)
@@ -194,14 +193,7 @@ class Search:
         worth = {trial.option for trial in frontier([*self.trials.values()])}
         steps = {option: number for number, option in enumerate(self.path, 1)}
         choices = [
-            Choice(
-                dict(option.places),
-                option.ignored,
-                trial.hit_ratio,
-                trial.changes,
-                option in worth,
-                steps.get(option),
-            )
+            trial.choice(on_frontier=option in worth, step=steps.get(option))
             for option, trial in self.trials.items()
         ]
         best = self.recommended()

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 from pydantic import BaseModel, ValidationError
 
 from model_cache.advisor.envelopes import EnvelopeError, opened
-from model_cache.advisor.request_file import Csv, JsonLines, Line
+from model_cache.advisor.request_file import Csv, JsonLines, Line, names_by_field
 from model_cache.advisor.settings import LogFormat, Settings
 from model_cache.advisor.times import time_column
 from model_cache.errors import ConfigurationError, did_you_mean
@@ -66,12 +66,7 @@ class Source(Protocol):
 
 def names_of(schema: type[BaseModel]) -> dict[str, str]:
     """Return the names by which fields may be given, with the names of the fields."""
-    names = {}
-    for name, field in schema.model_fields.items():
-        for each in (name, field.alias, field.validation_alias):
-            if isinstance(each, str):
-                names[each] = name
-    return names
+    return {each: name for name, names in names_by_field(schema).items() for each in names}
 
 
 def open_source(

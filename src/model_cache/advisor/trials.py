@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from model_cache.advisor.answers import Answer, Answers
 from model_cache.advisor.changes import changes, spread_of
 from model_cache.advisor.columns import Array, Hashes, MissingValueError
-from model_cache.advisor.findings import Changes, Estimate
+from model_cache.advisor.findings import Changes, Choice, Estimate
 from model_cache.advisor.hashing import Keys, hit_ratio
 from model_cache.advisor.rebuilding import Rebuilder, rounder_of
 
@@ -63,6 +63,11 @@ class Trial:
     hit_ratio: Estimate
     changes: Changes
     rows: int
+
+    def choice(self, *, on_frontier: bool = False, step: int | None = None) -> Choice:
+        """Return it as a part of the advice."""
+        places, ignored = dict(self.option.places), self.option.ignored
+        return Choice(places, ignored, self.hit_ratio, self.changes, on_frontier, step)
 
 
 class Bench:
@@ -169,8 +174,7 @@ class Bench:
             data = self._rebuilder.input(row)
         except MissingValueError:
             return None
-        rounder = rounder_of(places)
-        return data if rounder is None else rounder(data)
+        return rounder_of(places)(data) if places else data
 
 
 def sources_of(keys: Hashes, rows: Sequence[int]) -> list[list[int]]:
