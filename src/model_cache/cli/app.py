@@ -6,7 +6,6 @@ import contextlib
 import functools
 import signal
 import sys
-import threading
 import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
@@ -29,7 +28,7 @@ from model_cache.cli.running import FAILED, INTERRUPTED, running
 from model_cache.cli.statistics import Wanted, collect
 from model_cache.cli.target import Target
 from model_cache.cli.warm import Report, warm
-from model_cache.embedded import embedded_redis
+from model_cache.embedded import embedded_server
 from model_cache.errors import ConfigurationError
 from model_cache.keys.key import EntryKey, tag_key
 from model_cache.protocols import Store
@@ -372,15 +371,20 @@ def doctor(
 
 
 @app.command()
-def serve(as_json: options.AsJson = False) -> None:
+def serve(port: options.Port = 0, as_json: options.AsJson = False) -> None:
     """Run a temporary Redis for trying things out, and print its url.
 
-    It runs until Ctrl-C, on a free port with a random password, and keeps nothing on disk. It needs
-    the extra "embedded", or a Redis or Valkey server on PATH.
+    It runs until Ctrl-C, on 127.0.0.1 with a random password, and keeps nothing on disk. It needs
+    the extra "embedded", or a Redis or Valkey server on PATH. Exits with 1 if the port is in use,
+    or if the server ends by itself.
     """
-    ends = contextlib.suppress(KeyboardInterrupt)
-    with running(as_json=as_json) as output, embedded_redis(tcp=True) as url, ends:
-        output.answer({"url": url}, lambda: output.line(url))
+    with (
+        running(as_json=as_json) as output,
+        embedded_server(tcp=True, port=port) as server,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        output.answer({"url": server.url}, lambda: output.line(server.url))
         sys.stdout.flush()
         output.say("export REDIS_URL with this url to use it; press Ctrl-C to stop it")
-        threading.Event().wait()
+        output.say_lines(f"model-cache: the server has ended: {server.wait_until_end()}")
+        raise typer.Exit(FAILED)

@@ -28,7 +28,7 @@ def running(*, as_json: bool) -> Iterator[Output]:
         output.say(f"model-cache: {error}")
         raise typer.Exit(USAGE) from None
     except StoreUnavailableError as error:
-        output.say(f"model-cache: {with_rule(str(error))}")
+        output.say_lines(f"model-cache: {with_rule(str(error))}")
         raise typer.Exit(UNAVAILABLE) from None
     except BrokenPipeError:  # the reader of stdout has closed it
         raise
