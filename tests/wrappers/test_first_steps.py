@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.linear_model import LinearRegression
 
 from model_cache import Cache, ConfigurationError, record_outcomes
 from tests.servers import Server
@@ -161,3 +164,33 @@ def test_rows_can_be_compared_by_key_and_forgotten(cache: Cache) -> None:
             assert cached([1, 2, 3]) == [2, 4, 6]
         kinds = [outcome.kind for outcome in outcomes for _ in range(outcome.rows)]
         assert sorted(kinds) == ["hit", "miss", "miss"]
+
+
+def test_rows_can_be_forgotten_in_an_event_loop(cache: Cache) -> None:
+    @cache.memoize_rows(version="1", batch_equality="ignore")
+    async def adoubled(rows: list[int]) -> list[int]:
+        return [2 * row for row in rows]
+
+    fast: Any = cache.wrap(Doubling(), name="doubling", version="1", batch_equality="ignore")
+
+    async def use() -> None:
+        assert await adoubled([1, 2, 3]) == fast.predict([1, 2, 3]) == [2, 4, 6]
+        for cached in (adoubled, fast.predict):
+            assert await cached.aforget([1, 2, 4]) == 2
+            assert await cached.aforget([1, 2, 3]) == 1
+        assert await adoubled.aforget([object()]) == 0  # type: ignore[list-item]
+        await cache.aclose()
+
+    asyncio.run(use())
+
+
+def test_the_keys_of_an_estimator_are_those_of_its_present_state(cache: Cache) -> None:
+    inputs = np.array([[1.0], [2.0]])
+    fast: Any = cache.wrap(LinearRegression().fit(inputs, [1, 2]), name="linear", version="1")
+    before = fast.predict.cache_keys(inputs)
+    fast.fit(inputs, [3, 4])
+    after = fast.predict.cache_keys(inputs)
+    assert set(before).isdisjoint(after)
+    fast.predict(inputs)
+    assert fast.predict.cache_keys(inputs) == after
+    assert fast.predict.forget(inputs) == 2

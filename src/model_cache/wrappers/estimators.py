@@ -20,7 +20,7 @@ from model_cache.wrappers.fitted import fitted_state
 from model_cache.wrappers.fitted.libraries import without_derived
 from model_cache.wrappers.functions import revision
 from model_cache.wrappers.part import Part, Sharing
-from model_cache.wrappers.rows import TableCalls, forget, keys_of
+from model_cache.wrappers.rows import TableCalls, attach_rows
 from model_cache.wrappers.rows_binding import RowsBinding
 
 METHODS = (
@@ -145,16 +145,18 @@ class _Cached:
         part = self._part(name)
         calls = TableCalls(method, self._rows_of(name), context=_transform_output)
 
-        def predict(*args: Any, **kwargs: Any) -> Any:
+        def call_of(*args: Any, **kwargs: Any) -> TableCall:
             self._renew()
             call = calls(*args, **kwargs)
             if self._refusal:
                 call = TableCall(call.whole, call.compute, None, reason=self._refusal)
-            return part.sync.predict_table(call)
+            return call
+
+        def predict(*args: Any, **kwargs: Any) -> Any:
+            return part.sync.predict_table(call_of(*args, **kwargs))
 
         cached: Any = functools.wraps(method)(predict)
-        cached.cache_keys = lambda *args, **kwargs: keys_of(part, calls(*args, **kwargs))
-        cached.forget = lambda *args, **kwargs: forget(part, calls(*args, **kwargs))
+        attach_rows(cached, part, calls, call_of)
         wrapper: Callable[..., Any] = cached
         return wrapper
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from model_cache.binding.unkeyed import uncovered_type
-from model_cache.errors import ConfigurationError, did_you_mean
+from model_cache.errors import ConfigurationError, NotCacheableError, did_you_mean
 from model_cache.interruptions import reraise_interruption
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -72,6 +72,29 @@ def binder(function: Callable[..., Any], ignored: Sequence[str]) -> Callable[...
         return typing.cast(tuple[Any, ...], bind(*args, **kept))
 
     return without
+
+
+def with_name(error: NotCacheableError, names: Sequence[str]) -> NotCacheableError:
+    """Return the error for a tuple of arguments, with a parameter's name for its position."""
+    position, _, rest = error.path.removeprefix("[").partition("]")
+    if not position.isdigit():
+        return error
+    named = NotCacheableError(error.reason, names[int(position)] + rest)
+    named.__cause__ = error.__cause__
+    return named
+
+
+def arguments_of(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a call by name, with defaults.
+
+    Raises:
+        TypeError: they don't fit the signature.
+    """
+    bound = signature_of(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments
 
 
 def keyed_parameters(function: Callable[..., Any], ignored: Sequence[str]) -> list[str]:
