@@ -19,8 +19,11 @@ class ExplainedCall(Generic[P]):
         no_key: which argument prevents a key, and why; None if it has a key.
     """
 
-    def __init__(self, keyed: Keyed, compare: Callable[P, Explanation]) -> None:
-        self.key, self.no_key = keyed
+    def __init__(
+        self, key: str | None, no_key: str | None, compare: Callable[P, Explanation]
+    ) -> None:
+        self.key = key
+        self.no_key = no_key
         self._compare = compare
 
     def compared_to(self, *args: P.args, **kwargs: P.kwargs) -> Explanation:
@@ -78,7 +81,7 @@ def explainer(read: Callable[P, Call], *, hides_values: bool) -> Callable[P, Exp
                 hides_values=hides_values,
             )
 
-        return ExplainedCall(a.keyed(), compare)
+        return ExplainedCall(*a.keyed(), compare)
 
     return explain
 
