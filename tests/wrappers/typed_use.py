@@ -63,6 +63,9 @@ async def a_coroutine_function() -> None:
     assert_type(await acharges(42), float)
     assert_type(acharges.cache_key(42), str)
     assert_type(await acharges.aforget(42), bool)
+    assert_type(await acharges.acache_clear(), int)
+    assert_type(await cache.apurge(), int)
+    assert_type(await cache.aping(), float)
     await acharges("42")  # type: ignore[arg-type]
 
 

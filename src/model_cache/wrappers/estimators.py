@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
 import secrets
@@ -248,8 +249,16 @@ class _Cached:
         """Delete the entries of this version; return how many there were."""
         return sum(part.purge() for part in list(self._parts.values()))
 
+    async def apurge(self) -> int:
+        """Do the same as `purge`, in a thread, without blocking the event loop."""
+        return await asyncio.to_thread(self.purge)
 
-_ADDED: dict[str, Callable[[_Cached], Any]] = {"stats": _Cached.stats, "purge": _Cached.purge}
+
+_ADDED: dict[str, Callable[[_Cached], Any]] = {
+    "stats": _Cached.stats,
+    "purge": _Cached.purge,
+    "apurge": _Cached.apurge,
+}
 
 
 def _attributes_of(estimator: Any, depth: int = 4) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import types
@@ -80,6 +81,10 @@ class BoundCached(Protocol[P, R_co]):
         """Delete the entries of this version; return how many there were."""
         ...
 
+    def acache_clear(self) -> Coroutine[Any, Any, int]:
+        """Do the same as `cache_clear`, in a thread, without blocking the event loop."""
+        ...
+
     def stats(self) -> Stats:
         """Return an immutable snapshot of the method's counters, for all objects."""
         ...
@@ -114,6 +119,10 @@ class Cached(Protocol[P, R_co]):
 
     def cache_clear(self) -> int:
         """Delete the entries of this version; return how many there were."""
+        ...
+
+    def acache_clear(self) -> Coroutine[Any, Any, int]:
+        """Do the same as `cache_clear`, in a thread, without blocking the event loop."""
         ...
 
     def stats(self) -> Stats:
@@ -218,6 +227,7 @@ def attached(cached: Any, part: Part) -> Any:
 
     cached.cache_info = cache_info
     cached.cache_clear = part.purge
+    cached.acache_clear = functools.partial(asyncio.to_thread, part.purge)
     cached.stats = part.stats
     return cached
 
