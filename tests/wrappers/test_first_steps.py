@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
+from pydantic import BaseModel, Field
 from sklearn.linear_model import LinearRegression
 
 from model_cache import Cache, ConfigurationError, record_outcomes
@@ -147,6 +149,37 @@ def test_a_ttl_rule_receives_the_arguments_by_name_and_the_result(cache: Cache) 
     times = cache.memoize(version="1", ttl=seconds)(double)
     assert times(1) == times(1) == 2
     assert seen == [({"x": 1}, 2)]
+
+
+class Request(BaseModel):
+    age: int
+    request_id: UUID = Field(default_factory=uuid4)
+
+
+def test_an_argument_that_is_never_the_same_causes_a_warning(cache: Cache) -> None:
+    def one(request: Request, age: int) -> int:
+        return age
+
+    def many(requests: list[Request]) -> list[int]:
+        return [request.age for request in requests]
+
+    for decorate, function, name in (
+        (cache.memoize(version="1"), one, "request"),
+        (cache.memoize_rows(version="1"), many, "requests"),
+    ):
+        with pytest.warns(UserWarning, match=f"'request_id' of the argument '{name}'") as caught:
+            decorate(function)
+        [warning] = caught
+        assert f"ignored=['{name}']" in str(warning.message)
+        assert warning.filename == __file__
+
+
+def test_ignored_arguments_and_a_cache_that_is_off_cause_no_warning(server: Server) -> None:
+    def one(request: Request, age: int) -> int:
+        return age
+
+    Cache(server.url).memoize(version="1", ignored=["request"])(one)
+    Cache(server.url, enabled=False).memoize(version="1", name="other")(one)
 
 
 def test_rows_can_be_compared_by_key_and_forgotten(cache: Cache) -> None:

@@ -40,6 +40,7 @@ from model_cache.wrappers.signatures import (
     binder,
     keyed_parameters,
     signature_of,
+    warn_of_fresh_arguments,
 )
 
 P = ParamSpec("P")
@@ -174,6 +175,8 @@ def memoized(
     refuse_uncacheable(function, name, options)
     bind = binder(function, ignored)
     part = Part(cache, options, _binding(function, name, version, ignored))
+    if part.config.enabled:
+        warn_of_fresh_arguments(function, ignored, stacklevel=3)
 
     def arguments(*args: P.args, **kwargs: P.kwargs) -> Arguments:
         try:

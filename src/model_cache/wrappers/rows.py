@@ -36,6 +36,7 @@ from model_cache.wrappers.signatures import (
     arguments_of,
     check_parameters,
     signature_of,
+    warn_of_fresh_arguments,
     with_name,
 )
 
@@ -279,6 +280,8 @@ def memoized_rows(
         )
 
     part = Part(cache, options, bind)
+    if part.config.enabled:
+        warn_of_fresh_arguments(function, ignored, stacklevel=3)
     wrapper = _asynchronous if is_async else _blocking
     cached: Any = functools.wraps(function)(wrapper(part, calls))
     attach_rows(cached, part, calls, calls)

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from model_cache.binding.unkeyed import uncovered_type
+from model_cache.binding import unkeyed
 from model_cache.errors import ConfigurationError, NotCacheableError, did_you_mean
 from model_cache.interruptions import reraise_interruption
 
@@ -126,6 +126,15 @@ def check_parameters(function: Callable[..., Any], ignored: Sequence[str]) -> No
     _refuse_opaque(function, parameters, ignored)
 
 
+def warn_of_fresh_arguments(
+    function: Callable[..., Any], ignored: Sequence[str], *, stacklevel: int
+) -> None:
+    """Warn of arguments that are never the same; see `unkeyed`."""
+    hints = annotations_of(function)
+    keyed = {name: hints[name] for name in keyed_parameters(function, ignored) if name in hints}
+    unkeyed.warn_of_fresh_arguments(keyed, stacklevel=stacklevel + 1)
+
+
 def _ignored_keywords(
     parameters: Mapping[str, inspect.Parameter], ignored: Sequence[str]
 ) -> Collection[str]:
@@ -161,7 +170,8 @@ def _refuse_opaque(
 ) -> None:
     hints = annotations_of(function)
     for name in parameters:
-        found = uncovered_type(hints[name]) if name in hints and name not in ignored else None
+        is_keyed = name in hints and name not in ignored
+        found = unkeyed.uncovered_type(hints[name]) if is_keyed else None
         if found is not None:
             raise ConfigurationError(
                 "ignored",
