@@ -72,11 +72,13 @@ def test_the_folder_of_recorded_requests_is_a_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("--requests", "none.jsonl"), "can't read 'none.jsonl': No such file or directory"),
+        (("--requests", "none.jsonl"), "--requests: can't read 'none.jsonl': No such file or dir"),
         (("--budget", "soon"), "--budget: expected seconds, or a time such as 60s or 2m"),
-        (("--budget", "0s"), "budget: expected seconds above 0, got 0.0"),
-        (("--tolerance", "-1"), "tolerance: expected a number from 0, got -1.0"),
-        (("--time-column", "when"), "time_column: the log has no column 'when'"),
+        (("--budget", "0s"), "--budget: expected seconds above 0, got 0.0"),
+        (("--tolerance", "-1"), "--tolerance: expected a number from 0, got -1.0"),
+        (("--time-column", "when"), "--time-column: the log has no column 'when'"),
+        (("--model", "Visits"), "expected package.module.Class or package.module:name, got 'Vis"),
+        (("--model", "tests.cli.advised:"), "--model: expected package.module:name, got 'tests.cl"),
         (("--report", "advice.pdf"), "--report: expected a name that ends in .html or .json"),
         (("--report", "/no/such/folder/advice.html"), "--report: there is no folder"),
         (("--model", "tests.cli.advised.Nothing"), "--model: can't import"),

@@ -18,7 +18,7 @@ from model_cache.advisor.envelopes import EnvelopeError, opened
 from model_cache.advisor.request_file import Csv, JsonLines, Line
 from model_cache.advisor.settings import LogFormat, Settings
 from model_cache.advisor.times import time_column
-from model_cache.errors import ConfigurationError, did_you_mean
+from model_cache.errors import ConfigurationError, did_you_mean, said_by
 
 
 class Item(NamedTuple):
@@ -102,8 +102,8 @@ def open_source(
         stream = stack.enter_context(path.open("rb"))
         form = settings.log_format or _format(path, stream)
     except OSError as error:
-        problem = error.strerror or str(error)
-        raise ConfigurationError("requests", f"can't read {str(path)!r}: {problem}") from error
+        problem = f"can't read {str(path)!r}: {said_by(error)}"
+        raise ConfigurationError("requests", problem) from error
     if form == "parquet":
         return ParquetRows(path, schema, settings.time_column, stack)
     if not os.fstat(stream.fileno()).st_size:
