@@ -36,7 +36,7 @@ from model_cache.options.settings import CacheSettings
 from model_cache.prediction.veto import do_not_store, set_ttl
 from model_cache.protocols import Compressor, Serder
 from model_cache.revision import revision_of
-from model_cache.wrappers import Cache, CacheInfo, Memoized, MemoizedRows
+from model_cache.wrappers import Cache, CacheInfo, ExplainedCall, Memoized, MemoizedRows
 
 __all__ = [
     "Cache",
@@ -45,6 +45,7 @@ __all__ = [
     "Compressor",
     "ConfigurationError",
     "Difference",
+    "ExplainedCall",
     "Explanation",
     "Memoized",
     "MemoizedRows",

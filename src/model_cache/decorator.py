@@ -5,6 +5,7 @@ Predictions are in `prediction`, snapshots of the model in `binding`, options in
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
 import inspect
@@ -614,6 +615,10 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
         """
         return self._backend.purge(self._current.get().namespace)
 
+    async def apurge(self) -> int:
+        """Do the same as `purge`, in a thread, without blocking the event loop."""
+        return await asyncio.to_thread(self.purge)
+
     def ping(self) -> float:
         """Return how many seconds the store takes to answer a read; 0.0 if the cache is off.
 
@@ -624,6 +629,10 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
             StoreUnavailableError: Redis failed, or the circuit is open.
         """
         return self._backend.ping(self._current.get().namespace)
+
+    async def aping(self) -> float:
+        """Do the same as `ping`, on the connection of the running event loop."""
+        return await self._backend.aping(self._current.get().namespace)
 
     def stats(self) -> Stats:
         """Return an immutable snapshot of this decorator's counters."""

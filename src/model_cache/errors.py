@@ -89,6 +89,11 @@ class WriteRefusedError(StoreAnsweredError):
     """Redis answered a write with an error (OOM, READONLY, ...); reads may still work."""
 
 
+def said_by(error: Exception) -> str:
+    """Return what went wrong, without the number and the path that Python adds to an OSError."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint with the closest known name, or else with all known names."""
     names = {known_name.lower(): known_name for known_name in sorted(known)}

@@ -15,6 +15,8 @@ def imported(option: str, path: str) -> Any:
         ConfigurationError: the path is malformed or can't be imported.
     """
     module, _, name = path.partition(":")
+    if not (module and name):
+        raise ConfigurationError(option, f"expected package.module:name, got {path!r}")
     try:
         found: Any = importlib.import_module(module)
         for attribute in name.split("."):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def log(tmp_path: Path) -> Path:
 def test_the_advice_is_shown(log: Path) -> None:
     found = run("advise", "--model", MODEL, "--requests", log, "--budget", "9s", "--tolerance", 1)
     assert found.code == 0, found.stderr
-    assert found.stdout.startswith("Cache with amount to 0 places, without request_id: ")
+    # Both make the same entries; which of them seems to cost less depends on the sample.
+    assert re.match("Cache with amount to (0|-1) places, without request_id: ", found.stdout)
     assert "Choices worth having" in found.stdout
     assert "Memory (as it is)" in found.stdout
     block = found.stdout[found.stdout.rindex("# Cache with") :]
@@ -72,12 +74,14 @@ def test_the_folder_of_recorded_requests_is_a_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (("--requests", "none.jsonl"), "can't read 'none.jsonl': No such file or directory"),
+        (("--requests", "none.jsonl"), "--requests: can't read 'none.jsonl': No such file or dir"),
         (("--budget", "soon"), "--budget: expected seconds, or a time such as 60s or 2m"),
-        (("--budget", "0s"), "budget: expected seconds above 0, got 0.0"),
-        (("--tolerance", "-1"), "tolerance: expected a number from 0, got -1.0"),
-        (("--time-column", "when"), "time_column: the log has no column 'when'"),
-        (("--time-column", "customer"), "time_column: the column 'customer' has no times"),
+        (("--budget", "0s"), "--budget: expected seconds above 0, got 0.0"),
+        (("--tolerance", "-1"), "--tolerance: expected a number from 0, got -1.0"),
+        (("--time-column", "when"), "--time-column: the log has no column 'when'"),
+        (("--time-column", "customer"), "--time-column: the column 'customer' has no times"),
+        (("--model", "Visits"), "expected package.module.Class or package.module:name, got 'Vis"),
+        (("--model", "tests.cli.advised:"), "--model: expected package.module:name, got 'tests.cl"),
         (("--report", "advice.pdf"), "--report: expected a name that ends in .html or .json"),
         (("--report", "/no/such/folder/advice.html"), "--report: there is no folder"),
         (("--model", "tests.cli.advised.Nothing"), "--model: can't import"),

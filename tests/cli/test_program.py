@@ -10,6 +10,8 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from model_cache.cli.output import durations, plain, printable, size
 from tests.checkout import REPOSITORY
 from tests.cli.command import PROGRAM, run, run_apart, spawn
 from tests.cli.filling import fill
-from tests.servers import Server
+from tests.servers import Server, free_port
 from tests.waiting import poll
 
 COMMANDS = ("inspect", "stats", "export", "purge", "warm", "advise", "doctor", "serve")
@@ -71,21 +73,54 @@ def test_the_page_about_it_names_options_that_there_are() -> None:
         assert f"\n## {command}\n" in page
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_serve_runs_a_server_until_it_is_stopped(stop: signal.Signals) -> None:
-    with spawn("serve", "--json") as process:
+@contextmanager
+def serving(*words: object) -> Iterator[tuple[subprocess.Popen[str], redis.Redis]]:
+    """Run `serve`, with a client of its server."""
+    with spawn("serve", "--json", *words) as process:
         try:
             assert process.stdout is not None
             lines = iter(process.stdout.readline, "}\n")
             url = json.loads("".join(lines) + "}")["url"]
             with redis.Redis.from_url(url) as client:
-                assert client.ping()
-                process.send_signal(stop)
-                process.communicate(timeout=30)
-                assert process.returncode == (0 if stop is signal.SIGINT else -stop)
-                poll(lambda: not answers(client), seconds=30)
+                yield process, client
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_serve_runs_a_server_until_it_is_stopped(stop: signal.Signals) -> None:
+    with serving() as (process, client):
+        assert client.ping()
+        process.send_signal(stop)
+        process.communicate(timeout=30)
+        assert process.returncode == (0 if stop is signal.SIGINT else -stop)
+        poll(lambda: not answers(client), seconds=30)
+
+
+def test_serve_ends_with_exit_code_1_when_its_server_ends() -> None:
+    with serving() as (process, client):
+        os.kill(int(client.info("server")["process_id"]), signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=30)
+        assert (process.returncode, stdout) == (1, "")
+        assert "model-cache: the server has ended: " in stderr
+        assert "ended with status -9\n" in stderr
+        assert "Traceback" not in stderr
+
+
+def test_serve_listens_on_the_port_that_is_given() -> None:
+    port = free_port()
+    with serving("--port", port) as (_, client):
+        assert client.ping()
+        assert client.connection_pool.connection_kwargs["port"] == port
+
+
+def test_serve_says_what_to_do_about_a_port_in_use(server: Server) -> None:
+    result = run("serve", "--port", server.port)
+    assert (result.code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"model-cache: 127.0.0.1:{server.port}: Address already in use; "
+        "choose another port, or 0 for a free one\n"
+    )
 
 
 def answers(client: redis.Redis) -> bool:

@@ -317,7 +317,9 @@ def test_requests_that_can_not_be_read_are_exit_code_2(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "missing.jsonl"):
         result = run("warm", "--requests", path, "--model", MODEL)
         assert (result.code, result.stdout) == (2, "")
-        assert f"--requests: can't read {str(path)!r}" in result.stderr
+        reason = "Is a directory" if path == tmp_path else "No such file or directory"
+        message = f"model-cache: --requests: can't read {str(path)!r}: {reason}\n"
+        assert result.stderr == message
 
 
 def test_an_unavailable_redis_is_exit_code_3(requests: Path) -> None:

@@ -11,8 +11,9 @@ import threading
 from pathlib import Path
 
 import pytest
+import redis
 
-from model_cache.embedded import embedded_redis
+from model_cache.embedded import embedded_redis, embedded_server
 from tests.embedded.processes import (
     OWNER,
     both_transports,
@@ -41,6 +42,23 @@ def test_after_the_block_the_processes_and_the_folder_are_gone(tcp: bool) -> Non
     assert not is_alive(server)
     assert not is_alive(supervisor)
     assert not folder.exists()
+
+
+@both_transports
+def test_a_server_that_ends_by_itself_says_why(tcp: bool) -> None:
+    with embedded_server(tcp=tcp) as server:
+        with connected(server.url) as client, contextlib.suppress(redis.ConnectionError):
+            client.shutdown(nosave=True)
+        reason = server.wait_until_end()
+    assert "ended with status 0\n" in reason
+    assert "User requested shutdown" in reason
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the server")
+def test_a_server_whose_supervisor_is_killed_has_ended() -> None:
+    with embedded_server() as server:
+        os.kill(supervisor_of(process_of(server.url)), signal.SIGKILL)
+        assert server.wait_until_end() == "its supervisor ended with status -9"
 
 
 def test_an_exception_in_the_block_ends_the_server_and_passes() -> None:

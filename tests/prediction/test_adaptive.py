@@ -207,9 +207,10 @@ def test_a_switch_is_logged_and_told(server: Server, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.WARNING, "model_cache"):
         pause(decorator)
     assert len([event for event in events if isinstance(event, CachePaused)]) == 2
-    assert caplog.messages[0] == (
-        "Cache paused for test_model 1.0.0 (batches: False): hit ratio 0.0, break-even 0.6667"
-    )
+    assert caplog.messages == [
+        f"Cache paused for {calls} of test_model 1.0.0: hit ratio 0.0%, break-even 66.7%"
+        for calls in ("single predictions", "batches")
+    ]
 
 
 def test_threads_share_the_decision(server: Server) -> None:

@@ -78,8 +78,8 @@ def test_a_wrong_entry_is_found_counted_told_logged_and_replaced(
     assert WrongHit("test_model", "1.0.0", key, ("charges",), 1.0) in heard
     assert sum(isinstance(event, HitVerified) for event in heard) == 2
     assert [record.message for record in caplog.records] == [
-        "Wrong hit: test_model now answers differently in charges (largest difference between "
-        f"numbers: 1.0); entry {key}"
+        f"Wrong hit: entry {key} differs from what test_model returns now, "
+        "in charges (by up to 1.0)"
     ]
     assert str(charge(data).charges) not in caplog.text
     with cached(server, **layout) as other:
@@ -463,7 +463,7 @@ def test_batches_that_round_differently_are_not_wrong(
                 cache.predict(person(age=age))
             cache.close()
             assert (cache.stats().verified, cache.stats().wrong) == (19, wrong)
-    assert "numbers: 1.86e-09)" in caplog.text
+    assert "charges (by up to 1.86e-09)" in caplog.text
 
 
 def test_labels_and_larger_differences_are_wrong_for_batches_as_well(server: Server) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID, uuid4
 
+import numpy as np
 import pytest
+from pydantic import BaseModel, Field
+from sklearn.linear_model import LinearRegression
 
 from model_cache import Cache, ConfigurationError, record_outcomes
 from tests.servers import Server
@@ -146,6 +151,37 @@ def test_a_ttl_rule_receives_the_arguments_by_name_and_the_result(cache: Cache) 
     assert seen == [({"x": 1}, 2)]
 
 
+class Request(BaseModel):
+    age: int
+    request_id: UUID = Field(default_factory=uuid4)
+
+
+def test_an_argument_that_is_never_the_same_causes_a_warning(cache: Cache) -> None:
+    def one(request: Request, age: int) -> int:
+        return age
+
+    def many(requests: list[Request]) -> list[int]:
+        return [request.age for request in requests]
+
+    for decorate, function, name in (
+        (cache.memoize(version="1"), one, "request"),
+        (cache.memoize_rows(version="1"), many, "requests"),
+    ):
+        with pytest.warns(UserWarning, match=f"'request_id' of the argument '{name}'") as caught:
+            decorate(function)
+        [warning] = caught
+        assert f"ignored=['{name}']" in str(warning.message)
+        assert warning.filename == __file__
+
+
+def test_ignored_arguments_and_a_cache_that_is_off_cause_no_warning(server: Server) -> None:
+    def one(request: Request, age: int) -> int:
+        return age
+
+    Cache(server.url).memoize(version="1", ignored=["request"])(one)
+    Cache(server.url, enabled=False).memoize(version="1", name="other")(one)
+
+
 def test_rows_can_be_compared_by_key_and_forgotten(cache: Cache) -> None:
     @cache.memoize_rows(version="1", batch_equality="ignore")
     def doubled(rows: list[int]) -> list[int]:
@@ -161,3 +197,33 @@ def test_rows_can_be_compared_by_key_and_forgotten(cache: Cache) -> None:
             assert cached([1, 2, 3]) == [2, 4, 6]
         kinds = [outcome.kind for outcome in outcomes for _ in range(outcome.rows)]
         assert sorted(kinds) == ["hit", "miss", "miss"]
+
+
+def test_rows_can_be_forgotten_in_an_event_loop(cache: Cache) -> None:
+    @cache.memoize_rows(version="1", batch_equality="ignore")
+    async def adoubled(rows: list[int]) -> list[int]:
+        return [2 * row for row in rows]
+
+    fast: Any = cache.wrap(Doubling(), name="doubling", version="1", batch_equality="ignore")
+
+    async def use() -> None:
+        assert await adoubled([1, 2, 3]) == fast.predict([1, 2, 3]) == [2, 4, 6]
+        for cached in (adoubled, fast.predict):
+            assert await cached.aforget([1, 2, 4]) == 2
+            assert await cached.aforget([1, 2, 3]) == 1
+        assert await adoubled.aforget([object()]) == 0  # type: ignore[list-item]
+        await cache.aclose()
+
+    asyncio.run(use())
+
+
+def test_the_keys_of_an_estimator_are_those_of_its_present_state(cache: Cache) -> None:
+    inputs = np.array([[1.0], [2.0]])
+    fast: Any = cache.wrap(LinearRegression().fit(inputs, [1, 2]), name="linear", version="1")
+    before = fast.predict.cache_keys(inputs)
+    fast.fit(inputs, [3, 4])
+    after = fast.predict.cache_keys(inputs)
+    assert set(before).isdisjoint(after)
+    fast.predict(inputs)
+    assert fast.predict.cache_keys(inputs) == after
+    assert fast.predict.forget(inputs) == 2

@@ -11,7 +11,15 @@ from typing import Any, assert_type
 
 import numpy as np
 
-from model_cache import Cache, CacheInfo, Memoized, MemoizedRows, RedisCachingDecorator, Stats
+from model_cache import (
+    Cache,
+    CacheInfo,
+    Explanation,
+    Memoized,
+    MemoizedRows,
+    RedisCachingDecorator,
+    Stats,
+)
 
 cache = Cache("redis://localhost:6379/0", ttl=60, near_cache=1_000)
 Cache("redis://localhost:6379/0", tll=60)  # type: ignore[call-arg]
@@ -31,12 +39,16 @@ def a_function() -> None:
     assert_type(charges.cache_clear(), int)
     assert_type(charges.forget(42, smoker=True), bool)
     assert_type(charges.stats(), Stats)
+    assert_type(charges.explain(42).key, str | None)
+    assert_type(charges.explain(42).compared_to(42, 24.0, smoker=True), Explanation)
     assert_type(charges.__wrapped__(42), float)
     charges("42")  # type: ignore[arg-type]
     charges()  # type: ignore[call-arg]
     charges(42, 24.0, True)  # type: ignore[call-arg]
     charges(42, smokes=True)  # type: ignore[call-arg]
     charges.cache_key("42")  # type: ignore[arg-type]
+    charges.explain("42")  # type: ignore[arg-type]
+    charges.explain(42).compared_to(42, smokes=True)  # type: ignore[call-arg]
     annotated: Callable[[int, float], float] = charges
     wrong: Memoized[[str], float] = charges  # type: ignore[assignment]
     del annotated, wrong
@@ -50,6 +62,10 @@ async def acharges(age: int) -> float:
 async def a_coroutine_function() -> None:
     assert_type(await acharges(42), float)
     assert_type(acharges.cache_key(42), str)
+    assert_type(await acharges.aforget(42), bool)
+    assert_type(await acharges.acache_clear(), int)
+    assert_type(await cache.apurge(), int)
+    assert_type(await cache.aping(), float)
     await acharges("42")  # type: ignore[arg-type]
 
 
@@ -91,9 +107,13 @@ def embed(texts: list[str], scale: float = 1.0) -> np.ndarray:
     return np.ones((len(texts), 2)) * scale
 
 
-def a_function_of_rows() -> None:
+async def a_function_of_rows() -> None:
     assert_type(embed(["snow"]), np.ndarray)
     assert_type(embed.cache_keys(["snow"], scale=2.0), list[str])
+    assert_type(embed.explain(["snow"]).compared_to(["sun"], scale=2.0), Explanation)
+    assert_type(embed.forget(["snow"]), int)
+    assert_type(await embed.aforget(["snow"], 2.0), int)
+    embed.explain(["snow"]).compared_to("sun")  # type: ignore[arg-type]
     embed([42])  # type: ignore[list-item]
     embed("snow")  # type: ignore[arg-type]
     embed(["snow"], "2")  # type: ignore[arg-type]

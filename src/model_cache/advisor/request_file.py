@@ -193,7 +193,7 @@ def _header(raw: bytes, known: set[str]) -> tuple[str, Sequence[str]]:
     text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "backslashreplace")
     if "\r" in text.rstrip("\r\n"):
         raise ConfigurationError(
-            "--requests", "lines must end with \\n or \\r\\n, not with \\r alone"
+            "requests", "lines must end with \\n or \\r\\n, not with \\r alone"
         )
 
     def columns(separator: str, *, strict: bool) -> list[str]:
@@ -204,25 +204,25 @@ def _header(raw: bytes, known: set[str]) -> tuple[str, Sequence[str]]:
         return separator, columns(separator, strict=True)
     except csv.Error as error:
         raise ConfigurationError(
-            "--requests", f"the first line is not the header of a CSV file: {error}"
+            "requests", f"the first line is not the header of a CSV file: {error}"
         ) from error
 
 
 def _check_columns(columns: Sequence[str], schema: type[BaseModel], known: set[str]) -> None:
     if not known & set(columns):
         raise ConfigurationError(
-            "--requests",
+            "requests",
             f"the first line must be a header that names fields of {schema.__name__} "
             f"({', '.join(sorted(known))}), separated by a comma, semicolon, tab or |",
         )
     if len(set(columns)) < len(columns):
-        raise ConfigurationError("--requests", "the header names a column twice")
+        raise ConfigurationError("requests", "the header names a column twice")
     for name, names in names_by_field(schema).items():
         field = schema.model_fields[name]
         by_path = field.validation_alias and not isinstance(field.validation_alias, str)
         if field.is_required() and not names & set(columns) and not by_path:
             hint = did_you_mean(name, set(columns) - known or columns)
-            raise ConfigurationError("--requests", f"column {name!r} is missing; {hint}")
+            raise ConfigurationError("requests", f"column {name!r} is missing; {hint}")
 
 
 def names_by_field(schema: type[BaseModel]) -> dict[str, set[str]]:

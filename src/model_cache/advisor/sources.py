@@ -19,7 +19,7 @@ from model_cache.advisor.envelopes import EnvelopeError, opened
 from model_cache.advisor.request_file import Csv, JsonLines, Line, names_by_field
 from model_cache.advisor.settings import LogFormat, Settings
 from model_cache.advisor.times import time_column
-from model_cache.errors import ConfigurationError, did_you_mean
+from model_cache.errors import ConfigurationError, did_you_mean, said_by
 
 
 class Item(NamedTuple):
@@ -113,8 +113,8 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
-        problem = getattr(error, "strerror", None) or str(error)
-        raise ConfigurationError("requests", f"can't read {str(path)!r}: {problem}") from error
+        problem = f"can't read {str(path)!r}: {said_by(error)}"
+        raise ConfigurationError("requests", problem) from error
 
 
 def _recorded(path: Path, schema: type[BaseModel], model: str) -> Source | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel
 
@@ -93,36 +93,73 @@ def explain(
         hides_values: whether to show no values.
     """
     rounded_a, rounded_b = bound.rounded(a), bound.rounded(b)
-    (key_a, no_key_a), (key_b, no_key_b) = _key(bound, rounded_a), _key(bound, rounded_b)
-    everything = Comparer(hides=hides_values)
+    comparer = Comparer(hides=hides_values)
     differences: list[Difference] = []
+    everything: list[Difference] = []
     if isinstance(bound, Binding):
-        comparer = Comparer(bound.canonicalizer, hides=hides_values)
-        differences = comparer.differences(rounded_a, rounded_b, bound.selection)
-    fields = {each.field for each in differences}
-    ignored = everything.differences(rounded_a, rounded_b) if isinstance(bound, Binding) else []
-    return Explanation(
-        same=key_a is not None and key_a == key_b,
-        key_a=key_a,
-        key_b=key_b,
-        no_key_a=no_key_a,
-        no_key_b=no_key_b,
-        differences=tuple(differences),
-        ignored=tuple(each for each in ignored if each.field not in fields),
+        keyed = Comparer(bound.canonicalizer, hides=hides_values)
+        differences = keyed.differences(rounded_a, rounded_b, bound.selection)
+        everything = comparer.differences(rounded_a, rounded_b)
+    return explanation(
+        Keyed.of(lambda: bound.key(bound.canonical(rounded_a)).decode()),
+        Keyed.of(lambda: bound.key(bound.canonical(rounded_b)).decode()),
+        differences,
+        everything,
         rounded=tuple(
             Rounded(input=name, field=each.field, before=each.a, after=each.b)
             for name, before, after in (("a", a, rounded_a), ("b", b, rounded_b))
-            for each in everything.differences(before, after)
+            for each in comparer.differences(before, after)
         ),
         hides_values=hides_values,
     )
 
 
-def _key(bound: Binding | Unbound, data: BaseModel) -> tuple[str | None, str | None]:
-    try:
-        return bound.key(bound.canonical(data)).decode(), None
-    except NotCacheableError as error:
-        return None, str(error)
+class Keyed(NamedTuple):
+    """The key of an input, or why it has none."""
+
+    key: str | None
+    no_key: str | None
+
+    @classmethod
+    def of(cls, make: Callable[[], str]) -> Self:
+        """Return the key that a function returns, or the reason that it raises."""
+        try:
+            return cls(make(), None)
+        except NotCacheableError as error:
+            return cls(None, str(error))
+
+
+def explanation(
+    a: Keyed,
+    b: Keyed,
+    differences: Sequence[Difference],
+    everything: Sequence[Difference],
+    *,
+    rounded: tuple[Rounded, ...] = (),
+    hides_values: bool,
+) -> Explanation:
+    """Return an explanation.
+
+    Args:
+        a: the first input's key.
+        b: the second input's key.
+        differences: where the inputs differ in what is part of the key.
+        everything: where they differ at all.
+        rounded: the values that are rounded.
+        hides_values: whether no values are shown.
+    """
+    fields = {each.field for each in differences}
+    return Explanation(
+        same=a.key is not None and a.key == b.key,
+        key_a=a.key,
+        key_b=b.key,
+        no_key_a=a.no_key,
+        no_key_b=b.no_key,
+        differences=tuple(differences),
+        ignored=tuple(each for each in everything if each.field not in fields),
+        rounded=rounded,
+        hides_values=hides_values,
+    )
 
 
 def _section(title: str, lines: Iterable[Any]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Detect input fields that prevent hits: types without a canonical form, and fresh defaults.
 
-Runs once per `set_model`, never per prediction.
+Runs once per `set_model` or function, never per prediction.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import inspect
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -85,6 +85,26 @@ def warn_of_fresh_defaults(
             UserWarning,
             stacklevel=stacklevel + 1,
         )
+
+
+def warn_of_fresh_arguments(annotations: Mapping[str, Any], *, stacklevel: int) -> None:
+    """Warn of models in the arguments of a function that have such defaults.
+
+    Args:
+        annotations: of the parameters that are part of the key, by name.
+        stacklevel: the frame to blame; 1 for the caller.
+    """
+    for name, annotation in annotations.items():
+        for structure in structures(annotation):
+            for path, factory in _fresh_defaults(structure, None):
+                warnings.warn(
+                    f"the field {path!r} of the argument {name!r} gets a new value from {factory} "
+                    "whenever it is omitted, and it is part of the key: such calls never hit. If "
+                    "the function does not use the field, pass it only what it uses, or leave the "
+                    f"argument out of the key: ignored=[{name!r}]",
+                    UserWarning,
+                    stacklevel=stacklevel + 1,
+                )
 
 
 def _fresh_defaults(

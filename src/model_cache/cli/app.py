@@ -6,7 +6,6 @@ import contextlib
 import functools
 import signal
 import sys
-import threading
 import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
@@ -27,12 +26,13 @@ from model_cache.cli.output import Output
 from model_cache.cli.purge import Plan, Selection, begin_generations, delete, plan
 from model_cache.cli.rejected import RejectedFile
 from model_cache.cli.running import FAILED, INTERRUPTED, running
-from model_cache.cli.statistics import Wanted, collect
+from model_cache.cli.statistics import collect
 from model_cache.cli.target import Target
+from model_cache.cli.wanted import EVERYTHING, Wanted
 from model_cache.cli.warm import Report, warm
-from model_cache.embedded import embedded_redis
-from model_cache.errors import ConfigurationError
-from model_cache.keys.key import EntryKey, tag_key
+from model_cache.embedded import embedded_server
+from model_cache.errors import ConfigurationError, said_by
+from model_cache.keys.key import tag_key
 from model_cache.protocols import Store
 from model_cache.stores.purging import unless_full
 
@@ -85,11 +85,7 @@ def inspect(
 
     It only reads. Exits with 1 if an entry can't be decoded, or the key does not exist.
     """
-
-    def wanted(entry: EntryKey) -> bool:
-        return prefix in (None, entry.prefix) and model in (None, entry.qualified_name)
-
-    target = Target(url, proxied, timeout)
+    target, wanted = Target(url, proxied, timeout), Wanted(prefix, model, None)
     with running(as_json=as_json) as output, target.servers() as servers:
         config = target.config()
         reader = Reader(servers, timeout, tag_key(config.key_secret), config.cipher())
@@ -97,8 +93,13 @@ def inspect(
             _inspect_key(output, reader, key)
             return
         with output.progress("listing keys", None) as tell:
-            found = reader.take_inventory(wanted, sample=sample, keys=keys, tell=tell)
+            found = reader.take_inventory(
+                lambda entry: wanted.has(*entry[:3]), sample=sample, keys=keys, tell=tell
+            )
         output.answer(found, lambda: rendering.inventory(output, found))
+        if wanted.is_limited and not found.models:
+            there = reader.take_inventory(lambda _: True, sample=1).models
+            output.say(wanted.instead(there))
         if any(each.undecodable for each in found.models):
             raise typer.Exit(FAILED)
 
@@ -146,8 +147,10 @@ def stats(
                 show = functools.partial(rendering.statistics, output, found, price_per_hour)
                 output.answer(answer, show)
                 if not watch:
-                    return
+                    break
                 time.sleep(_WATCH_SECONDS)
+        if wanted.is_limited and not found:
+            output.say(wanted.instead(collect(servers, store, timeout, EVERYTHING)))
 
 
 @app.command()
@@ -270,7 +273,8 @@ def _opened(requests: Path) -> AbstractContextManager[BinaryIO]:
     try:
         return requests.open("rb")
     except OSError as error:
-        raise ConfigurationError("--requests", f"can't read {str(requests)!r}: {error}") from error
+        problem = f"can't read {str(requests)!r}: {said_by(error)}"
+        raise ConfigurationError("--requests", problem) from error
 
 
 def _warm(
@@ -373,15 +377,20 @@ def doctor(
 
 
 @app.command()
-def serve(as_json: options.AsJson = False) -> None:
+def serve(port: options.Port = 0, as_json: options.AsJson = False) -> None:
     """Run a temporary Redis for trying things out, and print its url.
 
-    It runs until Ctrl-C, on a free port with a random password, and keeps nothing on disk. It needs
-    the extra "embedded", or a Redis or Valkey server on PATH.
+    It runs until Ctrl-C, on 127.0.0.1 with a random password, and keeps nothing on disk. It needs
+    the extra "embedded", or a Redis or Valkey server on PATH. Exits with 1 if the port is in use,
+    or if the server ends by itself.
     """
-    ends = contextlib.suppress(KeyboardInterrupt)
-    with running(as_json=as_json) as output, embedded_redis(tcp=True) as url, ends:
-        output.answer({"url": url}, lambda: output.line(url))
+    with (
+        running(as_json=as_json) as output,
+        embedded_server(tcp=True, port=port) as server,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        output.answer({"url": server.url}, lambda: output.line(server.url))
         sys.stdout.flush()
         output.say("export REDIS_URL with this url to use it; press Ctrl-C to stop it")
-        threading.Event().wait()
+        output.say_lines(f"model-cache: the server has ended: {server.wait_until_end()}")
+        raise typer.Exit(FAILED)

@@ -225,7 +225,9 @@ class Reader:
         parsed = parse_key(raw)
         if parsed is None:
             raise ConfigurationError(
-                "KEY", f"expected [prefix/]name/version/22 characters, got {key!r}"
+                "KEY",
+                f"expected [prefix/]name/version/22 characters, got {key!r}; `model-cache inspect "
+                "--keys 5` lists some",
             )
         for located in locations(self._servers.values(), raw, self._timeout):
             found = self._at_any_server(located)

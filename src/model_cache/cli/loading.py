@@ -16,7 +16,7 @@ from model_cache.advisor.request_file import reason
 from model_cache.binding.decorators import layers
 from model_cache.cli.target import LOCAL, embedded_error, login, secrets
 from model_cache.decorator import RedisCachingDecorator
-from model_cache.errors import ConfigurationError
+from model_cache.errors import ConfigurationError, said_by
 from model_cache.import_paths import imported
 from model_cache.interruptions import reraise_interruption
 
@@ -63,6 +63,9 @@ def load_plain(path: str) -> MLModel:
     """
     if ":" not in path:
         module, _, name = path.rpartition(".")
+        if not (module and name):
+            expected = "package.module.Class or package.module:name"
+            raise ConfigurationError("--model", f"expected {expected}, got {path!r}")
         path = f"{module}:{name}"
     model = _made("--model", imported, "--model", path)
     if isinstance(model, type) and issubclass(model, MLModel):
@@ -175,7 +178,7 @@ def _mapping(option: str, file: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(option, f"can't read {str(file)!r}: {error}") from error
+        raise ConfigurationError(option, f"can't read {str(file)!r}: {said_by(error)}") from error
     except yaml.YAMLError as error:
         # The error quotes the file, which may hold a password.
         mark = getattr(error, "problem_mark", None)

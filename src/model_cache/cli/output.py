@@ -115,6 +115,11 @@ class Output:
         """Print a message on stderr."""
         self._messages.print(Text(printable(text)), soft_wrap=True)
 
+    def say_lines(self, text: str) -> None:
+        """Print a message of one or more lines on stderr."""
+        for line in text.splitlines():
+            self.say(line)
+
     @contextmanager
     def progress(self, what: str, total: int | None) -> Iterator[Tell]:
         """Show a progress bar if stderr is a terminal; `total` is None if unknown."""

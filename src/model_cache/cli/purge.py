@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from model_cache.advisor.words import count, entry_count
+from model_cache.cli.wanted import instead
 from model_cache.errors import ConfigurationError, did_you_mean
 from model_cache.keys.buckets import is_bucket, parse_bucket
 from model_cache.keys.key import EntryKey, Namespace, entries_pattern, parse_key
@@ -50,7 +51,11 @@ class Selection:
 
     def is_model(self, key: EntryKey) -> bool:
         """Return whether a key belongs to the model, in any of its versions."""
-        return key.qualified_name == self.model and (self.all_prefixes or key.prefix == self.prefix)
+        return key.qualified_name == self.model and self.is_prefix(key.prefix)
+
+    def is_prefix(self, prefix: str | None) -> bool:
+        """Return whether to delete the entries under a prefix, or without one."""
+        return self.all_prefixes or prefix == self.prefix
 
     def is_version(self, version: str) -> bool:
         """Return whether to delete the entries of a version."""
@@ -129,24 +134,15 @@ def _check_spelling(all_but: Collection[str], versions: set[str]) -> None:
         if versions and version not in versions:
             raise ConfigurationError(
                 "--all-but",
-                f"version {version!r} has no entries; {did_you_mean(version, versions)} "
-                "To delete all versions, leave the option out",
+                f"version {version!r} has no entries; {did_you_mean(version, versions)}; "
+                "to delete all versions, leave the option out",
             )
 
 
 def _hint(store: Store, timeout: float, selection: Selection) -> str:
     """Return which entries may have been meant."""
-    keys = filter(None, map(_parse, store.scan(b"*", timeout)))
-    there = {each._replace(digest="") for each in keys}
-    if versions := sorted({each.version for each in there if selection.is_model(each)}):
-        return f"it has versions {', '.join(map(repr, versions))}"
-    model = selection.model
-    if prefixes := {each.prefix for each in there if each.qualified_name == model}:
-        named = sorted(repr(each) for each in prefixes if each is not None)
-        given = [f"under prefix {', '.join(named)}"] if named else []
-        return f"it has entries {' and '.join(given + ['without a prefix'] * (None in prefixes))}"
-    names = {each.qualified_name for each in there}
-    return did_you_mean(model, names) if names else "there are no entries"
+    there = (parsed[:3] for parsed in map(_parse, store.scan(b"*", timeout)) if parsed)
+    return instead(there, selection.model, selection.is_prefix)
 
 
 def begin_generations(store: Store, planned: Plan, model: str, timeout: float) -> None:

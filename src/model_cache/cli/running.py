@@ -10,9 +10,19 @@ import typer
 
 from model_cache.cli.output import Output
 from model_cache.cli.permissions import with_rule
-from model_cache.errors import ConfigurationError, StoreUnavailableError
+from model_cache.errors import ConfigurationError, StoreUnavailableError, said_by
 
 FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 1, 2, 3, 130
+
+# The arguments of functions behind the commands, by what they are called on the command line.
+_OPTIONS = {
+    "requests": "--requests",
+    "budget": "--budget",
+    "tolerance": "--tolerance",
+    "price_per_hour": "--price-per-hour",
+    "time_column": "--time-column",
+    "log_format": "--format",
+}
 
 
 @contextmanager
@@ -25,15 +35,17 @@ def running(*, as_json: bool) -> Iterator[Output]:
     try:
         yield output
     except ConfigurationError as error:
-        output.say(f"model-cache: {error}")
+        option = _OPTIONS.get(error.option, error.option)
+        output.say(f"model-cache: {option}: {error.problem}")
         raise typer.Exit(USAGE) from None
     except StoreUnavailableError as error:
-        output.say(f"model-cache: {with_rule(str(error))}")
+        output.say_lines(f"model-cache: {with_rule(str(error))}")
         raise typer.Exit(UNAVAILABLE) from None
     except BrokenPipeError:  # the reader of stdout has closed it
         raise
     except OSError as error:  # a file that can't be written
-        output.say(f"model-cache: {error}")
+        place = f"{error.filename}: " if error.filename else ""
+        output.say(f"model-cache: {place}{said_by(error)}")
         raise typer.Exit(FAILED) from None
     except (KeyboardInterrupt, typer.Abort):
         output.say("model-cache: interrupted")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from model_cache.cli.inventory import Inventory, Reader
+from model_cache.cli.wanted import Wanted
 from model_cache.errors import ConfigurationError
 from model_cache.keys.key import EntryKey, Namespace
 from model_cache.observing.counters import COUNTS, Stats
@@ -21,22 +22,6 @@ from model_cache.stores.server import RedisStore
 
 # Entries read of each version, for their memory.
 _SAMPLE = 200
-
-
-class Wanted(NamedTuple):
-    """Which models to show; None for all."""
-
-    prefix: str | None
-    model: str | None
-    version: str | None
-
-    def has(self, prefix: str | None, model: str, version: str) -> bool:
-        """Return whether a version of a model is wanted."""
-        return (
-            self.prefix in (None, prefix)
-            and self.model in (None, model)
-            and self.version in (None, version)
-        )
 
 
 @dataclass(frozen=True)

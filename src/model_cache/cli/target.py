@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model_cache.decorator import RedisCachingDecorator
-from model_cache.errors import ConfigurationError, StoreUnavailableError
+from model_cache.errors import ConfigurationError, StoreUnavailableError, said_by
 from model_cache.options.config import Config
 from model_cache.protocols import CountingStore
 from model_cache.stores.connection import ErrorReply
@@ -111,7 +111,8 @@ def login() -> dict[str, str | None]:
         try:
             found["password"] = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
-            raise ConfigurationError(_PASSWORD_FILE, f"can't read {file!r}: {error}") from error
+            problem = f"can't read {file!r}: {said_by(error)}"
+            raise ConfigurationError(_PASSWORD_FILE, problem) from error
         except UnicodeDecodeError:  # whose message has a part of the password
             raise ConfigurationError(_PASSWORD_FILE, f"{file!r} is not in UTF-8") from None
     return found

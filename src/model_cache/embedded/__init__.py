@@ -62,9 +62,25 @@ def embedded_redis(*, tcp: bool = False) -> Iterator[str]:
         StoreUnavailableError: the server ended at once (the message has its output), or did not
             answer within 10 seconds.
     """
-    server = _start(tcp=tcp)
-    try:
+    with embedded_server(tcp=tcp) as server:
         yield server.url
+
+
+@contextlib.contextmanager
+def embedded_server(*, tcp: bool = False, port: int = 0) -> Iterator[EmbeddedServer]:
+    """Do the same as `embedded_redis`, for those who want to know when the server ends.
+
+    Args:
+        tcp: as for `embedded_redis`.
+        port: the port for `tcp`; 0 for a free one.
+
+    Raises:
+        OSError: it can't listen on this port, for example because it is in use.
+        Exception: as for `embedded_redis`.
+    """
+    server = _start(tcp=tcp, port=port)
+    try:
+        yield server
     finally:
         server.stop()
 
@@ -99,8 +115,12 @@ def embedded_url() -> str:
         return _state.shared.url
 
 
-class _Server:
-    """A server under its supervisor, which lives while `_lifeline` is held open here."""
+class EmbeddedServer:
+    """A server under its supervisor, which lives while `_lifeline` is held open here.
+
+    Attributes:
+        url: where it is.
+    """
 
     def __init__(self, binary: Path, folder: Path, url: str) -> None:
         self.url = url
@@ -128,17 +148,27 @@ class _Server:
             os.close(supervisor_end)
 
     def wait_until_ready(self) -> None:
+        """Wait until it answers.
+
+        Raises:
+            StoreUnavailableError: it has ended, or takes too long.
+        """
+        assert self._process is not None
+        deadline = time.monotonic() + _START_SECONDS
+        while not _answers(self.url):
+            if self._process.poll() is not None:
+                raise _unavailable(self.wait_until_end())
+            if time.monotonic() > deadline:
+                raise _unavailable(f"no answer within {_START_SECONDS:g} seconds")
+            time.sleep(_POLL_SECONDS)
+
+    def wait_until_end(self) -> str:
+        """Wait until it ends by itself; return why, in one or more lines."""
         process = self._process
         assert process is not None
         assert process.stdout is not None
-        with process.stdout as report:
-            deadline = time.monotonic() + _START_SECONDS
-            while not _answers(self.url):
-                if process.poll() is not None:
-                    raise _unavailable(report.read().decode("utf-8", "replace"))
-                if time.monotonic() > deadline:
-                    raise _unavailable(f"no answer within {_START_SECONDS:g} seconds")
-                time.sleep(_POLL_SECONDS)
+        report = process.stdout.read().decode("utf-8", "replace")
+        return report or f"its supervisor ended with status {process.wait()}"
 
     def stop(self) -> None:
         """Stop the server and wait until it and its folder are gone; no-op if it is not ours."""
@@ -154,6 +184,7 @@ class _Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._close_report()
         if self._folder.exists():  # the supervisor was killed
             _ask(self.url, "SHUTDOWN NOSAVE")
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -164,6 +195,12 @@ class _Server:
         if self._process is not None:
             # Only the parent can wait for it; Popen.__del__ would warn that nobody did.
             self._process.returncode = 0
+            self._close_report()
+
+    def _close_report(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 class _State:
@@ -176,9 +213,9 @@ class _State:
         # Held while a pipe is created or closed: a fork in between would keep its end open.
         # Reentrant: the garbage collector may stop a server in the meantime.
         self.owning = threading.RLock()
-        self.servers: set[_Server] = set()
+        self.servers: set[EmbeddedServer] = set()
         self.sharing = threading.Lock()
-        self.shared: _Server | None = None
+        self.shared: EmbeddedServer | None = None
 
     def before_fork(self) -> None:
         self.owning.acquire()
@@ -210,22 +247,20 @@ def _watch_this_process() -> None:
         )
 
 
-def _start(*, tcp: bool) -> _Server:
+def _start(*, tcp: bool, port: int = 0) -> EmbeddedServer:
     binary = find_server()
-    if not tcp:
-        return _start_once(binary, tcp=False)
-    for _ in range(_TCP_ATTEMPTS - 1):
+    for _ in range(_TCP_ATTEMPTS - 1 if tcp and not port else 0):
         with contextlib.suppress(StoreUnavailableError):
-            return _start_once(binary, tcp=True)
-    return _start_once(binary, tcp=True)
+            return _start_once(binary, _free_port())
+    return _start_once(binary, _free_port(port) if tcp else None)
 
 
-def _start_once(binary: Path, *, tcp: bool) -> _Server:
+def _start_once(binary: Path, port: int | None) -> EmbeddedServer:
     folder = _make_folder()
     server = None
     try:
-        url = _write_config(folder, tcp=tcp)
-        server = _Server(binary, folder, url)
+        url = _write_config(folder, port)
+        server = EmbeddedServer(binary, folder, url)
         server.wait_until_ready()
     except BaseException:
         if server is not None:
@@ -267,12 +302,12 @@ def _make_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix=supervisor.FOLDER_PREFIX, dir=parent))
 
 
-def _write_config(folder: Path, *, tcp: bool) -> str:
+def _write_config(folder: Path, port: int | None) -> str:
     """Write the server's configuration into its folder, and return the server's url."""
     settings = [supervisor.MARK, "daemonize no", 'save ""', "appendonly no"]
     settings += [f"dir {_quoted(folder)}"]
-    if tcp:
-        port, password = _free_port(), secrets.token_hex(24)
+    if port is not None:
+        password = secrets.token_hex(24)
         settings += ["bind 127.0.0.1", f"port {port}", f"requirepass {password}"]
         # With a username: otherwise redis-cli sends an empty one, which the server rejects.
         url = f"redis://default:{password}@127.0.0.1:{port}/0"
@@ -294,11 +329,22 @@ def _quoted(path: Path) -> str:
     return f'"{"".join(encoded)}"'
 
 
-def _free_port() -> int:
+def _free_port(port: int = 0) -> int:
+    """Return a port that is free, or this one if it is.
+
+    Raises:
+        OSError: it is not, or this user may not listen on it.
+    """
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+        # As the server does: connections of an earlier server may linger.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            hint = "choose another port, or 0 for a free one"
+            raise OSError(f"127.0.0.1:{port}: {error.strerror}; {hint}") from error
+        found: int = probe.getsockname()[1]
+    return found
 
 
 def _answers(url: str) -> bool:

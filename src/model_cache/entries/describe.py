@@ -9,8 +9,6 @@ import hmac
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from pydantic import RootModel
-
 from model_cache.entries.compressors import COMPRESSORS, TooLargeError
 from model_cache.entries.encryption import Cipher
 from model_cache.entries.envelope import (
@@ -24,23 +22,15 @@ from model_cache.entries.envelope import (
     take_apart,
     unpack,
 )
+from model_cache.entries.readable import Anything, readable_row, readable_value
 from model_cache.entries.row_entries import ROWS, RowResult
-from model_cache.entries.rows import values_of
 from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS, VALUES
 from model_cache.entries.values import PYTHON_VALUES
-from model_cache.entries.values.reading import reader as reader_of_values
 from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Serder
 
 # Models can't use the serders of functions and rows, so they are not registered.
 _OF_FUNCTIONS: dict[int, Serder] = {PYTHON_VALUES.id: PYTHON_VALUES, ROWS.id: ROWS}
-
-# Data names a class by a digest, which only the process that has the class can resolve.
-_of_a_function = reader_of_values(lambda _, __: "an instance of a class, not decoded")
-
-
-class _Anything(RootModel[Any]):
-    """The schema for entries of unknown schema."""
 
 
 @dataclass(frozen=True)
@@ -146,19 +136,12 @@ def _with_value(described: Description, serder: Serder, data: bytes) -> Descript
     reader = MESSAGE_PACK if serder is VALUES else serder  # without the names
     try:
         if serder is PYTHON_VALUES:
-            return replace(described, value=_of_a_function(data))
+            return replace(described, value=readable_value(data))
         if serder is ROWS:
-            return replace(described, value=_values_of_row(ROWS.loads(data, RowResult)))
-        value = getattr(reader.loads(data, _Anything), "root", None)
+            row = ROWS.loads(data, RowResult)
+            return replace(described, value=readable_row(row.form, row.payload))
+        value = getattr(reader.loads(data, Anything), "root", None)
     except Exception as error:  # Redis is untrusted
         reraise_interruption(error)
         return replace(described, problem=f"invalid {serder.name} ({type(error).__name__})")
     return replace(described, value=value)
-
-
-def _values_of_row(row: RowResult) -> Any:
-    try:
-        import numpy  # noqa: F401  # `values_of` needs it for arrays, but imports nothing
-    except ImportError:
-        return f"{len(row.payload)} bytes, not decoded without numpy"
-    return values_of(row.form, row.payload)

@@ -93,9 +93,18 @@ class Comparer:
         self._canonicalizer = canonicalizer
         self._hides = hides
 
-    def differences(self, a: Any, b: Any, selection: Selection | None = None) -> list[Difference]:
-        """Return where two inputs differ; nothing if their canonical bytes are the same."""
-        return list(self._inside(_Pair("", a, b, selection, is_shown=not self._hides)))
+    def differences(
+        self, a: Any, b: Any, selection: Selection | None = None, *, path: str = ""
+    ) -> list[Difference]:
+        """Return where two values at a path differ; nothing if their canonical bytes are the same.
+
+        Args:
+            a: a value.
+            b: another one.
+            selection: what of them counts; None for all.
+            path: where they are; "" for inputs.
+        """
+        return list(self._inside(_Pair(path, a, b, selection, is_shown=not self._hides)))
 
     def _inside(self, pair: _Pair) -> Iterator[Difference]:
         same = True if pair.is_circular() else self._are_same(pair)

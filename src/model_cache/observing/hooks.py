@@ -26,6 +26,7 @@ from model_cache.observing.events import (
     WriteFailed,
     WrongHit,
 )
+from model_cache.observing.notebook import ratio
 
 logger = logging.getLogger("model_cache")
 
@@ -33,8 +34,12 @@ logger = logging.getLogger("model_cache")
 _MOST_REMEMBERED = 256
 
 
-_PAUSED = "Cache paused for %s %s (batches: %s): hit ratio %s, break-even %s"
-_RESUMED = "Cache resumed for %s %s (batches: %s): hit ratio %s, break-even %s"
+_SWITCHED = {
+    CachePaused: "Cache paused for %s of %s %s: hit ratio %s, break-even %s",
+    CacheResumed: "Cache resumed for %s of %s %s: hit ratio %s, break-even %s",
+}
+
+_RAISED_AGAIN = "Model %s raised %s while a stale entry was recomputed; the entry stays"
 
 _INDEX = re.compile(r"\[\d+\]")  # in a path: items[3].when
 
@@ -91,6 +96,11 @@ def _name(hook: Hook) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
+def _differing(event: WrongHit) -> str:
+    fields = ", ".join(event.fields) or "its value"
+    return f"{fields} (by up to {event.difference})" if event.difference else fields
+
+
 class LoggingHook:
     """Logs to the logger "model_cache": every change of state, everything else once."""
 
@@ -103,10 +113,10 @@ class LoggingHook:
                 logger.warning("Redis unavailable (%s); predicting without the cache", reason)
             case StoreFound(place):
                 logger.warning("Redis available again: %s", place)
-            case CachePaused(model, version, batches):
-                logger.warning(_PAUSED, model, version, batches, event.hit_ratio, event.break_even)
-            case CacheResumed(model, version, batches):
-                logger.warning(_RESUMED, model, version, batches, event.hit_ratio, event.break_even)
+            case CachePaused(model, version) | CacheResumed(model, version):
+                calls = "batches" if event.batches else "single predictions"
+                ratios = ratio(event.hit_ratio), ratio(event.break_even)
+                logger.warning(_SWITCHED[type(event)], calls, model, version, *ratios)
             case _ if (once := _once(event)) not in self._logged:
                 if len(self._logged) >= _MOST_REMEMBERED:
                     self._logged.clear()
@@ -124,19 +134,16 @@ class LoggingHook:
             case StaleServed(model, error):
                 logger.warning("Model %s raised %s; served a stale prediction", model, error)
             case RevalidationFailed(model, error):
-                logger.warning("Model %s raised %s; its stale entry stays", model, error)
+                logger.warning(_RAISED_AGAIN, model, error)
             case WrongHit():
-                fields = ", ".join(event.fields) or "its value"
                 logger.error(
-                    "Wrong hit: %s now answers differently in %s (largest difference between "
-                    "numbers: %s); entry %s",
-                    *(event.model, fields, event.difference, event.key),
+                    "Wrong hit: entry %s differs from what %s returns now, in %s",
+                    *(event.key, event.model, _differing(event)),
                 )
             case ServingStopped(model, version, wrong, verified):
                 logger.error(
-                    "Entries of %s %s are no longer served, until a purge or a new version: %s "
-                    "wrong ones in %s verified hits. Was the model retrained under the same "
-                    "version?",
+                    "Entries of %s %s are no longer served until a purge or a new version: %s of "
+                    "%s verified hits were wrong. Was the model retrained under the same version?",
                     *(model, version, wrong, verified),
                 )
             case RequestsNotRecorded(model, folder, reason):

@@ -41,6 +41,10 @@ class Backend(Protocol):
         """Return how many seconds the store takes to answer a read."""
         ...
 
+    async def aping(self, namespace: Namespace) -> float:
+        """Do the same as `ping`, on the connection of the running event loop."""
+        ...
+
     @property
     def state(self) -> str:
         """Return the value of `Stats.store`."""
@@ -127,6 +131,11 @@ class RedisBackend:
         self.stores.sync.get(namespace.raw, self.timeout)  # not the key of any entry
         return time.perf_counter() - began
 
+    async def aping(self, namespace: Namespace) -> float:
+        began = time.perf_counter()
+        await self.stores.asynchronous.get(namespace.raw, self.timeout)
+        return time.perf_counter() - began
+
     @property
     def state(self) -> str:
         return self.stores.sync.state
@@ -151,6 +160,9 @@ class DisabledBackend:
 
     def ping(self, namespace: Namespace) -> float:  # noqa: ARG002 - as Backend's
         return 0.0
+
+    async def aping(self, namespace: Namespace) -> float:
+        return self.ping(namespace)
 
     @property
     def state(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from model_cache.errors import ConfigurationError, StoreUnavailableError
+from model_cache.errors import ConfigurationError, StoreUnavailableError, said_by
 from model_cache.interruptions import reraise_interruption
 from model_cache.redaction import without_traceback
 from model_cache.stores.access import AddressMap, CredentialProvider
@@ -128,7 +128,7 @@ class Dialer:
         except ssl.SSLCertVerificationError:
             raise
         except OSError as error:
-            message = f"the TLS handshake failed ({error})"
+            message = f"the TLS handshake failed ({said_by(error)})"
             kind = "timeout" if isinstance(error, TimeoutError) else "connection"
             raise StoreUnavailableError(message, kind) from error
 
@@ -139,7 +139,7 @@ class Dialer:
             try:
                 found = self._ask_sentinel(sentinel, endpoint)
             except (OSError, StoreUnavailableError) as error:
-                said.append(f"{sentinel}: {error}")
+                said.append(f"{sentinel}: {said_by(error)}")
                 kind = error.kind if isinstance(error, StoreUnavailableError) else kind
             else:
                 if found is not None:

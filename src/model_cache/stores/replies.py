@@ -9,7 +9,12 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeV
 
 import hiredis
 
-from model_cache.errors import StoreAnsweredError, StoreUnavailableError, WriteRefusedError
+from model_cache.errors import (
+    StoreAnsweredError,
+    StoreUnavailableError,
+    WriteRefusedError,
+    said_by,
+)
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.buckets import is_bucket
 from model_cache.stores.connection import ErrorReply, printable
@@ -250,7 +255,7 @@ class Replies:
         elif isinstance(error, TimeoutError):
             problem, kind = "timed out", "timeout"
         else:
-            problem, kind = f"{error or type(error).__name__}", "connection"
+            problem, kind = said_by(error), "connection"
         hint = "" if self._connections.has_answered else tls_hint(error, self._endpoint)
         if self._hint and not self._connections.has_connected:
             hint += f"; {self._hint}"

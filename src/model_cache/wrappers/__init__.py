@@ -6,7 +6,8 @@ knows nothing of stores, and decides nothing about a prediction.
 """
 
 from model_cache.wrappers.cache import Cache
+from model_cache.wrappers.explaining import ExplainedCall
 from model_cache.wrappers.functions import CacheInfo, Memoized
 from model_cache.wrappers.rows import MemoizedRows
 
-__all__ = ["Cache", "CacheInfo", "Memoized", "MemoizedRows"]
+__all__ = ["Cache", "CacheInfo", "ExplainedCall", "Memoized", "MemoizedRows"]

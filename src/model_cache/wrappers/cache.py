@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from model_cache.redaction import sealed_options
 from model_cache.wrappers.estimators import wrapped
 from model_cache.wrappers.functions import Memoized, memoized
 from model_cache.wrappers.rows import MemoizedRows, memoized_rows
+
+_PINGED = Namespace(None, "ping", "")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -259,13 +262,21 @@ class Cache(Closing):
         """
         return sum(member.purge() for member in list(self._members.values()))
 
+    async def apurge(self) -> int:
+        """Do the same as `purge`, in a thread, without blocking the event loop."""
+        return await asyncio.to_thread(self.purge)
+
     def ping(self) -> float:
         """Return how many seconds the store takes to answer a read; 0.0 if the cache is off.
 
         Raises:
             StoreUnavailableError: Redis failed, or the circuit is open.
         """
-        return self.backend.ping(Namespace(None, "ping", ""))
+        return self.backend.ping(_PINGED)
+
+    async def aping(self) -> float:
+        """Do the same as `ping`, on the connection of the running event loop."""
+        return await self.backend.aping(_PINGED)
 
     def close(self) -> None:
         """Finish the background work and close the connections, which reopen on demand."""

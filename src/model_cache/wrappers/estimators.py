@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import functools
 import secrets
@@ -20,7 +21,7 @@ from model_cache.wrappers.fitted import fitted_state
 from model_cache.wrappers.fitted.libraries import without_derived
 from model_cache.wrappers.functions import revision
 from model_cache.wrappers.part import Part, Sharing
-from model_cache.wrappers.rows import TableCalls, forget, keys_of
+from model_cache.wrappers.rows import TableCalls, attach_rows
 from model_cache.wrappers.rows_binding import RowsBinding
 
 METHODS = (
@@ -145,16 +146,18 @@ class _Cached:
         part = self._part(name)
         calls = TableCalls(method, self._rows_of(name), context=_transform_output)
 
-        def predict(*args: Any, **kwargs: Any) -> Any:
+        def call_of(*args: Any, **kwargs: Any) -> TableCall:
             self._renew()
             call = calls(*args, **kwargs)
             if self._refusal:
                 call = TableCall(call.whole, call.compute, None, reason=self._refusal)
-            return part.sync.predict_table(call)
+            return call
+
+        def predict(*args: Any, **kwargs: Any) -> Any:
+            return part.sync.predict_table(call_of(*args, **kwargs))
 
         cached: Any = functools.wraps(method)(predict)
-        cached.cache_keys = lambda *args, **kwargs: keys_of(part, calls(*args, **kwargs))
-        cached.forget = lambda *args, **kwargs: forget(part, calls(*args, **kwargs))
+        attach_rows(cached, part, calls, call_of)
         wrapper: Callable[..., Any] = cached
         return wrapper
 
@@ -246,8 +249,16 @@ class _Cached:
         """Delete the entries of this version; return how many there were."""
         return sum(part.purge() for part in list(self._parts.values()))
 
+    async def apurge(self) -> int:
+        """Do the same as `purge`, in a thread, without blocking the event loop."""
+        return await asyncio.to_thread(self.purge)
 
-_ADDED: dict[str, Callable[[_Cached], Any]] = {"stats": _Cached.stats, "purge": _Cached.purge}
+
+_ADDED: dict[str, Callable[[_Cached], Any]] = {
+    "stats": _Cached.stats,
+    "purge": _Cached.purge,
+    "apurge": _Cached.apurge,
+}
 
 
 def _attributes_of(estimator: Any, depth: int = 4) -> Iterator[Any]:

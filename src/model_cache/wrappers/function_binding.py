@@ -9,10 +9,11 @@ from typing import Any
 from model_cache.binding import Coded, new_near_prefix
 from model_cache.binding.recorded import recorded
 from model_cache.entries.values import Classes, PythonValues, Result
+from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.key import KeyMaker, Namespace
 from model_cache.options.config import Config
-from model_cache.wrappers.signatures import Arguments
+from model_cache.wrappers.signatures import Arguments, arguments_of, with_name
 
 
 class FunctionBinding(Coded):
@@ -84,7 +85,10 @@ class FunctionBinding(Coded):
         Raises:
             NotCacheableError: an argument has no canonical form; the message says why.
         """
-        return INPUTS.encode(data.key)
+        try:
+            return INPUTS.encode(data.key)
+        except NotCacheableError as error:
+            raise with_name(error, self._names) from error.__cause__
 
     def predict(self, data: Arguments) -> Result:
         """Call the function."""
@@ -118,9 +122,7 @@ class FunctionBinding(Coded):
 
     def shown(self, data: Arguments, prediction: Result) -> tuple[dict[str, Any], Any]:
         """Return the arguments by name, with defaults, and what the function returned."""
-        bound = inspect.signature(self._function).bind(*data.args, **data.kwargs)
-        bound.apply_defaults()
-        return dict(bound.arguments), prediction.value
+        return arguments_of(self._function, data.args, data.kwargs), prediction.value
 
     def answers_many_by(self, methods: Collection[str]) -> bool:  # noqa: ARG002 - as Bound's
         """Return False: a function takes the arguments of one call."""

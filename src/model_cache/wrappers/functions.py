@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import types
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import (
     Any,
     Concatenate,
@@ -18,23 +19,28 @@ from typing import (
     overload,
 )
 
+from model_cache.binding.explaining import Keyed
 from model_cache.binding.facts import OpaqueError, carried_facts
 from model_cache.entries.values import Classes
 from model_cache.errors import ConfigurationError
 from model_cache.keys.canonical import INPUTS
+from model_cache.keys.comparing import Comparer, Difference
 from model_cache.observing.counters import Stats
 from model_cache.option_values import text
 from model_cache.options.config import Config
 from model_cache.revision import revision_of
+from model_cache.wrappers.explaining import ExplainedCall, between, explainer
 from model_cache.wrappers.function_binding import FunctionBinding
 from model_cache.wrappers.namesakes import refuse_namesake
 from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.signatures import (
     Arguments,
     annotations_of,
+    arguments_of,
     binder,
     keyed_parameters,
     signature_of,
+    warn_of_fresh_arguments,
 )
 
 P = ParamSpec("P")
@@ -76,6 +82,10 @@ class BoundCached(Protocol[P, R_co]):
         """Delete the entries of this version; return how many there were."""
         ...
 
+    def acache_clear(self) -> Coroutine[Any, Any, int]:
+        """Do the same as `cache_clear`, in a thread, without blocking the event loop."""
+        ...
+
     def stats(self) -> Stats:
         """Return an immutable snapshot of the method's counters, for all objects."""
         ...
@@ -112,6 +122,10 @@ class Cached(Protocol[P, R_co]):
         """Delete the entries of this version; return how many there were."""
         ...
 
+    def acache_clear(self) -> Coroutine[Any, Any, int]:
+        """Do the same as `cache_clear`, in a thread, without blocking the event loop."""
+        ...
+
     def stats(self) -> Stats:
         """Return an immutable snapshot of the function's counters."""
         ...
@@ -125,6 +139,13 @@ class Memoized(Cached[P, R_co], Protocol[P, R_co]):
 
         Raises:
             NotCacheableError: an argument has no canonical form; the message says which type.
+        """
+        ...
+
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> ExplainedCall[P]:
+        """Explain the key of a call, on its own or compared to another call.
+
+        print(charges.explain(42, bmi=24.0).compared_to(42, bmi=24))
         """
         ...
 
@@ -154,6 +175,8 @@ def memoized(
     refuse_uncacheable(function, name, options)
     bind = binder(function, ignored)
     part = Part(cache, options, _binding(function, name, version, ignored))
+    if part.config.enabled:
+        warn_of_fresh_arguments(function, ignored, stacklevel=3)
 
     def arguments(*args: P.args, **kwargs: P.kwargs) -> Arguments:
         try:
@@ -165,10 +188,36 @@ def memoized(
     wrapper = _asynchronous if inspect.iscoroutinefunction(function) else _blocking
     cached: Any = functools.wraps(function)(wrapper(function, part, arguments))
 
+    def read(*args: P.args, **kwargs: P.kwargs) -> _ExplainableCall:
+        return _ExplainableCall(part, function, arguments(*args, **kwargs), ignored)
+
     cached.cache_key = lambda *args, **kwargs: part.cache_key(arguments(*args, **kwargs))
+    cached.explain = explainer(read, hides_values=part.hides_values)
     cached.forget = lambda *args, **kwargs: part.sync.forget(arguments(*args, **kwargs))
     cached.aforget = lambda *args, **kwargs: part.asynchronous.forget(arguments(*args, **kwargs))
     return cast(Memoized[P, R], attached(cached, part))
+
+
+class _ExplainableCall:
+    def __init__(
+        self, part: Part, function: Callable[..., Any], data: Arguments, ignored: Sequence[str]
+    ) -> None:
+        self._part = part
+        self._function = function
+        self._names = keyed_parameters(function, ignored)
+        self.data = data
+
+    def keyed(self) -> Keyed:
+        return Keyed.of(lambda: self._part.cache_key(self.data))
+
+    def arguments(self) -> Mapping[str, Any]:
+        return arguments_of(self._function, self.data.args, self.data.kwargs)
+
+    def differences(self, other: _ExplainableCall, comparer: Comparer) -> Iterator[Difference]:
+        ours, theirs = (
+            dict(zip(self._names, each.data.key, strict=True)) for each in (self, other)
+        )
+        return between(ours, theirs, comparer)
 
 
 def attached(cached: Any, part: Part) -> Any:
@@ -181,6 +230,7 @@ def attached(cached: Any, part: Part) -> Any:
 
     cached.cache_info = cache_info
     cached.cache_clear = part.purge
+    cached.acache_clear = functools.partial(asyncio.to_thread, part.purge)
     cached.stats = part.stats
     return cached
 

@@ -6,16 +6,21 @@ import functools
 import hashlib
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
+from model_cache.binding.explaining import Keyed
 from model_cache.entries.values import Classes
 from model_cache.errors import ConfigurationError, NotCacheableError, did_you_mean
 from model_cache.keys.canonical import INPUTS
-from model_cache.keys.tables import table_of
+from model_cache.keys.canonical.refusals import refuse
+from model_cache.keys.comparing import Comparer, Difference
+from model_cache.keys.tables import Table, table_of
+from model_cache.keys.tables.comparing import row_differences
 from model_cache.option_values import text
 from model_cache.options.config import Config
 from model_cache.prediction.table_call import TableCall, TableRow
+from model_cache.wrappers.explaining import ExplainedCall, between, explainer
 from model_cache.wrappers.functions import (
     Cached,
     attached,
@@ -26,7 +31,14 @@ from model_cache.wrappers.functions import (
 )
 from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.rows_binding import RowsBinding
-from model_cache.wrappers.signatures import annotations_of, check_parameters, signature_of
+from model_cache.wrappers.signatures import (
+    annotations_of,
+    arguments_of,
+    check_parameters,
+    signature_of,
+    warn_of_fresh_arguments,
+    with_name,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,12 +56,23 @@ class MemoizedRows(Cached[P, R_co], Protocol[P, R_co]):
         """
         ...
 
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> ExplainedCall[P]:
+        """Explain the key of a call's first row, on its own or compared to another call's.
+
+        print(embed.explain(["snow"]).compared_to(("snow",)))
+        """
+        ...
+
     def forget(self, *args: P.args, **kwargs: P.kwargs) -> int:
         """Delete the entries of a call's rows; return how many there were.
 
         Raises:
             StoreUnavailableError: Redis failed; some entries may remain.
         """
+        ...
+
+    def aforget(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, int]:
+        """Do the same as `forget`, without blocking the event loop."""
         ...
 
 
@@ -104,39 +127,130 @@ class TableCalls:
             replaced = inspect.BoundArguments(self._signature, OrderedDict(passed, **{name: rows}))
             return function(*replaced.args, **replaced.kwargs)
 
+        others = [
+            item
+            for item in bound.arguments.items()
+            if item[0] != name and item[0] not in self._ignored
+        ]
         try:
-            table = table_of(whole)
-            others = INPUTS.encode(
-                [
-                    item
-                    for item in bound.arguments.items()
-                    if item[0] != name and item[0] not in self._ignored
-                ]
-            )
+            table, encoded = _table(whole, name), _encoded(others)
         except NotCacheableError as error:
             return TableCall(whole, compute, None, reason=str(error))
         head = hashlib.blake2b(
-            INPUTS.encode((table.kind, others, self._context())), digest_size=16
+            INPUTS.encode((table.kind, encoded, self._context())), digest_size=16
         ).digest()
         return TableCall(whole, compute, table, head)
 
+    def explainable(self, part: Part, call: TableCall, args: Any, kwargs: Any) -> _FirstRow:
+        """Return the first row of a call with these arguments.
 
-def keys_of(part: Part, call: TableCall) -> list[str]:
-    """Return the keys of a call's rows.
+        Raises:
+            TypeError: the arguments don't fit the signature.
+        """
+        others = arguments_of(self._function, args, kwargs)
+        del others[self._rows]
+        keyed = [name for name in others if name not in self._ignored]
+        return _FirstRow(part, call, self._rows, others, keyed)
 
-    Raises:
-        NotCacheableError: the call has no keys; the message says why.
+
+def _table(whole: Any, name: str) -> Table:
+    try:
+        return table_of(whole)
+    except NotCacheableError as error:
+        refuse(error, name)
+
+
+def _encoded(others: list[tuple[str, Any]]) -> bytes:
+    try:
+        return INPUTS.encode(others)
+    except NotCacheableError as error:
+        place = error.path.replace("][1]", "]", 1)  # of a value, in the pair with its name
+        located = NotCacheableError(error.reason, place)
+        raise with_name(located, [name for name, _ in others]) from error.__cause__
+
+
+class _FirstRow:
+    """The first row of a call, as it is explained.
+
+    Args:
+        part: the function's part of the cache.
+        call: the call.
+        rows: the parameter that takes the rows.
+        others: the other arguments.
+        keyed: the names of those that are part of the key.
     """
-    if call.table is None:
-        raise NotCacheableError(call.reason)
-    key = part.current.binding.key
-    return [key(call.head + row).decode() for row in call.table.rows()]
+
+    def __init__(
+        self,
+        part: Part,
+        call: TableCall,
+        rows: str,
+        others: Mapping[str, Any],
+        keyed: Sequence[str],
+    ) -> None:
+        self._part = part
+        self._head = call.head
+        self._rows = rows
+        self._others = others
+        self._keyed = keyed
+        self._no_key = call.reason if call.table is None else "it has no rows"
+        self.table = call.table.part([0]) if call.table is not None and len(call.table) else None
+
+    def keyed(self) -> Keyed:
+        if self.table is None:
+            return Keyed(None, self._no_key)
+        return Keyed(_key_of(self._part, self._head, self.table.rows()[0]), None)
+
+    def arguments(self) -> Mapping[str, Any]:
+        return self._others
+
+    def differences(self, other: _FirstRow, comparer: Comparer) -> Iterator[Difference]:
+        if self.table is not None and other.table is not None:
+            yield from row_differences(self.table, other.table, comparer, self._rows)
+        ours, theirs = (
+            {name: each.arguments()[name] for name in self._keyed} for each in (self, other)
+        )
+        yield from between(ours, theirs, comparer)
 
 
-def forget(part: Part, call: TableCall) -> int:
-    """Delete the entries of a call's rows; return how many there were."""
-    places = range(0 if call.table is None else len(call.table))
-    return sum(part.sync.forget(TableRow(call, place)) for place in places)
+def attach_rows(
+    cached: Any, part: Part, calls: TableCalls, call_of: Callable[..., TableCall]
+) -> None:
+    """Give a cached function of many rows the methods that concern the rows of a call.
+
+    Args:
+        cached: the function.
+        part: its part of the cache.
+        calls: makes its calls.
+        call_of: returns the call with some arguments.
+    """
+
+    def keys(*args: Any, **kwargs: Any) -> list[str]:
+        call = call_of(*args, **kwargs)
+        if call.table is None:
+            raise NotCacheableError(call.reason)
+        return [_key_of(part, call.head, row) for row in call.table.rows()]
+
+    def forget(*args: Any, **kwargs: Any) -> int:
+        return sum(map(part.sync.forget, _rows_of(call_of(*args, **kwargs))))
+
+    async def aforget(*args: Any, **kwargs: Any) -> int:
+        rows = _rows_of(call_of(*args, **kwargs))
+        return sum([await part.asynchronous.forget(row) for row in rows])
+
+    def read(*args: Any, **kwargs: Any) -> _FirstRow:
+        return calls.explainable(part, call_of(*args, **kwargs), args, kwargs)
+
+    cached.cache_keys, cached.forget, cached.aforget = keys, forget, aforget
+    cached.explain = explainer(read, hides_values=part.hides_values)
+
+
+def _key_of(part: Part, head: bytes, row: bytes) -> str:
+    return part.current.binding.key(head + row).decode()
+
+
+def _rows_of(call: TableCall) -> Iterator[TableRow]:
+    return (TableRow(call, place) for place in range(0 if call.table is None else len(call.table)))
 
 
 def memoized_rows(
@@ -166,10 +280,11 @@ def memoized_rows(
         )
 
     part = Part(cache, options, bind)
+    if part.config.enabled:
+        warn_of_fresh_arguments(function, ignored, stacklevel=3)
     wrapper = _asynchronous if is_async else _blocking
     cached: Any = functools.wraps(function)(wrapper(part, calls))
-    cached.cache_keys = lambda *args, **kwargs: keys_of(part, calls(*args, **kwargs))
-    cached.forget = lambda *args, **kwargs: forget(part, calls(*args, **kwargs))
+    attach_rows(cached, part, calls, calls)
     return cast(MemoizedRows[P, R], attached(cached, part))
 
 

@@ -7,8 +7,8 @@ import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from model_cache.binding.unkeyed import uncovered_type
-from model_cache.errors import ConfigurationError, did_you_mean
+from model_cache.binding import unkeyed
+from model_cache.errors import ConfigurationError, NotCacheableError, did_you_mean
 from model_cache.interruptions import reraise_interruption
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -74,6 +74,29 @@ def binder(function: Callable[..., Any], ignored: Sequence[str]) -> Callable[...
     return without
 
 
+def with_name(error: NotCacheableError, names: Sequence[str]) -> NotCacheableError:
+    """Return the error for a tuple of arguments, with a parameter's name for its position."""
+    position, _, rest = error.path.removeprefix("[").partition("]")
+    if not position.isdigit():
+        return error
+    named = NotCacheableError(error.reason, names[int(position)] + rest)
+    named.__cause__ = error.__cause__
+    return named
+
+
+def arguments_of(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a call by name, with defaults.
+
+    Raises:
+        TypeError: they don't fit the signature.
+    """
+    bound = signature_of(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments
+
+
 def keyed_parameters(function: Callable[..., Any], ignored: Sequence[str]) -> list[str]:
     """Return the names of the parameters that are part of the key, in order."""
     return [name for name in signature_of(function).parameters if name not in ignored]
@@ -101,6 +124,15 @@ def check_parameters(function: Callable[..., Any], ignored: Sequence[str]) -> No
     parameters = signature_of(function).parameters
     _refuse_self(function, parameters, ignored)
     _refuse_opaque(function, parameters, ignored)
+
+
+def warn_of_fresh_arguments(
+    function: Callable[..., Any], ignored: Sequence[str], *, stacklevel: int
+) -> None:
+    """Warn of arguments that are never the same; see `unkeyed`."""
+    hints = annotations_of(function)
+    keyed = {name: hints[name] for name in keyed_parameters(function, ignored) if name in hints}
+    unkeyed.warn_of_fresh_arguments(keyed, stacklevel=stacklevel + 1)
 
 
 def _ignored_keywords(
@@ -138,7 +170,8 @@ def _refuse_opaque(
 ) -> None:
     hints = annotations_of(function)
     for name in parameters:
-        found = uncovered_type(hints[name]) if name in hints and name not in ignored else None
+        is_keyed = name in hints and name not in ignored
+        found = unkeyed.uncovered_type(hints[name]) if is_keyed else None
         if found is not None:
             raise ConfigurationError(
                 "ignored",

@@ -121,12 +121,16 @@ def join(
     return result
 
 
-def values_of(form: bytes, payload: bytes) -> list[Any]:
-    """Return the values of a single row as plain Python values, without its container.
+def values_of(form: bytes, payload: bytes, classes: Classes) -> list[Any]:
+    """Return the values of a single row, without its container.
+
+    Args:
+        form: the form of the payload.
+        payload: the row's own bytes.
+        classes: reads the instances of classes.
 
     Raises:
-        Exception: the bytes are damaged, contain an instance of a class, or numpy is not imported.
+        Exception: the bytes are damaged, or need a library that the process has not imported.
     """
     _, *specs = msgpack.unpackb(form, unicode_errors="surrogatepass", strict_map_key=False)
-    columns = columns_of(specs, [payload], Classes())
-    return [column[0] if isinstance(column, list) else column[0].tolist() for column in columns]
+    return [column[0] for column in columns_of(specs, [payload], classes)]

@@ -17,6 +17,7 @@ import msgpack
 
 from model_cache.entries.rows.refusals import RowsRefusedError
 from model_cache.entries.values import Classes, dumps
+from model_cache.entries.values.refusals import NotImportedError
 from model_cache.keys.canonical.arrays import loaded_numpy
 from model_cache.keys.tables.cells import lines, numbers
 
@@ -34,7 +35,7 @@ def loaded(name: str) -> Any:
     """
     module = sys.modules.get(name)
     if module is None:
-        raise ValueError(f"{name} is not imported")
+        raise NotImportedError(name)
     return module
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgpack
 
-from model_cache.entries.values.refusals import NotStorableError
+from model_cache.entries.values.refusals import NotImportedError, NotStorableError
 from model_cache.keys.canonical.arrays import loaded_numpy
 
 _HIGHEST_CODE_POINT = 0x10FFFF
@@ -91,7 +91,7 @@ def read_objects(parts: Any) -> Any:
 def _numpy() -> Any:
     numpy = loaded_numpy()
     if numpy is None:
-        raise ValueError("numpy is not imported")
+        raise NotImportedError("numpy")
     return numpy
 
 

@@ -23,6 +23,7 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
 from model_cache.keys.canonical.attributes import state_reader
 from model_cache.keys.canonical.identities import class_identity, counted, text
+from model_cache.protocols import Serder
 
 DIGEST_SIZE = 8
 _MAX_COMPILED = 1024
@@ -175,6 +176,20 @@ def _model(cls: type[BaseModel]) -> Structure:
 
 
 def _read_model(data: bytes, cls: type[BaseModel]) -> BaseModel:
+    serder, unset, dumped = model_parts(data)
+    made = serder.loads(dumped, cls)
+    if type(made) is not cls:
+        raise TypeError("an instance of another class")
+    mark_unset(made, unset)
+    return made
+
+
+def model_parts(data: bytes) -> tuple[Serder, list[Any], bytes]:
+    """Return the serder of a model in bytes, which fields are not set, and the model's dump.
+
+    Raises:
+        Exception: the bytes are damaged, or not a model's.
+    """
     number, data = data[0], data[1:]
     if number > 3:
         raise ValueError("not a form of a model")
@@ -182,8 +197,9 @@ def _read_model(data: bytes, cls: type[BaseModel]) -> BaseModel:
     if number % 2 == 0:
         size = 2 + int.from_bytes(data[:2])
         unset, data = msgpack.unpackb(data[2:size]), data[size:]
-    made = (MESSAGE_PACK if number < 2 else JSON).loads(data, cls)
-    if type(made) is not cls:
-        raise TypeError("an instance of another class")
-    mark_unset(made, unset)
-    return made
+    return MESSAGE_PACK if number < 2 else JSON, unset, data
+
+
+def is_model(data: bytes) -> bool:
+    """Return whether bytes of an instance are a model's; those of others are MessagePack."""
+    return len(data) > 1 and data[0] <= 3  # the enum of a flag is a single byte
