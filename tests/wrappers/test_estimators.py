@@ -17,12 +17,14 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF
 from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from sklearn.model_selection import cross_val_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from model_cache import Cache, ConfigurationError
@@ -283,3 +285,115 @@ def test_purge_deletes_what_earlier_processes_have_stored(cache: Cache, server: 
         assert fast.purge() == len(np.unique(NUMBERS, axis=0))
         cache.wrap(model, name="m", version="1").predict(NUMBERS)
         assert other.purge() == len(np.unique(NUMBERS, axis=0))
+
+
+class _Scale(BaseEstimator):  # type: ignore[misc]
+    """Multiplies rows by a factor."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
+
+    def fit(self, factor: float) -> _Scale:
+        self.factor = factor
+        return self
+
+    def predict(self, rows: Any) -> Any:
+        return np.asarray(rows) * self.factor
+
+
+def test_no_thread_uses_the_old_state_while_another_takes_the_fingerprint(cache: Cache) -> None:
+    looking, looked = threading.Event(), threading.Event()
+
+    class Large(_Scale):
+        def __getstate__(self) -> dict[str, Any]:
+            if self.factor == 5.0:
+                looking.set()
+                assert looked.wait(10)
+            return {"factor": self.factor}
+
+    fast = cache.wrap(Large(), name="large", version="1", batch_equality="ignore")
+    assert fast.predict([1.0, 2.0]).tolist() == [1.0, 2.0]
+    fast.fit(5.0)
+    answers: list[Any] = []
+
+    def predict() -> None:
+        answers.append(fast.predict([1.0, 2.0, 3.0]).tolist())
+
+    first, second = threading.Thread(target=predict), threading.Thread(target=predict)
+    first.start()
+    assert looking.wait(10)
+    second.start()
+    second.join(0.5)  # it waits for the fingerprint; answers of the old state come at once
+    looked.set()
+    first.join()
+    second.join()
+    assert answers == [[5.0, 10.0, 15.0]] * 2
+    old = cache.wrap(Large(), name="large", version="1", batch_equality="ignore")
+    assert old.predict([3.0]).tolist() == [3.0]
+
+
+def test_a_state_that_returns_does_not_take_what_was_computed_in_between(cache: Cache) -> None:
+    class Slow(_Scale):
+        def predict(self, rows: Any) -> Any:
+            if asked:
+                return super().predict(rows)
+            asked.append(True)
+            fast.fit(5.0)
+            answer = super().predict(rows)
+            fast.fit(1.0)
+            other = threading.Thread(target=fast.predict, args=([8.0],))
+            other.start()  # takes the fingerprint, which is the first one again
+            other.join()
+            return answer
+
+    asked: list[bool] = []
+    fast = cache.wrap(Slow(), name="slow", version="1", batch_equality="ignore")
+    assert fast.predict([3.0]).tolist() == [15.0]
+    assert fast.predict([3.0]).tolist() == [3.0]
+
+
+def test_a_method_that_passes_its_arguments_on_takes_the_rows_first(cache: Cache) -> None:
+    class Proxy(_Scale):
+        def predict(self, *args: Any, **kwargs: Any) -> Any:
+            return self.answer(*args, **kwargs)
+
+        def transform(self, **kwargs: Any) -> Any:
+            return self.answer(**kwargs)
+
+        def answer(self, rows: Any, offset: Any = 0.0) -> Any:
+            return np.asarray(rows)[:, 0] + offset
+
+    fast: Any = cache.wrap(Proxy(), name="proxy", version="1", batch_equality="ignore")
+    rows = np.array([[1.0], [2.0]])
+    for _ in range(2):
+        assert fast.predict(rows, 5.0).tolist() == [6.0, 7.0]
+        assert fast.predict(rows).tolist() == [1.0, 2.0]
+        assert fast.predict(rows, 6.0).tolist() == [7.0, 8.0]
+        assert fast.predict(rows=rows).tolist() == [1.0, 2.0]
+        assert fast.transform(rows=rows, offset=np.ones(2)).tolist() == [2.0, 3.0]
+        assert fast.transform(rows=rows[::-1], offset=np.ones(2)).tolist() == [3.0, 2.0]
+    assert fast.stats().hits == 6
+
+
+def test_callable_values_that_it_holds_are_its_own(cache: Cache) -> None:
+    model = GaussianProcessRegressor(RBF()).fit(NUMBERS[:9], range(9))
+    fast = cache.wrap(model, name="process", version="1")
+    assert fast.kernel_ is model.kernel_
+    words = FunctionTransformer(np.negative)
+    assert cache.wrap(words, name="words", version="1").func is np.negative
+
+
+def test_a_shallow_copy_changes_alone(cache: Cache) -> None:
+    fast: Any = cache.wrap(_Scale(), name="m", version="1")
+    again = copy.copy(fast)
+    again.factor = 5.0
+    assert (fast.factor, again.factor) == (1.0, 5.0)
+    assert again.predict([3.0]).tolist() == [15.0]
+    assert fast.predict([3.0]).tolist() == [3.0]
+
+
+def test_keys_are_those_of_the_state_at_the_time_of_the_call(cache: Cache) -> None:
+    fast: Any = cache.wrap(_Scale(), name="m", version="1")
+    before = fast.predict.cache_keys([1.0])
+    fast.fit(5.0)
+    assert fast.predict.cache_keys([1.0]) != before

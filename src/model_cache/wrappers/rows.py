@@ -26,7 +26,12 @@ from model_cache.wrappers.functions import (
 )
 from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.rows_binding import RowsBinding
-from model_cache.wrappers.signatures import annotations_of, check_parameters, signature_of
+from model_cache.wrappers.signatures import (
+    annotations_of,
+    check_parameters,
+    signature_of,
+    with_rows,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,6 +81,8 @@ class TableCalls:
         self._function = function
         self._context = context
         self._signature = signature_of(function)
+        if rows is None:
+            self._signature = with_rows(self._signature, ignored)
         self._ignored = frozenset(ignored)
         names = list(self._signature.parameters)
         for option, name in [("rows", rows), *(("ignored", name) for name in ignored)]:
@@ -87,7 +94,7 @@ class TableCalls:
             raise ConfigurationError("rows", "the function has no parameter for the rows")
         self._rows = candidates[0] if rows is None else rows
 
-    def __call__(self, *args: Any, **kwargs: Any) -> TableCall:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> TableCall:
         """Return a call with these arguments."""
         function, name = self._function, self._rows
         try:
