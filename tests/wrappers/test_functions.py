@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -289,6 +292,61 @@ def test_functions_of_one_qualified_name_differ_by_their_code_and_closure(cache:
     two, three = scaler(2), scaler(3)
     for _ in range(2):
         assert (two(5), three(5)) == (10, 15)
+
+
+def test_a_decorated_function_does_not_share_the_entries_of_the_bare_one(cache: Cache) -> None:
+    def times(by: int) -> Callable[[Callable[[int], int]], Callable[[int], int]]:
+        def decorate(function: Callable[[int], int]) -> Callable[[int], int]:
+            @functools.wraps(function)
+            def inner(x: int) -> int:
+                return by * function(x) if x else inner(1) - by
+
+            return inner
+
+        return decorate
+
+    bare = cache.memoize(version="1")(_identical)
+    assert bare(5) == 5
+    for _ in range(2):  # a module may be reloaded
+        doubled = cache.memoize(version="2")(times(2)(_identical))
+        assert doubled(5) == 10
+        assert cache.memoize(version="2")(doubled)(5) == 10
+    for version, function in (("1", times(2)(_identical)), ("2", times(3)(_identical))):
+        with pytest.raises(ConfigurationError, match=r"_identical \(decorated: .*inner\)"):
+            cache.memoize(version=version)(function)
+
+
+def _identical(x: int) -> int:
+    return x
+
+
+SCRIPT = """
+import multiprocessing, sys
+from model_cache import Cache
+
+cache = Cache(sys.argv[1], timeout=5.0)
+
+@cache.memoize(version="1")
+def scaled(x):
+    return FACTOR * x
+
+def key(x):
+    return scaled.cache_key(x)
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(key(7) == pool.apply(key, [7]), pool.apply(scaled, [7]))
+    cache.close()
+"""
+
+
+def test_processes_of_two_scripts_do_not_share_entries(server: Server, tmp_path: Path) -> None:
+    for factor in (2, 3):
+        script = tmp_path / f"script_{factor}.py"
+        script.write_text(SCRIPT.replace("FACTOR", str(factor)))
+        command = [sys.executable, str(script), server.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert done.stdout.split() == ["True", str(7 * factor)]
 
 
 def test_a_function_that_calls_another_and_does_not_want_to_be_stored(

@@ -235,11 +235,17 @@ def _binding(
 
 def full_name(function: Callable[..., Any]) -> str:
     """Return the name of a function in keys: its module and qualified name."""
-    return f"{function.__module__}.{function.__qualname__}"
+    module = "__main__" if _is_of_a_script(function) else function.__module__
+    return f"{module}.{function.__qualname__}"
+
+
+def _is_of_a_script(function: Callable[..., Any]) -> bool:
+    # multiprocessing imports the script by another name in the processes that it spawns.
+    return function.__module__ in ("__main__", "__mp_main__")
 
 
 def _is_named(function: Callable[..., Any]) -> bool:
-    return function.__module__ != "__main__" and "<" not in function.__qualname__
+    return not _is_of_a_script(function) and "<" not in function.__qualname__
 
 
 def named(function: Callable[..., Any], name: str | None, version: str, config: Config) -> str:
