@@ -74,12 +74,24 @@ VALUES: list[Any] = [
     pd.Series([1, 2], index=[5, 5]),
     pd.DataFrame({"a": [1, 2]}),
     pd.NA,
+    *(
+        pd.date_range("2024-01-31", periods=2, freq=freq)
+        for freq in (
+            "ME",
+            pd.offsets.MonthEnd(normalize=True),
+            pd.offsets.CustomBusinessDay(),
+            pd.offsets.CustomBusinessDay(holidays=["2025-01-01"]),
+        )
+    ),
 ]
 
 
 def shown(value: Any) -> str:
     dtype = getattr(value, "dtype", None)
-    return f"{type(value).__qualname__} {dtype} {getattr(value, 'ndim', None)} {value!r}"
+    freq = getattr(value, "freq", None)
+    of_freq = [getattr(freq, name, None) for name in ("normalize", "holidays")]
+    details = f"{dtype} {getattr(value, 'ndim', None)} {of_freq}"
+    return f"{type(value).__qualname__} {details} {value!r}"
 
 
 def test_values_that_a_function_can_tell_apart_do_not_share_an_entry(cache: Cache) -> None:
@@ -87,7 +99,7 @@ def test_values_that_a_function_can_tell_apart_do_not_share_an_entry(cache: Cach
     for _ in range(2):
         for value in VALUES:
             assert cached(value) == shown(value)
-    assert cached.stats().misses + cached.stats().uncacheable == len(VALUES)
+    assert cached.stats().misses + cached.stats().uncacheable // 2 == len(VALUES)
 
 
 @pytest.mark.parametrize("number", range(len(VALUES)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -359,6 +360,42 @@ def test_a_model_may_look_at_times_in_the_index(cache: Cache, index: Any) -> Non
         assert same(cached(frame), months(frame))
         assert same(cached(frame.iloc[::-1]), months(frame.iloc[::-1]))
     assert cached.stats().misses == len(set(index.get_level_values(index.nlevels - 1)))
+
+
+DAYS = pd.date_range("2026-01-01", periods=3)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.Index(DAYS.date, dtype=object),
+        pd.Index([*DAYS[:2], "x"], dtype=object),
+        pd.Index([dt.timedelta(1), dt.timedelta(2), None], dtype=object),
+        pd.CategoricalIndex(DAYS),
+        pd.IntervalIndex.from_breaks(pd.date_range("2026-01-01", periods=4)),
+        pd.MultiIndex.from_arrays([["a", "a", "b"], pd.Categorical(DAYS)]),
+    ],
+    ids=["dates", "mixed", "durations", "categories", "intervals", "levels"],
+)
+def test_a_model_may_look_at_times_of_any_type_in_the_index(cache: Cache, index: Any) -> None:
+    def labels(frame: Any) -> list[str]:
+        return list(map(str, frame.index))
+
+    cached = cache.memoize_rows(version="1", name="labels", revision="1")(labels)
+    frame = pd.DataFrame({"x": [1, 1, 1]}, index=index)
+    for _ in range(2):
+        assert cached(frame) == labels(frame)
+        assert cached(frame.iloc[::-1]) == labels(frame.iloc[::-1])
+    assert cached.stats().misses == 3
+
+
+def test_a_model_may_look_at_arrows_times_in_the_index(cache: Cache) -> None:
+    pytest.importorskip("pyarrow")
+    cached = cache.memoize_rows(version="1")(lambda frame: list(map(str, frame.index)))
+    for dtype in ("timestamp[ns][pyarrow]", "date32[pyarrow]"):
+        for day in DAYS:
+            frame = pd.DataFrame({"x": [1]}, index=pd.Index(pd.array([day], dtype=dtype)))
+            assert cached(frame) == [str(frame.index[0])]
 
 
 class Lazy:

@@ -7,6 +7,8 @@ function's result may have.
 
 from __future__ import annotations
 
+import datetime as dt
+import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -50,9 +52,25 @@ def _table(whole: Any, kind: bytes, matrices: list[Any]) -> Table:
 def _times_of(index: Any) -> list[Any]:
     """Return the levels of an index that are points in time, periods or durations, as Series."""
     pandas: Any = sys.modules["pandas"]
-    kinds = (pandas.DatetimeIndex, pandas.PeriodIndex, pandas.TimedeltaIndex)
     levels = [index.get_level_values(number) for number in range(index.nlevels)]
-    return [pandas.Series(level.array) for level in levels if isinstance(level, kinds)]
+    return [pandas.Series(level.array) for level in levels if _are_times(pandas, level)]
+
+
+def _are_times(pandas: Any, labels: Any) -> bool:
+    if isinstance(labels, (pandas.DatetimeIndex, pandas.PeriodIndex, pandas.TimedeltaIndex)):
+        return True
+    if isinstance(labels, pandas.CategoricalIndex):
+        return _are_times(pandas, labels.categories)
+    if isinstance(labels, pandas.IntervalIndex):
+        return _are_times(pandas, labels.left)
+    if isinstance(labels.dtype, pandas.ArrowDtype):
+        types = importlib.import_module("pyarrow.types")  # loaded: it made the labels
+        return bool(types.is_temporal(labels.dtype.pyarrow_dtype))
+    if labels.dtype != object:
+        return False
+    numpy: Any = loaded_numpy()
+    times = (dt.date, dt.time, dt.timedelta, numpy.datetime64, pandas.Period)
+    return any(issubclass(cls, times) for cls in set(map(type, labels)))
 
 
 def is_default_index(index: Any) -> bool:
