@@ -16,6 +16,7 @@ from model_cache.entries.values import Classes
 from model_cache.errors import ConfigurationError
 from model_cache.forks import ForkSafeLock
 from model_cache.keys.canonical import INPUTS
+from model_cache.keys.canonical.arrays import loaded_numpy
 from model_cache.observing.counters import Stats, added_up
 from model_cache.options.config import Config
 from model_cache.prediction.table_call import TableCall
@@ -299,8 +300,28 @@ def _are_same(before: Sequence[Any], now: Iterator[Any]) -> bool:
     return len(before) == len(current) and all(map(_is, before, current))
 
 
-def _is(one: object, other: object) -> bool:
-    return one is other
+def _is(one: Any, other: Any) -> bool:
+    """Return whether a value is the same one, or as good as that.
+
+    Some estimators replace short lists and arrays by equal ones whenever they predict.
+    """
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(_is_item, one, other))
+    numpy = loaded_numpy()
+    if numpy is None or type(one) is not numpy.ndarray:
+        return False
+    kinds = [(each.dtype, each.shape, each.strides) for each in (one, other)]
+    return kinds[0] == kinds[1] and all(map(_is_item, one.flat, other.flat))
+
+
+def _is_item(one: Any, other: Any) -> bool:
+    return one is other or (
+        type(one) is type(other) and isinstance(one, (str, int)) and bool(one == other)
+    )
 
 
 def _is_held(estimator: Any, name: str, found: Any) -> bool:
