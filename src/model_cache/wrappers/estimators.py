@@ -39,7 +39,7 @@ METHODS = (
 """The methods that are cached by default, if the estimator has them."""
 
 # Methods that change nothing, besides those that are cached and those that begin with "get_".
-_READERS = frozenset({"score", "kneighbors", "apply", "inverse_transform", "save", "save_model"})
+_READERS = frozenset({"score", "kneighbors", "inverse_transform", "save", "save_model"})
 
 # Operators are looked up on the class, so they are forwarded only if the estimator has them.
 _OPERATORS = ("__len__", "__getitem__", "__iter__", "__contains__", "__bool__", "__call__")
