@@ -160,6 +160,40 @@ def test_position_keyword_and_default_are_one_key(cache: Cache) -> None:
     assert scaled.cache_key(1, 3) not in keys
 
 
+def test_a_decorator_may_have_a_default_of_its_own(cache: Cache) -> None:
+    def with_default(function: Any) -> Any:
+        @functools.wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            kwargs.setdefault("by", 5)
+            return function(*args, **kwargs)
+
+        return inner
+
+    @with_default
+    def scaled(x: int, by: int = 2) -> int:
+        return x * by
+
+    @with_default
+    def scaled_rows(rows: list[int], by: int = 2) -> list[int]:
+        return [row * by for row in rows]
+
+    shown: list[Any] = []
+
+    def note(arguments: dict[str, Any], _: Any) -> bool:
+        shown.append(arguments)
+        return True
+
+    cached = cache.memoize(version="1", cache_if=note)(scaled)
+    cached_rows = cache.memoize_rows(version="1")(scaled_rows)
+    for _ in range(2):
+        assert (cached(1), cached(1, by=2), cached(x=1, by=5)) == (5, 2, 5)
+        assert (cached_rows([1]), cached_rows([1], by=2)) == ([5], [2])
+    assert shown == [{"x": 1, "by": 2}, {"x": 1, "by": 2}, {"x": 1, "by": 5}]
+    assert cached.stats().hits == 3
+    biggest = cache.memoize(version="1", cache_if=lambda _, result: result > 0)(max)
+    assert (biggest(3, 4), biggest(3, 4), biggest.cache_info().hits) == (4, 4, 1)
+
+
 def test_a_mutable_default_counts_with_its_contents(cache: Cache) -> None:
     @cache.memoize(version="1")
     def appended(x: int, seen: list[int] = []) -> list[int]:  # noqa: B006 - on purpose

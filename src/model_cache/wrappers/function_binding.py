@@ -12,7 +12,7 @@ from model_cache.entries.values import Classes, PythonValues, Result
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.key import KeyMaker, Namespace
 from model_cache.options.config import Config
-from model_cache.wrappers.signatures import Arguments
+from model_cache.wrappers.signatures import Arguments, Omitted, signature_of
 
 
 class FunctionBinding(Coded):
@@ -76,7 +76,11 @@ class FunctionBinding(Coded):
 
     def recorded(self, data: Arguments) -> dict[str, Any]:
         """Return the arguments by name, as values for the log of requests."""
-        return {name: recorded(value) for name, value in zip(self._names, data.key, strict=True)}
+        parameters = signature_of(self._function).parameters
+        return {
+            name: recorded(parameters[name].default if value is Omitted.DEFAULT else value)
+            for name, value in zip(self._names, data.key, strict=True)
+        }
 
     def canonical(self, data: Arguments) -> bytes:
         """Return the canonical bytes of the arguments of a call.
@@ -118,7 +122,7 @@ class FunctionBinding(Coded):
 
     def shown(self, data: Arguments, prediction: Result) -> tuple[dict[str, Any], Any]:
         """Return the arguments by name, with defaults, and what the function returned."""
-        bound = inspect.signature(self._function).bind(*data.args, **data.kwargs)
+        bound = signature_of(self._function).bind(*data.args, **data.kwargs)
         bound.apply_defaults()
         return dict(bound.arguments), prediction.value
 

@@ -29,6 +29,7 @@ from model_cache.wrappers.rows_binding import RowsBinding
 from model_cache.wrappers.signatures import (
     annotations_of,
     check_parameters,
+    is_decorated,
     signature_of,
     with_rows,
 )
@@ -83,6 +84,7 @@ class TableCalls:
         self._signature = signature_of(function)
         if rows is None:
             self._signature = with_rows(self._signature, ignored)
+        self._is_decorated = is_decorated(function)
         self._ignored = frozenset(ignored)
         names = list(self._signature.parameters)
         for option, name in [("rows", rows), *(("ignored", name) for name in ignored)]:
@@ -93,10 +95,13 @@ class TableCalls:
         if rows is None and not candidates:
             raise ConfigurationError("rows", "the function has no parameter for the rows")
         self._rows = candidates[0] if rows is None else rows
+        parameter = self._signature.parameters[self._rows]
+        is_plain = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        self._place = names.index(self._rows) if is_plain else None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> TableCall:
         """Return a call with these arguments."""
-        function, name = self._function, self._rows
+        function, name, place = self._function, self._rows, self._place
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:  # the function's own says it better
@@ -104,21 +109,24 @@ class TableCalls:
         passed = dict(bound.arguments)
         bound.apply_defaults()
         whole = bound.arguments[name]
+        # A decorated function may have other defaults than the signature says.
+        known = passed if self._is_decorated else bound.arguments
 
         def compute(rows: Any) -> Any:
             if rows is whole:
                 return function(*args, **kwargs)
+            # As they were passed: a decorated function may look at that.
+            if place is not None and place < len(args):
+                return function(*args[:place], rows, *args[place + 1 :], **kwargs)
+            if place is not None and name in kwargs:
+                return function(*args, **{**kwargs, name: rows})
             replaced = inspect.BoundArguments(self._signature, OrderedDict(passed, **{name: rows}))
             return function(*replaced.args, **replaced.kwargs)
 
         try:
             table = table_of(whole)
             others = INPUTS.encode(
-                [
-                    item
-                    for item in bound.arguments.items()
-                    if item[0] != name and item[0] not in self._ignored
-                ]
+                [item for item in known.items() if item[0] != name and item[0] not in self._ignored]
             )
         except NotCacheableError as error:
             return TableCall(whole, compute, None, reason=str(error))
