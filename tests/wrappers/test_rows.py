@@ -404,6 +404,29 @@ class Lazy:
     shape = (float("nan"), 2)
 
 
+class Nested:
+    """A container without a shape, such as a nested tensor of PyTorch."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+def test_objects_that_can_not_be_read_pass_through(cache: Cache) -> None:
+    rows, nested = [1, 2], Nested()
+    cached = cache.memoize_rows(version="1", name="nested")(lambda value: value)
+    assert cached(nested) is nested
+    whole = cache.memoize_rows(version="1", name="whole", revision="1")(lambda _: nested)
+    assert whole(rows) is nested
+
+    class Model:
+        def predict(self, _: Any) -> Any:
+            return [nested, nested]
+
+    model = cache.wrap(Model(), name="model", version="1", revision="1")
+    assert model.predict(rows) == [nested, nested]
+    assert model.predict(nested) == [nested, nested]
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_a_container_of_unknown_length_gets_its_result(server: Server, enabled: bool) -> None:
     with Cache(server.url, timeout=5.0, enabled=enabled) as cache:
