@@ -181,6 +181,18 @@ def test_the_container_of_a_transformer_follows_the_configuration(cache: Cache) 
         assert same(fast.transform(FRAME[["age", "bmi"]]), model.transform(FRAME[["age", "bmi"]]))
 
 
+def test_an_unchecked_answer_is_not_served_where_rows_are_checked(cache: Cache) -> None:
+    model = LinearRegression().fit(NUMBERS, FRAME["bmi"])
+    fast = cache.wrap(model, name="m", version="1")
+    rows = np.full((1, 2), np.nan)
+    with sklearn.config_context(assume_finite=True):
+        assert np.isnan(fast.predict(rows)).all()
+        assert np.isnan(fast.predict(rows)).all()
+    with pytest.raises(ValueError, match="NaN"):
+        fast.predict(rows)
+    assert fast.stats().hits == 1
+
+
 def test_sparse_matrices_are_computed_and_logged_once(
     cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:

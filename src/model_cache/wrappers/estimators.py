@@ -41,6 +41,9 @@ METHODS = (
 # Methods that change nothing, besides those that are cached and those that begin with "get_".
 _READERS = frozenset({"score", "kneighbors", "inverse_transform", "save", "save_model"})
 
+# scikit-learn's options that change answers or errors, besides the container of transformers.
+_ANSWER_OPTIONS = ("array_api_dispatch", "assume_finite", "enable_metadata_routing")
+
 # Operators are looked up on the class, so they are forwarded only if the estimator has them.
 _OPERATORS = ("__len__", "__getitem__", "__iter__", "__contains__", "__bool__", "__call__")
 
@@ -153,7 +156,7 @@ class _Cached:
 
     def _cached_method(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         part = self._part(name)
-        calls = TableCalls(method, self._rows_of(name), context=_transform_output)
+        calls = TableCalls(method, self._rows_of(name), context=_configuration)
 
         def called(*args: Any, **kwargs: Any) -> TableCall:
             self._renew()
@@ -388,7 +391,12 @@ def _wrapped_again(arguments: Any, refitted: str) -> CachedEstimator:
     return wrapped(cache, estimator, options, name, version, methods, refitted)
 
 
-def _transform_output() -> str:
-    """Return which container scikit-learn's transformers return, by its global configuration."""
+def _configuration() -> object:
+    """Return what scikit-learn's global configuration changes: containers, and what is checked."""
     sklearn = sys.modules.get("sklearn")
-    return str(sklearn.get_config()["transform_output"]) if sklearn is not None else "default"
+    if sklearn is None:
+        return "default"
+    options = sklearn.get_config()
+    output = str(options["transform_output"])
+    others = [name for name in _ANSWER_OPTIONS if options.get(name)]
+    return (output, others) if others else output
