@@ -16,12 +16,11 @@ from model_cache.entries.values import Classes
 from model_cache.errors import ConfigurationError
 from model_cache.forks import ForkSafeLock
 from model_cache.keys.canonical import INPUTS
-from model_cache.keys.canonical.arrays import loaded_numpy
 from model_cache.observing.counters import Stats, added_up
 from model_cache.options.config import Config
 from model_cache.prediction.table_call import TableCall
 from model_cache.wrappers.fitted import fitted_state
-from model_cache.wrappers.fitted.libraries import without_derived
+from model_cache.wrappers.fitted.changes import are_same, attributes_of
 from model_cache.wrappers.functions import revision
 from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.rows import TableCalls, forget, keys_of
@@ -130,7 +129,7 @@ class _Cached:
         self._changing = 0  # methods that are running and may change it
         self._refusal = ""  # why its state has no fingerprint any more
         self._lock = ForkSafeLock()
-        self._seen = tuple(_attributes_of(estimator))
+        self._seen = tuple(attributes_of(estimator))
         self._look()
         self._part(min(self._methods))  # for `purge`, which concerns all methods
 
@@ -231,8 +230,8 @@ class _Cached:
         return change is self._change and not self._changing and not self._may_have_changed()
 
     def _may_have_changed(self) -> bool:
-        return self._change is not self._seen_change or not _are_same(
-            self._seen, _attributes_of(self.estimator)
+        return self._change is not self._seen_change or not are_same(
+            self._seen, attributes_of(self.estimator)
         )
 
     def _look(self) -> None:
@@ -252,7 +251,7 @@ class _Cached:
             if not self._may_have_changed():  # another thread has done it
                 return
             self._change = change = object()  # it may have changed without the wrapper
-            seen = tuple(_attributes_of(self.estimator))
+            seen = tuple(attributes_of(self.estimator))
             # A revision describes what was wrapped, so what was learned since needs another one.
             self._refitted = f" refitted {secrets.token_hex(8)}"
             try:
@@ -280,51 +279,6 @@ class _Cached:
 
 
 _ADDED: dict[str, Callable[[_Cached], Any]] = {"stats": _Cached.stats, "purge": _Cached.purge}
-
-
-def _attributes_of(estimator: Any, depth: int = 4) -> Iterator[Any]:
-    """Yield the attributes of an estimator and of those inside it, which `fit` replaces."""
-    for value in without_derived(type(estimator), getattr(estimator, "__dict__", {})).values():
-        yield value
-        if depth:
-            yield from _inside(value, depth - 1)
-
-
-def _inside(value: Any, depth: int) -> Iterator[Any]:
-    if isinstance(value, (list, tuple)) and len(value) < 100:
-        for each in value:
-            yield from _inside(each, depth)
-    elif hasattr(value, "get_params") and not isinstance(value, type):
-        yield from _attributes_of(value, depth)
-
-
-def _are_same(before: Sequence[Any], now: Iterator[Any]) -> bool:
-    current = list(now)
-    return len(before) == len(current) and all(map(_is, before, current))
-
-
-def _is(one: Any, other: Any) -> bool:
-    """Return whether a value is the same one, or as good as that.
-
-    Some estimators replace short lists and arrays by equal ones whenever they predict.
-    """
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(_is_item, one, other))
-    numpy = loaded_numpy()
-    if numpy is None or type(one) is not numpy.ndarray:
-        return False
-    kinds = [(each.dtype, each.shape, each.strides) for each in (one, other)]
-    return kinds[0] == kinds[1] and all(map(_is_item, one.flat, other.flat))
-
-
-def _is_item(one: Any, other: Any) -> bool:
-    return one is other or (
-        type(one) is type(other) and isinstance(one, (str, int)) and bool(one == other)
-    )
 
 
 def _is_held(estimator: Any, name: str, found: Any) -> bool:
