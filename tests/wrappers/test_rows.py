@@ -389,6 +389,18 @@ def test_a_model_may_look_at_times_of_any_type_in_the_index(cache: Cache, index:
     assert cached.stats().misses == 3
 
 
+def test_a_model_finds_times_in_the_index_by_their_name_and_place(cache: Cache) -> None:
+    cached = cache.memoize_rows(version="1")(lambda frame: frame.reset_index())
+    second = cache.memoize_rows(version="1", name="level")(lambda frame: [frame.index.nlevels])
+    for name in (None, "day", "month"):
+        frame = pd.DataFrame({"x": [1]}, index=pd.DatetimeIndex(DAYS[:1], name=name))
+        assert same(cached(frame), frame.reset_index())
+        for levels in ([DAYS[:1]], [DAYS[:1], [1]], [[1], DAYS[:1]]):
+            frame.index = pd.MultiIndex.from_arrays(levels, names=[name, None][: len(levels)])
+            assert second(frame) == [len(levels)]
+    assert second.stats().hits == 0
+
+
 def test_a_model_may_look_at_arrows_times_in_the_index(cache: Cache) -> None:
     pytest.importorskip("pyarrow")
     cached = cache.memoize_rows(version="1")(lambda frame: list(map(str, frame.index)))
