@@ -16,7 +16,7 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_cache import Cache, bypass, last_outcome, record_outcomes, refresh
+from model_cache import Cache, ConfigurationError, bypass, last_outcome, record_outcomes, refresh
 from tests.servers import Server
 from tests.stored import entries
 from tests.waiting import poll
@@ -429,6 +429,8 @@ def test_objects_that_can_not_be_read_pass_through(cache: Cache) -> None:
     assert cached(nested) is nested
     whole = cache.memoize_rows(version="1", name="whole", revision="1")(lambda _: nested)
     assert whole(rows) is nested
+    with pytest.raises(ConfigurationError, match="reading it raised RuntimeError"):
+        cache.memoize_rows(version="1")(lambda _: nested)
 
     class Model:
         def predict(self, _: Any) -> Any:

@@ -21,6 +21,7 @@ from typing import (
 from model_cache.binding.facts import OpaqueError, carried_facts
 from model_cache.entries.values import Classes
 from model_cache.errors import ConfigurationError
+from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import INPUTS
 from model_cache.observing.counters import Stats
 from model_cache.option_values import text
@@ -282,12 +283,15 @@ def identity(function: Callable[..., Any], config: Config, ignored: Sequence[str
         return INPUTS.encode((names, b""))
     try:
         return INPUTS.encode((names, carried_facts(function)))
-    except OpaqueError as error:
+    except Exception as error:
+        reraise_interruption(error)
+        is_known = isinstance(error, OpaqueError)
+        reason = str(error) if is_known else f"reading it raised {type(error).__name__}"
         raise ConfigurationError(
             "revision",
             f"{function.__qualname__} uses a variable of the function around it that can't be part "
-            f"of a key: {error}. Pass revision=..., a string that changes with it",
-        ) from None
+            f"of a key: {reason}. Pass revision=..., a string that changes with it",
+        ) from (None if is_known else error)
 
 
 def refuse_uncacheable(function: Any, name: str | None, options: Mapping[str, Any]) -> None:
