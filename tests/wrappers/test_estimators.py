@@ -17,12 +17,12 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LinearRegression, LogisticRegression, SGDClassifier
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import cross_val_score
-from sklearn.naive_bayes import GaussianNB
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from model_cache import Cache, ConfigurationError
@@ -140,88 +140,6 @@ def test_a_copy_shares_hooks_that_cant_be_copied(server: Server) -> None:
         assert same(copy.deepcopy(fast).predict(NUMBERS), fast.predict(NUMBERS))
 
 
-CHANGES: dict[str, Any] = {
-    "fit": lambda fast, model: fast.fit(NUMBERS[:30], LABELS[:30]),
-    "fit outside": lambda fast, model: model.fit(NUMBERS[:30], LABELS[:30]),
-    "partial_fit": lambda fast, model: fast.partial_fit(NUMBERS[:9], LABELS[::-1][:9]),
-    "partial_fit outside": lambda fast, model: model.partial_fit(NUMBERS[:9], LABELS[::-1][:9]),
-    "set_params": lambda fast, model: fast.set_params(**_other_parameter(model)),
-    "set_params outside": lambda fast, model: model.set_params(**_other_parameter(model)),
-    "an attribute": lambda fast, model: setattr(fast, "classes_", model.classes_[::-1].copy()),
-    "an attribute outside": lambda _, model: setattr(
-        model, "classes_", model.classes_[::-1].copy()
-    ),
-}
-
-
-def _other_parameter(model: BaseEstimator) -> dict[str, Any]:
-    return {"var_smoothing": 0.5} if isinstance(model, GaussianNB) else {"warm_start": True}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("kind", [SGDClassifier, GaussianNB, MLPClassifier])
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_a_changed_estimator_never_answers_with_old_entries(
-    cache: Cache, change: str, kind: Any
-) -> None:
-    options = {"random_state": 0, "max_iter": 20} if kind is not GaussianNB else {}
-    model = kind(**options).fit(NUMBERS, LABELS)
-    fast = cache.wrap(model, name="m", version="1", batch_equality="ignore")
-    for _ in range(2):
-        before = fast.predict_proba(NUMBERS) if kind is not SGDClassifier else fast.predict(NUMBERS)
-    assert len(before) == len(NUMBERS)
-    CHANGES[change](fast, model)
-    stored = fast.stats().hits
-    found, expected = fast.predict(NUMBERS), model.predict(NUMBERS)
-    assert same(found, expected)
-    assert fast.stats().hits == stored
-
-
-def test_a_refit_by_another_thread_is_not_stored_under_the_old_state(cache: Cache) -> None:
-    class Slow(BaseEstimator):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.weight = 1.0
-
-        def fit(self, weight: float) -> Slow:
-            self.weight = weight
-            return self
-
-        def predict(self, rows: Any) -> Any:
-            started.set()
-            assert go.wait(10)
-            return np.asarray(rows) * self.weight
-
-    started, go = threading.Event(), threading.Event()
-    model = Slow()
-    fast = cache.wrap(model, name="slow", version="1", batch_equality="ignore")
-    predicting = threading.Thread(target=fast.predict, args=([1.0, 2.0],))
-    predicting.start()
-    assert started.wait(10)
-    fast.fit(5.0)
-    go.set()
-    predicting.join()
-    fast.fit(1.0)
-    assert fast.predict([1.0, 2.0]).tolist() == [1.0, 2.0]
-
-
-def test_a_refit_without_a_fingerprint_computes_without_the_cache(cache: Cache) -> None:
-    class Odd(BaseEstimator):  # type: ignore[misc]
-        def fit(self, weight: float) -> Odd:
-            self.weight, self.lock = weight, threading.Lock()
-            return self
-
-        def predict(self, rows: Any) -> Any:
-            return np.asarray(rows) * getattr(self, "weight", 1.0)
-
-    fast: Any = cache.wrap(Odd(), name="odd", version="1", methods=["predict"])
-    assert fast.predict([1.0]).tolist() == [1.0]
-    fast.fit(5.0)
-    for _ in range(2):
-        assert fast.predict([1.0]).tolist() == [5.0]
-    with pytest.raises(ConfigurationError, match="revision"):
-        cache.wrap(Odd().fit(2.0), name="odd", version="1")
-
-
 def test_two_estimators_methods_parameters_and_versions_never_meet(cache: Cache) -> None:
     models = [
         RandomForestClassifier(
@@ -263,6 +181,18 @@ def test_the_container_of_a_transformer_follows_the_configuration(cache: Cache) 
         assert same(fast.transform(FRAME[["age", "bmi"]]), model.transform(FRAME[["age", "bmi"]]))
 
 
+def test_an_unchecked_answer_is_not_served_where_rows_are_checked(cache: Cache) -> None:
+    model = LinearRegression().fit(NUMBERS, FRAME["bmi"])
+    fast = cache.wrap(model, name="m", version="1")
+    rows = np.full((1, 2), np.nan)
+    with sklearn.config_context(assume_finite=True):
+        assert np.isnan(fast.predict(rows)).all()
+        assert np.isnan(fast.predict(rows)).all()
+    with pytest.raises(ValueError, match="NaN"):
+        fast.predict(rows)
+    assert fast.stats().hits == 1
+
+
 def test_sparse_matrices_are_computed_and_logged_once(
     cache: Cache, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -283,3 +213,57 @@ def test_purge_deletes_what_earlier_processes_have_stored(cache: Cache, server: 
         assert fast.purge() == len(np.unique(NUMBERS, axis=0))
         cache.wrap(model, name="m", version="1").predict(NUMBERS)
         assert other.purge() == len(np.unique(NUMBERS, axis=0))
+
+
+class Scale(BaseEstimator):  # type: ignore[misc]
+    """Multiplies rows by a factor."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
+
+    def fit(self, factor: float) -> Scale:
+        self.factor = factor
+        return self
+
+    def predict(self, rows: Any) -> Any:
+        return np.asarray(rows) * self.factor
+
+
+def test_a_method_that_passes_its_arguments_on_takes_the_rows_first(cache: Cache) -> None:
+    class Proxy(Scale):
+        def predict(self, *args: Any, **kwargs: Any) -> Any:
+            return self.answer(*args, **kwargs)
+
+        def transform(self, **kwargs: Any) -> Any:
+            return self.answer(**kwargs)
+
+        def answer(self, rows: Any, offset: Any = 0.0) -> Any:
+            return np.asarray(rows)[:, 0] + offset
+
+    fast: Any = cache.wrap(Proxy(), name="proxy", version="1", batch_equality="ignore")
+    rows = np.array([[1.0], [2.0]])
+    for _ in range(2):
+        assert fast.predict(rows, 5.0).tolist() == [6.0, 7.0]
+        assert fast.predict(rows).tolist() == [1.0, 2.0]
+        assert fast.predict(rows, 6.0).tolist() == [7.0, 8.0]
+        assert fast.predict(rows=rows).tolist() == [1.0, 2.0]
+        assert fast.transform(rows=rows, offset=np.ones(2)).tolist() == [2.0, 3.0]
+        assert fast.transform(rows=rows[::-1], offset=np.ones(2)).tolist() == [3.0, 2.0]
+    assert fast.stats().hits == 6
+
+
+def test_callable_values_that_it_holds_are_its_own(cache: Cache) -> None:
+    model = GaussianProcessRegressor(RBF()).fit(NUMBERS[:9], range(9))
+    fast = cache.wrap(model, name="process", version="1")
+    assert fast.kernel_ is model.kernel_
+    words = FunctionTransformer(np.negative)
+    assert cache.wrap(words, name="words", version="1").func is np.negative
+
+
+def test_a_shallow_copy_changes_alone(cache: Cache) -> None:
+    fast: Any = cache.wrap(Scale(), name="m", version="1")
+    again = copy.copy(fast)
+    again.factor = 5.0
+    assert (fast.factor, again.factor) == (1.0, 5.0)
+    assert again.predict([3.0]).tolist() == [15.0]
+    assert fast.predict([3.0]).tolist() == [3.0]

@@ -205,8 +205,15 @@ X = np.arange(6.0).reshape(2, 3)
         (PEOPLE.set_axis(["p", "q"]), PEOPLE.set_axis(["r", "q"]), []),
         (
             PEOPLE.set_index("at"),
-            PEOPLE.set_index("at").set_axis(pd.to_datetime(["2027-01-01", "2026-01-02"])),
+            PEOPLE.set_axis(pd.DatetimeIndex(["2027-01-01", "2026-01-02"], name="at")).drop(
+                columns="at"
+            ),
             ["rows.index: Timestamp('2026-01-01 00:00:00') and Timestamp('2027-01-01 00:00:00')"],
+        ),
+        (
+            PEOPLE.set_index("at"),
+            PEOPLE.set_index("at").rename_axis("when"),
+            ["rows.index[0]: 'at' and 'when', the names of its levels"],
         ),
         (PEOPLE.age, PEOPLE.age.rename("years"), ["rows.name: 'age' and 'years'"]),
         (PEOPLE.age, PEOPLE.age + 1, ["rows: 1 and 2"]),

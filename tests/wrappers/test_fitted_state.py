@@ -376,6 +376,42 @@ def test_functions_count_by_the_code_of_those_they_call(step: str) -> None:
     assert fitted_state(made("x + 1")) != fitted_state(made("x + 2"))
 
 
+@pytest.mark.parametrize("decorator", ["", "@functools.cache\n", "@logged\n"])
+@pytest.mark.parametrize("change", [("factor=2", "factor=3"), ("return x", "return -x")])
+def test_functions_that_are_called_count_with_defaults_and_decorated(
+    decorator: str, change: tuple[str, str]
+) -> None:
+    source = (
+        "import functools\n"
+        "def logged(function):\n"
+        "    @functools.wraps(function)\n"
+        "    def inner(*args):\n"
+        "        return function(*args)\n"
+        "    return inner\n"
+        f"{decorator}def helper(x, factor=2):\n    return x * factor\n"
+        "def step(x):\n    return helper(x)\n"
+    )
+
+    def made(source: str) -> Any:
+        scope: dict[str, Any] = {"__name__": __name__}
+        exec(source, scope)
+        return scope["step"]
+
+    assert fitted_state(made(source)) == fitted_state(made(source))
+    assert fitted_state(made(source)) != fitted_state(made(source.replace(*change)))
+
+
+def test_functions_count_by_their_attributes() -> None:
+    def step(x: int) -> int:
+        return x * step.factor  # type: ignore[attr-defined, no-any-return]
+
+    found = []
+    for factor in (1, 2, 1):
+        step.factor = factor  # type: ignore[attr-defined]
+        found.append(fitted_state(step))
+    assert found[0] == found[2] != found[1]
+
+
 def test_functions_count_by_what_they_carry() -> None:
     assert fitted_state(scaled(1.0)) == fitted_state(scaled(1.0))
     table = np.arange(3.0)

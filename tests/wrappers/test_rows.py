@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_cache import Cache, bypass, last_outcome, record_outcomes, refresh
+from model_cache import Cache, ConfigurationError, bypass, last_outcome, record_outcomes, refresh
 from tests.servers import Server
 from tests.stored import entries
 from tests.waiting import poll
@@ -361,10 +362,83 @@ def test_a_model_may_look_at_times_in_the_index(cache: Cache, index: Any) -> Non
     assert cached.stats().misses == len(set(index.get_level_values(index.nlevels - 1)))
 
 
+DAYS = pd.date_range("2026-01-01", periods=3)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.Index(DAYS.date, dtype=object),
+        pd.Index([*DAYS[:2], "x"], dtype=object),
+        pd.Index([dt.timedelta(1), dt.timedelta(2), None], dtype=object),
+        pd.CategoricalIndex(DAYS),
+        pd.IntervalIndex.from_breaks(pd.date_range("2026-01-01", periods=4)),
+        pd.MultiIndex.from_arrays([["a", "a", "b"], pd.Categorical(DAYS)]),
+    ],
+    ids=["dates", "mixed", "durations", "categories", "intervals", "levels"],
+)
+def test_a_model_may_look_at_times_of_any_type_in_the_index(cache: Cache, index: Any) -> None:
+    def labels(frame: Any) -> list[str]:
+        return list(map(str, frame.index))
+
+    cached = cache.memoize_rows(version="1", name="labels", revision="1")(labels)
+    frame = pd.DataFrame({"x": [1, 1, 1]}, index=index)
+    for _ in range(2):
+        assert cached(frame) == labels(frame)
+        assert cached(frame.iloc[::-1]) == labels(frame.iloc[::-1])
+    assert cached.stats().misses == 3
+
+
+def test_a_model_finds_times_in_the_index_by_their_name_and_place(cache: Cache) -> None:
+    cached = cache.memoize_rows(version="1")(lambda frame: frame.reset_index())
+    second = cache.memoize_rows(version="1", name="level")(lambda frame: [frame.index.nlevels])
+    for name in (None, "day", "month"):
+        frame = pd.DataFrame({"x": [1]}, index=pd.DatetimeIndex(DAYS[:1], name=name))
+        assert same(cached(frame), frame.reset_index())
+        for levels in ([DAYS[:1]], [DAYS[:1], [1]], [[1], DAYS[:1]]):
+            frame.index = pd.MultiIndex.from_arrays(levels, names=[name, None][: len(levels)])
+            assert second(frame) == [len(levels)]
+    assert second.stats().hits == 0
+
+
+def test_a_model_may_look_at_arrows_times_in_the_index(cache: Cache) -> None:
+    pytest.importorskip("pyarrow")
+    cached = cache.memoize_rows(version="1")(lambda frame: list(map(str, frame.index)))
+    for dtype in ("timestamp[ns][pyarrow]", "date32[pyarrow]"):
+        for day in DAYS:
+            frame = pd.DataFrame({"x": [1]}, index=pd.Index(pd.array([day], dtype=dtype)))
+            assert cached(frame) == [str(frame.index[0])]
+
+
 class Lazy:
     """A container that does not know its length, such as an array of dask."""
 
     shape = (float("nan"), 2)
+
+
+class Nested:
+    """A container without a shape, such as a nested tensor of PyTorch."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+def test_objects_that_can_not_be_read_pass_through(cache: Cache) -> None:
+    rows, nested = [1, 2], Nested()
+    cached = cache.memoize_rows(version="1", name="nested")(lambda value: value)
+    assert cached(nested) is nested
+    whole = cache.memoize_rows(version="1", name="whole", revision="1")(lambda _: nested)
+    assert whole(rows) is nested
+    with pytest.raises(ConfigurationError, match="reading it raised RuntimeError"):
+        cache.memoize_rows(version="1")(lambda _: nested)
+
+    class Model:
+        def predict(self, _: Any) -> Any:
+            return [nested, nested]
+
+    model = cache.wrap(Model(), name="model", version="1", revision="1")
+    assert model.predict(rows) == [nested, nested]
+    assert model.predict(nested) == [nested, nested]
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -6,7 +6,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from model_cache.binding import Bound
+from model_cache.interruptions import reraise_interruption
 from model_cache.keys.tables import Table
+
+
+def length_of(value: Any) -> int | None:
+    """Return the length of the first axis of an array; None if it has none, or does not know it."""
+    try:
+        length = value.shape[0]
+    except Exception as error:  # no array at all, or one whose shape can't be read
+        reraise_interruption(error)
+        return None
+    return length if isinstance(length, int) else None  # dask's is lazy or NaN
 
 
 class TableCall:
@@ -47,9 +58,7 @@ class TableCall:
         """The number of rows; 1 if it is not known."""
         if self.table is not None:
             return len(self.table)
-        shape = getattr(self.whole, "shape", None)
-        rows = shape[0] if isinstance(shape, tuple) and shape else None
-        return rows if isinstance(rows, int) else 1  # dask's is lazy or NaN
+        return length_of(self.whole) or 1
 
 
 class TableRow:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import functools
+import inspect
 import secrets
 import sys
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +21,7 @@ from model_cache.observing.counters import Stats, added_up
 from model_cache.options.config import Config
 from model_cache.prediction.table_call import TableCall
 from model_cache.wrappers.fitted import fitted_state
-from model_cache.wrappers.fitted.libraries import without_derived
+from model_cache.wrappers.fitted.changes import are_same, attributes_of
 from model_cache.wrappers.functions import revision
 from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.rows import TableCalls, attach_rows
@@ -36,7 +39,10 @@ METHODS = (
 """The methods that are cached by default, if the estimator has them."""
 
 # Methods that change nothing, besides those that are cached and those that begin with "get_".
-_READERS = frozenset({"score", "kneighbors", "apply", "inverse_transform", "save", "save_model"})
+_READERS = frozenset({"score", "kneighbors", "inverse_transform", "save", "save_model"})
+
+# scikit-learn's options that change answers or errors, besides the container of transformers.
+_ANSWER_OPTIONS = ("array_api_dispatch", "assume_finite", "enable_metadata_routing")
 
 # Operators are looked up on the class, so they are forwarded only if the estimator has them.
 _OPERATORS = ("__len__", "__getitem__", "__iter__", "__contains__", "__bool__", "__call__")
@@ -69,12 +75,12 @@ class CachedEstimator:
         return self._cached.attribute(self, name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        self._cached.has_changed = True
-        setattr(self._cached.estimator, name, value)
+        with self._cached.changing():
+            setattr(self._cached.estimator, name, value)
 
     def __delattr__(self, name: str) -> None:
-        self._cached.has_changed = True
-        delattr(self._cached.estimator, name)
+        with self._cached.changing():
+            delattr(self._cached.estimator, name)
 
     def __dir__(self) -> list[str]:
         return sorted({*dir(self._cached.estimator), *_ADDED})
@@ -87,6 +93,10 @@ class CachedEstimator:
     def __reduce__(self) -> tuple[Any, ...]:
         return _wrapped_again, self._cached.state()
 
+    def __copy__(self) -> CachedEstimator:
+        (cache, estimator, *others), refitted = self._cached.state()
+        return _wrapped_again((cache, copy.copy(estimator), *others), refitted)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> CachedEstimator:
         (cache, estimator, *others), refitted = self._cached.state()
         return _wrapped_again((cache, copy.deepcopy(estimator, memo), *others), refitted)
@@ -97,7 +107,6 @@ class _Cached:
 
     Attributes:
         estimator: the estimator.
-        has_changed: whether its state may have changed since the fingerprint was taken.
     """
 
     def __init__(
@@ -117,11 +126,12 @@ class _Cached:
         self._is_session = type(estimator).__module__.partition(".")[0] == "onnxruntime"
         self._parts: dict[str, Part] = {}
         self._refitted = refitted
-        self.has_changed = False
+        self._change = self._seen_change = object()  # another one after each change
         self._changing = 0  # methods that are running and may change it
         self._refusal = ""  # why its state has no fingerprint any more
-        self._look()
         self._lock = ForkSafeLock()
+        self._seen = tuple(attributes_of(estimator))
+        self._look()
         self._part(min(self._methods))  # for `purge`, which concerns all methods
 
     def state(self) -> tuple[tuple[Any, ...], str]:
@@ -140,13 +150,15 @@ class _Cached:
             return self._cached_method(name, found)
         if name.startswith(("get_", "_")) or name in _READERS:
             return found
+        if _is_held(self.estimator, name, found):
+            return found
         return self._forwarded(wrapper, found)
 
     def _cached_method(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         part = self._part(name)
-        calls = TableCalls(method, self._rows_of(name), context=_transform_output)
+        calls = TableCalls(method, self._rows_of(name), context=_configuration)
 
-        def call_of(*args: Any, **kwargs: Any) -> TableCall:
+        def called(*args: Any, **kwargs: Any) -> TableCall:
             self._renew()
             call = calls(*args, **kwargs)
             if self._refusal:
@@ -154,10 +166,10 @@ class _Cached:
             return call
 
         def predict(*args: Any, **kwargs: Any) -> Any:
-            return part.sync.predict_table(call_of(*args, **kwargs))
+            return part.sync.predict_table(called(*args, **kwargs))
 
         cached: Any = functools.wraps(method)(predict)
-        attach_rows(cached, part, calls, call_of)
+        attach_rows(cached, part, calls, called)
         wrapper: Callable[..., Any] = cached
         return wrapper
 
@@ -166,17 +178,23 @@ class _Cached:
 
         @functools.wraps(method)
         def forwarded(*args: Any, **kwargs: Any) -> Any:
-            with self._lock:
-                self._changing += 1
-            try:
+            with self.changing():
                 result = method(*args, **kwargs)
-            finally:
-                with self._lock:
-                    self._changing -= 1
-                    self.has_changed = True
             return wrapper if result is self.estimator else result
 
         return forwarded
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Note that the estimator may change in the `with` block."""
+        with self._lock:
+            self._changing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._change = object()  # first: bindings are not current in between
+                self._changing -= 1
 
     def _rows_of(self, method: str) -> str | None:
         """Return the parameter that takes the rows; None for the first."""
@@ -185,8 +203,11 @@ class _Cached:
     def _part(self, method: str) -> Part:
         part = self._parts.get(method)
         if part is None:
-            part = Part(self._cache, self._options, functools.partial(self._bind, method))
-            part = self._parts.setdefault(method, part)
+            with self._lock:  # or it could miss that others are bound anew
+                part = self._parts.get(method)
+                if part is None:
+                    part = Part(self._cache, self._options, functools.partial(self._bind, method))
+                    self._parts[method] = part
         return part
 
     def _bind(self, method: str, config: Config) -> RowsBinding:
@@ -198,19 +219,23 @@ class _Cached:
             identity=INPUTS.encode(("estimator", method)),
             classes=Classes(None),
             returns="outputs" if self._is_session else "either",
-            is_current=functools.partial(self._is_still, self._state),
+            is_current=functools.partial(self._is_still, self._change),
         )
 
-    def _is_still(self, state: str) -> bool:
-        """Return whether the estimator has not changed since a fingerprint was taken."""
-        return state == self._state and not self._changing and not self._may_have_changed()
+    def _is_still(self, change: object) -> bool:
+        """Return whether the estimator has not changed since a binding was made.
+
+        A fingerprint that is the same again does not tell: it may have changed twice.
+        """
+        return change is self._change and not self._changing and not self._may_have_changed()
 
     def _may_have_changed(self) -> bool:
-        return self.has_changed or not _are_same(self._seen, _attributes_of(self.estimator))
+        return self._change is not self._seen_change or not are_same(
+            self._seen, attributes_of(self.estimator)
+        )
 
     def _look(self) -> None:
         """Take the fingerprint of the estimator's state."""
-        self._seen = tuple(_attributes_of(self.estimator))
         given = self._options["revision"]
         if given is None:
             self._state = "state:" + fitted_state(self.estimator)
@@ -225,15 +250,18 @@ class _Cached:
         with self._lock:
             if not self._may_have_changed():  # another thread has done it
                 return
-            self.has_changed = False
+            self._change = change = object()  # it may have changed without the wrapper
+            seen = tuple(attributes_of(self.estimator))
             # A revision describes what was wrapped, so what was learned since needs another one.
             self._refitted = f" refitted {secrets.token_hex(8)}"
             try:
-                self._refusal = ""
                 self._look()
+                self._refusal = ""
             except ConfigurationError as error:  # too late to fail
                 self._refusal = str(error)
             self._bind_all()
+            # Last: until then, other threads wait for the lock, and don't use the old state.
+            self._seen, self._seen_change = seen, change
 
     def _bind_all(self) -> None:
         for method, part in list(self._parts.items()):
@@ -261,29 +289,14 @@ _ADDED: dict[str, Callable[[_Cached], Any]] = {
 }
 
 
-def _attributes_of(estimator: Any, depth: int = 4) -> Iterator[Any]:
-    """Yield the attributes of an estimator and of those inside it, which `fit` replaces."""
-    for value in without_derived(type(estimator), getattr(estimator, "__dict__", {})).values():
-        yield value
-        if depth:
-            yield from _inside(value, depth - 1)
+def _is_held(estimator: Any, name: str, found: Any) -> bool:
+    """Return whether something callable is a value that an estimator holds, not its method.
 
-
-def _inside(value: Any, depth: int) -> Iterator[Any]:
-    if isinstance(value, (list, tuple)) and len(value) < 100:
-        for each in value:
-            yield from _inside(each, depth)
-    elif hasattr(value, "get_params") and not isinstance(value, type):
-        yield from _attributes_of(value, depth)
-
-
-def _are_same(before: Sequence[Any], now: Iterator[Any]) -> bool:
-    current = list(now)
-    return len(before) == len(current) and all(map(_is, before, current))
-
-
-def _is(one: object, other: object) -> bool:
-    return one is other
+    Such as the fitted kernel of a Gaussian process, which is used by its own attributes.
+    """
+    if name in getattr(estimator, "__dict__", ()):
+        return not isinstance(found, types.MethodType)
+    return isinstance(inspect.getattr_static(type(estimator), name, None), property)
 
 
 def _checked_methods(estimator: Any, methods: Sequence[str] | None) -> frozenset[str]:
@@ -340,7 +353,12 @@ def _wrapped_again(arguments: Any, refitted: str) -> CachedEstimator:
     return wrapped(cache, estimator, options, name, version, methods, refitted)
 
 
-def _transform_output() -> str:
-    """Return which container scikit-learn's transformers return, by its global configuration."""
+def _configuration() -> object:
+    """Return what scikit-learn's global configuration changes: containers, and what is checked."""
     sklearn = sys.modules.get("sklearn")
-    return str(sklearn.get_config()["transform_output"]) if sklearn is not None else "default"
+    if sklearn is None:
+        return "default"
+    options = sklearn.get_config()
+    output = str(options["transform_output"])
+    others = [name for name in _ANSWER_OPTIONS if options.get(name)]
+    return (output, others) if others else output

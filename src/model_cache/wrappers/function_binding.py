@@ -13,7 +13,13 @@ from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.key import KeyMaker, Namespace
 from model_cache.options.config import Config
-from model_cache.wrappers.signatures import Arguments, arguments_of, with_name
+from model_cache.wrappers.signatures import (
+    Arguments,
+    Omitted,
+    arguments_of,
+    signature_of,
+    with_name,
+)
 
 
 class FunctionBinding(Coded):
@@ -77,7 +83,11 @@ class FunctionBinding(Coded):
 
     def recorded(self, data: Arguments) -> dict[str, Any]:
         """Return the arguments by name, as values for the log of requests."""
-        return {name: recorded(value) for name, value in zip(self._names, data.key, strict=True)}
+        parameters = signature_of(self._function).parameters
+        return {
+            name: recorded(parameters[name].default if value is Omitted.DEFAULT else value)
+            for name, value in zip(self._names, data.key, strict=True)
+        }
 
     def canonical(self, data: Arguments) -> bytes:
         """Return the canonical bytes of the arguments of a call.

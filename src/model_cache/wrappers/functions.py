@@ -23,6 +23,7 @@ from model_cache.binding.explaining import Keyed
 from model_cache.binding.facts import OpaqueError, carried_facts
 from model_cache.entries.values import Classes
 from model_cache.errors import ConfigurationError
+from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.comparing import Comparer, Difference
 from model_cache.observing.counters import Stats
@@ -285,11 +286,17 @@ def _binding(
 
 def full_name(function: Callable[..., Any]) -> str:
     """Return the name of a function in keys: its module and qualified name."""
-    return f"{function.__module__}.{function.__qualname__}"
+    module = "__main__" if _is_of_a_script(function) else function.__module__
+    return f"{module}.{function.__qualname__}"
+
+
+def _is_of_a_script(function: Callable[..., Any]) -> bool:
+    # multiprocessing imports the script by another name in the processes that it spawns.
+    return function.__module__ in ("__main__", "__mp_main__")
 
 
 def _is_named(function: Callable[..., Any]) -> bool:
-    return function.__module__ != "__main__" and "<" not in function.__qualname__
+    return not _is_of_a_script(function) and "<" not in function.__qualname__
 
 
 def named(function: Callable[..., Any], name: str | None, version: str, config: Config) -> str:
@@ -326,12 +333,15 @@ def identity(function: Callable[..., Any], config: Config, ignored: Sequence[str
         return INPUTS.encode((names, b""))
     try:
         return INPUTS.encode((names, carried_facts(function)))
-    except OpaqueError as error:
+    except Exception as error:
+        reraise_interruption(error)
+        is_known = isinstance(error, OpaqueError)
+        reason = str(error) if is_known else f"reading it raised {type(error).__name__}"
         raise ConfigurationError(
             "revision",
             f"{function.__qualname__} uses a variable of the function around it that can't be part "
-            f"of a key: {error}. Pass revision=..., a string that changes with it",
-        ) from None
+            f"of a key: {reason}. Pass revision=..., a string that changes with it",
+        ) from (None if is_known else error)
 
 
 def refuse_uncacheable(function: Any, name: str | None, options: Mapping[str, Any]) -> None:

@@ -32,12 +32,14 @@ from model_cache.wrappers.functions import (
 from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.rows_binding import RowsBinding
 from model_cache.wrappers.signatures import (
+    Omitted,
     annotations_of,
-    arguments_of,
     check_parameters,
+    is_decorated,
     signature_of,
     warn_of_fresh_arguments,
     with_name,
+    with_rows,
 )
 
 P = ParamSpec("P")
@@ -99,6 +101,9 @@ class TableCalls:
         self._function = function
         self._context = context
         self._signature = signature_of(function)
+        if rows is None:
+            self._signature = with_rows(self._signature, ignored)
+        self._is_decorated = is_decorated(function)
         self._ignored = frozenset(ignored)
         names = list(self._signature.parameters)
         for option, name in [("rows", rows), *(("ignored", name) for name in ignored)]:
@@ -109,10 +114,13 @@ class TableCalls:
         if rows is None and not candidates:
             raise ConfigurationError("rows", "the function has no parameter for the rows")
         self._rows = candidates[0] if rows is None else rows
+        parameter = self._signature.parameters[self._rows]
+        is_plain = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        self._place = names.index(self._rows) if is_plain else None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> TableCall:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> TableCall:
         """Return a call with these arguments."""
-        function, name = self._function, self._rows
+        function, name, place = self._function, self._rows, self._place
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:  # the function's own says it better
@@ -120,20 +128,22 @@ class TableCalls:
         passed = dict(bound.arguments)
         bound.apply_defaults()
         whole = bound.arguments[name]
+        # A decorated function may have other defaults than the signature says.
+        known = passed if self._is_decorated else bound.arguments
 
         def compute(rows: Any) -> Any:
             if rows is whole:
                 return function(*args, **kwargs)
+            # As they were passed: a decorated function may look at that.
+            if place is not None and place < len(args):
+                return function(*args[:place], rows, *args[place + 1 :], **kwargs)
+            if place is not None and name in kwargs:
+                return function(*args, **{**kwargs, name: rows})
             replaced = inspect.BoundArguments(self._signature, OrderedDict(passed, **{name: rows}))
             return function(*replaced.args, **replaced.kwargs)
 
-        others = [
-            item
-            for item in bound.arguments.items()
-            if item[0] != name and item[0] not in self._ignored
-        ]
         try:
-            table, encoded = _table(whole, name), _encoded(others)
+            table, encoded = _table(whole, name), _encoded(self._keyed(known))
         except NotCacheableError as error:
             return TableCall(whole, compute, None, reason=str(error))
         head = hashlib.blake2b(
@@ -141,16 +151,26 @@ class TableCalls:
         ).digest()
         return TableCall(whole, compute, table, head)
 
+    def _keyed(self, arguments: Mapping[str, Any]) -> list[tuple[str, Any]]:
+        """Return the arguments that are part of the keys of all rows."""
+        left_out = {self._rows, *self._ignored}
+        return [item for item in arguments.items() if item[0] not in left_out]
+
     def explainable(self, part: Part, call: TableCall, args: Any, kwargs: Any) -> _FirstRow:
         """Return the first row of a call with these arguments.
 
         Raises:
             TypeError: the arguments don't fit the signature.
         """
-        others = arguments_of(self._function, args, kwargs)
-        del others[self._rows]
-        keyed = [name for name in others if name not in self._ignored]
-        return _FirstRow(part, call, self._rows, others, keyed)
+        bound = self._signature.bind(*args, **kwargs)
+        passed = dict(bound.arguments)
+        bound.apply_defaults()
+        known = {**bound.arguments}
+        del known[self._rows]
+        keyed = dict(self._keyed(known))
+        if self._is_decorated:
+            keyed = {name: passed.get(name, Omitted.DEFAULT) for name in keyed}
+        return _FirstRow(part, call, self._rows, known, keyed)
 
 
 def _table(whole: Any, name: str) -> Table:
@@ -177,7 +197,7 @@ class _FirstRow:
         call: the call.
         rows: the parameter that takes the rows.
         others: the other arguments.
-        keyed: the names of those that are part of the key.
+        keyed: those that are part of the key, as they are in it.
     """
 
     def __init__(
@@ -186,7 +206,7 @@ class _FirstRow:
         call: TableCall,
         rows: str,
         others: Mapping[str, Any],
-        keyed: Sequence[str],
+        keyed: Mapping[str, Any],
     ) -> None:
         self._part = part
         self._head = call.head
@@ -207,10 +227,7 @@ class _FirstRow:
     def differences(self, other: _FirstRow, comparer: Comparer) -> Iterator[Difference]:
         if self.table is not None and other.table is not None:
             yield from row_differences(self.table, other.table, comparer, self._rows)
-        ours, theirs = (
-            {name: each.arguments()[name] for name in self._keyed} for each in (self, other)
-        )
-        yield from between(ours, theirs, comparer)
+        yield from between(self._keyed, other._keyed, comparer)
 
 
 def attach_rows(

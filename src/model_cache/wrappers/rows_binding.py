@@ -13,7 +13,12 @@ from model_cache.entries.values import Classes
 from model_cache.keys.key import KeyMaker, Namespace
 from model_cache.keys.tables import Table, table_of
 from model_cache.options.config import Config
-from model_cache.prediction.table_call import RowsNotApartError, TableCall, TableRow
+from model_cache.prediction.table_call import (
+    RowsNotApartError,
+    TableCall,
+    TableRow,
+    length_of,
+)
 
 
 class RowsBinding(Coded):
@@ -187,16 +192,11 @@ def _has_outputs(result: object, count: int) -> bool:
     if type(result) not in (list, tuple):
         return False
     items = cast(Sequence[Any], result)
-    if not items or any(_length(item) != count for item in items):
+    if not items or any(length_of(item) != count for item in items):
         return False
     if len(items) == count:
         raise RowsRefusedError("there may be an array for each row, or one for each output")
     return True
-
-
-def _length(item: object) -> int | None:
-    shape = getattr(item, "shape", None)
-    return int(shape[0]) if isinstance(shape, tuple) and shape else None
 
 
 def _part(inputs: Sequence[TableRow]) -> tuple[TableCall, Table]:

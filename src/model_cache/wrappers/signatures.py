@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 from model_cache.binding import unkeyed
@@ -12,6 +13,16 @@ from model_cache.errors import ConfigurationError, NotCacheableError, did_you_me
 from model_cache.interruptions import reraise_interruption
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Omitted(Enum):
+    """Stands in keys for an argument that a decorated function did not get.
+
+    Its default may be another one than that in the signature, which `functools.wraps` has from the
+    function inside. The name of this class is part of keys.
+    """
+
+    DEFAULT = "default"
 
 
 class Arguments:
@@ -37,7 +48,7 @@ def binder(function: Callable[..., Any], ignored: Sequence[str]) -> Callable[...
     """Return a function with the same signature that returns the arguments for the key.
 
     It binds arguments as Python does, at the speed of a call: by position, by keyword or by
-    default.
+    default, except that a decorated function's own default counts as such.
 
     Args:
         function: the function whose calls are cached.
@@ -54,13 +65,14 @@ def binder(function: Callable[..., Any], ignored: Sequence[str]) -> Callable[...
     names = keyed_parameters(function, ignored)
     source = f"lambda {_source(parameters)}: ({''.join(name + ', ' for name in names)})"
     bind: Any = eval(source, {})
+    omitted = Omitted.DEFAULT if is_decorated(function) else None
     bind.__defaults__ = tuple(
-        parameter.default
+        omitted or parameter.default
         for parameter in parameters.values()
         if parameter.kind in _POSITIONAL and parameter.default is not parameter.empty
     )
     bind.__kwdefaults__ = {
-        name: parameter.default
+        name: omitted or parameter.default
         for name, parameter in parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
     }
@@ -189,7 +201,30 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(_unknown)
 
 
+def is_decorated(function: Callable[..., Any]) -> bool:
+    """Return whether the signature of a function is that of another one."""
+    return hasattr(function, "__wrapped__") or hasattr(function, "__signature__")
+
+
 def _unknown(first: Any, /, *args: Any, **kwargs: Any) -> None: ...
+
+
+def with_rows(signature: inspect.Signature, ignored: Collection[str]) -> inspect.Signature:
+    """Return a signature whose first parameter takes one argument: the rows.
+
+    A method may take `*args` only to pass them on. Then its first argument has the rows: `*args` is
+    not a table of which each argument is a row. If it takes `**kwargs` alone, nothing says where
+    the rows are.
+    """
+    parameters = list(signature.parameters.values())
+    first = next((each for each in parameters if each.name not in ignored), None)
+    if first is None or first.kind not in (first.VAR_POSITIONAL, first.VAR_KEYWORD):
+        return signature
+    named = inspect.Parameter("_rows", first.POSITIONAL_OR_KEYWORD, default=None)
+    if first.kind is first.VAR_KEYWORD:
+        named = named.replace(kind=first.KEYWORD_ONLY)
+    place = parameters.index(first)
+    return signature.replace(parameters=[*parameters[:place], named, *parameters[place:]])
 
 
 def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:

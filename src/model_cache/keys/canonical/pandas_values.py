@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import sys
 import zoneinfo
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -64,7 +65,7 @@ def _index(value: Any) -> tuple[Any, ...]:
 
 def _moments_index(value: Any) -> tuple[Any, ...]:
     array = value.to_numpy() if getattr(value, "tz", None) is None else value.array
-    return array, value.freqstr, value.name
+    return array, _freq(value), value.name
 
 
 def _multi_index(value: Any) -> tuple[Any, ...]:
@@ -94,7 +95,17 @@ def _moments(value: Any) -> tuple[Any, ...]:
 
 
 def _freq(value: Any) -> Any:
-    return getattr(value, "freqstr", None)  # only indexes have one since pandas 3
+    freq = getattr(value, "freq", None)  # only indexes have one since pandas 3
+    if freq is None:
+        return None
+    name = freq.freqstr
+    try:
+        again = sys.modules["pandas"].tseries.frequencies.to_offset(name)
+    except ValueError:
+        again = None
+    if type(again) is not type(freq) or again != freq:  # holidays, for example
+        raise NotCacheableError(f"a frequency of which {name!r} says only a part")
+    return name
 
 
 def _in_utc(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from model_cache.keys.comparing import Comparer, Difference
@@ -58,8 +59,12 @@ def _around(a: Any, b: Any, comparer: Comparer, path: str) -> Iterator[Differenc
     ours, theirs = (table_of(pandas.Series(0, index=each.index)) for each in (a, b))
     path = f"{path}.index"
     if ours.kind != theirs.kind:
-        kinds = " and ".join(_index_kind(each) for each in (ours, theirs))
-        yield Difference(path, None, None, f"they differ: {kinds}")
+        kinds = [_index_kind(each) for each in (ours, theirs)]
+        names = comparer.differences(list(a.index.names), list(b.index.names), path=path)
+        if names and kinds[0] == kinds[1]:
+            yield from (replace(each, reason="the names of its levels") for each in names)
+        else:
+            yield Difference(path, None, None, f"they differ: {' and '.join(kinds)}")
     elif ours.rows() != theirs.rows():
         yield from comparer.differences(a.index[0], b.index[0], path=path)
 

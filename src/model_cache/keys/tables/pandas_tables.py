@@ -7,6 +7,8 @@ function's result may have.
 
 from __future__ import annotations
 
+import datetime as dt
+import importlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -39,20 +41,43 @@ def _table(whole: Any, kind: bytes, matrices: list[Any]) -> Table:
     is_default = is_default_index(whole.index)
     kind += b"R" if is_default else b"I"
     kind += INPUTS.encode(whole.attrs) + (b"T" if whole.flags.allows_duplicate_labels else b"F")
-    times = [column_vectors(level) for level in _times_of(whole.index)]
+    times = {place: column_vectors(level) for place, level in _times_of(whole.index).items()}
     if times:
-        kind += counted(each.kind for each in times)
-        matrices = [*matrices, *(matrix for each in times for matrix in each.matrices)]
+        kind += counted(each.kind for each in times.values())
+        matrices = [*matrices, *(matrix for each in times.values() for matrix in each.matrices)]
+        names = tuple(whole.index.names)
+        if names != (None,):  # a model finds the level by its name, or by its place
+            kind += INPUTS.encode((names, tuple(times)))
     rows = lines(loaded_numpy(), matrices, len(whole))
     return Table(whole, kind, rows, _select, whole.index, is_default)
 
 
-def _times_of(index: Any) -> list[Any]:
+def _times_of(index: Any) -> dict[int, Any]:
     """Return the levels of an index that are points in time, periods or durations, as Series."""
     pandas: Any = sys.modules["pandas"]
-    kinds = (pandas.DatetimeIndex, pandas.PeriodIndex, pandas.TimedeltaIndex)
-    levels = [index.get_level_values(number) for number in range(index.nlevels)]
-    return [pandas.Series(level.array) for level in levels if isinstance(level, kinds)]
+    levels = {number: index.get_level_values(number) for number in range(index.nlevels)}
+    return {
+        number: pandas.Series(level.array)
+        for number, level in levels.items()
+        if _are_times(pandas, level)
+    }
+
+
+def _are_times(pandas: Any, labels: Any) -> bool:
+    if isinstance(labels, (pandas.DatetimeIndex, pandas.PeriodIndex, pandas.TimedeltaIndex)):
+        return True
+    if isinstance(labels, pandas.CategoricalIndex):
+        return _are_times(pandas, labels.categories)
+    if isinstance(labels, pandas.IntervalIndex):
+        return _are_times(pandas, labels.left)
+    if isinstance(labels.dtype, pandas.ArrowDtype):
+        types = importlib.import_module("pyarrow.types")  # loaded: it made the labels
+        return bool(types.is_temporal(labels.dtype.pyarrow_dtype))
+    if labels.dtype != object:
+        return False
+    numpy: Any = loaded_numpy()
+    times = (dt.date, dt.time, dt.timedelta, numpy.datetime64, pandas.Period)
+    return any(issubclass(cls, times) for cls in set(map(type, labels)))
 
 
 def is_default_index(index: Any) -> bool:

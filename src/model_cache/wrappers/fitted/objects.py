@@ -11,10 +11,13 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from model_cache.interruptions import reraise_interruption
 from model_cache.wrappers.fitted.arrays import array_parts
 from model_cache.wrappers.fitted.libraries import library_parts, without_derived
 from model_cache.wrappers.fitted.parts import Child, Named, Parts, Unordered, UnstableError, named
 from model_cache.wrappers.fitted.parts import attributes as attribute_parts
+
+_MOST_DECORATORS = 100
 
 # Where to look for functions that do not know their module.
 _HOMES = ("numpy", "scipy.special")
@@ -128,6 +131,10 @@ def _function(function: types.FunctionType) -> Parts:
     for helper in _helpers(function):
         yield Named(str(helper.__module__), helper.__qualname__)
         yield Child(helper.__code__)
+        yield Child(helper.__defaults__)
+        yield Child(helper.__kwdefaults__)
+    if vars(function):
+        yield from attribute_parts(dict(vars(function)))
 
 
 def _helpers(function: types.FunctionType) -> Iterator[types.FunctionType]:
@@ -136,12 +143,23 @@ def _helpers(function: types.FunctionType) -> Iterator[types.FunctionType]:
     while waiting:
         caller = waiting.pop()
         for name in sorted(_names(caller.__code__)):
-            helper = caller.__globals__.get(name)
-            if isinstance(helper, types.FunctionType) and helper not in seen:
-                seen.add(helper)
-                if not _is_of_a_library(helper):
+            for helper in _layers(caller.__globals__.get(name)):
+                if helper not in seen and not _is_of_a_library(helper):
                     waiting.append(helper)
                     yield helper
+                seen.add(helper)
+
+
+def _layers(value: Any) -> Iterator[types.FunctionType]:
+    """Yield a function, and those inside it that decorators have wrapped."""
+    for _ in range(_MOST_DECORATORS):
+        if isinstance(value, types.FunctionType):
+            yield value
+        try:
+            value = getattr(value, "__wrapped__", None)
+        except Exception as error:  # of a proxy, which stands for nothing now
+            reraise_interruption(error)
+            return
 
 
 def _names(code: types.CodeType) -> set[str]:
