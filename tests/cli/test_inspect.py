@@ -188,6 +188,20 @@ def test_a_process_that_has_imported_no_library_reads_its_values(
     assert shown.json["entry"]["value"] == READABLE["a DataFrame"][1]
 
 
+def test_what_is_nested_too_deeply_to_be_shown_is_cut_off(
+    server: Server, client: redis.Redis
+) -> None:
+    deep: list[Any] = []
+    for _ in range(200):
+        deep = [deep]
+    with Cache(server.url, timeout=5.0) as cache:
+        cache.memoize(version="1", name="deep")(lambda: deep)()
+    [key] = entries(client, "deep/1/*")
+    result = run("inspect", key.decode(), "--url", server.url)
+    assert result.code == 0
+    assert '"..."' in result.stdout
+
+
 def test_a_value_of_a_library_that_is_not_installed_is_no_damaged_entry(
     readable: tuple[Server, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

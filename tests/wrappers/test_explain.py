@@ -46,6 +46,7 @@ def test_the_arguments_that_differ_are_named(cache: Cache) -> None:
     call = risk.explain(42, NOON)
     assert str(call) == f"Key: {risk.cache_key(42, at=NOON)}"
     assert call.key == risk.cache_key(42, NOON)
+    assert repr(call) == f"ExplainedCall(key={call.key!r}, no_key=None)"
     explanation = call.compared_to(42.0, at=NOON.replace(minute=1), tags=("a",))
     assert (explanation.key_a, explanation.same) == (call.key, False)
     assert str(explanation) == (

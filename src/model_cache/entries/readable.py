@@ -59,19 +59,14 @@ def readable_row(form: bytes, payload: bytes) -> Any:
 
 def _with_libraries(read: Callable[[], Any], size: int) -> Any:
     """Return what a function reads, with the libraries that it needs imported."""
-    needed: set[str] = set()
     while True:
         try:
             return _plain(read())
         except NotImportedError as error:
-            library = error.library
             try:
-                importlib.import_module(library)  # numpy, pandas or polars
+                importlib.import_module(error.library)  # numpy, pandas or polars
             except ImportError:
-                return f"{size:,} bytes, not decoded without {library}"
-            if library in needed:
-                raise
-            needed.add(library)
+                return f"{size:,} bytes, not decoded without {error.library}"
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
