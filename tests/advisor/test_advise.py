@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from model_cache import ConfigurationError, RedisCachingDecorator
-from model_cache.advisor import Advice, Progress, advise, missing_extra, rebuilding
+from model_cache.advisor import Advice, Progress, advise, columns, missing_extra, rebuilding
 from model_cache.advisor.findings import Choice
 from tests.advisor.logs import Score, Verdict, Visit, VisitModel, label, score, visits
 from tests.models import FunctionModel
@@ -235,6 +235,15 @@ def test_a_log_of_one_request_is_enough() -> None:
     assert "; 1 different input\n" in text
     assert re.search(r"^ +1 entry  ", text, re.M)
     assert "\n# 1 entry takes " in advised(slow(), [{"customer": "a", "amount": 1.0}] * 2).to_yaml()
+
+
+def test_requests_that_can_not_be_built_again_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "MOST_KEPT", 100)
+    found = advised(log=list(visits(300, ids=True)))
+    assert any("200 sampled requests could not be built again" in note for note in found.notes)
+    changes = choice(found, "without request_id").changes
+    assert changes is not None
+    assert (changes.sampled, changes.share.value) == (100, 0.0)
 
 
 def test_a_field_with_one_value_is_in_no_choice() -> None:

@@ -112,7 +112,9 @@ def test_changes_that_can_not_be_measured_are_told_apart_from_those_that_can() -
     assert found.maximum == math.inf
     assert found.p99 is not None
     assert found.p99.value == math.inf
-    assert changes([one], [none], spread=10.0).errors.value == 0.0
+    for unlike in (none, Answer((1.0, 2.0), ())):
+        odd = changes([one], [unlike], spread=10.0)
+        assert (odd.share.value, odd.errors.value, odd.maximum) == (1.0, 0.0, math.inf)
 
 
 def test_errors_are_shown_with_their_share(advice: Advice) -> None:

@@ -163,9 +163,11 @@ class Bench:
             known = {row: data for row, data in inputs.items() if data is not None}
             answers = self._answers.of([*known.values()])
             found.update(zip(known, answers, strict=True))
-            for row in left.keys() - known.keys():
-                found.pop(row, None)
-            left = {row: left[row][1:] for row in known if found[row] is None and left[row][1:]}
+            left = {
+                row: queue[1:]
+                for row, queue in left.items()
+                if found.get(row) is None and len(queue) > 1
+            }
         return found
 
     def _built(self, row: int, places: Mapping[str, int]) -> BaseModel | None:
