@@ -416,6 +416,19 @@ class Lazy:
     shape = (float("nan"), 2)
 
 
+def test_arguments_are_rows_only_if_the_function_says_so(cache: Cache) -> None:
+    def doubled(*rows: int) -> list[int]:
+        return [2 * row for row in rows]
+
+    cached = cache.memoize_rows(version="1", rows="rows")(doubled)
+    assert [cached(1, 2), cached(2, 3), cached(5)] == [[2, 4], [4, 6], [10]]
+    assert cached.stats().hits == 1
+    with pytest.raises(ConfigurationError, match=r'the first parameter is \*rows.*rows="rows"'):
+        cache.memoize_rows(version="1")(doubled)
+    with pytest.raises(ConfigurationError, match=r"the first parameter is \*\*rows"):
+        cache.memoize_rows(version="1")(lambda **rows: rows)
+
+
 class Nested:
     """A container without a shape, such as a nested tensor of PyTorch."""
 

@@ -26,6 +26,7 @@ from model_cache.wrappers.functions import revision
 from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.rows import TableCalls, attach_rows
 from model_cache.wrappers.rows_binding import RowsBinding
+from model_cache.wrappers.signatures import signature_of, with_rows
 
 METHODS = (
     "predict",
@@ -156,7 +157,8 @@ class _Cached:
 
     def _cached_method(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         part = self._part(name)
-        calls = TableCalls(method, self._rows_of(name), context=_configuration)
+        rows, signature = self._rows_of(name), with_rows(signature_of(method))
+        calls = TableCalls(method, rows, context=_configuration, signature=signature)
 
         def called(*args: Any, **kwargs: Any) -> TableCall:
             self._renew()

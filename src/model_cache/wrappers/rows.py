@@ -39,7 +39,6 @@ from model_cache.wrappers.signatures import (
     signature_of,
     warn_of_fresh_arguments,
     with_name,
-    with_rows,
 )
 
 P = ParamSpec("P")
@@ -86,9 +85,11 @@ class TableCalls:
         rows: the parameter that takes the rows; None for the first that is not ignored.
         ignored: parameters that are not part of the key.
         context: returns what else the results depend on at the time of a call.
+        signature: the function's signature; None for its own.
 
     Raises:
-        ConfigurationError: a name that is not a parameter's, or a function without parameters.
+        ConfigurationError: a name that is not a parameter's, or a function of which nothing says
+            which parameter takes the rows.
     """
 
     def __init__(
@@ -97,12 +98,11 @@ class TableCalls:
         rows: str | None = None,
         ignored: Sequence[str] = (),
         context: Callable[[], object] = lambda: None,
+        signature: inspect.Signature | None = None,
     ) -> None:
         self._function = function
         self._context = context
-        self._signature = signature_of(function)
-        if rows is None:
-            self._signature = with_rows(self._signature, ignored)
+        self._signature = signature or signature_of(function)
         self._is_decorated = is_decorated(function)
         self._ignored = frozenset(ignored)
         names = list(self._signature.parameters)
@@ -115,6 +115,12 @@ class TableCalls:
             raise ConfigurationError("rows", "the function has no parameter for the rows")
         self._rows = candidates[0] if rows is None else rows
         parameter = self._signature.parameters[self._rows]
+        if rows is None and parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise ConfigurationError(
+                "rows",
+                f"the first parameter is {parameter}, which may only pass arguments on; if each "
+                f'of them is a row, use rows="{self._rows}"',
+            )
         is_plain = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         self._place = names.index(self._rows) if is_plain else None
 

@@ -209,22 +209,21 @@ def is_decorated(function: Callable[..., Any]) -> bool:
 def _unknown(first: Any, /, *args: Any, **kwargs: Any) -> None: ...
 
 
-def with_rows(signature: inspect.Signature, ignored: Collection[str]) -> inspect.Signature:
-    """Return a signature whose first parameter takes one argument: the rows.
+def with_rows(signature: inspect.Signature) -> inspect.Signature:
+    """Return the signature of a method whose first parameter takes one argument: the rows.
 
     A method may take `*args` only to pass them on. Then its first argument has the rows: `*args` is
     not a table of which each argument is a row. If it takes `**kwargs` alone, nothing says where
     the rows are.
     """
     parameters = list(signature.parameters.values())
-    first = next((each for each in parameters if each.name not in ignored), None)
+    first = parameters[0] if parameters else None
     if first is None or first.kind not in (first.VAR_POSITIONAL, first.VAR_KEYWORD):
         return signature
     named = inspect.Parameter("_rows", first.POSITIONAL_OR_KEYWORD, default=None)
     if first.kind is first.VAR_KEYWORD:
         named = named.replace(kind=first.KEYWORD_ONLY)
-    place = parameters.index(first)
-    return signature.replace(parameters=[*parameters[:place], named, *parameters[place:]])
+    return signature.replace(parameters=[named, *parameters])
 
 
 def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def _freq(value: Any) -> Any:
     except ValueError:
         again = None
     if type(again) is not type(freq) or again != freq:  # holidays, for example
-        raise NotCacheableError(f"a frequency of which {name!r} says only a part")
+        raise NotCacheableError(f"a frequency that {name!r} describes only in part")
     return name
 
 
