@@ -17,6 +17,7 @@ import redis
 from model_cache import (
     ConfigurationError,
     RedisCachingDecorator,
+    StoreUnavailableError,
     bypass,
     last_outcome,
     refresh,
@@ -25,7 +26,7 @@ from model_cache.keys.key import Namespace
 from model_cache.prediction.generation import Generation
 from model_cache.prediction.near import NearCache
 from tests.models import Charges, FunctionModel, Person, charge, person
-from tests.servers import Server
+from tests.servers import Server, free_port
 
 SECOND = 1.0  # after which a purge elsewhere is seen
 
@@ -153,6 +154,30 @@ def test_a_refresh_replaces_the_near_entry(server: Server) -> None:
     with refresh():
         assert cache.predict(person()) == Charges(charges=2.0)
     assert cache.predict(person()) == Charges(charges=2.0)
+    assert is_near()
+
+
+def test_a_forget_that_fails_leaves_other_entries_near(server: Server, client: redis.Redis) -> None:
+    answers = iter(range(10))
+    caches = [
+        cached(server.url, lambda _: Charges(charges=next(answers)), prefix="shared")
+        for _ in range(2)
+    ]
+    other = person(age=50)
+    for cache in caches:
+        cache.predict_many([person(), other])
+    client.replicaof("127.0.0.1", str(free_port()))
+    try:
+        with pytest.raises(StoreUnavailableError):
+            caches[0].forget(person())
+    finally:
+        client.replicaof("NO", "ONE")
+    for cache in caches:
+        assert [cache.predict(other) for _ in range(2)] == [Charges(charges=1.0)] * 2
+        assert is_near()
+    # No near cache of this process serves the entry that should be gone.
+    assert caches[1].predict(person()) == Charges(charges=2.0)
+    assert [caches[1].predict(person()) for _ in range(2)] == [Charges(charges=2.0)] * 2
     assert is_near()
 
 

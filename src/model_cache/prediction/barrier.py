@@ -168,6 +168,9 @@ class Barrier:
         with self._lock:
             self._late_writes.pop(key, None)
             _remember(self.distrusted, key, self.clock() + _LATE_WRITE_SECONDS)
+            # No near cache has it, and nothing that is being read now enters one.
+            self.changes += 1
+            self.clear_near_caches(besides=None)
 
     def distrusts(self, key: bytes) -> bool:
         """Whether an entry may be from before a barrier, so that it must be computed anew."""

@@ -320,6 +320,8 @@ class Flow:
             )
             call.write_seconds = before - budget.left
             if call.fate != "stored":
+                if refreshes and call.fate == "write_failed":
+                    self._barrier.distrust(computation.key)  # the older entry may still be there
                 return Landed()
             self._look_ups.stored(call, *made, since)
             return landed

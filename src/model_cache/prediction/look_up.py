@@ -60,7 +60,7 @@ class LookUps:
         generation, near = self.begin_missing(call, canonical), self._near
         if near is None or call.near_key is None:
             return False
-        if call.mode not in {None, "read_only"} or self._barrier.distrusted:
+        if call.mode not in {None, "read_only"}:
             return False
         found = near.get(call.near_key, generation, call.began)
         if found is None:
