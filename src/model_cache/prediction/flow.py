@@ -232,7 +232,7 @@ class Flow:
             return None
         if landed.failed and call.stale is not None:
             return self.serve_stale(call, "an exception for another caller")
-        if landed.entry is None:
+        if landed.entry is None or call.asked > landed.asked:
             return None
         found, is_fresh, left = call.binding.read(call.key, landed.entry)
         if found is None or not is_fresh:
