@@ -257,6 +257,8 @@ def test_no_older_answer_after_a_refresh_whose_write_is_refused(
         assert ask(decorator, of_a_batch) == Charges(charges=5.0)
     finally:
         client.replicaof("NO", "ONE")
+    assert [ask(decorator, alone) for _ in range(2)] == [Charges(charges=6.0)] * 2
+    assert [ask(decorator, of_a_batch) for _ in range(2)] == [Charges(charges=7.0)] * 2
 
 
 def test_an_entry_that_can_not_be_decoded_is_replaced(

@@ -319,12 +319,12 @@ class Flow:
                 call.binding, call.generation, [write], budget, refreshes=refreshes
             )
             call.write_seconds = before - budget.left
-            if call.fate != "stored":
-                if refreshes and call.fate == "write_failed":
-                    self._barrier.distrust(computation.key)  # the older entry may still be there
-                return Landed()
-            self._look_ups.stored(call, *made, since)
-            return landed
+            if call.fate == "stored":
+                self._look_ups.stored(call, *made, since)
+                return landed
+            if refreshes and call.fate == "write_failed":
+                self._barrier.refresh_failed(computation.key)
+            return Landed()
         call.fate = made
         if flight is None:
             self._flights.shared(None)

@@ -226,7 +226,7 @@ class Verifying:
         if fate == "stored":
             self._look_ups.stored(call, *made, since)
         else:
-            self._barrier.distrust(key)  # it is computed anew when it is asked for
+            self._barrier.refresh_failed(key)
 
 
 def _again(hit: Call, barrier: Barrier) -> tuple[Call, bytes]:
