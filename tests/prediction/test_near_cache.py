@@ -181,6 +181,16 @@ def test_a_forget_that_fails_leaves_other_entries_near(server: Server, client: r
     assert is_near()
 
 
+def test_near_hits_go_on_after_a_refresh_that_fails(own_server: Server) -> None:
+    cache, other = cached(own_server.url), person(age=50)
+    cache.predict_many([person(), other])
+    own_server.kill()
+    with refresh():
+        cache.predict(person())
+    assert cache.predict(other) == charge(other)
+    assert is_near()
+
+
 def test_a_bypass_passes_the_near_cache(server: Server) -> None:
     values = iter([1.0, 2.0])
     cache = cached(server.url, lambda _: Charges(charges=next(values)))

@@ -164,24 +164,23 @@ class Barrier:
             else:
                 self.distrust(computation.key)
 
-    def distrust(self, key: bytes, seconds: float = _LATE_WRITE_SECONDS) -> None:
-        """Ignore the entry of a key in this process until it is replaced.
-
-        Args:
-            key: the key.
-            seconds: for how long a late write may still arrive, after which it must be replaced.
-        """
+    def distrust(self, key: bytes) -> None:
+        """Ignore the entry of a key until it is replaced when no late write can arrive any more."""
         with self._lock:
-            self._late_writes.pop(key, None)
-            _remember(self.distrusted, key, self.clock() + seconds)
+            self._ignore(key, _LATE_WRITE_SECONDS)
             # No near cache has it, and nothing that is being read now enters one.
             self.changes += 1
             self.clear_near_caches(besides=None)
 
     def refresh_failed(self, key: bytes) -> None:
-        """Ignore an older entry that a refresh could not replace."""
+        """Ignore an older entry that a refresh could not replace; see `LookUps.refresh_failed`."""
         with self._lock:
-            self.distrust(key, _LATE_WRITE_SECONDS if key in self._late_writes else 0.0)
+            self._ignore(key, _LATE_WRITE_SECONDS if key in self._late_writes else 0.0)
+
+    def _ignore(self, key: bytes, seconds: float) -> None:
+        self._late_writes.pop(key, None)
+        until = max(self.clock() + seconds, self.distrusted.get(key, 0.0))
+        _remember(self.distrusted, key, until)
 
     def replaced(self, key: bytes) -> None:
         """Record that an entry was written or erased; it is trusted if no late write can arrive."""

@@ -323,7 +323,7 @@ class Flow:
                 self._look_ups.stored(call, *made, since)
                 return landed
             if refreshes and call.fate == "write_failed":
-                self._barrier.refresh_failed(computation.key)
+                self._look_ups.refresh_failed(call)
             return Landed()
         call.fate = made
         if flight is None:

@@ -327,6 +327,12 @@ class LookUps:
         self._barrier.changed()
         self._drop(call)
 
+    def refresh_failed(self, call: Call) -> None:
+        """Ignore the older entry that a refresh could not replace, near and far."""
+        assert call.key is not None
+        self._barrier.refresh_failed(call.key)
+        self.discarded(call)
+
     def _drop(self, call: Call) -> None:
         self._barrier.clear_near_caches(besides=self._near)  # with other keys for the entry
         if self._near is not None and call.near_key is not None:

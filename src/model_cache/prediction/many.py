@@ -342,7 +342,7 @@ class ManyFlow:
             if fate == "stored":
                 self._look_ups.stored(call, *write.encoded, since)
             elif fate == "write_failed" and call.mode == "refresh":
-                self._barrier.refresh_failed(write.computation.key)
+                self._look_ups.refresh_failed(call)
 
     def _discard(self, rows: Sequence[Row], budget: Budget) -> Steps[None]:
         """Erase outdated entries that a refresh has nothing to replace with."""

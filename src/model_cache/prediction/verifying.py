@@ -226,7 +226,7 @@ class Verifying:
         if fate == "stored":
             self._look_ups.stored(call, *made, since)
         elif fate == "write_failed":
-            self._barrier.refresh_failed(key)
+            self._look_ups.refresh_failed(call)
 
 
 def _again(hit: Call, barrier: Barrier) -> tuple[Call, bytes]:
