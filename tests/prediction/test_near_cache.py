@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from model_cache import (
+    Cache,
     ConfigurationError,
     RedisCachingDecorator,
     StoreUnavailableError,
@@ -155,6 +156,35 @@ def test_a_refresh_replaces_the_near_entry(server: Server) -> None:
         assert cache.predict(person()) == Charges(charges=2.0)
     assert cache.predict(person()) == Charges(charges=2.0)
     assert is_near()
+
+
+@pytest.mark.parametrize("barrier", ["refresh", "store", "forget", "purge"])
+@pytest.mark.parametrize("bindings", [1, 70])
+def test_a_barrier_reaches_the_near_entries_of_other_models_of_a_cache(
+    server: Server, barrier: str, bindings: int
+) -> None:
+    answers = iter(range(100))
+    model = FunctionModel(function=lambda _: Charges(charges=next(answers)))
+    with Cache(server.url, near_cache=1000, timeout=5.0) as cache:
+        one, other = cache.model(model), cache.model(model)
+        for _ in range(bindings):
+            other.set_model(model)
+            assert other.predict(person()) == Charges(charges=0.0)
+            assert one.predict(person()) == Charges(charges=0.0)
+        for each in (one, other):
+            each.predict(person())
+            assert is_near()
+        if barrier == "refresh":
+            with refresh():
+                one.predict(person())
+        elif barrier == "store":
+            one.store(person(), Charges(charges=1.0))
+        elif barrier == "forget":
+            one.forget(person())
+        else:
+            one.purge()
+        assert other.predict(person()) == Charges(charges=1.0)
+        assert one.predict(person()) == Charges(charges=1.0)
 
 
 def test_a_forget_that_fails_leaves_other_entries_near(server: Server, client: redis.Redis) -> None:

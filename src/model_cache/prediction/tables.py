@@ -152,7 +152,7 @@ class TableFlow:
 
     def _find(self, rows: Rows) -> Steps[None]:
         """Find rows in the near cache and in the store."""
-        look_ups, generation = self._look_ups, self._look_ups.generation(rows.binding.namespace)
+        look_ups, generation = self._look_ups, self._look_ups.generation_of(rows.binding)
         if look_ups.has_near:
             yield from look_ups.look_again(generation, Budget(self._timeout))
             near = look_ups.near_many(generation, rows.near_keys)
