@@ -34,6 +34,7 @@ from model_cache.binding import CurrentBinding
 from model_cache.binding.explaining import Explanation, explain
 from model_cache.closing import Closing
 from model_cache.errors import ConfigurationError
+from model_cache.interruptions import reraise_interruption
 from model_cache.observing.counters import Counters, Stats
 from model_cache.observing.events import Hook
 from model_cache.observing.hooks import LoggingHook, telling
@@ -494,10 +495,13 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
         self.__dict__["_has_warned"] = True
         if "ipykernel" in sys.modules:  # the cells of a notebook run in a loop, one after the other
             return
-        logger.warning(
-            "predict was called in a running event loop and blocks it; "
-            "use `await model.apredict(data)` there"
-        )
+        try:
+            logger.warning(
+                "predict was called in a running event loop and blocks it; "
+                "use `await model.apredict(data)` there"
+            )
+        except Exception as error:  # from a logging filter
+            reraise_interruption(error)
 
     def cache_key(self, data: BaseModel) -> str:
         """Return the key of the prediction for an input.

@@ -194,8 +194,12 @@ def test_keys_are_trusted_again_when_no_write_can_be_late() -> None:
     barrier.purge(lambda _: True, 0.0)
     assert barrier.distrusts(b"key")
     assert not barrier.distrusts(b"another key")
+    barrier.refresh_failed(b"key")  # which a late write may follow as before
+    barrier.replaced(b"key")
+    assert barrier.distrusts(b"key")
     now = 61.0
-    assert barrier.distrusts(b"key")  # once more: that answer overwrites it
+    assert barrier.distrusts(b"key")  # until another answer has overwritten it
+    barrier.replaced(b"key")
     assert not barrier.distrusts(b"key")
 
 

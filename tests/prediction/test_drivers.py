@@ -240,6 +240,27 @@ def test_a_refused_write_costs_no_prediction(server: Server, client: redis.Redis
         client.replicaof("NO", "ONE")
 
 
+@pytest.mark.parametrize("near", [{}, {"near_cache": 10}], ids=["far", "near"])
+def test_no_older_answer_after_a_refresh_whose_write_is_refused(
+    server: Server, client: redis.Redis, ask: Ask, near: dict[str, Any]
+) -> None:
+    answers = iter(range(10))
+    model = FunctionModel(function=lambda _: Charges(charges=next(answers)))
+    decorator, alone, of_a_batch = made(server, model, **near), person(), person(age=50)
+    ask.many(decorator, [alone, of_a_batch])
+    client.replicaof("127.0.0.1", str(free_port()))
+    try:
+        with refresh():
+            assert ask(decorator, alone) == Charges(charges=2.0)
+            assert ask.many(decorator, [of_a_batch]) == [Charges(charges=3.0)]
+        assert ask(decorator, alone) == Charges(charges=4.0)
+        assert ask(decorator, of_a_batch) == Charges(charges=5.0)
+    finally:
+        client.replicaof("NO", "ONE")
+    assert [ask(decorator, alone) for _ in range(2)] == [Charges(charges=6.0)] * 2
+    assert [ask(decorator, of_a_batch) for _ in range(2)] == [Charges(charges=7.0)] * 2
+
+
 def test_an_entry_that_can_not_be_decoded_is_replaced(
     server: Server, client: redis.Redis, ask: Ask
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import pickle
 import time
@@ -282,5 +283,10 @@ def test_a_logging_filter_that_raises_fails_no_prediction() -> None:
         decorator = RedisCachingDecorator(host="127.0.0.1", port=free_port())
         decorator.set_model(FunctionModel())
         predict_all(decorator, 10)
+        asyncio.run(in_a_loop(decorator))  # which logs that it blocks the loop
     finally:
         logger.removeFilter(refuse)
+
+
+async def in_a_loop(decorator: RedisCachingDecorator) -> None:
+    predict_all(decorator, 10)

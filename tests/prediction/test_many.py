@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -307,6 +308,22 @@ def test_a_batch_that_answers_differently_is_warned_of_once(server: Server) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         cache.predict_many(PEOPLE)
+
+
+def test_a_difference_fails_no_batch_where_warnings_and_logging_raise(
+    server: Server,
+) -> None:
+    def refuse(_: logging.LogRecord) -> bool:
+        raise RuntimeError("no logging today")
+
+    cache, logger = cached(server, Shifted()), logging.getLogger("model_cache")
+    logger.addFilter(refuse)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert len(cache.predict_many(PEOPLE[:10])) == 10
+    finally:
+        logger.removeFilter(refuse)
 
 
 def test_a_batch_that_answers_differently_can_be_refused(server: Server) -> None:

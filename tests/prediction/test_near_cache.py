@@ -15,8 +15,10 @@ import pytest
 import redis
 
 from model_cache import (
+    Cache,
     ConfigurationError,
     RedisCachingDecorator,
+    StoreUnavailableError,
     bypass,
     last_outcome,
     refresh,
@@ -25,7 +27,7 @@ from model_cache.keys.key import Namespace
 from model_cache.prediction.generation import Generation
 from model_cache.prediction.near import NearCache
 from tests.models import Charges, FunctionModel, Person, charge, person
-from tests.servers import Server
+from tests.servers import Server, free_port
 
 SECOND = 1.0  # after which a purge elsewhere is seen
 
@@ -153,6 +155,69 @@ def test_a_refresh_replaces_the_near_entry(server: Server) -> None:
     with refresh():
         assert cache.predict(person()) == Charges(charges=2.0)
     assert cache.predict(person()) == Charges(charges=2.0)
+    assert is_near()
+
+
+@pytest.mark.parametrize("barrier", ["refresh", "store", "forget", "purge"])
+@pytest.mark.parametrize("bindings", [1, 70])
+def test_a_barrier_reaches_the_near_entries_of_other_models_of_a_cache(
+    server: Server, barrier: str, bindings: int
+) -> None:
+    answers = iter(range(100))
+    model = FunctionModel(function=lambda _: Charges(charges=next(answers)))
+    with Cache(server.url, near_cache=1000, timeout=5.0) as cache:
+        one, other = cache.model(model), cache.model(model)
+        for _ in range(bindings):
+            other.set_model(model)
+            assert other.predict(person()) == Charges(charges=0.0)
+            assert one.predict(person()) == Charges(charges=0.0)
+        for each in (one, other):
+            each.predict(person())
+            assert is_near()
+        if barrier == "refresh":
+            with refresh():
+                one.predict(person())
+        elif barrier == "store":
+            one.store(person(), Charges(charges=1.0))
+        elif barrier == "forget":
+            one.forget(person())
+        else:
+            one.purge()
+        assert other.predict(person()) == Charges(charges=1.0)
+        assert one.predict(person()) == Charges(charges=1.0)
+
+
+def test_a_forget_that_fails_leaves_other_entries_near(server: Server, client: redis.Redis) -> None:
+    answers = iter(range(10))
+    caches = [
+        cached(server.url, lambda _: Charges(charges=next(answers)), prefix="shared")
+        for _ in range(2)
+    ]
+    other = person(age=50)
+    for cache in caches:
+        cache.predict_many([person(), other])
+    client.replicaof("127.0.0.1", str(free_port()))
+    try:
+        with pytest.raises(StoreUnavailableError):
+            caches[0].forget(person())
+    finally:
+        client.replicaof("NO", "ONE")
+    for cache in caches:
+        assert [cache.predict(other) for _ in range(2)] == [Charges(charges=1.0)] * 2
+        assert is_near()
+    # No near cache of this process serves the entry that should be gone.
+    assert caches[1].predict(person()) == Charges(charges=2.0)
+    assert [caches[1].predict(person()) for _ in range(2)] == [Charges(charges=2.0)] * 2
+    assert is_near()
+
+
+def test_near_hits_go_on_after_a_refresh_that_fails(own_server: Server) -> None:
+    cache, other = cached(own_server.url), person(age=50)
+    cache.predict_many([person(), other])
+    own_server.kill()
+    with refresh():
+        cache.predict(person())
+    assert cache.predict(other) == charge(other)
     assert is_near()
 
 

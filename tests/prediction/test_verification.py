@@ -23,6 +23,7 @@ from model_cache import (
     do_not_store,
     last_outcome,
     read_only,
+    refresh,
 )
 from model_cache.observing.events import Event, HitVerified, ServingStopped, WrongHit
 from tests.models import Charges, FunctionModel, Person, charge, person
@@ -373,6 +374,25 @@ def test_a_purge_overtakes_a_verification(server: Server) -> None:
         go.set()
         cache.close()
         assert (cache.stats().verified, cache.stats().stored) == (0, 0)
+
+
+def test_a_refresh_overtakes_the_replacement_of_a_wrong_entry(server: Server) -> None:
+    fill(server)
+    answers = iter([2.0, 3.0])
+    model = FunctionModel(function=lambda _: Charges(charges=next(answers)))
+
+    def stores(_: Person, prediction: Charges) -> bool:
+        if prediction == Charges(charges=2.0):  # the replacement
+            with refresh():
+                cache.predict(person(age=1))
+        return True
+
+    options: dict[str, Any] = {"url": server.url, "timeout": 5.0, "cache_if": stores, **EVERY}
+    cache = RedisCachingDecorator(**options).set_model(model)
+    cache.predict(person(age=1))
+    poll(lambda: cache.stats().wrong == 1)
+    cache.close()  # which waits for the replacement
+    assert cache.lookup(person(age=1)) == Charges(charges=3.0)
 
 
 def test_an_input_that_its_caller_changes_meanwhile_harms_no_entry(server: Server) -> None:

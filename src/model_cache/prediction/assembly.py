@@ -248,7 +248,6 @@ class _Cached:
             current=self.current,
             near=near,
             look_ups=self.backend.look_ups,
-            barrier=self.backend.barrier,
             counting=self.observers.counting_near_hits(),
             verifying=self._verifying,
             watch=self.observers.watch,

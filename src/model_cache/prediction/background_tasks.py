@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from asyncio import AbstractEventLoop, Semaphore, Task, get_running_loop
 from collections.abc import Callable, Coroutine
@@ -85,4 +86,5 @@ async def _run(job: Callable[[], Coroutine[Any, Any, object]], turns: Semaphore)
             await job()
     except Exception as error:  # from a hook, for example
         reraise_interruption(error)
-        logger.exception("Background job failed")
+        with contextlib.suppress(Exception):  # from a logging filter
+            logger.exception("Background job failed")

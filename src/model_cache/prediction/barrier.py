@@ -7,6 +7,7 @@ use the same store share one barrier, since they may share a namespace.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -164,20 +165,33 @@ class Barrier:
                 self.distrust(computation.key)
 
     def distrust(self, key: bytes) -> None:
-        """Ignore the entry of a key in this process until no late write can arrive."""
+        """Ignore the entry of a key until it is replaced when no late write can arrive any more."""
         with self._lock:
-            self._late_writes.pop(key, None)
-            _remember(self.distrusted, key, self.clock() + _LATE_WRITE_SECONDS)
+            self._ignore(key, _LATE_WRITE_SECONDS)
+            # No near cache has it, and nothing that is being read now enters one.
+            self.changes += 1
+            self.clear_near_caches(besides=None)
+
+    def refresh_failed(self, key: bytes) -> None:
+        """Ignore an older entry that a refresh could not replace; see `LookUps.refresh_failed`."""
+        with self._lock:
+            self._ignore(key, _LATE_WRITE_SECONDS if key in self._late_writes else 0.0)
+
+    def _ignore(self, key: bytes, seconds: float) -> None:
+        self._late_writes.pop(key, None)
+        until = max(self.clock() + seconds, self.distrusted.get(key, 0.0))
+        _remember(self.distrusted, key, until)
+
+    def replaced(self, key: bytes) -> None:
+        """Record that an entry was written or erased; it is trusted if no late write can arrive."""
+        if key in self.distrusted:
+            with self._lock:
+                if self.distrusted.get(key, math.inf) <= self.clock():
+                    del self.distrusted[key]
 
     def distrusts(self, key: bytes) -> bool:
         """Whether an entry may be from before a barrier, so that it must be computed anew."""
-        if not self.distrusted or key not in self.distrusted:
-            return False
-        with self._lock:
-            until = self.distrusted.get(key, 0.0)
-            if until <= self.clock():  # the caller's write is the last that is needed
-                self.distrusted.pop(key, None)
-        return True
+        return key in self.distrusted
 
     def purge(self, holds: Callable[[bytes], bool], wait: float) -> None:
         """Invalidate the computations of a namespace and wait for their writes.

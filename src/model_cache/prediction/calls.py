@@ -96,7 +96,7 @@ class Calls:
         if self._look_ups.begin(call, canonical):
             return call
         key = binding.key(canonical)
-        if mode == "read_only" and key in self._barrier.distrusted:
+        if mode == "read_only" and self._barrier.distrusts(key):
             call.kind = "miss"  # no write follows that would replace the entry
             return call
         call.key = key

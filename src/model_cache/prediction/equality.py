@@ -7,6 +7,7 @@ depends on which was cached first.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Sequence
@@ -104,7 +105,8 @@ def _warn(message: str) -> None:
         warnings.warn(message, UserWarning, stacklevel=3)
     except Exception as error:
         reraise_interruption(error)
-        logger.warning(message)
+        with contextlib.suppress(Exception):  # from a logging filter
+            logger.warning(message)
 
 
 def _differ(one: object, other: object) -> bool:

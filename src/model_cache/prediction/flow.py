@@ -232,7 +232,7 @@ class Flow:
             return None
         if landed.failed and call.stale is not None:
             return self.serve_stale(call, "an exception for another caller")
-        if landed.entry is None:
+        if landed.entry is None or call.asked > landed.asked:
             return None
         found, is_fresh, left = call.binding.read(call.key, landed.entry)
         if found is None or not is_fresh:
@@ -319,10 +319,12 @@ class Flow:
                 call.binding, call.generation, [write], budget, refreshes=refreshes
             )
             call.write_seconds = before - budget.left
-            if call.fate != "stored":
-                return Landed()
-            self._look_ups.stored(call, *made, since)
-            return landed
+            if call.fate == "stored":
+                self._look_ups.stored(call, *made, since)
+                return landed
+            if refreshes and call.fate == "write_failed":
+                self._look_ups.refresh_failed(call)
+            return Landed()
         call.fate = made
         if flight is None:
             self._flights.shared(None)

@@ -50,11 +50,12 @@ class Generation:
         value: what was seen last; None if there was nothing.
         trusted_until: until when the near cache may serve entries without another look.
         refused_until: until when not to try again to create it, since Redis has refused.
+        near_prefixes: those of the bindings with entries in near caches.
     """
 
     __slots__ = (
         *("__weakref__", "_asked", "_lock"),
-        *("key", "refused_until", "trusted_until", "value"),
+        *("key", "near_prefixes", "refused_until", "trusted_until", "value"),
     )
 
     def __init__(self, namespace: Namespace) -> None:
@@ -62,6 +63,7 @@ class Generation:
         self.value: Value = UNKNOWN
         self.trusted_until = self.refused_until = float("-inf")
         self._asked = float("-inf")
+        self.near_prefixes: set[bytes] = set()
         self.after_fork()
         renew_after_fork(self)
 

@@ -75,10 +75,11 @@ class Lease:
                 taken = yield from self._budget.ask(self._take)
                 # Also when it is acquired: its last holder may have stored the entry since. And
                 # when it seems taken, it may be ours: a retried request finds its own lease.
+                asked = self._clock()
                 entry, holder = yield from self._budget.ask(self._look)
                 self.is_held = taken or holder == self.token
                 if entry is not None and is_usable(entry):
-                    return Landed(entry)
+                    return Landed(entry, asked=asked)
                 if self.is_held or self._clock() > deadline:
                     return None
                 if holder in _NOTICES:

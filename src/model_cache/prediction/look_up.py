@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
+from model_cache.binding import Bound
 from model_cache.entries.envelope import MARK
 from model_cache.errors import StoreUnavailableError, WriteRefusedError
 from model_cache.keys.key import Namespace
@@ -20,6 +21,9 @@ from model_cache.prediction.effects import Budget, Steps
 from model_cache.prediction.generation import UNKNOWN, Generation, Value, mark_of, new_value
 from model_cache.prediction.near import Near, NearCache
 from model_cache.protocols import Clock, Store
+
+# How many bindings of one namespace may have entries in the near caches at once.
+_MOST_BINDINGS = 64
 
 Found: TypeAlias = tuple[bytes | None, int | None]
 """An entry and its remaining ttl in milliseconds."""
@@ -60,7 +64,7 @@ class LookUps:
         generation, near = self.begin_missing(call, canonical), self._near
         if near is None or call.near_key is None:
             return False
-        if call.mode not in {None, "read_only"} or self._barrier.distrusted:
+        if call.mode not in {None, "read_only"}:
             return False
         found = near.get(call.near_key, generation, call.began)
         if found is None:
@@ -73,7 +77,7 @@ class LookUps:
 
     def begin_missing(self, call: Call, canonical: bytes) -> Generation:
         """Prepare a call without asking the near cache; return its generation."""
-        call.generation = generation = self._generations.of(call.binding.namespace)
+        call.generation = generation = self.generation_of(call.binding)
         call.seen, call.changes = generation.value, self._barrier.changes
         if self._near is not None:
             call.near_key = call.binding.near_prefix + canonical
@@ -327,10 +331,20 @@ class LookUps:
         self._barrier.changed()
         self._drop(call)
 
+    def refresh_failed(self, call: Call) -> None:
+        """Ignore the older entry that a refresh could not replace, near and far."""
+        assert call.key is not None
+        self._barrier.refresh_failed(call.key)
+        self.discarded(call)
+
     def _drop(self, call: Call) -> None:
-        self._barrier.clear_near_caches(besides=self._near)  # with other keys for the entry
-        if self._near is not None and call.near_key is not None:
-            self._near.drop(call.near_key)
+        near, near_key, generation = self._near, call.near_key, call.generation
+        self._barrier.clear_near_caches(besides=near)
+        if near is None or near_key is None or generation is None:
+            return
+        canonical = near_key.removeprefix(call.binding.near_prefix)
+        for prefix in list(generation.near_prefixes):  # other models may share the entry
+            near.drop(prefix + canonical)
 
     def forgotten(self, call: Call) -> None:
         """Remove an entry from the near cache; others learn of it by the generation."""
@@ -347,6 +361,17 @@ class LookUps:
         """Empty the near cache."""
         if self._near is not None:
             self._near.clear()
+
+    def generation_of(self, binding: Bound) -> Generation:
+        """Return the generation of a binding that may use the near cache."""
+        generation, prefix = self._generations.of(binding.namespace), binding.near_prefix
+        if self._near is not None and prefix not in generation.near_prefixes:
+            if len(generation.near_prefixes) >= _MOST_BINDINGS:  # of a model that is set again
+                self._barrier.changed()
+                self._barrier.clear_near_caches(besides=None)
+                generation.near_prefixes.clear()
+            generation.near_prefixes.add(prefix)
+        return generation
 
     def generation(self, namespace: Namespace) -> Generation:
         """Return the generation of a namespace."""

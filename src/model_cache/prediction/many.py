@@ -341,6 +341,8 @@ class ManyFlow:
             call.fate, call.store_error, call.write_seconds = fate, error, seconds
             if fate == "stored":
                 self._look_ups.stored(call, *write.encoded, since)
+            elif fate == "write_failed" and call.mode == "refresh":
+                self._look_ups.refresh_failed(call)
 
     def _discard(self, rows: Sequence[Row], budget: Budget) -> Steps[None]:
         """Erase outdated entries that a refresh has nothing to replace with."""

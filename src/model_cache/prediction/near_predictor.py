@@ -17,7 +17,6 @@ from model_cache.observing.events import Hook
 from model_cache.observing.outcome import Outcome
 from model_cache.observing.scope import last, note, scopes
 from model_cache.prediction.around import Around
-from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.generation import Generation
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.near import NearCache
@@ -34,7 +33,6 @@ class NearPredictor(Around):
         current: the binding that predictions begin with.
         near: the near cache.
         look_ups: knows the generations.
-        barrier: knows of purges and refreshes.
         counting: returns what counts the time of a hit, for a model's name and version.
         verifying: verifies hits.
         watch: hears their outcomes, if anybody wants to.
@@ -48,7 +46,6 @@ class NearPredictor(Around):
         current: Current,
         near: NearCache,
         look_ups: LookUps,
-        barrier: Barrier,
         counting: Callable[[str, str], Callable[[float], None]],
         verifying: Verifying,
         watch: Hook | None,
@@ -58,7 +55,6 @@ class NearPredictor(Around):
         self._current = current
         self._near = near
         self._look_ups = look_ups
-        self._barrier = barrier
         self._counting = counting
         self._watch = watch
         self._clock = clock
@@ -80,12 +76,7 @@ class NearPredictor(Around):
         clock = self._clock
         began, binding = clock(), self._current.binding
         scope = None if scopes.var.get() is None else scopes.get()
-        if (
-            binding is None
-            or binding.rounds
-            or self._barrier.distrusted
-            or (scope is not None and scope.mode is not None)
-        ):
+        if binding is None or binding.rounds or (scope is not None and scope.mode is not None):
             return None
         known, generation, count = self._known
         if binding is not known:

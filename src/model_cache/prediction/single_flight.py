@@ -7,6 +7,7 @@ fails or has nothing to share, the others stop waiting. The drivers implement th
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -33,11 +34,14 @@ class Landed(NamedTuple):
         entry: the entry, if there is one to share.
         failed: whether the leader got no prediction.
         abandoned: whether the leader was interrupted or cancelled, so that another caller may lead.
+        asked: when the entry was asked for, if the leader found it in the store instead of
+            computing it. A purge may have begun and ended since then.
     """
 
     entry: bytes | None = None
     failed: bool = False
     abandoned: bool = False
+    asked: float = math.inf
 
 
 ABANDONED = Landed(failed=True, abandoned=True)

@@ -152,8 +152,8 @@ class TableFlow:
 
     def _find(self, rows: Rows) -> Steps[None]:
         """Find rows in the near cache and in the store."""
-        look_ups, generation = self._look_ups, self._look_ups.generation(rows.binding.namespace)
-        if look_ups.has_near and not self._barrier.distrusted:
+        look_ups, generation = self._look_ups, self._look_ups.generation_of(rows.binding)
+        if look_ups.has_near:
             yield from look_ups.look_again(generation, Budget(self._timeout))
             near = look_ups.near_many(generation, rows.near_keys)
             rows.take_in(range(len(near)), near, NEAR)

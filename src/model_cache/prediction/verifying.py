@@ -138,7 +138,7 @@ class Verifying:
             if not is_right:
                 self._wrong(call, key, entry, (found, prediction))
                 if call.mode != "read_only":
-                    yield from self._replace(call, key, prediction, model_call)
+                    yield from self._replace(call, computation, prediction, model_call)
         finally:
             self._barrier.end(computation)
 
@@ -206,16 +206,16 @@ class Verifying:
             self._hook(ServingStopped(name, version, len(so_far.wrong), so_far.verified))
 
     def _replace(
-        self, call: Call, key: bytes, prediction: Any, model_call: ModelCall
+        self, call: Call, computation: Computation, prediction: Any, model_call: ModelCall
     ) -> Steps[None]:
-        """Replace an entry as a refresh does."""
-        call.mode, budget = "refresh", Budget(self._config.timeout)
+        """Replace an entry, unless a purge or a refresh has overtaken the computation."""
+        call.mode, budget, key = "refresh", Budget(self._config.timeout), computation.key
         assert call.generation is not None
         made = self._writing.encode(call.binding, key, call.data, prediction, model_call.ttls)
-        computation = self._barrier.begin(key, call.epoch, refreshes=True)
+        if not computation.is_valid:
+            return
         self._look_ups.drop(call)
         if not isinstance(made, Encoded):
-            self._barrier.end(computation)
             yield from self._writing.discard(key, budget)
             self._look_ups.discarded(call)
             return
@@ -225,8 +225,8 @@ class Verifying:
         )
         if fate == "stored":
             self._look_ups.stored(call, *made, since)
-        else:
-            self._barrier.distrust(key)  # it is computed anew when it is asked for
+        elif fate == "write_failed":
+            self._look_ups.refresh_failed(call)
 
 
 def _again(hit: Call, barrier: Barrier) -> tuple[Call, bytes]:

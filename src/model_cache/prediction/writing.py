@@ -187,15 +187,17 @@ class Writing:
         finally:
             for computation in computations:
                 barrier.end(computation)
-        results, sizes = [], []
-        for write, is_allowed in zip(writes, allowed, strict=True):
-            if is_allowed and not write.computation.is_purged:
-                sizes.append(len(write.encoded.entry))
-                results.append(_STORED)
-            else:
-                results.append(_DROPPED)
+        kept = [
+            is_allowed and not computation.is_purged
+            for computation, is_allowed in zip(computations, allowed, strict=True)
+        ]
+        stored = list(compress(writes, kept))
+        for write in stored:
+            if write.computation.is_valid:
+                barrier.replaced(write.computation.key)
+        sizes = [len(write.encoded.entry) for write in stored]
         self._count(binding, sizes, before - budget.left)
-        return results
+        return [_STORED if each else _DROPPED for each in kept]
 
     def wait_for_overtaken(
         self, computations: Iterable[Computation], budget: Budget
@@ -252,6 +254,7 @@ class Writing:
         """Erase an outdated entry when a refresh has nothing to replace it with."""
         try:
             yield from self._erase(key, budget)
+            self._barrier.replaced(key)
         except StoreUnavailableError:
             self._barrier.distrust(key)
 
