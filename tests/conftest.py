@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from model_cache import RedisCachingDecorator
 from model_cache.prediction.barrier import _barriers
+from tests.patience import DEFAULTS, PATIENT
 from tests.servers import Server, running_server
 
 settings.register_profile(
@@ -35,6 +36,12 @@ def _interrupts_arrive() -> None:
 def _no_outside_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.delenv("MODEL_CACHE_DISABLED", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    for option, value in PATIENT.items():
+        monkeypatch.setitem(DEFAULTS, option, value)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ def advised() -> Advice:
         return score(data)
 
     log = list(visits(2_000, ids=True))
-    options = {"budget": 3.0, "tolerance": 1.0, "price_per_hour": 1000.0}
+    options = {"budget": 60.0, "tolerance": 1.0, "price_per_hour": 1000.0}
     return advise(VisitModel(slow), log, **options)  # type: ignore[arg-type]
 
 

@@ -52,7 +52,7 @@ def python(script: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
 def output_of(script: str, **environment: str) -> list[str]:
     """Run a script to its end and return the lines it printed; it must not complain."""
     with python(script, **environment) as process:
-        out, complaints = process.communicate(timeout=30)
+        out, complaints = process.communicate(timeout=60)
     assert (process.returncode, complaints) == (0, "")
     return out.splitlines()
 

@@ -101,7 +101,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from model_cache import RedisCachingDecorator
 from tests.models import FunctionModel, person
 
-model = RedisCachingDecorator(url={url!r}, hooks=["opentelemetry"]).set_model(FunctionModel())
+model = RedisCachingDecorator(url={url!r}, timeout=5.0, hooks=["opentelemetry"])
+model.set_model(FunctionModel())
 model.predict(person())  # nobody traces yet
 exporter = InMemorySpanExporter()
 provider = TracerProvider()

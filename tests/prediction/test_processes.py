@@ -96,7 +96,8 @@ def test_a_restarted_process_under_another_hash_seed_hits(
     code = f"""
         from model_cache import RedisCachingDecorator
         from tests.models import FunctionModel, person
-        decorator = RedisCachingDecorator(url={server.url!r}).set_model(FunctionModel())
+        decorator = RedisCachingDecorator(url={server.url!r}, timeout=5.0)
+        decorator.set_model(FunctionModel())
         decorator.predict(person())
         print(decorator.stats().hits, decorator.cache_key(person()))
     """
