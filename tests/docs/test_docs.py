@@ -36,7 +36,6 @@ from tests.docs.blocks import (
     run_shell,
 )
 from tests.models import FunctionModel
-from tests.patience import DEFAULTS, PATIENT
 from tests.servers import Server
 
 BLOCKS = blocks()
@@ -144,8 +143,6 @@ def test_the_code_of_a_page_runs_as_it_stands(
     """The page's Python in one namespace, and its harmless commands, in their order."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDIS_URL", server.url)
-    for option, value in PATIENT.items():  # pages show hits
-        monkeypatch.setitem(DEFAULTS, option, value)
     # A page is a program of its own: its models don't meet those of other pages.
     monkeypatch.setattr(namesakes, "_models", WeakValueDictionary())
     scope: dict[str, Any] = {"__name__": "__main__"}  # as keys cover a class's module

@@ -203,7 +203,7 @@ def test_a_model_that_asks_for_its_own_input_by_a_pool_waits_no_longer_than_conf
 def test_a_landing_just_missed_is_not_missed() -> None:
     now = 1.0
     barrier = Barrier(clock=lambda: now)
-    flights = SingleFlight(clock=lambda: now)
+    flights = SingleFlight()
     computation = barrier.begin(b"key", barrier.epoch)
     flight = flights.join(computation, since=0.5)
     assert isinstance(flight, Flight)
@@ -240,7 +240,7 @@ def test_callers_do_not_wait_much_longer_than_the_model_takes() -> None:
 
 
 def test_a_landed_flight_that_a_purge_overtook_answers_nobody() -> None:
-    barrier, flights = Barrier(clock=lambda: 1.0), SingleFlight(clock=lambda: 1.0)
+    barrier, flights = Barrier(clock=lambda: 1.0), SingleFlight()
     computation = barrier.begin(b"key", barrier.epoch)
     flight = flights.join(computation, since=0.5)
     assert isinstance(flight, Flight)

@@ -172,7 +172,7 @@ def _time_model(
     asked, answers, wall = [], [], []
     for data in inputs[:2]:  # a first prediction may load things
         failure = _attempt(model, data)[1] or failure
-    started, on_cpu, spent = clock(), 0.0, cpu()
+    started, on_cpu = clock(), 0.0
     for data in _repeated(inputs[:_MOST]):
         begun, spent = clock(), cpu()
         answer, error = _attempt(model, data)

@@ -79,8 +79,7 @@ def _memory(capacity: Capacity, empty: int) -> str:
     last = capacity.by_entries[-1]
     packed = f", packed {size(last.packed)}" if last.packed is not None else ""
     taken = f"{size(last.plain or 0)} in Redis{packed}; an empty Redis takes {size(empty)}"
-    all_of_them = count(last.entries, "entry takes", "entries take")
-    return f"{all_of_them} {taken}."
+    return f"{count(last.entries, 'entry takes', 'entries take')} {taken}."
 
 
 def _flow(value: Any) -> str:

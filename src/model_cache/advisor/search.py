@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from model_cache.advisor.findings import Changes, Choice
-from model_cache.advisor.trials import PRECISE, Bench, Option, Trial
+from model_cache.advisor.trials import PRECISE, ROUGH, Bench, Option, Trial
 
 _FEWEST, _FEW, _MANY = 100, 400, 4_000
 _FINAL = 8_000
@@ -81,8 +81,8 @@ class Search:
         if self.left() <= 0:
             self.is_cut = True
             return known
-        precise = {"most": PRECISE} if rows > _FEW else {}
-        found = self.trials[option] = self.bench.trial(option, rows, **precise)
+        most = PRECISE if rows > _FEW else ROUGH
+        found = self.trials[option] = self.bench.trial(option, rows, most)
         self.tell(len(self.trials))
         return found
 
@@ -223,13 +223,11 @@ def is_tolerated(changes: Changes, tolerance: float | None, *, sure: bool) -> bo
     """
     if tolerance is None:
         return False
-    found = [each for each in (changes.p99,) if each is not None] or [
-        changes.flipped or changes.share
-    ]
     # Numbers beside labels: a flipped label is a change beyond any tolerance.
     if changes.p99 is not None and changes.flipped is not None and changes.flipped.value > 0.01:
         return False
-    return all((each.high if sure else each.value) <= tolerance for each in found)
+    found = changes.p99 or changes.flipped or changes.share
+    return (found.high if sure else found.value) <= tolerance
 
 
 def frontier(trials: Sequence[Trial]) -> list[Trial]:

@@ -64,7 +64,7 @@ def log_lines(advice: Advice) -> Iterator[str]:
     for reason, times in log.bad_reasons.items():
         yield f"            {times:,}: {reason}"
     if log.failed:
-        kinds = ", ".join(f"{name} {count:,}" for name, count in log.failures.items())
+        kinds = ", ".join(f"{name} {times:,}" for name, times in log.failures.items())
         asked = count(log.sampled, "prediction")
         yield f"failures  the model raised in {log.failed:,} of {asked}: {kinds}"
 

@@ -122,14 +122,18 @@ class Bench:
         inputs = {row: data for row in new if (data := self._built(row, {})) is not None}
         self._own.update(zip(inputs, self._answers.of([*inputs.values()]), strict=True))
         self._prepared += len(new)
-        answers = [answer for answer in self._own.values() if answer is not None]
+        answers = self._answered
         self.spread = spread_of(answers)
         return len(answers)
 
     @property
+    def _answered(self) -> list[Answer]:
+        return [answer for answer in self._own.values() if answer is not None]
+
+    @property
     def has_numbers(self) -> bool:
         """Whether answers have numbers; True if there are none yet."""
-        answers = [answer for answer in self._own.values() if answer is not None]
+        answers = self._answered
         return not answers or any(answer.numbers for answer in answers)
 
     def keys(self, option: Option) -> Hashes:
@@ -140,8 +144,8 @@ class Bench:
         """Return the hit ratio of a choice, as precisely as it is ever computed."""
         return hit_ratio(self.keys(option), PRECISE, self._keys.sample)
 
-    def trial(self, option: Option, count: int, most: int = ROUGH) -> Trial:
-        """Try a choice on the first rows of the sample."""
+    def trial(self, option: Option, count: int, most: int) -> Trial:
+        """Try a choice on the first rows of the sample, and on `most` requests for its hits."""
         self.prepare(count)
         keys = self.keys(option)
         rows = [row for row in self._rows[:count] if row in self._own]

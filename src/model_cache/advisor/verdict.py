@@ -54,7 +54,7 @@ def verdict_of(
 def _alternative(limit: float, choices: Sequence[Choice], tolerance: float | None) -> str:
     """Return which choice would pay, and what it costs: the one that changes the answers least."""
     found = [
-        (changes.cost.value, -choice.hit_ratio.value, choice.phrase, changes)
+        (choice, changes)
         for choice in choices
         if (changes := choice.changes) is not None
         and changes.sampled
@@ -63,8 +63,9 @@ def _alternative(limit: float, choices: Sequence[Choice], tolerance: float | Non
     ]
     if not found:
         return ""
-    _, hits, phrase, changes = min(found, key=lambda each: each[:2])
-    return f"; it would pay {phrase} ({percent(-hits)} hits), which changes {_cost(changes)}"
+    choice, changes = min(found, key=lambda pair: (pair[1].cost.value, -pair[0].hit_ratio.value))
+    hits = percent(choice.hit_ratio.value)
+    return f"; it would pay {choice.phrase} ({hits} hits), which changes {_cost(changes)}"
 
 
 def _cost(changes: Changes) -> str:

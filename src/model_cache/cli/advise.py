@@ -10,8 +10,7 @@ from ml_base.ml_model import MLModel
 from rich.table import Table
 from rich.text import Text
 
-from model_cache.advisor import Advice, Progress, advise
-from model_cache.advisor import summary as words
+from model_cache.advisor import Advice, Progress, advise, summary
 from model_cache.advisor.findings import Capacity
 from model_cache.advisor.settings import LogFormat
 from model_cache.advisor.words import percent, ratio, size
@@ -93,17 +92,17 @@ def show(output: Output, advice: Advice) -> None:
         output.line("INTERRUPTED: this is the advice so far.", "bold red")
     output.line(advice.sentence, "bold")
     output.line()
-    for line in words.facts(advice):
+    for line in summary.facts(advice):
         output.line(line)
     if advice.choices:
         output.line()
-        output.line(words.choices_title(advice), "bold")
+        output.line(summary.choices_title(advice), "bold")
         output.table(_choices(advice))
     for capacity in advice.capacity:
         output.line()
-        output.line(words.memory_title(advice, capacity), "bold")
+        output.line(summary.memory_title(advice, capacity), "bold")
         output.table(_memory(capacity))
-        for line in words.ttl_lines(capacity):
+        for line in summary.ttl_lines(capacity):
             output.line(line)
     output.line()
     for line in advice.to_yaml().splitlines():
@@ -121,16 +120,16 @@ def _table(*headings: str) -> Table:
 
 
 def _choices(advice: Advice) -> Table:
-    found = _table(*words.headings(advice), "choice")
-    for choice, mark in words.shown_choices(advice):
+    found = _table(*summary.headings(advice), "choice")
+    for choice, mark in summary.shown_choices(advice):
         label = Text(printable(f"{mark} {choice.label}".strip()))
-        found.add_row(*map(Text, words.cells(advice, choice)), label)
+        found.add_row(*map(Text, summary.cells(advice, choice)), label)
     return found
 
 
 def _memory(capacity: Capacity) -> Table:
     found = _table("entries", "hits", "plain", "packed", "near cache hits")
-    for point in words.thinned(capacity):
+    for point in summary.thinned(capacity):
         found.add_row(
             f"{point.entries:,}",
             ratio(point.hit_ratio),

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from model_cache.cli.inventory import Inventory, Reader
+from model_cache.cli.inventory import Reader
 from model_cache.cli.wanted import Wanted
 from model_cache.errors import ConfigurationError
-from model_cache.keys.key import EntryKey, Namespace
+from model_cache.keys.key import Namespace
 from model_cache.observing.counters import COUNTS, Stats
 from model_cache.prediction.fleet_counts import (
     PATTERN,
@@ -91,7 +91,9 @@ def collect(
             parts = parse_statistics_key(key)
             if parts is not None and wanted.has(*parts):
                 found[parts] = counts(store.add_counts(key, {}, timeout))
-    inventory = _inventory(servers, timeout, wanted)
+    inventory = Reader(servers, timeout).take_inventory(
+        lambda key: wanted.has(*key[:3]), sample=_SAMPLE
+    )
     entries = {(each.prefix, each.model, each.version): each for each in inventory.models}
     made = []
     for parts in sorted({*found, *entries}, key=lambda parts: tuple(part or "" for part in parts)):
@@ -99,13 +101,6 @@ def collect(
         number, size = (0, 0) if have is None else (have.entries, have.bytes)
         made.append(ModelStatistics(*parts, found.get(parts, Stats()), number, size))
     return made
-
-
-def _inventory(servers: Mapping[str, RedisStore], timeout: float, wanted: Wanted) -> Inventory:
-    def is_wanted(entry: EntryKey) -> bool:
-        return wanted.has(entry.prefix, entry.qualified_name, entry.version)
-
-    return Reader(servers, timeout).take_inventory(is_wanted, sample=_SAMPLE)
 
 
 def _behind_proxy(store: CountingStore, timeout: float, wanted: Wanted) -> ModelStatistics:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 from weakref import ref
 
 from model_cache.forks import renew_after_fork
 from model_cache.prediction.barrier import Computation
-from model_cache.protocols import Clock
 
 # How many recently landed entries to keep, for callers whose lookup just missed them.
 _MOST_RECENT = 64
@@ -117,16 +115,10 @@ class SingleFlight:
 
     Args:
         mode: "off" if each caller computes on its own.
-        clock: seconds, as `time.perf_counter`.
     """
 
-    def __init__(
-        self,
-        mode: Literal["process", "fleet", "off"] = "process",
-        clock: Clock = time.perf_counter,
-    ) -> None:
+    def __init__(self, mode: Literal["process", "fleet", "off"] = "process") -> None:
         self._is_off = mode == "off"
-        self._clock = clock
         self._slowest = 0.0  # seconds of the slowest recent model call, decaying
         self.after_fork()
         renew_after_fork(self)

@@ -173,10 +173,10 @@ def _notes(advice: Advice) -> Iterator[str]:
     log = advice.log
     yield from advice.notes
     if log.bad:
-        reasons = "; ".join(f"{count:,}: {reason}" for reason, count in log.bad_reasons.items())
+        reasons = "; ".join(f"{times:,}: {reason}" for reason, times in log.bad_reasons.items())
         yield f"{count(log.bad, 'line was', 'lines were')} set aside ({reasons})."
     if log.failed:
-        kinds = ", ".join(f"{name} {count:,}" for name, count in log.failures.items())
+        kinds = ", ".join(f"{name} {times:,}" for name, times in log.failures.items())
         asked = count(log.sampled, "prediction")
         yield f"The model raised in {log.failed:,} of {asked}: {kinds}."
 

@@ -65,12 +65,6 @@ def annotation_identity(annotation: Any) -> bytes:
     return b"a" + text(type(annotation).__name__) + text(str(name))
 
 
-def callable_name(function: object) -> str:
-    """Return the module and qualified name of a function or class, or of the object's type."""
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{getattr(named, '__module__', None)}:{getattr(named, '__qualname__', None)}"
-
-
 def described(cls: type) -> str:
     """Return a class's name for a message."""
     return f"type {cls.__module__}.{cls.__qualname__}"
