@@ -533,8 +533,7 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
         Raises:
             ModelCacheError: no model is set.
         """
-        hides_values = self._config.digest_secret is not None
-        return explain(self._current.get(), a, b, hides_values=hides_values)
+        return explain(self._current.get(), a, b, hides_values=self._config.hides_values)
 
     def lookup(self, data: BaseModel) -> Any:
         """Return the prediction for an input if it is in the cache, else None.

@@ -202,15 +202,28 @@ class _File:
     """A file of lines."""
 
     def __init__(
-        self, path: Path, stream: BinaryIO, schema: type[BaseModel], column: str | None
-    ) -> None:
+        self, path: Path, stream: BinaryIO, lines: JsonLines | Csv, schema: type[BaseModel],
+        column: str | None,
+    ) -> None:  # fmt: skip
         self.name = path.name
         self.total: float | None = float(os.fstat(stream.fileno()).st_size)
         self.time_column = column
         self._path = path
         self._stream = stream
+        self._lines = lines
         self._schema = schema
         self._names = names_of(schema)
+
+    def items(self) -> Iterator[Item]:
+        with _readable(self._path):
+            for line in self._lines:
+                if line.problem is not None:
+                    yield Item(None, problem=line.problem)
+                elif line.request is not None:
+                    yield from self._inside(line.request)
+
+    def _inside(self, request: dict[str, Any]) -> Iterator[Item]:
+        yield _timed(request, self.time_column, self._names)
 
     def done(self, count: int) -> float:  # noqa: ARG002 - as the protocol
         return float(self._stream.tell())
@@ -223,18 +236,9 @@ class JsonRows(_File):
         self, path: Path, stream: BinaryIO, raw: BinaryIO, schema: type[BaseModel],
         column: str | None,
     ) -> None:  # fmt: skip
-        super().__init__(path, stream, schema, column)
-        self._lines = JsonLines(raw, schema)
+        super().__init__(path, stream, JsonLines(raw, schema), schema, column)
         self._fields = list(schema.model_fields)
         self._is_first = True
-
-    def items(self) -> Iterator[Item]:
-        with _readable(self._path):
-            for line in self._lines:
-                if line.problem is not None:
-                    yield Item(None, problem=line.problem)
-                elif line.request is not None:
-                    yield from self._inside(line.request)
 
     def _inside(self, request: dict[str, Any]) -> Iterator[Item]:
         try:
@@ -269,21 +273,12 @@ class CsvRows(_File):
         self, path: Path, stream: BinaryIO, raw: BinaryIO, schema: type[BaseModel],
         column: str | None,
     ) -> None:  # fmt: skip
-        super().__init__(path, stream, schema, column)
-        self._csv = Csv(raw, schema)
-        known = [*self._csv.unknown_columns, *names_of(schema)]
+        super().__init__(path, stream, Csv(raw, schema), schema, column)
+        known = [*self._lines.unknown_columns, *self._names]
         self.time_column = _chosen_column(known, schema, column)
 
-    def items(self) -> Iterator[Item]:
-        with _readable(self._path):
-            for line in self._csv:
-                if line.problem is not None:
-                    yield Item(None, problem=line.problem)
-                elif line.request is not None:
-                    yield _timed(line.request, self.time_column, self._names)
-
     def parse(self, given: Any) -> BaseModel:
-        return self._csv.parse(Line(0, b"", given))
+        return self._lines.parse(Line(0, b"", given))
 
 
 class ParquetRows:

@@ -40,8 +40,8 @@ class Rounded:
 class Explanation:
     """Why two inputs share a key, or why they do not; `print` it.
 
-    It contains no value of a secret or of a field with `repr=False`, and with `key_secret` no
-    values at all.
+    It contains no value of a secret or of a field with `repr=False`, and with `key_secret` or
+    `encryption_key` no values at all.
 
     Attributes:
         same: whether the inputs have the same key.
@@ -52,7 +52,7 @@ class Explanation:
         differences: where the inputs differ, after rounding, in what is part of the key.
         ignored: where they differ in what is not part of the key.
         rounded: the values that are rounded.
-        hides_values: whether no values are shown, because `key_secret` is set.
+        hides_values: whether no values are shown, because `key_secret` or `encryption_key` is set.
     """
 
     same: bool

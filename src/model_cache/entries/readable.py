@@ -15,8 +15,8 @@ from pydantic import RootModel
 
 from model_cache.entries.rows import values_of
 from model_cache.entries.values import Classes
+from model_cache.entries.values.libraries import NotImportedError
 from model_cache.entries.values.reading import Reader
-from model_cache.entries.values.refusals import NotImportedError
 from model_cache.entries.values.structures import DIGEST_SIZE, is_model, model_parts
 
 _DEEPEST = 100

@@ -192,6 +192,11 @@ class Config:
             return self.encryption_key[-1]
         return self.key_secret
 
+    @property
+    def hides_values(self) -> bool:
+        """Whether explanations show no values, because keys are secret."""
+        return self.digest_secret is not None
+
     def cipher(self) -> Cipher | None:
         """Return what encrypts entries; None if nothing does.
 

@@ -84,23 +84,18 @@ class _Observers(NamedTuple):
 
         return tell
 
-    def counting_near_hits(self) -> Callable[[str, str], Callable[[float], None]]:
-        """Return a function that returns what counts the near hits of a model and version."""
-        counters, _, _, gates = self
+    def counting_near_hits(self, model: str, version: str) -> Callable[[float], None]:
+        """Return a function that counts a near hit of a model and version, by its time."""
+        count = self.counters.of(model, version).near_hit
+        if self.gates is None:
+            return count
+        hit = self.gates.of(model, version, batches=False).hit
 
-        def counting(model: str, version: str) -> Callable[[float], None]:
-            count = counters.of(model, version).near_hit
-            if gates is None:
-                return count
-            hit = gates.of(model, version, batches=False).hit
+        def both(seconds: float) -> None:
+            count(seconds)
+            hit(seconds)
 
-            def both(seconds: float) -> None:
-                count(seconds)
-                hit(seconds)
-
-            return both
-
-        return counting
+        return both
 
 
 def assembled(
@@ -145,10 +140,7 @@ def assembled(
 
 @dataclass
 class _Cached:
-    """The parts of a cache, each of them made once from the others.
-
-    The predictors for threads and for event loops share the steps that they take.
-    """
+    """The parts of a cache, each of which is made once if several others need it."""
 
     config: Config
     backend: RedisBackend
@@ -248,7 +240,7 @@ class _Cached:
             current=self.current,
             near=near,
             look_ups=self.backend.look_ups,
-            counting=self.observers.counting_near_hits(),
+            counting=self.observers.counting_near_hits,
             verifying=self._verifying,
             watch=self.observers.watch,
         )

@@ -52,8 +52,8 @@ _OPERATORS = ("__len__", "__getitem__", "__iter__", "__contains__", "__bool__", 
 class CachedEstimator:
     """An estimator whose predictions are cached row by row; see `Cache.wrap`.
 
-    Attributes and methods that are not cached are the estimator's own. After a method that may
-    change it, such as `fit`, the fingerprint of its state is taken anew.
+    Attributes and methods that are not cached are the estimator's own. When it may have changed,
+    by a method such as `fit` or by new attributes, the fingerprint of its state is taken anew.
     """
 
     __slots__ = ("__weakref__", "_cached")
@@ -118,7 +118,7 @@ class _Cached:
         name: str,
         version: str,
         methods: Sequence[str] | None,
-        refitted: str = "",
+        refitted: str,
     ) -> None:
         self._arguments = (cache, estimator, options, name, version, methods)
         self._cache, self._options = cache, options
@@ -155,7 +155,7 @@ class _Cached:
             return found
         return self._forwarded(wrapper, found)
 
-    def _cached_method(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _cached_method(self, name: str, method: Callable[..., Any]) -> Any:
         part = self._part(name)
         rows, signature = self._rows_of(name), with_rows(signature_of(method))
         calls = TableCalls(method, rows, context=_configuration, signature=signature)
@@ -172,8 +172,7 @@ class _Cached:
 
         cached: Any = functools.wraps(method)(predict)
         attach_rows(cached, part, calls, called)
-        wrapper: Callable[..., Any] = cached
-        return wrapper
+        return cached
 
     def _forwarded(self, wrapper: CachedEstimator, method: Callable[..., Any]) -> Any:
         """Return a method that may change the estimator, and that returns the wrapper for it."""

@@ -193,7 +193,7 @@ def memoized(
         return _ExplainableCall(part, function, arguments(*args, **kwargs), ignored)
 
     cached.cache_key = lambda *args, **kwargs: part.cache_key(arguments(*args, **kwargs))
-    cached.explain = explainer(read, hides_values=part.hides_values)
+    cached.explain = explainer(read, hides_values=part.config.hides_values)
     cached.forget = lambda *args, **kwargs: part.sync.forget(arguments(*args, **kwargs))
     cached.aforget = lambda *args, **kwargs: part.asynchronous.forget(arguments(*args, **kwargs))
     return cast(Memoized[P, R], attached(cached, part))

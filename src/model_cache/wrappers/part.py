@@ -86,11 +86,6 @@ class Part:
         return lambda data, prediction: rule(*self.current.binding.shown(data, prediction))
 
     @property
-    def hides_values(self) -> bool:
-        """Whether no explanation shows values, because keys are secret."""
-        return self.config.digest_secret is not None
-
-    @property
     def qualified_name(self) -> str:
         """The name in keys and metrics."""
         return self.current.binding.qualified_name

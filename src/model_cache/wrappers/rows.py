@@ -265,7 +265,7 @@ def attach_rows(
         return calls.explainable(part, call_of(*args, **kwargs), args, kwargs)
 
     cached.cache_keys, cached.forget, cached.aforget = keys, forget, aforget
-    cached.explain = explainer(read, hides_values=part.hides_values)
+    cached.explain = explainer(read, hides_values=part.config.hides_values)
 
 
 def _key_of(part: Part, head: bytes, row: bytes) -> str:

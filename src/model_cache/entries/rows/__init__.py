@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from model_cache.entries.rows.columns import columns_of, loaded, payloads_of, specifications
+from model_cache.entries.rows.columns import columns_of, payloads_of, specifications
 from model_cache.entries.rows.containers import apart, together
 from model_cache.entries.rows.refusals import LengthError, RowsRefusedError
 from model_cache.entries.values import Classes
+from model_cache.entries.values.libraries import loaded
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
 from model_cache.keys.tables import Table

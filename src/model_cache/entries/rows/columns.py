@@ -17,7 +17,7 @@ import msgpack
 
 from model_cache.entries.rows.refusals import RowsRefusedError
 from model_cache.entries.values import Classes, dumps
-from model_cache.entries.values.refusals import NotImportedError
+from model_cache.entries.values.libraries import loaded
 from model_cache.keys.canonical.arrays import loaded_numpy
 from model_cache.keys.tables.cells import lines, numbers
 
@@ -26,17 +26,6 @@ _SHARING = "qQ"
 _PLAIN = frozenset({str, bytes, int, float, bool, types.NoneType})
 # numpy makes room for one value of an empty array.
 _LARGEST_EMPTY = 2**16
-
-
-def loaded(name: str) -> Any:
-    """Return a library; an error if the process has not imported it.
-
-    An entry, which anyone may have written, imports nothing.
-    """
-    module = sys.modules.get(name)
-    if module is None:
-        raise NotImportedError(name)
-    return module
 
 
 def specifications(columns: Sequence[Any]) -> list[Any]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from model_cache.entries.rows import pandas_results, polars_results
-from model_cache.entries.rows.columns import loaded
 from model_cache.entries.rows.refusals import LengthError, RowsRefusedError
+from model_cache.entries.values.libraries import loaded
 from model_cache.keys.canonical.arrays import loaded_numpy
 from model_cache.keys.canonical.identities import described
 from model_cache.keys.tables import Table

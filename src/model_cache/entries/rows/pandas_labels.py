@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from model_cache.entries.rows.columns import loaded
 from model_cache.entries.rows.refusals import RowsRefusedError
 from model_cache.entries.values import Classes, dumps
+from model_cache.entries.values.libraries import loaded
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
 

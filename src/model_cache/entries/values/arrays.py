@@ -12,7 +12,8 @@ from typing import Any
 
 import msgpack
 
-from model_cache.entries.values.refusals import NotImportedError, NotStorableError
+from model_cache.entries.values.libraries import loaded
+from model_cache.entries.values.refusals import NotStorableError
 from model_cache.keys.canonical.arrays import loaded_numpy
 
 _HIGHEST_CODE_POINT = 0x10FFFF
@@ -45,7 +46,7 @@ def _head(dtype: Any, shape: tuple[int, ...], order: str) -> bytes:
 
 def read_array(data: bytes) -> Any:
     """Return the array in `data`."""
-    numpy = _numpy()
+    numpy = loaded("numpy")
     start = 2 + int.from_bytes(data[:2])
     dtype, shape, order, count, any_bytes = _read_head(numpy, data[2:start])
     if start == len(data):
@@ -80,19 +81,12 @@ def objects(value: Any) -> list[Any]:
 def read_objects(parts: Any) -> Any:
     """Return an array of objects."""
     shape, items = parts
-    numpy = _numpy()
+    numpy = loaded("numpy")
     made = numpy.empty(len(items), object)
     for place, item in enumerate(items):  # an assignment of all would look into sequences
         made[place] = item
     _check_shape(shape)
     return made.reshape(shape)
-
-
-def _numpy() -> Any:
-    numpy = loaded_numpy()
-    if numpy is None:
-        raise NotImportedError("numpy")
-    return numpy
 
 
 def _without_gaps(numpy: Any, value: Any) -> Any:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from model_cache.entries.values.refusals import NotImportedError
+from model_cache.entries.values.libraries import loaded
 from model_cache.keys.canonical.arrays import loaded_numpy
 
 # A range of labels takes no room in the data, but some in memory.
@@ -26,9 +26,7 @@ def rebuilt(parts: list[Any]) -> Any:
     library, _, kind = name.partition(".")
     if library not in ("numpy", "pandas", "polars"):
         raise ValueError("not the name of a library")
-    module = sys.modules.get(library)
-    if module is None:
-        raise NotImportedError(library)
+    module = loaded(library)
     build = _BUILD[library][kind]
     if library != "polars":
         return build(module, *rest)

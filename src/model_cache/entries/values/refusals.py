@@ -1,22 +1,10 @@
-"""Say that a value can't be stored, or can't be read here."""
+"""Say that a value can't be stored."""
 
 from __future__ import annotations
 
 
 class NotStorableError(TypeError):
     """A part of a value can't be stored; the message says what and why, without its content."""
-
-
-class NotImportedError(ValueError):
-    """A value of a library that this process has not imported: an entry imports nothing.
-
-    Attributes:
-        library: its name.
-    """
-
-    def __init__(self, library: str) -> None:
-        super().__init__(f"{library} is not imported")
-        self.library = library
 
 
 def not_storable(cls: type, why: str = "") -> NotStorableError:
