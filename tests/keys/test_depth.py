@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from model_cache import NotCacheableError
-from model_cache.keys.canonical import INPUTS, Canonicalizer, Selection
+from model_cache.keys.canonical import INPUTS, Canonicalizer, Selection, guarded
 from tests.keys.forms import Anything
 
 
@@ -32,7 +32,7 @@ def test_a_value_nested_too_deeply_has_no_key_whatever_the_recursion_limit(fresh
         before = sys.getrecursionlimit()
         sys.setrecursionlimit(1_000_000)
         try:
-            selecting = fresh().selecting(Selection({"value": {"x": None}}, keep=True))
+            selecting = guarded(fresh().encoders(Selection({"value": {"x": None}}, keep=True)))
             for value in (deep, {"a": (deep,)}, Anything(value=deep)):
                 for encode_value in (fresh().encode, selecting):
                     with pytest.raises(NotCacheableError, match="nested more than 256") as caught:

@@ -194,8 +194,8 @@ class Cache(Closing):
             fast = cache.wrap(pipeline, name="charges", version="1.0.0")
             fast.predict(df)
 
-        A fingerprint of the fitted state is part of the keys. It is taken once, and again after a
-        method that may change the estimator, such as `fit`.
+        A fingerprint of the fitted state is part of the keys. It is taken once, and again when
+        the estimator may have changed, such as after `fit`.
 
         Args:
             estimator: an estimator of scikit-learn, XGBoost, LightGBM or CatBoost, a pipeline, an

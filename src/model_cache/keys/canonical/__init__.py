@@ -137,16 +137,12 @@ class Canonicalizer:
         if not self._predictions:
             self._encoders[uuid.UUID] = safe_uuid
 
-    def selecting(self, selection: Selection) -> Encode:
-        """Return an encoder that includes only a selection of a structure's fields.
-
-        A nested structure without any of the named fields is included whole, as is a value that
-        is not a structure: nothing says that it can be left out.
-        """
-        return guarded(self.encoders(selection))
-
     def encoders(self, selection: Selection | None) -> Encoders:
-        """Return the encoders by class; they may raise any exception."""
+        """Return the encoders by class; they may raise any exception.
+
+        With a selection, a nested structure without any of the named fields is included whole, as
+        is a value that is not a structure: nothing says that it can be left out.
+        """
         return self._encoders if selection is None else self._selecting(selection)
 
     @functools.cached_property

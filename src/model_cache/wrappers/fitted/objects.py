@@ -153,6 +153,8 @@ def _helpers(function: types.FunctionType) -> Iterator[types.FunctionType]:
 def _layers(value: Any) -> Iterator[types.FunctionType]:
     """Yield a function, and those inside it that decorators have wrapped."""
     for _ in range(_MOST_DECORATORS):
+        if value is None:
+            return
         if isinstance(value, types.FunctionType):
             yield value
         try:
