@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from model_cache.keys.comparing import Comparer, Difference
-from model_cache.keys.tables import table_of
-from model_cache.keys.tables.table import Table
+from model_cache.keys.tables import Table, table_of
 
 
 def row_differences(a: Table, b: Table, comparer: Comparer, path: str) -> list[Difference]:
