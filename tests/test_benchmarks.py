@@ -24,6 +24,8 @@ from benchmarks.tables import Table
 from model_cache import embedded_redis
 from tests.checkout import IMPORTS, REPOSITORY
 
+pytestmark = pytest.mark.timeout(300)
+
 VERDICTS = ("reached", "not reached")
 
 
@@ -36,7 +38,7 @@ def run(name: str, folder: Path, *arguments: str) -> tuple[dict[str, Any], str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,
     )
     assert finished.returncode == 0, finished.stderr
     read: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))

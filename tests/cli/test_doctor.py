@@ -166,7 +166,7 @@ def test_the_rights_that_it_advises_suffice(server: Server, client: redis.Redis)
 
 
 def test_behind_a_proxy_the_remaining_checks_are_reported() -> None:
-    with running_twemproxy() as proxy:
+    with running_twemproxy(timeout=5000) as proxy:
         result = run("doctor", "--url", proxy.url, "--proxied", *PATIENT)
         assert result.code == 0
         assert found(result)["permissions"]["verdict"] == "ok"

@@ -429,7 +429,7 @@ def run_either(server: Server, key: str, user: dict[str, str]) -> str:
 
 
 def test_a_proxy_shows_one_key_and_no_list() -> None:
-    with running_twemproxy() as proxy:
+    with running_twemproxy(timeout=5000) as proxy:
         key = fill(proxy.url, 1, proxied=True)
         found = run("inspect", "--url", proxy.url, "--proxied", key, "--json")
         assert (found.code, found.json["model"]) == (0, "a_model")

@@ -56,7 +56,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def twemproxy() -> Iterator[Twemproxy]:
-    with running_twemproxy(PASSWORD) as proxy:
+    with running_twemproxy(PASSWORD, timeout=5000) as proxy:
         yield proxy
 
 

@@ -270,6 +270,7 @@ def test_memory_that_is_full_under_noeviction_refuses_writes_and_goes_on_hitting
         assert (cache.stats().hits, cache.stats().write_failures) == (1, 1)
 
 
+@pytest.mark.timeout(300)
 def test_the_eviction_benchmark_covers_the_policies_of_the_doc(tmp_path: Path) -> None:
     results, printed = run("eviction", tmp_path, "--count", "2000")
     in_doc = set(re.findall(r"^- \*\*([\w-]+)\*\*", page("capacity"), re.M))

@@ -403,9 +403,10 @@ class Twemproxy:
 
     Args:
         password: of the two servers and of the proxy.
+        timeout: how long it waits for a server, in milliseconds.
     """
 
-    def __init__(self, password: str | None = None) -> None:
+    def __init__(self, password: str | None = None, timeout: int = 200) -> None:
         self._binary = find_nutcracker()
         self._folder = Path(tempfile.mkdtemp(prefix="model-cache-test-"))
         self.password = password
@@ -419,7 +420,7 @@ class Twemproxy:
             "  redis: true",
             "  hash: fnv1a_64",
             "  distribution: ketama",
-            "  timeout: 200",
+            f"  timeout: {timeout}",
             "  auto_eject_hosts: true",
             "  server_failure_limit: 1",
             "  server_retry_timeout: 500",
@@ -468,8 +469,8 @@ class Twemproxy:
 
 
 @contextlib.contextmanager
-def running_twemproxy(password: str | None = None) -> Iterator[Twemproxy]:
-    proxy = Twemproxy(password)
+def running_twemproxy(password: str | None = None, timeout: int = 200) -> Iterator[Twemproxy]:
+    proxy = Twemproxy(password, timeout)
     try:
         yield proxy
     finally:

@@ -218,7 +218,7 @@ def test_a_purge_by_another_process_in_the_middle_of_a_call(cache: Cache, server
     def scaled(rows: Any) -> Any:
         weight = world[0]
         started.set()
-        assert go.wait(10)
+        assert go.wait(60)
         return np.asarray(rows) * weight
 
     options: Any = {"version": "1", "name": "scaled", "revision": "1", "batch_equality": "ignore"}

@@ -11,6 +11,8 @@ NARROW, WIDE = 360, 800
 _HEIGHT, _HEIGHT_WIDE = 290, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 30, 48
 _LETTER = 6.9
+_TITLE = 14  # where the y axis's title stands
+_LINE = 15  # how far apart two texts are at least
 _ROW = 56
 
 
@@ -75,7 +77,7 @@ def _axes(plane: Plane) -> Iterator[Markup]:
         yield _line(x, plane.bottom, x, plane.bottom + 5, "axis")
         yield _text(text, middle, plane.bottom + 19, "middle", "tick")
     yield _line(plane.left, plane.bottom, plane.right, plane.bottom, "axis")
-    yield _text(chart.y.label, 2, 14, "start", "title")
+    yield _text(chart.y.label, 2, _TITLE, "start", "title")
     yield _text(chart.x.label, plane.right, plane.height - 8, "end", "title")
 
 
@@ -157,7 +159,7 @@ def _labels(plane: Plane) -> Iterator[Markup]:
         x, y = plane.x(point.x), plane.y(point.y)
         half = _LETTER * len(point.text) / 2 + 3
         middle = min(max(x - half, plane.left + half), plane.right - half)
-        above = y - 12 if y - 12 > 16 else y + 22
+        above = y - 12 if y - 12 >= _TITLE + _LINE else y + 22
         if any(
             abs(middle - other) < half + room and abs(above - at) < 14 for other, at, room in taken
         ):
