@@ -10,8 +10,9 @@ from pydantic import BaseModel, RootModel, create_model
 
 from model_cache import register_serder
 from model_cache.entries.codec import Codec, EntryRefusedError
+from model_cache.entries.describe import describe
 from model_cache.entries.envelope import MARK
-from model_cache.entries.serders import JSON, MESSAGE_PACK
+from model_cache.entries.serders import JSON, MESSAGE_PACK, VALUES
 from tests.entries.round_trips import KEY, Loose
 from tests.models import Charges
 
@@ -97,3 +98,15 @@ def test_a_message_pack_map_is_an_entry_by_itself_and_a_list_needs_an_envelope(
     entry = codec.encode(KEY, prediction)
     assert entry[0] == first
     assert codec.decode(KEY, entry) == prediction
+
+
+@pytest.mark.parametrize(("fields", "first"), [(1, 0x91), (15, 0x9F), (16, 0xDC)])
+def test_an_array_of_values_is_an_entry_by_itself(fields: int, first: int) -> None:
+    names = [f"field_{number}" for number in range(fields)]
+    kinds: dict[str, Any] = dict.fromkeys(names, (int, ...))
+    prediction = create_model("Wide", **kinds)(**dict.fromkeys(names, 1))
+    codec = Codec(type(prediction), serder=VALUES)
+    entry = codec.encode(KEY, prediction)
+    assert entry[0] == first
+    assert codec.decode(KEY, entry) == prediction
+    assert describe(KEY, entry).serder == "values"
