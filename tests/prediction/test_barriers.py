@@ -6,7 +6,8 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import redis
 
 from model_cache import RedisCachingDecorator, refresh
 from model_cache.prediction.barrier import Barrier
-from tests.models import Charges, FunctionModel, Gate, Person, person
+from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server
 from tests.stored import entries
 from tests.waiting import poll
@@ -137,6 +138,58 @@ def test_a_refreshed_prediction_that_must_not_be_stored_replaces_the_older_one(
         assert cache.predict(person()) == Charges(charges=2.0)
     poll(lambda: entries(client) == [])
     assert cache.predict(person()) == Charges(charges=3.0)
+
+
+def test_a_refresh_that_must_not_be_stored_waits_for_an_older_write(
+    server: Server, client: redis.Redis
+) -> None:
+    values = iter([1.0, 2.0, 3.0])
+    model = FunctionModel(function=lambda _: Charges(charges=next(values)))
+    cache = cached(server, model, cache_if=lambda _, made: made.charges != 2.0)
+    cache.predict(person())
+    key, barrier = cache.cache_key(person()).encode(), cache._backend.barrier
+    older = client.get(key)
+    writing = barrier.begin(key, barrier.epoch)
+    assert barrier.may_write(writing)
+    with ThreadPoolExecutor(1) as pool, refresh():
+        refreshed = pool.submit(copy_context().run, cache.predict, person())
+        wait([refreshed], timeout=0.1)
+        client.set(key, older)
+        barrier.end(writing)
+        assert refreshed.result() == Charges(charges=2.0)
+    poll(lambda: entries(client) == [])
+    assert cache.predict(person()) == Charges(charges=3.0)
+    cache.close()
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_no_older_entry_is_served_after_a_refresh_that_another_has_overtaken(
+    server: Server, batch: bool
+) -> None:
+    gate = Gate()
+
+    def refreshed() -> Charges:
+        with refresh():
+            return cache.predict_many([person()])[0] if batch else cache.predict(person())
+
+    def fail(_: Person) -> Charges:
+        raise ValueError
+
+    answers = iter([lambda _: Charges(charges=1.0), gate, fail])
+    model = FunctionModel(function=lambda data: next(answers, lambda _: Charges(charges=3.0))(data))
+    cache = cached(server, model)
+    assert cache.predict(person()) == Charges(charges=1.0)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(refreshed)
+        assert gate.entered.wait(10)
+        with pytest.raises(ValueError):
+            refreshed()
+        gate.go.set()
+        assert first.result() == charge(person())
+    for _ in range(2):
+        assert cache.predict(person()) == Charges(charges=3.0)
+    assert cache.stats().hits == 1
+    cache.close()
 
 
 def test_a_refresh_is_written_before_it_returns(server: Server, client: redis.Redis) -> None:

@@ -146,15 +146,16 @@ class Barrier:
 
     def is_held_up(self, computation: Computation) -> bool:
         """Return whether an overtaken computation is still writing to the same key."""
-        self._overtaken_writes = [
-            each
-            for each in self._overtaken_writes
-            if (other := each()) is not None and other.is_writing
-        ]
-        return any(
-            (other := each()) is not None and other.key == computation.key
-            for each in self._overtaken_writes
-        )
+        with self._lock:  # or it could lose a write that is overtaken meanwhile
+            self._overtaken_writes = [
+                each
+                for each in self._overtaken_writes
+                if (other := each()) is not None and other.is_writing
+            ]
+            return any(
+                (other := each()) is not None and other.key == computation.key
+                for each in self._overtaken_writes
+            )
 
     def write_may_be_late(self, computation: Computation) -> None:
         """Record a failed write that may still reach the server."""

@@ -322,14 +322,14 @@ class Flow:
             if call.fate == "stored":
                 self._look_ups.stored(call, *made, since)
                 return landed
-            if refreshes and call.fate == "write_failed":
+            if refreshes:  # failed, or overtaken by a purge or a refresh that is not done yet
                 self._look_ups.refresh_failed(call)
             return Landed()
         call.fate = made
         if flight is None:
             self._flights.shared(None)
         if refreshes:
-            yield from self._writing.discard(computation.key, budget)
+            yield from self._writing.discard(computation, budget)
             self._look_ups.discarded(call)
         return Landed()
 

@@ -341,7 +341,7 @@ class ManyFlow:
             call.fate, call.store_error, call.write_seconds = fate, error, seconds
             if fate == "stored":
                 self._look_ups.stored(call, *write.encoded, since)
-            elif fate == "write_failed" and call.mode == "refresh":
+            elif call.mode == "refresh":
                 self._look_ups.refresh_failed(call)
 
     def _discard(self, rows: Sequence[Row], budget: Budget) -> Steps[None]:
@@ -349,8 +349,8 @@ class ManyFlow:
         for row in rows:
             call = row.call
             if call.mode == "refresh" and call.kind == "miss" and row.entry is None:
-                assert call.key is not None
-                yield from self._writing.discard(call.key, budget)
+                assert row.computation is not None
+                yield from self._writing.discard(row.computation, budget)
                 self._look_ups.discarded(call)
 
     def _encoded(self, row: Row, computation: Computation, answer: Any) -> Encoded | None:

@@ -216,7 +216,7 @@ class Verifying:
             return
         self._look_ups.drop(call)
         if not isinstance(made, Encoded):
-            yield from self._writing.discard(key, budget)
+            yield from self._writing.discard(computation, budget)
             self._look_ups.discarded(call)
             return
         write, since = Write(computation, made, call.seen), time.perf_counter()

@@ -250,9 +250,11 @@ class Writing:
     def _of(self, binding: Bound) -> VersionCounters:
         return self._counters.of(binding.qualified_name, binding.version)
 
-    def discard(self, key: bytes, budget: Budget) -> Steps[None]:
+    def discard(self, computation: Computation, budget: Budget) -> Steps[None]:
         """Erase an outdated entry when a refresh has nothing to replace it with."""
+        key = computation.key
         try:
+            yield from self.wait_for_overtaken([computation], budget)
             yield from self._erase(key, budget)
             self._barrier.replaced(key)
         except StoreUnavailableError:
