@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import threading
 from pathlib import Path
@@ -132,6 +133,20 @@ def test_a_copy_has_the_same_entries(
     expected = clone(first).fit(NUMBERS, others).predict(NUMBERS)
     for each in (COPIES[way](fast, tmp_path), fast, COPIES[way](fast, tmp_path)):
         assert same(each.predict(NUMBERS), expected)
+
+
+def test_a_method_can_be_sent_to_another_process(cache: Cache) -> None:
+    model = LogisticRegression().fit(NUMBERS, LABELS)
+    fast: Any = cache.wrap(model, name="m", version="1")
+    made = joblib.Parallel(n_jobs=2)(joblib.delayed(fast.predict)(NUMBERS) for _ in range(2))
+    assert all(same(each, model.predict(NUMBERS)) for each in made)
+    assert fast.predict.forget(NUMBERS) == len(np.unique(NUMBERS, axis=0))
+    others = np.where(LABELS == "high", "low", "high")
+    fitted = pickle.loads(pickle.dumps(fast.fit))(NUMBERS, others)
+    assert same(fitted.predict(NUMBERS), clone(model).fit(NUMBERS, others).predict(NUMBERS))
+    assert same(fast.predict(NUMBERS), model.predict(NUMBERS))
+    assert inspect.signature(fast.predict) == inspect.signature(model.predict)
+    assert repr(fast.predict) == f"<method 'predict' of {fast!r}>"
 
 
 def test_a_copy_shares_hooks_that_cant_be_copied(server: Server) -> None:

@@ -147,15 +147,11 @@ class Barrier:
     def is_held_up(self, computation: Computation) -> bool:
         """Return whether an overtaken computation is still writing to the same key."""
         with self._lock:  # or it could lose a write that is overtaken meanwhile
-            self._overtaken_writes = [
-                each
-                for each in self._overtaken_writes
-                if (other := each()) is not None and other.is_writing
-            ]
-            return any(
-                (other := each()) is not None and other.key == computation.key
-                for each in self._overtaken_writes
-            )
+            self._overtaken_writes = _still_writing(self._overtaken_writes)
+        return any(
+            (other := each()) is not None and other.key == computation.key
+            for each in self._overtaken_writes
+        )
 
     def write_may_be_late(self, computation: Computation) -> None:
         """Record a failed write that may still reach the server."""
@@ -235,6 +231,10 @@ class Barrier:
         writing = [one for one in overtaken if one.is_writing]
         self._overtaken_writes = [*self._overtaken_writes, *map(ref, writing)]
         return writing
+
+
+def _still_writing(computations: list[ref[Computation]]) -> list[ref[Computation]]:
+    return [each for each in computations if (other := each()) is not None and other.is_writing]
 
 
 def _mark_purged(computations: list[Computation]) -> None:

@@ -103,6 +103,34 @@ class CachedEstimator:
         return _wrapped_again((cache, copy.deepcopy(estimator, memo), *others), refitted)
 
 
+class _Method:
+    """A method of a `CachedEstimator`: what it does, with the looks of the estimator's own.
+
+    An object and not a function, since pickle must find it by the wrapper.
+    """
+
+    def __init__(
+        self,
+        wrapper: CachedEstimator,
+        name: str,
+        method: Callable[..., Any],
+        function: Callable[..., Any],
+    ) -> None:
+        functools.update_wrapper(self, method)
+        self._found = wrapper, name
+        self._function = function
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, self._found
+
+    def __repr__(self) -> str:
+        wrapper, name = self._found
+        return f"<method {name!r} of {wrapper!r}>"
+
+
 class _Cached:
     """What a `CachedEstimator` knows, apart from its estimator's attributes.
 
@@ -148,14 +176,16 @@ class _Cached:
         if not callable(found) or isinstance(found, type):
             return found
         if name in self._methods:
-            return self._cached_method(name, found)
+            return self._cached_method(wrapper, name, found)
         if name.startswith(("get_", "_")) or name in _READERS:
             return found
         if _is_held(self.estimator, name, found):
             return found
-        return self._forwarded(wrapper, found)
+        return self._forwarded(wrapper, name, found)
 
-    def _cached_method(self, name: str, method: Callable[..., Any]) -> Any:
+    def _cached_method(
+        self, wrapper: CachedEstimator, name: str, method: Callable[..., Any]
+    ) -> _Method:
         part = self._part(name)
         rows, signature = self._rows_of(name), with_rows(signature_of(method))
         calls = TableCalls(method, rows, context=_configuration, signature=signature)
@@ -170,20 +200,21 @@ class _Cached:
         def predict(*args: Any, **kwargs: Any) -> Any:
             return part.sync.predict_table(called(*args, **kwargs))
 
-        cached: Any = functools.wraps(method)(predict)
+        cached = _Method(wrapper, name, method, predict)
         attach_rows(cached, part, calls, called)
         return cached
 
-    def _forwarded(self, wrapper: CachedEstimator, method: Callable[..., Any]) -> Any:
+    def _forwarded(
+        self, wrapper: CachedEstimator, name: str, method: Callable[..., Any]
+    ) -> _Method:
         """Return a method that may change the estimator, and that returns the wrapper for it."""
 
-        @functools.wraps(method)
         def forwarded(*args: Any, **kwargs: Any) -> Any:
             with self.changing():
                 result = method(*args, **kwargs)
             return wrapper if result is self.estimator else result
 
-        return forwarded
+        return _Method(wrapper, name, method, forwarded)
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
