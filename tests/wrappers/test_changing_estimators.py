@@ -54,6 +54,24 @@ def test_a_changed_estimator_never_answers_with_old_entries(
     assert fast.stats().hits == stored
 
 
+def test_a_change_of_a_slot_outside_is_seen(cache: Cache) -> None:
+    class Slotted:
+        __slots__ = ("empty", "weight")
+
+        def predict(self, rows: Any) -> Any:
+            return rows[:, 0] * self.weight
+
+    class Inherits(Slotted):
+        pass
+
+    for model in Slotted(), Inherits():
+        model.weight = 2.0
+        fast = cache.wrap(model, name="m", version="1")
+        assert same(fast.predict(NUMBERS), model.predict(NUMBERS))
+        model.weight = 3.0
+        assert same(fast.predict(NUMBERS), model.predict(NUMBERS))
+
+
 def test_a_refit_by_another_thread_is_not_stored_under_the_old_state(cache: Cache) -> None:
     class Slow(BaseEstimator):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -5,7 +5,10 @@ This is cheap enough for each prediction. A change inside an array is not seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+import functools
+import types
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from model_cache.keys.canonical.arrays import loaded_numpy
@@ -14,10 +17,29 @@ from model_cache.wrappers.fitted.libraries import without_derived
 
 def attributes_of(estimator: Any, depth: int = 4) -> Iterator[Any]:
     """Yield the attributes of an estimator and of those inside it, which `fit` replaces."""
-    for value in without_derived(type(estimator), getattr(estimator, "__dict__", {})).values():
+    held = without_derived(type(estimator), getattr(estimator, "__dict__", {})).values()
+    for value in (*held, *_in_slots(estimator)):
         yield value
         if depth:
             yield from _inside(value, depth - 1)
+
+
+def _in_slots(estimator: Any) -> Iterator[Any]:
+    cls: type = type(estimator)
+    for get in _slots_of(cls):
+        with contextlib.suppress(AttributeError):  # it is empty
+            yield get(estimator)
+
+
+@functools.lru_cache(1024)
+def _slots_of(cls: type) -> tuple[Callable[[Any], Any], ...]:
+    return tuple(
+        member.__get__
+        for base in cls.__mro__
+        if "__slots__" in vars(base)  # a class written in C has members that are new at each read
+        for member in vars(base).values()
+        if isinstance(member, types.MemberDescriptorType)
+    )
 
 
 def _inside(value: Any, depth: int) -> Iterator[Any]:
