@@ -386,3 +386,28 @@ for _ in range(3):
 """
     (line,) = printed(code, tmp_path / "gone").splitlines()
     assert line.startswith("model_cache: Prometheus metrics not counted: ")
+
+
+FULL = """
+import logging, sys
+from model_cache import Outcome
+from model_cache.integrations import prometheus
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+hook = prometheus.PrometheusHook()
+hits = 'model_cache_predictions_total{model="m",outcome="hit",version="1"} 3.0'
+least, prometheus._LEAST_FREE = prometheus._LEAST_FREE, 1 << 62
+for _ in range(3):
+    hook(Outcome("hit", "m", "1", 0.001))
+    print(hits in prometheus.exposition()[0].decode())
+prometheus._LEAST_FREE = least
+print(hits in prometheus.exposition()[0].decode())
+"""
+
+
+def test_a_full_disk_ends_no_process_and_what_happened_meanwhile_is_counted_later(
+    tmp_path: Path,
+) -> None:
+    first, *found = printed(FULL, tmp_path).splitlines()
+    assert first.startswith("Prometheus metrics not counted: [Errno 28]")
+    assert found == ["False", "False", "False", "True"]

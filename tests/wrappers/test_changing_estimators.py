@@ -57,6 +57,7 @@ def test_a_changed_estimator_never_answers_with_old_entries(
 def test_a_change_of_a_slot_outside_is_seen(cache: Cache) -> None:
     class Slotted:
         __slots__ = ("empty", "weight")
+        weight: float
 
         def predict(self, rows: Any) -> Any:
             return rows[:, 0] * self.weight

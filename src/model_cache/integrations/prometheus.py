@@ -12,8 +12,10 @@ quarter of a second, on a background thread, and when it ends.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shutil
 import threading
 import time
 from collections import deque
@@ -52,6 +54,9 @@ _MOST_GATHERED = 256  # events; a caller counts them, which must not take long
 _MOST_KEPT = 65_536
 _GATHERING_SECONDS = 0.25
 _PATIENCE = 1.0  # seconds to wait at a fork and at exit
+# prometheus_client maps its files into memory. If no page is left for one, the kernel ends the
+# process (SIGBUS), so with less than this many bytes nothing is counted.
+_LEAST_FREE = 1 << 20
 
 
 class _Counting:
@@ -113,12 +118,12 @@ class _Queue(Collector):
         # that sets it may be interrupted before it starts the count.
         self._will_count_until = 0.0
         self._ends = threading.Event()
-        self._in_files = _in_files()
+        self._folder = os.environ.get(_MULTIPROCESS)
 
     def gather(self, event: Counted) -> None:
         """Queue an event, quickly and without waiting for a lock."""
         self._events.append(event)
-        if self._in_files:
+        if self._folder:
             if time.monotonic() >= self._will_count_until:
                 self._count_soon()
         elif len(self._events) >= _MOST_GATHERED and not _counting.lock.locked():
@@ -135,6 +140,10 @@ class _Queue(Collector):
     def _count_in_time(self) -> None:
         self._ends.wait(_GATHERING_SECONDS)
         self._will_count_until = 0.0
+        self.try_to_count()
+
+    def try_to_count(self) -> None:
+        """Count the queued events; log the first failure."""
         try:
             self.count()
         except Exception as error:  # a full disk, or a missing folder
@@ -155,6 +164,8 @@ class _Queue(Collector):
 
     def count(self) -> None:
         """Count the queued events; never called by a prediction."""
+        if self._folder:
+            _check_space(self._folder)
         for _ in range(0, len(self._events), _MOST_GATHERED):
             with _counting.lock:
                 self._count_some()
@@ -195,6 +206,11 @@ def _queue_of(registry: CollectorRegistry) -> _Queue:
 
 def _in_files() -> bool:
     return bool(os.environ.get(_MULTIPROCESS))
+
+
+def _check_space(folder: str) -> None:
+    if shutil.disk_usage(folder).free < _LEAST_FREE:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
 
 
 class PrometheusHook:
@@ -287,7 +303,7 @@ def exposition() -> tuple[bytes, str]:
         registry = CollectorRegistry()
         registry.register(_AllProcesses(os.environ[_MULTIPROCESS]))
         for queue in _in_all_registries:
-            queue.count()
+            queue.try_to_count()
     return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
