@@ -322,3 +322,8 @@ def test_reads_go_to_replicas_on_request_only() -> None:
     assert not parse_url("url", "redis+cluster://a").replicas
     assert not Endpoint().replicas
     assert parse_url("url", "redis+cluster://a?replicas=true").replicas
+
+
+def test_what_a_server_says_of_passwords_is_masked() -> None:
+    url = "redis+sentinel://user:first@host/service?sentinel_password=second"
+    assert parse_url("url", url).masked("no first, no second") == "no ***, no ***"
