@@ -241,13 +241,11 @@ def test_requests_at_the_same_time_do_not_mix(server: Server) -> None:
     async def one(client: httpx.AsyncClient, number: int) -> None:
         kind = list(kinds)[number % 4]
         path = ["/sync", "/thread", "/task", "/loop"][number // 4 % 4]
-        data = body(age=1000 + number) if kind == "miss" else body()
+        # A refresh has an input of its own: one that overtakes another keeps others from hitting.
+        data = body(age=1000 + number) if kind in ("miss", "refresh") else body()
         headers, expected = kinds[kind]
         response = await client.post(path, json=data, headers=headers)
-        found = status(response)
-        if kind == "refresh" and found[0].pop("detail", None) == "dropped":
-            found[0]["stored"] = True  # by a refresh that began later
-        assert found == expected, (number, kind, path)
+        assert status(response) == expected, (number, kind, path)
         assert response.json() == charge(Person(**data)).model_dump()
 
     async def all_at_once() -> None:

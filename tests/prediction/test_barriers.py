@@ -15,6 +15,7 @@ import redis
 
 from model_cache import RedisCachingDecorator, refresh
 from model_cache.prediction.barrier import Barrier
+from tests.inside import inside
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server
 from tests.stored import entries
@@ -322,3 +323,41 @@ def test_a_write_that_can_no_longer_be_late_is_forgotten() -> None:
     barrier.purge(lambda _: True, wait=0.0)
     assert not barrier.distrusts(b"early")
     assert barrier.distrusts(b"late")
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("single_flight", ["process", "fleet"])
+def test_callers_who_may_not_read_an_entry_share_its_replacement(
+    server: Server, single_flight: str, batch: bool
+) -> None:
+    """They do not overtake each other: under load, nobody would ever write the entry."""
+    begun, go, count = threading.Event(), threading.Event(), 0
+
+    def model(data: Person) -> Charges:
+        nonlocal count
+        count += 1
+        begun.set()
+        assert go.wait(30)
+        return Charges(charges=count)
+
+    cache = cached(server, FunctionModel(function=model), single_flight=single_flight)
+
+    def ask() -> float:
+        [answer] = cache.predict_many([person()]) if batch else [cache.predict(person())]
+        return float(answer.charges)
+
+    go.set()
+    assert ask() == 1
+    inside(cache)._flow._barrier.refresh_failed(cache.cache_key(person()).encode())
+    go.clear()
+    begun.clear()
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(ask)
+        assert begun.wait(30)
+        others = [pool.submit(ask) for _ in range(2)]
+        time.sleep(0.1)  # they begin while the first one computes
+        go.set()
+        assert [each.result() for each in (first, *others)] == [2, 2, 2]
+    hits = cache.stats().hits
+    assert ask() == 2
+    assert cache.stats().hits == hits + 1

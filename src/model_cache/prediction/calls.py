@@ -100,6 +100,6 @@ class Calls:
             call.kind = "miss"  # no write follows that would replace the entry
             return call
         call.key = key
-        if self._barrier.distrusts(key):
-            call.mode = "refresh"
+        if mode != "refresh" and self._barrier.distrusts(key):
+            call.mode, call.distrusts = "refresh", True
         return call

@@ -163,14 +163,14 @@ class Flow:
             prediction = yield from self.compute(call)
             call.kind = call.kind or "miss"
             return prediction
-        refreshes = call.mode == "refresh"
-        computation = self._barrier.begin(call.key, call.epoch, refreshes=refreshes)
-        if refreshes:
+        overtakes = call.overtakes
+        computation = self._barrier.begin(call.key, call.epoch, refreshes=overtakes)
+        if overtakes:
             self._look_ups.drop(call)
         budget = Budget(self._config.timeout - call.store_seconds)
         flight = None
         try:
-            joined = None if refreshes else self.join(call, computation)
+            joined = None if overtakes else self.join(call, computation)
             flight = joined if isinstance(joined, Flight) else None
             if isinstance(joined, Landing):
                 joined = yield from self.wait(call, joined, computation)
@@ -179,7 +179,8 @@ class Flow:
                 answer = self.shared(call, joined)
                 if answer is not None:
                     return answer
-            if flight is not None and self._config.single_flight == "fleet":
+            asks_the_fleet = self._config.single_flight == "fleet" and call.mode != "refresh"
+            if flight is not None and asks_the_fleet:
                 return (yield from self._lead_the_fleet(call, computation, budget, flight))
             return (yield from self._compute_and_store(call, computation, budget, flight, None))
         finally:
@@ -232,7 +233,9 @@ class Flow:
             return None
         if landed.failed and call.stale is not None:
             return self.serve_stale(call, "an exception for another caller")
-        if landed.entry is None or call.asked > landed.asked:
+        # A leader found an entry in the store, which may be too old for this caller.
+        is_found = landed.asked < math.inf
+        if landed.entry is None or (is_found and (call.distrusts or call.asked > landed.asked)):
             return None
         found, is_fresh, left = call.binding.read(call.key, landed.entry)
         if found is None or not is_fresh:
@@ -322,7 +325,7 @@ class Flow:
             if call.fate == "stored":
                 self._look_ups.stored(call, *made, since)
                 return landed
-            if refreshes:  # failed, or overtaken by a purge or a refresh that is not done yet
+            if call.overtakes:  # failed, or overtaken by a purge or a refresh that is not done yet
                 self._look_ups.refresh_failed(call)
             return Landed()
         call.fate = made

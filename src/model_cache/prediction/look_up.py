@@ -268,7 +268,7 @@ class LookUps:
             ttl: its time to live in Redis, in milliseconds.
             since: when it was sent to Redis.
         """
-        if call.mode == "refresh":
+        if call.overtakes:
             alone = call.changes + 1
             call.changes = self._barrier.changed()
             self._drop(call)

@@ -201,11 +201,11 @@ class ManyFlow:
                 self._begin(row, call.key)
 
     def _begin(self, row: Row, key: bytes) -> None:
-        call, refreshes = row.call, row.call.mode == "refresh"
+        call = row.call
         if call.mode == "read_only":
             return
-        row.computation = self._barrier.begin(key, call.epoch, refreshes=refreshes)
-        if refreshes:
+        row.computation = self._barrier.begin(key, call.epoch, refreshes=call.overtakes)
+        if call.overtakes:
             self._look_ups.drop(call)
         else:
             row.joined = self._flow.join(call, row.computation)
@@ -341,7 +341,7 @@ class ManyFlow:
             call.fate, call.store_error, call.write_seconds = fate, error, seconds
             if fate == "stored":
                 self._look_ups.stored(call, *write.encoded, since)
-            elif call.mode == "refresh":
+            elif call.overtakes:
                 self._look_ups.refresh_failed(call)
 
     def _discard(self, rows: Sequence[Row], budget: Budget) -> Steps[None]:

@@ -267,8 +267,8 @@ class TableFlow:
             call.kind, call.store_error = "unavailable", rows.failure.kind
             return call
         call.key = rows.binding.key(canonical)
-        if self._barrier.distrusts(call.key):
-            call.mode = "refresh"
+        if rows.mode != "refresh" and self._barrier.distrusts(call.key):
+            call.mode, call.distrusts = "refresh", True
         return call
 
     def _whole(self, call: TableCall, binding: Bound, kind: Kind) -> Steps[Any]:
