@@ -192,6 +192,8 @@ def test_another_process_predicts_the_same(model: InsuranceChargesModel, model_f
     assert [float(charges) for charges in printed.split()] == here
 
 
+# Of older versions of scikit-learn, which do not mean threads like these.
+@pytest.mark.filterwarnings("ignore:.*sklearn.utils.parallel.delayed:UserWarning")
 def test_threads_that_share_a_model_predict_the_same(model: InsuranceChargesModel) -> None:
     inputs = random_inputs(80, seed=7)
     alone = [model.predict(data) for data in inputs]

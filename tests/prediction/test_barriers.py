@@ -128,13 +128,19 @@ def test_an_older_computation_does_not_overwrite_a_refreshed_entry(server: Serve
     assert cache.stats().hits == 1
 
 
-def test_a_refreshed_prediction_that_must_not_be_stored_replaces_the_older_one(
-    server: Server, client: redis.Redis
-) -> None:
+def second_is_not_stored(server: Server) -> Any:
+    """A cache that holds a model's first prediction, and must not store the second."""
     values = iter([1.0, 2.0, 3.0])
     model = FunctionModel(function=lambda _: Charges(charges=next(values)))
     cache = cached(server, model, cache_if=lambda _, made: made.charges != 2.0)
     cache.predict(person())
+    return cache
+
+
+def test_a_refreshed_prediction_that_must_not_be_stored_replaces_the_older_one(
+    server: Server, client: redis.Redis
+) -> None:
+    cache = second_is_not_stored(server)
     with refresh():
         assert cache.predict(person()) == Charges(charges=2.0)
     poll(lambda: entries(client) == [])
@@ -144,10 +150,7 @@ def test_a_refreshed_prediction_that_must_not_be_stored_replaces_the_older_one(
 def test_a_refresh_that_must_not_be_stored_waits_for_an_older_write(
     server: Server, client: redis.Redis
 ) -> None:
-    values = iter([1.0, 2.0, 3.0])
-    model = FunctionModel(function=lambda _: Charges(charges=next(values)))
-    cache = cached(server, model, cache_if=lambda _, made: made.charges != 2.0)
-    cache.predict(person())
+    cache = second_is_not_stored(server)
     key, barrier = cache.cache_key(person()).encode(), cache._backend.barrier
     older = client.get(key)
     assert isinstance(older, bytes)

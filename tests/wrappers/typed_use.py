@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, assert_type
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model_cache import (
     Cache,
@@ -103,12 +104,12 @@ async def a_method() -> None:
 
 
 @cache.memoize_rows(version="1")
-def embed(texts: list[str], scale: float = 1.0) -> np.ndarray:
+def embed(texts: list[str], scale: float = 1.0) -> NDArray[Any]:
     return np.ones((len(texts), 2)) * scale
 
 
 async def a_function_of_rows() -> None:
-    assert_type(embed(["snow"]), np.ndarray)
+    assert_type(embed(["snow"]), NDArray[Any])
     assert_type(embed.cache_keys(["snow"], scale=2.0), list[str])
     assert_type(embed.explain(["snow"]).compared_to(["sun"], scale=2.0), Explanation)
     assert_type(embed.forget(["snow"]), int)
@@ -117,7 +118,7 @@ async def a_function_of_rows() -> None:
     embed([42])  # type: ignore[list-item]
     embed("snow")  # type: ignore[arg-type]
     embed(["snow"], "2")  # type: ignore[arg-type]
-    named: MemoizedRows[[list[str], float], np.ndarray] = embed
+    named: MemoizedRows[[list[str], float], NDArray[Any]] = embed
     del named
 
 
