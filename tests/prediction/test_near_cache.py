@@ -74,10 +74,14 @@ def test_misses_take_no_reference_from_none(server: Server) -> None:
     """As with cachebox before 6.2.9: before Python 3.12, the process aborts when none is left."""
     cache = cached(server.url, near_cache=1)
     cache.predict(person())
-    before = sys.getrefcount(None)
-    for number in range(500):
-        cache.predict(person(age=number % 100))
-    assert sys.getrefcount(None) > before - 250
+
+    def lost() -> int:
+        before = sys.getrefcount(None)
+        for number in range(500):
+            cache.predict(person(age=number % 100))
+        return before - sys.getrefcount(None)
+
+    assert min(lost() for _ in range(3)) < 250  # what others drop, such as garbage, counts once
 
 
 def test_each_near_hit_is_an_object_of_its_own(server: Server) -> None:

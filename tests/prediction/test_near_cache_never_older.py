@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +20,7 @@ from model_cache.prediction.generation import Generation
 from model_cache.stores.server import RedisStore
 from model_cache.stores.url import parse_url
 from tests.models import Charges, Person, person
-from tests.prediction.test_near_cache import cached
+from tests.prediction.test_near_cache import cached, is_near
 from tests.servers import Server
 from tests.stores.test_urls import answering
 
@@ -158,6 +159,74 @@ def test_a_purge_in_the_middle_of_a_look_up_is_seen(
         reader._current.binding.namespace
     ).trusted_until = 0.0
     assert reader.predict(people[0]) == Charges(charges=2.0)
+
+
+def test_a_check_answers_with_the_entry_that_it_has_checked(
+    server: Server, client: redis.Redis
+) -> None:
+    """Another caller may replace the entry while this one asks whether it was purged."""
+    value = 1.0
+    cache = cached(server.url, lambda _: Charges(charges=value))
+    cache.predict(person())
+    predictor = cache._predictor._inner
+    store = predictor._store
+    generation = predictor._look_ups.generation(cache._current.binding.namespace)
+
+    class Interleaved:
+        """The store, with a purge by another process and a caller who has seen it."""
+
+        def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
+            predictor._store = store
+            client.delete(*client.keys("*"))
+            client.set(generation.key, "another")
+            for _ in range(2):  # the first sees the purge, the second begins after it
+                assert cache.predict(person()) == Charges(charges=2.0)
+            found: list[bytes | None] = store.get_many(keys, timeout)
+            return found
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+    value = 2.0
+    predictor._store = Interleaved()
+    generation.trusted_until = 0.0
+    assert cache.predict(person()) == Charges(charges=2.0)
+    assert is_near()
+
+
+class Overtaken(Generation):
+    """A generation that another thread looks at, in the middle of a caller's own reading of it."""
+
+    reads_until_then = -1
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name in {"value", "trusted_until"}:
+            self.reads_until_then -= 1
+            if self.reads_until_then == 0:
+                self.saw(b"another", time.perf_counter())
+        return found
+
+
+@pytest.mark.parametrize("reads", range(1, 7))
+def test_no_entry_counts_as_checked_by_a_look_that_outdates_it(
+    server: Server, client: redis.Redis, reads: int
+) -> None:
+    value = 1.0
+    cache = cached(server.url, lambda _: Charges(charges=value))
+    generation = Overtaken(cache._current.get().namespace)
+    cache._predictor._inner._look_ups._generations._generations = {
+        cache._current.get().namespace.raw: generation
+    }
+    for _ in range(2):
+        cache.predict(person())
+    assert is_near()
+    client.delete(*client.keys("*"))
+    client.set(generation.key, "another")
+    value = 2.0
+    generation.trusted_until = 0.0
+    generation.reads_until_then = reads
+    assert cache.predict(person()) == Charges(charges=2.0)
 
 
 def test_an_entry_that_expires_while_it_is_read_does_not_live_for_ever() -> None:

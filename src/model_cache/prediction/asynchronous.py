@@ -133,7 +133,7 @@ class AsyncCachedPredictor:
                 return call.answer
             if call.key is None:
                 return await self._take(flow.compute(call))
-            if call.unchecked is not None:
+            if call.must_check:
                 found = await self._take(self._look_ups.check(call))
                 if found is not None:
                     return found

@@ -35,7 +35,7 @@ class Call:
         near: whether the entry came from the near cache.
         near_key: the entry's key in the near cache; None without a near cache.
         answer: the prediction, if the near cache had it.
-        unchecked: an entry from the near cache that needs a check of the generation.
+        must_check: whether the near cache has an entry that needs a check of the generation.
         seconds_left: how many seconds a found entry may still be a hit.
         generation: the generation of the namespace.
         seen: the generation's value when the call began.
@@ -58,7 +58,7 @@ class Call:
     near: bool = False
     near_key: bytes | None = None
     answer: Any | None = None
-    unchecked: Near | None = None
+    must_check: bool = False
     seconds_left: float = math.inf
     generation: Generation | None = None
     seen: Value = UNKNOWN

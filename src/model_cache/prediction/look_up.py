@@ -66,11 +66,12 @@ class LookUps:
             return False
         if call.mode not in {None, "read_only"}:
             return False
+        is_recent = generation.is_recent(call.began)  # before a look that may change the value
         found = near.get(call.near_key, generation, call.began)
         if found is None:
             return False
-        if not generation.is_recent(call.began):
-            call.unchecked = found
+        if not is_recent:
+            call.must_check = True
             return False
         self._renew(call, found)
         return self._read_near(call, found, canonical)
@@ -102,32 +103,25 @@ class LookUps:
 
     def check(self, call: Call) -> Steps[Any | None]:
         """Check the generation; return the near cache's answer if it may be served."""
-        near, generation = call.unchecked, call.generation
-        if near is None or generation is None or call.key is None or self._near is None:
+        near, generation = self._near, call.generation
+        if not call.must_check or near is None or generation is None:
             return None
-        budget, asked = Budget(self._timeout), self._clock()
+        assert call.near_key is not None
+        budget = Budget(self._timeout)
         try:
-            # Not by `get`, which may ask a replica that lags behind.
-            (value,) = yield from budget.ask(
-                lambda store, left: store.get_many([generation.key], left)
-            )
-        except StoreUnavailableError as error:
-            generation.missed(error, asked)
-            if not generation.is_recent(asked):
-                return None
-        else:
-            generation.saw(value, asked)
-            if (
-                call.near_key is None
-                or self._near.get(call.near_key, generation, call.began) is None
-            ):
-                return None
+            yield from self.look_again(generation, budget)
         finally:
             call.store_seconds = self._timeout - budget.left
-        found, is_fresh, _ = call.binding.read(call.key, near.entry)
+        if not generation.is_recent(call.began):
+            return None
+        # Not the entry that `begin` found, which another caller may have replaced meanwhile.
+        checked = near.get(call.near_key, generation, call.began)
+        if checked is None:
+            return None
+        found, is_fresh, _ = call.binding.read(call.key or b"", checked.entry)
         if found is None or not is_fresh:
             return None
-        call.read_near(near)
+        call.read_near(checked)
         return found
 
     def look_again(self, generation: Generation, budget: Budget) -> Steps[None]:

@@ -93,7 +93,8 @@ class NearPredictor(Around):
             if found is None:
                 return None
             entry, expires, value, _, read, _, ends, written = found
-            if began >= expires or value != generation.value or began > generation.trusted_until:
+            # In this order: a look that makes the value trusted may have changed it.
+            if began > generation.trusted_until or value != generation.value or began >= expires:
                 return None
             if (sample := self._sample) is not None and not sample.spares():
                 return None

@@ -114,7 +114,7 @@ class CachedPredictor:
                 return call.answer
             if call.key is None:
                 return self._take(flow.compute(call))
-            if call.unchecked is not None:
+            if call.must_check:
                 found = self._take(self._look_ups.check(call))
                 if found is not None:
                     return found
