@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,22 @@ def test_a_log_that_fits_nothing_names_the_fields_and_the_nearest_columns(tmp_pa
         "requests: none of the 3 requests fits Visit: "
         "customer: Field required (nearest column: 'custmer'); "
         "amount: Field required (nearest column: 'Amount')"
+    )
+
+
+@pytest.mark.parametrize("pack", [dict, json.dumps], ids=["an object", "text"])
+def test_a_log_with_the_fields_inside_says_where(
+    pack: Callable[[Any], object], tmp_path: Path
+) -> None:
+    lines = [
+        {"customer": "web", "request": {"path": "/health", "body": None}},
+        {"customer": "web", "request": {"path": "/predict", "body": pack(ROWS[0])}},
+    ]
+    with pytest.raises(ConfigurationError) as error:
+        read_file(jsonl(tmp_path / "access.log", lines))
+    assert str(error.value) == (
+        "requests: none of the 2 requests fits Visit: its fields are inside 'request.body'; "
+        "make each of these objects a line, for example with jq"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from model_cache.advisor.request_file import reason
+from model_cache.advisor.request_file import names_by_field, reason
 from model_cache.advisor.sources import Item, Source, names_of
 from model_cache.advisor.times import seconds_of
 from model_cache.errors import ConfigurationError
@@ -19,6 +20,8 @@ from model_cache.interruptions import reraise_interruption
 
 _BATCH = 20_000
 _SHOWN = 3
+_REMEMBERED = 100
+_DEPTH = 5
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Reader:
     needs_times: bool = False
     read: int = 0
     _bad: Counter[str] = field(default_factory=Counter)
-    _misfit: tuple[Any, ValidationError] | None = None
+    _misfits: list[tuple[Any, ValidationError]] = field(default_factory=list)
     _has_times: bool | None = None
     _memo: dict[Any, float | None] = field(default_factory=dict)
 
@@ -97,7 +100,8 @@ class Reader:
                 inputs.append(parse(given))
             except ValidationError as error:
                 bad[reason(error)] += 1
-                self._misfit = self._misfit or (given, error)
+                if len(self._misfits) < _REMEMBERED:
+                    self._misfits.append((given, error))
             except Exception as error:  # a validator of the user
                 reraise_interruption(error)
                 bad[f"validating it raised {type(error).__name__}"] += 1
@@ -129,15 +133,20 @@ class Reader:
         return self._memo[time]
 
     def _nothing_fits(self) -> str:
-        """Return why no request fits: the first fields that are wrong, with the nearest names."""
+        """Return why no request fits: where its fields are, or which of them are wrong."""
         is_one, name = self.read == 1, self.schema.__name__
         whole = f"none of the {self.read:,} requests"
-        if self._misfit is None:
+        if not self._misfits:
             whole = "the only request can't be read" if is_one else f"{whole} can be read"
             reasons = [f"{why} ({times:,})" for why, times in self._bad.most_common(_SHOWN)]
             return f"{whole}: {', '.join(reasons)}; is this the right format?"
         whole = f"the only request does not fit {name}" if is_one else f"{whole} fits {name}"
-        given, error = self._misfit
+        # The first line of an access log may be of another endpoint.
+        paths = (_path_to_fields(given, self.schema) for given, _ in self._misfits)
+        if path := next(filter(None, paths), None):
+            where = f"its fields are inside {'.'.join(path)!r}"
+            return f"{whole}: {where}; make each of these objects a line, for example with jq"
+        given, error = self._misfits[0]
         columns = [str(name) for name in given] if isinstance(given, dict) else []
         strange = [name for name in columns if name not in names_of(self.schema)]
         problems = [
@@ -147,6 +156,34 @@ class Reader:
         more = len(problems) - _SHOWN
         shown = "; ".join(problems[:_SHOWN])
         return f"{whole}: {shown}" + (f"; and {more} more" if more > 0 else "")
+
+
+def _path_to_fields(given: Any, schema: type[BaseModel]) -> list[str] | None:
+    """Return the keys that lead to an object with all required fields; None if there is none."""
+    names = names_by_field(schema)
+    required = [names[name] for name, info in schema.model_fields.items() if info.is_required()]
+    level: list[tuple[list[str], Any]] = [([], given)]
+    for _ in range(_DEPTH):
+        for path, found in level:
+            if isinstance(found, dict) and all(not each.isdisjoint(found) for each in required):
+                return path
+        level = [
+            ([*path, str(key)], _unpacked(value))
+            for path, found in level
+            if isinstance(found, dict)
+            for key, value in found.items()
+        ]
+    return None
+
+
+def _unpacked(value: Any) -> Any:
+    """Return what a string of JSON contains; anything else as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def _problem(loc: tuple[int | str, ...], message: str, strange: list[str]) -> str:
