@@ -191,7 +191,7 @@ def test_what_limits_the_advice_is_said(advice: Advice) -> None:
     notes = [each.text for each in parsed(limited.to_html()).all("li")]
     assert notes[-3:] == [
         "Take care.",
-        "3 lines were set aside (3: amount: missing).",
+        "3 lines were skipped (3: amount: missing).",
         "The model raised in 2 of 9 predictions: LookupError 2.",
     ]
 

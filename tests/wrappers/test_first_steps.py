@@ -88,6 +88,12 @@ WRONG: dict[str, Callable[[Cache], object]] = {
     "estimator: expected an object, got the class": lambda cache: cache.wrap(
         Doubling, name="doubling", version="1"
     ),
+    "estimator: .* got the function double; .*memoize_rows": lambda cache: cache.wrap(
+        double, name="double", version="1"
+    ),
+    "estimator: .* got the function Doubling.predict; .*memoize": lambda cache: cache.wrap(
+        Doubling().predict, name="double", version="1"
+    ),
     "ignored: 'y' is not a parameter": lambda cache: cache.memoize(version="1", ignored=["y"])(
         double
     ),

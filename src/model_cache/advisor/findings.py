@@ -34,7 +34,7 @@ class LogFacts:
     Attributes:
         source: the file's name, or "requests".
         requests: how many requests were read and fit the model.
-        bad: how many were set aside.
+        bad: how many were skipped.
         bad_reasons: the most frequent reasons, with how often.
         failed: how many of the sampled predictions made the model raise.
         failures: the most frequent types of these exceptions.

@@ -33,7 +33,7 @@ class Log:
         order: the place of each row among those that were read; None if it is the same.
         sample: how they were chosen.
         left_out: the paths of fields that were not recorded.
-        bad: why requests were set aside, with how many.
+        bad: why requests were skipped, with how many.
         uncacheable: how many values had no canonical form, by field.
     """
 

@@ -32,7 +32,7 @@ class Batch:
         inputs: the inputs, validated.
         times: their times in seconds since 1970; empty if the log has none.
         units: their keys, of a sample by key; else empty.
-        bad: why others were set aside, with how many.
+        bad: why others were skipped, with how many.
         done: how much of the source has been read.
     """
 

@@ -59,7 +59,7 @@ def log_lines(advice: Advice) -> Iterator[str]:
     if log.share < 1.0:
         parts.append(f"{log.requests:,} of them sampled")
     if log.bad:
-        parts.append(f"{log.bad:,} set aside")
+        parts.append(f"{log.bad:,} skipped")
     yield f"log       {', '.join(parts)}"
     for reason, times in log.bad_reasons.items():
         yield f"            {times:,}: {reason}"

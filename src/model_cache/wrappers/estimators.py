@@ -334,6 +334,9 @@ def _is_held(estimator: Any, name: str, found: Any) -> bool:
 def _checked_methods(estimator: Any, methods: Sequence[str] | None) -> frozenset[str]:
     if isinstance(estimator, type):
         raise ConfigurationError("estimator", f"expected an object, got the class {estimator!r}")
+    if methods is None and inspect.isroutine(estimator):
+        hint = f"got the function {estimator.__qualname__}; use memoize, or memoize_rows for rows"
+        raise ConfigurationError("estimator", f"expected an object with methods, {hint}")
     kind = type(estimator).__qualname__
     if methods is None:
         if not any(callable(getattr(estimator, name, None)) for name in METHODS):

@@ -174,7 +174,7 @@ def _notes(advice: Advice) -> Iterator[str]:
     yield from advice.notes
     if log.bad:
         reasons = "; ".join(f"{times:,}: {reason}" for reason, times in log.bad_reasons.items())
-        yield f"{count(log.bad, 'line was', 'lines were')} set aside ({reasons})."
+        yield f"{count(log.bad, 'line was', 'lines were')} skipped ({reasons})."
     if log.failed:
         kinds = ", ".join(f"{name} {times:,}" for name, times in log.failures.items())
         asked = count(log.sampled, "prediction")
