@@ -8,7 +8,7 @@ The model takes almost no time, so a miss shows what the cache adds. Coroutines 
 after the other; "50 at once" awaits 50 together, and a batch is one call for 50 inputs. Bytes are
 one entry's `MEMORY USAGE`, with its key.
 
-The trials show wrong + failed answers:
+Each trial counts wrong + failed answers:
 
 - **types**, 6 calls: `1`, `1.0`, `True` and `"1"` in the same field, and two values swapped.
 - **changes**, 9 calls: the caller changes the object that it got, then asks again.
