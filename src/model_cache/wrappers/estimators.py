@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import functools
 import inspect
-import secrets
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model_cache.entries.values import Classes
-from model_cache.errors import ConfigurationError
-from model_cache.forks import ForkSafeLock
+from model_cache.errors import ConfigurationError, NotCacheableError
 from model_cache.keys.canonical import INPUTS
 from model_cache.observing.counters import Stats, added_up
 from model_cache.options.config import Config
-from model_cache.prediction.table_call import TableCall
-from model_cache.wrappers.fitted import fitted_state
-from model_cache.wrappers.fitted.changes import are_same, attributes_of
+from model_cache.wrappers.fitted import CurrentState
 from model_cache.wrappers.functions import revision
 from model_cache.wrappers.part import Part, Sharing
-from model_cache.wrappers.rows import TableCalls, attach_rows
+from model_cache.wrappers.rows import TableCalls, attach_rows, blocking
 from model_cache.wrappers.rows_binding import RowsBinding
 from model_cache.wrappers.signatures import signature_of, with_rows
 
@@ -76,11 +71,11 @@ class CachedEstimator:
         return self._cached.attribute(self, name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        with self._cached.changing():
+        with self._cached.state.changing():
             setattr(self._cached.estimator, name, value)
 
     def __delattr__(self, name: str) -> None:
-        with self._cached.changing():
+        with self._cached.state.changing():
             delattr(self._cached.estimator, name)
 
     def __dir__(self) -> list[str]:
@@ -92,15 +87,15 @@ class CachedEstimator:
         return f"<cached {cached.estimator!r}, name={name!r}, version={version!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _wrapped_again, self._cached.state()
+        return wrapped, self._cached.arguments()
 
     def __copy__(self) -> CachedEstimator:
-        (cache, estimator, *others), refitted = self._cached.state()
-        return _wrapped_again((cache, copy.copy(estimator), *others), refitted)
+        cache, estimator, *others = self._cached.arguments()
+        return wrapped(cache, copy.copy(estimator), *others)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CachedEstimator:
-        (cache, estimator, *others), refitted = self._cached.state()
-        return _wrapped_again((cache, copy.deepcopy(estimator, memo), *others), refitted)
+        cache, estimator, *others = self._cached.arguments()
+        return wrapped(cache, copy.deepcopy(estimator, memo), *others)
 
 
 class _Method:
@@ -136,6 +131,9 @@ class _Cached:
 
     Attributes:
         estimator: the estimator.
+        name: its name in keys.
+        version: its version.
+        state: its fitted state.
     """
 
     def __init__(
@@ -154,19 +152,18 @@ class _Cached:
         self._methods = _checked_methods(estimator, methods)
         self._is_session = type(estimator).__module__.partition(".")[0] == "onnxruntime"
         self._parts: dict[str, Part] = {}
-        self._refitted = refitted
-        self._change = self._seen_change = object()  # another one after each change
-        self._changing = 0  # methods that are running and may change it
-        self._refusal = ""  # why its state has no fingerprint any more
-        self._lock = ForkSafeLock()
-        self._seen = tuple(attributes_of(estimator))
-        self._look()
+        self._calls: dict[str, TableCalls] = {}
+        given = None if options["revision"] is None else self._revision
+        self.state = CurrentState(estimator, given, refitted)
         self._part(min(self._methods))  # for `purge`, which concerns all methods
 
-    def state(self) -> tuple[tuple[Any, ...], str]:
-        """Return the arguments of `wrapped`, and what distinguishes a refitted estimator."""
-        self._renew()
-        return self._arguments, self._refitted
+    def _revision(self) -> str:
+        return revision(Config.parse(self._options))
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of `wrapped` for a copy."""
+        self.state.renew(self._bind_all)
+        return *self._arguments, self.state.refitted
 
     def attribute(self, wrapper: CachedEstimator, name: str) -> Any:
         """Return an attribute of the estimator; a cached method in place of its own."""
@@ -186,23 +183,28 @@ class _Cached:
     def _cached_method(
         self, wrapper: CachedEstimator, name: str, method: Callable[..., Any]
     ) -> _Method:
-        part = self._part(name)
-        rows, signature = self._rows_of(name), with_rows(signature_of(method))
-        calls = TableCalls(method, rows, context=_configuration, signature=signature)
-
-        def called(*args: Any, **kwargs: Any) -> TableCall:
-            self._renew()
-            call = calls(*args, **kwargs)
-            if self._refusal:
-                call = TableCall(call.whole, call.compute, None, reason=self._refusal)
-            return call
-
-        def predict(*args: Any, **kwargs: Any) -> Any:
-            return part.sync.predict_table(called(*args, **kwargs))
-
-        cached = _Method(wrapper, name, method, predict)
-        attach_rows(cached, part, calls, called)
+        part, calls = self._part(name), self._calls_of(name, method)
+        cached = _Method(wrapper, name, method, blocking(part, calls))
+        attach_rows(cached, part, calls)
         return cached
+
+    def _calls_of(self, name: str, method: Callable[..., Any]) -> TableCalls:
+        calls = self._calls.get(name)
+        if calls is None or calls.function != method:  # an attribute may have taken its place
+            self._calls[name] = calls = TableCalls(
+                method,
+                "input_feed" if self._is_session and name == "run" else None,
+                context=self._context,
+                signature=with_rows(signature_of(method)),
+            )
+        return calls
+
+    def _context(self) -> object:
+        """Return what answers depend on besides the state, which is renewed."""
+        self.state.renew(self._bind_all)
+        if self.state.refusal:
+            raise NotCacheableError(self.state.refusal)
+        return _configuration()
 
     def _forwarded(
         self, wrapper: CachedEstimator, name: str, method: Callable[..., Any]
@@ -210,32 +212,16 @@ class _Cached:
         """Return a method that may change the estimator, and that returns the wrapper for it."""
 
         def forwarded(*args: Any, **kwargs: Any) -> Any:
-            with self.changing():
+            with self.state.changing():
                 result = method(*args, **kwargs)
             return wrapper if result is self.estimator else result
 
         return _Method(wrapper, name, method, forwarded)
 
-    @contextlib.contextmanager
-    def changing(self) -> Iterator[None]:
-        """Note that the estimator may change in the `with` block."""
-        with self._lock:
-            self._changing += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._change = object()  # first: bindings are not current in between
-                self._changing -= 1
-
-    def _rows_of(self, method: str) -> str | None:
-        """Return the parameter that takes the rows; None for the first."""
-        return "input_feed" if self._is_session and method == "run" else None
-
     def _part(self, method: str) -> Part:
         part = self._parts.get(method)
         if part is None:
-            with self._lock:  # or it could miss that others are bound anew
+            with self.state.lock:  # or it could miss that others are bound anew
                 part = self._parts.get(method)
                 if part is None:
                     part = Part(self._cache, self._options, functools.partial(self._bind, method))
@@ -247,53 +233,12 @@ class _Cached:
             name=self.name,
             version=self.version,
             config=config,
-            revision=self._state,
+            revision=self.state.text,
             identity=INPUTS.encode(("estimator", method)),
             classes=Classes(None),
             returns="outputs" if self._is_session else "either",
-            is_current=functools.partial(self._is_still, self._change),
+            is_current=self.state.since_now(),
         )
-
-    def _is_still(self, change: object) -> bool:
-        """Return whether the estimator has not changed since a binding was made.
-
-        A fingerprint that is the same again does not tell: it may have changed twice.
-        """
-        return change is self._change and not self._changing and not self._may_have_changed()
-
-    def _may_have_changed(self) -> bool:
-        return self._change is not self._seen_change or not are_same(
-            self._seen, attributes_of(self.estimator)
-        )
-
-    def _look(self) -> None:
-        """Take the fingerprint of the estimator's state."""
-        given = self._options["revision"]
-        if given is None:
-            self._state = "state:" + fitted_state(self.estimator)
-        else:
-            config = Config.parse(self._options)
-            self._state = f"{revision(config)}{self._refitted}"
-
-    def _renew(self) -> None:
-        """Take the fingerprint anew if the estimator may have changed, and bind its methods."""
-        if not self._may_have_changed():
-            return
-        with self._lock:
-            if not self._may_have_changed():  # another thread has done it
-                return
-            self._change = change = object()  # it may have changed without the wrapper
-            seen = tuple(attributes_of(self.estimator))
-            # A revision describes what was wrapped, so what was learned since needs another one.
-            self._refitted = f" refitted {secrets.token_hex(8)}"
-            try:
-                self._look()
-                self._refusal = ""
-            except ConfigurationError as error:  # too late to fail
-                self._refusal = str(error)
-            self._bind_all()
-            # Last: until then, other threads wait for the lock, and don't use the old state.
-            self._seen, self._seen_change = seen, change
 
     def _bind_all(self) -> None:
         for method, part in list(self._parts.items()):
@@ -301,9 +246,8 @@ class _Cached:
 
     def stats(self) -> Stats:
         """Return the sum of the counters of all methods."""
-        return added_up(
-            (part.stats() for part in list(self._parts.values())), self._cache.backend.state
-        )
+        parts = list(self._parts.values())
+        return added_up((part.stats() for part in parts), self._cache.backend.state)
 
     def purge(self) -> int:
         """Delete the entries of this version; return how many there were."""
@@ -381,11 +325,6 @@ def _forward(operator: str) -> Callable[..., Any]:
 
     forward.__name__ = operator
     return forward
-
-
-def _wrapped_again(arguments: Any, refitted: str) -> CachedEstimator:
-    cache, estimator, options, name, version, methods = arguments
-    return wrapped(cache, estimator, options, name, version, methods, refitted)
 
 
 def _configuration() -> object:

@@ -84,7 +84,8 @@ class TableCalls:
         function: the function.
         rows: the parameter that takes the rows; None for the first that is not ignored.
         ignored: parameters that are not part of the key.
-        context: returns what else the results depend on at the time of a call.
+        context: returns what else the results depend on at the time of a call. It may raise
+            NotCacheableError.
         signature: the function's signature; None for its own.
 
     Raises:
@@ -100,7 +101,7 @@ class TableCalls:
         context: Callable[[], object] = lambda: None,
         signature: inspect.Signature | None = None,
     ) -> None:
-        self._function = function
+        self.function = function
         self._context = context
         self._signature = signature or signature_of(function)
         self._is_decorated = is_decorated(function)
@@ -126,16 +127,14 @@ class TableCalls:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> TableCall:
         """Return a call with these arguments."""
-        function, name, place = self._function, self._rows, self._place
+        function, name, place = self.function, self._rows, self._place
         try:
-            bound = self._signature.bind(*args, **kwargs)
+            passed, complete = self._bind(args, kwargs)
         except TypeError as error:  # the function's own says it better
             return TableCall(None, lambda _: function(*args, **kwargs), None, reason=str(error))
-        passed = dict(bound.arguments)
-        bound.apply_defaults()
-        whole = bound.arguments[name]
+        whole = complete[name]
         # A decorated function may have other defaults than the signature says.
-        known = passed if self._is_decorated else bound.arguments
+        known = passed if self._is_decorated else complete
 
         def compute(rows: Any) -> Any:
             if rows is whole:
@@ -149,34 +148,43 @@ class TableCalls:
             return function(*replaced.args, **replaced.kwargs)
 
         try:
+            context = self._context()
             table, encoded = _table(whole, name), _encoded(self._keyed(known))
         except NotCacheableError as error:
             return TableCall(whole, compute, None, reason=str(error))
-        head = hashlib.blake2b(
-            INPUTS.encode((table.kind, encoded, self._context())), digest_size=16
-        ).digest()
-        return TableCall(whole, compute, table, head)
+        shared = INPUTS.encode((table.kind, encoded, context))
+        return TableCall(whole, compute, table, hashlib.blake2b(shared, digest_size=16).digest())
+
+    def _bind(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the arguments that were passed, by name, and these with the defaults.
+
+        Raises:
+            TypeError: they don't fit the signature.
+        """
+        bound = self._signature.bind(*args, **kwargs)
+        passed = dict(bound.arguments)
+        bound.apply_defaults()
+        return passed, bound.arguments
 
     def _keyed(self, arguments: Mapping[str, Any]) -> list[tuple[str, Any]]:
         """Return the arguments that are part of the keys of all rows."""
         left_out = {self._rows, *self._ignored}
         return [item for item in arguments.items() if item[0] not in left_out]
 
-    def explainable(self, part: Part, call: TableCall, args: Any, kwargs: Any) -> _FirstRow:
-        """Return the first row of a call with these arguments.
+    def first_row(self, part: Part, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _FirstRow:
+        """Return the first row of a call with these arguments, to explain it.
 
         Raises:
             TypeError: the arguments don't fit the signature.
         """
-        bound = self._signature.bind(*args, **kwargs)
-        passed = dict(bound.arguments)
-        bound.apply_defaults()
-        known = {**bound.arguments}
-        del known[self._rows]
-        keyed = dict(self._keyed(known))
+        passed, complete = self._bind(args, kwargs)
+        others = {name: value for name, value in complete.items() if name != self._rows}
+        keyed = dict(self._keyed(complete))
         if self._is_decorated:
             keyed = {name: passed.get(name, Omitted.DEFAULT) for name in keyed}
-        return _FirstRow(part, call, self._rows, known, keyed)
+        return _FirstRow(part, self(*args, **kwargs), self._rows, others, keyed)
 
 
 def _table(whole: Any, name: str) -> Table:
@@ -236,33 +244,24 @@ class _FirstRow:
         yield from between(self._keyed, other._keyed, comparer)
 
 
-def attach_rows(
-    cached: Any, part: Part, calls: TableCalls, call_of: Callable[..., TableCall]
-) -> None:
-    """Give a cached function of many rows the methods that concern the rows of a call.
-
-    Args:
-        cached: the function.
-        part: its part of the cache.
-        calls: makes its calls.
-        call_of: returns the call with some arguments.
-    """
+def attach_rows(cached: Any, part: Part, calls: TableCalls) -> None:
+    """Give a cached function of many rows the methods that concern the rows of a call."""
 
     def keys(*args: Any, **kwargs: Any) -> list[str]:
-        call = call_of(*args, **kwargs)
+        call = calls(*args, **kwargs)
         if call.table is None:
             raise NotCacheableError(call.reason)
         return [_key_of(part, call.head, row) for row in call.table.rows()]
 
     def forget(*args: Any, **kwargs: Any) -> int:
-        return sum(map(part.sync.forget, _rows_of(call_of(*args, **kwargs))))
+        return sum(map(part.sync.forget, _rows_of(calls(*args, **kwargs))))
 
     async def aforget(*args: Any, **kwargs: Any) -> int:
-        rows = _rows_of(call_of(*args, **kwargs))
+        rows = _rows_of(calls(*args, **kwargs))
         return sum([await part.asynchronous.forget(row) for row in rows])
 
     def read(*args: Any, **kwargs: Any) -> _FirstRow:
-        return calls.explainable(part, call_of(*args, **kwargs), args, kwargs)
+        return calls.first_row(part, args, kwargs)
 
     cached.cache_keys, cached.forget, cached.aforget = keys, forget, aforget
     cached.explain = explainer(read, hides_values=part.config.hides_values)
@@ -305,9 +304,9 @@ def memoized_rows(
     part = Part(cache, options, bind)
     if part.config.enabled:
         warn_of_fresh_arguments(function, ignored, stacklevel=3)
-    wrapper = _asynchronous if is_async else _blocking
+    wrapper = _asynchronous if is_async else blocking
     cached: Any = functools.wraps(function)(wrapper(part, calls))
-    attach_rows(cached, part, calls, calls)
+    attach_rows(cached, part, calls)
     return cast(MemoizedRows[P, R], attached(cached, part))
 
 
@@ -316,7 +315,9 @@ def _first(function: Callable[..., Any], ignored: Sequence[str]) -> str:
     return next((name for name in names if name not in ignored and name != "self"), "")
 
 
-def _blocking(part: Part, calls: TableCalls) -> Callable[..., Any]:
+def blocking(part: Part, calls: TableCalls) -> Callable[..., Any]:
+    """Return a function that answers calls from the cache."""
+
     def cached(*args: Any, **kwargs: Any) -> Any:
         return part.sync.predict_table(calls(*args, **kwargs))
 

@@ -4,6 +4,7 @@ This package knows how an object's state can be read, and what a few libraries d
 knows nothing of caches.
 """
 
+from model_cache.wrappers.fitted.current import CurrentState
 from model_cache.wrappers.fitted.state import fitted_state
 
-__all__ = ["fitted_state"]
+__all__ = ["CurrentState", "fitted_state"]

@@ -1,0 +1,100 @@
+"""The state of an estimator that may change at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from model_cache.errors import ConfigurationError
+from model_cache.forks import ForkSafeLock
+from model_cache.wrappers.fitted.changes import are_same, attributes_of
+from model_cache.wrappers.fitted.state import fitted_state
+
+
+class CurrentState:
+    """What tells the present state of an estimator from its other states, as text for keys.
+
+    An estimator may change through its wrapper, by a method such as `fit` or a new attribute, which
+    the wrapper does inside `changing`; or without it, which its attributes show. Its state is read
+    when a prediction asks for it after a change, since that may take long. In between, no binding
+    is current, so that no prediction is stored that began before the change.
+
+    A binding is current as long as no change came after it. To compare fingerprints is not enough:
+    the estimator may have changed twice, and be the same again.
+
+    Args:
+        estimator: the estimator.
+        revision: returns what takes the place of the fingerprint; None to take the fingerprint.
+        refitted: distinguishes a refitted estimator from the one that the revision describes.
+
+    Attributes:
+        text: the state when it was last read.
+        refusal: why it has no fingerprint any more; empty if it has one.
+        refitted: as above, for a copy of the estimator.
+        lock: hold it to bind something to the state.
+    """
+
+    def __init__(
+        self, estimator: Any, revision: Callable[[], str] | None, refitted: str = ""
+    ) -> None:
+        self._estimator = estimator
+        self._revision = revision
+        self.refitted = refitted
+        self.refusal = ""
+        self.lock = ForkSafeLock()
+        self._running = 0  # methods that may change it
+        self._change = self._read_after = object()  # the last change, and the last that was read
+        self._attributes = tuple(attributes_of(estimator))
+        self.text = self._read()
+
+    def _read(self) -> str:
+        if self._revision is None:
+            return f"state:{fitted_state(self._estimator)}"
+        return f"{self._revision()}{self.refitted}"
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Note that the estimator may change in the `with` block."""
+        with self.lock:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._change = object()  # first: bindings are not current in between
+                self._running -= 1
+
+    def since_now(self) -> Callable[[], bool]:
+        """Return a function that returns whether the estimator has not changed since this call."""
+        return functools.partial(self._is_unchanged_since, self._change)
+
+    def _is_unchanged_since(self, change: object) -> bool:
+        return change is self._change and not self._running and not self._may_have_changed()
+
+    def _may_have_changed(self) -> bool:
+        return self._change is not self._read_after or not are_same(
+            self._attributes, attributes_of(self._estimator)
+        )
+
+    def renew(self, bind: Callable[[], object]) -> None:
+        """Read the state again if the estimator may have changed, and then call `bind`."""
+        if not self._may_have_changed():
+            return
+        with self.lock:
+            if not self._may_have_changed():  # another thread has done it
+                return
+            self._change = change = object()  # it may have changed without the wrapper
+            attributes = tuple(attributes_of(self._estimator))
+            # A revision describes what was wrapped, so what was learned since needs another one.
+            self.refitted = f" refitted {secrets.token_hex(8)}"
+            try:
+                self.text = self._read()
+                self.refusal = ""
+            except ConfigurationError as error:  # too late to fail
+                self.refusal = str(error)
+            bind()
+            # Last: until then, other threads wait for the lock, and don't use the old state.
+            self._attributes, self._read_after = attributes, change
