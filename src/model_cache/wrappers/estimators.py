@@ -17,7 +17,7 @@ from model_cache.keys.canonical import INPUTS
 from model_cache.observing.counters import Stats, added_up
 from model_cache.options.config import Config
 from model_cache.wrappers.fitted import CurrentState
-from model_cache.wrappers.functions import revision
+from model_cache.wrappers.identity import Identity, revision_in
 from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.rows import TableCalls, attach_rows, blocking
 from model_cache.wrappers.rows_binding import RowsBinding
@@ -158,7 +158,7 @@ class _Cached:
         self._part(min(self._methods))  # for `purge`, which concerns all methods
 
     def _revision(self) -> str:
-        return revision(Config.parse(self._options))
+        return revision_in(Config.parse(self._options))
 
     def arguments(self) -> tuple[Any, ...]:
         """Return the arguments of `wrapped` for a copy."""
@@ -229,13 +229,11 @@ class _Cached:
         return part
 
     def _bind(self, method: str, config: Config) -> RowsBinding:
+        facts = INPUTS.encode(("estimator", method))
         return RowsBinding(
-            name=self.name,
-            version=self.version,
-            config=config,
-            revision=self.state.text,
-            identity=INPUTS.encode(("estimator", method)),
-            classes=Classes(None),
+            Identity(self.name, self.version, self.state.text, facts),
+            config,
+            Classes(None),
             returns="outputs" if self._is_session else "either",
             is_current=self.state.since_now(),
         )

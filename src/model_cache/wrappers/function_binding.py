@@ -6,80 +6,58 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from model_cache.binding import Coded, new_near_prefix
 from model_cache.binding.recorded import recorded
 from model_cache.entries.values import Classes, PythonValues, Result
 from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical import INPUTS
-from model_cache.keys.key import KeyMaker, Namespace
 from model_cache.options.config import Config
+from model_cache.wrappers.binding import WrappedBinding
+from model_cache.wrappers.identity import Identity
 from model_cache.wrappers.signatures import (
     Arguments,
     Omitted,
+    annotations_of,
     arguments_of,
+    keyed_parameters,
     signature_of,
     with_name,
 )
 
 
-class FunctionBinding(Coded):
+class FunctionBinding(WrappedBinding):
     """A function under one name and version; implements `Bound`.
 
     Args:
         function: the function.
-        name: its name in keys.
-        version: its version.
+        identity: what tells it from all else that is cached.
         config: the validated options.
-        revision: distinguishes functions of the same version.
-        identity: canonical bytes of what else its results depend on.
-        classes: the classes that its results may contain.
-        names: the parameters that are part of the key, in order.
+        ignored: the parameters that are not part of the key.
     """
 
-    rounds = False
-    left_out = ()
     output_schema = Result
+    many_and_one = ("a batch", "a call")
 
     def __init__(
         self,
         function: Callable[..., Any],
-        *,
-        name: str,
-        version: str,
+        identity: Identity,
         config: Config,
-        revision: str,
-        identity: bytes,
-        classes: Classes,
-        names: Sequence[str],
+        ignored: Sequence[str],
     ) -> None:
+        classes = Classes(annotations_of(function).get("return"))
+        super().__init__(identity, config, b"function", PythonValues(classes))
         self._function = function
-        self._names = names
+        self._names = keyed_parameters(function, ignored)
         self._is_async = inspect.iscoroutinefunction(function)
-        self.qualified_name = name
-        self.version = version
-        self.namespace = Namespace(config.prefix, name, version)
-        self.near_prefix = new_near_prefix()
-        self._keys = KeyMaker(
-            self.namespace,
-            revision=revision,
-            schema=b"function",
-            decorators=identity,
-            secret=config.digest_secret,
-        )
         encode = INPUTS.encoders(None)[tuple]
         self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {
             Arguments: lambda data: encode(data.key)
         }
         self.known_inputs: Mapping[type, bool] = {Arguments: True}
-        self.codec = config.codec(Result, PythonValues(classes))
 
     def is_current(self) -> bool:
         """Return True: a function does not change."""
         return True
-
-    def rounded(self, data: Arguments) -> Arguments:
-        """Return the arguments as they are."""
-        return data
 
     def recorded(self, data: Arguments) -> dict[str, Any]:
         """Return the arguments by name, as values for the log of requests."""
@@ -120,11 +98,6 @@ class FunctionBinding(Coded):
     def apredict_many(self) -> None:
         """A function takes the arguments of one call."""
         return None
-
-    @property
-    def many_and_one(self) -> tuple[str, str]:
-        """What calls with many inputs, and with one, are called in warnings."""
-        return "a batch", "a call"
 
     def value_of(self, data: Arguments, prediction: Result) -> Any:  # noqa: ARG002 - as Bound's
         """Return what the function returned."""

@@ -17,18 +17,11 @@ from model_cache.keys.canonical.refusals import refuse
 from model_cache.keys.comparing import Comparer, Difference
 from model_cache.keys.tables import Table, table_of
 from model_cache.keys.tables.comparing import row_differences
-from model_cache.option_values import text
 from model_cache.options.config import Config
 from model_cache.prediction.table_call import TableCall, TableRow
 from model_cache.wrappers.explaining import ExplainedCall, between, explainer
-from model_cache.wrappers.functions import (
-    Cached,
-    attached,
-    identity,
-    named,
-    refuse_uncacheable,
-    revision,
-)
+from model_cache.wrappers.functions import Cached, attached
+from model_cache.wrappers.identity import identity_of, refuse_uncacheable
 from model_cache.wrappers.part import Part, Sharing
 from model_cache.wrappers.rows_binding import RowsBinding
 from model_cache.wrappers.signatures import (
@@ -290,18 +283,12 @@ def memoized_rows(
     check_parameters(function, [*ignored, rows or _first(function, ignored)])
     calls, is_async = TableCalls(function, rows, ignored), inspect.iscoroutinefunction(function)
 
-    def bind(config: Config) -> RowsBinding:
-        return RowsBinding(
-            name=named(function, name, version, config),
-            version=text("version", version),
-            config=config,
-            revision=revision(config),
-            identity=identity(function, config, ignored),
-            classes=Classes(annotations_of(function).get("return")),
-            is_async=is_async,
-        )
+    def binding(config: Config) -> RowsBinding:
+        identity = identity_of(function, name, version, ignored, config)
+        classes = Classes(annotations_of(function).get("return"))
+        return RowsBinding(identity, config, classes, is_async=is_async)
 
-    part = Part(cache, options, bind)
+    part = Part(cache, options, binding)
     if part.config.enabled:
         warn_of_fresh_arguments(function, ignored, stacklevel=3)
     wrapper = _asynchronous if is_async else blocking

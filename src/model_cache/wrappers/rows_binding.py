@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, cast
 
-from model_cache.binding import Coded, new_near_prefix
 from model_cache.binding.recorded import rows_of
 from model_cache.entries.row_entries import ROWS, RowResult, common_prefix, form_of
 from model_cache.entries.rows import LengthError, RowsRefusedError, join, split
 from model_cache.entries.values import Classes
-from model_cache.keys.key import KeyMaker, Namespace
 from model_cache.keys.tables import Table, table_of
 from model_cache.options.config import Config
 from model_cache.prediction.table_call import (
@@ -19,17 +17,16 @@ from model_cache.prediction.table_call import (
     TableRow,
     length_of,
 )
+from model_cache.wrappers.binding import WrappedBinding
+from model_cache.wrappers.identity import Identity
 
 
-class RowsBinding(Coded):
+class RowsBinding(WrappedBinding):
     """A function of many rows under one name and version; implements `RowsBound`.
 
     Args:
-        name: its name in keys.
-        version: its version.
+        identity: what tells it from all else that is cached.
         config: the validated options.
-        revision: distinguishes functions of the same version.
-        identity: canonical bytes of what else its results depend on.
         classes: the classes that its results may contain.
         is_async: whether it is a coroutine function.
         returns: an item for each row; an array for each of several outputs ("outputs"); or
@@ -37,51 +34,31 @@ class RowsBinding(Coded):
         is_current: returns whether the binding still describes the function.
     """
 
-    rounds = False
-    left_out = ()
     output_schema = RowResult
     many_and_one = ("a call with many rows", "calls with one row")
 
     def __init__(
         self,
-        *,
-        name: str,
-        version: str,
+        identity: Identity,
         config: Config,
-        revision: str,
-        identity: bytes,
         classes: Classes,
+        *,
         is_async: bool = False,
         returns: Literal["rows", "outputs", "either"] = "rows",
         is_current: Callable[[], bool] = lambda: True,
     ) -> None:
-        self.qualified_name = name
-        self.version = version
-        self.namespace = Namespace(config.prefix, name, version)
-        self.near_prefix = new_near_prefix()
+        super().__init__(identity, config, b"rows", ROWS)
         self.known_inputs: Mapping[type, bool] = {}
         self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {}
         self._classes = classes
         self._is_async = is_async
         self._returns = returns
         self._is_current = is_current
-        self._keys = KeyMaker(
-            self.namespace,
-            revision=revision,
-            schema=b"rows",
-            decorators=identity,
-            secret=config.digest_secret,
-        )
-        self.codec = config.codec(RowResult, ROWS)
         self._reads_plain = not (config.integrity or config.encryption_key)
 
     def is_current(self) -> bool:
         """Return whether it still describes the function: an estimator may have been refitted."""
         return self._is_current()
-
-    def rounded(self, data: Any) -> Any:
-        """Return the rows as they are."""
-        return data
 
     def recorded(self, data: TableRow) -> Any:
         """Return a row as values for the log of requests."""
