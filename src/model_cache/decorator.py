@@ -599,11 +599,11 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
             StoreUnavailableError: Redis failed; this process ignores the entry for a minute, but
                 other processes may return it.
         """
-        return self._predictor.forget(data)
+        return self._predictor.forget([data]) > 0
 
     async def aforget(self, data: BaseModel) -> bool:
         """Do the same as `forget`, without blocking the event loop."""
-        return await self._async_predictor.forget(data)
+        return await self._async_predictor.forget([data]) > 0
 
     def purge(self) -> int:
         """Delete the entries of this version of this model; return how many there were.

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
+import redis
 from pydantic import BaseModel, Field
 from sklearn.linear_model import LinearRegression
 
@@ -203,6 +204,29 @@ def test_rows_can_be_compared_by_key_and_forgotten(cache: Cache) -> None:
             assert cached([1, 2, 3]) == [2, 4, 6]
         kinds = [outcome.kind for outcome in outcomes for _ in range(outcome.rows)]
         assert sorted(kinds) == ["hit", "miss", "miss"]
+
+
+@pytest.mark.parametrize("options", [{}, {"near_cache": 500}, {"layout": "packed"}], ids=str)
+def test_many_rows_are_forgotten_in_a_few_round_trips(
+    server: Server, client: redis.Redis, options: dict[str, Any]
+) -> None:
+    if "layout" in options:
+        options = {**options, "expected_entries": 1000}
+    computed: list[int] = []
+
+    def doubled(rows: list[int]) -> list[int]:
+        computed.extend(rows)
+        return [2 * row for row in rows]
+
+    with Cache(server.url, timeout=5.0, batch_equality="ignore", **options) as cache:
+        cached = cache.memoize_rows(version="1")(doubled)
+        cached([*range(200)])
+        before = client.info("commandstats").get("cmdstat_append", {}).get("calls", 0)
+        assert cached.forget([*range(150), *range(150), 500]) == 150
+        assert client.info("commandstats")["cmdstat_append"]["calls"] - before < 20
+        computed.clear()
+        assert cached([*range(200)]) == [2 * row for row in range(200)]
+        assert computed == [*range(150)]
 
 
 def test_rows_can_be_forgotten_in_an_event_loop(cache: Cache) -> None:

@@ -32,8 +32,8 @@ class Around:
     def store(self, data: Any, prediction: Any) -> bool:
         return self._inner.store(data, prediction)
 
-    def forget(self, data: Any) -> bool:
-        return self._inner.forget(data)
+    def forget(self, inputs: Sequence[Any]) -> int:
+        return self._inner.forget(inputs)
 
 
 class AsyncAround:
@@ -60,8 +60,8 @@ class AsyncAround:
     async def store(self, data: Any, prediction: Any) -> bool:
         return await self._inner.store(data, prediction)
 
-    async def forget(self, data: Any) -> bool:
-        return await self._inner.forget(data)
+    async def forget(self, inputs: Sequence[Any]) -> int:
+        return await self._inner.forget(inputs)
 
     async def drain(self) -> None:
         await self._inner.drain()

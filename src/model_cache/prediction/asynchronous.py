@@ -71,8 +71,8 @@ class AsyncPredictor(Protocol):
         """Store a prediction; return whether it was stored."""
         ...
 
-    async def forget(self, data: Any) -> bool:
-        """Drop the entry of an input; return whether there was one."""
+    async def forget(self, inputs: Sequence[Any]) -> int:
+        """Drop the entries of inputs; return how many there were."""
         ...
 
     async def drain(self) -> None:
@@ -180,8 +180,8 @@ class AsyncCachedPredictor:
     async def store(self, data: Any, prediction: Any) -> bool:
         return await self._take(self._entries.store(data, prediction))
 
-    async def forget(self, data: Any) -> bool:
-        return await self._take(self._entries.forget(data))
+    async def forget(self, inputs: Sequence[Any]) -> int:
+        return await self._take(self._entries.forget(inputs))
 
     async def _look_up(
         self, call: Call, key: bytes
@@ -328,8 +328,8 @@ class AsyncDirectPredictor:
     async def store(self, data: Any, prediction: Any) -> bool:  # noqa: ARG002
         return False
 
-    async def forget(self, data: Any) -> bool:  # noqa: ARG002
-        return False
+    async def forget(self, inputs: Sequence[Any]) -> int:  # noqa: ARG002
+        return 0
 
     async def drain(self) -> None:
         return None

@@ -6,6 +6,7 @@ None of them calls the model, counts as a prediction, or changes the last outcom
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +16,7 @@ from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.calls import Calls
-from model_cache.prediction.effects import Budget, Steps
+from model_cache.prediction.effects import Budget, Pause, Steps
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.generation import LONGEST, Generation, new_value, record_of
 from model_cache.prediction.look_up import LookUps
@@ -25,6 +26,9 @@ from model_cache.stores.purging import unless_full
 
 # Seconds for a forget, which is not part of a prediction.
 _FORGET_TIMEOUT = 5.0
+
+# How many entries to forget in one go: as many as leave room in a generation; see `LONGEST`.
+_AT_ONCE = 60
 
 
 class SingleEntries:
@@ -118,40 +122,59 @@ class SingleEntries:
         self._look_ups.stored(call, *made, since)
         return True
 
-    def forget(self, data: Any, patience: float = _FORGET_TIMEOUT) -> Steps[bool]:
-        """Drop the entry of an input; return whether there was one.
+    def forget(self, inputs: Sequence[Any], patience: float = _FORGET_TIMEOUT) -> Steps[int]:
+        """Drop the entries of inputs; return how many there were.
 
         Args:
-            data: the input.
-            patience: the most seconds to wait for a write of the entry that is in progress.
+            inputs: the inputs, all of one namespace.
+            patience: the most seconds to wait for writes of the entries that are in progress.
 
         Raises:
-            StoreUnavailableError: the store failed. This process does not serve the entry.
+            StoreUnavailableError: the store failed. This process does not serve the entries.
         """
-        call = self._calls.begin(data, "refresh")
-        key, generation = call.key, call.generation
-        if key is None or generation is None:
-            return False
-        computation = self._barrier.begin(key, call.epoch, refreshes=True)
+        deleted = 0
+        for start in range(0, len(inputs), _AT_ONCE):
+            calls: dict[bytes, Call] = {}
+            for data in inputs[start : start + _AT_ONCE]:
+                if calls:
+                    yield Pause(0)  # lets an event loop go on
+                call = self._calls.begin(data, "refresh")
+                if call.key is not None:
+                    calls[call.key] = call
+            if calls:
+                deleted += yield from self._forget(calls, patience)
+        return deleted
+
+    def _forget(self, calls: Mapping[bytes, Call], patience: float) -> Steps[int]:
+        generation = self._look_ups.generation_of(next(iter(calls.values())).binding)
+        computations = [
+            self._barrier.begin(key, call.epoch, refreshes=True) for key, call in calls.items()
+        ]
         try:
-            self._look_ups.forgotten(call)
-            yield from self._writing.wait_for_overtaken([computation], Budget(patience))
-            return (yield from self._forget(key, generation))
+            self._forgotten(calls.values())
+            yield from self._writing.wait_for_overtaken(computations, Budget(patience))
+            return (yield from self._delete(list(calls), generation))
         except BaseException:
-            self._barrier.distrust(key)
+            for key in calls:
+                self._barrier.distrust(key)
             raise
         finally:
-            self._barrier.end(computation)
+            for computation in computations:
+                self._barrier.end(computation)
+            self._forgotten(calls.values())
+
+    def _forgotten(self, calls: Iterable[Call]) -> None:
+        for call in calls:
             self._look_ups.forgotten(call)
 
-    def _forget(self, key: bytes, generation: Generation) -> Steps[bool]:
+    def _delete(self, keys: Sequence[bytes], generation: Generation) -> Steps[int]:
         budget = Budget(_FORGET_TIMEOUT)
         with unless_full():
-            yield from self._record(key, generation, budget)  # no process stores what it computes
-        deleted = yield from budget.ask(lambda store, left: store.delete([key], left))
-        yield from self._record(key, generation, budget)  # no process serves what it has read
+            yield from self._record(keys, generation, budget)  # no process stores what it computes
+        deleted = yield from budget.ask(lambda store, left: store.delete(keys, left))
+        yield from self._record(keys, generation, budget)  # no process serves what it has read
         yield from self._value(generation, budget)
-        return deleted > 0
+        return deleted
 
     def _value(self, generation: Generation, budget: Budget) -> Steps[bytes | None]:
         """Look at the generation, so that what follows does not count as begun before a forget."""
@@ -162,10 +185,10 @@ class SingleEntries:
         generation.saw(value, asked)
         return value
 
-    def _record(self, key: bytes, generation: Generation, budget: Budget) -> Steps[None]:
-        record = record_of(key)
+    def _record(self, keys: Sequence[bytes], generation: Generation, budget: Budget) -> Steps[None]:
+        records = b"".join(map(record_of, keys))
         length = yield from budget.ask(
-            lambda store, left: store.append(generation.key, record, left)
+            lambda store, left: store.append(generation.key, records, left)
         )
         generation.appended(self._clock())
         if length > LONGEST:

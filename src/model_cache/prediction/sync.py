@@ -64,8 +64,8 @@ class Predictor(Protocol):
         """Store a prediction; return whether it was stored."""
         ...
 
-    def forget(self, data: Any) -> bool:
-        """Drop the entry of an input; return whether there was one."""
+    def forget(self, inputs: Sequence[Any]) -> int:
+        """Drop the entries of inputs; return how many there were."""
         ...
 
 
@@ -148,11 +148,11 @@ class CachedPredictor:
     def store(self, data: Any, prediction: Any) -> bool:
         return self._take(self._entries.store(data, prediction))
 
-    def forget(self, data: Any) -> bool:
+    def forget(self, inputs: Sequence[Any]) -> int:
         if _get_running_loop() is None:
-            return self._take(self._entries.forget(data))
+            return self._take(self._entries.forget(inputs))
         # The writes of a running event loop can't end while this blocks it.
-        return self._take(self._entries.forget(data, patience=0.0))
+        return self._take(self._entries.forget(inputs, patience=0.0))
 
     def _look_up(self, call: Call, key: bytes) -> tuple[bytes | None, StoreUnavailableError | None]:
         """Return the entry, if there is one, or the store's error."""
@@ -263,5 +263,5 @@ class DirectPredictor:
     def store(self, data: Any, prediction: Any) -> bool:  # noqa: ARG002
         return False
 
-    def forget(self, data: Any) -> bool:  # noqa: ARG002
-        return False
+    def forget(self, inputs: Sequence[Any]) -> int:  # noqa: ARG002
+        return 0

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import (
     Any,
     Concatenate,
@@ -59,15 +60,11 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
-class BoundCached(Protocol[P, R_co]):
-    """A cached method of an object: what `Cached` is, once it has a `self`."""
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
-        """Return what the method returns, from the cache if possible."""
-        ...
+class Counted(Protocol):
+    """The counters and the entries of a cached function. A method has those of all objects."""
 
     def cache_info(self) -> CacheInfo:
-        """Return how often the cache has answered in this process, for all objects."""
+        """Return how often the cache has answered in this process."""
         ...
 
     def cache_clear(self) -> int:
@@ -79,11 +76,19 @@ class BoundCached(Protocol[P, R_co]):
         ...
 
     def stats(self) -> Stats:
-        """Return an immutable snapshot of the method's counters, for all objects."""
+        """Return an immutable snapshot of the function's counters."""
         ...
 
 
-class Cached(Protocol[P, R_co]):
+class BoundCached(Counted, Protocol[P, R_co]):
+    """A cached method of an object: what `Cached` is, once it has a `self`."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        """Return what the method returns, from the cache if possible."""
+        ...
+
+
+class Cached(Counted, Protocol[P, R_co]):
     """A cached function, which is called like the function itself."""
 
     __name__: str
@@ -105,22 +110,6 @@ class Cached(Protocol[P, R_co]):
     def __get__(
         self: Cached[Concatenate[S, Q], T], instance: S, owner: type | None = None
     ) -> BoundCached[Q, T]: ...
-
-    def cache_info(self) -> CacheInfo:
-        """Return how often the cache has answered in this process."""
-        ...
-
-    def cache_clear(self) -> int:
-        """Delete the entries of this version; return how many there were."""
-        ...
-
-    def acache_clear(self) -> Coroutine[Any, Any, int]:
-        """Do the same as `cache_clear`, in a thread, without blocking the event loop."""
-        ...
-
-    def stats(self) -> Stats:
-        """Return an immutable snapshot of the function's counters."""
-        ...
 
 
 class Memoized(Cached[P, R_co], Protocol[P, R_co]):
@@ -184,36 +173,52 @@ def memoized(
 
     wrapper = _asynchronous if inspect.iscoroutinefunction(function) else _blocking
     cached: Any = functools.wraps(function)(wrapper(function, part, arguments))
-
-    def read(*args: P.args, **kwargs: P.kwargs) -> _ExplainableCall:
-        return _ExplainableCall(part, function, arguments(*args, **kwargs), ignored)
-
-    cached.cache_key = lambda *args, **kwargs: part.cache_key(arguments(*args, **kwargs))
-    cached.explain = explainer(read, hides_values=part.config.hides_values)
-    cached.forget = lambda *args, **kwargs: part.sync.forget(arguments(*args, **kwargs))
-    cached.aforget = lambda *args, **kwargs: part.asynchronous.forget(arguments(*args, **kwargs))
+    names = keyed_parameters(function, ignored)
+    _attach_calls(
+        cached, part, arguments, lambda data: _ExplainableCall(part, function, names, data)
+    )
     return cast(Memoized[P, R], attached(cached, part))
 
 
+def _attach_calls(
+    cached: Any,
+    part: Part,
+    arguments: Callable[..., Arguments],
+    explainable: Callable[[Arguments], _ExplainableCall],
+) -> None:
+    """Give a cached function the methods that concern one call."""
+
+    def key(*args: Any, **kwargs: Any) -> str:
+        return part.cache_key(arguments(*args, **kwargs))
+
+    def forget(*args: Any, **kwargs: Any) -> bool:
+        return part.sync.forget([arguments(*args, **kwargs)]) > 0
+
+    async def aforget(*args: Any, **kwargs: Any) -> bool:
+        return await part.asynchronous.forget([arguments(*args, **kwargs)]) > 0
+
+    def read(*args: Any, **kwargs: Any) -> _ExplainableCall:
+        return explainable(arguments(*args, **kwargs))
+
+    cached.cache_key, cached.forget, cached.aforget = key, forget, aforget
+    cached.explain = explainer(read, hides_values=part.config.hides_values)
+
+
+@dataclass(frozen=True, slots=True)
 class _ExplainableCall:
-    def __init__(
-        self, part: Part, function: Callable[..., Any], data: Arguments, ignored: Sequence[str]
-    ) -> None:
-        self._part = part
-        self._function = function
-        self._names = keyed_parameters(function, ignored)
-        self.data = data
+    part: Part
+    function: Callable[..., Any]
+    names: Sequence[str]
+    data: Arguments
 
     def keyed(self) -> Keyed:
-        return Keyed.of(lambda: self._part.cache_key(self.data))
+        return Keyed.of(lambda: self.part.cache_key(self.data))
 
     def arguments(self) -> Mapping[str, Any]:
-        return arguments_of(self._function, self.data.args, self.data.kwargs)
+        return arguments_of(self.function, self.data.args, self.data.kwargs)
 
     def differences(self, other: _ExplainableCall, comparer: Comparer) -> Iterator[Difference]:
-        ours, theirs = (
-            dict(zip(self._names, each.data.key, strict=True)) for each in (self, other)
-        )
+        ours, theirs = (dict(zip(self.names, each.data.key, strict=True)) for each in (self, other))
         return between(ours, theirs, comparer)
 
 

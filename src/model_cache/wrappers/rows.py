@@ -7,6 +7,7 @@ import hashlib
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from model_cache.binding.explaining import Keyed
@@ -177,7 +178,9 @@ class TableCalls:
         keyed = dict(self._keyed(complete))
         if self._is_decorated:
             keyed = {name: passed.get(name, Omitted.DEFAULT) for name in keyed}
-        return _FirstRow(part, self(*args, **kwargs), self._rows, others, keyed)
+        call = self(*args, **kwargs)
+        first = call.table.part([0]) if call.table else None
+        return _FirstRow(part, call, first, self._rows, others, keyed)
 
 
 def _table(whole: Any, name: str) -> Table:
@@ -196,45 +199,38 @@ def _encoded(others: list[tuple[str, Any]]) -> bytes:
         raise with_name(located, [name for name, _ in others]) from error.__cause__
 
 
+@dataclass(frozen=True, slots=True)
 class _FirstRow:
     """The first row of a call, as it is explained.
 
-    Args:
+    Attributes:
         part: the function's part of the cache.
         call: the call.
+        table: a copy of the first row; None if there is none.
         rows: the parameter that takes the rows.
         others: the other arguments.
-        keyed: those that are part of the key, as they are in it.
+        shared: those of them that are part of the key, as they are in it.
     """
 
-    def __init__(
-        self,
-        part: Part,
-        call: TableCall,
-        rows: str,
-        others: Mapping[str, Any],
-        keyed: Mapping[str, Any],
-    ) -> None:
-        self._part = part
-        self._head = call.head
-        self._rows = rows
-        self._others = others
-        self._keyed = keyed
-        self._no_key = call.reason if call.table is None else "it has no rows"
-        self.table = call.table.part([0]) if call.table is not None and len(call.table) else None
+    part: Part
+    call: TableCall
+    table: Table | None
+    rows: str
+    others: Mapping[str, Any]
+    shared: Mapping[str, Any]
 
     def keyed(self) -> Keyed:
         if self.table is None:
-            return Keyed(None, self._no_key)
-        return Keyed(_key_of(self._part, self._head, self.table.rows()[0]), None)
+            return Keyed(None, self.call.reason if self.call.table is None else "it has no rows")
+        return Keyed(_key_of(self.part, self.call.head, self.table.rows()[0]), None)
 
     def arguments(self) -> Mapping[str, Any]:
-        return self._others
+        return self.others
 
     def differences(self, other: _FirstRow, comparer: Comparer) -> Iterator[Difference]:
         if self.table is not None and other.table is not None:
-            yield from row_differences(self.table, other.table, comparer, self._rows)
-        yield from between(self._keyed, other._keyed, comparer)
+            yield from row_differences(self.table, other.table, comparer, self.rows)
+        yield from between(self.shared, other.shared, comparer)
 
 
 def attach_rows(cached: Any, part: Part, calls: TableCalls) -> None:
@@ -247,11 +243,10 @@ def attach_rows(cached: Any, part: Part, calls: TableCalls) -> None:
         return [_key_of(part, call.head, row) for row in call.table.rows()]
 
     def forget(*args: Any, **kwargs: Any) -> int:
-        return sum(map(part.sync.forget, _rows_of(calls(*args, **kwargs))))
+        return part.sync.forget(_rows_of(calls(*args, **kwargs)))
 
     async def aforget(*args: Any, **kwargs: Any) -> int:
-        rows = _rows_of(calls(*args, **kwargs))
-        return sum([await part.asynchronous.forget(row) for row in rows])
+        return await part.asynchronous.forget(_rows_of(calls(*args, **kwargs)))
 
     def read(*args: Any, **kwargs: Any) -> _FirstRow:
         return calls.first_row(part, args, kwargs)
@@ -264,8 +259,8 @@ def _key_of(part: Part, head: bytes, row: bytes) -> str:
     return part.current.binding.key(head + row).decode()
 
 
-def _rows_of(call: TableCall) -> Iterator[TableRow]:
-    return (TableRow(call, place) for place in range(0 if call.table is None else len(call.table)))
+def _rows_of(call: TableCall) -> list[TableRow]:
+    return [TableRow(call, place) for place in range(0 if call.table is None else len(call.table))]
 
 
 def memoized_rows(
