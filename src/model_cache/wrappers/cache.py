@@ -79,7 +79,6 @@ class Cache(Closing):
     def _set_up(self, options: Mapping[str, Any]) -> None:
         self._options = options
         config = Config.parse(options)
-        self._hook = telling([LoggingHook(), *config.hooks])
         self._place = "embedded" if config.endpoint.embedded else str(config.endpoint)
         self.backend = open_backend(config, telling([LoggingHook(), *config.hooks]), shared=True)
         self._members: WeakValueDictionary[int, Member] = WeakValueDictionary()

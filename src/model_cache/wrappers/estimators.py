@@ -40,6 +40,9 @@ _READERS = frozenset({"score", "kneighbors", "inverse_transform", "save", "save_
 # scikit-learn's options that change answers or errors, besides the container of transformers.
 _ANSWER_OPTIONS = ("array_api_dispatch", "assume_finite", "enable_metadata_routing")
 
+# Methods of the wrapper itself.
+_ADDED = frozenset({"stats", "purge", "apurge"})
+
 # Operators are looked up on the class, so they are forwarded only if the estimator has them.
 _OPERATORS = ("__len__", "__getitem__", "__iter__", "__contains__", "__bool__", "__call__")
 
@@ -168,7 +171,7 @@ class _Cached:
     def attribute(self, wrapper: CachedEstimator, name: str) -> Any:
         """Return an attribute of the estimator; a cached method in place of its own."""
         if name in _ADDED:
-            return functools.partial(_ADDED[name], self)
+            return getattr(self, name)
         found = getattr(self.estimator, name)
         if not callable(found) or isinstance(found, type):
             return found
@@ -254,13 +257,6 @@ class _Cached:
     async def apurge(self) -> int:
         """Do the same as `purge`, in a thread, without blocking the event loop."""
         return await asyncio.to_thread(self.purge)
-
-
-_ADDED: dict[str, Callable[[_Cached], Any]] = {
-    "stats": _Cached.stats,
-    "purge": _Cached.purge,
-    "apurge": _Cached.apurge,
-}
 
 
 def _is_held(estimator: Any, name: str, found: Any) -> bool:

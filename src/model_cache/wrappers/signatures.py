@@ -133,18 +133,36 @@ def check_parameters(function: Callable[..., Any], ignored: Sequence[str]) -> No
         ConfigurationError: a method whose `self` is not ignored, or an annotation of a type that
             has no canonical form.
     """
-    parameters = signature_of(function).parameters
-    _refuse_self(function, parameters, ignored)
-    _refuse_opaque(function, parameters, ignored)
+    first = next(iter(signature_of(function).parameters), "")
+    if first in ("self", "cls") and first not in ignored:
+        raise ConfigurationError(
+            "ignored",
+            f"{function.__qualname__} is a method: each object would need entries of its own. If "
+            f'its results depend on the other arguments alone, use ignored=["{first}"]; if not, '
+            "cache a function that takes what they depend on as arguments",
+        )
+    for name, hint in _keyed_annotations(function, ignored).items():
+        found = unkeyed.uncovered_type(hint)
+        if found is not None:
+            raise ConfigurationError(
+                "ignored",
+                f"the parameter {name!r} is of type {found.__module__}.{found.__qualname__}, which "
+                "has no canonical form, so it can't be part of a key; leave it out with "
+                f'ignored=["{name}"], or register a form with model_cache.register_canonical',
+            )
 
 
 def warn_of_fresh_arguments(
     function: Callable[..., Any], ignored: Sequence[str], *, stacklevel: int
 ) -> None:
     """Warn of arguments that are never the same; see `unkeyed`."""
-    hints = annotations_of(function)
-    keyed = {name: hints[name] for name in keyed_parameters(function, ignored) if name in hints}
+    keyed = _keyed_annotations(function, ignored)
     unkeyed.warn_of_fresh_arguments(keyed, stacklevel=stacklevel + 1)
+
+
+def _keyed_annotations(function: Callable[..., Any], ignored: Sequence[str]) -> dict[str, Any]:
+    hints = annotations_of(function)
+    return {name: hints[name] for name in keyed_parameters(function, ignored) if name in hints}
 
 
 def _ignored_keywords(
@@ -158,39 +176,6 @@ def _ignored_keywords(
         hint = did_you_mean(name, parameters)
         raise ConfigurationError("ignored", f"{name!r} is not a parameter; {hint}")
     return extra
-
-
-def _refuse_self(
-    function: Callable[..., Any],
-    parameters: Mapping[str, inspect.Parameter],
-    ignored: Sequence[str],
-) -> None:
-    first = next(iter(parameters), "")
-    if first in ("self", "cls") and first not in ignored:
-        raise ConfigurationError(
-            "ignored",
-            f"{function.__qualname__} is a method: each object would need entries of its own. If "
-            f'its results depend on the other arguments alone, use ignored=["{first}"]; if not, '
-            "cache a function that takes what they depend on as arguments",
-        )
-
-
-def _refuse_opaque(
-    function: Callable[..., Any],
-    parameters: Mapping[str, inspect.Parameter],
-    ignored: Sequence[str],
-) -> None:
-    hints = annotations_of(function)
-    for name in parameters:
-        is_keyed = name in hints and name not in ignored
-        found = unkeyed.uncovered_type(hints[name]) if is_keyed else None
-        if found is not None:
-            raise ConfigurationError(
-                "ignored",
-                f"the parameter {name!r} is of type {found.__module__}.{found.__qualname__}, which "
-                "has no canonical form, so it can't be part of a key; leave it out with "
-                f'ignored=["{name}"], or register a form with model_cache.register_canonical',
-            )
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:
