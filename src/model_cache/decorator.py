@@ -24,7 +24,7 @@ from collections.abc import (
 )
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, Never, Protocol, Self, overload
+from typing import Any, Literal, Never, Self, overload
 
 from ml_base import MLModelDecorator
 from ml_base.ml_model import MLModel
@@ -58,7 +58,7 @@ from model_cache.prediction.asynchronous import AsyncPredictor
 from model_cache.prediction.backend import (
     Backend,
     DisabledBackend,
-    RedisBackend,
+    Sharing,
     closed_in_a_thread,
     open_backend,
 )
@@ -79,14 +79,6 @@ _REMADE = (
     "_has_warned",
     "_predictor",
 )
-
-
-class Sharing(Protocol):
-    """A `Cache`, which shares its backend."""
-
-    backend: RedisBackend | DisabledBackend
-
-    def join(self, member: Any) -> None: ...
 
 
 class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  # ml-base is untyped

@@ -9,7 +9,7 @@ import asyncio
 import time
 from asyncio import _get_running_loop
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from model_cache.keys.key import Namespace
 from model_cache.observing.events import Hook
@@ -173,6 +173,15 @@ class DisabledBackend:
 
     def close_in_loop(self) -> None:
         return None
+
+
+class Sharing(Protocol):
+    """A `Cache`, which shares its backend with all that it wraps."""
+
+    @property
+    def backend(self) -> RedisBackend | DisabledBackend: ...
+
+    def join(self, member: Any) -> None: ...
 
 
 def open_backend(

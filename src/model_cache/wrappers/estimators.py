@@ -16,9 +16,10 @@ from model_cache.errors import ConfigurationError, NotCacheableError
 from model_cache.keys.canonical import INPUTS
 from model_cache.observing.counters import Stats, added_up
 from model_cache.options.config import Config
+from model_cache.prediction.backend import Sharing
 from model_cache.wrappers.fitted import CurrentState
 from model_cache.wrappers.identity import Identity, revision_in
-from model_cache.wrappers.part import Part, Sharing
+from model_cache.wrappers.part import Part
 from model_cache.wrappers.rows import TableCalls, attach_rows, blocking
 from model_cache.wrappers.rows_binding import RowsBinding
 from model_cache.wrappers.signatures import signature_of, with_rows

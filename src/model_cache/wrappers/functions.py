@@ -23,10 +23,11 @@ from model_cache.binding.explaining import Keyed
 from model_cache.keys.comparing import Comparer, Difference
 from model_cache.observing.counters import Stats
 from model_cache.options.config import Config
+from model_cache.prediction.backend import Sharing
 from model_cache.wrappers.explaining import ExplainedCall, between, explainer
 from model_cache.wrappers.function_binding import FunctionBinding
 from model_cache.wrappers.identity import identity_of, refuse_uncacheable
-from model_cache.wrappers.part import Part, Sharing
+from model_cache.wrappers.part import Part
 from model_cache.wrappers.signatures import (
     Arguments,
     arguments_of,

@@ -11,18 +11,9 @@ from model_cache.observing.counters import Counters, Stats
 from model_cache.observing.hooks import LoggingHook, telling
 from model_cache.options.config import Config
 from model_cache.prediction.assembly import assembled
-from model_cache.prediction.backend import DisabledBackend, RedisBackend
+from model_cache.prediction.backend import DisabledBackend, Sharing
 
 T = TypeVar("T")
-
-
-class Sharing(Protocol):
-    """A `Cache`, which shares its backend."""
-
-    @property
-    def backend(self) -> RedisBackend | DisabledBackend: ...
-
-    def join(self, member: Any) -> None: ...
 
 
 class Wrapped(Bound, Protocol):

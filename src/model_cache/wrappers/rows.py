@@ -19,11 +19,12 @@ from model_cache.keys.comparing import Comparer, Difference
 from model_cache.keys.tables import Table, table_of
 from model_cache.keys.tables.comparing import row_differences
 from model_cache.options.config import Config
+from model_cache.prediction.backend import Sharing
 from model_cache.prediction.table_call import TableCall, TableRow
 from model_cache.wrappers.explaining import ExplainedCall, between, explainer
 from model_cache.wrappers.functions import Cached, attached
 from model_cache.wrappers.identity import identity_of, refuse_uncacheable
-from model_cache.wrappers.part import Part, Sharing
+from model_cache.wrappers.part import Part
 from model_cache.wrappers.rows_binding import RowsBinding
 from model_cache.wrappers.signatures import (
     Omitted,

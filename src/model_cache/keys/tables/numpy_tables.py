@@ -6,8 +6,8 @@ array without gaps stays so when some of its rows are taken; another one becomes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical import INPUTS
@@ -23,6 +23,25 @@ class Vectors(NamedTuple):
 
     kind: bytes
     matrices: list[Any]
+
+
+T = TypeVar("T")
+
+
+def side_by_side(
+    columns: Iterable[tuple[Any, T]], vectors_of: Callable[[Any, T], Vectors]
+) -> Vectors:
+    """Return the vectors of all columns, each with its name; an error says which column it is."""
+    kinds: list[bytes] = []
+    matrices: list[Any] = []
+    for name, column in columns:
+        try:
+            kind, own = vectors_of(name, column)
+        except Exception as error:
+            refuse(error, item_of(name))
+        kinds.append(kind)
+        matrices += own
+    return Vectors(counted(kinds), matrices)
 
 
 def array_table(value: Any) -> Table:
@@ -42,20 +61,17 @@ def feeds_table(value: dict[Any, Any]) -> Table:
         or not all(isinstance(each, numpy.ndarray) for each in value.values())
     ):
         raise NotCacheableError("a dict is a table only if all its values are numpy arrays")
-    kinds: list[bytes] = []
-    matrices: list[Any] = []
-    for name, array in value.items():
-        try:
-            kind, own = _vectors_of(numpy, array)
-            kinds.append(INPUTS.encode(name) + kind)
-        except Exception as error:
-            refuse(error, item_of(name))
-        matrices += own
+
+    def feed(name: Any, array: Any) -> Vectors:
+        kind, matrices = _vectors_of(numpy, array)
+        return Vectors(INPUTS.encode(name) + kind, matrices)
+
+    kind, matrices = side_by_side(value.items(), feed)
     lengths = {len(array) for array in value.values()}
     if len(lengths) > 1:
         raise NotCacheableError(f"the arrays have different lengths: {sorted(lengths)}")
-    kind = text("dict") + counted(kinds)
-    return Table(value, kind, lines(numpy, matrices, lengths.pop()), _select_feeds)
+    rows = lines(numpy, matrices, lengths.pop())
+    return Table(value, text("dict") + kind, rows, _select_feeds)
 
 
 def _select_feeds(whole: dict[Any, Any], places: Sequence[int]) -> dict[Any, Any]:

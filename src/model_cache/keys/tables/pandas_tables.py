@@ -16,9 +16,8 @@ from typing import Any
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.canonical.arrays import dtype_form, loaded_numpy
 from model_cache.keys.canonical.identities import counted, text
-from model_cache.keys.canonical.refusals import item_of, refuse
 from model_cache.keys.tables.cells import lines, numbers
-from model_cache.keys.tables.numpy_tables import Vectors
+from model_cache.keys.tables.numpy_tables import Vectors, side_by_side
 from model_cache.keys.tables.pandas_columns import column_vectors, labels_form
 from model_cache.keys.tables.table import Table
 
@@ -108,13 +107,6 @@ def _columns(frame: Any) -> Vectors:
         is_by_row = values.flags.c_contiguous and not values.flags.f_contiguous
         kind = counted(b"n" + dtype_form(numpy, dtype) for dtype in dtypes)
         return Vectors(kind + (b"C" if is_by_row else b"F"), numbers(numpy, values))
-    kinds: list[bytes] = []
-    matrices: list[Any] = []
-    for place, name in enumerate(frame.columns):
-        try:
-            kind, own = column_vectors(frame.iloc[:, place])
-        except Exception as error:
-            refuse(error, item_of(name))
-        kinds.append(kind)
-        matrices += own
-    return Vectors(counted(kinds) + b"F", matrices)
+    columns = ((name, frame.iloc[:, place]) for place, name in enumerate(frame.columns))
+    kind, matrices = side_by_side(columns, lambda _, column: column_vectors(column))
+    return Vectors(kind + b"F", matrices)

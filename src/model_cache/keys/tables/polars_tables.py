@@ -8,35 +8,26 @@ from typing import Any
 
 from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical.arrays import loaded_numpy
-from model_cache.keys.canonical.identities import counted, text
-from model_cache.keys.canonical.refusals import item_of, refuse
+from model_cache.keys.canonical.identities import text
 from model_cache.keys.tables.cells import lines, numbers, objects
-from model_cache.keys.tables.numpy_tables import Vectors
+from model_cache.keys.tables.numpy_tables import Vectors, side_by_side
 from model_cache.keys.tables.table import Table
 
 
 def polars_series_table(series: Any) -> Table:
     """Return the table of a Series; a row is a value."""
     numpy = _numpy()
-    kind, matrices = _vectors(numpy, series)
-    head = text("polars.Series") + text(series.name)
-    return Table(series, head + kind, lines(numpy, matrices, len(series)), _select)
+    kind, matrices = _vectors(series.name, series)
+    return Table(series, text("polars.Series") + kind, lines(numpy, matrices, len(series)), _select)
 
 
 def polars_frame_table(frame: Any) -> Table:
     """Return the table of a DataFrame."""
     numpy = _numpy()
-    kinds: list[bytes] = []
-    matrices: list[Any] = []
-    for series in frame.get_columns():
-        try:
-            kind, own = _vectors(numpy, series)
-        except Exception as error:
-            refuse(error, item_of(series.name))
-        kinds.append(text(series.name) + kind)
-        matrices += own
-    kind = text("polars.DataFrame") + counted(kinds)
-    return Table(frame, kind, lines(numpy, matrices, frame.height), _select)
+    columns = ((series.name, series) for series in frame.get_columns())
+    kind, matrices = side_by_side(columns, _vectors)
+    rows = lines(numpy, matrices, frame.height)
+    return Table(frame, text("polars.DataFrame") + kind, rows, _select)
 
 
 def _numpy() -> Any:
@@ -51,10 +42,10 @@ def _select(whole: Any, places: Sequence[int]) -> Any:
     return whole[polars.Series(list(places), dtype=polars.UInt32)]
 
 
-def _vectors(numpy: Any, series: Any) -> Vectors:
-    polars: Any = sys.modules["polars"]
+def _vectors(name: str, series: Any) -> Vectors:
+    numpy, polars = _numpy(), sys.modules["polars"]
     dtype = series.dtype
-    kind = text(repr(dtype))
+    kind = text(name) + text(repr(dtype))
     missing = series.is_null()
     matrices = numbers(numpy, missing.to_numpy())
     if dtype == polars.Enum:
