@@ -257,7 +257,7 @@ def test_a_caller_after_a_barrier_shares_no_entry_that_was_found_before_it_ended
     predictor, key = cache._predictor, cache.cache_key(person())
     older: Any = client.getdel(key)
 
-    forgetting = predictor._entries.forget(person())
+    forgetting = predictor._entries.forget([person()])
     effect = next(forgetting)  # the barrier has begun, and the entry is still there
     call = predictor._flow.calls.begin(person())
     call.asked = time.perf_counter()

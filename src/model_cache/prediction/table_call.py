@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from model_cache.binding import Bound
@@ -20,6 +21,7 @@ def length_of(value: Any) -> int | None:
     return length if isinstance(length, int) else None  # dask's is lazy or NaN
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class TableCall:
     """A call to a function of many rows.
 
@@ -31,21 +33,11 @@ class TableCall:
         reason: why there are no keys.
     """
 
-    __slots__ = ("compute", "head", "reason", "table", "whole")
-
-    def __init__(
-        self,
-        whole: Any,
-        compute: Callable[[Any], Any],
-        table: Table | None,
-        head: bytes = b"",
-        reason: str = "",
-    ) -> None:
-        self.whole = whole
-        self.compute = compute
-        self.table = table
-        self.head = head
-        self.reason = reason
+    whole: Any
+    compute: Callable[[Any], Any]
+    table: Table | None
+    head: bytes = b""
+    reason: str = ""
 
     def part(self, places: Sequence[int]) -> TableCall:
         """Return a call with copies of some of the rows; the caller may change its own."""
@@ -61,14 +53,12 @@ class TableCall:
         return length_of(self.whole) or 1
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class TableRow:
     """One row of a call."""
 
-    __slots__ = ("call", "place")
-
-    def __init__(self, call: TableCall, place: int) -> None:
-        self.call = call
-        self.place = place
+    call: TableCall
+    place: int
 
 
 class RowsNotApartError(Exception):

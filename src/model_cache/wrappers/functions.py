@@ -205,7 +205,7 @@ def _attach_calls(
     cached.explain = explainer(read, hides_values=part.config.hides_values)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _ExplainableCall:
     part: Part
     function: Callable[..., Any]

@@ -49,24 +49,19 @@ def identity_of(
         ConfigurationError: another function has this name and version, or its closure has a value
             that can't be identified, and there is no revision instead.
     """
-    name = _full_name(function) if name is None else text("name", name)
+    name = f"{_module_of(function)}.{function.__qualname__}" if name is None else text("name", name)
     revision = revision_in(config)
     refuse_namesake(function, name, version, revision, config)
     return Identity(name, text("version", version), revision, _facts(function, ignored, config))
 
 
-def _full_name(function: Callable[..., Any]) -> str:
-    module = "__main__" if _is_of_a_script(function) else function.__module__
-    return f"{module}.{function.__qualname__}"
-
-
-def _is_of_a_script(function: Callable[..., Any]) -> bool:
+def _module_of(function: Callable[..., Any]) -> str:
     # multiprocessing imports the script by another name in the processes that it spawns.
-    return function.__module__ in ("__main__", "__mp_main__")
+    return "__main__" if function.__module__ == "__mp_main__" else function.__module__
 
 
 def _is_named(function: Callable[..., Any]) -> bool:
-    return not _is_of_a_script(function) and "<" not in function.__qualname__
+    return _module_of(function) != "__main__" and "<" not in function.__qualname__
 
 
 def revision_in(config: Config) -> str:

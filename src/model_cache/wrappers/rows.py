@@ -200,7 +200,7 @@ def _encoded(others: list[tuple[str, Any]]) -> bytes:
         raise with_name(located, [name for name, _ in others]) from error.__cause__
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _FirstRow:
     """The first row of a call, as it is explained.
 

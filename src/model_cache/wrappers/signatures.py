@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -25,6 +26,7 @@ class Omitted(Enum):
     DEFAULT = "default"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Arguments:
     """The arguments of one call.
 
@@ -34,14 +36,9 @@ class Arguments:
         kwargs: the arguments by keyword, as they were passed.
     """
 
-    __slots__ = ("args", "key", "kwargs")
-
-    def __init__(
-        self, key: tuple[Any, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> None:
-        self.key = key
-        self.args = args
-        self.kwargs = kwargs
+    key: tuple[Any, ...]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
 
 
 def binder(function: Callable[..., Any], ignored: Sequence[str]) -> Callable[..., tuple[Any, ...]]:

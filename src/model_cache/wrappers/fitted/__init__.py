@@ -1,7 +1,7 @@
 """Fingerprints of fitted estimators, so that their weights are part of their keys.
 
-This package knows how an object's state can be read, and what a few libraries do differently. It
-knows nothing of caches.
+This package knows how an object's state can be read, when it may have changed, and what a few
+libraries do differently. It knows nothing of caches.
 """
 
 from model_cache.wrappers.fitted.current import CurrentState
