@@ -1,7 +1,7 @@
 """The state of an estimator that may change at any time.
 
-What `fit` and `set_params` do, they do by new attributes. To look at these is cheap enough for each
-prediction. A change inside an array is not seen.
+`fit` and `set_params` change an estimator by setting new attributes. Comparing these is cheap
+enough for each prediction. A change inside an array is not seen.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from model_cache.wrappers.fitted.state import fitted_state
 
 
 class CurrentState:
-    """What tells the present state of an estimator from its other states, as text for keys.
+    """The state of an estimator, as text for keys, read again after each change.
 
     An estimator may change through its wrapper, by a method such as `fit` or a new attribute, which
-    the wrapper does inside `changing`; or without it, which its attributes show. Its state is read
-    when a prediction asks for it after a change, since that may take long. In between, no binding
-    is current, so that no prediction is stored that began before the change.
+    the wrapper does inside `changing`. It may also change without the wrapper, which shows in its
+    attributes. Reading the state may take long, so it is read when the next prediction asks for it.
+    In between, no binding is current, so no prediction that began before the change is stored.
 
-    A binding is current as long as no change came after it. To compare fingerprints is not enough:
-    the estimator may have changed twice, and be the same again.
+    A binding is current until the next change. Comparing fingerprints is not enough: the estimator
+    may have changed twice, and be the same again.
 
     Args:
         estimator: the estimator.
