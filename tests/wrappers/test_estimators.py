@@ -275,6 +275,30 @@ def test_callable_values_that_it_holds_are_its_own(cache: Cache) -> None:
     assert cache.wrap(words, name="words", version="1").func is np.negative
 
 
+class _Strange:
+    """A function that can't be compared, and is equal to all others."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, rows: Any) -> Any:
+        return self.factor * rows[:, 0]
+
+    def __eq__(self, other: object) -> Any:
+        return np.array([True, True])
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_a_method_that_is_replaced_need_not_be_comparable(cache: Cache) -> None:
+    model = Scale()
+    fast = cache.wrap(model, name="scale", version="1", batch_equality="ignore")
+    for factor in (2.0, 3.0):
+        model.predict = _Strange(factor)  # type: ignore[assignment]
+        for _ in range(2):
+            assert (fast.predict(NUMBERS) == factor * NUMBERS[:, 0]).all()
+
+
 def test_a_shallow_copy_changes_alone(cache: Cache) -> None:
     fast: Any = cache.wrap(Scale(), name="m", version="1")
     again = copy.copy(fast)

@@ -194,7 +194,7 @@ class _Cached:
 
     def _calls_of(self, name: str, method: Callable[..., Any]) -> TableCalls:
         calls = self._calls.get(name)
-        if calls is None or calls.function != method:  # an attribute may have taken its place
+        if calls is None or not _is_same(calls.function, method):
             self._calls[name] = calls = TableCalls(
                 method,
                 "input_feed" if self._is_session and name == "run" else None,
@@ -258,6 +258,11 @@ class _Cached:
     async def apurge(self) -> int:
         """Do the same as `purge`, in a thread, without blocking the event loop."""
         return await asyncio.to_thread(self.purge)
+
+
+def _is_same(function: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Return whether nothing has taken the place of a method, which is a new object each time."""
+    return function is other or (inspect.ismethod(function) and function == other)
 
 
 def _is_held(estimator: Any, name: str, found: Any) -> bool:
