@@ -411,9 +411,10 @@ def test_a_model_may_look_at_arrows_times_in_the_index(cache: Cache) -> None:
 
 
 class Lazy:
-    """A container that does not know its length, such as an array of dask."""
+    """A container that does not know its length, such as an array of dask, or claims nonsense."""
 
-    shape = (float("nan"), 2)
+    def __init__(self, length: float = float("nan")) -> None:
+        self.shape = (length, 2)
 
 
 def test_arguments_are_rows_only_if_the_function_says_so(cache: Cache) -> None:
@@ -458,4 +459,5 @@ def test_objects_that_can_not_be_read_pass_through(cache: Cache) -> None:
 def test_a_container_of_unknown_length_gets_its_result(server: Server, enabled: bool) -> None:
     with Cache(server.url, timeout=5.0, enabled=enabled) as cache:
         cached = cache.memoize_rows(version="1", name="lazy")(lambda rows: rows.shape[1])
-        assert cached(Lazy()) == 2
+        assert cached(Lazy()) == cached(Lazy(-5)) == cached(Lazy(10**400)) == 2
+        assert cached.stats().uncacheable == (3 if enabled else 0)
