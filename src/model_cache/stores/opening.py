@@ -18,14 +18,13 @@ from model_cache.stores.async_packed import AsyncBucketStore, AsyncPackedStore
 from model_cache.stores.async_server import AsyncRedisStore
 from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.cluster import ClusterStore
-from model_cache.stores.connection import printable
 from model_cache.stores.dialing import Dialer
 from model_cache.stores.guarded import Guard, GuardedStore
 from model_cache.stores.packed import BucketRequests, BucketStore, PackedStore
 from model_cache.stores.packing import Packing
 from model_cache.stores.replies import Role
 from model_cache.stores.server import RedisStore
-from model_cache.stores.slots import Cluster, Node
+from model_cache.stores.slots import Cluster, Node, slots_of
 from model_cache.stores.url import Address, Endpoint, parse_url
 
 _DEFAULT_AGE = 300.0
@@ -154,13 +153,10 @@ def _check_cluster(endpoint: Endpoint, timeout: float) -> None:
     for address in endpoint.cluster:
         node = RedisStore(replace(endpoint, cluster=(), host=address.host, port=address.port))
         try:
-            reply = node.execute(timeout, b"CLUSTER", b"SLOTS")
+            slots_of(node, address, timeout)
+            return
         except StoreUnavailableError as error:
             failure = error
-        else:
-            if isinstance(reply, list):
-                return
-            failure = StoreUnavailableError(f"{address}: {printable(reply)}", "protocol")
         finally:
             node.close()
     if failure is not None:
