@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from model_cache.protocols import AsyncStore, Clock
+from model_cache.protocols import AsyncStore, Clock, Timed, Write
 from model_cache.stores.packed import Found, completed, elsewhere, remaining
 from model_cache.stores.packing import ELSEWHERE, Packing
-from model_cache.stores.plain import Timed, Write
 
 
 class AsyncPackedStore:

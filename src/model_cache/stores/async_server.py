@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
+from model_cache.protocols import Timed, Write
 from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.dialing import Dialer
 from model_cache.stores.guarded import Guard, circuit_open
 from model_cache.stores.links import Links
-from model_cache.stores.plain import PlainRequests, Timed, Write
+from model_cache.stores.plain import PlainRequests
 from model_cache.stores.replies import FAILURES, Replies, Request, Role
 from model_cache.stores.requests import asking
 from model_cache.stores.url import Endpoint

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from model_cache.errors import StoreUnavailableError
 from model_cache.keys.buckets import Place
-from model_cache.protocols import Clock, StatefulStore
+from model_cache.protocols import Clock, StatefulStore, Timed, Write
 from model_cache.stores.packing import (
     ELSEWHERE,
     Batch,
@@ -25,7 +25,7 @@ from model_cache.stores.packing import (
     taken_apart,
     unpacked,
 )
-from model_cache.stores.plain import PlainRequests, Timed, Write
+from model_cache.stores.plain import PlainRequests
 from model_cache.stores.replies import Replies, Request
 from model_cache.stores.requests import get_request as get_key_request
 from model_cache.stores.requests import get_with_ttl_requests, request_of

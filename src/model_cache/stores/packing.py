@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from model_cache.keys.buckets import Buckets, Place
-from model_cache.stores.plain import Write
+from model_cache.protocols import Write
 
 LARGEST = 58
 """Bytes of the largest entry that goes into a bucket. One value above 64 bytes, its time included,

@@ -6,8 +6,9 @@ Without I/O: the stores that wait and those that await share them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
+from model_cache.protocols import Timed, Write
 from model_cache.stores.connection import ErrorReply
 from model_cache.stores.replies import Replies, Request
 from model_cache.stores.requests import (
@@ -19,12 +20,6 @@ from model_cache.stores.requests import (
     set_if_absent_request,
     set_request,
 )
-
-Write: TypeAlias = tuple[bytes, bytes, int | None]
-"""A key, its entry, and its time to live in milliseconds; None for until evicted."""
-
-Timed: TypeAlias = tuple[bytes | None, int | None]
-"""An entry and its remaining time to live in milliseconds; None if it does not expire."""
 
 # For fewer keys, GETs are as fast as MGET, which the login may not be allowed to use.
 _LEAST_MGET = 4

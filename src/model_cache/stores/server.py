@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from model_cache.errors import ConfigurationError, StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
-from model_cache.protocols import Clock
+from model_cache.protocols import Clock, Timed, Write
 from model_cache.stores.dialing import Dialer
-from model_cache.stores.plain import PlainRequests, Timed, Write
+from model_cache.stores.plain import PlainRequests
 from model_cache.stores.pool import ConnectionPool
 from model_cache.stores.replies import FAILURES, Replies, Request, Role
 from model_cache.stores.requests import asking, request_of
