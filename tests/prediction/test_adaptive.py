@@ -208,7 +208,7 @@ def test_a_switch_is_logged_and_told(server: Server, caplog: pytest.LogCaptureFi
         pause(decorator)
     assert len([event for event in events if isinstance(event, CachePaused)]) == 2
     assert caplog.messages == [
-        f"Cache paused for {calls} of test_model 1.0.0: hit ratio 0.0%, break-even 66.7%"
+        f"Cache paused for {calls} of test_model 1.0.0: hit ratio 0%, break-even 66.7%"
         for calls in ("single predictions", "batches")
     ]
 
