@@ -33,7 +33,7 @@ FLAGS: FlagVar[Flag] = FlagVar("flags")
 
 def cached(server: Server, function: Callable[[Any], Any], **options: Any) -> Any:
     model = FunctionModel(function=function)
-    return RedisCachingDecorator(url=server.url, timeout=5.0, **options).set_model(model)
+    return RedisCachingDecorator(url=server.url, **options).set_model(model)
 
 
 def test_the_innermost_flag_counts() -> None:
@@ -275,7 +275,6 @@ def test_a_soft_time_limit_arrives_wherever_it_strikes(server: Server, where: st
 
     cache = RedisCachingDecorator(
         url=server.url,
-        timeout=5.0,
         ttl=0.001,
         stale_if_error=60,
         cache_if=strike if where == "cache_if" else None,

@@ -111,7 +111,7 @@ def test_a_secret_shows_in_no_attribute_error_or_log_line(
 def test_a_secret_shows_in_no_attribute_of_a_connection_in_use() -> None:
     with running_server("--requirepass", SECRET) as server:
         url = f"redis://default:{SECRET}@127.0.0.1:{server.port}/1"
-        with RedisCachingDecorator(url=url, timeout=5.0, on_error="raise") as decorator:
+        with RedisCachingDecorator(url=url, on_error="raise") as decorator:
             decorator.set_model(FunctionModel()).predict(person(age=1))
             assert decorator.stats().misses == 1
             assert not holding_the_secret(attributes(decorator))

@@ -37,7 +37,7 @@ class Doubling:
 
 def test_the_twins_purge_and_ping(server: Server) -> None:
     async def use() -> None:
-        async with Cache(server.url, timeout=5.0) as cache:
+        async with Cache(server.url) as cache:
             model = cache.model(FunctionModel())
             one = cache.memoize(version="1", name="one")(lambda x: x)
             many = cache.memoize_rows(version="1", name="many")(lambda rows: rows)

@@ -13,6 +13,12 @@ from pydantic import BaseModel
 Clock: TypeAlias = Callable[[], float]
 """Returns seconds on a clock that never goes back, as `time.monotonic`."""
 
+Write: TypeAlias = tuple[bytes, bytes, int | None]
+"""A key, its entry, and its time to live in milliseconds; None for until evicted."""
+
+Timed: TypeAlias = tuple[bytes | None, int | None]
+"""An entry, and its remaining time to live in milliseconds; None if it does not expire."""
+
 
 class Store(Protocol):
     """Stores entries by key, both as bytes.
@@ -41,27 +47,21 @@ class Store(Protocol):
         """Return the entries of `keys`, in the same order, in one round trip."""
         ...
 
-    def get_with_ttl(
-        self, keys: Sequence[bytes], timeout: float
-    ) -> list[tuple[bytes | None, int | None]]:
-        """Return the entries of `keys`, each with its remaining ttl in milliseconds.
+    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> list[Timed]:
+        """Return the entries of `keys`, each with its remaining ttl.
 
-        None in place of these for an entry that does not expire. By one round trip, which reads
-        the first key before the others.
+        By one round trip, which reads the first key before the others.
         """
         ...
 
     def set_watching(
-        self,
-        entries: Sequence[tuple[bytes, bytes, int | None]],
-        watched: bytes,
-        timeout: float,
+        self, entries: Sequence[Write], watched: bytes, timeout: float
     ) -> bytes | None:
-        """Store each (key, entry, ttl in milliseconds), then return the value of `watched`."""
+        """Store entries, then return the value of `watched`."""
         ...
 
-    def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
-        """Store each (key, entry, ttl in milliseconds) in one round trip."""
+    def set_many(self, entries: Sequence[Write], timeout: float) -> None:
+        """Store entries in one round trip."""
         ...
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
@@ -121,25 +121,18 @@ class AsyncStore(Protocol):
         """Return the entries of `keys`, in the same order, in one round trip."""
         ...
 
-    def get_with_ttl(
-        self, keys: Sequence[bytes], timeout: float
-    ) -> Awaitable[list[tuple[bytes | None, int | None]]]:
-        """Return the entries of `keys`, each with its remaining ttl in milliseconds."""
+    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[Timed]]:
+        """Return the entries of `keys`, each with its remaining ttl."""
         ...
 
     def set_watching(
-        self,
-        entries: Sequence[tuple[bytes, bytes, int | None]],
-        watched: bytes,
-        timeout: float,
+        self, entries: Sequence[Write], watched: bytes, timeout: float
     ) -> Awaitable[bytes | None]:
-        """Store each (key, entry, ttl in milliseconds), then return the value of `watched`."""
+        """Store entries, then return the value of `watched`."""
         ...
 
-    def set_many(
-        self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float
-    ) -> Awaitable[None]:
-        """Store each (key, entry, ttl in milliseconds) in one round trip."""
+    def set_many(self, entries: Sequence[Write], timeout: float) -> Awaitable[None]:
+        """Store entries in one round trip."""
         ...
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> Awaitable[int]:

@@ -45,7 +45,7 @@ def replayed(server: Server, log: list[dict[str, Any]], **options: Any) -> tuple
     """Return the hit ratio of a real cache, and its answers."""
     with server.client() as client:
         client.flushall()
-    with RedisCachingDecorator(url=server.url, timeout=5.0, **options) as cache:
+    with RedisCachingDecorator(url=server.url, **options) as cache:
         cache.set_model(VisitModel())
         inputs = [Visit.model_validate(row) for row in log]
         answers = [answer.score for answer in cache.predict_many(inputs)]

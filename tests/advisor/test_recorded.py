@@ -46,9 +46,7 @@ def ratio(advice: Advice) -> float:
 def test_a_recorded_run_has_the_hit_ratio_that_the_run_had(server: Server, tmp_path: Path) -> None:
     rows = list(visits(2_000, ids=True))
     options: dict[str, Any] = {"ignored_fields": ["request_id"]}
-    with RedisCachingDecorator(
-        url=server.url, timeout=5.0, prefix="run", record=tmp_path, **options
-    ) as cached:
+    with RedisCachingDecorator(url=server.url, prefix="run", record=tmp_path, **options) as cached:
         cached.set_model(VisitModel())
         for row in rows[:1_000]:
             cached.predict(Visit.model_validate(row))
@@ -71,7 +69,7 @@ def test_a_recorded_run_has_the_hit_ratio_that_the_run_had(server: Server, tmp_p
         for line in path.read_text().splitlines()
         if "request" in json.loads(line)
     ]
-    with RedisCachingDecorator(url=server.url, timeout=5.0, prefix="replay", **options) as replay:
+    with RedisCachingDecorator(url=server.url, prefix="replay", **options) as replay:
         replay.set_model(VisitModel())
         for data in again:
             replay.predict(data)

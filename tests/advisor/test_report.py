@@ -270,7 +270,7 @@ def test_scales_of_times_have_ticks_at_whole_units() -> None:
         "360 d",
     ]
     assert [text for _, text in durations([0, 50 * 60]).ticks][:2] == ["0", "10 min"]
-    assert durations([-0.0003, 0.0001]).ticks[0][1] == "-300 us"
+    assert durations([-0.0003, 0.0001]).ticks[0][1] == "-300 µs"
     assert [text for _, text in log_durations([1, 90 * DAY]).ticks] == [
         "1 s",
         "1 min",

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from model_cache.advisor import Advice, advise
 from model_cache.advisor.findings import Choice, Estimate
-from model_cache.advisor.words import size
+from model_cache.words import size
 from tests.advisor.logs import Score, Visit, VisitModel, score, visits
 from tests.models import FunctionModel
 

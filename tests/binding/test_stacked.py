@@ -107,7 +107,7 @@ def test_a_decorator_with_an_option_without_canonical_form_is_refused_inside_the
 @pytest.fixture
 def cached(server: Server) -> Callable[..., Any]:
     def make(model: Any, **options: Any) -> Any:
-        return RedisCachingDecorator(url=server.url, timeout=5.0, **options).set_model(model)
+        return RedisCachingDecorator(url=server.url, **options).set_model(model)
 
     return make
 

@@ -69,7 +69,7 @@ def test_the_models_are_listed_with_their_entries(server: Server, client: redis.
 
 
 def test_the_entries_of_rows_and_of_functions_are_read(server: Server, client: redis.Redis) -> None:
-    with Cache(server.url, timeout=5.0) as cache:
+    with Cache(server.url) as cache:
         cache.memoize(name="of_calls", version="1")(lambda age: 2.5 * age)(4)
         rows = cache.memoize_rows(version="1", name="of_rows")(lambda ages: ages * 2.5)
         rows(np.array([[4.0, 6.0]]))
@@ -87,7 +87,7 @@ def test_the_entries_of_rows_and_of_functions_are_read(server: Server, client: r
 def test_an_instance_of_a_class_of_the_service_is_no_damaged_entry(
     server: Server, client: redis.Redis
 ) -> None:
-    with Cache(server.url, timeout=5.0) as cache:
+    with Cache(server.url) as cache:
         of_age = cache.memoize(name="of_calls", version="1")(
             lambda age: {"of": age, "charges": Charges(charges=2.5 * age)}
         )
@@ -194,7 +194,7 @@ def test_what_is_nested_too_deeply_to_be_shown_is_cut_off(
     deep: list[Any] = []
     for _ in range(200):
         deep = [deep]
-    with Cache(server.url, timeout=5.0) as cache:
+    with Cache(server.url) as cache:
         cache.memoize(version="1", name="deep")(lambda: deep)()
     [key] = entries(client, "deep/1/*")
     result = run("inspect", key.decode(), "--url", server.url)

@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from model_cache import __version__
-from model_cache.cli.output import durations, plain, printable, size
+from model_cache.cli.output import plain, printable
 from tests.checkout import REPOSITORY
 from tests.cli.command import PROGRAM, run, run_apart, spawn
 from tests.cli.filling import fill
@@ -190,22 +190,3 @@ def test_values_are_converted_for_json() -> None:
     for _ in range(5000):
         deep = [deep]
     assert "..." in str(plain(deep))
-
-
-@pytest.mark.parametrize(
-    ("shown", "expected"),
-    [
-        (size(None), "?"),
-        (size(999), "999 bytes"),
-        (size(1500), "1.5 kB"),
-        (size(2.5e12), "2.5 TB"),
-        (durations(5), "5 ms"),
-        (durations(0), "0 ms"),
-        (durations(1500), "1.5 s"),
-        (durations(1000, 90_000), "0.0167 / 1.5 min"),
-        (durations(5_400_000), "1.5 h"),
-        (durations(43_200_000, 86_400_000, 129_600_000), "0.5 / 1 / 1.5 d"),
-    ],
-)
-def test_numbers_are_shown_in_a_unit_that_fits(shown: str, expected: str) -> None:
-    assert shown == expected

@@ -119,7 +119,7 @@ def test_a_service_does_not_store_what_it_computed_before_the_purge(
         return charge(data)
 
     model = FunctionModel(function=purged_meanwhile, qualified_name="a_model", version="1.0.0")
-    with RedisCachingDecorator(url=server.url, timeout=5.0).set_model(model) as decorator:
+    with RedisCachingDecorator(url=server.url).set_model(model) as decorator:
         decorator.predict(person(age=60))
         outcome = last_outcome()
         assert outcome is not None

@@ -24,7 +24,7 @@ def shared_server() -> Iterator[Server]:
 
 
 def ask(url: str, age: int, name: str, **options: Any) -> None:
-    with RedisCachingDecorator(url=url, timeout=5.0, **options) as decorator:
+    with RedisCachingDecorator(url=url, **options) as decorator:
         decorator.set_model(FunctionModel(qualified_name=name))
         decorator.predict(person(age=age))
 

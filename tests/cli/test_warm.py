@@ -173,7 +173,7 @@ def test_a_request_from_a_pipe_does_not_wait_for_the_next_one(server: Server) ->
         return charge(data)
 
     os.write(writer, person(age=1).model_dump_json().encode() + b"\n")
-    cached = RedisCachingDecorator(url=server.url, timeout=5.0, on_error="raise")
+    cached = RedisCachingDecorator(url=server.url, on_error="raise")
     cached.set_model(FunctionModel(function=predict))
     with os.fdopen(reader, "rb") as stream, closing(RejectedFile(Path("unused"))) as rejected:
         report = fill(cached, open_requests(stream, "jsonl", Person), rejected)
@@ -364,7 +364,6 @@ def test_a_service_finds_what_was_warmed_by_its_own_configuration(
     decorator = RedisCachingDecorator(
         url=server.url,
         prefix="rest",
-        timeout=5.0,
         hashing_fields=["age", "sex", "bmi", "children", "smoker"],
         reduced_precision_fields=["bmi"],
         number_of_places=1,

@@ -29,7 +29,7 @@ from tests.test_benchmarks import run
 
 
 def cached(url: str, function: Any = charge, **options: Any) -> RedisCachingDecorator:
-    decorator = RedisCachingDecorator(url=url, timeout=5.0, **options)
+    decorator = RedisCachingDecorator(url=url, **options)
     return decorator.set_model(FunctionModel(function=function, qualified_name=MODEL))
 
 

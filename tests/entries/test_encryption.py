@@ -98,7 +98,7 @@ def test_batches_and_event_loops_encrypt_as_well(server: Server) -> None:
 
 
 def test_functions_and_rows_are_encrypted(server: Server, client: redis.Redis) -> None:
-    with Cache(server.url, timeout=5.0, encryption_key=OLD) as cache:
+    with Cache(server.url, encryption_key=OLD) as cache:
 
         @cache.memoize(version="1")
         def spell(number: int) -> str:

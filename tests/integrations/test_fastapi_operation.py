@@ -254,7 +254,7 @@ def test_health_finds_a_store_that_comes_and_goes() -> None:
 
 
 def test_the_health_of_a_cache_is_that_of_what_it_has_wrapped(server: Server) -> None:
-    cache = Cache(server.url, timeout=5.0)
+    cache = Cache(server.url)
     assert [each["model"] for each in health(cache)["caches"]] == [None]
     double = cache.memoize(version="1.0.0", name="a/b")(lambda x: 2 * x)
     model = cache.model(FunctionModel())
@@ -267,7 +267,7 @@ def test_the_health_of_a_cache_is_that_of_what_it_has_wrapped(server: Server) ->
 
 
 def test_an_app_closes_a_cache(server: Server, client: redis.Redis) -> None:
-    cache = Cache(server.url, timeout=5.0, write="background")
+    cache = Cache(server.url, write="background")
     double = cache.memoize(version="1.0.0")(lambda x: 2 * x)
     app = FastAPI()
     add_model_cache(app, lambda: [cache])

@@ -35,7 +35,7 @@ class Batches(FunctionModel):
 
 
 def made(server: Server, model: Any = None, **options: Any) -> RedisCachingDecorator:
-    decorator = RedisCachingDecorator(url=server.url, timeout=5.0, adaptive=True, **options)
+    decorator = RedisCachingDecorator(url=server.url, adaptive=True, **options)
     return decorator.set_model(model or FunctionModel())
 
 
@@ -187,7 +187,7 @@ def test_batches_go_around_the_cache_as_well(server: Server, model: Any) -> None
 
 
 def test_tables_go_around_the_cache_as_well(server: Server) -> None:
-    with Cache(server.url, timeout=5.0, adaptive=True) as cache:
+    with Cache(server.url, adaptive=True) as cache:
 
         @cache.memoize_rows(version="1", name="doubled")
         def doubled(values: list[int]) -> list[int]:
@@ -208,7 +208,7 @@ def test_a_switch_is_logged_and_told(server: Server, caplog: pytest.LogCaptureFi
         pause(decorator)
     assert len([event for event in events if isinstance(event, CachePaused)]) == 2
     assert caplog.messages == [
-        f"Cache paused for {calls} of test_model 1.0.0: hit ratio 0.0%, break-even 66.7%"
+        f"Cache paused for {calls} of test_model 1.0.0: hit ratio 0%, break-even 66.7%"
         for calls in ("single predictions", "batches")
     ]
 
@@ -228,7 +228,7 @@ def test_threads_share_the_decision(server: Server) -> None:
 
 
 def test_without_the_option_nothing_is_decided(server: Server) -> None:
-    with RedisCachingDecorator(url=server.url, timeout=5.0) as decorator:
+    with RedisCachingDecorator(url=server.url) as decorator:
         decorator.set_model(FunctionModel())
         for age in range(1200):
             decorator.predict(person(age=age))

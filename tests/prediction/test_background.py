@@ -281,7 +281,7 @@ def test_close_writes_what_waits(server: Server, client: redis.Redis) -> None:
 
 def test_a_purge_drops_what_waits() -> None:
     with running_server() as server:
-        decorator = RedisCachingDecorator(url=server.url, timeout=5.0, write="background")
+        decorator = RedisCachingDecorator(url=server.url, write="background")
         decorator.set_model(FunctionModel())
         decorator.predict(person(age=0))
         decorator.close()

@@ -25,7 +25,7 @@ SECONDS = float(os.environ.get("PURGE_SECONDS", "3"))
 
 
 def cached(server: Server, model: FunctionModel, **options: Any) -> Any:
-    return RedisCachingDecorator(url=server.url, timeout=5.0, **options).set_model(model)
+    return RedisCachingDecorator(url=server.url, **options).set_model(model)
 
 
 class Weights:

@@ -200,7 +200,7 @@ class Interrupted(BaseException):
 
 
 def test_an_interrupted_prediction_leaves_the_next_answer_ones_own(server: Server) -> None:
-    decorator = RedisCachingDecorator(url=server.url, timeout=5.0)
+    decorator = RedisCachingDecorator(url=server.url)
     decorator.set_model(FunctionModel())
     predict_all(decorator, 20)
     armed = False
@@ -227,7 +227,7 @@ def test_an_interrupted_prediction_leaves_the_next_answer_ones_own(server: Serve
 
 
 def test_a_signal_handler_may_predict_in_the_middle_of_a_prediction(server: Server) -> None:
-    decorator = RedisCachingDecorator(url=server.url, timeout=5.0)
+    decorator = RedisCachingDecorator(url=server.url)
     decorator.set_model(FunctionModel())
     inner = []
     busy = False

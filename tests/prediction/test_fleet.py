@@ -76,7 +76,7 @@ def test_64_threads_in_each_of_4_processes_ask_for_one_cold_key(
 def test_a_fleet_takes_no_foreign_entry_for_an_answer(
     server: Server, client: redis.Redis, entry: bytes
 ) -> None:
-    decorator = RedisCachingDecorator(url=server.url, timeout=5.0, single_flight="fleet")
+    decorator = RedisCachingDecorator(url=server.url, single_flight="fleet")
     decorator.set_model(FunctionModel())
     client.set(decorator.cache_key(person()), entry)
     assert decorator.predict(person()) == charge(person())
@@ -116,7 +116,7 @@ def test_a_lease_whose_holder_died_is_waited_for_no_longer_than_it_lasts(
     server: Server, client: redis.Redis, store: RedisStore
 ) -> None:
     decorator = RedisCachingDecorator(
-        url=server.url, timeout=5.0, single_flight="fleet", single_flight_wait=3600
+        url=server.url, single_flight="fleet", single_flight_wait=3600
     ).set_model(FunctionModel())
     key = decorator.cache_key(person()).encode()
     dead = Lease(key, Budget(5.0))
@@ -130,7 +130,7 @@ def test_a_lease_that_never_ends_costs_the_wait_and_no_more(
     server: Server, client: redis.Redis
 ) -> None:
     decorator = RedisCachingDecorator(
-        url=server.url, timeout=5.0, single_flight="fleet", single_flight_wait=0.3
+        url=server.url, single_flight="fleet", single_flight_wait=0.3
     ).set_model(FunctionModel())
     client.set("{" + decorator.cache_key(person()) + "}:lease", "")
     assert decorator.predict(person()) == charge(person())
@@ -240,7 +240,7 @@ def test_a_lease_is_in_the_slot_of_its_entry() -> None:
 def test_a_purge_is_not_undone_by_a_shared_landing(server: Server, mode: Any) -> None:
     values = iter([1.0, 2.0])
     model = FunctionModel(function=lambda _: Charges(charges=next(values)))
-    decorator = RedisCachingDecorator(url=server.url, timeout=5.0, single_flight=mode)
+    decorator = RedisCachingDecorator(url=server.url, single_flight=mode)
     decorator.set_model(model)
     assert decorator.predict(person()) == Charges(charges=1.0)
     decorator.purge()
@@ -252,7 +252,7 @@ def test_a_caller_after_a_barrier_shares_no_entry_that_was_found_before_it_ended
 ) -> None:
     values = iter([1.0, 2.0])
     model = FunctionModel(function=lambda _: Charges(charges=next(values)))
-    cache: Any = RedisCachingDecorator(url=server.url, timeout=5.0, single_flight="fleet")
+    cache: Any = RedisCachingDecorator(url=server.url, single_flight="fleet")
     cache.set_model(model).predict(person())
     predictor, key = cache._predictor, cache.cache_key(person())
     older: Any = client.getdel(key)

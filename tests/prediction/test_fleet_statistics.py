@@ -39,7 +39,7 @@ def shared_server() -> Iterator[Server]:
 
 
 def made(server: Server, model: Any = None, **options: Any) -> RedisCachingDecorator:
-    decorator = RedisCachingDecorator(url=server.url, timeout=5.0, **options)
+    decorator = RedisCachingDecorator(url=server.url, **options)
     return decorator.set_model(model or FunctionModel())
 
 

@@ -42,7 +42,7 @@ class BatchModel(FunctionModel):
 
 
 def cached(server: Server, model: FunctionModel, **options: Any) -> Any:
-    return RedisCachingDecorator(url=server.url, timeout=5.0, **options).set_model(model)
+    return RedisCachingDecorator(url=server.url, **options).set_model(model)
 
 
 def charges(inputs: list[Person]) -> list[Charges]:
@@ -361,7 +361,7 @@ def test_forwarded_attributes_do_not_count_as_the_decorators_own(server: Server)
         def predict(self, data: BaseModel) -> Any:
             return Charges(charges=2 * super().predict(data).charges)
 
-    cache: Any = RedisCachingDecorator(url=server.url, timeout=5.0)
+    cache: Any = RedisCachingDecorator(url=server.url)
     cache.set_model(Doubling().set_model(BatchModel()))
     expected = [Charges(charges=2 * charge(data).charges) for data in PEOPLE]
     assert cache.predict_many(PEOPLE) == expected

@@ -169,7 +169,7 @@ def test_a_barrier_reaches_the_near_entries_of_other_models_of_a_cache(
 ) -> None:
     answers = iter(range(100))
     model = FunctionModel(function=lambda _: Charges(charges=next(answers)))
-    with Cache(server.url, near_cache=1000, timeout=5.0) as cache:
+    with Cache(server.url, near_cache=1000) as cache:
         one, other = cache.model(model), cache.model(model)
         for _ in range(bindings):
             other.set_model(model)

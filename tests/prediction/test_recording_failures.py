@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from model_cache import Cache
 from model_cache.observing.counters import Counters
 from model_cache.observing.events import Event, RequestsNotRecorded
 from model_cache.prediction import recording
@@ -129,3 +130,26 @@ def test_bytes_that_wait_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert 1 < len(found._waiting) < 15
     monkeypatch.undo()
     found.flush()
+
+
+class Lazy:
+    """A table without keys that claims a length."""
+
+    def __init__(self, length: int) -> None:
+        self.shape = (length, 2)
+
+
+@pytest.mark.parametrize("length", [-5, 10**12, 2**64, 10**400])
+def test_a_table_of_impossible_length_is_predicted_and_counted(tmp_path: Path, length: int) -> None:
+    """Also with a table that is too long to count its rows one by one."""
+    cache = Cache("embedded://", enabled=False, record=tmp_path, record_share=0.5)
+
+    @cache.memoize_rows(version="1", name="ones")
+    def ones(_: Lazy) -> float:
+        return 1.0
+
+    with cache:
+        assert ones(Lazy(length)) == 1.0
+    expected = length if 0 < length < sys.maxsize else 1
+    assert total(tmp_path) == expected
+    assert total(tmp_path, "unrecordable") == round(expected / 2)

@@ -237,7 +237,7 @@ def test_a_generation_tells_forgets_from_purges() -> None:
 @pytest.mark.parametrize("near", [None, 100])
 def test_a_lookup_reads_and_never_computes(server: Server, ways: Ways, near: int | None) -> None:
     model = FunctionModel()
-    cache: Any = RedisCachingDecorator(url=server.url, timeout=5.0, near_cache=near)
+    cache: Any = RedisCachingDecorator(url=server.url, near_cache=near)
     cache.set_model(model)
     assert ways.lookup(cache, person()) is None
     assert model.calls == []

@@ -39,7 +39,7 @@ def test_single_flight_can_be_turned_off(server: Server) -> None:
 def test_other_keys_do_not_wait(server: Server) -> None:
     gate = Gate()
     model = FunctionModel(function=lambda d: gate(d) if d.age == 1 else charge(d))
-    decorator = RedisCachingDecorator(url=server.url, timeout=5.0).set_model(model)
+    decorator = RedisCachingDecorator(url=server.url).set_model(model)
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(decorator.predict, person(age=1))
         assert gate.entered.wait(10)
@@ -60,7 +60,7 @@ def test_when_a_leader_fails_the_others_compute_together(server: Server) -> None
         together.wait(10)  # none of them waits for another
         return charge(data)
 
-    decorator = RedisCachingDecorator(url=server.url, timeout=5.0)
+    decorator = RedisCachingDecorator(url=server.url)
     decorator.set_model(FunctionModel(function=fails_at_first))
 
     def predict(_: int) -> Any:
@@ -77,9 +77,7 @@ def test_when_a_leader_fails_the_others_compute_together(server: Server) -> None
 def test_when_a_leader_fails_those_with_a_stale_entry_answer_at_once(server: Server) -> None:
     gate = threading.Event()
     model = FunctionModel()
-    decorator = RedisCachingDecorator(
-        url=server.url, timeout=5.0, ttl=0.05, stale_if_error=60
-    ).set_model(model)
+    decorator = RedisCachingDecorator(url=server.url, ttl=0.05, stale_if_error=60).set_model(model)
     decorator.predict(person())
     time.sleep(0.1)  # past its ttl
 
@@ -111,7 +109,7 @@ def test_predictions_that_are_never_stored_are_not_waited_for(server: Server) ->
             together.wait(10)  # passes only if all compute at once
         return charge(data)
 
-    decorator = RedisCachingDecorator(url=server.url, timeout=5.0, cache_if=lambda *_: False)
+    decorator = RedisCachingDecorator(url=server.url, cache_if=lambda *_: False)
     decorator.set_model(FunctionModel(function=model))
     for age in range(3):
         decorator.predict(person(age=age))
@@ -121,7 +119,7 @@ def test_predictions_that_are_never_stored_are_not_waited_for(server: Server) ->
 
 def test_an_entry_in_the_queue_of_background_writes_is_shared(server: Server) -> None:
     model = FunctionModel()
-    with RedisCachingDecorator(url=server.url, timeout=5.0, write="background") as decorator:
+    with RedisCachingDecorator(url=server.url, write="background") as decorator:
         decorator.set_model(model)
         held = threading.Event()
         inside(decorator)._workers["write"].submit(lambda: held.wait(10))
@@ -173,7 +171,7 @@ def test_models_that_call_each_other_and_themselves_do_not_deadlock(server: Serv
         return ping(data)
 
     for name in ("a", "b"):
-        decorators[name] = RedisCachingDecorator(url=server.url, timeout=5.0, single_flight_wait=60)
+        decorators[name] = RedisCachingDecorator(url=server.url, single_flight_wait=60)
         decorators[name].set_model(FunctionModel(function=same, qualified_name=name))
     started = time.monotonic()
     answers = all_at_once(
@@ -195,7 +193,7 @@ def test_a_model_that_asks_for_its_own_input_by_a_pool_waits_no_longer_than_conf
                 return pool.submit(decorator.predict, data).result()  # type: ignore[no-any-return]
             return charge(data)
 
-        decorator = RedisCachingDecorator(url=server.url, timeout=5.0, single_flight_wait=0.2)
+        decorator = RedisCachingDecorator(url=server.url, single_flight_wait=0.2)
         decorator.set_model(FunctionModel(function=again))
         assert decorator.predict(person()) == charge(person())
 

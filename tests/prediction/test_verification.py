@@ -164,9 +164,7 @@ def test_event_loops_verify_in_tasks(server: Server) -> None:
 @pytest.mark.parametrize("encryption_key", [None, "a-key"])
 def test_functions_and_rows_are_verified(server: Server, encryption_key: str | None) -> None:
     shift = 1.0
-    with Cache(
-        server.url, timeout=5.0, near_cache=100, encryption_key=encryption_key, **EVERY
-    ) as cache:
+    with Cache(server.url, near_cache=100, encryption_key=encryption_key, **EVERY) as cache:
 
         @cache.memoize(version="1")
         def add(number: float) -> dict[str, float]:
@@ -464,9 +462,7 @@ def batches_round(server: Server) -> Callable[..., Any]:
             return [Charges(charges=charge(data).charges * (1 + 3e-16)) for data in inputs]
 
     def made(**options: Any) -> Any:
-        cache = RedisCachingDecorator(
-            url=server.url, timeout=5.0, batch_equality="ignore", **options
-        )
+        cache = RedisCachingDecorator(url=server.url, batch_equality="ignore", **options)
         return cache.set_model(Batching(qualified_name="batching"))
 
     with made() as cache:
@@ -489,7 +485,7 @@ def test_batches_that_round_differently_are_not_wrong(
 def test_labels_and_larger_differences_are_wrong_for_batches_as_well(server: Server) -> None:
     shift: Any = 0
 
-    with Cache(server.url, timeout=5.0, batch_equality="ignore", **EVERY) as cache:
+    with Cache(server.url, batch_equality="ignore", **EVERY) as cache:
 
         @cache.memoize_rows(version="1")
         def labels(rows: list[float]) -> list[dict[str, Any]]:
@@ -516,7 +512,7 @@ def test_an_estimator_whose_batches_round_differently_stays_cached(server: Serve
     draw = np.random.default_rng(1)
     inputs = draw.random((200, 3))
     model = LinearRegression().fit(inputs, inputs @ [1.0, 2.0, 3.0])
-    with Cache(server.url, timeout=5.0, verify=1.0, batch_equality="ignore") as cache:
+    with Cache(server.url, verify=1.0, batch_equality="ignore") as cache:
         fast = cache.wrap(model, name="linear", version="1")
         fast.predict(inputs)
         fast.predict(inputs)
@@ -568,7 +564,7 @@ def test_logging_names_no_values(server: Server, caplog: pytest.LogCaptureFixtur
 def test_frames_whose_batches_round_differently_are_told_apart_by_their_size(
     server: Server,
 ) -> None:
-    with Cache(server.url, timeout=5.0) as cache:
+    with Cache(server.url) as cache:
 
         @cache.memoize_rows(version="1")
         def frame(rows: pd.DataFrame) -> pd.DataFrame:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import pytest
 from redis.crc import key_slot
 
 from model_cache import RedisCachingDecorator
+from model_cache.errors import StoreUnavailableError
 from model_cache.keys.buckets import Buckets
+from model_cache.observing.events import Event, StoreLost
+from model_cache.stores.cluster import ClusterStore
+from model_cache.stores.opening import compose
+from model_cache.stores.url import parse_url
 from tests.faults.load import wait_until
 from tests.faults.topologies import (
     Cluster,
@@ -304,6 +311,33 @@ def test_a_cluster_url_to_a_single_server_predicts_without_the_cache(shared_serv
     url = f"redis+cluster://127.0.0.1:{shared_server.port}"
     with decorated(url, "no_cluster") as decorator:
         assert_predicts_without_cache(decorator)
+
+
+@pytest.mark.parametrize("in_a_loop", [False, True])
+@pytest.mark.parametrize("is_last_dead", [False, True])
+def test_the_error_for_a_cluster_says_why_its_last_node_does_not_answer(
+    shared_server: Server, in_a_loop: bool, is_last_dead: bool
+) -> None:
+    heard: list[Event] = []
+    ports = (shared_server.port, free_port())
+    first, last = [f"127.0.0.1:{port}" for port in (ports if is_last_dead else reversed(ports))]
+    reason = f"{last}: {'Connection refused' if is_last_dead else 'ERR .*cluster'}"
+    url = f"redis+cluster://{first},{last}"
+    with decorated(url, "says_why", on_error="raise", hooks=[heard.append]) as decorator:
+
+        def predict() -> Any:
+            data = person()
+            return asyncio.run(decorator.apredict(data)) if in_a_loop else decorator.predict(data)
+
+        for _ in range(10):  # until the circuit opens, and after that
+            with pytest.raises(StoreUnavailableError, match=f"^no node .* answers: {reason}"):
+                predict()
+    (lost,) = [event.reason for event in heard if isinstance(event, StoreLost)]
+    assert re.match(f"{first},{last}: no node of the cluster answers: {reason}", lost)
+    with closing(compose(parse_url("url", url), heard.append, timeout=0.2)) as store:
+        assert isinstance(store, ClusterStore)
+        with pytest.raises(StoreUnavailableError, match=f"answers in time: {reason}"):
+            store.primaries(0.2)
 
 
 @pytest.mark.parametrize("packed", [False, True])

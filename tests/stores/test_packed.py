@@ -25,7 +25,7 @@ from model_cache.protocols import StatefulStore
 from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.guarded import Guard, GuardedStore
 from model_cache.stores.opening import compose
-from model_cache.stores.packed import BucketRequests, BucketStore, PackedStore
+from model_cache.stores.packed import BucketRequests, PackedStore
 from model_cache.stores.packing import LARGEST, Packing, ended, packed, unpacked
 from model_cache.stores.server import RedisStore
 from model_cache.stores.url import parse_url
@@ -365,9 +365,9 @@ class Tick:
 def test_a_packed_store_is_a_dict_with_times(server: Server, data: st.DataObject) -> None:
     clock, expected = Tick(), {}
     plan = data.draw(st.sampled_from([1, 100, 1000]))
-    server_store = RedisStore(parse_url("url", server.url), timeout=TIMEOUT)
+    requests = BucketRequests(clock=clock)
+    buckets = RedisStore(parse_url("url", server.url), requests=requests, timeout=TIMEOUT)
     guard = Guard(lambda: CircuitBreaker(clock, random.random), print)
-    buckets = BucketStore(server_store, BucketRequests(clock=clock))
     store = PackedStore(GuardedStore(buckets, guard), Packing(Buckets(plan)))
     keys = [key_of(random.Random(n).getrandbits(128)) for n in range(6)]
     store.delete([*keys, *store.scan(NAMESPACE.pattern, TIMEOUT)], TIMEOUT)

@@ -81,7 +81,7 @@ def test_models_functions_rows_and_estimators_share_it(cache: Cache, client: red
 
 
 def test_an_option_may_be_set_anew(server: Server, client: redis.Redis) -> None:
-    with Cache(server.url, timeout=5.0, ttl=1000, prefix="a") as cache:
+    with Cache(server.url, ttl=1000, prefix="a") as cache:
         cache.memoize(version="1", ttl=10)(double)(1)
         cache.memoize_rows(version="1", prefix="b")(half)([1])
         cache.model(FunctionModel(), ttl=50, hashing_fields=["age"]).predict(person())
@@ -91,14 +91,14 @@ def test_an_option_may_be_set_anew(server: Server, client: redis.Redis) -> None:
 
 
 def test_close_aclose_and_with_leave_it_usable(server: Server) -> None:
-    with Cache(server.url, timeout=5.0, write="background") as cache:
+    with Cache(server.url, write="background") as cache:
         parts = everything(cache)
         assert used(parts) == ANSWERS
     assert parts[1].stats().stored == 1
     assert used(parts) == ANSWERS
 
     async def run() -> None:
-        async with Cache(server.url, timeout=5.0, write="background") as cache:
+        async with Cache(server.url, write="background") as cache:
 
             @cache.memoize(version="1")
             async def doubled(x: int) -> int:

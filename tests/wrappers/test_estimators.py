@@ -150,7 +150,7 @@ def test_a_method_can_be_sent_to_another_process(cache: Cache) -> None:
 
 
 def test_a_copy_shares_hooks_that_cant_be_copied(server: Server) -> None:
-    with Cache(server.url, timeout=5.0, hooks=[_Unpicklable()]) as cache:
+    with Cache(server.url, hooks=[_Unpicklable()]) as cache:
         fast = cache.wrap(LinearRegression().fit(NUMBERS, FRAME["bmi"]), name="m", version="1")
         assert same(copy.deepcopy(fast).predict(NUMBERS), fast.predict(NUMBERS))
 
@@ -223,7 +223,7 @@ def test_sparse_matrices_are_computed_and_logged_once(
 def test_purge_deletes_what_earlier_processes_have_stored(cache: Cache, server: Server) -> None:
     model = LogisticRegression().fit(NUMBERS, LABELS)
     cache.wrap(model, name="m", version="1").predict(NUMBERS)
-    with Cache(server.url, timeout=5.0) as other:
+    with Cache(server.url) as other:
         fast: Any = other.wrap(model, name="m", version="1")
         assert fast.purge() == len(np.unique(NUMBERS, axis=0))
         cache.wrap(model, name="m", version="1").predict(NUMBERS)

@@ -119,7 +119,7 @@ def test_stale_rows_answer_when_the_function_fails(server: Server, near: int | N
             raise ValueError("no answer")
         return [row / 2 for row in rows]
 
-    with Cache(server.url, timeout=5.0, ttl=0.2, stale_if_error=60, near_cache=near) as cache:
+    with Cache(server.url, ttl=0.2, stale_if_error=60, near_cache=near) as cache:
         cached = cache.memoize_rows(version="1", name="odd", revision="1")(odd)
         cached([1, 2])
         fails = True
@@ -182,8 +182,8 @@ def test_arguments_that_change_are_not_stored_under_their_old_values(server: Ser
 
 def test_many_threads_and_purges_at_once(server: Server) -> None:
     with (
-        Cache(server.url, timeout=5.0, near_cache=5000, batch_equality="ignore") as cache,
-        Cache(server.url, timeout=5.0, near_cache=5000, batch_equality="ignore") as other,
+        Cache(server.url, near_cache=5000, batch_equality="ignore") as cache,
+        Cache(server.url, near_cache=5000, batch_equality="ignore") as other,
     ):
         rows = [each.memoize_rows(version="1")(half) for each in (cache, other)]
         calls = [each.memoize(version="1")(answer) for each in (cache, other)]
@@ -205,7 +205,7 @@ def test_many_threads_and_purges_at_once(server: Server) -> None:
 def test_what_was_computed_before_a_purge_is_not_served_after(server: Server) -> None:
     for near in (None, 1000):
         world = [1]
-        with Cache(server.url, timeout=5.0, near_cache=near, ttl=60, stale_if_error=60) as cache:
+        with Cache(server.url, near_cache=near, ttl=60, stale_if_error=60) as cache:
             started, go = threading.Event(), threading.Event()
 
             def scaled(rows: Any) -> Any:
@@ -252,7 +252,7 @@ def test_a_purge_at_any_moment_of_a_lookup_is_a_barrier(
             assert same(await cached(ROWS[:1200]), ROWS[:1200] + world[0])
         await cache.aclose()
 
-    with Cache(server.url, timeout=5.0, near_cache=5000, **options) as cache:
+    with Cache(server.url, near_cache=5000, **options) as cache:
         asyncio.run(run(cache))
 
 
@@ -302,7 +302,7 @@ def test_a_soft_time_limit_at_any_moment_leaves_the_rows_right(server: Server) -
             armed = False
             raise Interrupted
 
-    with Cache(server.url, timeout=5.0, near_cache=500, batch_equality="ignore") as cache:
+    with Cache(server.url, near_cache=500, batch_equality="ignore") as cache:
         cached = cache.memoize_rows(version="1")(half)
         interrupted, deadline = 0, time.monotonic() + 1.5
         with signals_every(0.003, interrupt):

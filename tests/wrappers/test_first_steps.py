@@ -35,7 +35,7 @@ def double(x: int) -> int:
 
 @pytest.fixture
 def cache(server: Server) -> Cache:
-    return Cache(server.url, timeout=5.0)
+    return Cache(server.url)
 
 
 def test_entries_of_an_earlier_process_are_purged_before_the_first_prediction(

@@ -141,7 +141,7 @@ def _outcome(function: Any, args: list[int], kwargs: dict[str, int]) -> str:
 
 @functools.lru_cache(1)
 def _cache_for(url: str) -> Cache:
-    return Cache(url, timeout=5.0)
+    return Cache(url)
 
 
 def test_position_keyword_and_default_are_one_key(cache: Cache) -> None:
@@ -205,7 +205,7 @@ def test_a_mutable_default_counts_with_its_contents(cache: Cache) -> None:
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_each_option_works_with_functions(server: Server, options: str) -> None:
-    with Cache(server.url, timeout=5.0, **OPTIONS[options]) as cache:
+    with Cache(server.url, **OPTIONS[options]) as cache:
         calls: list[int] = []
 
         @cache.memoize(version="1")
@@ -442,7 +442,7 @@ def test_bypass_refresh_and_outcomes(cache: Cache) -> None:
 
 def test_a_damaged_entry_is_computed_again_and_healed(server: Server, client: redis.Redis) -> None:
     for integrity in (False, True):
-        with Cache(server.url, timeout=5.0, integrity=integrity) as cache:
+        with Cache(server.url, integrity=integrity) as cache:
             calls: list[int] = []
 
             def answer(x: int, calls: Any = calls) -> list[Any]:
@@ -460,7 +460,7 @@ def test_a_damaged_entry_is_computed_again_and_healed(server: Server, client: re
 
 
 def test_async_functions_in_several_loops(server: Server) -> None:
-    with Cache(server.url, timeout=5.0, near_cache=100) as cache:
+    with Cache(server.url, near_cache=100) as cache:
         calls: list[int] = []
 
         @cache.memoize(version="1")

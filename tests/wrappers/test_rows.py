@@ -52,9 +52,7 @@ def test_hits_mixtures_and_misses_are_what_the_function_returns(
     frame = data.draw(frames())
     count = len(frame)
     first = data.draw(st.lists(st.integers(0, max(0, count - 1)), max_size=count and 4))
-    with Cache(
-        server.url, timeout=5.0, near_cache=data.draw(st.sampled_from([None, 999]))
-    ) as cache:
+    with Cache(server.url, near_cache=data.draw(st.sampled_from([None, 999]))) as cache:
         version = str(next(_numbers))
         cached = cache.memoize_rows(version=version, name=name, batch_equality="ignore")(function)
         some = frame.iloc[first]
@@ -150,7 +148,7 @@ def test_tables_that_only_look_alike_do_not_share_entries(cache: Cache) -> None:
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_each_option_works_with_rows(server: Server, options: str) -> None:
-    with Cache(server.url, timeout=5.0, **OPTIONS[options]) as cache:
+    with Cache(server.url, **OPTIONS[options]) as cache:
         function, sizes = counted(lambda rows: np.asarray(rows) * 0.5)
         cached = cache.memoize_rows(version="1", name="half", batch_equality="ignore")(function)
         rows = np.arange(2500) % 2000
@@ -165,7 +163,7 @@ def test_each_option_works_with_rows(server: Server, options: str) -> None:
 
 @pytest.mark.parametrize("near", [None, 1000])
 def test_near_entries_with_a_tag_cost_no_round_trip(server: Server, near: int | None) -> None:
-    with Cache(server.url, timeout=5.0, near_cache=near, integrity=True) as cache:
+    with Cache(server.url, near_cache=near, integrity=True) as cache:
         cached = cache.memoize_rows(version="1", name="f")(lambda rows: rows * 2)
         cached(np.arange(10))
         assert same(cached(np.arange(10)), np.arange(10) * 2)
@@ -194,7 +192,7 @@ def test_a_damaged_entry_is_computed_again_and_healed(
     server: Server, client: redis.Redis, near: int | None
 ) -> None:
     for integrity in (False, True):
-        with Cache(server.url, timeout=5.0, integrity=integrity) as cache:
+        with Cache(server.url, integrity=integrity) as cache:
             function, sizes = counted(lambda rows: [f"<{row}>" for row in rows])
             version = f"{integrity}"
             cached = cache.memoize_rows(version=version, name="f", batch_equality="ignore")(
@@ -257,7 +255,7 @@ def test_rows_that_depend_on_their_number(server: Server) -> None:
     def share(rows: Any) -> Any:
         return np.asarray(rows) / len(rows)
 
-    with Cache(server.url, timeout=5.0) as cache:
+    with Cache(server.url) as cache:
         warned = cache.memoize_rows(version="1", name="warned")(share)
         assert warned([7.0])[0] == 7.0  # one row says nothing
         with pytest.warns(UserWarning, match="answers differently"):
@@ -411,9 +409,10 @@ def test_a_model_may_look_at_arrows_times_in_the_index(cache: Cache) -> None:
 
 
 class Lazy:
-    """A container that does not know its length, such as an array of dask."""
+    """A container that does not know its length, such as an array of dask, or claims nonsense."""
 
-    shape = (float("nan"), 2)
+    def __init__(self, length: float = float("nan")) -> None:
+        self.shape = (length, 2)
 
 
 def test_arguments_are_rows_only_if_the_function_says_so(cache: Cache) -> None:
@@ -456,6 +455,7 @@ def test_objects_that_can_not_be_read_pass_through(cache: Cache) -> None:
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_a_container_of_unknown_length_gets_its_result(server: Server, enabled: bool) -> None:
-    with Cache(server.url, timeout=5.0, enabled=enabled) as cache:
+    with Cache(server.url, enabled=enabled) as cache:
         cached = cache.memoize_rows(version="1", name="lazy")(lambda rows: rows.shape[1])
-        assert cached(Lazy()) == 2
+        assert cached(Lazy()) == cached(Lazy(-5)) == cached(Lazy(10**400)) == 2
+        assert cached.stats().uncacheable == (3 if enabled else 0)

@@ -23,7 +23,7 @@ def same(one: Any, other: Any) -> bool:
 
 @pytest.mark.filterwarnings("ignore:.*answers differently")
 def test_return_std_is_what_the_estimator_returns(server: Server) -> None:
-    cache = Cache(server.url, timeout=5.0)
+    cache = Cache(server.url)
     estimator: Any = GaussianProcessRegressor().fit(ROWS, [1.0, 2.0, 3.0, 5.0])
     fast = cache.wrap(estimator, name="deviations", version="1")
     for rows in PARTS:
@@ -35,7 +35,7 @@ def test_return_std_is_what_the_estimator_returns(server: Server) -> None:
 
 
 def test_probabilities_for_several_targets_are_those_of_the_estimator(server: Server) -> None:
-    cache = Cache(server.url, timeout=5.0)
+    cache = Cache(server.url)
     estimator: Any = RandomForestClassifier(n_estimators=5).fit(ROWS, TARGETS)
     fast = cache.wrap(estimator, name="targets", version="1")
     for rows in PARTS:
@@ -54,7 +54,7 @@ class Forecast:
 
 
 def test_a_result_that_is_not_for_each_row_is_returned_and_not_stored(server: Server) -> None:
-    cache = Cache(server.url, timeout=5.0)
+    cache = Cache(server.url)
     fast = cache.wrap(Forecast(), name="forecast", version="1")
     for rows in PARTS:
         assert np.array_equal(fast.predict(rows), np.arange(7.0))
@@ -62,6 +62,6 @@ def test_a_result_that_is_not_for_each_row_is_returned_and_not_stored(server: Se
 
 
 def test_a_list_with_an_array_for_each_row_is_never_taken_for_outputs(server: Server) -> None:
-    fast = Cache(server.url, timeout=5.0).wrap(Forecast(), name="encoder", version="1")
+    fast = Cache(server.url).wrap(Forecast(), name="encoder", version="1")
     for rows in PARTS:
         assert same(fast.encode(rows), Forecast().encode(rows))

@@ -9,7 +9,7 @@ from typing import Any
 
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Capacity
-from model_cache.advisor.words import count, percent, size
+from model_cache.words import count, percent, size
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 # What YAML 1.1 does not read as a string.

@@ -36,13 +36,13 @@ from model_cache.advisor.settings import Settings
 from model_cache.advisor.sources import open_source
 from model_cache.advisor.trials import Bench, Option
 from model_cache.advisor.verdict import verdict_of
-from model_cache.advisor.words import count, percent
 from model_cache.binding import fitting
 from model_cache.binding.decorators import layers
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.embedded import embedded_redis
 from model_cache.errors import ConfigurationError, StoreUnavailableError
 from model_cache.protocols import Clock
+from model_cache.words import count, percent
 
 _TIMED_SHARE = 0.1
 _MOST_TIMED = 5.0

@@ -7,18 +7,8 @@ from collections.abc import Iterator
 
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Capacity, CapacityPoint, Choice, Economics, Reuse
-from model_cache.advisor.words import (
-    NO_LIMIT,
-    change,
-    count,
-    duration,
-    entry_count,
-    mean,
-    number,
-    percent,
-    ratio,
-    size,
-)
+from model_cache.advisor.words import NO_LIMIT, change, mean, ratio
+from model_cache.words import count, duration, entry_count, number, percent, size
 
 _MOST_ROWS = 12
 
@@ -180,12 +170,11 @@ def memory_title(advice: Advice, capacity: Capacity) -> str:
 def capacity_lines(capacity: Capacity) -> Iterator[str]:
     """Yield the hit ratio against memory and TTL."""
     for point in thinned(capacity):
-        plain = "?" if point.plain is None else size(point.plain)
         packed = "-" if point.packed is None else size(point.packed)
         near = "-" if point.near is None else percent(point.near)
         yield (
-            f"  {entry_count(point.entries):>20}  {ratio(point.hit_ratio):>14}  plain {plain:>8}  "
-            f"packed {packed:>8}  near {near:>6}"
+            f"  {entry_count(point.entries):>20}  {ratio(point.hit_ratio):>14}  "
+            f"plain {size(point.plain):>8}  packed {packed:>8}  near {near:>6}"
         )
     yield from ttl_lines(capacity)
 

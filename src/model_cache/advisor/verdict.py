@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from model_cache.advisor.advice import Verdict
 from model_cache.advisor.findings import Changes, Choice, Economics, Reuse
 from model_cache.advisor.search import is_tolerated
-from model_cache.advisor.words import duration, number, percent
+from model_cache.words import duration, number, percent
 
 
 def verdict_of(

@@ -13,9 +13,10 @@ from rich.text import Text
 from model_cache.advisor import Advice, Progress, advise, summary
 from model_cache.advisor.findings import Capacity
 from model_cache.advisor.settings import LogFormat
-from model_cache.advisor.words import percent, ratio, size
+from model_cache.advisor.words import ratio
 from model_cache.cli.output import Output, Tell, plain, printable
 from model_cache.errors import ConfigurationError
+from model_cache.words import percent, size
 
 _TITLES = {
     "reading": "reading requests",
@@ -133,7 +134,7 @@ def _memory(capacity: Capacity) -> Table:
         found.add_row(
             f"{point.entries:,}",
             ratio(point.hit_ratio),
-            "?" if point.plain is None else size(point.plain),
+            size(point.plain),
             "-" if point.packed is None else size(point.packed),
             "-" if point.near is None else percent(point.near),
         )

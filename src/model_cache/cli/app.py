@@ -16,7 +16,6 @@ from ml_base.ml_model import MLModel
 
 from model_cache import __version__
 from model_cache.advisor.request_file import Format, open_requests
-from model_cache.advisor.words import count
 from model_cache.cli import options, rendering
 from model_cache.cli.checks import Finding, check
 from model_cache.cli.doctor import examine, scratch_namespace
@@ -35,6 +34,7 @@ from model_cache.errors import ConfigurationError, said_by
 from model_cache.keys.key import tag_key
 from model_cache.protocols import Store
 from model_cache.stores.purging import unless_full
+from model_cache.words import count
 
 _WATCH_SECONDS = 2.0
 

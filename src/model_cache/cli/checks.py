@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from model_cache.advisor.words import count
 from model_cache.cli.doctor import SCRATCH_MODEL, Facts
 from model_cache.cli.permissions import grant
+from model_cache.words import count
 
 Verdict: TypeAlias = Literal["ok", "note", "problem", "unknown"]
 

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     Progress,
@@ -143,16 +142,3 @@ class Output:
 
 def _console(stream: Any) -> Console:
     return Console(file=stream, markup=False, highlight=False, emoji=False)
-
-
-def size(number: float | None) -> str:
-    """Return a number of bytes with a unit; `?` if it is unknown."""
-    return "?" if number is None else decimal(round(number))
-
-
-def durations(*milliseconds: float) -> str:
-    """Return durations in one unit, the one that fits the last: `0.5 / 2 / 3.1 h`."""
-    last = milliseconds[-1]
-    units = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1))
-    unit, length = next((each for each in units if last >= each[1]), units[-1])
-    return f"{' / '.join(f'{each / length:.3g}' for each in milliseconds)} {unit}"

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from model_cache.advisor.words import count, entry_count
 from model_cache.cli.wanted import instead
 from model_cache.errors import ConfigurationError, did_you_mean
 from model_cache.keys.buckets import is_bucket, parse_bucket
@@ -14,6 +13,7 @@ from model_cache.keys.key import EntryKey, Namespace, entries_pattern, parse_key
 from model_cache.prediction.generation import Generation, new_value
 from model_cache.protocols import Store
 from model_cache.stores.purging import delete_all
+from model_cache.words import count, entry_count
 
 _BATCH = 500
 

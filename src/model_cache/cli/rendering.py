@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from model_cache.advisor.words import count, entry_count
 from model_cache.cli.checks import Finding
 from model_cache.cli.inventory import Inventory, ModelEntries, OneEntry, TimesLeft
-from model_cache.cli.output import Output, durations, size
+from model_cache.cli.output import Output
 from model_cache.cli.permissions import grant
 from model_cache.cli.purge import Plan, Selection
 from model_cache.cli.statistics import ModelStatistics, money
 from model_cache.cli.warm import Report
-from model_cache.observing.notebook import duration, ratio
+from model_cache.words import break_even, count, duration, entry_count, size
 
 _VERDICTS = {"ok": "ok", "note": "note", "problem": "PROBLEM", "unknown": "?"}
 
@@ -80,7 +79,7 @@ def statistics(
         )
         output.line(
             f"  {_saved(stats.seconds_saved, price_per_hour)}; {stats.lookup_hit_ratio:.1%} of "
-            f"lookups hit, break-even {ratio(stats.break_even)}"
+            f"lookups hit, break-even {break_even(stats.break_even)}"
         )
         number = "? entries" if each.entries is None else entry_count(each.entries)
         output.line(f"  {number}, {_memory(each.bytes)}")
@@ -107,7 +106,7 @@ def _times(ttl: TimesLeft) -> str:
         return "TTL left ?"
     if ttl.least is None or ttl.median is None or ttl.most is None:
         return "no TTL"
-    times = durations(ttl.least, ttl.median, ttl.most)
+    times = duration(*(each / 1000 for each in (ttl.least, ttl.median, ttl.most)))
     without = f" ({ttl.without_ttl:.0%} have none)" if ttl.without_ttl else ""
     return f"TTL left {times}{without}"
 
@@ -128,7 +127,8 @@ def _formats(found: ModelEntries) -> str:
 def entry(output: Output, found: OneEntry) -> None:
     """Show one entry."""
     entry = found.entry
-    ttl = "?" if found.ttl_ms == "unknown" else durations(found.ttl_ms or 0)
+    left = found.ttl_ms
+    ttl = "?" if left == "unknown" else "none" if left is None else duration(left / 1000)
     facts: Mapping[str, object] = {
         "model": found.model,
         "version": found.version,
@@ -136,7 +136,7 @@ def entry(output: Output, found: OneEntry) -> None:
         "digest": found.digest,
         "value": count(found.value_bytes, "byte"),
         "memory": size(found.bytes),
-        "TTL left": "none" if found.ttl_ms is None else ttl,
+        "TTL left": ttl,
         "layout": found.layout,
         "form": entry.form or "-",
         "serder": entry.serder or "-",

@@ -17,7 +17,6 @@ from ml_base.ml_model import MLModel
 from pydantic import ValidationError
 
 from model_cache.advisor.request_file import Csv, JsonLines, Line, reason
-from model_cache.advisor.words import count
 from model_cache.cli.loading import caches_of
 from model_cache.cli.rejected import RejectedFile
 from model_cache.decorator import RedisCachingDecorator
@@ -25,6 +24,7 @@ from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.observing.counters import COUNTS, Stats
 from model_cache.protocols import Clock
+from model_cache.words import count
 
 # Lines that are read ahead, to keep the threads busy.
 _LINES_PER_THREAD = 32

@@ -26,7 +26,7 @@ from model_cache.observing.events import (
     WriteFailed,
     WrongHit,
 )
-from model_cache.observing.notebook import ratio
+from model_cache.words import break_even, percent
 
 logger = logging.getLogger("model_cache")
 
@@ -115,7 +115,7 @@ class LoggingHook:
                 logger.warning("Redis available again: %s", place)
             case CachePaused(model, version) | CacheResumed(model, version):
                 calls = "batches" if event.batches else "single predictions"
-                ratios = ratio(event.hit_ratio), ratio(event.break_even)
+                ratios = percent(event.hit_ratio), break_even(event.break_even)
                 logger.warning(_SWITCHED[type(event)], calls, model, version, *ratios)
             case _ if (once := _once(event)) not in self._logged:
                 if len(self._logged) >= _MOST_REMEMBERED:

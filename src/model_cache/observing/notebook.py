@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
+
+from model_cache.words import break_even, duration
 
 if TYPE_CHECKING:
     from model_cache.observing.counters import Stats
@@ -33,7 +34,7 @@ def _cells(stats: Stats) -> str:
         f"{stats.predictions:,}",
         f"{stats.hits:,}",
         f"{stats.hit_ratio:.1%}",
-        ratio(stats.break_even),
+        break_even(stats.break_even),
         duration(stats.seconds_saved),
         f"{stats.misses:,}",
         f"{stats.errors:,}",
@@ -43,18 +44,3 @@ def _cells(stats: Stats) -> str:
         stats.store,
     )
     return "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-
-
-def ratio(least: float | None) -> str:
-    """Return a break-even ratio as text."""
-    if least is None:
-        return "?"
-    return "never" if math.isinf(least) else f"{least:.1%}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in the unit that fits: `1.5 h`."""
-    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1), ("ms", 1e-3), ("µs", 1e-6))
-    size = abs(seconds)
-    unit, length = next((each for each in units if size >= each[1]), units[-1])
-    return f"{seconds / length:.3g} {unit}"

@@ -51,6 +51,9 @@ MOST_BYTES = 16 * 2**20
 _PAUSE = 60.0
 _PATIENCE = 2.0  # seconds that `flush` waits
 _KEYS = 2**64
+# What a file says how many of there were: all, those without a place to wait, and those that could
+# not be written as JSON.
+_COUNTS = ("requests", "dropped", "unrecordable")
 _draw = random.SystemRandom().getrandbits
 
 Lines = Callable[[], Sequence[bytes]]
@@ -78,28 +81,6 @@ class _Waiting(NamedTuple):
     lines: Lines
     number: int
     end: int
-
-
-class _Tally:
-    """A count that several threads increase without a lock, and one thread takes."""
-
-    def __init__(self) -> None:
-        self._numbers = itertools.count()
-        self._looks = self._taken = 0
-
-    def add(self, count: int = 1) -> None:
-        """Add to the count."""
-        if count == 1:
-            next(self._numbers)
-        else:
-            deque(itertools.islice(self._numbers, count), maxlen=0)
-
-    def take(self) -> int:
-        """Return what was added since the last call."""
-        total = next(self._numbers) - self._looks
-        self._looks += 1
-        new, self._taken = total - self._taken, total
-        return new
 
 
 class Recorder:
@@ -149,7 +130,7 @@ class Recorder:
         """Drop the waiting requests, because the parent writes them."""
         self._lock = threading.RLock()  # a signal handler may predict while this thread queues
         self._waiting: deque[_Waiting] = deque()
-        self._seen, self._dropped, self._lost = _Tally(), _Tally(), _Tally()
+        self._counts = dict.fromkeys(_COUNTS, 0)
         self._will_write_until = 0.0
         self._paused_until = 0.0
         self._bell = held_lock()  # released to have the thread write at once
@@ -158,7 +139,7 @@ class Recorder:
         """Record a request if its key is sampled; never raise an error of its own."""
         if requested_mode() is not None or (binding := self._current.binding) is None:
             return
-        self._seen.add()
+        self._add("requests", 1)
         try:
             key = self._key(binding, data)
             if key < self._limit:
@@ -166,7 +147,29 @@ class Recorder:
                 self._queue(binding, lambda: (line,), 1, len(line))
         except Exception as error:
             reraise_interruption(error)
-            self._lost.add()
+            self._add("unrecordable", 1)
+
+    def saw_table(self, call: TableCall) -> None:
+        """Record the rows of a table whose keys are sampled; never raise an error of its own."""
+        if requested_mode() is not None or (binding := self._current.binding) is None:
+            return
+        self._add("requests", call.size)
+        sampled = round(call.size * self._share)  # until the keys say how many
+        try:
+            table = call.table
+            if table is None:
+                raise NotCacheableError(call.reason)
+            forms = table.rows()
+            keys = [self._key_of(call.head + form) for form in forms]
+            places = [place for place, key in enumerate(keys) if key < self._limit]
+            sampled = len(places)
+            if places:
+                rows = rows_of(table.take(places))
+                make = partial(_lines, self._clock(), [keys[place] for place in places], rows)
+                self._queue(binding, make, sampled, sum(len(forms[place]) for place in places))
+        except Exception as error:
+            reraise_interruption(error)
+            self._add("unrecordable", sampled)
 
     def _key(self, binding: Bound, data: Any) -> int:
         try:
@@ -179,27 +182,9 @@ class Recorder:
         hasher.update(form)
         return int.from_bytes(hasher.digest())
 
-    def saw_table(self, call: TableCall) -> None:
-        """Record the rows of a table whose keys are sampled; never raises an error of its own."""
-        if requested_mode() is not None or (binding := self._current.binding) is None:
-            return
-        self._seen.add(call.size)
-        if call.table is None:
-            self._lost.add(round(call.size * self._share))
-            return
-        forms = call.table.rows()
-        keys = [self._key_of(call.head + form) for form in forms]
-        places = [place for place, key in enumerate(keys) if key < self._limit]
-        if not places:
-            return
-        try:
-            rows = rows_of(call.table.take(places))
-            make = partial(_lines, self._clock(), [keys[place] for place in places], rows)
-            size = sum(len(forms[place]) for place in places)
-            self._queue(binding, make, len(places), size)
-        except Exception as error:
-            reraise_interruption(error)
-            self._lost.add(len(places))
+    def _add(self, name: str, number: int) -> None:
+        with self._lock:
+            self._counts[name] += number
 
     def _queue(self, binding: Bound, lines: Lines, count: int, size: int) -> None:
         recording = self._recording(binding)
@@ -210,7 +195,7 @@ class Recorder:
             if not is_full:
                 waiting.append(_Waiting(recording, lines, count, end))
         if is_full:
-            self._dropped.add(count)
+            self._add("dropped", count)
             self._counters.of(binding.qualified_name, binding.version).add(unrecorded=count)
         elif len(waiting) > MOST_WAITING // 2 or end > MOST_BYTES // 2:
             self._ring()
@@ -273,7 +258,7 @@ class Recorder:
                 lines += item.lines()
             except Exception as error:  # the table has values without JSON
                 reraise_interruption(error)
-                self._lost.add(item.number)
+                self._add("unrecordable", item.number)
         count = len(lines)
         counts = self._take_counts() if is_last else None
         if counts is not None:
@@ -292,13 +277,9 @@ class Recorder:
 
     def _take_counts(self) -> dict[str, int] | None:
         """Return the counts since the last time; None if all are 0."""
-        lost = self._lost.take()
-        self._count(unrecorded=lost)
-        counts = {
-            "requests": self._seen.take(),
-            "dropped": self._dropped.take(),
-            "unrecordable": lost,
-        }
+        with self._lock:
+            counts, self._counts = self._counts, dict.fromkeys(_COUNTS, 0)
+        self._count(unrecorded=counts["unrecordable"])
         return counts if any(counts.values()) else None
 
     def _count(self, **amounts: int) -> None:

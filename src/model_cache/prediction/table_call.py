@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,7 +19,8 @@ def length_of(value: Any) -> int | None:
     except Exception as error:  # no array at all, or one whose shape can't be read
         reraise_interruption(error)
         return None
-    return length if isinstance(length, int) else None  # dask's is lazy or NaN
+    # dask's is lazy or NaN. The longest container has sys.maxsize items.
+    return length if isinstance(length, int) and 0 <= length <= sys.maxsize else None
 
 
 @dataclass(slots=True, eq=False, repr=False)

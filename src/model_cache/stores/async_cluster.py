@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from model_cache.protocols import AsyncStore
+from model_cache.protocols import AsyncStore, Timed, Write
 from model_cache.steps import notified, take_async
 from model_cache.stores.cluster import in_order
 from model_cache.stores.slots import AskNode, Cluster, NodeSteps, WaitForTask
@@ -52,18 +52,13 @@ class AsyncClusterStore:
         answers = await _take(steps, lambda store, batch, left: store.get_many(batch, left))
         return in_order(keys, answers)
 
-    async def get_with_ttl(
-        self, keys: Sequence[bytes], timeout: float
-    ) -> list[tuple[bytes | None, int | None]]:
+    async def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> list[Timed]:
         steps = self._cluster.at_owners(keys, timeout)
         answers = await _take(steps, lambda store, batch, left: store.get_with_ttl(batch, left))
         return in_order(keys, answers)
 
     async def set_watching(
-        self,
-        entries: Sequence[tuple[bytes, bytes, int | None]],
-        watched: bytes,
-        timeout: float,
+        self, entries: Sequence[Write], watched: bytes, timeout: float
     ) -> bytes | None:
         deadline = time.monotonic() + timeout
         await self.set_many(entries, timeout)
@@ -72,9 +67,7 @@ class AsyncClusterStore:
         value: bytes | None = await _take(steps, lambda store, _, left: store.get(watched, left))
         return value
 
-    async def set_many(
-        self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float
-    ) -> None:
+    async def set_many(self, entries: Sequence[Write], timeout: float) -> None:
         by_key = {entry[0]: entry for entry in entries}
         await _take(
             self._cluster.at_owners(list(by_key), timeout),

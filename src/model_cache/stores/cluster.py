@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from model_cache.protocols import CountingStore
+from model_cache.protocols import CountingStore, Timed, Write
 from model_cache.steps import take
 from model_cache.stores.guarded import State
 from model_cache.stores.server import RedisStore
@@ -56,18 +56,13 @@ class ClusterStore:
         steps = self.cluster.at_owners(keys, timeout)
         return in_order(keys, _take(steps, lambda store, batch, left: store.get_many(batch, left)))
 
-    def get_with_ttl(
-        self, keys: Sequence[bytes], timeout: float
-    ) -> list[tuple[bytes | None, int | None]]:
+    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> list[Timed]:
         steps = self.cluster.at_owners(keys, timeout)
         answers = _take(steps, lambda store, batch, left: store.get_with_ttl(batch, left))
         return in_order(keys, answers)
 
     def set_watching(
-        self,
-        entries: Sequence[tuple[bytes, bytes, int | None]],
-        watched: bytes,
-        timeout: float,
+        self, entries: Sequence[Write], watched: bytes, timeout: float
     ) -> bytes | None:
         deadline = time.monotonic() + timeout
         self.set_many(entries, timeout)
@@ -76,7 +71,7 @@ class ClusterStore:
         value: bytes | None = _take(steps, lambda store, _, left: store.get(watched, left))
         return value
 
-    def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
+    def set_many(self, entries: Sequence[Write], timeout: float) -> None:
         by_key = {entry[0]: entry for entry in entries}
         _take(
             self.cluster.at_owners(list(by_key), timeout),

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from model_cache.errors import StoreAnsweredError, StoreUnavailableError, WriteRefusedError
 from model_cache.observing.events import Hook, StoreFound, StoreLost
-from model_cache.protocols import CountingStore
+from model_cache.protocols import CountingStore, Timed, Write
 from model_cache.stores.breaker import CircuitBreaker
 
 T = TypeVar("T")
@@ -98,20 +98,15 @@ class GuardedStore:
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
         return self._call(self.guard.reads, self._inner.get_many, keys, timeout)
 
-    def get_with_ttl(
-        self, keys: Sequence[bytes], timeout: float
-    ) -> list[tuple[bytes | None, int | None]]:
+    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> list[Timed]:
         return self._call(self.guard.reads, self._inner.get_with_ttl, keys, timeout)
 
     def set_watching(
-        self,
-        entries: Sequence[tuple[bytes, bytes, int | None]],
-        watched: bytes,
-        timeout: float,
+        self, entries: Sequence[Write], watched: bytes, timeout: float
     ) -> bytes | None:
         return self._call(self.guard.writes, self._inner.set_watching, entries, watched, timeout)
 
-    def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
+    def set_many(self, entries: Sequence[Write], timeout: float) -> None:
         self._call(self.guard.writes, self._inner.set_many, entries, timeout)
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:

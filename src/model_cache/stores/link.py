@@ -78,8 +78,6 @@ class Link:
         reached: is told what is found out of the server.
         max_age: seconds after which a connection is replaced, less up to a quarter.
         random: a number from 0 to 1, as `random.random`.
-        prefix: is sent before each request.
-        skip: how many replies the prefix has.
     """
 
     def __init__(
@@ -90,16 +88,12 @@ class Link:
         *,
         max_age: float = math.inf,
         random: Callable[[], float] = _random,
-        prefix: bytes = b"",
-        skip: int = 0,
     ) -> None:
         self.loop = loop
         self._connect = connect
         self._reached = reached
         self._max_age = max_age
         self._random = random
-        self._prefix = prefix
-        self._skip = skip
         self._current: MultiplexedConnection | None = None
         self._retired: list[MultiplexedConnection] = []  # until their last reply
         self._waiting: list[Exchange] = []  # for a connection
@@ -118,11 +112,10 @@ class Link:
         now = self.loop.time()
         future: Future[Any] = self.loop.create_future()
         deadline = now + timeout
-        if replies == 1 and not self._prefix:
+        if replies == 1:
             exchange = Exchange(future, request, deadline, now)
         else:
-            request = self._prefix + request
-            exchange = LongExchange(future, request, deadline, now, replies, self._skip)
+            exchange = LongExchange(future, request, deadline, now, replies)
         asked = self._asked
         while asked and asked[0].future.done():
             asked.popleft()

@@ -24,15 +24,11 @@ class Links:
     Args:
         connect: opens one; it may block.
         max_age: seconds after which one is replaced, less up to a quarter.
-        prefix: is sent before each request.
-        skip: how many replies the prefix has.
     """
 
-    def __init__(
-        self, connect: Connect, *, max_age: float = math.inf, prefix: bytes = b"", skip: int = 0
-    ) -> None:
+    def __init__(self, connect: Connect, *, max_age: float = math.inf) -> None:
         self._connect = connect
-        self._options: dict[str, Any] = {"max_age": max_age, "prefix": prefix, "skip": skip}
+        self._max_age = max_age
         self._reached = Reached()
         self._retired_at = -math.inf
         self._links: dict[AbstractEventLoop, Link] = {}
@@ -63,7 +59,7 @@ class Links:
         link = self._links.get(loop)
         if link is None:
             self._forget_closed()
-            link = Link(loop, self._connect, self._reached, **self._options)
+            link = Link(loop, self._connect, self._reached, max_age=self._max_age)
             self._links[loop] = link
         return link.exchange(request, replies, timeout)
 

@@ -69,27 +69,15 @@ class Exchange:
 
 
 class LongExchange(Exchange):
-    """Commands with several replies.
-
-    Args:
-        replies: how many replies count; of several, the future gets the list.
-        skip: how many come before them.
-    """
+    """Commands with several replies; the future gets the list of them."""
 
     is_plain = False
 
     def __init__(
-        self,
-        future: Future[Any],
-        request: bytes,
-        deadline: float,
-        sent_at: float,
-        replies: int,
-        skip: int,
+        self, future: Future[Any], request: bytes, deadline: float, sent_at: float, replies: int
     ) -> None:
         super().__init__(future, request, deadline, sent_at)
-        self.owed = replies + skip
-        self._replies, self._skip = replies, skip
+        self.owed = replies
         self._received: list[Any] = []
 
     def takes(self, reply: object) -> bool:
@@ -97,8 +85,7 @@ class LongExchange(Exchange):
         return len(self._received) == self.owed
 
     def result(self) -> Any:
-        counting = self._received[self._skip :]
-        return counting[0] if self._replies == 1 else counting
+        return self._received
 
     def restart(self) -> None:
         super().restart()

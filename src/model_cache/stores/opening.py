@@ -14,18 +14,18 @@ from model_cache.observing.events import Hook
 from model_cache.protocols import AsyncStore, StatefulStore
 from model_cache.stores.access import AddressMap, CredentialProvider
 from model_cache.stores.async_cluster import AsyncClusterStore
-from model_cache.stores.async_packed import AsyncBucketStore, AsyncPackedStore
+from model_cache.stores.async_packed import AsyncPackedStore
 from model_cache.stores.async_server import AsyncRedisStore
 from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.cluster import ClusterStore
-from model_cache.stores.connection import printable
 from model_cache.stores.dialing import Dialer
 from model_cache.stores.guarded import Guard, GuardedStore
-from model_cache.stores.packed import BucketRequests, BucketStore, PackedStore
+from model_cache.stores.packed import BucketRequests, PackedStore
 from model_cache.stores.packing import Packing
+from model_cache.stores.plain import PlainRequests
 from model_cache.stores.replies import Role
 from model_cache.stores.server import RedisStore
-from model_cache.stores.slots import Cluster, Node
+from model_cache.stores.slots import Cluster, Node, slots_of
 from model_cache.stores.url import Address, Endpoint, parse_url
 
 _DEFAULT_AGE = 300.0
@@ -83,9 +83,13 @@ def compose_both(
     dialer = Dialer(endpoint.tls, timeout, credentials=credential_provider, address_map=address_map)
 
     def open_server(at: Endpoint, guard: Guard, role: Role | None = None, hint: str = "") -> Node:
+        if expected_entries is None:
+            requests = PlainRequests(proxied=at.proxied, in_cluster=role is not None)
+        else:
+            requests = BucketRequests(longest_ttl, proxied=at.proxied)
         server = RedisStore(
             at,
-            timeout=timeout,
+            requests=requests,
             max_connections=max_connections,
             max_connection_age=max_connection_age,
             role=role,
@@ -93,13 +97,15 @@ def compose_both(
             hint=hint,
         )
         asynchronous = AsyncRedisStore(
-            at, guard, max_connection_age=max_connection_age, role=role, dialer=dialer, hint=hint
+            at,
+            guard,
+            requests=requests,
+            max_connection_age=max_connection_age,
+            role=role,
+            dialer=dialer,
+            hint=hint,
         )
-        if expected_entries is None:
-            return Node(GuardedStore(server, guard), server, asynchronous)
-        requests = BucketRequests(longest_ttl, proxied=at.proxied)
-        packed = GuardedStore(BucketStore(server, requests), guard)
-        return Node(packed, server, AsyncBucketStore(asynchronous, requests))
+        return Node(GuardedStore(server, guard), server, asynchronous)
 
     def open_node(address: Address, role: Role) -> Node:
         at = replace(endpoint, cluster=(), host=address.host, port=address.port)
@@ -154,13 +160,10 @@ def _check_cluster(endpoint: Endpoint, timeout: float) -> None:
     for address in endpoint.cluster:
         node = RedisStore(replace(endpoint, cluster=(), host=address.host, port=address.port))
         try:
-            reply = node.execute(timeout, b"CLUSTER", b"SLOTS")
+            slots_of(node, address, timeout)
+            return
         except StoreUnavailableError as error:
             failure = error
-        else:
-            if isinstance(reply, list):
-                return
-            failure = StoreUnavailableError(f"{address}: {printable(reply)}", "protocol")
         finally:
             node.close()
     if failure is not None:

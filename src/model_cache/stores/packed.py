@@ -1,37 +1,36 @@
 """The packed layout: small entries as fields of bucket hashes, a third of the memory or less.
 
-`PackedStore` is around all servers and says where an entry lives; a `BucketStore` is around each
-server and speaks the commands of hashes. In between, a place is a key like any other. Their twins
-for event loops are in `async_packed`.
+`PackedStore` is around all servers and says where an entry lives; `BucketRequests` are what each
+server is sent, with the commands of hashes. In between, a place is a key like any other. The twin
+of `PackedStore` for event loops is in `async_packed`.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from model_cache.errors import StoreUnavailableError
 from model_cache.keys.buckets import Place
-from model_cache.protocols import Clock, StatefulStore
+from model_cache.protocols import Clock, StatefulStore, Timed, Write
 from model_cache.stores.packing import (
     ELSEWHERE,
     Batch,
     Packing,
-    Write,
     delete_command,
     get_request,
     place_at,
     taken_apart,
     unpacked,
 )
+from model_cache.stores.plain import PlainRequests
 from model_cache.stores.replies import Replies, Request
-from model_cache.stores.requests import delete_requests, get_with_ttl_requests, request_of
 from model_cache.stores.requests import get_request as get_key_request
-from model_cache.stores.server import RedisStore
+from model_cache.stores.requests import get_with_ttl_requests, request_of
 
-Found = TypeVar("Found", bytes | None, tuple[bytes | None, int | None])
+Found = TypeVar("Found", bytes | None, Timed)
 
 _MOST_ENDED = 1000
 _REMOVED_AT_ONCE = 8
@@ -78,32 +77,17 @@ class PackedStore:
         return self._inner.append(key, piece, timeout)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        started = self._clock()
-        found = self._inner.get_many(list(map(self._packing.address, keys)), timeout)
-        large = elsewhere(keys, found)
-        if not large:
-            return found
-        return completed(found, self._inner.get_many(large, self._left(started, timeout)))
+        return self._find(self._inner.get_many, keys, timeout)
 
-    def get_with_ttl(
-        self, keys: Sequence[bytes], timeout: float
-    ) -> list[tuple[bytes | None, int | None]]:
-        started = self._clock()
-        found = self._inner.get_with_ttl(list(map(self._packing.address, keys)), timeout)
-        large = elsewhere(keys, found)
-        if not large:
-            return found
-        return completed(found, self._inner.get_with_ttl(large, self._left(started, timeout)))
+    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> list[Timed]:
+        return self._find(self._inner.get_with_ttl, keys, timeout)
 
     def set_watching(
-        self,
-        entries: Sequence[tuple[bytes, bytes, int | None]],
-        watched: bytes,
-        timeout: float,
+        self, entries: Sequence[Write], watched: bytes, timeout: float
     ) -> bytes | None:
         return self._inner.set_watching(self._packing.writes(entries), watched, timeout)
 
-    def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
+    def set_many(self, entries: Sequence[Write], timeout: float) -> None:
         writes = self._packing.writes(entries)
         if len(writes) == 1:
             self._inner.set(*writes[0], timeout)
@@ -125,6 +109,17 @@ class PackedStore:
 
     def close(self) -> None:
         self._inner.close()
+
+    def _find(
+        self,
+        get: Callable[[Sequence[bytes], float], list[Found]],
+        keys: Sequence[bytes],
+        timeout: float,
+    ) -> list[Found]:
+        started = self._clock()
+        found = get(list(map(self._packing.address, keys)), timeout)
+        large = elsewhere(keys, found)
+        return completed(found, get(large, self._left(started, timeout))) if large else found
 
     def _left(self, started: float, timeout: float) -> float:
         return remaining(started + timeout - self._clock())
@@ -152,11 +147,11 @@ def completed(found: Sequence[Found], large: Sequence[Found]) -> list[Found]:
     return [next(left) if _is_elsewhere(each) else each for each in found]
 
 
-def _is_elsewhere(found: bytes | tuple[bytes | None, int | None] | None) -> bool:
+def _is_elsewhere(found: bytes | Timed | None) -> bool:
     return (found[0] if isinstance(found, tuple) else found) == ELSEWHERE
 
 
-class BucketRequests:
+class BucketRequests(PlainRequests):
     """The requests to one server that keeps entries at places in buckets, besides plain keys.
 
     Args:
@@ -167,21 +162,26 @@ class BucketRequests:
     """
 
     def __init__(
-        self, longest_ttl: int | None = None, *, proxied: bool = False, clock: Clock = time.time
+        self,
+        longest_ttl: int | None = None,
+        *,
+        proxied: bool = False,
+        clock: Clock = time.time,
     ) -> None:
+        super().__init__(proxied=proxied)
         self._longest_ttl = longest_ttl
-        self._is_proxied = proxied
         self._clock = clock
         # To be removed with a later write. If such an entry is written anew before, by another
         # process, it is lost: a miss.
         self._ended: deque[Place] = deque(maxlen=_MOST_ENDED)
 
-    def get(self, place: Place) -> Request[bytes | None]:
-        """Return the request for an entry in a bucket."""
+    def get(self, key: bytes) -> Request[bytes | None]:
+        place = place_at(key)
+        if place is None:
+            return super().get(key)
         return Request([get_request(place)], lambda replies, got: self._entry(replies, got[0]))
 
     def get_many(self, keys: Sequence[bytes]) -> Request[list[bytes | None]]:
-        """Return the request for entries, in buckets or not."""
         places = [place_at(key) for key in keys]
 
         def read(replies: Replies, got: list[Any]) -> list[bytes | None]:
@@ -196,16 +196,15 @@ class BucketRequests:
         ]
         return Request(commands, read)
 
-    def get_with_ttl(self, keys: Sequence[bytes]) -> Request[list[tuple[bytes | None, int | None]]]:
-        """Return the request for entries with their remaining ttls."""
+    def get_with_ttl(self, keys: Sequence[bytes]) -> Request[list[Timed]]:
         places = [place_at(key) for key in keys]
 
-        def read(replies: Replies, got: list[Any]) -> list[tuple[bytes | None, int | None]]:
+        def read(replies: Replies, got: list[Any]) -> list[Timed]:
             left = iter(got)
             return [
-                replies.entry_and_ttl(next(left), next(left))
+                self._entry_and_ttl(replies, next(left), next(left))
                 if place is None
-                else self._entry_and_ttl(replies, next(left))
+                else self._entry_and_end(replies, next(left))
                 for place in places
             ]
 
@@ -216,8 +215,12 @@ class BucketRequests:
         ]
         return Request(commands, read)
 
+    def set(self, key: bytes, entry: bytes, ttl: int | None) -> Request[None]:
+        if place_at(key) is None:
+            return super().set(key, entry, ttl)
+        return self.set_many([(key, entry, ttl)])
+
     def set_many(self, entries: Sequence[Write]) -> Request[None]:
-        """Return the request that writes entries."""
         batch = self._batch(entries)
 
         def read(replies: Replies, got: list[Any]) -> None:
@@ -226,7 +229,6 @@ class BucketRequests:
         return Request([request_of(*command) for command in batch.commands], read)
 
     def set_watching(self, entries: Sequence[Write], watched: bytes) -> Request[bytes | None]:
-        """Return the request that writes entries and then reads a key."""
         batch = self._batch(entries)
 
         def read(replies: Replies, got: list[Any]) -> bytes | None:
@@ -238,20 +240,15 @@ class BucketRequests:
 
     def delete(self, keys: Iterable[bytes]) -> Request[int]:
         """Return the request that deletes entries, in buckets or not, and whole buckets."""
-        plain: list[bytes] = []
-        removals: list[bytes] = []
-        for key in keys:
-            place = place_at(key)
-            if place is None:
-                plain.append(key)
-            else:
-                removals.append(request_of(*delete_command(place)))
+        places = [(key, place_at(key)) for key in keys]
+        removals = [request_of(*delete_command(place)) for _, place in places if place is not None]
+        plain = super().delete(key for key, place in places if place is None)
 
         def read(replies: Replies, got: list[Any]) -> int:
             fields = len(removals)
-            return replies.count(got[:fields]) + replies.deleted(plain, got[fields:])
+            return replies.count(got[:fields]) + plain.read(replies, got[fields:])
 
-        return Request([*removals, *delete_requests(plain, proxied=self._is_proxied)], read)
+        return Request([*removals, *plain.commands], read)
 
     def _batch(self, entries: Sequence[Write]) -> Batch:
         removals = list(self._take_ended())
@@ -266,7 +263,7 @@ class BucketRequests:
         value = replies.entry(reply)
         return None if value is None else unpacked(value, self._clock(), self._longest_ttl)
 
-    def _entry_and_ttl(self, replies: Replies, reply: Any) -> tuple[bytes | None, int | None]:
+    def _entry_and_end(self, replies: Replies, reply: Any) -> Timed:
         value = replies.entry(reply)
         now = self._clock()
         entry = None if value is None else unpacked(value, now, self._longest_ttl)
@@ -280,67 +277,3 @@ class BucketRequests:
                 yield self._ended.popleft()
             except IndexError:
                 return
-
-
-class BucketStore:
-    """A server that keeps entries at places in buckets, besides plain keys.
-
-    Args:
-        server: the server.
-        requests: what to send to it.
-    """
-
-    def __init__(self, server: RedisStore, requests: BucketRequests) -> None:
-        self._server = server
-        self._requests = requests
-
-    def get(self, key: bytes, timeout: float) -> bytes | None:
-        place = place_at(key)
-        if place is None:
-            return self._server.get(key, timeout)
-        return self._server.ask(self._requests.get(place), timeout)
-
-    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        if place_at(key) is None:
-            self._server.set(key, entry, ttl, timeout)
-        else:
-            self.set_many([(key, entry, ttl)], timeout)
-
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
-        return self._server.set_if_absent(key, entry, ttl, timeout)
-
-    def append(self, key: bytes, piece: bytes, timeout: float) -> int:
-        return self._server.append(key, piece, timeout)
-
-    def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        return self._server.ask(self._requests.get_many(keys), timeout)
-
-    def get_with_ttl(
-        self, keys: Sequence[bytes], timeout: float
-    ) -> list[tuple[bytes | None, int | None]]:
-        return self._server.ask(self._requests.get_with_ttl(keys), timeout)
-
-    def set_watching(
-        self,
-        entries: Sequence[tuple[bytes, bytes, int | None]],
-        watched: bytes,
-        timeout: float,
-    ) -> bytes | None:
-        return self._server.ask(self._requests.set_watching(entries, watched), timeout)
-
-    def set_many(self, entries: Sequence[tuple[bytes, bytes, int | None]], timeout: float) -> None:
-        self._server.ask(self._requests.set_many(entries), timeout)
-
-    def delete(self, keys: Iterable[bytes], timeout: float) -> int:
-        return self._server.ask(self._requests.delete(keys), timeout)
-
-    def add_counts(
-        self, key: bytes, amounts: Mapping[bytes, int], timeout: float
-    ) -> Mapping[bytes, bytes]:
-        return self._server.add_counts(key, amounts, timeout)
-
-    def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
-        return self._server.scan(pattern, timeout)
-
-    def close(self) -> None:
-        self._server.close()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from model_cache.keys.buckets import Buckets, Place
+from model_cache.protocols import Write
 
 LARGEST = 58
 """Bytes of the largest entry that goes into a bucket. One value above 64 bytes, its time included,
@@ -27,10 +28,6 @@ _UNIT = 4
 _SAMPLE = b"4"
 
 Command: TypeAlias = tuple[bytes, ...]
-
-
-Write: TypeAlias = tuple[bytes, bytes, int | None]
-"""A key, its entry, and its time to live in milliseconds; None for until evicted."""
 
 
 class Packing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import hiredis
@@ -19,7 +19,6 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.keys.buckets import is_bucket
 from model_cache.stores.connection import ErrorReply, printable
 from model_cache.stores.dialing import tls_hint
-from model_cache.stores.requests import get_request, get_with_ttl_requests
 from model_cache.stores.url import Address, Endpoint
 
 logger = logging.getLogger("model_cache")
@@ -99,7 +98,6 @@ class Replies:
         self._connections = connections
         self._role = role
         self._hint = hint
-        self._may_read_ttls = True
 
     def entry(self, reply: object) -> bytes | None:
         """Return the entry that a reply holds, or None.
@@ -118,30 +116,15 @@ class Replies:
         """Return the entries that replies to GETs hold."""
         return [self.entry(reply) for reply in replies]
 
-    def listed(self, reply: object, count: int) -> list[bytes | None]:
-        """Return the entries that the reply to an MGET of `count` keys holds."""
-        if not (isinstance(reply, list) and len(reply) == count):
+    def listed(self, replies: Sequence[object], keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the entries that the reply to an MGET of some keys holds."""
+        (reply,) = replies
+        if not (isinstance(reply, list) and len(reply) == len(keys)):
             raise self.failure(reply)
         return reply
 
-    def entry_and_ttl(self, entry: object, left: object) -> tuple[bytes | None, int | None]:
-        """Return what the replies to GET and PTTL hold; no time left if PTTL is not allowed.
-
-        Raises:
-            StoreUnavailableError: one of them is an error.
-        """
-        found = self.entry(entry)
-        if type(left) is int:
-            # -1: it does not expire. -2: it expired after the GET.
-            return found, None if left == -1 else max(0, left)
-        if not (isinstance(left, ErrorReply) and left.code == "NOPERM"):
-            raise self.failure(left)
-        if self._may_read_ttls:
-            self._may_read_ttls = False
-            self._warn_of_pttl()
-        return found, 0
-
-    def _warn_of_pttl(self) -> None:
+    def warn_of_pttl(self) -> None:
+        """Log that the login may not read times to live."""
         try:
             logger.warning(
                 "The near cache does not store hits from Redis: the login at %s may not run PTTL; "
@@ -150,18 +133,6 @@ class Replies:
             )
         except Exception as error:  # from a logging filter
             reraise_interruption(error)
-
-    def get_with_ttl(self, keys: Sequence[bytes]) -> Request[list[tuple[bytes | None, int | None]]]:
-        """Return the request for entries and their remaining times, as far as they may be read."""
-        if self._may_read_ttls:
-            return Request(get_with_ttl_requests(keys), Replies._with_ttl)
-        return Request(list(map(get_request, keys)), Replies._without_ttl)
-
-    def _with_ttl(self, replies: Sequence[object]) -> list[tuple[bytes | None, int | None]]:
-        return list(map(self.entry_and_ttl, replies[::2], replies[1::2]))
-
-    def _without_ttl(self, replies: Sequence[object]) -> list[tuple[bytes | None, int | None]]:
-        return [(entry, 0) for entry in self.entries(replies)]
 
     def check_written(self, replies: Iterable[object]) -> None:
         """Raise unless the replies say that everything was written.
@@ -185,17 +156,17 @@ class Replies:
         self.check_written(written)
         return self.entry(found)
 
-    def was_set(self, reply: object) -> bool:
+    def was_set(self, replies: Sequence[object]) -> bool:
         """Return whether a SET with NX has set the key."""
-        if reply is None:
+        if replies[0] is None:
             return False
-        self.check_written([reply])
+        self.check_written(replies)
         return True
 
-    def length(self, reply: object) -> int:
+    def length(self, replies: Sequence[object]) -> int:
         """Return what the reply to an APPEND holds."""
-        self.check_written([reply])
-        return self.count([reply])
+        self.check_written(replies)
+        return self.count(replies)
 
     def count(self, replies: Iterable[object]) -> int:
         """Return the sum of replies that are numbers.
@@ -220,9 +191,10 @@ class Replies:
             for key, reply in zip(keys, deleted, strict=True)
         )
 
-    def counts(self, added: Sequence[object], reply: object) -> dict[bytes, bytes]:
+    def counts(self, replies: Sequence[object]) -> Mapping[bytes, bytes]:
         """Return the fields of a hash, from the replies to HINCRBYs and a HGETALL."""
-        for each in (*added, reply):
+        reply = replies[-1]
+        for each in replies:
             if isinstance(each, ErrorReply):
                 if each.code in ("MOVED", "ASK"):
                     raise self.failure(each)

@@ -6,11 +6,7 @@ from collections.abc import Sequence
 
 from model_cache.keys.buckets import is_bucket
 
-LEAST_MGET = 4
-"""For fewer keys, GETs are as fast as MGET, which the login may not be allowed to use."""
-
-ASKING = b"*1\r\n$6\r\nASKING\r\n"
-"""Makes a cluster node answer the next command for a key that is being migrated to it."""
+_ASKING = b"*1\r\n$6\r\nASKING\r\n"
 
 
 def request_of(*words: bytes) -> bytes:
@@ -18,6 +14,14 @@ def request_of(*words: bytes) -> bytes:
     parts = [b"*%d\r\n" % len(words)]
     parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
     return b"".join(parts)
+
+
+def asking(commands: Sequence[bytes]) -> bytes:
+    """Return commands that a cluster node answers even for keys that are being migrated to it.
+
+    Each has two replies, of which the second counts: ASKING is for one command only.
+    """
+    return b"".join(_ASKING + command for command in commands)
 
 
 def get_request(key: bytes) -> bytes:

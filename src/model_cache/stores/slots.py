@@ -15,12 +15,13 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from model_cache.errors import StoreUnavailableError
+from model_cache.errors import StoreUnavailableError, said_by
 from model_cache.forks import renew_after_fork
 from model_cache.interruptions import reraise_interruption
 from model_cache.observing.events import Hook, StoreFound, StoreLost
 from model_cache.protocols import AsyncStore, Clock
 from model_cache.stores.breaker import CircuitBreaker
+from model_cache.stores.connection import printable
 from model_cache.stores.guarded import GuardedStore, State
 from model_cache.stores.replies import RedirectedError, Role
 from model_cache.stores.server import RedisStore
@@ -115,6 +116,7 @@ class Cluster:
         self._refresh_after = refresh_after
         self._nodes: dict[tuple[Address, Role], Node] = {}
         self._slots: list[Shard | None] = []
+        self._failure = ""  # why the last node that was asked for the slots did not return them
         # When the last refresh began, and when the last successful one did.
         self._refreshed = self._learnt = -1e9
         self.after_fork()
@@ -212,7 +214,7 @@ class Cluster:
             task = self._refresh_soon()
             left = asked + timeout - self._clock()
             if left <= 0:
-                raise StoreUnavailableError("no node of the cluster answers in time", "timeout")
+                raise StoreUnavailableError(self._no_answer("in time"), "timeout")
             if task is None:
                 time.sleep(min(left, _BETWEEN_REFRESHES))
             else:
@@ -246,16 +248,15 @@ class Cluster:
         shard = self._slots[slot] if self._slots else None
         if shard is None:
             self._refresh_soon()
-            raise StoreUnavailableError(
-                "no node serves the key's slot, or no node answers", "no_slot"
-            )
+            problem = "no node serves the key's slot" if self._slots else self._no_answer()
+            raise StoreUnavailableError(problem, "no_slot")
         if self._clock() > self._refreshed + self._refresh_after:
             self._refresh_soon()
         return shard
 
     def _look_for_slots(self, deadline: float) -> NodeSteps[None]:
         if not self._breaker.allows():
-            raise StoreUnavailableError("no node of the cluster answers", "circuit_open")
+            raise StoreUnavailableError(self._no_answer(), "circuit_open")
         task = self._refresh_soon()
         if task is not None:
             yield WaitForTask(task, max(0.0, deadline - self._clock()))
@@ -264,7 +265,11 @@ class Cluster:
             if self._breaker.succeeded():
                 self._hook(StoreFound(place))
         elif self._breaker.failed():
-            self._hook(StoreLost(f"{place}: no node of the cluster returns the slots"))
+            self._hook(StoreLost(f"{place}: {self._no_answer()}"))
+
+    def _no_answer(self, when: str = "") -> str:
+        problem = f"no node of the cluster answers {when}".rstrip()
+        return f"{problem}: {self._failure}" if self._failure else problem
 
     def _refresh_soon(self) -> Task | None:
         """Refresh the slots on a thread; at most one at a time, and not too often."""
@@ -289,10 +294,11 @@ class Cluster:
         known += [address for shard in self._slots if shard for address in shard.replicas]
         for address in dict.fromkeys([*known, *self._startup_nodes]):
             try:
-                server = self.node(address).server
-                self._slots = _slots(server.execute(_SLOTS_TIMEOUT, b"CLUSTER", b"SLOTS"), address)
-            except Exception:  # it does not answer, or is not a cluster node
+                self._slots = slots_of(self.node(address).server, address, _SLOTS_TIMEOUT)
+            except Exception as error:
+                self._failure = said_by(error)
                 continue
+            self._failure = ""
             self._learnt = started
             self._forget_strangers()
             return
@@ -307,8 +313,22 @@ class Cluster:
                 self._nodes.pop((address, role)).close()
 
 
+def slots_of(server: RedisStore, address: Address, timeout: float) -> list[Shard | None]:
+    """Return the shard of each slot, from a node at an address.
+
+    Raises:
+        StoreUnavailableError: it does not answer, is not a node of a cluster, or knows no slots.
+    """
+    reply = server.execute(timeout, b"CLUSTER", b"SLOTS")
+    try:
+        return _slots(reply, address)
+    except Exception as error:
+        reraise_interruption(error)
+        problem = "no slots are assigned" if reply == [] else printable(reply)
+        raise StoreUnavailableError(f"{address}: {problem}", "protocol") from error
+
+
 def _slots(reply: Any, asked: Address) -> list[Shard | None]:
-    """Return the shard of each slot from a reply to CLUSTER SLOTS."""
     slots: list[Shard | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
     for first, last, *nodes in reply:
         primary, *replicas = [

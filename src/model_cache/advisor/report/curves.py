@@ -14,7 +14,8 @@ from model_cache.advisor.report.scales import (
     log_durations,
     logarithmic,
 )
-from model_cache.advisor.words import count, duration, entry_count, number, percent, ratio, size
+from model_cache.advisor.words import ratio
+from model_cache.words import count, duration, entry_count, number, percent, size
 
 _KINDS: tuple[Kind, ...] = ("first", "second", "third")
 _ENOUGH = 0.9

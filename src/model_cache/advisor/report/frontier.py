@@ -7,7 +7,8 @@ from model_cache.advisor.findings import Choice, Estimate
 from model_cache.advisor.report.chart import Axis, Chart, Point, Series
 from model_cache.advisor.report.scales import Scale, linear, logarithmic
 from model_cache.advisor.summary import best_name, shown_choices
-from model_cache.advisor.words import change, mean, number, percent, ratio
+from model_cache.advisor.words import change, mean, ratio
+from model_cache.words import number, percent
 
 _WIDE_RANGE = 50.0
 _BEYOND = 1.15

@@ -10,7 +10,7 @@ from model_cache.advisor.findings import Economics
 from model_cache.advisor.report.chart import Axis, Bars, Chart, Point, Series
 from model_cache.advisor.report.scales import Scale, durations, linear
 from model_cache.advisor.summary import best_name
-from model_cache.advisor.words import duration, number, percent
+from model_cache.words import duration, number, percent
 
 _HOUR = 3600.0
 LEAST_MONEY = 0.01

@@ -15,7 +15,7 @@ from model_cache.advisor.report.markup import Markup, element, joined
 from model_cache.advisor.report.money import LEAST_MONEY, cost_bars, month_chart, time_chart
 from model_cache.advisor.report.tables import choices_table, memory_table, ttl_table
 from model_cache.advisor.summary import best_name
-from model_cache.advisor.words import count, duration, number, percent
+from model_cache.words import count, duration, number, percent
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _LOOKS = {"cache": "yes", "cache reduced": "yes", "do not cache": "no", "unknown": "maybe"}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from model_cache.advisor.words import duration
+from model_cache.words import duration
 
 _DAY = 86_400.0
 _DURATIONS = (

@@ -15,7 +15,8 @@ from model_cache.advisor.summary import (
     shown_choices,
     thinned,
 )
-from model_cache.advisor.words import duration, percent, ratio, size
+from model_cache.advisor.words import ratio
+from model_cache.words import duration, percent, size
 
 
 def choices_table(advice: Advice) -> Markup:
