@@ -294,7 +294,7 @@ def test_a_method_that_is_replaced_need_not_be_comparable(cache: Cache) -> None:
     model = Scale()
     fast = cache.wrap(model, name="scale", version="1", batch_equality="ignore")
     for factor in (2.0, 3.0):
-        model.predict = _Strange(factor)  # type: ignore[assignment]
+        model.predict = _Strange(factor)  # type: ignore[method-assign]
         for _ in range(2):
             assert (fast.predict(NUMBERS) == factor * NUMBERS[:, 0]).all()
 
