@@ -6,7 +6,7 @@ increases. So an answer shows whether it was computed before a barrier began.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -78,7 +78,6 @@ class Fleet:
         clock: the time.
         options: those of each decorator.
         stores: those of an earlier fleet with the same options, whose connections are open.
-        batches: whether the model answers batches.
     """
 
     def __init__(
@@ -87,15 +86,12 @@ class Fleet:
         clock: Clock,
         options: Sequence[dict[str, Any]],
         stores: list[Any],
-        *,
-        batches: bool = False,
     ) -> None:
         self.clock, self.state = clock, 0
         self.schedule = Schedule(clock, self._moved)
         self.calls: list[Call] = []
         self.barriers: list[Call] = []
         self._stores = stores
-        self._model = _BatchModel if batches else FunctionModel
         self.decorators: list[RedisCachingDecorator] = []
         for process in (options[:2], options[2:]):
             _barriers.clear()
@@ -107,18 +103,18 @@ class Fleet:
         if options.get("single_flight") != "off":
             options["single_flight_wait"] = 0.3
         made = RedisCachingDecorator(url=url, **options)
-        made.set_model(self._model(In, Out, self._predict, qualified_name="m", version="1"))
-        backend, predictor = made._backend, made._predictor
-        predictor = getattr(predictor, "_inner", predictor)
+        made.set_model(FunctionModel(In, Out, self._predict, qualified_name="m", version="1"))
+        backend: Any = made._backend
+        predictor: Any = getattr(made._predictor, "_inner", made._predictor)
         set_clocks(made, self.clock, self.schedule.sleep)
         if len(self._stores) == len(self.decorators):
-            self._stores.append(backend.stores.sync)  # type: ignore[attr-defined]
+            self._stores.append(backend.stores.sync)
         inner = self._stores[len(self.decorators)]
         store: Any = ScheduledStore(inner, self.schedule, self._failed)
-        backend.stores = Stores(store, backend.stores.asynchronous)  # type: ignore[attr-defined]
+        backend.stores = Stores(store, backend.stores.asynchronous)
         performer = Performer(self.schedule, store)
-        predictor._store, predictor._perform = store, performer  # type: ignore[attr-defined]
-        predictor._flow._leases = _Leases(performer)  # type: ignore[attr-defined]
+        predictor._store, predictor._perform = store, performer
+        predictor._flow._leases = _Leases(performer)
         return made
 
     def begin(self, number: int, what: str, keys: Sequence[int]) -> Task:
@@ -137,7 +133,8 @@ class Fleet:
                 assert call.has_raised, f"{call} raised what the model did not"
             except StoreUnavailableError:
                 is_late = self.clock.now > call.began + 4.9
-                assert what in {"forget", "purge"} and (call.has_failed or is_late), call
+                assert what in {"forget", "purge"}, call
+                assert call.has_failed or is_late, call
                 if what == "forget":  # this process does not serve the entry
                     self._complete(call, is_far=False)
             finally:
@@ -252,10 +249,14 @@ class Fleet:
             limit = NEAR_TTL if replaces else SEEN
             if not barrier.is_far or call.began <= barrier.done + limit:
                 return True
-        if maker.process == barrier.process or maker.last_state < barrier.state:
+        is_in_progress = any(task.owner is maker for task in self.schedule.tasks)
+        if not is_in_progress and maker.last_state < barrier.state:
             return False  # had ended when the barrier began
+        if maker.process == barrier.process:
+            return maker.has_failed  # its write arrived late, which only its process knows
         # Another process may overwrite what is stored; what was purged it erases right after.
-        return replaces or maker.has_failed or call.began <= maker.last + NEAR_TTL
+        is_recent = is_in_progress or call.began <= maker.last + SEEN
+        return replaces or maker.has_failed or is_recent
 
 
 class _Leases:
@@ -267,10 +268,5 @@ class _Leases:
     def hold(self, lease: object) -> None:
         """Do nothing."""
 
-    def drop(self, lease: object) -> bool:  # noqa: ARG002 - as LeaseKeeper's
+    def drop(self, lease: object) -> bool:
         return False
-
-
-class _BatchModel(FunctionModel):
-    def predict_many(self, inputs: Sequence[Any]) -> list[Any]:
-        return [self._function(data) for data in inputs]

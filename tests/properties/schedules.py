@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from greenlet import greenlet
@@ -219,7 +220,7 @@ class Performer:
     def __call__(self, effect: Effect) -> Any:
         match effect:
             case Ask(request, seconds):
-                return request(self._store, seconds)  # type: ignore[arg-type]
+                return request(self._store, seconds)
             case Predict(binding, data):
                 return binding.predict(data)
             case PredictMany(binding, inputs):
@@ -259,7 +260,12 @@ class Performer:
 
     def give_back(self, request: Callable[[Any, float], object]) -> None:
         """Release a lease in the background."""
-        self._schedule.begin(self._schedule.current.owner, lambda: request(self._store, 0.2))
+
+        def release() -> None:
+            with suppress(StoreUnavailableError):
+                request(self._store, 0.2)
+
+        self._schedule.begin(self._schedule.current.owner, release)
 
 
 def set_clocks(root: object, clock: Clock, sleep: Callable[[float], None]) -> None:

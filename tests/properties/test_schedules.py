@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from model_cache.prediction import backend, lease, sync, verifying, writing
@@ -46,6 +46,26 @@ waits = st.sampled_from((0.02, 0.2, 1.1, 1.1, 6.0))
 moves = st.lists(st.one_of(begins, goes, goes, waits), min_size=1, max_size=8)
 schedules = st.lists(moves, max_size=6)
 
+CHECKED = [
+    *[(0, "predict_one", [0], 8), (2, "predict_one", [0], 3), (0, "forget", [0], 4)],
+    *[(0, "well", 4), 1.1, (2, "predict_one", [0], 1), 0.2, (0, "predict_one", [0], 0)],
+    (2, "predict_one", [0], 2),
+]
+"""Finds a check of a near entry that answers with another one."""
+LANDED = [(0, "predict_one", [0], 6), (0, "forget", [0], 99), (0, "predict_one", [0], 99)]
+"""Finds an entry that is shared with callers who began after a barrier."""
+READ_MEANWHILE = [1.1, (0, "forget", [0], 3), (2, "lookup", [0], 99), (2, "lookup", [0], 99)]
+"""Finds a forget that does not outdate what was read between its beginning and its end."""
+UNWRITTEN = [(0, "refresh", [0], 2), (0, "unsent", 99)]
+"""Finds a refresh whose write failed, and that does not hide the older entry."""
+OVERTAKEN = [(0, "predict_one", [0], 5), (1, "refresh", [0], 99)]
+"""Finds a refresh that does not overtake the computations in progress."""
+ERASED = [
+    *[(2, "predict_one", [0], 6), (0, "forget", [0], 99), (0, "well", 0)],
+    (0, "lookup", [0], 99),
+]
+"""Finds a near cache that keeps what another process has stored too late, and erased."""
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -83,6 +103,12 @@ def test_no_answer_is_older_than_a_barrier(
 
     @settings(phases=set(Phase) - {Phase.explain})  # it takes longer than all else
     @given(st.booleans(), schedules)
+    @example(False, [CHECKED])
+    @example(False, [LANDED])
+    @example(True, [READ_MEANWHILE])
+    @example(True, [UNWRITTEN])
+    @example(False, [OVERTAKEN])
+    @example(False, [ERASED])
     def check(warm: bool, schedule: list[Any]) -> None:
         client.flushall()
         clock.now = 1000.0
