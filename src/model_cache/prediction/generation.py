@@ -148,6 +148,26 @@ def record_of(key: bytes) -> bytes:
     return mark_of(key) + secrets.token_bytes(_RECORD_SIZE - _MARK_SIZE)
 
 
+def erased_record_of(key: bytes) -> bytes:
+    """Return a record that a write has been erased; it outdates what near caches have read.
+
+    It is no reason to erase other writes. If it were, writes that overlap could erase each other
+    for ever.
+    """
+    return _mark_of_erased(mark_of(key)) + secrets.token_bytes(_RECORD_SIZE - _MARK_SIZE)
+
+
+def _mark_of_erased(mark: bytes) -> bytes:
+    return mark[::-1]
+
+
+def is_outdated_nearby(mark: bytes, seen: Value, value: Value) -> bool:
+    """Return whether an entry of a near cache is outdated, also by a write that was erased."""
+    if seen == value:
+        return False
+    return is_outdated(mark, seen, value) or is_outdated(_mark_of_erased(mark), seen, value)
+
+
 def is_purge(before: Value, now: Value) -> bool:
     """Return whether there was a purge between two looks. A forget appends to the value."""
     if not isinstance(now, bytes):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from model_cache.errors import ConfigurationError
 from model_cache.forks import renew_after_fork
-from model_cache.prediction.generation import Generation, Value, is_outdated
+from model_cache.prediction.generation import Generation, Value, is_outdated_nearby
 
 # The overhead of an entry in bytes: keys, tuples, the slot in the table.
 OVERHEAD = 300
@@ -84,7 +84,7 @@ class NearCache:
         if found is None:
             return None
         near: Near = found
-        if now >= near.expires or is_outdated(near.mark, near.value, generation.value):
+        if now >= near.expires or is_outdated_nearby(near.mark, near.value, generation.value):
             self._table.pop(key, None)
             return None
         return near

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -21,7 +22,14 @@ from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.effects import Budget, Later, Pause, Steps
-from model_cache.prediction.generation import Generation, Value, is_outdated, mark_of
+from model_cache.prediction.generation import (
+    LONGEST,
+    Generation,
+    Value,
+    erased_record_of,
+    is_outdated,
+    mark_of,
+)
 from model_cache.prediction.time_to_live import TtlRefusedError, shortest_ttl
 
 # Not the module's generator: a model may have seeded it.
@@ -220,19 +228,30 @@ class Writing:
                 lambda store, left: store.set_watching(entries, generation.key, left)
             )
             generation.saw(value, asked)
-            yield from self._erase_purged(writes, value, budget)
+            yield from self._erase_purged(generation, writes, value, budget)
         except BaseException as error:  # the write may still arrive, also after an interruption
             if not (isinstance(error, WriteRefusedError) or _was_not_sent(error)):
                 for write in writes:
                     self._barrier.write_may_be_late(write.computation)
             raise
 
-    def _erase_purged(self, writes: Sequence[Write], value: Value, budget: Budget) -> Steps[None]:
+    def _erase_purged(
+        self, generation: Generation, writes: Sequence[Write], value: Value, budget: Budget
+    ) -> Steps[None]:
+        erased = []
         for computation, _, seen in writes:
             if seen is None or is_outdated(mark_of(computation.key), seen, value):
                 computation.is_purged = True  # by another process, or nobody can tell
             if computation.is_purged:
                 yield from self._erase(computation.key, budget)
+                erased.append(computation.key)
+        # Others may have read them in between, and put them into their near caches.
+        records = b"".join(map(erased_record_of, erased))
+        if records and isinstance(value, bytes) and len(value) + len(records) <= LONGEST:
+            with suppress(StoreUnavailableError):  # the login may not be allowed to
+                yield from budget.ask(
+                    lambda store, left: store.append(generation.key, records, left)
+                )
 
     def _count(self, binding: Bound, sizes: Sequence[int], seconds: float) -> None:
         if sizes:
