@@ -37,6 +37,12 @@ class Inner(BaseModel):
     name: str | None = None
 
 
+class Untyped(BaseModel):
+    """A field of any kind."""
+
+    value: Any
+
+
 class Wide(BaseModel):
     """A field of every kind."""
 
@@ -222,3 +228,11 @@ def test_an_interrupted_batch_leaves_no_half_rows(monkeypatch: pytest.MonkeyPatc
     assert [len(column) for column in log.columns] == [1, 1]
     assert log.times is not None
     assert len(log.times) == 1
+
+
+def test_numbers_that_no_float_can_hold_are_no_obstacle() -> None:
+    huge = [10**400, Decimal("sNaN"), Decimal("1e400"), 1, 2, 3]
+    log = read([Untyped(value=value) for value in huge], Untyped)
+    column = next(column for column in log.columns if column.path == "value")
+    assert column.numbers().tolist() == [1.0, 2.0, 3.0]
+    assert places_of(column) == []

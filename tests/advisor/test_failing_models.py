@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 
 from model_cache import RedisCachingDecorator
 from model_cache.advisor import Advice, advise
@@ -165,3 +167,18 @@ def test_a_model_that_always_fails_leaves_the_verdict_open() -> None:
     assert found.verdict == "unknown"
     assert any("LookupError: out of order" in note for note in found.notes)
     assert found.reuse is not None
+
+
+def test_an_answer_that_no_float_can_hold_is_a_label_and_no_failure() -> None:
+    class Huge(BaseModel):
+        whole: int
+        price: Decimal
+
+    def huge(data: Visit) -> Huge:
+        return Huge.model_construct(whole=10**400 + data.count, price=Decimal("sNaN"))
+
+    advice = advise(model(huge, Huge), LOG, budget=5.0)
+    assert advice.log.failed == 0
+    changed = found(advice, "without count").flipped
+    assert changed is not None
+    assert changed.value > 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv as csv_module
 import gzip
 import json
 from collections.abc import Callable
@@ -181,6 +182,20 @@ def test_the_data_capture_of_sagemaker_is_read(tmp_path: Path) -> None:
     assert rows_of(log) == [row] * 6
     assert log.duration == 180
     assert log.bad == {"expected 4 values, one for each field, got 2": 1}
+
+
+def test_a_captured_csv_that_can_not_be_parsed_is_counted(tmp_path: Path) -> None:
+    before = csv_module.field_size_limit(10)
+    try:
+        lines = [
+            captured("a,1.5,2,x", "text/csv", "CSV", 0),
+            captured(f"{'a' * 11},1.5,2,x", "text/csv", "CSV", 1),
+        ]
+        log = read_file(jsonl(tmp_path / "log.jsonl", lines))
+    finally:
+        csv_module.field_size_limit(before)
+    assert len(log) == 1
+    assert log.bad == {"the body is not valid CSV: field larger than field limit (10)": 1}
 
 
 def test_inputs_and_dicts_can_be_given() -> None:

@@ -313,3 +313,34 @@ def test_of_a_long_log_a_sample_is_kept_that_agrees_with_the_whole(
     assert len(part.log) <= 9_000
     assert part.log.sample.share in {0.5**power for power in range(1, 6)}
     assert_agree(part, whole)
+
+
+def damaged(folder: Path, header: dict[str, Any], *lines: Any) -> Path:
+    path = folder / "requests.jsonl"
+    header = {"model_cache_requests": 1, **header}
+    path.write_text("".join(json.dumps(line) + "\n" for line in (header, *lines)))
+    return path
+
+
+def test_damaged_lines_of_recorded_requests_are_counted(tmp_path: Path) -> None:
+    rows = [{"key": number, "request": row} for number, row in enumerate(visits(20))]
+    bad = [
+        *({"key": key, "request": rows[0]["request"]} for key in ("abc", None, 1.5, -1, 2**64)),
+        {"requests": "many"},
+        {"requests": 1, "dropped": None},
+        {"requests": 1, "unrecordable": []},
+    ]
+    advice = advise(VisitModel(), damaged(tmp_path, {}, *rows, *bad), budget=1)
+    assert advice.log.bad_reasons == {"not what the option record has written": len(bad)}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [*({"share": share} for share in ("x", None, 0, 2.0)), {"left_out": None}, {"left_out": [1]}],
+)
+def test_a_damaged_header_of_recorded_requests_is_named(
+    tmp_path: Path, header: dict[str, Any]
+) -> None:
+    path = damaged(tmp_path, header, {"key": 1, "request": next(iter(visits(1)))})
+    with pytest.raises(ConfigurationError, match=r"the first line of .* is damaged"):
+        advise(VisitModel(), path, budget=1)

@@ -80,6 +80,18 @@ def test_entries_without_counts_are_shown_as_well(server: Server, client: redis.
     assert (found["predictions"], found["entries"], found["break_even"]) == (0, 3, None)
 
 
+def test_counts_of_another_type_do_not_hide_those_of_others(
+    server: Server, client: redis.Redis
+) -> None:
+    fill(server.url, 3)
+    client.rpush("other_model/1.0.0/stats", "of another type")
+    result = run("stats", "--url", server.url, "--json")
+    assert [(each["model"], each["predictions"]) for each in result.json["models"]] == [
+        ("a_model", 3),
+        ("other_model", 0),
+    ]
+
+
 def test_inspect_does_not_call_the_counts_foreign(server: Server, client: redis.Redis) -> None:
     fill(server.url, 3)
     assert client.exists("a_model/1.0.0/stats")

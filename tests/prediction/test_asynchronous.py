@@ -7,6 +7,7 @@ import contextvars
 import random
 import sys
 import threading
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -305,6 +306,57 @@ def test_a_leader_whose_loop_is_closed_keeps_nobody_waiting(server: Server) -> N
     asyncio.run(main())
     assert not task.done()
     task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+def test_a_leader_whose_loop_has_stopped_keeps_nobody_waiting(server: Server, loop: Loop) -> None:
+    model = FunctionModel(function=gated())
+    decorator = made(server, model, single_flight_wait=60.0)
+    stopped = loop()
+    leader = stopped.create_task(decorator.apredict(person()))
+    stopped.run_until_complete(until(lambda: model.calls))
+    began = time.monotonic()
+    assert decorator.predict(person()) == charge(person())
+    assert time.monotonic() - began < 30.0
+    assert stopped.run_until_complete(leader) == charge(person())
+    stopped.close()
+    decorator.close()
+
+
+@pytest.mark.parametrize("leads_many", [False, True])
+@pytest.mark.parametrize("asks_many", [False, True])
+def test_who_blocks_a_loop_does_not_wait_for_its_tasks(
+    server: Server, loop: Loop, leads_many: bool, asks_many: bool
+) -> None:
+    model = FunctionModel(function=gated())
+    decorator = made(server, model, single_flight_wait=60.0)
+
+    async def main() -> None:
+        leads = decorator.apredict_many([person()]) if leads_many else decorator.apredict(person())
+        leader = asyncio.ensure_future(leads)
+        await until(lambda: model.calls)
+        began = time.monotonic()
+        if asks_many:
+            assert decorator.predict_many([person()]) == [charge(person())]
+        else:
+            assert decorator.predict(person()) == charge(person())
+        assert time.monotonic() - began < 30.0
+        assert await leader in (charge(person()), [charge(person())])
+        await decorator.aclose()
+
+    run_in(loop, main())
+
+
+def gated() -> Callable[[Person], Charges]:
+    """Return a function whose first call ends after the second one has."""
+    is_first, go = [True], threading.Event()
+
+    def function(data: Person) -> Charges:
+        if is_first.pop() if is_first else False:
+            go.wait(90.0)
+        go.set()
+        return charge(data)
+
+    return function
 
 
 def test_a_caller_that_is_closed_with_its_loop_has_no_outcome(server: Server) -> None:

@@ -120,3 +120,27 @@ def test_a_generation_that_can_not_be_created_is_tried_again_later(
     generation.refused_until = 0.0
     assert [one.fate for one in outcomes(decorator, ask, person())] == ["stored"]
     assert client.exists(GENERATION)
+
+
+@pytest.mark.parametrize("options", [{}, {"near_cache": 100}])
+def test_a_generation_of_another_type_is_replaced(
+    server: Server, client: redis.Redis, ask: Ask, options: dict[str, Any]
+) -> None:
+    client.rpush(GENERATION, "of another type")
+    decorator = made(server, **options)
+    for _ in range(3):
+        ask(decorator, person())
+    assert client.type(GENERATION) == b"string"
+    assert decorator.stats().hits >= 1
+    assert decorator.forget(person())
+
+
+def test_a_forget_replaces_a_generation_of_another_type(
+    server: Server, client: redis.Redis
+) -> None:
+    decorator = made(server)
+    decorator.predict(person())
+    client.delete(GENERATION)
+    client.hset(GENERATION, "of", "another type")
+    assert decorator.forget(person())
+    assert client.type(GENERATION) == b"string"

@@ -122,10 +122,11 @@ class Answers:
         numbers: list[float] = []
         labels: list[Any] = []
         for name, value in _parts(prediction):
-            if name not in self._labels and _is_number(value):
-                numbers.append(float(value))
+            number = None if name in self._labels else _number(value)
+            if number is None:
+                labels.append(_label(value))
             else:
-                labels.append(value)
+                numbers.append(number)
         return Answer(tuple(numbers), tuple(labels))
 
 
@@ -162,8 +163,19 @@ def _parts(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, Decimal)) and not isinstance(value, (bool, enum.Enum))
+def _number(value: Any) -> float | None:
+    """Return a number as a float; None for others, and for an int of hundreds of digits."""
+    if not isinstance(value, (int, float, Decimal)) or isinstance(value, (bool, enum.Enum)):
+        return None
+    try:
+        return float(value)
+    except (OverflowError, ValueError):  # a signaling NaN
+        return None
+
+
+def _label(value: Any) -> Any:
+    """Return what stands for a label in comparisons, which a signaling NaN would raise in."""
+    return str(value) if isinstance(value, Decimal) else value
 
 
 def _is_label(annotation: Any) -> bool:

@@ -120,7 +120,8 @@ class Column:
     def numbers(self) -> Array:
         """Return the finite numbers of the column: one per row, or all in its distinct values."""
         if self.number is None:
-            found = np.array([*_numbers_in([*self.kept.values()])], np.float64)
+            kept = _numbers_in([*self.kept.values()])
+            found = np.array([*map(_as_float, kept)], np.float64)
         else:
             found = self.table if self.codes is None else self.table[self.codes]
         return found[np.isfinite(found)]
@@ -142,6 +143,14 @@ def _numbers_in(value: Any) -> Iterator[int | float | Decimal]:
     elif isinstance(value, (Mapping, list, tuple, set, frozenset, deque)):
         for each in value.values() if isinstance(value, Mapping) else value:
             yield from _numbers_in(each)
+
+
+def _as_float(number: float | Decimal) -> float:
+    """Return the nearest float; NaN for what has none, such as an int of hundreds of digits."""
+    try:
+        return float(number)
+    except (OverflowError, ValueError):  # a signaling NaN
+        return float("nan")
 
 
 def hash_of(value: Any) -> int:

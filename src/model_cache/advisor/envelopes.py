@@ -75,9 +75,15 @@ def _sagemaker(line: Mapping[str, Any], fields: Sequence[str]) -> Inside:
         raise EnvelopeError("captureData without the data of endpointInput")
     text = _decoded(given["data"]) if given.get("encoding") == "BASE64" else given["data"]
     if "csv" in str(given.get("observedContentType")) or given.get("encoding") == "CSV":
-        rows = csv.reader(text.splitlines())
-        return Inside([_without_empty(_named(row, fields)) for row in rows if row], time)
+        return Inside([_without_empty(_named(row, fields)) for row in _rows(text) if row], time)
     return Inside([each for body in _bodies(text) for each in _requests(body, fields)], time)
+
+
+def _rows(text: str) -> list[list[str]]:
+    try:
+        return list(csv.reader(text.splitlines()))
+    except csv.Error as error:
+        raise EnvelopeError(f"the body is not valid CSV: {error}") from error
 
 
 def _bodies(text: str) -> Iterator[Any]:

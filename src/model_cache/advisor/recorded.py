@@ -25,6 +25,7 @@ from model_cache.words import count
 
 _KEYS = 2**64
 _LONGEST_HEADER = 2**20
+_NUMBERS = ("requests", "dropped", "unrecordable", "key")
 # For most types, one of these is valid. Numeric text comes first, since a model may parse it.
 _STAND_INS: tuple[Any, ...] = (
     "0", 0, 1, False, None, "00000000-0000-0000-0000-000000000000", [], {}, "", "a",
@@ -63,6 +64,14 @@ def header_of(path: Path) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return header if isinstance(header, dict) and HEADER in header else None
+
+
+def _checked(header: dict[str, Any], path: Path) -> dict[str, Any]:
+    share, left_out = header.get("share", 1.0), header.get("left_out", [])
+    is_share = type(share) in (int, float) and 0.0 < share <= 1.0
+    if is_share and type(left_out) is list and {str}.issuperset(map(type, left_out)):
+        return header
+    raise ConfigurationError("requests", f"the first line of {str(path)!r} is damaged")
 
 
 def files_in(folder: Path, model: str) -> list[Path]:
@@ -113,8 +122,8 @@ class RecordedRows:
         self._fields = list(schema.model_fields)
         self._before = 0.0
         self._position = 0.0
-        headers = [header for path in paths if (header := header_of(path)) is not None]
-        shares = [float(header.get("share", 1.0)) for header in headers]
+        headers = [_checked(header, path) for path in paths if (header := header_of(path))]
+        shares = [header.get("share", 1.0) for header in headers]
         left_out = {name: None for header in headers for name in header.get("left_out", ())}
         self.recorded = Recorded(min(shares, default=1.0), tuple(left_out))
 
@@ -131,13 +140,14 @@ class RecordedRows:
 
     def _inside(self, line: dict[str, Any]) -> Iterator[Item]:
         """Yield the request in a line, if there is one and its key is sampled."""
-        if "requests" in line:
+        numbers = [line.get(name, 0) for name in _NUMBERS]
+        if any(type(number) is not int or not 0 <= number < _KEYS for number in numbers):
+            yield Item(None, problem="not what the option record has written")
+        elif "requests" in line:
             self._add(line)
-        elif "request" in line:
-            key = int(line.get("key", 0))
-            # Keys below the smallest share are in all files.
-            if key < round(self.recorded.share * _KEYS):
-                yield self._item(line, key)
+        # Keys below the smallest share are in all files.
+        elif "request" in line and line.get("key", 0) < round(self.recorded.share * _KEYS):
+            yield self._item(line, line.get("key", 0))
 
     def _item(self, line: dict[str, Any], key: int) -> Item:
         try:
@@ -149,9 +159,9 @@ class RecordedRows:
         return Item(given, line.get("time"), unit=key)
 
     def _add(self, counts: dict[str, Any]) -> None:
-        self.recorded.requests += int(counts["requests"])
-        self.recorded.dropped += int(counts.get("dropped", 0))
-        self.recorded.unrecordable += int(counts.get("unrecordable", 0))
+        self.recorded.requests += counts["requests"]
+        self.recorded.dropped += counts.get("dropped", 0)
+        self.recorded.unrecordable += counts.get("unrecordable", 0)
 
     def done(self, count: int) -> float:  # noqa: ARG002 - as the protocol
         return self._position

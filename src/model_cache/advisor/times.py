@@ -51,7 +51,10 @@ def seconds_of(value: Any) -> float | None:
     if isinstance(value, dt.date):
         return seconds_of(dt.datetime(value.year, value.month, value.day))
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _from_number(float(value))
+        try:
+            return _from_number(float(value))
+        except OverflowError:  # an int of hundreds of digits
+            return None
     return None
 
 

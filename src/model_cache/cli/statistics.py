@@ -8,7 +8,7 @@ from typing import Any
 
 from model_cache.cli.inventory import Reader
 from model_cache.cli.wanted import Wanted
-from model_cache.errors import ConfigurationError
+from model_cache.errors import ConfigurationError, StoreAnsweredError
 from model_cache.keys.key import Namespace
 from model_cache.observing.counters import COUNTS, Stats
 from model_cache.prediction.fleet_counts import (
@@ -90,7 +90,7 @@ def collect(
         for key in server.scan(PATTERN, timeout):
             parts = parse_statistics_key(key)
             if parts is not None and wanted.has(*parts):
-                found[parts] = counts(store.add_counts(key, {}, timeout))
+                found[parts] = _counts_at(store, key, timeout)
     inventory = Reader(servers, timeout).take_inventory(
         lambda key: wanted.has(*key[:3]), sample=_SAMPLE
     )
@@ -101,6 +101,15 @@ def collect(
         number, size = (0, 0) if have is None else (have.entries, have.bytes)
         made.append(ModelStatistics(*parts, found.get(parts, Stats()), number, size))
     return made
+
+
+def _counts_at(store: CountingStore, key: bytes, timeout: float) -> Stats:
+    try:
+        return counts(store.add_counts(key, {}, timeout))
+    except StoreAnsweredError as error:
+        if error.kind != "WRONGTYPE":  # somebody else's key
+            raise
+        return Stats()
 
 
 def _behind_proxy(store: CountingStore, timeout: float, wanted: Wanted) -> ModelStatistics:

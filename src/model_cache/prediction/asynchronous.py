@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from asyncio import get_running_loop, sleep
+from asyncio import AbstractEventLoop, get_running_loop, sleep
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar, cast
@@ -143,7 +143,7 @@ class AsyncCachedPredictor:
             found = flow.read(call, entry)
             if found is not None:
                 return found
-            call.is_lost = get_running_loop().is_closed
+            call.is_lost = _stops_with(get_running_loop())
             steps = flow.revalidate(call) if call.revalidates else flow.answer(call)
             return await self._take(steps)
         except GeneratorExit:  # abandoned, and closed in whatever context runs
@@ -159,7 +159,7 @@ class AsyncCachedPredictor:
         self, inputs: Sequence[Any], *, return_exceptions: bool = False
     ) -> list[Any]:
         began, calls = time.perf_counter(), self._flow.calls.begin_many(inputs)
-        is_lost = get_running_loop().is_closed
+        is_lost = _stops_with(get_running_loop())
         for call in calls:
             call.is_lost = is_lost
         steps = self._many.answer(calls, Budget(self._timeout), return_exceptions=return_exceptions)
@@ -228,6 +228,11 @@ class AsyncCachedPredictor:
                 return await sleep(seconds)
             case Later(work, steps, size):
                 return self._later[work].submit(lambda: self._take(steps), size)
+
+
+def _stops_with(loop: AbstractEventLoop) -> Callable[[], bool]:
+    """Return a function that returns whether a loop, and so its tasks, has stopped."""
+    return lambda: not loop.is_running()
 
 
 async def _landed(landing: Landing, seconds: float) -> Landed | None:

@@ -45,7 +45,7 @@ class Call:
         entry: the entry that was found or made.
         is_late: whether it computes in the background, when its input may have changed.
         batch_size: how many rows were answered together; 0 if nobody has said so.
-        is_lost: whether nobody drives the call any more; None if somebody always will.
+        is_lost: whether the event loop that drives the call has stopped; None in a thread.
     """
 
     # Defaults of the class, since most calls are hits, which change few of them.

@@ -377,7 +377,11 @@ def _created(key: bytes, budget: Budget) -> Steps[bytes | None]:
     made = new_value()
     if (yield from budget.ask(lambda store, left: store.set_if_absent(key, made, None, left))):
         return made
+    value: bytes | None
     (value,) = yield from budget.ask(lambda store, left: store.get_many([key], left))
+    if value is None:  # of another type, which would stay for ever, or evicted since
+        yield from budget.ask(lambda store, left: store.set(key, made, None, left))
+        return made
     return value
 
 

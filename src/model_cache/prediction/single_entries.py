@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from model_cache.errors import ConfigurationError, StoreUnavailableError
+from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
 from model_cache.observing.scope import forbids_writes, requested_mode
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier
@@ -187,9 +187,14 @@ class SingleEntries:
 
     def _record(self, keys: Sequence[bytes], generation: Generation, budget: Budget) -> Steps[None]:
         records = b"".join(map(record_of, keys))
-        length = yield from budget.ask(
-            lambda store, left: store.append(generation.key, records, left)
-        )
+        try:
+            length = yield from budget.ask(
+                lambda store, left: store.append(generation.key, records, left)
+            )
+        except WriteRefusedError as error:
+            if error.kind != "WRONGTYPE":
+                raise
+            length = LONGEST + 1  # somebody else's key: it begins anew
         generation.appended(self._clock())
         if length > LONGEST:
             value = new_value()

@@ -54,7 +54,7 @@ class Landing:
         landed: how it ended; None until then.
         leader: a weak reference to the flight, which an interrupted leader drops. There is no
             finalizer to notice that, since a soft time limit raised in a finalizer is lost.
-        is_lost: whether the leader will never go on, as in an event loop that was closed.
+        is_lost: for a leader in an event loop, whether the loop has stopped; else None.
     """
 
     leader: Callable[[], Flight | None]
@@ -142,7 +142,7 @@ class SingleFlight:
         Args:
             computation: the caller's own computation, in case it has to compute.
             since: when the caller looked up its key, by the clock.
-            is_lost: whether the caller will never go on.
+            is_lost: for a caller in an event loop, whether the loop has stopped; else None.
 
         Returns:
             A flight to lead; a landing to wait for; a flight that has just landed; or None, to
