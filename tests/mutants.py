@@ -45,6 +45,19 @@ NEAREST = {
     " tests/prediction/test_fleet.py tests/prediction/test_failing_redis.py",
     "prediction/barrier": "tests/prediction/test_barriers.py tests/prediction/test_near_cache.py"
     " tests/prediction/test_background.py",
+    "prediction/generation": "tests/prediction/test_generations.py"
+    " tests/prediction/test_single_entries.py tests/prediction/test_near_cache_never_older.py",
+    "prediction/look_up": "tests/prediction/test_near_cache.py"
+    " tests/prediction/test_near_cache_never_older.py tests/prediction/test_generations.py"
+    " tests/prediction/test_single_entries.py tests/prediction/test_drivers.py",
+    "prediction/near": "tests/prediction/test_near_cache.py"
+    " tests/prediction/test_near_cache_never_older.py tests/prediction/test_single_entries.py"
+    " tests/observing/test_time_left.py",
+    "prediction/single_entries": "tests/prediction/test_single_entries.py"
+    " tests/prediction/test_drivers.py",
+    "prediction/writing": "tests/test_decorator_storing.py tests/prediction/test_ttl.py"
+    " tests/prediction/test_background.py tests/prediction/test_barriers.py"
+    " tests/prediction/test_revalidation.py tests/prediction/test_failing_redis.py",
     "stores/breaker": "tests/stores/test_breaker.py tests/stores/test_failing_servers.py",
     "stores/pool": "tests/stores/test_connections.py tests/stores/test_interruptions.py"
     " tests/stores/test_failing_servers.py tests/stores/test_redis_store.py"
