@@ -9,7 +9,7 @@ from typing import Any
 
 from model_cache import RedisCachingDecorator
 from model_cache.prediction.barrier import Barrier
-from model_cache.prediction.single_flight import Flight, Landed, Landing, SingleFlight
+from model_cache.prediction.single_flight import ABANDONED, Flight, Landed, Landing, SingleFlight
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.prediction.crowds import all_at_once, slow
@@ -210,7 +210,33 @@ def test_a_landing_just_missed_is_not_missed() -> None:
     barrier.end(computation)
     late = barrier.begin(b"key", barrier.epoch)
     assert flights.join(late, since=1.5) == Landed(b"entry")
-    assert isinstance(flights.join(late, since=2.5), Flight)
+    flight = flights.join(late, since=2.5)
+    assert isinstance(flight, Flight)
+    flight.land(Landed(b"newer"))
+    assert flights.join(late, since=2.5) == Landed(b"newer")
+
+
+def test_entries_that_have_just_landed_take_a_bounded_number_of_bytes() -> None:
+    barrier, flights = Barrier(clock=lambda: 1.0), SingleFlight()
+
+    def joined(number: int) -> Flight | Landing | Landed | None:
+        return flights.join(barrier.begin(b"%d" % number, 0), since=0.5)
+
+    for number in range(10):
+        flight = joined(number)
+        assert isinstance(flight, Flight)
+        flight.land(Landed(bytes(2**20)))
+        barrier.end(flight.computation)
+    assert isinstance(joined(9), Landed)
+    assert isinstance(joined(0), Flight)
+
+
+def test_interrupted_leaders_do_not_end_the_waiting_for_others() -> None:
+    barrier, flights = Barrier(), SingleFlight()
+    for _ in range(5):
+        flight = flights.join(barrier.begin(b"key", 0), since=0.0)
+        assert isinstance(flight, Flight)
+        flight.land(ABANDONED)
 
 
 def test_a_flight_that_its_leader_drops_is_abandoned() -> None:
