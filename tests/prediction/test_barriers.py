@@ -276,6 +276,7 @@ def test_a_purge_waits_for_writes_under_way_and_not_for_ever() -> None:
     barrier.purge(lambda _: True, 1.0)
     assert 1.0 <= now < 1.1
     assert not computation.is_valid
+    assert computation.is_purged  # the writer erases the entry
     assert barrier.distrusts(b"key")
 
 
@@ -326,6 +327,14 @@ def test_a_write_that_can_no_longer_be_late_is_forgotten() -> None:
     barrier.purge(lambda _: True, wait=0.0)
     assert not barrier.distrusts(b"early")
     assert barrier.distrusts(b"late")
+
+
+def test_a_barrier_distrusts_a_bounded_number_of_keys() -> None:
+    barrier = Barrier()
+    for number in range(5_000):
+        barrier.distrust(b"%d" % number)
+    assert len(barrier.distrusted) < 5_000
+    assert barrier.distrusts(b"4999")
 
 
 @pytest.mark.parametrize("batch", [False, True])
