@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from model_cache import RedisCachingDecorator, refresh
+from model_cache import Cache, RedisCachingDecorator, refresh
 from model_cache.prediction.barrier import _barriers
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Person, person
@@ -60,6 +60,23 @@ def test_an_entry_that_was_found_before_there_was_a_generation_does_not_become_n
     reader = made(server, near_cache=100)
     assert [one.near for one in outcomes(reader, ask, *[person()] * 3)] == [False, False, True]
     assert client.exists(GENERATION)
+
+
+@pytest.mark.parametrize(("is_lost", "near_hits"), [(False, 4), (True, 0)])
+def test_rows_of_another_process_become_near_unless_there_is_no_generation(
+    server: Server, client: redis.Redis, is_lost: bool, near_hits: int
+) -> None:
+    for near in (None, 100):
+        if is_lost:
+            client.delete("doubled/1/generation")
+        _barriers.clear()  # as in another process
+        with Cache(server.url, timeout=5.0, near_cache=near) as cache:
+            doubled = cache.memoize_rows(version="1", name="doubled")(
+                lambda rows: [2 * row for row in rows]
+            )
+            for _ in range(3):
+                assert doubled([1, 2]) == [2, 4]
+    assert (doubled.stats().hits, doubled.stats().near_hits) == (6, near_hits)
 
 
 @pytest.mark.parametrize("refreshes", [False, True])
