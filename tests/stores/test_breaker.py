@@ -51,6 +51,11 @@ def test_it_opens_when_half_of_the_calls_fail(breaker: CircuitBreaker) -> None:
     assert breaker.state == "open"
 
 
+def test_it_opens_when_more_than_half_of_an_odd_number_of_calls_fail(clock: Clock) -> None:
+    breaker = CircuitBreaker(clock, lambda: 1.0, window=3)
+    assert [breaker.failed() for _ in range(2)] == [False, True]
+
+
 def test_a_full_window_is_followed_by_an_empty_one(breaker: CircuitBreaker) -> None:
     for _ in range(9):
         breaker.failed()
