@@ -258,6 +258,8 @@ def test_every_kind_of_entry_can_be_near(server: Server, options: Any) -> None:
     for _ in range(3):
         assert cache.predict(person()) == charge(person())
     assert is_near()
+    [near] = cache._backend.near.table.values()
+    assert near.read() == charge(person())
 
 
 @pytest.fixture

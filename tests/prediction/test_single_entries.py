@@ -21,7 +21,14 @@ from model_cache import (
     refresh,
 )
 from model_cache.keys.key import Namespace
-from model_cache.prediction.generation import UNKNOWN, Generation, is_outdated, mark_of, record_of
+from model_cache.prediction.generation import (
+    UNKNOWN,
+    Generation,
+    is_outdated,
+    is_purge,
+    mark_of,
+    record_of,
+)
 from tests.models import Anything, Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server, free_port
 from tests.stored import entries
@@ -147,6 +154,14 @@ def test_entries_near_another_decorator_of_the_process_are_forgotten_at_once(
     assert other.predict(person()).charges == 2
 
 
+def test_a_forgotten_entry_takes_no_memory(server: Server, ways: Ways) -> None:
+    cache = cached(server, near_cache=100)
+    cache.predict(person())
+    assert len(cache._backend.near) == 1
+    ways.forget(cache, person())
+    assert len(cache._backend.near) == 0
+
+
 def test_what_is_computed_meanwhile_is_neither_stored_nor_shared(
     server: Server, client: redis.Redis, ways: Ways
 ) -> None:
@@ -226,6 +241,8 @@ def test_a_generation_tells_forgets_from_purges() -> None:
         assert is_outdated(mark_of(one), forgotten, forgotten + record_of(other) + record_of(one))
         for purged in (b"a purge.", b"a purge." + record_of(other), None, b"", UNKNOWN):
             assert is_outdated(mark_of(other), forgotten, purged)
+    assert not is_purge(b"8 bytes.", b"8 bytes." + record_of(one))
+    assert is_purge(b"8 bytes.", b"a purge.")
     assert is_outdated(mark_of(one), None, b"a purge.")
     assert is_outdated(mark_of(one), UNKNOWN, None)
     assert not is_outdated(mark_of(one), None, None)
