@@ -335,8 +335,20 @@ def test_an_entry_of_another_generation_is_not_served() -> None:
     found = near.get(b"key", generation, 1.0)
     assert found is not None
     assert found.entry == b"entry"
+    assert near.get_many([b"key", b"none"], generation, 1.0) == [b"entry", None]
     generation.saw(b"two", 1.0)
+    assert near.get_many([b"key"], generation, 1.0) == [None]
     assert near.get(b"key", generation, 1.0) is None
+
+
+def test_an_entry_is_served_until_it_expires() -> None:
+    near = NearCache(10, 10**6, 60.0)
+    generation = Generation(Namespace(None, "model", "1"))
+    near.put(b"key", b"entry", 2.0, generation.value, 10.0, person)
+    assert near.get_many([b"key"], generation, 11.9) == [b"entry"]
+    assert near.get_many([b"key"], generation, 12.0) == [None]
+    assert near.get(b"key", generation, 11.9) is not None
+    assert near.get(b"key", generation, 12.0) is None
 
 
 def test_a_forked_child_begins_empty_and_works(server: Server) -> None:
