@@ -54,7 +54,7 @@ NEAREST = {
     " tests/prediction/test_near_cache_never_older.py tests/prediction/test_single_entries.py"
     " tests/observing/test_time_left.py",
     "prediction/single_entries": "tests/prediction/test_single_entries.py"
-    " tests/prediction/test_drivers.py",
+    " tests/observing/test_scope.py tests/prediction/test_drivers.py",
     "prediction/writing": "tests/test_decorator_storing.py tests/prediction/test_ttl.py"
     " tests/prediction/test_background.py tests/prediction/test_barriers.py"
     " tests/prediction/test_revalidation.py tests/prediction/test_failing_redis.py",
