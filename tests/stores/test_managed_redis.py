@@ -17,6 +17,7 @@ import redis
 import trustme
 
 from model_cache import ConfigurationError, RedisCachingDecorator, Stats, StoreUnavailableError
+from model_cache.errors import WriteRefusedError
 from model_cache.stores import dialing
 from model_cache.stores.opening import compose
 from model_cache.stores.server import RedisStore
@@ -93,6 +94,28 @@ def test_a_primary_that_became_a_replica_is_left_for_the_one_with_its_name(
 
         wait_until(moved, "entries go to the new primary")
         wait_until(lambda: predict().store == "closed", "it takes writes")
+
+
+def test_a_replica_is_left_at_most_once_a_second(server: Server, client: redis.Redis) -> None:
+    now = 100.0
+    store = RedisStore(parse_url("url", server.url), timeout=TIMEOUT, clock=lambda: now)
+
+    def after_a_write() -> object:
+        with pytest.raises(WriteRefusedError):
+            store.set(b"key", b"x", None, TIMEOUT)
+        return store.execute(TIMEOUT, b"CLIENT", b"ID")
+
+    before = store.execute(TIMEOUT, b"CLIENT", b"ID")
+    client.replicaof("127.0.0.1", str(free_port()))
+    try:
+        first = after_a_write()
+        assert first != before
+        assert after_a_write() == first
+        now += 1.0
+        assert after_a_write() != first
+    finally:
+        client.replicaof("NO", "ONE")
+        store.close()
 
 
 def test_a_name_that_moves_is_followed_while_the_old_server_lives_on(
