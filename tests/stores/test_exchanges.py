@@ -37,6 +37,16 @@ def test_the_timeout_covers_all_parts_of_a_reply(ends: tuple[Connection, socket.
         connection.exchange(PING, 1, 5.0, clock)
 
 
+def test_the_timeout_covers_the_sending_of_a_large_request(
+    ends: tuple[Connection, socket.socket],
+) -> None:
+    connection, server = ends
+    times = iter([100.0, 106.0])
+    server.sendall(b"+PONG\r\n")
+    with pytest.raises(TimeoutError):
+        connection.exchange(PING * 200, 1, 5.0, lambda: next(times))
+
+
 def test_a_reply_in_parts_is_one_reply(ends: tuple[Connection, socket.socket]) -> None:
     connection, server = ends
     now = [100.0]
