@@ -195,17 +195,16 @@ class Writing:
         finally:
             for computation in computations:
                 barrier.end(computation)
-        kept = [
-            is_allowed and not computation.is_purged
-            for computation, is_allowed in zip(computations, allowed, strict=True)
-        ]
-        stored = list(compress(writes, kept))
-        for write in stored:
-            if write.computation.is_valid:
-                barrier.replaced(write.computation.key)
-        sizes = [len(write.encoded.entry) for write in stored]
+        results, sizes = [], []
+        for (computation, (entry, _), _), is_allowed in zip(writes, allowed, strict=True):
+            is_stored = is_allowed and not computation.is_purged
+            results.append(_STORED if is_stored else _DROPPED)
+            if is_stored:
+                sizes.append(len(entry))
+                if computation.is_valid:
+                    barrier.replaced(computation.key)
         self._count(binding, sizes, before - budget.left)
-        return [_STORED if each else _DROPPED for each in kept]
+        return results
 
     def wait_for_overtaken(
         self, computations: Iterable[Computation], budget: Budget
