@@ -188,7 +188,8 @@ class CachedPredictor:
             case Wait(landing, seconds):
                 return _wait(landing, seconds)
             case Pause(seconds):
-                return time.sleep(seconds)
+                # Threads take turns anyway. A sleep of 0 gives up the rest of a time slice.
+                return time.sleep(seconds) if seconds else None
             case Later(work, steps, size):
 
                 def job() -> None:
