@@ -26,11 +26,8 @@ class Flag:
         has_ended: whether the block has ended.
     """
 
-    __slots__ = ("__weakref__", "has_ended", "outer")
-
-    def __init__(self) -> None:
-        self.outer: Self | None = None
-        self.has_ended = False
+    outer: Self | None = None
+    has_ended = False
 
 
 F = TypeVar("F", bound=Flag)

@@ -7,7 +7,14 @@ from typing import Annotated
 import pytest
 
 from model_cache.keys.canonical.identities import annotation_identity
-from model_cache.keys.key import DIGEST_LENGTH, EntryKey, entries_pattern, parse_key
+from model_cache.keys.key import (
+    DIGEST_LENGTH,
+    EntryKey,
+    KeyMaker,
+    Namespace,
+    entries_pattern,
+    parse_key,
+)
 
 DIGEST = "A" * 22
 
@@ -42,3 +49,12 @@ def test_a_pattern_finds_the_keys_of_a_model() -> None:
 def test_an_annotated_type_is_identified_by_the_type() -> None:
     assert annotation_identity(Annotated[int, "places"]) == annotation_identity(int)
     assert annotation_identity(Annotated[int, "places"]) != annotation_identity(float)
+
+
+@pytest.mark.parametrize("secret", [None, "secret"])
+@pytest.mark.parametrize("count", [0, 1, 2, 1000])
+def test_keys_made_at_once_are_those_made_one_by_one(count: int, secret: str | None) -> None:
+    maker = KeyMaker(Namespace("prefix", "model", "1"), secret=secret)
+    tails = [b"%d" % number * (number % 50) for number in range(count)]
+    for head in (b"", b"head", b"h" * 1000):
+        assert maker.keys_of(head, tails) == [maker.key_of(head + tail) for tail in tails]

@@ -14,7 +14,7 @@ import textwrap
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ import pytest
 import redis
 
 from model_cache import ConfigurationError, RedisCachingDecorator, exits
-from model_cache.prediction.background import BackgroundWriter
+from model_cache.prediction.background import BackgroundWriter, Together
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, running_server
@@ -269,6 +269,44 @@ def test_a_miss_is_written_a_little_later(server: Server, client: redis.Redis) -
     poll(lambda: len(entries(client)) == 1)
     assert decorator.predict(person()) == charge(person())
     assert decorator.stats().hits == 1
+
+
+def gets(client: redis.Redis) -> int:
+    """Return how many GETs the server has received."""
+    found: dict[str, dict[str, int]] = client.info("commandstats")
+    return found.get("cmdstat_get", {"calls": 0})["calls"]
+
+
+def test_entries_that_wait_are_written_in_one_request(server: Server, client: redis.Redis) -> None:
+    with RedisCachingDecorator(url=server.url, timeout=5.0, write="background") as decorator:
+        decorator.set_model(FunctionModel())
+        decorator.predict(person(age=0))
+        decorator.close()
+        with held_up(inside(decorator)._workers["write"]):
+            for age in range(1, 41):
+                decorator.predict(person(age=age))
+            before = gets(client)
+        decorator.close()
+        # Each request with entries also reads the generation.
+        assert gets(client) == before + 1
+        assert decorator.stats().stored == len(entries(client)) == 41
+        for age in range(41):
+            assert decorator.predict(person(age=age)) == charge(person(age=age))
+        assert decorator.stats().hits == 41
+
+
+def test_jobs_for_one_place_are_done_together_up_to_another_place() -> None:
+    writer, done = BackgroundWriter(), list[list[int]]()
+
+    def act(items: Sequence[int]) -> None:
+        done.append([*items])
+        if 3 in items:
+            raise ValueError
+
+    with held_up(writer):
+        for place, items in (("a", [1]), ("a", [2, 3]), ("b", [4]), ("a", [5]), ("a", [6] * 50)):
+            assert writer.submit(Together(writer, place, act, items))
+    assert done == [[1, 2, 3], [4], [5], [6] * 50]
 
 
 def test_close_writes_what_waits(server: Server, client: redis.Redis) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from model_cache.entries.codec import Codec, Read
@@ -22,6 +22,10 @@ class Coded:
     def key(self, canonical: bytes) -> bytes:
         """Return the key for an input, from its canonical bytes."""
         return self._keys.key_of(canonical)
+
+    def keys(self, head: bytes, tails: Iterable[bytes]) -> list[bytes]:
+        """Return the keys for inputs whose canonical bytes have the same beginning."""
+        return self._keys.keys_of(head, tails)
 
     def read(self, key: bytes, entry: bytes) -> Read:
         """Return an entry's prediction, if it can be decoded, and whether it is fresh."""

@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -201,6 +202,24 @@ class KeyMaker:
         hasher.update(canonical)
         encoded = binascii.b2a_base64(hasher.digest(), newline=False)
         return self._prefix + encoded.translate(TO_BASE64URL, b"=")
+
+    def keys_of(self, head: bytes, tails: Iterable[bytes]) -> list[bytes]:
+        """Return the keys of inputs whose canonical bytes have the same beginning."""
+        beginning = self._hasher.copy()
+        beginning.update(head)
+        digests: list[bytes] = []
+        for tail in tails:
+            hasher = beginning.copy()
+            hasher.update(tail)
+            digests.append(hasher.digest())
+        # All at once. Two bytes after each digest make it 24 characters, the first 22 of which are
+        # those of the digest alone.
+        padded = b"\0\0".join([*digests, b""])
+        encoded = binascii.b2a_base64(padded, newline=False).translate(TO_BASE64URL)
+        prefix = self._prefix
+        return [
+            prefix + encoded[start : start + DIGEST_LENGTH] for start in range(0, len(encoded), 24)
+        ]
 
 
 def _paths(tree: Tree, above: str = "") -> list[str]:

@@ -59,10 +59,7 @@ class Outcomes(Sequence[Outcome]):
 class Scope(Flag):
     """What a `with` block says of the predictions in it, and where it wants their outcomes."""
 
-    __slots__ = ("mode", "recorders")
-
     def __init__(self, mode: Mode | None, recorders: tuple[Outcomes, ...]) -> None:
-        super().__init__()
         self.mode = mode
         self.recorders = recorders
 

@@ -28,6 +28,7 @@ from model_cache.prediction.effects import (
     PredictMany,
     Steps,
     Wait,
+    WriteLater,
 )
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.look_up import LookUps, Replies
@@ -228,6 +229,8 @@ class AsyncCachedPredictor:
                 return await sleep(seconds)
             case Later(work, steps, size):
                 return self._later[work].submit(lambda: self._take(steps), size)
+            case WriteLater(_, write, writes, size):
+                return self._later["write"].submit(lambda: self._take(write(writes)), size)
 
 
 def _stops_with(loop: AbstractEventLoop) -> Callable[[], bool]:

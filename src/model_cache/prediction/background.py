@@ -12,9 +12,10 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeAlias
+from itertools import islice
+from typing import Any, TypeAlias
 
 from model_cache.exits import run_at_exit
 from model_cache.forks import renew_after_fork
@@ -31,6 +32,8 @@ _POLL_SECONDS = 0.001
 # How long the thread waits after it is woken: jobs come in bursts, and waking it for each would
 # interrupt the predictions that submit them more often.
 _LINGER_SECONDS = 0.001
+# How many items to do together, at most.
+_MOST_TOGETHER = 50
 
 
 class _Submitted:
@@ -98,6 +101,12 @@ class BackgroundWriter:
             with contextlib.suppress(RuntimeError):  # released meanwhile
                 self._bell.release()
         return True
+
+    def waiting(self, most: int) -> list[Job]:
+        """Return the first jobs that wait."""
+        with self._lock:
+            first = list(islice(self._waiting, most))
+        return [each.job for each in first]
 
     def drop(self) -> None:
         """Drop the waiting jobs. One may be running: `flush` waits for it."""
@@ -186,3 +195,41 @@ class BackgroundWriter:
             rang = self._bell.acquire(timeout=_IDLE_SECONDS)
             if rang:
                 time.sleep(_LINGER_SECONDS)
+
+
+class Together:
+    """A job that also does the items of those that wait behind it for the same place.
+
+    Args:
+        writer: runs it.
+        place: what the items are for.
+        act: does the items of one or more jobs.
+        items: its own items.
+    """
+
+    def __init__(
+        self,
+        writer: BackgroundWriter,
+        place: object,
+        act: Callable[[Sequence[Any]], object],
+        items: Sequence[Any],
+    ) -> None:
+        self._writer = writer
+        self._place = place
+        self._act = act
+        self._items = items
+        self._is_done = False
+
+    def __call__(self) -> None:
+        if self._is_done:
+            return
+        items = [*self._items]
+        # They stay in the queue, so that `flush` waits for them, and find that they are done.
+        for job in self._writer.waiting(_MOST_TOGETHER):
+            if not isinstance(job, Together) or job._place != self._place:
+                break
+            if len(items) + len(job._items) > _MOST_TOGETHER:
+                break
+            items += job._items
+            job._is_done = True
+        self._act(items)

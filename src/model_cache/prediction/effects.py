@@ -6,7 +6,7 @@ Drivers differ only in how they wait.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from model_cache.binding import Bound
@@ -61,17 +61,33 @@ class Later(NamedTuple):
     """Run steps in the background; the result is whether the queue accepted them.
 
     Attributes:
-        work: whether they write an entry, compute one anew, or verify a hit.
+        work: whether they compute an entry anew, or verify a hit.
         steps: the steps.
         size: how many bytes they keep in memory.
     """
 
-    work: Literal["write", "revalidate", "verify"]
+    work: Literal["revalidate", "verify"]
     steps: Steps[object]
     size: int
 
 
-Effect: TypeAlias = Ask | Predict | PredictMany | Wait | Pause | Later
+class WriteLater(NamedTuple):
+    """Write entries in the background; the result is whether the queue accepted them.
+
+    Attributes:
+        place: where to write them; entries for equal places may be written in one request.
+        write: returns the steps that write entries there.
+        writes: the entries.
+        size: how many bytes they keep in memory.
+    """
+
+    place: object
+    write: Callable[[Sequence[Any]], Steps[object]]
+    writes: Sequence[Any]
+    size: int
+
+
+Effect: TypeAlias = Ask | Predict | PredictMany | Wait | Pause | Later | WriteLater
 Steps: TypeAlias = Generator[Effect, Any, T]
 
 

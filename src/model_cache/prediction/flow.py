@@ -23,7 +23,14 @@ from model_cache.prediction.effects import Budget, Later, Predict, Steps, Wait
 from model_cache.prediction.lease import Lease, LeaseKeeper
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.serving import WRONG_ENTRIES
-from model_cache.prediction.single_flight import ABANDONED, Flight, Landed, Landing, SingleFlight
+from model_cache.prediction.single_flight import (
+    ABANDONED,
+    FAILED,
+    Flight,
+    Landed,
+    Landing,
+    SingleFlight,
+)
 from model_cache.prediction.verifying import Verifying
 from model_cache.prediction.veto import ModelCall, do_not_store, is_inside_a_flight, model_calls
 from model_cache.prediction.writing import Encoded, Write, Writing
@@ -104,7 +111,7 @@ class Flow:
             accepted = yield Later("revalidate", steps, 0)
         if not accepted:
             if isinstance(joined, Flight):
-                joined.land(Landed(failed=True))
+                joined.land(FAILED)
             self._barrier.end(computation)
         call.kind = "stale"
         do_not_store()
@@ -281,7 +288,7 @@ class Flow:
         model_call = ModelCall(leads=flight is not None)
         try:
             prediction = yield from self.predict(call, model_call)
-            landed = Landed(failed=True)  # a stale prediction was returned
+            landed = FAILED  # a stale prediction was returned
             if call.kind is None:
                 call.kind = "miss"
                 landed = yield from self._store(
@@ -289,7 +296,7 @@ class Flow:
                 )
         except BaseException:
             if lease is not None:
-                self._give_back(lease, Landed(failed=True))
+                self._give_back(lease, FAILED)
             raise
         if lease is not None:
             yield from self._release(lease, budget, landed)

@@ -161,7 +161,7 @@ class LookUps:
 
     def take_in(self, call: Call, replies: Replies) -> bytes | None:
         """Process the reply to `request`; return the entry."""
-        *looked, (entry, left) = map(_found, replies)
+        *looked, (entry, left) = _pairs(replies)
         if left is not None:
             call.seconds_left = left / 1000
         if looked and call.generation is not None:
@@ -219,7 +219,7 @@ class LookUps:
         Returns:
             The generation's value if it was read, before the entries were; and the entries.
         """
-        pairs = list(map(_found, replies))
+        pairs = _pairs(replies)
         *looked, _ = pairs[: len(pairs) - len(keys) + 1]
         if not looked:
             return UNKNOWN, pairs
@@ -389,5 +389,5 @@ def _unread() -> Any:
     raise AssertionError("the entries of tables are read in bulk")
 
 
-def _found(reply: Found | bytes | None) -> Found:
-    return reply if isinstance(reply, tuple) else (reply, None)
+def _pairs(replies: Replies) -> list[Found]:
+    return [reply if isinstance(reply, tuple) else (reply, None) for reply in replies]

@@ -42,6 +42,7 @@ class Landed(NamedTuple):
     asked: float = math.inf
 
 
+FAILED = Landed(failed=True)
 ABANDONED = Landed(failed=True, abandoned=True)
 
 Notify: TypeAlias = Callable[[Landed], object]
@@ -60,14 +61,14 @@ class Landing:
     leader: Callable[[], Flight | None]
     is_lost: Callable[[], bool] | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, table: SingleFlight) -> None:
         self.landed: Landed | None = None
-        self._lock = threading.RLock()
+        self._table = table  # whose lock also protects this, and is renewed after a fork
         self._waiting: list[Notify] = []
 
     def subscribe(self, notify: Notify) -> None:
         """Call `notify` once when the flight lands, from any thread; now if it has landed."""
-        with self._lock:
+        with self._table.lock:
             if self.landed is None:
                 self._waiting.append(notify)
                 return
@@ -81,7 +82,7 @@ class Landing:
 
     def land(self, landed: Landed) -> None:
         """Notify all subscribers; only the first landing counts."""
-        with self._lock:
+        with self._table.lock:
             if self.landed is not None:
                 return
             self.landed = landed
@@ -94,7 +95,7 @@ class Flight:
     """A computation that others wait for, owned by its leader."""
 
     def __init__(self, table: SingleFlight, computation: Computation) -> None:
-        self.landing = Landing()
+        self.landing = Landing(table)
         self.landing.leader = ref(self)
         self.computation = computation
         self._table = table
@@ -115,6 +116,9 @@ class SingleFlight:
 
     Args:
         mode: "off" if each caller computes on its own.
+
+    Attributes:
+        lock: protects the flights, and who waits for them.
     """
 
     def __init__(self, mode: Literal["process", "fleet", "off"] = "process") -> None:
@@ -125,7 +129,7 @@ class SingleFlight:
 
     def after_fork(self) -> None:
         """Drop the flights, whose leaders belong to the parent."""
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._landings: dict[bytes, tuple[Landing, Computation]] = {}
         self._recent: dict[bytes, tuple[Computation, Landed]] = {}  # oldest first
         self._recent_bytes = 0
@@ -151,7 +155,7 @@ class SingleFlight:
         key = computation.key
         if self._is_off or not computation.is_valid:
             return None
-        with self._lock:
+        with self.lock:
             if (recent := self._recent.get(key)) and _is_usable(recent[0], since):
                 return recent[1]
             if self._fruitless >= _MOST_FRUITLESS:
@@ -167,7 +171,7 @@ class SingleFlight:
     def land(self, landing: Landing, computation: Computation, landed: Landed) -> None:
         """End a flight; see `Flight.land`."""
         key = computation.key
-        with self._lock:
+        with self.lock:
             if self._landings.get(key, (None,))[0] is landing:
                 del self._landings[key]
                 self._note(computation, landed)
@@ -175,7 +179,7 @@ class SingleFlight:
 
     def leave(self, landing: Landing, computation: Computation) -> None:
         """Stop waiting for a slow flight; the next caller leads a new one."""
-        with self._lock:
+        with self.lock:
             if self._landings.get(computation.key, (None,))[0] is landing:
                 del self._landings[computation.key]
 

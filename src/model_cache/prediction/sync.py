@@ -12,7 +12,7 @@ from model_cache.binding import Current
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
 from model_cache.observing.outcome import Outcome
-from model_cache.prediction.background import BackgroundWriter
+from model_cache.prediction.background import BackgroundWriter, Together
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import (
     Ask,
@@ -24,6 +24,7 @@ from model_cache.prediction.effects import (
     PredictMany,
     Steps,
     Wait,
+    WriteLater,
 )
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.look_up import LookUps
@@ -187,13 +188,21 @@ class CachedPredictor:
             case Wait(landing, seconds):
                 return _wait(landing, seconds)
             case Pause(seconds):
-                return time.sleep(seconds)
+                # Threads take turns anyway. A sleep of 0 gives up the rest of a time slice.
+                return time.sleep(seconds) if seconds else None
             case Later(work, steps, size):
 
                 def job() -> None:
                     self._take(steps)
 
                 return self._workers[work].submit(job, size)
+            case WriteLater(place, write, writes, size):
+                worker = self._workers["write"]
+
+                def act(together: Sequence[Any]) -> None:
+                    self._take(write(together))
+
+                return worker.submit(Together(worker, place, act, writes), size)
 
 
 def _wait(landing: Landing, seconds: float) -> Landed | None:

@@ -62,11 +62,12 @@ class Rows:
         self.mode: Mode | None = requested_mode()
         self.began = self.asked = began
         rows = table.rows()
-        index: dict[bytes, int] = {}
-        self.places = [index.setdefault(row, len(index)) for row in rows]
-        self.distinct = list(index)
+        # Without a line of Python for each row.
+        self.distinct = list(dict.fromkeys(rows))
+        index = dict(zip(self.distinct, range(len(self.distinct)), strict=True))
+        self.places = list(map(index.__getitem__, rows))
         first = dict(zip(reversed(rows), range(len(rows) - 1, -1, -1), strict=True))
-        self.firsts = [first[row] for row in self.distinct]
+        self.firsts = list(map(first.__getitem__, self.distinct))
         self.store_seconds = self.model_seconds = 0.0
         self.failure: StoreUnavailableError | None = None
         self.forget()
@@ -92,8 +93,7 @@ class Rows:
 
     def keys(self, places: Iterable[int]) -> list[bytes]:
         """Return the keys of distinct rows."""
-        key = self.binding.key
-        return [key(self.canonical(place)) for place in places]
+        return self.binding.keys(self.call.head, [self.distinct[place] for place in places])
 
     def entry(self, place: int, key: bytes) -> bytes:
         """Return the entry of a distinct row that was found."""
@@ -130,16 +130,15 @@ class Rows:
             The numbers, in `entries`, of those whose payloads were taken.
         """
         self.form, payloads = self.binding.payloads(entries, self.form)
-        taken: list[int] = []
-        for number, payload in enumerate(payloads):
-            if payload is not None:
-                self.found[places[number]] = payload
-                self.sources[places[number]] = source
-                taken.append(number)
-            elif (entry := entries[number]) is not None:
-                self.odd[places[number]] = entry
-        self.entry_bytes += sum(len(entries[number] or b"") for number in taken)
-        return taken
+        found, sources, size = self.found, self.sources, 0
+        for place, entry, payload in zip(places, entries, payloads, strict=True):
+            if payload is not None and entry is not None:
+                found[place], sources[place] = payload, source
+                size += len(entry)
+            elif entry is not None:
+                self.odd[place] = entry
+        self.entry_bytes += size
+        return [number for number, payload in enumerate(payloads) if payload is not None]
 
     def joined(self, computed: Mapping[int, RowResult]) -> Any:
         """Return the result for the whole table from found and computed rows.

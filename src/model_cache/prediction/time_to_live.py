@@ -35,8 +35,12 @@ def shortest_ttl(
     """
     if callable(option):
         option = _milliseconds("ttl", _called(option, data, prediction))
-    times = [option, *(_milliseconds("set_ttl", each) for each in by_model)]
-    return min((time for time in times if time is not None), default=None)
+    shortest = option
+    for each in by_model:
+        time = _milliseconds("set_ttl", each)
+        if shortest is None or (time is not None and time < shortest):
+            shortest = time
+    return shortest
 
 
 def _called(rule: TtlRule, data: Any, prediction: Any) -> object:

@@ -18,12 +18,10 @@ class ModelCall(Flag):
         ttls: the times to live that the model has set.
     """
 
-    __slots__ = ("leads", "may_be_stored", "ttls")
+    may_be_stored = True
 
     def __init__(self, *, leads: bool) -> None:
-        super().__init__()
         self.leads = leads
-        self.may_be_stored = True
         self.ttls: list[object] = []
 
 

@@ -21,7 +21,7 @@ from model_cache.observing.events import EntryStored, Hook, PredictionNotStored,
 from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
-from model_cache.prediction.effects import Budget, Later, Pause, Steps
+from model_cache.prediction.effects import Budget, Pause, Steps, WriteLater
 from model_cache.prediction.generation import (
     LONGEST,
     Generation,
@@ -165,11 +165,14 @@ class Writing:
     def _write_later(
         self, binding: Bound, generation: Generation, writes: Sequence[Write]
     ) -> Steps[list[Written]]:
-        steps = self._write(binding, generation, writes, Budget(self._config.timeout))
-        if (yield Later("write", steps, sum(len(write.encoded.entry) for write in writes))):
+        def write(together: Sequence[Write]) -> Steps[object]:
+            return self._write(binding, generation, together, Budget(self._config.timeout))
+
+        size = sum([len(each.encoded.entry) for each in writes])
+        if (yield WriteLater((self, binding, generation), write, writes, size)):
             return [_QUEUED] * len(writes)
-        for write in writes:
-            self._barrier.end(write.computation)
+        for each in writes:
+            self._barrier.end(each.computation)
         reason = "the queue of background writes is full, or no thread can be started"
         return self._failed(binding, writes, "queue_full", reason)
 
@@ -195,17 +198,16 @@ class Writing:
         finally:
             for computation in computations:
                 barrier.end(computation)
-        kept = [
-            is_allowed and not computation.is_purged
-            for computation, is_allowed in zip(computations, allowed, strict=True)
-        ]
-        stored = list(compress(writes, kept))
-        for write in stored:
-            if write.computation.is_valid:
-                barrier.replaced(write.computation.key)
-        sizes = [len(write.encoded.entry) for write in stored]
+        results, sizes = [], []
+        for (computation, (entry, _), _), is_allowed in zip(writes, allowed, strict=True):
+            is_stored = is_allowed and not computation.is_purged
+            results.append(_STORED if is_stored else _DROPPED)
+            if is_stored:
+                sizes.append(len(entry))
+                if computation.is_valid:
+                    barrier.replaced(computation.key)
         self._count(binding, sizes, before - budget.left)
-        return [_STORED if each else _DROPPED for each in kept]
+        return results
 
     def wait_for_overtaken(
         self, computations: Iterable[Computation], budget: Budget

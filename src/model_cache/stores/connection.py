@@ -119,12 +119,12 @@ class Connection:
             if size == 0:
                 raise ConnectionResetError("closed by the server")
             reader.feed(buffer, 0, size)
-            while (reply := reader.gets()) is not INCOMPLETE:
+            while len(received) < replies and (reply := reader.gets()) is not INCOMPLETE:
                 received.append(reply)
-            if len(received) >= replies:
+            if len(received) == replies:
                 break
             self._limit(deadline - clock())
-        if len(received) > replies or reader.has_data():
+        if reader.has_data():
             raise ConnectionResetError("the server sent more replies than expected")
         return received
 

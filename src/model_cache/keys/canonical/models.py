@@ -12,6 +12,8 @@ from model_cache.keys.canonical.leaves import Encode
 from model_cache.keys.canonical.structures import EncodeState, Selection, encode_named
 from model_cache.pydantic_attributes import EXTRA, FIELDS_SET, PRIVATE
 
+_STR = frozenset((str,))
+
 
 def model_encoder(
     cls: type[BaseModel],
@@ -48,7 +50,7 @@ def model_encoder(
 
 def _is_exactly(found: object, names: set[str]) -> bool:
     """Return whether `found` is the same set of str, and not only an equal one."""
-    return type(found) is set and found == names and set(map(type, found)) <= {str}
+    return type(found) is set and found == names and _STR.issuperset(map(type, found))
 
 
 def kept_model_encoder(
