@@ -158,7 +158,8 @@ def test_a_refresh_replaces_the_near_entry(server: Server) -> None:
     cache.predict(person())
     with refresh():
         assert cache.predict(person()) == Charges(charges=2.0)
-    assert cache.predict(person()) == Charges(charges=2.0)
+    for _ in range(2):
+        assert cache.predict(person()) == Charges(charges=2.0)
     assert is_near()
 
 

@@ -17,8 +17,9 @@ from model_cache.stores.opening import Stores
 from tests.models import FunctionModel
 from tests.properties.schedules import Clock, Performer, Schedule, ScheduledStore, Task, set_clocks
 
-# In seconds: after these, other processes have seen a purge or a forget, or a refresh or a store.
-SEEN, NEAR_TTL = 1.0, 3.0
+# In seconds: after this, other processes have seen a barrier.
+SEEN = 1.0
+NEAR_TTL = 3.0
 # For so long, a process ignores an entry that it could not forget.
 _IGNORED = 55.0
 FAULTS = ("unsent", "lost", "late")
@@ -237,7 +238,6 @@ class Fleet:
     def _may_be_older(self, call: Call, barrier: Call, maker: Call) -> bool:
         """Return whether an answer may be from before a barrier that was complete."""
         assert barrier.done is not None
-        replaces = barrier.what in {"refresh", "store"}
         if maker.what == "store" and maker.last_state >= barrier.state:
             return True  # at the same time: either may come last
         if call.process == barrier.process:
@@ -246,17 +246,16 @@ class Fleet:
             if maker.process == barrier.process:
                 return False
         else:
-            limit = NEAR_TTL if replaces else SEEN
-            if not barrier.is_far or call.began <= barrier.done + limit:
+            if not barrier.is_far or call.began <= barrier.done + SEEN:
                 return True
         is_in_progress = any(task.owner is maker for task in self.schedule.tasks)
         if not is_in_progress and maker.last_state < barrier.state:
             return False  # had ended when the barrier began
         if maker.process == barrier.process:
             return maker.has_failed  # its write arrived late, which only its process knows
-        # Another process may overwrite what is stored; what was purged it erases right after.
+        # Another process may overwrite what is stored, and erases that right after.
         is_recent = is_in_progress or call.began <= maker.last + SEEN
-        return replaces or maker.has_failed or is_recent
+        return maker.has_failed or is_recent
 
 
 class _Leases:

@@ -66,6 +66,11 @@ ERASED = [
 ]
 """Finds a near cache that keeps what another process has stored too late, and erased."""
 
+REFRESHED = [(2, "predict_one", [0], 6), (0, "refresh", [0], 99), (0, "well", 99), 1.1]
+"""Finds a refresh that what another process began before it undoes."""
+REFRESHED_NEAR = [(0, "refresh", [0], 99), 1.1, (2, "lookup", [0], 99)]
+"""Finds a refresh that the near caches of other processes do not learn of."""
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -109,6 +114,8 @@ def test_no_answer_is_older_than_a_barrier(
     @example(True, [UNWRITTEN])
     @example(False, [OVERTAKEN])
     @example(False, [ERASED])
+    @example(False, [REFRESHED])
+    @example(True, [REFRESHED_NEAR])
     def check(warm: bool, schedule: list[Any]) -> None:
         client.flushall()
         clock.now = 1000.0

@@ -29,16 +29,21 @@ class Computation:
 
     Attributes:
         key: the key of its entry.
+        refreshes: whether it overtakes all others for its key, in the whole fleet.
         is_valid: whether no purge and no refresh has overtaken it.
         is_purged: whether a purge has. A refresh overwrites the entry of an overtaken write.
         is_writing: whether a write is in progress.
         ended_at: when it ended, by the barrier's clock; None until then.
     """
 
-    __slots__ = ("__weakref__", "ended_at", "is_purged", "is_valid", "is_writing", "key")
+    __slots__ = (
+        *("__weakref__", "key", "refreshes"),
+        *("ended_at", "is_purged", "is_valid", "is_writing"),
+    )
 
-    def __init__(self, key: bytes, is_valid: bool) -> None:
+    def __init__(self, key: bytes, is_valid: bool, *, refreshes: bool = False) -> None:
         self.key = key
+        self.refreshes = refreshes
         self.is_valid = is_valid
         self.is_purged = False
         self.is_writing = False
@@ -104,13 +109,13 @@ class Barrier:
         Args:
             key: the key of the entry.
             epoch: the barrier's epoch when the prediction was requested.
-            refreshes: whether it overtakes all others for this key.
+            refreshes: see `Computation`.
         """
         with self._lock:
             if refreshes:
                 self.changes += 1
                 self._overtake(key.__eq__)
-            computation = Computation(key, epoch == self.epoch)
+            computation = Computation(key, epoch == self.epoch, refreshes=refreshes)
             computations = self._computations
             computations.add(ref(computation, computations.discard))
         return computation

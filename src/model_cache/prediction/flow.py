@@ -313,6 +313,7 @@ class Flow:
     ) -> Steps[Landed]:
         """Store a prediction, and return what to share with waiting callers."""
         refreshes = call.mode == "refresh"
+        assert call.generation is not None
         made = self._encoded(call, computation.key, prediction, model_call)
         if isinstance(made, Encoded):
             # Waiting callers do not have to wait for the write.
@@ -323,7 +324,6 @@ class Flow:
                 self._flights.shared(made.entry)
             call.made(*made)
             before, since = budget.left, self._clock()
-            assert call.generation is not None
             write = Write(computation, made, call.seen)
             ((call.fate, call.store_error),) = yield from self._writing.store(
                 call.binding, call.generation, [write], budget, refreshes=refreshes
@@ -339,8 +339,8 @@ class Flow:
         if flight is None:
             self._flights.shared(None)
         if refreshes:
-            yield from self._writing.discard(computation, budget)
-            self._look_ups.discarded(call)
+            yield from self._writing.discard(call.generation, computation, budget)
+            self._look_ups.refreshed(call)
         return Landed()
 
     def _encoded(

@@ -18,7 +18,8 @@ from model_cache.keys.key import Namespace
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Steps
-from model_cache.prediction.generation import UNKNOWN, Generation, Value, mark_of, new_value
+from model_cache.prediction.generation import UNKNOWN, Generation, Value, mark_of
+from model_cache.prediction.generation_steps import create, look
 from model_cache.prediction.near import Near, NearCache
 from model_cache.protocols import Clock, Store
 
@@ -130,14 +131,9 @@ class LookUps:
         if generation.is_recent(asked):
             return
         try:
-            # Not by `get`, which may ask a replica that lags behind.
-            (value,) = yield from budget.ask(
-                lambda store, left: store.get_many([generation.key], left)
-            )
+            yield from look(generation, budget, self._clock)
         except StoreUnavailableError as error:
             generation.missed(error, asked)
-        else:
-            generation.saw(value, asked)
 
     @property
     def has_near(self) -> bool:
@@ -239,12 +235,11 @@ class LookUps:
         value = generation.value
         if type(value) is not bytes:  # no other thread has created it meanwhile
             try:
-                value = yield from _created(generation.key, budget)
+                value = yield from create(generation, budget, self._clock)
             except StoreUnavailableError as error:
                 if isinstance(error, WriteRefusedError):
                     generation.refused(asked)
                 return
-            generation.saw(value, asked)
         for call in calls:
             call.seen = value
             call.seconds_left = 0.0  # its entry was read before
@@ -254,7 +249,7 @@ class LookUps:
         self._keep(call, entry, call.seconds_left, call.asked)
 
     def stored(self, call: Call, entry: bytes, ttl: int | None, since: float) -> None:
-        """Put an entry that was stored into the near cache as well.
+        """Put an entry that was stored into the near cache as well, unless it was refreshed.
 
         Args:
             call: the call.
@@ -262,12 +257,9 @@ class LookUps:
             ttl: its time to live in Redis, in milliseconds.
             since: when it was sent to Redis.
         """
-        if call.overtakes:
-            alone = call.changes + 1
-            call.changes = self._barrier.changed()
-            self._drop(call)
-            if call.changes != alone:  # another purge or refresh has begun or ended meanwhile
-                return
+        if call.overtakes:  # by records, which outdate all that was read before them
+            self.refreshed(call)
+            return
         self._keep(call, entry, math.inf if ttl is None else ttl / 1000, since, since)
 
     def _keep(
@@ -315,23 +307,19 @@ class LookUps:
 
         self._barrier.unless_changed(changes, put)
 
-    def drop(self, call: Call) -> None:
-        """Remove an entry from the near caches before it is refreshed."""
-        call.changes = self._barrier.changes
-        self._drop(call)
-
-    def discarded(self, call: Call) -> None:
-        """Remove an entry from the near caches after a refresh that stored nothing."""
+    def refreshed(self, call: Call) -> None:
+        """Remove an entry from the near caches after a refresh."""
         self._barrier.changed()
-        self._drop(call)
+        self.drop(call)
 
     def refresh_failed(self, call: Call) -> None:
         """Ignore the older entry that a refresh could not replace, near and far."""
         assert call.key is not None
         self._barrier.refresh_failed(call.key)
-        self.discarded(call)
+        self.refreshed(call)
 
-    def _drop(self, call: Call) -> None:
+    def drop(self, call: Call) -> None:
+        """Remove an entry from the near caches before it is refreshed."""
         near, near_key, generation = self._near, call.near_key, call.generation
         self._barrier.clear_near_caches(besides=near)
         if near is None or near_key is None or generation is None:
@@ -370,19 +358,6 @@ class LookUps:
     def generation(self, namespace: Namespace) -> Generation:
         """Return the generation of a namespace."""
         return self._generations.of(namespace)
-
-
-def _created(key: bytes, budget: Budget) -> Steps[bytes | None]:
-    """Create a generation unless it exists; return its value."""
-    made = new_value()
-    if (yield from budget.ask(lambda store, left: store.set_if_absent(key, made, None, left))):
-        return made
-    value: bytes | None
-    (value,) = yield from budget.ask(lambda store, left: store.get_many([key], left))
-    if value is None:  # of another type, which would stay for ever, or evicted since
-        yield from budget.ask(lambda store, left: store.set(key, made, None, left))
-        return made
-    return value
 
 
 def _unread() -> Any:

@@ -350,8 +350,9 @@ class ManyFlow:
             call = row.call
             if call.mode == "refresh" and call.kind == "miss" and row.entry is None:
                 assert row.computation is not None
-                yield from self._writing.discard(row.computation, budget)
-                self._look_ups.discarded(call)
+                assert call.generation is not None
+                yield from self._writing.discard(call.generation, row.computation, budget)
+                self._look_ups.refreshed(call)
 
     def _encoded(self, row: Row, computation: Computation, answer: Any) -> Encoded | None:
         call = row.call

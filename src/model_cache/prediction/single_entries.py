@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
+from model_cache.errors import ConfigurationError, StoreUnavailableError
 from model_cache.observing.scope import forbids_writes, requested_mode
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier
@@ -18,7 +18,8 @@ from model_cache.prediction.call import Call
 from model_cache.prediction.calls import Calls
 from model_cache.prediction.effects import Budget, Pause, Steps
 from model_cache.prediction.flow import Flow
-from model_cache.prediction.generation import LONGEST, Generation, new_value, record_of
+from model_cache.prediction.generation import Generation
+from model_cache.prediction.generation_steps import look, record
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.writing import Encoded, Write, Writing
 from model_cache.protocols import Clock
@@ -108,7 +109,7 @@ class SingleEntries:
             return False
         budget = Budget(self._config.timeout)
         with suppress(StoreUnavailableError):  # the write counts the failure
-            call.seen = yield from self._value(call.generation, budget)
+            call.seen = yield from look(call.generation, budget, self._clock)
             if call.seen is None:
                 yield from self._look_ups.create_generation([call], budget)
         computation = self._barrier.begin(call.key, call.epoch, refreshes=True)
@@ -170,36 +171,12 @@ class SingleEntries:
     def _delete(self, keys: Sequence[bytes], generation: Generation) -> Steps[int]:
         budget = Budget(_FORGET_TIMEOUT)
         with unless_full():
-            yield from self._record(keys, generation, budget)  # no process stores what it computes
+            yield from record(keys, generation, budget, self._clock)
         deleted = yield from budget.ask(lambda store, left: store.delete(keys, left))
-        yield from self._record(keys, generation, budget)  # no process serves what it has read
-        yield from self._value(generation, budget)
+        yield from record(keys, generation, budget, self._clock)
+        # So that what follows does not count as begun before.
+        yield from look(generation, budget, self._clock)
         return deleted
-
-    def _value(self, generation: Generation, budget: Budget) -> Steps[bytes | None]:
-        """Look at the generation, so that what follows does not count as begun before a forget."""
-        asked = self._clock()
-        value: bytes | None
-        # Not by `get`, which may ask a replica that lags behind.
-        (value,) = yield from budget.ask(lambda store, left: store.get_many([generation.key], left))
-        generation.saw(value, asked)
-        return value
-
-    def _record(self, keys: Sequence[bytes], generation: Generation, budget: Budget) -> Steps[None]:
-        records = b"".join(map(record_of, keys))
-        try:
-            length = yield from budget.ask(
-                lambda store, left: store.append(generation.key, records, left)
-            )
-        except WriteRefusedError as error:
-            if error.kind != "WRONGTYPE":
-                raise
-            length = LONGEST + 1  # somebody else's key: it begins anew
-        generation.appended(self._clock())
-        if length > LONGEST:
-            value = new_value()
-            yield from budget.ask(lambda store, left: store.set(generation.key, value, None, left))
-            generation.changed(value, self._clock())
 
 
 def _check(prediction: Any, schema: type) -> None:

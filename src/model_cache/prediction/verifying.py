@@ -214,10 +214,11 @@ class Verifying:
         made = self._writing.encode(call.binding, key, call.data, prediction, model_call.ttls)
         if not computation.is_valid:
             return
+        computation.refreshes = True  # the other processes drop the wrong entry, too
         self._look_ups.drop(call)
         if not isinstance(made, Encoded):
-            yield from self._writing.discard(computation, budget)
-            self._look_ups.discarded(call)
+            yield from self._writing.discard(call.generation, computation, budget)
+            self._look_ups.refreshed(call)
             return
         write, since = Write(computation, made, call.seen), time.perf_counter()
         ((fate, _),) = yield from self._writing.store(

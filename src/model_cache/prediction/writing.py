@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import compress
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from model_cache.prediction.generation import (
     is_outdated,
     mark_of,
 )
+from model_cache.prediction.generation_steps import look, record
 from model_cache.prediction.time_to_live import TtlRefusedError, shortest_ttl
 
 # Not the module's generator: a model may have seeded it.
@@ -222,7 +223,49 @@ class Writing:
                 budget.left -= 0.001
 
     def _set(self, generation: Generation, writes: Sequence[Write], budget: Budget) -> Steps[None]:
-        """Set entries; erase those that a purge by any process has overtaken meanwhile."""
+        """Set entries; those that refresh others in the whole fleet between two records."""
+        keys = [write.computation.key for write in writes if write.computation.refreshes]
+
+        def change(records: bytes) -> Steps[None]:
+            return self._set_unless_purged(generation, writes, budget, records)
+
+        yield from self._between_records(keys, generation, budget, change)
+
+    def _between_records(
+        self,
+        keys: Sequence[bytes],
+        generation: Generation,
+        budget: Budget,
+        change: Callable[[bytes], Steps[None]],
+    ) -> Steps[None]:
+        """Change entries so that other processes learn of it, if the login may use APPEND.
+
+        Args:
+            keys: the keys of those that other processes must learn of.
+            generation: the generation of their namespace.
+            budget: the time for it.
+            change: returns the steps that change entries, for the records that were appended.
+        """
+        records, clock = b"", self._barrier.clock
+        if keys:
+            with suppress(WriteRefusedError):
+                records = yield from record(keys, generation, budget, clock, may_begin_anew=False)
+        yield from change(records)
+        if records:
+            yield from record(keys, generation, budget, clock)
+            yield from look(generation, budget, clock)
+
+    def _set_unless_purged(
+        self, generation: Generation, writes: Sequence[Write], budget: Budget, own: bytes = b""
+    ) -> Steps[None]:
+        """Set entries; erase those that a purge by any process has overtaken meanwhile.
+
+        Args:
+            generation: the generation of their namespace.
+            writes: the entries.
+            budget: the time for it.
+            own: the records of these entries in the generation.
+        """
         entries = [(write.computation.key, *write.encoded) for write in writes]
         asked = self._barrier.clock()
         try:
@@ -230,6 +273,8 @@ class Writing:
                 lambda store, left: store.set_watching(entries, generation.key, left)
             )
             generation.saw(value, asked)
+            if own and value is not None:
+                value = value.replace(own, b"")
             yield from self._erase_purged(generation, writes, value, budget)
         except BaseException as error:  # the write may still arrive, also after an interruption
             if not (isinstance(error, WriteRefusedError) or _was_not_sent(error)):
@@ -247,9 +292,11 @@ class Writing:
             if computation.is_purged:
                 yield from self._erase(computation.key, budget)
                 erased.append(computation.key)
+        if not erased:
+            return
         # Others may have read them in between, and put them into their near caches.
         records = b"".join(map(erased_record_of, erased))
-        if records and isinstance(value, bytes) and len(value) + len(records) <= LONGEST:
+        if isinstance(value, bytes) and len(value) + len(records) <= LONGEST:
             with suppress(StoreUnavailableError):  # the login may not be allowed to
                 yield from budget.ask(
                     lambda store, left: store.append(generation.key, records, left)
@@ -271,12 +318,17 @@ class Writing:
     def _of(self, binding: Bound) -> VersionCounters:
         return self._counters.of(binding.qualified_name, binding.version)
 
-    def discard(self, computation: Computation, budget: Budget) -> Steps[None]:
+    def discard(
+        self, generation: Generation, computation: Computation, budget: Budget
+    ) -> Steps[None]:
         """Erase an outdated entry when a refresh has nothing to replace it with."""
         key = computation.key
         try:
             yield from self.wait_for_overtaken([computation], budget)
-            yield from self._erase(key, budget)
+            keys = [key] if computation.refreshes else []
+            yield from self._between_records(
+                keys, generation, budget, lambda _: self._erase(key, budget)
+            )
             self._barrier.replaced(key)
         except StoreUnavailableError:
             self._barrier.distrust(key)
