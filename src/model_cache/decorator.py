@@ -556,7 +556,7 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
         It is checked like the model's own: `cache_if`, `max_entry_bytes`, and that it survives
         storing. The cache can't check that the model would return the same. It is written before
         this returns, and replaces the entry as `refresh()` does: predictions that are in progress
-        in this process are not stored afterwards. Another process may overwrite it.
+        are not stored afterwards.
 
         Args:
             data: an instance of the model's input schema; it is rounded first, if so configured.

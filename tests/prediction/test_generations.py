@@ -161,3 +161,81 @@ def test_a_forget_replaces_a_generation_of_another_type(
     client.hset(GENERATION, "of", "another type")
     assert decorator.forget(person())
     assert client.type(GENERATION) == b"string"
+
+
+@pytest.mark.parametrize("barrier", ["refresh", "store"])
+@pytest.mark.parametrize("options", [{}, {"near_cache": 100}, {"layout": "packed"}])
+def test_what_another_process_began_before_a_refresh_does_not_replace_its_entry(
+    server: Server, ask: Ask, barrier: str, options: dict[str, Any]
+) -> None:
+    value = 1.0
+
+    def slow(_: Person) -> Charges:
+        older = value
+        refresh_here()
+        return Charges(charges=older)
+
+    def refresh_here() -> None:
+        nonlocal value
+        value = 2.0
+        if barrier == "store":
+            assert here.store(person(), Charges(charges=value))
+            return
+        with refresh():
+            assert here.predict(person()) == Charges(charges=value)
+
+    options = {"expected_entries": 1000, **options} if "layout" in options else options
+    here = made(server, FunctionModel(function=lambda _: Charges(charges=value)), **options)
+    _barriers.clear()  # as in another process
+    there = made(server, FunctionModel(function=slow), **options)
+    assert ask(there, person()) == Charges(charges=1.0)
+    time.sleep(0.01)  # an erased entry lives for a millisecond
+    for process in (here, there):
+        value = 2.0
+        assert process.predict(person()) == Charges(charges=2.0)
+
+
+def test_the_near_cache_of_another_process_drops_a_refreshed_entry(
+    server: Server, ask: Ask
+) -> None:
+    value = 1.0
+    model = FunctionModel(function=lambda _: Charges(charges=value))
+    here = made(server, model, near_cache=100)
+    _barriers.clear()  # as in another process
+    there = made(server, model, near_cache=100)
+    people = [person(age=age) for age in range(2)]
+    for process in (here, there, there):
+        process.predict_many(people)
+    value = 2.0
+    with refresh():
+        ask(here, people[0])
+    a_second_passes(there)
+    assert [ask(there, each).charges for each in people] == [2.0, 1.0]
+    assert there.stats().near_hits == 3
+
+
+def test_many_refreshed_entries_are_stored_and_the_generation_stays_short(
+    server: Server, client: redis.Redis, ask: Ask
+) -> None:
+    decorator = made(server, near_cache=1000)
+    people = [person(age=age) for age in range(300)]
+    with refresh():
+        decorator.predict_many(people[:200])
+        for each in people[200:]:
+            ask(decorator, each)
+    assert decorator.stats().stored == len(people)
+    assert client.strlen(GENERATION) <= 2048
+
+
+def test_a_login_without_append_may_refresh(server: Server, client: redis.Redis, ask: Ask) -> None:
+    values = iter([1.0, 2.0])
+    decorator = made(server, FunctionModel(function=lambda _: Charges(charges=next(values))))
+    ask(decorator, person())
+    client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all", "-append"])
+    try:
+        with refresh():
+            ask(decorator, person())
+    finally:
+        client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"])
+    assert ask(decorator, person()) == Charges(charges=2.0)
+    assert decorator.stats().stored == 2

@@ -91,6 +91,9 @@ def bypass() -> Iterator[None]:
 def refresh() -> Iterator[None]:
     """Recompute: predictions in this block do not read the cache, and their results are stored.
 
+    Each is a barrier for its input: no process of the fleet stores a prediction that it began to
+    compute before, and near caches drop the older entry within a second.
+
     The model's errors are raised, even with `stale_if_error`. Do not use it around a `yield`.
     """
     with _scoped("refresh"):

@@ -1,4 +1,4 @@
-"""The effect of `purge()` and `refresh()` on predictions in progress.
+"""The effect of `purge()` and `refresh()` on predictions in progress in this process.
 
 Both are barriers: results computed before them are not served after them. A computation that a
 barrier overtakes is neither stored nor shared with later callers. All decorators of a process that

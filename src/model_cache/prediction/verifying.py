@@ -239,6 +239,8 @@ def _again(hit: Call, barrier: Barrier) -> tuple[Call, bytes]:
         key = binding.key(hit.near_key.removeprefix(binding.near_prefix))
     call = Call(binding, hit.data, time.perf_counter())
     call.key, call.near_key, call.epoch, call.mode = key, hit.near_key, hit.epoch, hit.mode
-    call.generation, call.seen = hit.generation, hit.seen
+    call.generation = hit.generation
+    if hit.generation is not None:  # what is computed now counts as begun now
+        call.seen = hit.generation.value
     call.changes, call.is_late = barrier.changes, True
     return call, key
