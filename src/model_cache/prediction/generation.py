@@ -5,8 +5,8 @@ that began in another generation is not stored, and an entry read in another one
 the near cache. If the key is missing, it is created: between two looks that find nothing, there
 may have been a purge whose generation was evicted.
 
-`forget()` and `refresh()` append records to the generation, each of which outdates a single entry: an
-APPEND is atomic, so none is lost, and the other entries stay in the near caches.
+`forget()` and `refresh()` append records to the generation, each of which outdates a single entry:
+an APPEND is atomic, so none is lost, and the other entries stay in the near caches.
 """
 
 from __future__ import annotations
