@@ -92,6 +92,12 @@ class Cluster:
             options += ["--requirepass", password, "--masterauth", password]
 
         self._options = options
+        try:
+            self._form()
+        except redis.ResponseError:  # another cluster still greets a node that had the same port
+            self._form()
+
+    def _form(self) -> None:
         self.nodes = _start_all(self._make_node, 2 * SHARDS)
         try:
             self._join()
