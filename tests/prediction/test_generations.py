@@ -239,3 +239,78 @@ def test_a_login_without_append_may_refresh(server: Server, client: redis.Redis,
         client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"])
     assert ask(decorator, person()) == Charges(charges=2.0)
     assert decorator.stats().stored == 2
+
+
+@pytest.mark.parametrize("options", [{}, {"layout": "packed", "expected_entries": 10_000}])
+def test_all_rows_of_a_large_table_are_stored_by_a_refresh(
+    server: Server, client: redis.Redis, options: dict[str, Any]
+) -> None:
+    with Cache(server.url, timeout=5.0, **options) as cache:
+        doubled = cache.memoize_rows(version="1", name="doubled")(
+            lambda rows: [2 * row for row in rows]
+        )
+        rows = list(range(2500))
+        for _ in range(3):
+            with refresh():
+                doubled(rows)
+        assert doubled.stats().stored == 3 * len(rows)
+        assert doubled(rows) == [2 * row for row in rows]
+        assert doubled.stats().hits == len(rows)
+    assert client.strlen("doubled/1/generation") <= 2048
+
+
+def test_a_batch_that_refreshes_stores_what_it_may_beside_many_that_it_may_not(
+    server: Server, client: redis.Redis
+) -> None:
+    decorator = made(server, cache_if=lambda data, _: data.age >= 100)
+    people = [person(age=age) for age in range(120)]
+    for _ in range(2):
+        with refresh():
+            decorator.predict_many(people)
+    assert decorator.stats().stored == 2 * 20
+    assert client.strlen(GENERATION) <= 2048
+
+
+@pytest.mark.parametrize("near", [None, 1000])
+def test_a_refresh_of_many_entries_overtakes_other_processes(
+    server: Server, near: int | None, ask: Ask
+) -> None:
+    value = 1.0
+    people = [person(age=age) for age in range(100)]
+
+    def slow(_: Person) -> Charges:
+        nonlocal value
+        older, value = value, 2.0
+        if older < value:
+            with refresh():
+                here.predict_many(people)
+        return Charges(charges=older)
+
+    here = made(server, FunctionModel(function=lambda _: Charges(charges=value)), near_cache=near)
+    here.predict_many(people[1:])
+    _barriers.clear()  # as in another process
+    there = made(server, FunctionModel(function=slow), near_cache=near)
+    for _ in range(2):
+        there.predict_many(people[1:])
+    assert ask(there, people[0]) == Charges(charges=1.0)
+    time.sleep(0.01)  # an erased entry lives for a millisecond
+    for process in (here, there):
+        if near:
+            a_second_passes(process)
+        assert [each.charges for each in process.predict_many(people)] == [2.0] * len(people)
+
+
+def test_a_batch_that_a_purge_elsewhere_has_overtaken_is_erased_in_one_request(
+    server: Server, client: redis.Redis
+) -> None:
+    def model(data: Person) -> Charges:
+        if data.age == 0:
+            purge_elsewhere(client)
+            client.config_resetstat()
+        return Charges(charges=1.0)
+
+    decorator = made(server, FunctionModel(function=model))
+    decorator.predict_many([person(age=age) for age in range(100)])
+    assert client.info("commandstats")["cmdstat_set"]["calls"] == 2 * 100
+    assert client.info("stats")["total_reads_processed"] < 50
+    poll(lambda: entries(client) == [])

@@ -339,7 +339,7 @@ class Flow:
         if flight is None:
             self._flights.shared(None)
         if refreshes:
-            yield from self._writing.discard(call.generation, computation, budget)
+            yield from self._writing.discard(call.generation, [computation], budget)
             self._look_ups.refreshed(call)
         return Landed()
 

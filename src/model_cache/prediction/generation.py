@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from model_cache.errors import StoreUnavailableError
@@ -32,6 +33,10 @@ begins anew, which clears the near caches."""
 _VALUE_SIZE = 8
 _MARK_SIZE = 11  # 64 bits of a digest
 _RECORD_SIZE = 16  # so that a purge's value is no whole number of records
+_ALL = b"all entries"  # in the place of a mark; no key has a space
+
+MOST_RECORDS = 60
+"""How many entries to record one by one: twice as many records leave room in a generation."""
 
 
 class _Unknown:
@@ -157,6 +162,13 @@ def erased_record_of(key: bytes) -> bytes:
     return _mark_of_erased(mark_of(key)) + secrets.token_bytes(_RECORD_SIZE - _MARK_SIZE)
 
 
+def records_of(keys: Sequence[bytes]) -> bytes:
+    """Return records of entries; if there are many, one that outdates all entries."""
+    if len(keys) > MOST_RECORDS:
+        return _ALL + secrets.token_bytes(_RECORD_SIZE - _MARK_SIZE)
+    return b"".join(map(record_of, keys))
+
+
 def _mark_of_erased(mark: bytes) -> bytes:
     return mark[::-1]
 
@@ -192,4 +204,4 @@ def is_outdated(mark: bytes, seen: Value, value: Value) -> bool:
     if not added or not value.startswith(before) or len(added) % _RECORD_SIZE:
         return True
     records = (added[start:] for start in range(0, len(added), _RECORD_SIZE))
-    return any(record.startswith(mark) for record in records)
+    return any(record.startswith((mark, _ALL)) for record in records)

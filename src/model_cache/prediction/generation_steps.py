@@ -7,12 +7,32 @@ between is not served from its near cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from model_cache.errors import WriteRefusedError
 from model_cache.prediction.effects import Budget, Steps
-from model_cache.prediction.generation import LONGEST, Generation, Value, new_value, record_of
+from model_cache.prediction.generation import LONGEST, Generation, Value, new_value, records_of
 from model_cache.protocols import Clock
+
+
+class Records:
+    """The records of a refresh, which it appends to the generation again and again.
+
+    They are made once, so that what a refresh of many entries writes later is not outdated by the
+    records of what it has written before.
+
+    Args:
+        keys: the keys of its entries.
+
+    Attributes:
+        raw: the records as they are in the generation.
+        may_begin_anew: whether the generation may begin anew after the next change. What the
+            refresh writes later would count as begun before a purge.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self.raw = records_of(keys)
+        self.may_begin_anew = True
 
 
 def look(generation: Generation, budget: Budget, clock: Clock) -> Steps[Value]:
@@ -46,17 +66,17 @@ def create(generation: Generation, budget: Budget, clock: Clock) -> Steps[Value]
 
 
 def record(
-    keys: Iterable[bytes],
+    records: bytes,
     generation: Generation,
     budget: Budget,
     clock: Clock,
     *,
     may_begin_anew: bool = True,
-) -> Steps[bytes]:
-    """Append records of entries; return them.
+) -> Steps[None]:
+    """Append records of entries.
 
     Args:
-        keys: the keys of the entries.
+        records: the records.
         generation: the generation of their namespace.
         budget: the time for it.
         clock: seconds, as the barrier's.
@@ -65,7 +85,6 @@ def record(
     Raises:
         StoreUnavailableError: the store failed.
     """
-    records = b"".join(map(record_of, keys))
     try:
         length = yield from budget.ask(
             lambda store, left: store.append(generation.key, records, left)
@@ -79,4 +98,3 @@ def record(
         value = new_value()
         yield from budget.ask(lambda store, left: store.set(generation.key, value, None, left))
         generation.changed(value, clock())
-    return records

@@ -19,6 +19,7 @@ from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, PredictMany, Steps
 from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
+from model_cache.prediction.generation_steps import Records
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.serving import WRONG_ENTRIES
 from model_cache.prediction.single_flight import Flight, Landed, Landing
@@ -262,8 +263,10 @@ class ManyFlow:
         own = [row for row in rows if not row.waits]
         if own:
             yield from self._compute(own, stops=stops)
+            records = Records([row.call.key for row in own if row.call.overtakes and row.call.key])
             for start in range(0, len(own), _CHUNK):
-                yield from self._store(own[start : start + _CHUNK], budget)
+                records.may_begin_anew = start + _CHUNK >= len(own)
+                yield from self._store(own[start : start + _CHUNK], budget, records)
                 budget = Budget(self._timeout)
 
     def _compute(self, rows: Sequence[Row], *, stops: bool) -> Steps[None]:
@@ -315,7 +318,7 @@ class ManyFlow:
             row.call.kind = row.call.kind or "miss"
         return True
 
-    def _store(self, rows: Sequence[Row], budget: Budget) -> Steps[None]:
+    def _store(self, rows: Sequence[Row], budget: Budget, records: Records) -> Steps[None]:
         """Encode the new predictions, wake waiting callers, and write all entries at once."""
         writes: list[Write] = []
         written: list[Call] = []
@@ -326,15 +329,20 @@ class ManyFlow:
                     writes.append(Write(row.computation, encoded, row.call.seen))
                     written.append(row.call)
             row.land()
-        yield from self._discard(rows, budget)
-        if not writes:
-            return
+        if writes:
+            yield from self._write(written, writes, budget, records)
+        # Last, since the generation may begin anew.
+        yield from self._discard(rows, budget, records)
+
+    def _write(
+        self, written: Sequence[Call], writes: Sequence[Write], budget: Budget, records: Records
+    ) -> Steps[None]:
         before, since = budget.left, self._clock()
         refreshes = any(call.mode == "refresh" for call in written)
-        binding, generation = rows[0].call.binding, written[0].generation
+        binding, generation = written[0].binding, written[0].generation
         assert generation is not None
         outcomes = yield from self._writing.store(
-            binding, generation, writes, budget, refreshes=refreshes
+            binding, generation, writes, budget, refreshes=refreshes, records=records
         )
         seconds = (before - budget.left) / len(writes)
         for call, write, (fate, error) in zip(written, writes, outcomes, strict=True):
@@ -344,15 +352,24 @@ class ManyFlow:
             elif call.overtakes:
                 self._look_ups.refresh_failed(call)
 
-    def _discard(self, rows: Sequence[Row], budget: Budget) -> Steps[None]:
+    def _discard(self, rows: Sequence[Row], budget: Budget, records: Records) -> Steps[None]:
         """Erase outdated entries that a refresh has nothing to replace with."""
-        for row in rows:
-            call = row.call
-            if call.mode == "refresh" and call.kind == "miss" and row.entry is None:
-                assert row.computation is not None
-                assert call.generation is not None
-                yield from self._writing.discard(call.generation, row.computation, budget)
-                self._look_ups.refreshed(call)
+        outdated = [
+            (row.call, row.computation)
+            for row in rows
+            if row.computation is not None
+            and row.call.mode == "refresh"
+            and row.call.kind == "miss"
+            and row.entry is None
+        ]
+        if not outdated:
+            return
+        generation = outdated[0][0].generation
+        assert generation is not None
+        computations = [computation for _, computation in outdated]
+        yield from self._writing.discard(generation, computations, budget, records)
+        for call, _ in outdated:
+            self._look_ups.refreshed(call)
 
     def _encoded(self, row: Row, computation: Computation, answer: Any) -> Encoded | None:
         call = row.call

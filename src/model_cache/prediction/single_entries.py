@@ -18,7 +18,7 @@ from model_cache.prediction.call import Call
 from model_cache.prediction.calls import Calls
 from model_cache.prediction.effects import Budget, Pause, Steps
 from model_cache.prediction.flow import Flow
-from model_cache.prediction.generation import Generation
+from model_cache.prediction.generation import MOST_RECORDS, Generation, records_of
 from model_cache.prediction.generation_steps import look, record
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.writing import Encoded, Write, Writing
@@ -27,9 +27,6 @@ from model_cache.stores.purging import unless_full
 
 # Seconds for a forget, which is not part of a prediction.
 _FORGET_TIMEOUT = 5.0
-
-# How many entries to forget in one go: as many as leave room in a generation; see `LONGEST`.
-_AT_ONCE = 60
 
 
 class SingleEntries:
@@ -134,9 +131,9 @@ class SingleEntries:
             StoreUnavailableError: the store failed. This process does not serve the entries.
         """
         deleted = 0
-        for start in range(0, len(inputs), _AT_ONCE):
+        for start in range(0, len(inputs), MOST_RECORDS):
             calls: dict[bytes, Call] = {}
-            for data in inputs[start : start + _AT_ONCE]:
+            for data in inputs[start : start + MOST_RECORDS]:
                 if calls:
                     yield Pause(0)  # lets an event loop go on
                 call = self._calls.begin(data, "refresh")
@@ -171,9 +168,9 @@ class SingleEntries:
     def _delete(self, keys: Sequence[bytes], generation: Generation) -> Steps[int]:
         budget = Budget(_FORGET_TIMEOUT)
         with unless_full():
-            yield from record(keys, generation, budget, self._clock)
+            yield from record(records_of(keys), generation, budget, self._clock)
         deleted = yield from budget.ask(lambda store, left: store.delete(keys, left))
-        yield from record(keys, generation, budget, self._clock)
+        yield from record(records_of(keys), generation, budget, self._clock)
         # So that what follows does not count as begun before.
         yield from look(generation, budget, self._clock)
         return deleted

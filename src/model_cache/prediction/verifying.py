@@ -217,7 +217,7 @@ class Verifying:
         computation.refreshes = True  # the other processes drop the wrong entry, too
         self._look_ups.drop(call)
         if not isinstance(made, Encoded):
-            yield from self._writing.discard(call.generation, computation, budget)
+            yield from self._writing.discard(call.generation, [computation], budget)
             self._look_ups.refreshed(call)
             return
         write, since = Write(computation, made, call.seen), time.perf_counter()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import compress
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ from model_cache.prediction.generation import (
     is_outdated,
     mark_of,
 )
-from model_cache.prediction.generation_steps import look, record
+from model_cache.prediction.generation_steps import Records, look, record
 from model_cache.prediction.time_to_live import TtlRefusedError, shortest_ttl
 
 # Not the module's generator: a model may have seeded it.
@@ -69,6 +69,9 @@ class Written(NamedTuple):
     fate: Fate
     error: str | None = None
 
+
+# The kinds of errors of a login that may not run a command, and of a proxy that does not know it.
+_NOT_ALLOWED = frozenset(("NOPERM", "ERR", "other"))
 
 _STORED, _DROPPED, _QUEUED = Written("stored"), Written("dropped"), Written("queued")
 
@@ -146,6 +149,7 @@ class Writing:
         budget: Budget,
         *,
         refreshes: bool = False,
+        records: Records | None = None,
     ) -> Steps[list[Written]]:
         """Write entries, now or in the background, and end their computations.
 
@@ -155,12 +159,13 @@ class Writing:
             writes: the entries.
             budget: the time for writing them now.
             refreshes: whether they must be written before the answer is returned.
+            records: those of the refresh that they are part of; by default made for them.
 
         Returns:
             The result of each.
         """
         if not self._is_late or refreshes:
-            return self._write(binding, generation, writes, budget)
+            return self._write(binding, generation, writes, budget, records)
         return self._write_later(binding, generation, writes)
 
     def _write_later(
@@ -178,7 +183,12 @@ class Writing:
         return self._failed(binding, writes, "queue_full", reason)
 
     def _write(
-        self, binding: Bound, generation: Generation, writes: Sequence[Write], budget: Budget
+        self,
+        binding: Bound,
+        generation: Generation,
+        writes: Sequence[Write],
+        budget: Budget,
+        records: Records | None = None,
     ) -> Steps[list[Written]]:
         before, barrier = budget.left, self._barrier
         computations = [write.computation for write in writes]
@@ -190,7 +200,7 @@ class Writing:
                 return [_DROPPED] * len(writes)
             allowed = list(map(barrier.may_write, computations))
             if True in allowed:
-                yield from self._set(generation, list(compress(writes, allowed)), budget)
+                yield from self._set(generation, list(compress(writes, allowed)), budget, records)
         except StoreUnavailableError as error:
             return self._failed(binding, writes, error.kind, str(error))
         except Exception as error:  # from a property of the model
@@ -222,37 +232,43 @@ class Writing:
                 yield Pause(0.001)
                 budget.left -= 0.001
 
-    def _set(self, generation: Generation, writes: Sequence[Write], budget: Budget) -> Steps[None]:
+    def _set(
+        self,
+        generation: Generation,
+        writes: Sequence[Write],
+        budget: Budget,
+        records: Records | None,
+    ) -> Steps[None]:
         """Set entries; those that refresh others in the whole fleet between two records."""
-        keys = [write.computation.key for write in writes if write.computation.refreshes]
-
-        def change(records: bytes) -> Steps[None]:
-            return self._set_unless_purged(generation, writes, budget, records)
-
-        yield from self._between_records(keys, generation, budget, change)
+        if not any(write.computation.refreshes for write in writes):
+            yield from self._set_unless_purged(generation, writes, budget)
+            return
+        records = records or Records([write.computation.key for write in writes])
+        change = self._set_unless_purged(generation, writes, budget, records.raw)
+        yield from self._between_records(records, generation, budget, change)
 
     def _between_records(
-        self,
-        keys: Sequence[bytes],
-        generation: Generation,
-        budget: Budget,
-        change: Callable[[bytes], Steps[None]],
+        self, records: Records, generation: Generation, budget: Budget, change: Steps[None]
     ) -> Steps[None]:
         """Change entries so that other processes learn of it, if the login may use APPEND.
 
         Args:
-            keys: the keys of those that other processes must learn of.
+            records: the records of the entries.
             generation: the generation of their namespace.
             budget: the time for it.
-            change: returns the steps that change entries, for the records that were appended.
+            change: the steps that change the entries.
         """
-        records, clock = b"", self._barrier.clock
-        if keys:
-            with suppress(WriteRefusedError):
-                records = yield from record(keys, generation, budget, clock, may_begin_anew=False)
-        yield from change(records)
-        if records:
-            yield from record(keys, generation, budget, clock)
+        clock, may_append = self._barrier.clock, True
+        try:
+            yield from record(records.raw, generation, budget, clock, may_begin_anew=False)
+        except WriteRefusedError as error:
+            if error.kind not in _NOT_ALLOWED:
+                raise
+            may_append = False
+        yield from change
+        if may_append:
+            anew = records.may_begin_anew
+            yield from record(records.raw, generation, budget, clock, may_begin_anew=anew)
             yield from look(generation, budget, clock)
 
     def _set_unless_purged(
@@ -264,7 +280,7 @@ class Writing:
             generation: the generation of their namespace.
             writes: the entries.
             budget: the time for it.
-            own: the records of these entries in the generation.
+            own: the records of the refresh that they are part of.
         """
         entries = [(write.computation.key, *write.encoded) for write in writes]
         asked = self._barrier.clock()
@@ -285,15 +301,13 @@ class Writing:
     def _erase_purged(
         self, generation: Generation, writes: Sequence[Write], value: Value, budget: Budget
     ) -> Steps[None]:
-        erased = []
         for computation, _, seen in writes:
             if seen is None or is_outdated(mark_of(computation.key), seen, value):
                 computation.is_purged = True  # by another process, or nobody can tell
-            if computation.is_purged:
-                yield from self._erase(computation.key, budget)
-                erased.append(computation.key)
+        erased = [write.computation.key for write in writes if write.computation.is_purged]
         if not erased:
             return
+        yield from self._erase(erased, budget)
         # Others may have read them in between, and put them into their near caches.
         records = b"".join(map(erased_record_of, erased))
         if isinstance(value, bytes) and len(value) + len(records) <= LONGEST:
@@ -319,23 +333,31 @@ class Writing:
         return self._counters.of(binding.qualified_name, binding.version)
 
     def discard(
-        self, generation: Generation, computation: Computation, budget: Budget
+        self,
+        generation: Generation,
+        computations: Sequence[Computation],
+        budget: Budget,
+        records: Records | None = None,
     ) -> Steps[None]:
-        """Erase an outdated entry when a refresh has nothing to replace it with."""
-        key = computation.key
+        """Erase outdated entries when a refresh has nothing to replace them with."""
+        keys = [each.key for each in computations]
+        records = records or Records(keys)
         try:
-            yield from self.wait_for_overtaken([computation], budget)
-            keys = [key] if computation.refreshes else []
-            yield from self._between_records(
-                keys, generation, budget, lambda _: self._erase(key, budget)
-            )
-            self._barrier.replaced(key)
+            yield from self.wait_for_overtaken(computations, budget)
+            change = self._erase(keys, budget)
+            if any(each.refreshes for each in computations):
+                change = self._between_records(records, generation, budget, change)
+            yield from change
+            for key in keys:
+                self._barrier.replaced(key)
         except StoreUnavailableError:
-            self._barrier.distrust(key)
+            for key in keys:
+                self._barrier.distrust(key)
 
-    def _erase(self, key: bytes, budget: Budget) -> Steps[None]:
-        # By setting an empty value with a short ttl, since the login may not be allowed to DEL.
-        return budget.ask(lambda store, left: store.set(key, b"", 1, left))
+    def _erase(self, keys: Sequence[bytes], budget: Budget) -> Steps[None]:
+        # By setting empty values with a short ttl, since the login may not be allowed to DEL.
+        erasures = [(key, b"", 1) for key in keys]
+        return budget.ask(lambda store, left: store.set_many(erasures, left))
 
     def _failed(
         self, binding: Bound, writes: Sequence[Write], kind: str, reason: str
