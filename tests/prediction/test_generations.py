@@ -11,6 +11,7 @@ import redis
 
 from model_cache import Cache, RedisCachingDecorator, refresh
 from model_cache.prediction.barrier import _barriers
+from model_cache.prediction.effects import Effect
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Person, person
 from tests.prediction.test_drivers import Ask, ask, made, outcomes
@@ -314,3 +315,33 @@ def test_a_batch_that_a_purge_elsewhere_has_overtaken_is_erased_in_one_request(
     assert client.info("commandstats")["cmdstat_set"]["calls"] == 2 * 100
     assert client.info("stats")["total_reads_processed"] < 50
     poll(lambda: entries(client) == [])
+
+
+def test_an_overtaken_entry_that_can_not_be_erased_is_not_served(
+    server: Server, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = iter([1.0, 2.0])
+
+    def model(_: Person) -> Charges:
+        purge_elsewhere(client)
+        return Charges(charges=next(values))
+
+    decorator = made(server, FunctionModel(function=model))
+    predictor, asked = inside(decorator), []
+    perform = predictor._perform
+
+    def performed(effect: Effect) -> Any:
+        asked.append(type(effect).__name__)
+        if asked[-2:] == ["Ask", "Ask"]:  # the first has written the entry
+            client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all", "-set"])
+        return perform(effect)
+
+    monkeypatch.setattr(predictor, "_perform", performed)
+    try:
+        assert decorator.predict(person()) == Charges(charges=1.0)
+    finally:
+        client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"])
+    assert asked == ["Ask", "Predict", "Ask", "Ask"]
+    monkeypatch.undo()
+    assert len(entries(client)) == 1
+    assert decorator.predict(person()) == Charges(charges=2.0)

@@ -159,9 +159,9 @@ class Barrier:
         )
 
     def write_may_be_late(self, computation: Computation) -> None:
-        """Record a failed write that may still reach the server."""
+        """Record a failed write that may still reach the server, or was not erased again."""
         with self._lock:
-            if computation.is_valid:
+            if computation.is_valid and not computation.is_purged:
                 _remember(self._late_writes, computation.key, self.clock())
             else:
                 self.distrust(computation.key)

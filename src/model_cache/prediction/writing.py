@@ -293,8 +293,9 @@ class Writing:
                 value = value.replace(own, b"")
             yield from self._erase_purged(generation, writes, value, budget)
         except BaseException as error:  # the write may still arrive, also after an interruption
-            if not (isinstance(error, WriteRefusedError) or _was_not_sent(error)):
-                for write in writes:
+            may_be_late = not (isinstance(error, WriteRefusedError) or _was_not_sent(error))
+            for write in writes:
+                if may_be_late or write.computation.is_purged:  # and not erased
                     self._barrier.write_may_be_late(write.computation)
             raise
 
