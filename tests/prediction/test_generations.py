@@ -345,3 +345,37 @@ def test_an_overtaken_entry_that_can_not_be_erased_is_not_served(
     monkeypatch.undo()
     assert len(entries(client)) == 1
     assert decorator.predict(person()) == Charges(charges=2.0)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_refresh_is_stored_after_many_by_another_process(
+    server: Server, ask: Ask, batch: bool
+) -> None:
+    here = made(server)
+    _barriers.clear()  # as in another process
+    there = made(server)
+    for _ in range(3):
+        with refresh():
+            there.predict_many([person(age=age) for age in range(70)])
+            if batch:
+                ask.many(here, [person()])
+            else:
+                ask(here, person())
+    assert here.stats().stored == 3
+
+
+def test_rows_are_refreshed_after_many_by_another_process(server: Server) -> None:
+    with Cache(server.url, timeout=5.0) as mine:
+        _barriers.clear()  # as in another process
+        with Cache(server.url, timeout=5.0) as others:
+            here, there = [
+                cache.memoize_rows(version="1", name="doubled")(
+                    lambda rows: [2 * row for row in rows]
+                )
+                for cache in (mine, others)
+            ]
+            for _ in range(3):
+                with refresh():
+                    there(list(range(70)))
+                    here([1])
+        assert here.stats().stored == 3

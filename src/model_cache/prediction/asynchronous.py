@@ -191,6 +191,8 @@ class AsyncCachedPredictor:
         call.asked = time.perf_counter()
         try:
             entry = None
+            if call.overtakes:
+                await self._take(self._look_ups.before_refresh([call], Budget(self._timeout)))
             if call.mode != "refresh":
                 request = self._look_ups.request(call)
                 if request is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from model_cache.binding import Bound
@@ -221,6 +222,23 @@ class LookUps:
             return UNKNOWN, pairs
         generation.saw(looked[0][0], asked)
         return looked[0][0], pairs[1:]
+
+    def before_refresh(self, calls: Sequence[Call], budget: Budget) -> Steps[None]:
+        """Read the generation for calls that refresh entries; what was done before is no purge.
+
+        The value that is known may be from long ago, and the generation may have begun anew since.
+
+        Args:
+            calls: the calls, all of one namespace.
+            budget: the time that they may spend on it.
+        """
+        generation = calls[0].generation
+        if generation is None or type(generation.value) is not bytes:  # it is read and created
+            return
+        with suppress(StoreUnavailableError):  # the write notices it
+            value = yield from look(generation, budget, self._clock)
+            for call in calls:
+                call.seen = value
 
     def create_generation(self, calls: Sequence[Call], budget: Budget) -> Steps[None]:
         """Create the generation of calls that have found none, so that they notice a purge.

@@ -109,9 +109,7 @@ class ManyFlow:
         Returns:
             The prediction for each.
         """
-        unaware = [call for call in calls if call.key and type(call.seen) is not bytes]
-        if unaware:
-            yield from self._look_ups.create_generation(unaware, Budget(self._timeout))
+        yield from self._learn_generation(calls, Budget(self._timeout))
         rows: list[Row] = []
         try:
             self._begin_all(calls, rows)
@@ -191,9 +189,14 @@ class ManyFlow:
             except StoreUnavailableError as error:
                 return found, error
             found = self._look_ups.take_in_many(calls, keys, generation, replies, asked)
+        yield from self._learn_generation(calls, budget)
+        return found, None
+
+    def _learn_generation(self, calls: Sequence[Call], budget: Budget) -> Steps[None]:
+        if refreshing := [call for call in calls if call.key and call.overtakes]:
+            yield from self._look_ups.before_refresh(refreshing, budget)
         if unaware := [call for call in calls if call.key and type(call.seen) is not bytes]:
             yield from self._look_ups.create_generation(unaware, budget)
-        return found, None
 
     def _begin_all(self, calls: Sequence[Call], rows: list[Row]) -> None:
         for call in calls:

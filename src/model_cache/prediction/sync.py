@@ -160,6 +160,8 @@ class CachedPredictor:
         call.asked = time.perf_counter()
         try:
             entry = None
+            if call.overtakes:
+                self._take(self._look_ups.before_refresh([call], Budget(self._timeout)))
             if call.mode != "refresh":
                 request = self._look_ups.request(call)
                 if request is None:
