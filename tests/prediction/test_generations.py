@@ -12,6 +12,7 @@ import redis
 from model_cache import Cache, RedisCachingDecorator, refresh
 from model_cache.prediction.barrier import _barriers
 from model_cache.prediction.effects import Effect
+from model_cache.prediction.generation import is_outdated, is_outdated_nearby, mark_of
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Person, person
 from tests.prediction.test_drivers import Ask, ask, made, outcomes
@@ -379,3 +380,23 @@ def test_rows_are_refreshed_after_many_by_another_process(server: Server) -> Non
                     there(list(range(70)))
                     here([1])
         assert here.stats().stored == 3
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_near_caches_learn_of_all_writes_that_were_erased(
+    server: Server, client: redis.Redis, count: int
+) -> None:
+    def model(data: Person) -> Charges:
+        if data.age == 0:
+            purge_elsewhere(client)
+        return Charges(charges=1.0)
+
+    decorator = made(server, FunctionModel(function=model))
+    people = [person(age=age) for age in range(count)]
+    decorator.predict_many(people)
+    now = client.get(GENERATION)
+    assert isinstance(now, bytes)
+    for each in people:
+        mark = mark_of(decorator.cache_key(each).encode())
+        assert is_outdated_nearby(mark, b"yet another", now)
+        assert not is_outdated(mark, b"yet another", now)

@@ -27,7 +27,7 @@ from model_cache.prediction.generation import (
     is_outdated,
     is_purge,
     mark_of,
-    record_of,
+    records_of,
 )
 from tests.models import Anything, Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server, free_port
@@ -193,7 +193,7 @@ def test_what_another_process_computes_meanwhile_is_not_stored(
             assert gate.entered.wait(10)
         # By hand, since both decorators share the barrier of this process.
         key = here.cache_key(person()).encode()
-        client.append(Generation(Namespace(None, "test_model", "1.0.0")).key, record_of(key))
+        client.append(Generation(Namespace(None, "test_model", "1.0.0")).key, records_of([key]))
         for gate in gates.values():
             gate.go.set()
         for each in flying:
@@ -234,14 +234,16 @@ def test_many_forgets_do_not_make_the_generation_grow(server: Server, client: re
 def test_a_generation_tells_forgets_from_purges() -> None:
     one, other = b"model/1/" + b"a" * 22, b"model/1/" + b"b" * 22
     for base in (None, b"8 bytes."):
-        forgotten = (base or b"") + record_of(one)
+        forgotten = (base or b"") + records_of([one])
         assert is_outdated(mark_of(one), base, forgotten)
         assert not is_outdated(mark_of(other), base, forgotten)
-        assert not is_outdated(mark_of(one), forgotten, forgotten + record_of(other))
-        assert is_outdated(mark_of(one), forgotten, forgotten + record_of(other) + record_of(one))
-        for purged in (b"a purge.", b"a purge." + record_of(other), None, b"", UNKNOWN):
+        assert not is_outdated(mark_of(one), forgotten, forgotten + records_of([other]))
+        assert is_outdated(
+            mark_of(one), forgotten, forgotten + records_of([other]) + records_of([one])
+        )
+        for purged in (b"a purge.", b"a purge." + records_of([other]), None, b"", UNKNOWN):
             assert is_outdated(mark_of(other), forgotten, purged)
-    assert not is_purge(b"8 bytes.", b"8 bytes." + record_of(one))
+    assert not is_purge(b"8 bytes.", b"8 bytes." + records_of([one]))
     assert is_purge(b"8 bytes.", b"a purge.")
     assert is_outdated(mark_of(one), None, b"a purge.")
     assert is_outdated(mark_of(one), UNKNOWN, None)

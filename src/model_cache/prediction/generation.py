@@ -148,25 +148,26 @@ def mark_of(key: bytes) -> bytes:
     return key[-_MARK_SIZE:]
 
 
-def record_of(key: bytes) -> bytes:
-    """Return a record, to append to a generation, that the entry of a key is forgotten."""
-    return mark_of(key) + secrets.token_bytes(_RECORD_SIZE - _MARK_SIZE)
-
-
-def erased_record_of(key: bytes) -> bytes:
-    """Return a record that a write has been erased; it outdates what near caches have read.
-
-    It is no reason to erase other writes. If it were, writes that overlap could erase each other
-    for ever.
-    """
-    return _mark_of_erased(mark_of(key)) + secrets.token_bytes(_RECORD_SIZE - _MARK_SIZE)
-
-
 def records_of(keys: Sequence[bytes]) -> bytes:
-    """Return records of entries; if there are many, one that outdates all entries."""
-    if len(keys) > MOST_RECORDS:
-        return _ALL + secrets.token_bytes(_RECORD_SIZE - _MARK_SIZE)
-    return b"".join(map(record_of, keys))
+    """Return records to append to a generation when entries are forgotten or refreshed.
+
+    If there are many, it is one record, which outdates all entries.
+    """
+    return b"".join(map(_record_of, [_ALL] if len(keys) > MOST_RECORDS else map(mark_of, keys)))
+
+
+def records_of_erased(keys: Sequence[bytes]) -> bytes:
+    """Return records that writes have been erased; they outdate what near caches have read.
+
+    They are no reason to erase other writes. If they were, writes that overlap could erase each
+    other for ever.
+    """
+    marks = [_ALL] if len(keys) > MOST_RECORDS else map(mark_of, keys)
+    return b"".join(_record_of(_mark_of_erased(mark)) for mark in marks)
+
+
+def _record_of(mark: bytes) -> bytes:
+    return mark + secrets.token_bytes(_RECORD_SIZE - _MARK_SIZE)
 
 
 def _mark_of_erased(mark: bytes) -> bytes:
@@ -175,9 +176,8 @@ def _mark_of_erased(mark: bytes) -> bytes:
 
 def is_outdated_nearby(mark: bytes, seen: Value, value: Value) -> bool:
     """Return whether an entry of a near cache is outdated, also by a write that was erased."""
-    if seen == value:
-        return False
-    return is_outdated(mark, seen, value) or is_outdated(_mark_of_erased(mark), seen, value)
+    marks = mark, _ALL
+    return _has_changed((*marks, *map(_mark_of_erased, marks)), seen, value)
 
 
 def is_purge(before: Value, now: Value) -> bool:
@@ -195,6 +195,11 @@ def is_outdated(mark: bytes, seen: Value, value: Value) -> bool:
         seen: the value of the generation when it was read, or when its computation began.
         value: the value of the generation now.
     """
+    return _has_changed((mark, _ALL), seen, value)
+
+
+def _has_changed(marks: tuple[bytes, ...], seen: Value, value: Value) -> bool:
+    """Return whether there was a purge, or a record with one of some marks."""
     if seen == value:
         return False
     before = b"" if seen is None else seen
@@ -204,4 +209,4 @@ def is_outdated(mark: bytes, seen: Value, value: Value) -> bool:
     if not added or not value.startswith(before) or len(added) % _RECORD_SIZE:
         return True
     records = (added[start:] for start in range(0, len(added), _RECORD_SIZE))
-    return any(record.startswith((mark, _ALL)) for record in records)
+    return any(record.startswith(marks) for record in records)

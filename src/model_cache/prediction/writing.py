@@ -26,9 +26,9 @@ from model_cache.prediction.generation import (
     LONGEST,
     Generation,
     Value,
-    erased_record_of,
     is_outdated,
     mark_of,
+    records_of_erased,
 )
 from model_cache.prediction.generation_steps import Records, look, record
 from model_cache.prediction.time_to_live import TtlRefusedError, shortest_ttl
@@ -310,8 +310,8 @@ class Writing:
             return
         yield from self._erase(erased, budget)
         # Others may have read them in between, and put them into their near caches.
-        records = b"".join(map(erased_record_of, erased))
-        if isinstance(value, bytes) and len(value) + len(records) <= LONGEST:
+        records = records_of_erased(erased)
+        if isinstance(value, bytes) and len(value) <= LONGEST:  # else it begins anew
             with suppress(StoreUnavailableError):  # the login may not be allowed to
                 yield from budget.ask(
                     lambda store, left: store.append(generation.key, records, left)
