@@ -27,8 +27,8 @@ _MOST_NAMESPACES = 256
 _NAME = b"generation"
 
 LONGEST = 2048
-"""The most bytes of a generation. Every write of an entry reads it, so after about 60 forgets it
-begins anew, which clears the near caches."""
+"""The most bytes of a generation. Every write of an entry reads it, so after about 60
+forgets or refreshes it begins anew, which clears the near caches."""
 
 _VALUE_SIZE = 8
 _MARK_SIZE = 11  # 64 bits of a digest
@@ -91,7 +91,7 @@ class Generation:
                 self.trusted_until = asked + _RECENT_SECONDS
 
     def changed(self, value: bytes, now: float) -> None:
-        """Record that a purge by this process has set the value; replies on their way are older."""
+        """Record that this process has set a new value; replies on their way are older."""
         with self._lock:
             self.value, self._asked = value, now
             self.trusted_until = float("-inf")
