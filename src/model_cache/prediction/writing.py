@@ -223,8 +223,8 @@ class Writing:
                 budget.left -= 0.001
 
     def _set(self, generation: Generation, writes: Sequence[Write], budget: Budget) -> Steps[None]:
-        """Set entries; those that refresh others in the whole fleet between two records."""
-        keys = [write.computation.key for write in writes if write.computation.refreshes]
+        """Set entries; those that other processes must learn of between two records."""
+        keys = [write.computation.key for write in writes if write.computation.is_announced]
 
         def change(records: bytes) -> Steps[None]:
             return self._set_unless_purged(generation, writes, budget, records)
@@ -325,7 +325,7 @@ class Writing:
         key = computation.key
         try:
             yield from self.wait_for_overtaken([computation], budget)
-            keys = [key] if computation.refreshes else []
+            keys = [key] if computation.is_announced else []
             yield from self._between_records(
                 keys, generation, budget, lambda _: self._erase(key, budget)
             )
