@@ -556,7 +556,9 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
         It is checked like the model's own: `cache_if`, `max_entry_bytes`, and that it survives
         storing. The cache can't check that the model would return the same. It is written before
         this returns, and replaces the entry as `refresh()` does: predictions that are in progress
-        are not stored afterwards.
+        in this process are not stored afterwards. Other processes do not learn of it, since a batch
+        may store many: their near caches keep the older entry for `near_ttl`, and a prediction in
+        progress there may overwrite this one.
 
         Args:
             data: an instance of the model's input schema; it is rounded first, if so configured.

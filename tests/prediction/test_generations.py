@@ -165,10 +165,9 @@ def test_a_forget_replaces_a_generation_of_another_type(
     assert client.type(GENERATION) == b"string"
 
 
-@pytest.mark.parametrize("barrier", ["refresh", "store"])
 @pytest.mark.parametrize("options", [{}, {"near_cache": 100}, {"layout": "packed"}])
 def test_what_another_process_began_before_a_refresh_does_not_replace_its_entry(
-    server: Server, ask: Ask, barrier: str, options: dict[str, Any]
+    server: Server, ask: Ask, options: dict[str, Any]
 ) -> None:
     value = 1.0
 
@@ -180,9 +179,6 @@ def test_what_another_process_began_before_a_refresh_does_not_replace_its_entry(
     def refresh_here() -> None:
         nonlocal value
         value = 2.0
-        if barrier == "store":
-            assert here.store(person(), Charges(charges=value))
-            return
         with refresh():
             assert here.predict(person()) == Charges(charges=value)
 

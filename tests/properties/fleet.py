@@ -17,9 +17,8 @@ from model_cache.stores.opening import Stores
 from tests.models import FunctionModel
 from tests.properties.schedules import Clock, Performer, Schedule, ScheduledStore, Task, set_clocks
 
-# In seconds: after this, other processes have seen a barrier.
-SEEN = 1.0
-NEAR_TTL = 3.0
+# In seconds: after these, other processes have seen a barrier, or a prediction that was stored.
+SEEN, NEAR_TTL = 1.0, 3.0
 # For so long, a process ignores an entry that it could not forget.
 _IGNORED = 55.0
 FAULTS = ("unsent", "lost", "late")
@@ -246,7 +245,8 @@ class Fleet:
             if maker.process == barrier.process:
                 return False
         else:
-            if not barrier.is_far or call.began <= barrier.done + SEEN:
+            limit = NEAR_TTL if barrier.what == "store" else SEEN
+            if not barrier.is_far or call.began <= barrier.done + limit:
                 return True
         is_in_progress = any(task.owner is maker for task in self.schedule.tasks)
         if not is_in_progress and maker.last_state < barrier.state:
@@ -255,7 +255,7 @@ class Fleet:
             return maker.has_failed  # its write arrived late, which only its process knows
         # Another process may overwrite what is stored, and erases that right after.
         is_recent = is_in_progress or call.began <= maker.last + SEEN
-        return maker.has_failed or is_recent
+        return barrier.what == "store" or maker.has_failed or is_recent
 
 
 class _Leases:

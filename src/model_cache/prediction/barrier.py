@@ -29,7 +29,7 @@ class Computation:
 
     Attributes:
         key: the key of its entry.
-        refreshes: whether it overtakes all others for its key, in the whole fleet.
+        is_announced: whether other processes learn of its entry, by records in the generation.
         is_valid: whether no purge and no refresh has overtaken it.
         is_purged: whether a purge has. A refresh overwrites the entry of an overtaken write.
         is_writing: whether a write is in progress.
@@ -37,13 +37,13 @@ class Computation:
     """
 
     __slots__ = (
-        *("__weakref__", "key", "refreshes"),
-        *("ended_at", "is_purged", "is_valid", "is_writing"),
+        *("__weakref__", "ended_at", "key"),
+        *("is_announced", "is_purged", "is_valid", "is_writing"),
     )
 
-    def __init__(self, key: bytes, is_valid: bool, *, refreshes: bool = False) -> None:
+    def __init__(self, key: bytes, is_valid: bool) -> None:
         self.key = key
-        self.refreshes = refreshes
+        self.is_announced = False
         self.is_valid = is_valid
         self.is_purged = False
         self.is_writing = False
@@ -109,13 +109,13 @@ class Barrier:
         Args:
             key: the key of the entry.
             epoch: the barrier's epoch when the prediction was requested.
-            refreshes: see `Computation`.
+            refreshes: whether it overtakes all others for this key.
         """
         with self._lock:
             if refreshes:
                 self.changes += 1
                 self._overtake(key.__eq__)
-            computation = Computation(key, epoch == self.epoch, refreshes=refreshes)
+            computation = Computation(key, epoch == self.epoch)
             computations = self._computations
             computations.add(ref(computation, computations.discard))
         return computation

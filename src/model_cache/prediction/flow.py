@@ -173,6 +173,7 @@ class Flow:
         overtakes = call.overtakes
         computation = self._barrier.begin(call.key, call.epoch, refreshes=overtakes)
         if overtakes:
+            computation.is_announced = True
             self._look_ups.drop(call)
         budget = Budget(self._config.timeout - call.store_seconds)
         flight = None

@@ -210,6 +210,7 @@ class ManyFlow:
             return
         row.computation = self._barrier.begin(key, call.epoch, refreshes=call.overtakes)
         if call.overtakes:
+            row.computation.is_announced = True
             self._look_ups.drop(call)
         else:
             row.joined = self._flow.join(call, row.computation)

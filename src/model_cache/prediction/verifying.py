@@ -214,7 +214,7 @@ class Verifying:
         made = self._writing.encode(call.binding, key, call.data, prediction, model_call.ttls)
         if not computation.is_valid:
             return
-        computation.refreshes = True  # the other processes drop the wrong entry, too
+        computation.is_announced = True  # the other processes drop the wrong entry, too
         self._look_ups.drop(call)
         if not isinstance(made, Encoded):
             yield from self._writing.discard(call.generation, [computation], budget)

@@ -239,8 +239,8 @@ class Writing:
         budget: Budget,
         records: Records | None,
     ) -> Steps[None]:
-        """Set entries; those that refresh others in the whole fleet between two records."""
-        if not any(write.computation.refreshes for write in writes):
+        """Set entries; those that other processes must learn of between two records."""
+        if not any(write.computation.is_announced for write in writes):
             yield from self._set_unless_purged(generation, writes, budget)
             return
         records = records or Records([write.computation.key for write in writes])
@@ -346,7 +346,7 @@ class Writing:
         try:
             yield from self.wait_for_overtaken(computations, budget)
             change = self._erase(keys, budget)
-            if any(each.refreshes for each in computations):
+            if any(each.is_announced for each in computations):
                 change = self._between_records(records, generation, budget, change)
             yield from change
             for key in keys:
