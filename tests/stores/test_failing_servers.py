@@ -94,12 +94,12 @@ def test_a_reply_that_is_not_an_entry_is_a_failure(reply: bytes) -> None:
 
 
 def test_a_reply_that_comes_twice_does_not_reach_the_next_caller() -> None:
-    sent = threading.Event()
+    received, sent = threading.Event(), threading.Event()
 
     def twice(connection: socket.socket, request: bytes) -> None:
         reply = b"$%d\r\n%b\r\n" % (len(request), request)
         connection.sendall(reply)
-        time.sleep(0.01)  # so that it does not come with the first
+        received.wait(10)
         connection.sendall(reply)
         sent.set()
 
@@ -108,7 +108,9 @@ def test_a_reply_that_comes_twice_does_not_reach_the_next_caller() -> None:
             entry = store.get(b"key%d" % number, TIMEOUT)
             assert entry is not None
             assert b"key%d" % number in entry
+            received.set()
             assert sent.wait(10)
+            received.clear()
             sent.clear()
 
 

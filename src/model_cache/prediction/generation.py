@@ -26,8 +26,8 @@ _BETWEEN_REFUSALS = 1.0
 _MOST_NAMESPACES = 256
 _NAME = b"generation"
 
-LONGEST = 2048
-"""The most bytes of a generation. Every write of an entry reads it, so after about 60
+LONGEST = 4096
+"""The most bytes of a generation. Every write of an entry reads it, so after about 120
 forgets or refreshes it begins anew, which clears the near caches."""
 
 _VALUE_SIZE = 8
