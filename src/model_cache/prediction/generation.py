@@ -176,6 +176,8 @@ def _mark_of_erased(mark: bytes) -> bytes:
 
 def is_outdated_nearby(mark: bytes, seen: Value, value: Value) -> bool:
     """Return whether an entry of a near cache is outdated, also by a write that was erased."""
+    if seen == value:
+        return False  # as for nearly all hits
     marks = mark, _ALL
     return _has_changed((*marks, *map(_mark_of_erased, marks)), seen, value)
 
