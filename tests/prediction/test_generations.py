@@ -154,6 +154,20 @@ def test_a_generation_of_another_type_is_replaced(
     assert decorator.forget(person())
 
 
+@pytest.mark.parametrize("options", [{}, {"near_cache": 100}])
+def test_a_process_notices_soon_that_others_change_the_generation_again_and_again(
+    server: Server, client: redis.Redis, ask: Ask, options: dict[str, Any]
+) -> None:
+    decorator = made(server, **options)
+    fates: list[str | None] = []
+    for age in range(6):
+        client.set(GENERATION, f"{age:08}")  # as refreshes do if it is too long
+        if options:
+            a_second_passes(decorator)
+        fates += [one.fate for one in outcomes(decorator, ask, person(age=age))]
+    assert fates[2:] == ["stored"] * 4
+
+
 def test_a_forget_replaces_a_generation_of_another_type(
     server: Server, client: redis.Redis
 ) -> None:

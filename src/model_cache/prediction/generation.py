@@ -23,6 +23,8 @@ from model_cache.keys.key import Namespace
 # After this many seconds, the near cache checks the generation before it serves an entry.
 _RECENT_SECONDS = 1.0
 _BETWEEN_REFUSALS = 1.0
+# For so many seconds after another process has outdated a write, every lookup reads the generation.
+_WATCHED_SECONDS = 60.0
 _MOST_NAMESPACES = 256
 _NAME = b"generation"
 
@@ -55,18 +57,19 @@ class Generation:
         value: what was seen last; None if there was nothing.
         trusted_until: until when the near cache may serve entries without another look.
         refused_until: until when not to try again to create it, since Redis has refused.
+        watched_until: until when every lookup reads it, since it changes often.
         near_prefixes: those of the bindings with entries in near caches.
     """
 
     __slots__ = (
         *("__weakref__", "_asked", "_lock"),
-        *("key", "near_prefixes", "refused_until", "trusted_until", "value"),
+        *("key", "near_prefixes", "refused_until", "trusted_until", "value", "watched_until"),
     )
 
     def __init__(self, namespace: Namespace) -> None:
         self.key = namespace.raw + _NAME
         self.value: Value = UNKNOWN
-        self.trusted_until = self.refused_until = float("-inf")
+        self.trusted_until = self.refused_until = self.watched_until = float("-inf")
         self._asked = float("-inf")
         self.near_prefixes: set[bytes] = set()
         self.after_fork()
@@ -111,6 +114,14 @@ class Generation:
     def refused(self, now: float) -> None:
         """Record that Redis has refused to create it."""
         self.refused_until = now + _BETWEEN_REFUSALS
+
+    def overtook(self, now: float) -> None:
+        """Record that it has outdated a write of this process.
+
+        If other processes change it again and again, all later writes would be dropped as well:
+        nothing but the reply to a write tells a process without a near cache of the change.
+        """
+        self.watched_until = now + _WATCHED_SECONDS
 
     def is_recent(self, now: float) -> bool:
         """Whether the last look is recent enough for the near cache."""

@@ -152,9 +152,17 @@ class LookUps:
         """Return the request that looks up a call's key; None for a plain `get`."""
         assert call.generation is not None
         assert call.key is not None
-        if self._near is None and type(call.generation.value) is bytes:
+        if self._near is None and self._is_known(call.generation, call.asked):
             return None
         return self.request_many([call.key], call.generation)
+
+    def _is_known(self, generation: Generation, now: float) -> bool:
+        """Whether a lookup need not read a generation."""
+        if type(generation.value) is not bytes:
+            return False
+        if self._near is None:
+            return now >= generation.watched_until
+        return generation.is_recent(now)
 
     def take_in(self, call: Call, replies: Replies) -> bytes | None:
         """Process the reply to `request`; return the entry."""
@@ -172,11 +180,7 @@ class LookUps:
         It reads the generation before the entries. If a purge comes in between, the entries count
         as read before the purge.
         """
-        is_recent = generation.is_recent(self._clock()) or self._near is None
-        if is_recent and type(generation.value) is bytes:
-            watched: list[bytes] = []
-        else:
-            watched = [generation.key]
+        watched = [] if self._is_known(generation, self._clock()) else [generation.key]
         if self._near is None:
             return lambda store, left: store.get_many([*watched, *keys], left)
         return lambda store, left: store.get_with_ttl([*watched, *keys], left)

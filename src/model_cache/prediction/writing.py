@@ -305,6 +305,7 @@ class Writing:
         for computation, _, seen in writes:
             if seen is None or is_outdated(mark_of(computation.key), seen, value):
                 computation.is_purged = True  # by another process, or nobody can tell
+                generation.overtook(self._barrier.clock())
         erased = [write.computation.key for write in writes if write.computation.is_purged]
         if not erased:
             return
