@@ -6,12 +6,19 @@ increases. So an answer shows whether it was computed before a barrier began.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
-from model_cache import RedisCachingDecorator, StoreUnavailableError, last_outcome, refresh
+from model_cache import (
+    Cache,
+    RedisCachingDecorator,
+    StoreUnavailableError,
+    last_outcome,
+    read_only,
+    refresh,
+)
 from model_cache.prediction.barrier import _barriers
 from model_cache.stores.opening import Stores
 from tests.models import FunctionModel
@@ -70,13 +77,53 @@ class Call:
         return f"{self.what}#{self.number}(process {self.process}, {list(self.keys)})"
 
 
+Make: TypeAlias = Callable[[str, dict[str, Any], Callable[[In], Out]], Any]
+"""Makes something cached from a url, options, and its model."""
+
+
+def decorated(url: str, options: dict[str, Any], predict: Callable[[In], Out]) -> Any:
+    """Return a decorated ml-base model."""
+    made = RedisCachingDecorator(url=url, **options)
+    return made.set_model(FunctionModel(In, Out, predict, qualified_name="m", version="1"))
+
+
+class Table:
+    """A cached function of many rows, with the methods of a decorated model."""
+
+    def __init__(self, url: str, options: dict[str, Any], predict: Callable[[In], Out]) -> None:
+        def table(rows: list[int]) -> list[tuple[int, ...]]:
+            answers = [predict(In(k=row)) for row in rows]
+            return [(answer.k, answer.state, answer.owner) for answer in answers]
+
+        cache = Cache(url, **options)
+        self._rows = cache.memoize_rows(name="m", version="1", revision="1")(table)
+        self._part: Any = self._rows.cache_clear.__self__  # type: ignore[attr-defined]
+        self._backend, self._predictor = cache.backend, self._part.sync
+        self.purge = self._rows.cache_clear
+
+    def predict(self, data: In) -> Out:
+        return self.predict_many([data])[0]
+
+    def predict_many(self, inputs: list[In]) -> list[Out]:
+        rows = self._rows([data.k for data in inputs])
+        return [Out(k=k, state=state, owner=owner) for k, state, owner in rows]
+
+    def lookup(self, data: In) -> Out:
+        with read_only():  # it is computed if there is no entry
+            return self.predict(data)
+
+    def forget(self, data: In) -> bool:
+        return self._rows.forget([data.k]) > 0
+
+
 class Fleet:
-    """Decorators of two processes: two in the first, and one in the second.
+    """Caches of two processes: two in the first, and one in the second.
 
     Args:
         url: of the server, which is empty.
         clock: the time.
-        options: those of each decorator.
+        make: makes each of them.
+        options: those of each.
         stores: those of an earlier fleet with the same options, whose connections are open.
     """
 
@@ -84,6 +131,7 @@ class Fleet:
         self,
         url: str,
         clock: Clock,
+        make: Make,
         options: Sequence[dict[str, Any]],
         stores: list[Any],
     ) -> None:
@@ -92,24 +140,23 @@ class Fleet:
         self.calls: list[Call] = []
         self.barriers: list[Call] = []
         self._stores = stores
-        self.decorators: list[RedisCachingDecorator] = []
+        self.caches: list[Any] = []
         for process in (options[:2], options[2:]):
             _barriers.clear()
             for each in process:
-                self.decorators.append(self._decorator(url, each))
+                self.caches.append(self._made(make, url, each))
 
-    def _decorator(self, url: str, options: dict[str, Any]) -> RedisCachingDecorator:
+    def _made(self, make: Make, url: str, options: dict[str, Any]) -> Any:
         options = {"timeout": 0.1, "fleet_stats": False, **options}
         if options.get("single_flight") != "off":
             options["single_flight_wait"] = 0.3
-        made = RedisCachingDecorator(url=url, **options)
-        made.set_model(FunctionModel(In, Out, self._predict, qualified_name="m", version="1"))
+        made = make(url, options, self._predict)
         backend: Any = made._backend
         predictor: Any = getattr(made._predictor, "_inner", made._predictor)
         set_clocks(made, self.clock, self.schedule.sleep)
-        if len(self._stores) == len(self.decorators):
+        if len(self._stores) == len(self.caches):
             self._stores.append(backend.stores.sync)
-        inner = self._stores[len(self.decorators)]
+        inner = self._stores[len(self.caches)]
         store: Any = ScheduledStore(inner, self.schedule, self._failed)
         backend.stores = Stores(store, backend.stores.asynchronous)
         performer = Performer(self.schedule, store)
@@ -118,17 +165,17 @@ class Fleet:
         return made
 
     def begin(self, number: int, what: str, keys: Sequence[int]) -> Task:
-        """Begin a call of a decorator; it does nothing before its first turn."""
+        """Begin a call of a cache; it does nothing before its first turn."""
         keys = keys if what == "predict_many" else keys[:1]
         call = Call(len(self.calls), what, number // 2, keys)
         self.calls.append(call)
-        decorator = self.decorators[number]
+        cache = self.caches[number]
 
         def run() -> None:
             call.state, call.began = self.state, self.clock.perf_counter()
             call.before = list(self.barriers)
             try:
-                getattr(self, f"_{what}")(call, decorator, keys)
+                getattr(self, f"_{what}")(call, cache, keys)
             except Boom:
                 assert call.has_raised, f"{call} raised what the model did not"
             except StoreUnavailableError:
@@ -144,14 +191,14 @@ class Fleet:
 
     def warm(self) -> None:
         """Let all caches have entries."""
-        for number in range(len(self.decorators)):
+        for number in range(len(self.caches)):
             self._call(number, "predict_many", [0, 1])
 
     def settle(self) -> None:
         """Finish all calls; check each entry in each cache at once, and later."""
         self.schedule.finish()
         for what, seconds in (("lookup", SEEN), ("lookup", NEAR_TTL), ("predict_one", 0.0)):
-            for number in range(len(self.decorators)):
+            for number in range(len(self.caches)):
                 for key in (0, 1):
                     self._call(number, what, [key])
             self.schedule.advance(seconds + 0.1)
@@ -169,44 +216,44 @@ class Fleet:
             raise Boom
         return Out(k=data.k, state=state, owner=call.number)
 
-    def _predict_one(self, call: Call, decorator: Any, keys: Sequence[int]) -> None:
-        self._check(call, keys[0], decorator.predict(In(k=keys[0])))
+    def _predict_one(self, call: Call, cache: Any, keys: Sequence[int]) -> None:
+        self._check(call, keys[0], cache.predict(In(k=keys[0])))
 
-    def _predict_many(self, call: Call, decorator: Any, keys: Sequence[int]) -> None:
-        answers = decorator.predict_many([In(k=key) for key in keys])
+    def _predict_many(self, call: Call, cache: Any, keys: Sequence[int]) -> None:
+        answers = cache.predict_many([In(k=key) for key in keys])
         for key, answer in zip(keys, answers, strict=True):
             self._check(call, key, answer)
 
-    def _lookup(self, call: Call, decorator: Any, keys: Sequence[int]) -> None:
-        answer = decorator.lookup(In(k=keys[0]))
+    def _lookup(self, call: Call, cache: Any, keys: Sequence[int]) -> None:
+        answer = cache.lookup(In(k=keys[0]))
         if answer is not None:
             self._check(call, keys[0], answer)
 
-    def _refresh(self, call: Call, decorator: Any, keys: Sequence[int]) -> None:
+    def _refresh(self, call: Call, cache: Any, keys: Sequence[int]) -> None:
         self._begin_barrier(call)
         with refresh():
-            answer = decorator.predict(In(k=keys[0]))
+            answer = cache.predict(In(k=keys[0]))
         self._check(call, keys[0], answer)
         assert answer.state >= call.state, f"{call} returned an older answer"
         outcome = last_outcome()
         assert outcome is not None
         self._complete(call, is_far=outcome.fate == "stored")
 
-    def _store(self, call: Call, decorator: Any, keys: Sequence[int]) -> None:
+    def _store(self, call: Call, cache: Any, keys: Sequence[int]) -> None:
         self._begin_barrier(call)
         made = Out(k=keys[0], state=call.state, owner=call.number)
-        if decorator.store(In(k=keys[0]), made):
+        if cache.store(In(k=keys[0]), made):
             self._complete(call)
 
-    def _forget(self, call: Call, decorator: Any, keys: Sequence[int]) -> None:
+    def _forget(self, call: Call, cache: Any, keys: Sequence[int]) -> None:
         self._begin_barrier(call)
-        decorator.forget(In(k=keys[0]))
+        cache.forget(In(k=keys[0]))
         self._complete(call)
 
-    def _purge(self, call: Call, decorator: Any, _: Sequence[int]) -> None:
+    def _purge(self, call: Call, cache: Any, _: Sequence[int]) -> None:
         self._begin_barrier(call)
         call.keys = [0, 1]
-        decorator.purge()
+        cache.purge()
         self._complete(call)
 
     def _begin_barrier(self, call: Call) -> None:

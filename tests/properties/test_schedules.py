@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from model_cache.prediction import backend, lease, sync, verifying, writing
 from model_cache.prediction.effects import Budget
-from tests.properties.fleet import FAULTS, NEAR_TTL, Fleet
+from tests.properties.fleet import FAULTS, NEAR_TTL, Fleet, Make, Table, decorated
 from tests.properties.schedules import Clock
 from tests.servers import Server
 
@@ -30,21 +32,27 @@ EACH: dict[str, Any] = {
     "verify": [{"verify": 1.0, "verify_limit": None, **NEAR}] * 3,
 }
 WHATS = (
-    *("predict_one", "predict_many", "lookup", "refresh", "forget", "purge", "store"),
+    *("predict_one", "predict_many", "lookup", "refresh", "forget", "purge"),
     *("predict_one", "predict_one", "lookup"),
 )
+FAST = settings(phases=set(Phase) - {Phase.explain})  # it takes longer than all else
 ENDS = (*["well"] * 8, *FAULTS, "raises", "timeout", "full")
 
 numbers, times = st.integers(0, 2), st.sampled_from((0, 1, 2, 3, 4, 5, 6, 8, 10, 99))
 keys = st.lists(st.sampled_from((0, 0, 0, 1)), min_size=1, max_size=3)
-begins = st.tuples(numbers, st.sampled_from(WHATS), keys, times)
-"""A decorator, what it begins, for which inputs, and how many effects of it are performed."""
 goes = st.tuples(st.integers(0, 4), st.sampled_from(ENDS), times)
 """A call in progress, how its next effect ends, and how many more of it are performed."""
 waits = st.sampled_from((0.02, 0.2, 1.1, 1.1, 6.0))
 """How many seconds pass."""
-moves = st.lists(st.one_of(begins, goes, goes, waits), min_size=1, max_size=8)
-schedules = st.lists(moves, max_size=6)
+
+
+def schedules(whats: tuple[str, ...]) -> st.SearchStrategy[list[Any]]:
+    """Return schedules in which caches begin some of these calls."""
+    # A cache, what it begins, for which inputs, and how many effects of it are performed.
+    begins = st.tuples(numbers, st.sampled_from(whats), keys, times)
+    moves = st.lists(st.one_of(begins, goes, goes, waits), min_size=1, max_size=8)
+    return st.lists(moves, max_size=6)
+
 
 CHECKED = [
     *[(0, "predict_one", [0], 8), (2, "predict_one", [0], 3), (0, "forget", [0], 4)],
@@ -70,6 +78,9 @@ REFRESHED = [(2, "predict_one", [0], 6), (0, "refresh", [0], 99), (0, "well", 99
 """Finds a refresh that what another process began before it undoes."""
 REFRESHED_NEAR = [(0, "refresh", [0], 99), 1.1, (2, "lookup", [0], 99)]
 """Finds a refresh that the near caches of other processes do not learn of."""
+
+UNCHECKED = [(2, "forget", [0], 99), 1.1, (0, "predict_one", [0], 1), (0, "unsent", 99)]
+"""Finds a near cache that answers though the check of the generation has failed."""
 
 
 @pytest.fixture
@@ -100,26 +111,17 @@ def followed(fleet: Fleet, schedule: list[Any]) -> None:
     fleet.settle()
 
 
-@pytest.mark.parametrize("options", EACH.values(), ids=EACH)
-def test_no_answer_is_older_than_a_barrier(
-    options: list[dict[str, Any]], server: Server, clock: Clock
-) -> None:
+@contextmanager
+def followed_by(
+    server: Server, clock: Clock, make: Make, options: list[dict[str, Any]]
+) -> Iterator[Callable[[bool, list[Any]], None]]:
+    """Return what checks one schedule after the other on new caches, warm or cold."""
     client, stores = server.client(), list[Any]()
 
-    @settings(phases=set(Phase) - {Phase.explain})  # it takes longer than all else
-    @given(st.booleans(), schedules)
-    @example(False, [CHECKED])
-    @example(False, [LANDED])
-    @example(True, [READ_MEANWHILE])
-    @example(True, [UNWRITTEN])
-    @example(False, [OVERTAKEN])
-    @example(False, [ERASED])
-    @example(False, [REFRESHED])
-    @example(True, [REFRESHED_NEAR])
     def check(warm: bool, schedule: list[Any]) -> None:
         client.flushall()
         clock.now = 1000.0
-        fleet = Fleet(server.url, clock, options, stores)
+        fleet = Fleet(server.url, clock, make, options, stores)
         try:
             if warm:
                 fleet.warm()
@@ -128,7 +130,48 @@ def test_no_answer_is_older_than_a_barrier(
             fleet.schedule.end()
 
     try:
-        check()
+        yield check
     finally:
         for each in (client, *stores):
             each.close()
+
+
+@pytest.mark.parametrize("options", EACH.values(), ids=EACH)
+def test_no_answer_is_older_than_a_barrier(
+    options: list[dict[str, Any]], server: Server, clock: Clock
+) -> None:
+    @FAST
+    @given(st.booleans(), schedules((*WHATS, "store")))
+    @example(False, [CHECKED])
+    @example(False, [LANDED])
+    @example(True, [READ_MEANWHILE])
+    @example(True, [UNWRITTEN])
+    @example(False, [OVERTAKEN])
+    @example(False, [ERASED])
+    @example(False, [REFRESHED])
+    @example(True, [REFRESHED_NEAR])
+    @example(True, [UNCHECKED])
+    def check(warm: bool, schedule: list[Any]) -> None:
+        check_one(warm, schedule)
+
+    with followed_by(server, clock, decorated, options) as check_one:
+        check()
+
+
+@pytest.mark.parametrize("options", EACH.values(), ids=EACH)
+def test_no_row_of_a_table_is_older_than_a_barrier(
+    options: list[dict[str, Any]], server: Server, clock: Clock
+) -> None:
+    @FAST
+    @given(st.booleans(), schedules(WHATS))
+    @example(False, [LANDED])
+    @example(True, [UNWRITTEN])
+    @example(False, [OVERTAKEN])
+    @example(False, [REFRESHED])
+    @example(True, [REFRESHED_NEAR])
+    @example(True, [UNCHECKED])
+    def check(warm: bool, schedule: list[Any]) -> None:
+        check_one(warm, schedule)
+
+    with followed_by(server, clock, Table, options) as check_one:
+        check()
