@@ -37,6 +37,7 @@ class In(BaseModel):
 
 class Out(BaseModel):
     k: int
+    version: int
     state: int
     owner: int
 
@@ -52,7 +53,9 @@ class Call:
         number: stands for it in the answers that its model call has made.
         what: the method.
         process: the process.
+        cache: which of its caches.
         keys: the inputs.
+        versions: those of the model since it began.
         state: of the world when it began.
         began: when it began.
         before: the barriers that were complete when it began.
@@ -65,8 +68,12 @@ class Call:
         has_raised: whether the model has raised for it.
     """
 
-    def __init__(self, number: int, what: str, process: int, keys: Sequence[int]) -> None:
+    def __init__(
+        self, number: int, what: str, process: int, cache: Any, keys: Sequence[int]
+    ) -> None:
         self.number, self.what, self.process, self.keys = number, what, process, keys
+        self.cache = cache
+        self.versions: list[int] = []
         self.state = self.last_state = 0
         self.began = self.last = 0.0
         self.before: list[Call] = []
@@ -77,25 +84,37 @@ class Call:
         return f"{self.what}#{self.number}(process {self.process}, {list(self.keys)})"
 
 
-Make: TypeAlias = Callable[[str, dict[str, Any], Callable[[In], Out]], Any]
+Answer: TypeAlias = Callable[[In, int], Out]
+"""Answers an input by a version of the model."""
+Make: TypeAlias = Callable[[str, dict[str, Any], Answer], Any]
 """Makes something cached from a url, options, and its model."""
 
 
-def decorated(url: str, options: dict[str, Any], predict: Callable[[In], Out]) -> Any:
+def decorated(url: str, options: dict[str, Any], answer: Answer) -> Any:
     """Return a decorated ml-base model."""
-    made = RedisCachingDecorator(url=url, **options)
-    return made.set_model(FunctionModel(In, Out, predict, qualified_name="m", version="1"))
+    return RedisCachingDecorator(url=url, **options).set_model(versioned(answer, 1))
+
+
+def versioned(answer: Answer, version: int) -> FunctionModel:
+    """Return a version of the model, which may load another one."""
+
+    def predict(data: In) -> Out:
+        return answer(data, int(made.version))
+
+    made = FunctionModel(In, Out, predict, qualified_name="m", version=str(version))
+    return made
 
 
 class Table:
     """A cached function of many rows, with the methods of a decorated model."""
 
-    def __init__(self, url: str, options: dict[str, Any], predict: Callable[[In], Out]) -> None:
+    def __init__(self, url: str, options: dict[str, Any], answer: Answer) -> None:
         def table(rows: list[int]) -> list[tuple[int, ...]]:
-            answers = [predict(In(k=row)) for row in rows]
-            return [(answer.k, answer.state, answer.owner) for answer in answers]
+            answers = [answer(In(k=row), 1) for row in rows]
+            return [(each.k, each.version, each.state, each.owner) for each in answers]
 
         cache = Cache(url, **options)
+        self.version = "1"
         self._rows = cache.memoize_rows(name="m", version="1", revision="1")(table)
         self._part: Any = self._rows.cache_clear.__self__  # type: ignore[attr-defined]
         self._backend, self._predictor = cache.backend, self._part.sync
@@ -106,7 +125,7 @@ class Table:
 
     def predict_many(self, inputs: list[In]) -> list[Out]:
         rows = self._rows([data.k for data in inputs])
-        return [Out(k=k, state=state, owner=owner) for k, state, owner in rows]
+        return [Out(**dict(zip(Out.model_fields, row, strict=True))) for row in rows]
 
     def lookup(self, data: In) -> Out:
         with read_only():  # it is computed if there is no entry
@@ -141,6 +160,7 @@ class Fleet:
         self.barriers: list[Call] = []
         self._stores = stores
         self.caches: list[Any] = []
+        self._versions = 1
         for process in (options[:2], options[2:]):
             _barriers.clear()
             for each in process:
@@ -150,7 +170,7 @@ class Fleet:
         options = {"timeout": 0.1, "fleet_stats": False, **options}
         if options.get("single_flight") != "off":
             options["single_flight_wait"] = 0.3
-        made = make(url, options, self._predict)
+        made = make(url, options, self._answer)
         backend: Any = made._backend
         predictor: Any = getattr(made._predictor, "_inner", made._predictor)
         set_clocks(made, self.clock, self.schedule.sleep)
@@ -167,12 +187,13 @@ class Fleet:
     def begin(self, number: int, what: str, keys: Sequence[int]) -> Task:
         """Begin a call of a cache; it does nothing before its first turn."""
         keys = keys if what == "predict_many" else keys[:1]
-        call = Call(len(self.calls), what, number // 2, keys)
-        self.calls.append(call)
         cache = self.caches[number]
+        call = Call(len(self.calls), what, number // 2, cache, keys)
+        self.calls.append(call)
 
         def run() -> None:
             call.state, call.began = self.state, self.clock.perf_counter()
+            call.versions = [int(cache.version)]
             call.before = list(self.barriers)
             try:
                 getattr(self, f"_{what}")(call, cache, keys)
@@ -209,12 +230,12 @@ class Fleet:
 
     # What the calls do.
 
-    def _predict(self, data: In) -> Out:
+    def _answer(self, data: In, version: int) -> Out:
         call, state = self.schedule.current.owner, self.state
         if self.schedule.stop() == "raises":
             call.has_raised = True
             raise Boom
-        return Out(k=data.k, state=state, owner=call.number)
+        return Out(k=data.k, version=version, state=state, owner=call.number)
 
     def _predict_one(self, call: Call, cache: Any, keys: Sequence[int]) -> None:
         self._check(call, keys[0], cache.predict(In(k=keys[0])))
@@ -241,7 +262,8 @@ class Fleet:
 
     def _store(self, call: Call, cache: Any, keys: Sequence[int]) -> None:
         self._begin_barrier(call)
-        made = Out(k=keys[0], state=call.state, owner=call.number)
+        version = int(cache.version)
+        made = Out(k=keys[0], version=version, state=call.state, owner=call.number)
         if cache.store(In(k=keys[0]), made):
             self._complete(call)
 
@@ -255,6 +277,22 @@ class Fleet:
         call.keys = [0, 1]
         cache.purge()
         self._complete(call)
+
+    def _deploy(self, call: Call, cache: Any, keys: Sequence[int]) -> None:
+        """Set another version of the model; that may be an earlier one."""
+        cache.set_model(versioned(self._answer, 1 + keys[0]))
+        self._changed(cache)
+
+    def _reload(self, call: Call, cache: Any, _: Sequence[int]) -> None:
+        """Have the model itself load a new version."""
+        self._versions += 1
+        cache._model.current_version = str(10 + self._versions)
+        self._changed(cache)
+
+    def _changed(self, cache: Any) -> None:
+        for call in self.calls:
+            if call.cache is cache and not call.has_ended:
+                call.versions.append(int(cache.version))
 
     def _begin_barrier(self, call: Call) -> None:
         self.state += 1
@@ -274,7 +312,10 @@ class Fleet:
 
     def _check(self, call: Call, key: int, answer: Out) -> None:
         assert answer.k == key, f"{call} returned the answer for {answer.k}"
+        assert answer.version in call.versions, f"{call} returned version {answer.version}"
         for barrier in call.before:
+            if barrier.versions[0] != answer.version:
+                continue
             if key in barrier.keys and answer.state < barrier.state:
                 maker = self.calls[answer.owner]
                 assert self._may_be_older(call, barrier, maker), (

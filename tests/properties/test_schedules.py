@@ -1,4 +1,7 @@
-"""No answer is older than a barrier, however the effects of calls follow each other."""
+"""However the effects of calls follow each other, no answer is older than a barrier.
+
+Nor is it that of a version that the model no longer has.
+"""
 
 from __future__ import annotations
 
@@ -82,6 +85,12 @@ REFRESHED_NEAR = [(0, "refresh", [0], 99), 1.1, (2, "lookup", [0], 99)]
 UNCHECKED = [(2, "forget", [0], 99), 1.1, (0, "predict_one", [0], 1), (0, "unsent", 99)]
 """Finds a near cache that answers though the check of the generation has failed."""
 
+RELOADED = [
+    *[(0, "predict_one", [0], 3), (0, "reload", [0], 99), (0, "well", 99)],
+    (2, "lookup", [0], 99),
+]
+"""Finds an answer of a new version that is stored under the key of the one before."""
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -141,7 +150,7 @@ def test_no_answer_is_older_than_a_barrier(
     options: list[dict[str, Any]], server: Server, clock: Clock
 ) -> None:
     @FAST
-    @given(st.booleans(), schedules((*WHATS, "store")))
+    @given(st.booleans(), schedules((*WHATS, "store", "deploy", "reload")))
     @example(False, [CHECKED])
     @example(False, [LANDED])
     @example(True, [READ_MEANWHILE])
@@ -151,6 +160,7 @@ def test_no_answer_is_older_than_a_barrier(
     @example(False, [REFRESHED])
     @example(True, [REFRESHED_NEAR])
     @example(True, [UNCHECKED])
+    @example(False, [RELOADED])
     def check(warm: bool, schedule: list[Any]) -> None:
         check_one(warm, schedule)
 
