@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -123,6 +124,7 @@ def test_watching_ends_with_an_interrupt(
         if len(shown) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("model_cache.cli.app.time.sleep", sleep)
+    # Not `time.sleep` itself, which background threads call, too.
+    monkeypatch.setattr("model_cache.cli.app.time", SimpleNamespace(sleep=sleep))
     result = run("stats", "--url", server.url, "--watch")
     assert (result.code, result.stdout.count("a_model 1.0.0")) == (0, 2)
