@@ -17,6 +17,7 @@ from model_cache import RedisCachingDecorator
 from model_cache.errors import StoreUnavailableError
 from model_cache.keys.buckets import Buckets
 from model_cache.observing.events import Event, StoreLost
+from model_cache.prediction.barrier import _barriers
 from model_cache.stores.cluster import ClusterStore
 from model_cache.stores.opening import compose
 from model_cache.stores.url import parse_url
@@ -29,6 +30,7 @@ from tests.faults.topologies import (
 from tests.inside import inside
 from tests.models import FunctionModel, charge, person
 from tests.servers import Server, free_port
+from tests.stored import entries
 from tests.stores.caching import (
     COUNT,
     PACKED,
@@ -386,6 +388,38 @@ def test_after_a_replica_has_taken_over_the_cache_works_again() -> None:
 
         wait_until(lambda: misses() == 0, "all are hits again")
         assert decorator.stats().store == "closed"
+
+
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
+def test_an_overtaken_batch_is_erased_from_the_shards_that_are_left(in_a_loop: bool) -> None:
+    with running_cluster() as cluster, decorated(cluster.url, "overtaken") as other:
+        other.predict(person(age=COUNT))  # begins the generation
+
+        def owner(key: str) -> Server:
+            return cluster.primary_of(key_slot(key.encode()))
+
+        people = [person(age=age) for age in range(COUNT)]
+        kept = owner("overtaken/1.0.0/generation")
+        by_owner = {owner(other.cache_key(each)): each for each in people}
+        first = by_owner.pop(kept)
+        lost, last = by_owner.popitem()
+
+        def overtaken(data: Any) -> Any:
+            if data is first:
+                other.purge()
+                lost.kill()
+            return charge(data)
+
+        _barriers.clear()  # as in another process
+        model = FunctionModel(function=overtaken, qualified_name="overtaken")
+        with RedisCachingDecorator(url=cluster.url, timeout=TIMEOUT).set_model(model) as decorator:
+            if in_a_loop:
+                asyncio.run(decorator.apredict_many([first, last]))
+            else:
+                decorator.predict_many([first, last])
+            assert decorator.stats().write_failures == 2
+        with kept.client() as client:
+            wait_until(lambda: not entries(client, "overtaken/*"), "it is erased", TIMEOUT)
 
 
 def test_a_cluster_that_can_not_be_reached_at_first_costs_next_to_nothing_soon() -> None:
