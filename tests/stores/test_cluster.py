@@ -8,12 +8,13 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 from redis.crc import key_slot
 
-from model_cache import RedisCachingDecorator
+from model_cache import RedisCachingDecorator, refresh
 from model_cache.errors import StoreUnavailableError
 from model_cache.keys.buckets import Buckets
 from model_cache.observing.events import Event, StoreLost
@@ -28,7 +29,7 @@ from tests.faults.topologies import (
     running_cluster,
 )
 from tests.inside import inside
-from tests.models import FunctionModel, charge, person
+from tests.models import Charges, FunctionModel, charge, person
 from tests.servers import Server, free_port
 from tests.stored import entries
 from tests.stores.caching import (
@@ -278,6 +279,44 @@ def test_a_replica_without_a_primary_is_left_alone(cluster: Cluster) -> None:
                 client.config_set("masterauth", PASSWORD)
                 client.config_set("replica-serve-stale-data", "yes")
         wait_until(cluster.is_whole, "the cluster is whole again")
+
+
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_a_replica_that_lags_does_not_undo_what_this_process_changes(
+    in_a_loop: bool, packed: bool
+) -> None:
+    name, value = "lagging", 1.0
+    model = FunctionModel(function=lambda _: Charges(charges=value), qualified_name=name)
+    with running_cluster(password=PASSWORD) as cluster, asyncio.Runner() as runner:
+        options = {"timeout": TIMEOUT, **(PACKED if packed else {})}
+        decorator = RedisCachingDecorator(url=f"{cluster.url}?replicas=true", **options)
+        decorator.set_model(model)
+
+        def predict(data: Any) -> float:
+            if not in_a_loop:
+                return float(decorator.predict(data).charges)
+            return float(runner.run(decorator.apredict(data), context=copy_context()).charges)
+
+        people = [person(age=age) for age in range(20)]
+        for data in people:
+            assert predict(data) == 1.0
+        replicas = replicas_of(cluster)
+        wait_until(lambda: all(entries_on(node, name) for node in replicas), "they are replicated")
+        for replica in replicas:
+            cut_off_from_primary(replica, PASSWORD, serves_stale_data=True)
+        value = 2.0
+        for data in people[:10]:
+            with refresh():
+                assert predict(data) == 2.0
+            assert {predict(data) for _ in range(10)} == {2.0}
+        for data in people[10:15]:
+            assert decorator.forget(data)
+            assert {predict(data) for _ in range(10)} == {2.0}
+        decorator.purge()
+        for data in people:
+            assert {predict(data) for _ in range(10)} == {2.0}
+        runner.run(decorator.aclose())
 
 
 def test_a_replica_that_joins_later_is_read_too() -> None:
