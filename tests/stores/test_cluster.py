@@ -157,6 +157,18 @@ def test_a_purge_reaches_a_shard_that_is_new() -> None:
             assert client.dbsize() == 0
 
 
+def test_a_purge_reaches_entries_that_move_to_another_shard_meanwhile() -> None:
+    with running_cluster() as cluster, decorated(cluster.url, "reshardable") as decorator:
+        predict_all(decorator)
+        keys = {decorator.cache_key(person(age=age)).encode() for age in range(COUNT)}
+        found = inside(decorator)._store.scan(b"reshardable/*", TIMEOUT)
+        first = next(found)  # its shard has been scanned
+        there = cluster.primary_of(key_slot(first))
+        elsewhere = next(key for key in keys if cluster.primary_of(key_slot(key)) is not there)
+        cluster.move(key_slot(elsewhere), there)
+        assert keys <= {first, *found}
+
+
 def test_many_keys_go_each_to_its_own_shard(cluster: Cluster) -> None:
     with decorated(cluster.url, "many") as decorator:
         store = inside(decorator)._store
