@@ -182,3 +182,12 @@ def test_a_wrong_name_behind_the_door_fails_the_type_check(tmp_path: Path) -> No
         assert f"planted.py:{line}: error:" in messages, (place, messages)
     assert messages.count('has no attribute "no_such_name"') == len(PLACES)
     assert messages.count("error:") == len(PLACES)
+
+
+def test_nothing_is_computed_under_a_lock_that_a_forked_child_may_find_held() -> None:
+    decorated = [
+        f"{name}: {ast.unparse(decorator)}"
+        for name, node, _ in ALL_FUNCTIONS
+        for decorator in getattr(node, "decorator_list", ())
+    ]
+    assert [each for each in decorated if each.endswith("cached_property")] == []  # use `lazy`

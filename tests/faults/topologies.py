@@ -244,10 +244,12 @@ def running_node_behind_nat() -> Iterator[tuple[Server, str]]:
         yield server, f"127.0.0.1:{port}"
 
 
-def cut_off_from_primary(replica: Server, password: str | None) -> None:
-    """Let a replica answer MASTERDOWN: it may not log in at its primary any more."""
+def cut_off_from_primary(
+    replica: Server, password: str | None, *, serves_stale_data: bool = False
+) -> None:
+    """Let a replica answer MASTERDOWN, or old data: it may not log in at its primary any more."""
     with replica.client(password=password) as client:
-        client.config_set("replica-serve-stale-data", "no")
+        client.config_set("replica-serve-stale-data", "yes" if serves_stale_data else "no")
         client.config_set("masterauth", "not-the-password")
         client.execute_command("CLIENT", "KILL", "TYPE", "master")
         wait_until(

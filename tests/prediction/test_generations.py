@@ -13,8 +13,9 @@ from model_cache import Cache, RedisCachingDecorator, refresh
 from model_cache.prediction.barrier import _barriers
 from model_cache.prediction.effects import Effect
 from model_cache.prediction.generation import LONGEST, is_outdated, is_outdated_nearby, mark_of
+from model_cache.prediction.writing import Writing
 from tests.inside import inside
-from tests.models import Charges, FunctionModel, Person, person
+from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.prediction.test_drivers import Ask, ask, made, outcomes
 from tests.servers import Server, free_port
 from tests.stored import entries
@@ -356,6 +357,51 @@ def test_an_overtaken_entry_that_can_not_be_erased_is_not_served(
     monkeypatch.undo()
     assert len(entries(client)) == 1
     assert decorator.predict(person()) == Charges(charges=2.0)
+
+
+def test_an_overtaken_batch_is_erased_although_some_of_its_entries_were_refused(
+    server: Server, client: redis.Redis, ask: Ask
+) -> None:
+    people = [person(age=age) for age in range(3)]
+
+    def allow(*keys: str) -> None:
+        client.acl_setuser("default", enabled=True, nopass=True, reset_keys=True, keys=keys)
+
+    def model(data: Person) -> Charges:
+        if data is people[0]:
+            purge_elsewhere(client)
+            allow(GENERATION, *map(decorator.cache_key, people[:-1]))
+        return charge(data)
+
+    decorator = made(server, FunctionModel(function=model))
+    try:
+        ask.many(decorator, people)
+    finally:
+        allow("*")
+    assert decorator.stats().write_failures == 3
+    poll(lambda: entries(client) == [])
+
+
+def test_an_overtaken_entry_is_erased_although_redis_is_full(
+    server: Server, client: redis.Redis, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def model(data: Person) -> Charges:
+        purge_elsewhere(client)
+        return charge(data)
+
+    decorator = made(server, FunctionModel(function=model))
+    erase = Writing._erase
+
+    def erase_when_full(*arguments: Any) -> Any:
+        client.config_set("maxmemory", 1)
+        return erase(*arguments)
+
+    monkeypatch.setattr(Writing, "_erase", erase_when_full)
+    try:
+        ask(decorator, person())
+    finally:
+        client.config_set("maxmemory", 0)
+    poll(lambda: entries(client) == [])
 
 
 @pytest.mark.parametrize("batch", [False, True])

@@ -15,7 +15,7 @@ import redis
 
 from model_cache import RedisCachingDecorator
 from tests.models import FunctionModel, charge, person
-from tests.servers import Server
+from tests.servers import Server, running_server
 from tests.stored import entries
 
 
@@ -79,15 +79,37 @@ def test_forked_workers_predict_while_the_parent_does(server: Server) -> None:
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
 
 
-def run(code: str, **environment: str) -> str:
+def run(code: str, *flags: str, **environment: str) -> str:
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [sys.executable, *flags, "-c", textwrap.dedent(code)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     ).stdout
+
+
+@pytest.mark.parametrize("flags", [("-bb",), ("-OO",), ("-W", "error", "-X", "dev")], ids="".join)
+def test_it_predicts_under_a_strict_interpreter(flags: tuple[str, ...]) -> None:
+    code = """
+        import asyncio
+        from model_cache import RedisCachingDecorator, refresh
+        from tests.models import FunctionModel, charge, person
+        for options in ({}, {"layout": "packed", "expected_entries": 100}):
+            decorator = RedisCachingDecorator(url=URL, timeout=5.0, **options)
+            decorator.set_model(FunctionModel())
+            wrong = sum(decorator.predict(person()) != charge(person()) for _ in range(2))
+            with refresh():
+                decorator.predict_many([person(age=age) for age in range(5)])
+            asyncio.run(decorator.apredict(person()))
+            decorator.forget(person())
+            decorator.purge()
+            print(wrong, decorator.stats().hits, decorator.stats().unavailable)
+    """
+    with running_server("--requirepass", "s3cret") as server:
+        url = f"redis://default:s3cret@127.0.0.1:{server.port}"
+        assert run(code.replace("URL", repr(url)), *flags).split() == ["0", "2", "0"] * 2
 
 
 def test_a_restarted_process_under_another_hash_seed_hits(

@@ -231,6 +231,29 @@ def test_entries_that_have_just_landed_take_a_bounded_number_of_bytes() -> None:
     assert isinstance(joined(0), Flight)
 
 
+def test_a_huge_entry_does_not_stay_in_memory() -> None:
+    barrier, flights = Barrier(), SingleFlight()
+    flight = flights.join(barrier.begin(b"key", 0), since=0.0)
+    assert isinstance(flight, Flight)
+    flight.land(Landed(bytes(5 * 2**20)))
+    assert isinstance(flights.join(barrier.begin(b"key", 0), since=0.0), Flight)
+
+
+def test_an_entry_whose_write_never_ends_is_shared_for_a_second_only() -> None:
+    now = 1.0
+    barrier, flights = Barrier(clock=lambda: now), SingleFlight(clock=lambda: now)
+    for number in range(200):
+        flight = flights.join(barrier.begin(b"%d" % number, 0), since=1.0)
+        assert isinstance(flight, Flight)
+        flight.land(Landed(b"entry"))
+    assert flights.join(barrier.begin(b"0", 0), since=2.0) == Landed(b"entry")
+    now = 2.1
+    flight = flights.join(barrier.begin(b"0", 0), since=now)
+    assert isinstance(flight, Flight)
+    flight.land(Landed(b"newer"))
+    assert isinstance(flights.join(barrier.begin(b"1", 0), since=1.5), Flight)  # it is gone
+
+
 def test_interrupted_leaders_do_not_end_the_waiting_for_others() -> None:
     barrier, flights = Barrier(), SingleFlight()
     for _ in range(5):

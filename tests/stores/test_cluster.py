@@ -8,15 +8,17 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 from redis.crc import key_slot
 
-from model_cache import RedisCachingDecorator
+from model_cache import RedisCachingDecorator, refresh
 from model_cache.errors import StoreUnavailableError
 from model_cache.keys.buckets import Buckets
 from model_cache.observing.events import Event, StoreLost
+from model_cache.prediction.barrier import _barriers
 from model_cache.stores.cluster import ClusterStore
 from model_cache.stores.opening import compose
 from model_cache.stores.url import parse_url
@@ -27,8 +29,9 @@ from tests.faults.topologies import (
     running_cluster,
 )
 from tests.inside import inside
-from tests.models import FunctionModel, charge, person
+from tests.models import Charges, FunctionModel, charge, person
 from tests.servers import Server, free_port
+from tests.stored import entries
 from tests.stores.caching import (
     COUNT,
     PACKED,
@@ -152,6 +155,18 @@ def test_a_purge_reaches_a_shard_that_is_new() -> None:
         assert decorator.purge() == COUNT
         with added.client() as client:
             assert client.dbsize() == 0
+
+
+def test_a_purge_reaches_entries_that_move_to_another_shard_meanwhile() -> None:
+    with running_cluster() as cluster, decorated(cluster.url, "reshardable") as decorator:
+        predict_all(decorator)
+        keys = {decorator.cache_key(person(age=age)).encode() for age in range(COUNT)}
+        found = inside(decorator)._store.scan(b"reshardable/*", TIMEOUT)
+        first = next(found)  # its shard has been scanned
+        there = cluster.primary_of(key_slot(first))
+        elsewhere = next(key for key in keys if cluster.primary_of(key_slot(key)) is not there)
+        cluster.move(key_slot(elsewhere), there)
+        assert keys <= {first, *found}
 
 
 def test_many_keys_go_each_to_its_own_shard(cluster: Cluster) -> None:
@@ -278,6 +293,44 @@ def test_a_replica_without_a_primary_is_left_alone(cluster: Cluster) -> None:
         wait_until(cluster.is_whole, "the cluster is whole again")
 
 
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+def test_a_replica_that_lags_does_not_undo_what_this_process_changes(
+    in_a_loop: bool, packed: bool
+) -> None:
+    name, value = "lagging", 1.0
+    model = FunctionModel(function=lambda _: Charges(charges=value), qualified_name=name)
+    with running_cluster(password=PASSWORD) as cluster, asyncio.Runner() as runner:
+        options = {"timeout": TIMEOUT, **(PACKED if packed else {})}
+        decorator = RedisCachingDecorator(url=f"{cluster.url}?replicas=true", **options)
+        decorator.set_model(model)
+
+        def predict(data: Any) -> float:
+            if not in_a_loop:
+                return float(decorator.predict(data).charges)
+            return float(runner.run(decorator.apredict(data), context=copy_context()).charges)
+
+        people = [person(age=age) for age in range(20)]
+        for data in people:
+            assert predict(data) == 1.0
+        replicas = replicas_of(cluster)
+        wait_until(lambda: all(entries_on(node, name) for node in replicas), "they are replicated")
+        for replica in replicas:
+            cut_off_from_primary(replica, PASSWORD, serves_stale_data=True)
+        value = 2.0
+        for data in people[:10]:
+            with refresh():
+                assert predict(data) == 2.0
+            assert {predict(data) for _ in range(10)} == {2.0}
+        for data in people[10:15]:
+            assert decorator.forget(data)
+            assert {predict(data) for _ in range(10)} == {2.0}
+        decorator.purge()
+        for data in people:
+            assert {predict(data) for _ in range(10)} == {2.0}
+        runner.run(decorator.aclose())
+
+
 def test_a_replica_that_joins_later_is_read_too() -> None:
     with running_cluster() as cluster:
         decorator = RedisCachingDecorator(url=f"{cluster.url}?replicas=true", timeout=TIMEOUT)
@@ -386,6 +439,38 @@ def test_after_a_replica_has_taken_over_the_cache_works_again() -> None:
 
         wait_until(lambda: misses() == 0, "all are hits again")
         assert decorator.stats().store == "closed"
+
+
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
+def test_an_overtaken_batch_is_erased_from_the_shards_that_are_left(in_a_loop: bool) -> None:
+    with running_cluster() as cluster, decorated(cluster.url, "overtaken") as other:
+        other.predict(person(age=COUNT))  # begins the generation
+
+        def owner(key: str) -> Server:
+            return cluster.primary_of(key_slot(key.encode()))
+
+        people = [person(age=age) for age in range(COUNT)]
+        kept = owner("overtaken/1.0.0/generation")
+        by_owner = {owner(other.cache_key(each)): each for each in people}
+        first = by_owner.pop(kept)
+        lost, last = by_owner.popitem()
+
+        def overtaken(data: Any) -> Any:
+            if data is first:
+                other.purge()
+                lost.kill()
+            return charge(data)
+
+        _barriers.clear()  # as in another process
+        model = FunctionModel(function=overtaken, qualified_name="overtaken")
+        with RedisCachingDecorator(url=cluster.url, timeout=TIMEOUT).set_model(model) as decorator:
+            if in_a_loop:
+                asyncio.run(decorator.apredict_many([first, last]))
+            else:
+                decorator.predict_many([first, last])
+            assert decorator.stats().write_failures == 2
+        with kept.client() as client:
+            wait_until(lambda: not entries(client, "overtaken/*"), "it is erased", TIMEOUT)
 
 
 def test_a_cluster_that_can_not_be_reached_at_first_costs_next_to_nothing_soon() -> None:

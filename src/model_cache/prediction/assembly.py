@@ -6,10 +6,10 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 from model_cache.binding import Current
+from model_cache.lazy import lazy
 from model_cache.observing.counters import Counters
 from model_cache.observing.events import Hook
 from model_cache.observing.hooks import telling
@@ -181,7 +181,7 @@ class _Cached:
         )
         return Predictors(sync, asynchronous)
 
-    @cached_property
+    @lazy
     def _serving(self) -> Serving:
         return Serving(
             self.current,
@@ -191,12 +191,12 @@ class _Cached:
             self.config.timeout,
         )
 
-    @cached_property
+    @lazy
     def _writing(self) -> Writing:
         counters, hook, watch, _ = self.observers
         return Writing(self.config, self.backend.barrier, counters, hook, watch)
 
-    @cached_property
+    @lazy
     def _calls(self) -> Calls:
         return Calls(
             self.current,
@@ -207,7 +207,7 @@ class _Cached:
             self.observers.gates,
         )
 
-    @cached_property
+    @lazy
     def _verifying(self) -> Verifying:
         return Verifying(
             config=self.config,
@@ -220,7 +220,7 @@ class _Cached:
             watch=self.observers.watch,
         )
 
-    @cached_property
+    @lazy
     def _flow(self) -> Flow:
         return Flow(
             config=self.config,
@@ -245,7 +245,7 @@ class _Cached:
             watch=self.observers.watch,
         )
 
-    @cached_property
+    @lazy
     def _entries(self) -> SingleEntries:
         return SingleEntries(
             config=self.config,
@@ -269,7 +269,7 @@ class _Cached:
             isolates=isolates,
         )
 
-    @cached_property
+    @lazy
     def _tables(self) -> TableFlow:
         return TableFlow(
             current=self.current,

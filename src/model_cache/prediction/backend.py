@@ -96,7 +96,9 @@ class RedisBackend:
         place = "embedded" if endpoint.embedded else f"{endpoint}/{endpoint.database}"
         self.barrier = barrier_at(place)
         self.near = _near_cache(config)
-        self.look_ups = LookUps(self.near, self.barrier, config.timeout)
+        self.look_ups = LookUps(
+            self.near, self.barrier, config.timeout, reads_replicas=endpoint.replicas
+        )
         self.leases = LeaseKeeper(self.stores.sync)
         # Before the writers, since what comes later is finished first at the end of the process.
         self.fleet = FleetStatistics(self.stores.sync, config.timeout)

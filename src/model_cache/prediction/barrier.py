@@ -22,6 +22,8 @@ from model_cache.protocols import Clock
 # For this many seconds, a write that timed out may still reach the server.
 _LATE_WRITE_SECONDS = 60.0
 _MOST_LATE_WRITES = 4096
+# For this many seconds, a replica may not have followed a change of its primary.
+_LONGEST_LAG = 60.0
 
 
 class Computation:
@@ -87,6 +89,9 @@ class Barrier:
         self._late_writes: OrderedDict[bytes, float] = OrderedDict()
         # ... and those that a barrier has overtaken, each with the time until which it counts.
         self.distrusted: OrderedDict[bytes, float] = OrderedDict()
+        # Until when replicas may have older entries: of single keys, and of all.
+        self._replaced: OrderedDict[bytes, float] = OrderedDict()
+        self._purged_until = -math.inf
 
     def has_near_cache(self, near: NearCache) -> None:
         """Register a near cache in front of the store."""
@@ -195,6 +200,16 @@ class Barrier:
         """Whether an entry may be from before a barrier, so that it must be computed anew."""
         return key in self.distrusted
 
+    def replaces(self, key: bytes) -> None:
+        """Record that a refresh or a forget changes an entry; called before and after it."""
+        with self._lock:
+            _remember(self._replaced, key, self.clock() + _LONGEST_LAG)
+
+    def replica_may_lag(self, key: bytes) -> bool:
+        """Whether a replica may still have an entry from before a barrier in this process."""
+        now = self.clock()
+        return now < self._purged_until or now < self._replaced.get(key, -math.inf)
+
     def purge(self, holds: Callable[[bytes], bool], wait: float) -> None:
         """Invalidate the computations of a namespace and wait for their writes.
 
@@ -213,6 +228,7 @@ class Barrier:
         with self._lock:
             self.changes += 1
             self._distrust_late(overtaken)
+            self._purged_until = self.clock() + _LONGEST_LAG
 
     def _distrust_late(self, overtaken: list[Computation]) -> None:
         for one in overtaken:

@@ -44,6 +44,7 @@ class LookUps:
         barrier: tracks purges and refreshes in this process.
         timeout: the most seconds that a prediction may spend on the store.
         clock: seconds, as `time.perf_counter`.
+        reads_replicas: whether the store's `get` may ask a replica that lags behind.
     """
 
     def __init__(
@@ -52,11 +53,14 @@ class LookUps:
         barrier: Barrier,
         timeout: float,
         clock: Clock = time.perf_counter,
+        *,
+        reads_replicas: bool = False,
     ) -> None:
         self._near = near
         self._barrier = barrier
         self._timeout = timeout
         self._clock = clock
+        self._reads_replicas = reads_replicas
         self._generations = barrier.generations
         if near is not None:
             barrier.has_near_cache(near)
@@ -152,7 +156,8 @@ class LookUps:
         """Return the request that looks up a call's key; None for a plain `get`."""
         assert call.generation is not None
         assert call.key is not None
-        if self._near is None and self._is_known(call.generation, call.asked):
+        may_lag = self._reads_replicas and self._barrier.replica_may_lag(call.key)
+        if self._near is None and self._is_known(call.generation, call.asked) and not may_lag:
             return None
         return self.request_many([call.key], call.generation)
 
@@ -343,6 +348,7 @@ class LookUps:
     def drop(self, call: Call) -> None:
         """Remove an entry from the near caches before it is refreshed."""
         near, near_key, generation = self._near, call.near_key, call.generation
+        self._replaces(call)
         self._barrier.clear_near_caches(besides=near)
         if near is None or near_key is None or generation is None:
             return
@@ -353,8 +359,13 @@ class LookUps:
     def forgotten(self, call: Call) -> None:
         """Remove an entry from the near cache; others learn of it by the generation."""
         self._barrier.changed()
+        self._replaces(call)
         if self._near is not None and call.near_key is not None:
             self._near.drop(call.near_key)
+
+    def _replaces(self, call: Call) -> None:
+        if call.key is not None:
+            self._barrier.replaces(call.key)
 
     def missed(self, call: Call, error: StoreUnavailableError) -> None:
         """Record that the store failed to answer a call."""

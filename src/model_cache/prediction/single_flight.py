@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable
 from typing import Literal, NamedTuple, TypeAlias
 from weakref import ref
 
 from model_cache.forks import renew_after_fork
 from model_cache.prediction.barrier import Computation
+from model_cache.protocols import Clock
 
 # How many recently landed entries to keep, for callers whose lookup just missed them.
 _MOST_RECENT = 64
 _MOST_RECENT_BYTES = 4 * 2**20
+# For how many seconds a landed entry that is not written yet answers callers. Its write may never
+# end (its task was cancelled), or wait in a queue while another process purges.
+_LONGEST_WRITE = 1.0
 # After this many consecutive flights without an entry to share, callers do not wait.
 _MOST_FRUITLESS = 3
 # The least seconds that a caller waits, however fast the model has been.
@@ -116,13 +121,19 @@ class SingleFlight:
 
     Args:
         mode: "off" if each caller computes on its own.
+        clock: seconds, as the barrier's.
 
     Attributes:
         lock: protects the flights, and who waits for them.
     """
 
-    def __init__(self, mode: Literal["process", "fleet", "off"] = "process") -> None:
+    def __init__(
+        self,
+        mode: Literal["process", "fleet", "off"] = "process",
+        clock: Clock = time.perf_counter,
+    ) -> None:
         self._is_off = mode == "off"
+        self._clock = clock
         self._slowest = 0.0  # seconds of the slowest recent model call, decaying
         self.after_fork()
         renew_after_fork(self)
@@ -131,7 +142,7 @@ class SingleFlight:
         """Drop the flights, whose leaders belong to the parent."""
         self.lock = threading.RLock()
         self._landings: dict[bytes, tuple[Landing, Computation]] = {}
-        self._recent: dict[bytes, tuple[Computation, Landed]] = {}  # oldest first
+        self._recent: dict[bytes, _Recent] = {}  # oldest first
         self._recent_bytes = 0
         self._fruitless = 0
 
@@ -156,8 +167,8 @@ class SingleFlight:
         if self._is_off or not computation.is_valid:
             return None
         with self.lock:
-            if (recent := self._recent.get(key)) and _is_usable(recent[0], since):
-                return recent[1]
+            if (recent := self._recent.get(key)) and recent.is_usable(since):
+                return recent.landed
             if self._fruitless >= _MOST_FRUITLESS:
                 return None
             known = self._landings.get(key)
@@ -205,23 +216,47 @@ class SingleFlight:
         if landed.failed:
             return
         self.shared(landed.entry)
-        if landed.entry is None:
-            return
         recent, key = self._recent, computation.key
         if key in recent:
-            self._recent_bytes -= len(recent.pop(key)[1].entry or b"")
-        recent[key] = computation, landed
-        self._recent_bytes += len(landed.entry)
+            self._recent_bytes -= recent.pop(key).size
+        if landed.entry is None or len(landed.entry) > _MOST_RECENT_BYTES:
+            return
+        now = self._clock()
+        recent[key] = noted = _Recent(computation, landed, now + _LONGEST_WRITE)
+        self._recent_bytes += noted.size
         while len(recent) > _MOST_RECENT or self._recent_bytes > _MOST_RECENT_BYTES:
-            key, (older, entry) = next(iter(recent.items()))
-            if older.ended_at is None and older.is_valid:
-                break  # not written yet, and neither are those after it
+            key, oldest = next(iter(recent.items()))
+            if oldest.is_being_written(now):
+                break  # and so are those after it
             del recent[key]
-            self._recent_bytes -= len(entry.entry or b"")
+            self._recent_bytes -= oldest.size
 
 
-def _is_usable(computation: Computation, since: float) -> bool:
-    """Return whether a landed entry can answer a caller that looked it up at `since`."""
-    if not computation.is_valid:
-        return False
-    return computation.ended_at is None or computation.ended_at >= since
+class _Recent(NamedTuple):
+    """An entry that has landed a moment ago.
+
+    Attributes:
+        computation: the computation of it.
+        landed: the entry.
+        until: until when it is an answer before it is written.
+    """
+
+    computation: Computation
+    landed: Landed
+    until: float
+
+    @property
+    def size(self) -> int:
+        """The bytes of the entry."""
+        return len(self.landed.entry or b"")
+
+    def is_being_written(self, now: float) -> bool:
+        """Return whether it is on its way to the store."""
+        return self.computation.ended_at is None and self.computation.is_valid and now <= self.until
+
+    def is_usable(self, since: float) -> bool:
+        """Return whether it can answer a caller that looked it up at `since`."""
+        if not self.computation.is_valid:
+            return False
+        ended_at = self.computation.ended_at
+        return since <= (self.until if ended_at is None else ended_at)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 from model_cache.entries.row_entries import RowResult
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.tables import Table
+from model_cache.lazy import lazy
 from model_cache.observing.scope import Mode, requested_mode
 from model_cache.prediction.generation import Value
 from model_cache.prediction.table_call import MixedRowsError, RowsBound, TableCall
@@ -81,7 +81,7 @@ class Rows:
         self.form: bytes | None = None
         self.entry_bytes = 0
 
-    @cached_property
+    @lazy
     def near_keys(self) -> list[bytes]:
         """The keys of the distinct rows in the near cache."""
         prefix = self.binding.near_prefix + self.call.head

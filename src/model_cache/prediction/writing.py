@@ -285,23 +285,34 @@ class Writing:
         entries = [(write.computation.key, *write.encoded) for write in writes]
         asked = self._barrier.clock()
         try:
-            value = yield from budget.ask(
-                lambda store, left: store.set_watching(entries, generation.key, left)
-            )
-            generation.saw(value, asked)
-            if own and value is not None:
-                value = value.replace(own, b"")
-            yield from self._erase_purged(generation, writes, value, budget)
+            try:
+                value = yield from budget.ask(
+                    lambda store, left: store.set_watching(entries, generation.key, left)
+                )
+                generation.saw(value, asked)
+            except StoreUnavailableError as error:
+                if len(writes) > 1 and not _was_not_sent(error):  # some may have been written
+                    now = yield from look(generation, budget, self._barrier.clock)
+                    yield from self._erase_purged(generation, writes, now, budget, own)
+                raise
+            yield from self._erase_purged(generation, writes, value, budget, own)
         except BaseException as error:  # the write may still arrive, also after an interruption
             may_be_late = not (isinstance(error, WriteRefusedError) or _was_not_sent(error))
             for write in writes:
-                if may_be_late or write.computation.is_purged:  # and not erased
+                if may_be_late or write.computation.is_purged:  # and perhaps not erased
                     self._barrier.write_may_be_late(write.computation)
             raise
 
     def _erase_purged(
-        self, generation: Generation, writes: Sequence[Write], value: Value, budget: Budget
+        self,
+        generation: Generation,
+        writes: Sequence[Write],
+        value: Value,
+        budget: Budget,
+        own: bytes,
     ) -> Steps[None]:
+        if own and isinstance(value, bytes):
+            value = value.replace(own, b"")
         for computation, _, seen in writes:
             if seen is None or is_outdated(mark_of(computation.key), seen, value):
                 computation.is_purged = True  # by another process, or nobody can tell
@@ -357,9 +368,14 @@ class Writing:
                 self._barrier.distrust(key)
 
     def _erase(self, keys: Sequence[bytes], budget: Budget) -> Steps[None]:
-        # By setting empty values with a short ttl, since the login may not be allowed to DEL.
+        # By setting empty values with a short ttl, since the login may not be allowed to delete.
         erasures = [(key, b"", 1) for key in keys]
-        return budget.ask(lambda store, left: store.set_many(erasures, left))
+        try:
+            yield from budget.ask(lambda store, left: store.set_many(erasures, left))
+        except WriteRefusedError as error:
+            if error.kind != "OOM":
+                raise
+            yield from budget.ask(lambda store, left: store.delete(keys, left))
 
     def _failed(
         self, binding: Bound, writes: Sequence[Write], kind: str, reason: str

@@ -94,12 +94,13 @@ class ClusterStore:
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         seen: set[bytes] = set()  # a migrating slot lists its keys on both nodes
-        self.cluster.refresh_now(timeout)
-        for primary in self.cluster.primaries():
-            for key in self.cluster.node(primary).guarded.scan(pattern, timeout):
-                if key not in seen:
-                    seen.add(key)
-                    yield key
+        for _ in range(2):  # in the first pass, a key may move to a node that was scanned before
+            self.cluster.refresh_now(timeout)
+            for primary in self.cluster.primaries():
+                for key in self.cluster.node(primary).guarded.scan(pattern, timeout):
+                    if key not in seen:
+                        seen.add(key)
+                        yield key
 
     def primaries(self, timeout: float) -> dict[Address, RedisStore]:
         """Return the servers that currently serve slots, without circuit breakers."""

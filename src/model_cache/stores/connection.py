@@ -62,7 +62,8 @@ class ErrorReply(Exception):  # noqa: N818 - the protocol's own term
 
 def printable(reply: object) -> str:
     """Return a reply shortened and without control characters, for a log line."""
-    text = str(reply)[:_LONGEST_TEXT]
+    text = str(reply) if isinstance(reply, ErrorReply) else repr(reply)  # as str, but also with -bb
+    text = text[:_LONGEST_TEXT]
     return "".join(character if character.isprintable() else " " for character in text)
 
 

@@ -192,7 +192,7 @@ def _log_in(ask: Callable[..., Any], user: str | None, password: SecretStr | Non
     if reply != b"OK":
         # Don't quote the reply: a server without AUTH echoes the password.
         kind = reply.kind if isinstance(reply, ErrorReply) else "protocol"
-        reasons = [reason for reason in _REASONS if reason in str(reply)]
+        reasons = [reason for reason in _REASONS if reason in printable(reply)]
         message = f"login refused by the server ({': '.join([kind, *reasons])})"
         raise StoreUnavailableError(message, kind)
 
@@ -200,7 +200,7 @@ def _log_in(ask: Callable[..., Any], user: str | None, password: SecretStr | Non
 def _auth(ask: Callable[..., Any], user: str | None, password: SecretStr) -> Any:
     words = [part.encode() for part in (user, password.get_secret_value()) if part is not None]
     reply = ask(b"AUTH", *words)
-    if len(words) == 2 and "wrong number of arguments" in str(reply):  # Redis before 6
+    if len(words) == 2 and "wrong number of arguments" in printable(reply):  # Redis before 6
         reply = ask(b"AUTH", words[1])
     return reply
 

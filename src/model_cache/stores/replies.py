@@ -141,7 +141,7 @@ class Replies:
             StoreUnavailableError: one of them is an error.
         """
         for reply in replies:
-            if reply == b"OK" or type(reply) is int:
+            if type(reply) is int or reply == b"OK":  # in this order, for python -bb
                 continue
             if not isinstance(reply, ErrorReply) or reply.code in ("MOVED", "ASK"):
                 raise self.failure(reply)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import functools
 import uuid
 from collections.abc import Callable, Collection
 from enum import Enum
@@ -48,6 +47,7 @@ from model_cache.keys.canonical.reductions import (
 )
 from model_cache.keys.canonical.refusals import refuse
 from model_cache.keys.canonical.structures import KeyTree, Selection, Tree, compile_fields
+from model_cache.lazy import lazy
 
 __all__ = [
     "FORMAT",
@@ -145,7 +145,7 @@ class Canonicalizer:
         """
         return self._encoders if selection is None else self._selecting(selection)
 
-    @functools.cached_property
+    @lazy
     def _inside(self) -> Canonicalizer:
         """The canonicalizer for nested values.
 
