@@ -17,7 +17,7 @@ TIMEOUT = 5.0  # generous: the machine may be busy
 
 
 def store_at(url: str, **options: Any) -> RedisStore:
-    return RedisStore(parse_url("url", url), **{"timeout": 5.0, **options})
+    return RedisStore(parse_url("url", url), **options)
 
 
 def store_on(server: Server, **options: Any) -> RedisStore:
@@ -64,6 +64,6 @@ def server_that(answers: Callable[[socket.socket, bytes], None]) -> Iterator[Red
     """A store at a scripted server."""
     with (
         scripted(answers) as endpoint,
-        contextlib.closing(RedisStore(endpoint, timeout=TIMEOUT)) as store,
+        contextlib.closing(RedisStore(endpoint)) as store,
     ):
         yield store

@@ -37,7 +37,7 @@ def test_a_name_that_does_not_resolve_fails_in_time() -> None:
 
 def test_a_frozen_server_costs_the_timeout_and_no_more() -> None:
     with running_server() as server:
-        store = store_on(server, timeout=0.2)
+        store = store_on(server)
         store.set(b"key", b"x", None, TIMEOUT)
         server.freeze()
         for _ in range(3):

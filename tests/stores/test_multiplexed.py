@@ -20,11 +20,9 @@ import trustme
 
 from model_cache.errors import StoreUnavailableError, WriteRefusedError
 from model_cache.protocols import AsyncStore
-from model_cache.stores.async_server import AsyncRedisStore
-from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.dialing import Dialer
-from model_cache.stores.guarded import Guard
 from model_cache.stores.opening import compose_both
+from model_cache.stores.server import AsyncRedisStore
 from model_cache.stores.url import Endpoint, parse_url
 from tests.faults.proxy import fault_proxy
 from tests.faults.topologies import running_cluster
@@ -52,9 +50,7 @@ def store_at(url: str, **options: Any) -> AsyncRedisStore:
 
 
 def store_on(endpoint: Endpoint, **options: Any) -> AsyncRedisStore:
-    guard = Guard(lambda: CircuitBreaker(time.monotonic, random.random, threshold=10**9), print)
-    guard.reads._window = guard.writes._window = 10**9
-    return AsyncRedisStore(endpoint, guard, **{"timeout": TIMEOUT, **options})
+    return AsyncRedisStore(endpoint, **options)
 
 
 def check(

@@ -22,10 +22,9 @@ from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteR
 from model_cache.keys.buckets import Buckets, entry_key, is_bucket, parse_bucket
 from model_cache.keys.key import EntryKey, Namespace, parse_key
 from model_cache.protocols import StatefulStore
-from model_cache.stores.breaker import CircuitBreaker
-from model_cache.stores.guarded import Guard, GuardedStore
+from model_cache.stores.bucket_requests import BucketRequests
 from model_cache.stores.opening import compose
-from model_cache.stores.packed import BucketRequests, PackedStore
+from model_cache.stores.packed import PackedStore
 from model_cache.stores.packing import LARGEST, Packing, ended, packed, unpacked
 from model_cache.stores.server import RedisStore
 from model_cache.stores.url import parse_url
@@ -366,9 +365,8 @@ def test_a_packed_store_is_a_dict_with_times(server: Server, data: st.DataObject
     clock, expected = Tick(), {}
     plan = data.draw(st.sampled_from([1, 100, 1000]))
     requests = BucketRequests(clock=clock)
-    buckets = RedisStore(parse_url("url", server.url), requests=requests, timeout=TIMEOUT)
-    guard = Guard(lambda: CircuitBreaker(clock, random.random), print)
-    store = PackedStore(GuardedStore(buckets, guard), Packing(Buckets(plan)))
+    buckets = RedisStore(parse_url("url", server.url), requests=requests)
+    store = PackedStore(buckets, Packing(Buckets(plan)))
     keys = [key_of(random.Random(n).getrandbits(128)) for n in range(6)]
     store.delete([*keys, *store.scan(NAMESPACE.pattern, TIMEOUT)], TIMEOUT)
     small = st.binary(min_size=1, max_size=LARGEST)

@@ -27,23 +27,11 @@ _LONGEST_TEXT = 200
 _TIMER = 0.001  # seconds; sockets wait for whole milliseconds, rounded up
 
 # A server may send any word as an error code; only these become metric labels.
-_KINDS = frozenset(
-    (
-        *("ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "DENIED", "ERR", "LOADING", "MASTERDOWN"),
-        *(
-            "MISCONF",
-            "MOVED",
-            "NOAUTH",
-            "NOPERM",
-            "NOREPLICAS",
-            "OOM",
-            "READONLY",
-            "TRYAGAIN",
-            "WRONGPASS",
-        ),
-        "WRONGTYPE",
-    )
-)
+_KINDS = frozenset({
+    "ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "DENIED", "ERR", "LOADING", "MASTERDOWN", "MISCONF",
+    "MOVED", "NOAUTH", "NOPERM", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN", "WRONGPASS",
+    "WRONGTYPE",
+})  # fmt: skip
 
 
 class ErrorReply(Exception):  # noqa: N818 - the protocol's own term

@@ -55,7 +55,7 @@ class Dialer:
     def __init__(
         self,
         tls: TLS | None,
-        timeout: float,
+        timeout: float = 0.1,
         *,
         credentials: CredentialProvider | None = None,
         address_map: AddressMap | None = None,

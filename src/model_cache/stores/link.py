@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from model_cache.stores.connection import Connection
-from model_cache.stores.multiplexed import Exchange, LongExchange, MultiplexedConnection
+from model_cache.stores.multiplexed import Exchange, MultiplexedConnection
 from model_cache.stores.pool import Connect, opened
 from model_cache.stores.threads import start_thread
 
@@ -104,18 +104,15 @@ class Link:
         self._timers: tuple[TimerHandle, ...] = ()
         self._timer_at = math.inf
 
-    def exchange(self, request: bytes, replies: int, timeout: float) -> Future[Any]:
-        """Return the future of the reply to a request, or of the list of several.
+    def exchange(self, request: bytes, replies: int, timeout: float) -> Future[list[Any]]:
+        """Return the future of the replies to a request.
 
         It ends within `timeout` seconds, by a `TimeoutError` if need be.
         """
         now = self.loop.time()
-        future: Future[Any] = self.loop.create_future()
+        future: Future[list[Any]] = self.loop.create_future()
         deadline = now + timeout
-        if replies == 1:
-            exchange = Exchange(future, request, deadline, now)
-        else:
-            exchange = LongExchange(future, request, deadline, now, replies)
+        exchange = Exchange(future, request, replies, deadline, now)
         asked = self._asked
         while asked and asked[0].future.done():
             asked.popleft()

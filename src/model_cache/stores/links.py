@@ -51,7 +51,7 @@ class Links:
     def has_answered(self) -> bool:
         return self._reached.has_answered
 
-    def exchange(self, request: bytes, replies: int, timeout: float) -> Future[Any]:
+    def exchange(self, request: bytes, replies: int, timeout: float) -> Future[list[Any]]:
         """Send a request on the running loop's connection; see `Link.exchange`."""
         if timeout <= 0:
             raise TimeoutError

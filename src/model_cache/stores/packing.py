@@ -7,10 +7,11 @@ their own on most servers, so each value begins with the time when its entry end
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from model_cache.keys.buckets import Buckets, Place
 from model_cache.protocols import Write
+from model_cache.stores.requests import request_of, set_request
 
 LARGEST = 58
 """Bytes of the largest entry that goes into a bucket. One value above 64 bytes, its time included,
@@ -26,8 +27,6 @@ _UNIT = 4
 # Each write looks at so many fields of its bucket and removes those that have ended, so that at
 # most about a third of a bucket's fields are dead in the long run.
 _SAMPLE = b"4"
-
-Command: TypeAlias = tuple[bytes, ...]
 
 
 class Packing:
@@ -84,14 +83,12 @@ class Batch:
     ) -> None:
         self._removals = len(removals)
         self._now = now
-        plain: list[Command] = []
+        plain: list[bytes] = []
         by_bucket: dict[bytes, dict[bytes, Write]] = {}
         for write in writes:
-            key, entry, ttl = write
-            place = place_at(key)
+            place = place_at(write[0])
             if place is None:
-                expiry = () if ttl is None else (b"PX", b"%d" % ttl)
-                plain.append((b"SET", key, entry, *expiry))
+                plain.append(set_request(*write))
             else:
                 by_bucket.setdefault(place.bucket, {})[place.field] = write
         self._plain = len(plain)
@@ -99,8 +96,8 @@ class Batch:
             (bucket, _set_commands(bucket, fields, now, proxied=proxied))
             for bucket, fields in by_bucket.items()
         ]
-        self.commands: list[Command] = [
-            *map(delete_command, removals),
+        self.commands = [
+            *map(delete_request, removals),
             *plain,
             *(command for _, group in self._groups for command in group),
         ]
@@ -172,8 +169,8 @@ def unpacked(value: bytes, now: float, longest_ttl: int | None = None) -> bytes 
     return entry if left > 0 and (longest_ttl is None or left <= longest_ttl) else None
 
 
-def get_request(place: Place) -> bytes:
-    """Return the command that reads an entry, in the bytes of the protocol."""
+def field_request(place: Place) -> bytes:
+    """Return the command that reads an entry."""
     bucket, field = place
     return b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
         *(len(bucket), bucket),
@@ -181,13 +178,14 @@ def get_request(place: Place) -> bytes:
     )
 
 
-def delete_command(place: Place) -> Command:
-    return b"HDEL", place.bucket, place.field
+def delete_request(place: Place) -> bytes:
+    """Return the command that deletes an entry."""
+    return request_of(b"HDEL", place.bucket, place.field)
 
 
 def _set_commands(
     bucket: bytes, fields: Mapping[bytes, Write], now: float, *, proxied: bool
-) -> list[Command]:
+) -> list[bytes]:
     """Return the commands that write to one bucket.
 
     The first sets the fields, the last returns a sample of fields; those in between make the
@@ -199,26 +197,26 @@ def _set_commands(
         for word in (field, packed(entry, ttl, now))
     ]
     return [
-        (b"HSET", bucket, *words),
+        request_of(b"HSET", bucket, *words),
         *_expiry(bucket, fields.values(), proxied=proxied),
-        (b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES"),
+        request_of(b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES"),
     ]
 
 
-def _expiry(bucket: bytes, writes: Iterable[Write], *, proxied: bool) -> list[Command]:
+def _expiry(bucket: bytes, writes: Iterable[Write], *, proxied: bool) -> list[bytes]:
     """Return the commands that make a bucket live as long as its longest entry."""
     longest = 0
     for _, entry, ttl in writes:
         if ttl is None:
-            return [(b"PERSIST", bucket)]
+            return [request_of(b"PERSIST", bucket)]
         # Without GT, to erase an entry would end the bucket.
         longest = max(longest, ttl if entry or not proxied else 0)
     milliseconds = b"%d" % longest
     if proxied:
         # As long as the last one: if ttls differ, others may end early.
-        return [(b"PEXPIRE", bucket, milliseconds)] if longest else []
+        return [request_of(b"PEXPIRE", bucket, milliseconds)] if longest else []
     # GT takes a key without expiry for one that lives for ever, hence NX first.
-    return [(b"PEXPIRE", bucket, milliseconds, option) for option in (b"NX", b"GT")]
+    return [request_of(b"PEXPIRE", bucket, milliseconds, option) for option in (b"NX", b"GT")]
 
 
 def ended(bucket: bytes, sample: Any, now: float) -> list[Place]:
