@@ -95,20 +95,6 @@ def test_packed_entries_are_spread_over_a_cluster_and_purged(cluster: Cluster) -
         assert decorator.purge() == 0
 
 
-def test_a_packed_entry_too_large_for_its_bucket_is_found_on_a_cluster(cluster: Cluster) -> None:
-    with decorated(cluster.url, "large", **PACKED) as decorator:
-        store = inside(decorator)._store
-        keys = [decorator.cache_key(person(age=age)).encode() for age in range(COUNT)]
-        store.set_many([(key, key * (1 + n % 3), 60_000) for n, key in enumerate(keys)], TIMEOUT)
-        found = store.get_many(keys, TIMEOUT)
-        assert found == [key * (1 + n % 3) for n, key in enumerate(keys)]
-        assert store.get(keys[1], TIMEOUT) == found[1]
-        store.set(keys[1], b"", 1, TIMEOUT)
-        wait_until(lambda: store.get(keys[1], TIMEOUT) is None, "the entry is erased")
-        store.delete(keys, TIMEOUT)
-        assert store.get_many(keys, TIMEOUT) == [None] * COUNT
-
-
 @pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
 def test_a_packed_entry_is_written_whole_while_its_slot_moves(in_a_loop: bool) -> None:
     with (
@@ -151,23 +137,6 @@ def test_a_purge_reaches_a_shard_that_is_new() -> None:
         assert decorator.purge() == COUNT
         with added.client() as client:
             assert client.dbsize() == 0
-
-
-def test_many_keys_go_each_to_its_own_shard(cluster: Cluster) -> None:
-    with decorated(cluster.url, "many") as decorator:
-        store = inside(decorator)._store
-        entries = [(b"many/%d" % number, b"entry %d" % number, None) for number in range(300)]
-        store.set_many(entries, TIMEOUT)
-        keys = [key for key, _, _ in entries]
-        wanted = [keys[7], b"many/nothing", *keys, keys[7]]
-        by_key = {key: entry for key, entry, _ in entries}
-        assert store.get_many(wanted, TIMEOUT) == [by_key.get(key) for key in wanted]
-        assert all(entries_on(node, "many") for node in primaries(cluster))
-        assert sorted(store.scan(b"many/*", TIMEOUT)) == sorted(keys)
-        assert store.delete([*keys, b"many/nothing"], TIMEOUT) == len(keys)
-        assert store.get_many(keys, TIMEOUT) == [None] * len(keys)
-        assert store.get_many([], TIMEOUT) == []
-        assert store.delete([], TIMEOUT) == 0
 
 
 def test_a_time_to_live_holds_on_a_cluster(cluster: Cluster) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import random
 import re
 import time
@@ -20,7 +19,7 @@ from model_cache.entries.codec import Codec
 from model_cache.entries.serders import VALUES
 from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
 from model_cache.keys.buckets import Buckets, entry_key, is_bucket, parse_bucket
-from model_cache.keys.key import EntryKey, Namespace, parse_key
+from model_cache.keys.key import EntryKey, parse_key
 from model_cache.protocols import StatefulStore
 from model_cache.stores.bucket_requests import BucketRequests
 from model_cache.stores.opening import compose
@@ -31,32 +30,17 @@ from model_cache.stores.url import parse_url
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server, running_server
 from tests.stored import entries
+from tests.stores.test_contract import NAMESPACE, key_of
 
 TIMEOUT = 5.0
-NAMESPACE = Namespace("a prefix", "a_model", "1.0.0")
 DIGESTS = st.integers(0, 2**128 - 1)
 SIZES = st.integers(1, 10**11)
 
 
-def key_of(digest: int) -> bytes:
-    return NAMESPACE.raw + base64.urlsafe_b64encode(digest.to_bytes(16)).rstrip(b"=")
-
-
-def store_at(url: str, expected_entries: int | None = 1000, **options: Any) -> StatefulStore:
+def store_at(url: str, expected_entries: int = 1000) -> StatefulStore:
     return compose(
-        parse_url("url", url),
-        lambda _: None,
-        timeout=TIMEOUT,
-        expected_entries=expected_entries,
-        **options,
+        parse_url("url", url), lambda _: None, timeout=TIMEOUT, expected_entries=expected_entries
     )
-
-
-@pytest.fixture(params=["plain", "packed"])
-def store(server: Server, request: pytest.FixtureRequest) -> Iterator[StatefulStore]:
-    store = store_at(server.url, 1000 if request.param == "packed" else None)
-    yield store
-    store.close()
 
 
 @pytest.fixture
@@ -149,92 +133,7 @@ def test_a_writer_whose_clock_is_ahead_can_not_make_entries_outlive_the_readers_
     assert unpacked(value, 1.8e9, longest_ttl=60_000) is None
 
 
-# The store: what every store does
-
-
-def test_what_is_set_is_got(store: StatefulStore) -> None:
-    for size in (0, 1, LARGEST, LARGEST + 1, 1000, 3_000_000):
-        entry = b"x" * size
-        store.set(key_of(size), entry, None, TIMEOUT)
-        assert store.get(key_of(size), TIMEOUT) == entry
-    assert store.get(key_of(5), TIMEOUT) is None
-    assert store.get(NAMESPACE.raw, TIMEOUT) is None
-
-
-def test_many_are_got_and_set_at_once(store: StatefulStore) -> None:
-    entries = [(key_of(n), b"v" * (n % 100 + 1), 60_000) for n in range(1000)]
-    store.set_many(entries, TIMEOUT)
-    keys = [key for key, _, _ in entries]
-    assert store.get_many([key_of(10**9), *keys], TIMEOUT) == [None, *[e[1] for e in entries]]
-    assert store.get_many([], TIMEOUT) == []
-    store.set_many([], TIMEOUT)
-
-
-def test_entries_come_with_the_time_that_they_have_left(store: StatefulStore) -> None:
-    for digest, entry, ttl in ((1, b"s", 60_000), (2, b"L" * 100, 60_000), (3, b"s", None)):
-        store.set(key_of(digest), entry, ttl, TIMEOUT)
-    store.set(b"another", b"x", 60_000, TIMEOUT)
-    keys = [*map(key_of, range(5)), b"another"]
-    found = store.get_with_ttl(keys, TIMEOUT)
-    entries = [None, b"s", b"L" * 100, b"s", None, b"x"]
-    assert [entry for entry, _ in found] == entries == store.get_many(keys, TIMEOUT)
-    for digest in (1, 2, 5):
-        left = found[digest][1]
-        assert left is not None
-        assert 50_000 < left <= 60_000
-    assert found[3][1] is None
-    assert store.get_with_ttl([], TIMEOUT) == []
-
-
-def test_a_write_returns_what_is_watched(store: StatefulStore) -> None:
-    entries = [(key_of(1), b"s", 60_000), (key_of(2), b"L" * 100, None)]
-    assert store.set_watching(entries, b"watched", TIMEOUT) is None
-    store.set(b"watched", b"x", None, TIMEOUT)
-    assert store.set_watching(entries, b"watched", TIMEOUT) == b"x"
-    assert store.get_many([key_of(1), key_of(2)], TIMEOUT) == [b"s", b"L" * 100]
-
-
-@pytest.mark.parametrize("size", [10, 100])
-def test_an_empty_entry_erases_what_was_there(store: StatefulStore, size: int) -> None:
-    store.set(key_of(1), b"x" * size, 60_000, TIMEOUT)
-    store.set(key_of(1), b"", 1, TIMEOUT)
-    deadline = time.monotonic() + TIMEOUT
-    while store.get(key_of(1), TIMEOUT) is not None:
-        assert time.monotonic() < deadline
-
-
-def test_a_small_entry_replaces_a_large_one_and_the_other_way_round(store: StatefulStore) -> None:
-    for entry in (b"s", b"L" * 100, b"t", b"M" * 100):
-        store.set(key_of(1), entry, 60_000, TIMEOUT)
-        assert store.get(key_of(1), TIMEOUT) == entry
-
-
-def test_what_is_deleted_is_gone(store: StatefulStore) -> None:
-    store.set_many([(key_of(n), b"x", None) for n in range(10)], TIMEOUT)
-    assert store.delete([key_of(n) for n in range(5)], TIMEOUT) == 5
-    found = store.get_many([key_of(n) for n in range(10)], TIMEOUT)
-    assert found == [None] * 5 + [b"x"] * 5
-    assert store.delete([], TIMEOUT) == 0
-
-
-def test_leases_are_keys_of_their_own(store: StatefulStore, client: redis.Redis) -> None:
-    lease = b"{%b}:lease" % key_of(1)
-    assert store.set_if_absent(lease, b"mine", 60_000, TIMEOUT)
-    assert not store.set_if_absent(lease, b"other", 60_000, TIMEOUT)
-    assert store.get_many([key_of(1), lease], TIMEOUT) == [None, b"mine"]
-    assert client.get(lease) == b"mine"
-    assert store.delete([lease], TIMEOUT) == 1
-
-
-def test_all_keys_of_a_namespace_are_scanned_and_deleted(store: StatefulStore) -> None:
-    store.set_many([(key_of(n), b"x", None) for n in range(2500)], TIMEOUT)
-    keys = list(store.scan(NAMESPACE.pattern, TIMEOUT))
-    assert all(map(NAMESPACE.holds, keys))
-    assert store.delete(keys, TIMEOUT) == 2500
-    assert not any(store.get_many([key_of(n) for n in range(2500)], TIMEOUT))
-
-
-# The store: what is particular to buckets
+# The store: what is particular to buckets, beyond what every store does
 
 
 def test_a_bucket_is_a_listpack_that_lives_as_long_as_its_longest_entry(
