@@ -20,7 +20,7 @@ from model_cache.entries.serders import VALUES
 from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
 from model_cache.keys.buckets import Buckets, entry_key, is_bucket, parse_bucket
 from model_cache.keys.key import EntryKey, parse_key
-from model_cache.protocols import StatefulStore
+from model_cache.protocols import Store
 from model_cache.stores.bucket_requests import BucketRequests
 from model_cache.stores.opening import compose
 from model_cache.stores.packed import PackedStore
@@ -37,14 +37,14 @@ DIGESTS = st.integers(0, 2**128 - 1)
 SIZES = st.integers(1, 10**11)
 
 
-def store_at(url: str, expected_entries: int = 1000) -> StatefulStore:
+def store_at(url: str, expected_entries: int = 1000) -> Store:
     return compose(
         parse_url("url", url), lambda _: None, timeout=TIMEOUT, expected_entries=expected_entries
     )
 
 
 @pytest.fixture
-def packed_store(server: Server) -> Iterator[StatefulStore]:
+def packed_store(server: Server) -> Iterator[Store]:
     store = store_at(server.url)
     yield store
     store.close()
@@ -226,7 +226,7 @@ def test_a_bucket_that_is_no_hash_is_a_miss_and_is_not_written(
 
 
 def test_no_time_is_left_for_a_large_entry_whose_place_took_it_all(
-    server: Server, packed_store: StatefulStore
+    server: Server, packed_store: Store
 ) -> None:
     packed_store.set(key_of(1), b"x" * 100, None, TIMEOUT)
     ticks = iter((0.0, 10.0, 0.0, 10.0))

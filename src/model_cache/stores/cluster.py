@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
-from model_cache.protocols import CountingStore, Timed, Write
+from model_cache.protocols import Store, Timed, Write
 from model_cache.steps import notified, take, take_async
 from model_cache.stores.guard import State
 from model_cache.stores.slots import AskNode, Cluster, NodeSteps, WaitForTask
@@ -211,6 +211,6 @@ def _perform(effect: AskNode | WaitForTask) -> Any:
 async def _perform_async(effect: AskNode | WaitForTask) -> Any:
     if isinstance(effect, AskNode):
         # A request returns what the store's method returns: here, an awaitable.
-        asked = effect.request(cast(CountingStore, effect.node.asynchronous), effect.seconds)
+        asked = effect.request(cast(Store, effect.node.asynchronous), effect.seconds)
         return await cast(Awaitable[Any], asked)
     return await notified(effect.task.subscribe, effect.seconds)

@@ -11,7 +11,7 @@ from model_cache.embedded import embedded_url
 from model_cache.errors import StoreUnavailableError
 from model_cache.keys.buckets import Buckets
 from model_cache.observing.events import Hook
-from model_cache.protocols import AsyncStore, StatefulStore
+from model_cache.protocols import AsyncStore, Store
 from model_cache.stores.access import AddressMap, CredentialProvider
 from model_cache.stores.breaker import CircuitBreaker
 from model_cache.stores.bucket_requests import BucketRequests
@@ -36,11 +36,11 @@ _ANNOUNCED = (
 class Stores(NamedTuple):
     """One store, for threads and for event loops, which share its circuit breakers."""
 
-    sync: StatefulStore
+    sync: Store
     asynchronous: AsyncStore
 
 
-def compose(endpoint: Endpoint, hook: Hook, **options: Any) -> StatefulStore:
+def compose(endpoint: Endpoint, hook: Hook, **options: Any) -> Store:
     """Return the store for threads; see `compose_both`."""
     return compose_both(endpoint, hook, **options).sync
 

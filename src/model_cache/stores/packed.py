@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from typing import TypeVar
 
 from model_cache.errors import StoreUnavailableError
-from model_cache.protocols import AsyncStore, Clock, StatefulStore, Timed, Write
+from model_cache.protocols import AsyncStore, Clock, Store, Timed, Write
 from model_cache.stores.packing import ELSEWHERE, Packing
 
 Found = TypeVar("Found", bytes | None, Timed)
@@ -28,9 +28,7 @@ class PackedStore:
         clock: seconds, as `time.monotonic`.
     """
 
-    def __init__(
-        self, inner: StatefulStore, packing: Packing, clock: Clock = time.monotonic
-    ) -> None:
+    def __init__(self, inner: Store, packing: Packing, clock: Clock = time.monotonic) -> None:
         self._inner = inner
         self._packing = packing
         self._clock = clock

@@ -18,7 +18,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from model_cache.errors import StoreUnavailableError, said_by
 from model_cache.forks import renew_after_fork
 from model_cache.interruptions import reraise_interruption
-from model_cache.protocols import Clock, CountingStore
+from model_cache.protocols import Clock, Store
 from model_cache.stores.connection import printable
 from model_cache.stores.guard import Guard, State
 from model_cache.stores.replies import RedirectedError, Role
@@ -70,7 +70,7 @@ class AskNode(NamedTuple):
     """
 
     node: Node
-    request: Callable[[CountingStore, float], Any]
+    request: Callable[[Store, float], Any]
     seconds: float
 
 
@@ -152,7 +152,7 @@ class Cluster:
         self,
         key: bytes,
         timeout: float,
-        request: Callable[[CountingStore, float], T],
+        request: Callable[[Store, float], T],
         *,
         reads: bool = False,
     ) -> NodeSteps[T]:
@@ -188,7 +188,7 @@ class Cluster:
         self,
         keys: Sequence[bytes],
         timeout: float,
-        request: Callable[[CountingStore, list[bytes], float], T],
+        request: Callable[[Store, list[bytes], float], T],
     ) -> NodeSteps[list[tuple[list[bytes], T]]]:
         """Ask each node for its keys; retry a key that has moved on its own.
 
@@ -196,7 +196,7 @@ class Cluster:
             The keys that a node was asked for, with its answer.
         """
 
-        def about(batch: list[bytes]) -> Callable[[CountingStore, float], T]:
+        def about(batch: list[bytes]) -> Callable[[Store, float], T]:
             return lambda store, left: request(store, batch, left)
 
         deadline = self._clock() + timeout
