@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from model_cache.errors import StoreAnsweredError, StoreUnavailableError, WriteRefusedError
 from model_cache.observing.events import Hook, StoreFound, StoreLost
+from model_cache.protocols import Clock
 from model_cache.stores.breaker import AlwaysClosed, CircuitBreaker
 
 State: TypeAlias = Literal["closed", "open", "partly_open", "read_only"]
@@ -67,3 +68,15 @@ def circuit_open() -> StoreUnavailableError:
 def unguarded() -> Guard:
     """Return a guard that blocks nothing, such as one for administration."""
     return Guard(AlwaysClosed, lambda _: None)
+
+
+def seconds_left(deadline: float, clock: Clock) -> float:
+    """Return the seconds until a deadline.
+
+    Raises:
+        StoreUnavailableError: there are none. To ask a server now would count as its failure.
+    """
+    left = deadline - clock()
+    if left <= 0:
+        raise StoreUnavailableError("timed out", "timeout")
+    return left

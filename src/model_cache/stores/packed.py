@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from model_cache.errors import StoreUnavailableError
 from model_cache.protocols import AsyncStore, Clock, Store, Timed, Write
+from model_cache.stores.guard import seconds_left
 from model_cache.stores.packing import ELSEWHERE, Packing
 
 Found = TypeVar("Found", bytes | None, Timed)
@@ -38,11 +38,11 @@ class PackedStore:
         return self._inner.state
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
-        started = self._clock()
+        deadline = self._clock() + timeout
         entry = self._inner.get(self._packing.address(key), timeout)
         if entry != ELSEWHERE:
             return entry
-        return self._inner.get(key, self._left(started, timeout))
+        return self._inner.get(key, seconds_left(deadline, self._clock))
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
         self.set_many([(key, entry, ttl)], timeout)
@@ -95,23 +95,16 @@ class PackedStore:
         keys: Sequence[bytes],
         timeout: float,
     ) -> list[Found]:
-        started = self._clock()
+        deadline = self._clock() + timeout
         found = get(list(map(self._packing.address, keys)), timeout)
         large = _elsewhere(keys, found)
-        return _completed(found, get(large, self._left(started, timeout))) if large else found
-
-    def _left(self, started: float, timeout: float) -> float:
-        return _remaining(started + timeout - self._clock())
+        if not large:
+            return found
+        return _completed(found, get(large, seconds_left(deadline, self._clock)))
 
 
 class AsyncPackedStore:
-    """Keeps small entries in buckets, and large ones under keys of their own.
-
-    Args:
-        inner: where the buckets are.
-        packing: which place an entry has.
-        clock: seconds, as `time.monotonic`.
-    """
+    """The same for event loops."""
 
     def __init__(self, inner: AsyncStore, packing: Packing, clock: Clock = time.monotonic) -> None:
         self._inner = inner
@@ -119,11 +112,11 @@ class AsyncPackedStore:
         self._clock = clock
 
     async def get(self, key: bytes, timeout: float) -> bytes | None:
-        started = self._clock()
+        deadline = self._clock() + timeout
         entry = await self._inner.get(self._packing.address(key), timeout)
         if entry != ELSEWHERE:
             return entry
-        return await self._inner.get(key, self._left(started, timeout))
+        return await self._inner.get(key, seconds_left(deadline, self._clock))
 
     async def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
         await self.set_many([(key, entry, ttl)], timeout)
@@ -168,24 +161,12 @@ class AsyncPackedStore:
         keys: Sequence[bytes],
         timeout: float,
     ) -> list[Found]:
-        started = self._clock()
+        deadline = self._clock() + timeout
         found = await get(list(map(self._packing.address, keys)), timeout)
         large = _elsewhere(keys, found)
-        return _completed(found, await get(large, self._left(started, timeout))) if large else found
-
-    def _left(self, started: float, timeout: float) -> float:
-        return _remaining(started + timeout - self._clock())
-
-
-def _remaining(left: float) -> float:
-    """Return the seconds that are left.
-
-    Raises:
-        StoreUnavailableError: there are none.
-    """
-    if left <= 0:
-        raise StoreUnavailableError("timed out", "timeout")
-    return left
+        if not large:
+            return found
+        return _completed(found, await get(large, seconds_left(deadline, self._clock)))
 
 
 def _elsewhere(keys: Sequence[bytes], found: Sequence[Found]) -> list[bytes]:

@@ -20,7 +20,7 @@ from model_cache.forks import renew_after_fork
 from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Clock, Store
 from model_cache.stores.connection import printable
-from model_cache.stores.guard import Guard, State
+from model_cache.stores.guard import Guard, State, seconds_left
 from model_cache.stores.replies import RedirectedError, Role
 from model_cache.stores.server import AsyncRedisStore, RedisStore
 from model_cache.stores.threads import Task
@@ -162,7 +162,7 @@ class Cluster:
         shard = yield from self._owner(slot, deadline)
         address, role = self._choose(shard, reads=reads and self._reads_replicas)
         for _ in range(_MOST_REDIRECTIONS):
-            left = self._left(deadline)
+            left = seconds_left(deadline, self._clock)
             try:
                 if role == "replica":
                     left *= _SHARE_OF_REPLICA
@@ -207,7 +207,8 @@ class Cluster:
         answers: list[tuple[list[bytes], T]] = []
         for address, batch in batches.items():
             try:
-                answer: T = yield AskNode(self.node(address), about(batch), self._left(deadline))
+                left = seconds_left(deadline, self._clock)
+                answer: T = yield AskNode(self.node(address), about(batch), left)
                 answers.append((batch, answer))
             except RedirectedError:
                 for key in batch:
@@ -237,12 +238,6 @@ class Cluster:
                 time.sleep(min(left, _BETWEEN_REFRESHES))
             else:
                 task.wait(left)
-
-    def _left(self, deadline: float) -> float:
-        left = deadline - self._clock()
-        if left <= 0:  # must not count as a node's failure
-            raise StoreUnavailableError("timed out", "timeout")
-        return left
 
     def _choose(self, shard: Shard, *, reads: bool) -> tuple[Address, Role]:
         if reads and shard.replicas:
