@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import itertools
 import time
@@ -17,27 +16,13 @@ from model_cache.stores.packing import LARGEST
 from model_cache.stores.url import parse_url
 from tests.faults.topologies import Cluster, running_cluster
 from tests.servers import Server
+from tests.stores.opened import TIMEOUT, InALoop
 
-TIMEOUT = 5.0
 NAMESPACE = Namespace("a prefix", "a_model", "1.0.0")
 
 
 def key_of(digest: int) -> bytes:
     return NAMESPACE.raw + base64.urlsafe_b64encode(digest.to_bytes(16)).rstrip(b"=")
-
-
-class InALoop:
-    """A store for event loops, with the methods of one for threads."""
-
-    def __init__(self, store: Any, runner: asyncio.Runner) -> None:
-        self._store = store
-        self._runner = runner
-
-    def __getattr__(self, name: str) -> Any:
-        async def call(*arguments: Any) -> Any:
-            return await getattr(self._store, name)(*arguments)
-
-        return lambda *arguments: self._runner.run(call(*arguments))
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +45,12 @@ def store(request: pytest.FixtureRequest) -> Iterator[Any]:
         timeout=TIMEOUT,
         expected_entries=1000 if layout == "packed" else None,
     )
-    with asyncio.Runner() as runner:
-        runner.get_loop()
-        stores.sync.delete(list(stores.sync.scan(b"*", TIMEOUT)), TIMEOUT)
-        yield stores.sync if waits == "threads" else InALoop(stores.asynchronous, runner)
-        assert stores.sync.state == "closed"
-        stores.asynchronous.close()
-        stores.sync.close()
-        runner.run(asyncio.sleep(0))
+    stores.sync.delete(list(stores.sync.scan(b"*", TIMEOUT)), TIMEOUT)
+    in_a_loop = InALoop(stores.asynchronous)
+    yield stores.sync if waits == "threads" else in_a_loop
+    assert stores.sync.state == "closed"
+    in_a_loop.close()
+    stores.sync.close()
 
 
 def test_an_entry_that_was_set_is_got(store: Any) -> None:
