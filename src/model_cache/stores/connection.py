@@ -136,6 +136,18 @@ class Connection:
     __del__ = close
 
 
+class Reached:
+    """What is known of a server, for better error messages.
+
+    Attributes:
+        has_connected: whether any attempt to connect has succeeded.
+        has_answered: whether the server has ever answered a request, other than the login.
+    """
+
+    def __init__(self) -> None:
+        self.has_connected = self.has_answered = False
+
+
 def _input_check(sock: socket.socket) -> Callable[[float], Any]:
     """Return a function that waits up to the given seconds for something to read."""
     if hasattr(select, "poll"):

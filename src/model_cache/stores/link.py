@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from model_cache.stores.connection import Connection
+from model_cache.stores.connection import Connection, Reached
 from model_cache.stores.multiplexed import Exchange, MultiplexedConnection
 from model_cache.stores.pool import Connect, opened
 from model_cache.stores.threads import start_thread
@@ -41,19 +41,6 @@ _GRACE = 0.01
 
 # The system's: a model may have seeded Python's own.
 _random = random.SystemRandom().random
-
-
-class Reached:
-    """What is known of a server, for better error messages.
-
-    Attributes:
-        has_connected: whether a connection was ever made.
-        has_answered: whether the server ever answered, the login apart.
-    """
-
-    def __init__(self) -> None:
-        self.has_connected = False
-        self.has_answered = False
 
 
 class _Dial:

@@ -16,7 +16,7 @@ from model_cache.errors import (
     said_by,
 )
 from model_cache.interruptions import reraise_interruption
-from model_cache.stores.connection import ErrorReply, printable
+from model_cache.stores.connection import ErrorReply, Reached, printable
 from model_cache.stores.dialing import tls_hint
 from model_cache.stores.url import Address, Endpoint
 
@@ -57,17 +57,13 @@ class RedirectedError(StoreAnsweredError):
 
 
 class Connections(Protocol):
-    """The connections to one server."""
+    """The connections to one server.
 
-    @property
-    def has_connected(self) -> bool:
-        """Whether any attempt to connect has succeeded."""
-        ...
+    Attributes:
+        reached: what is known of the server.
+    """
 
-    @property
-    def has_answered(self) -> bool:
-        """Whether the server has ever replied to a request."""
-        ...
+    reached: Reached
 
     def retire(self) -> None:
         """Stop using the current connections, which lead to the wrong server."""
@@ -236,7 +232,7 @@ class Replies:
             problem, kind = "timed out", "timeout"
         else:
             problem, kind = said_by(error), "connection"
-        hint = "" if self._connections.has_answered else tls_hint(error, self._endpoint)
-        if self._hint and not self._connections.has_connected:
+        hint = "" if self._connections.reached.has_answered else tls_hint(error, self._endpoint)
+        if self._hint and not self._connections.reached.has_connected:
             hint += f"; {self._hint}"
         return StoreUnavailableError(self._endpoint.masked(f"{self._place}: {problem}{hint}"), kind)
