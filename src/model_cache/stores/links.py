@@ -25,6 +25,9 @@ class Links:
     Args:
         connect: opens one; it may block.
         max_age: seconds after which one is replaced, less up to a quarter.
+
+    Attributes:
+        reached: what is known of the server.
     """
 
     def __init__(self, connect: Connect, *, max_age: float = math.inf) -> None:

@@ -53,6 +53,9 @@ class ConnectionPool:
         max_age: seconds after which a connection is replaced, shortened at random by up to a
             quarter.
         random: returns a number from 0 to 1, as `random.random`; spreads the connects of a fleet.
+
+    Attributes:
+        reached: what is known of the server.
     """
 
     def __init__(
