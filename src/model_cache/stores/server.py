@@ -247,17 +247,15 @@ class AsyncRedisStore:
         if not breaker.allows():
             raise circuit_open()
         try:
-            answer = read(self._replies, *await self._exchange(commands, timeout))
+            try:  # in place, since each coroutine costs something
+                replies = await self._links.exchange(b"".join(commands), len(commands), timeout)
+            except (StoreUnavailableError, *FAILURES) as error:
+                reraise_interruption(error)
+                raise self._replies.unavailable(error) from error
+            answer = read(self._replies, *replies)
         except StoreUnavailableError as error:
             self._guard.failed(breaker, error)
             raise
         if breaker.recent or breaker is self._guard.writes:
             self._guard.succeeded(breaker)
         return answer
-
-    async def _exchange(self, commands: list[bytes], timeout: float) -> list[Any]:
-        try:
-            return await self._links.exchange(b"".join(commands), len(commands), timeout)
-        except (StoreUnavailableError, *FAILURES) as error:
-            reraise_interruption(error)
-            raise self._replies.unavailable(error) from error
