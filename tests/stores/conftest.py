@@ -29,10 +29,8 @@ def open_store(request: pytest.FixtureRequest) -> Iterator[Callable[[Endpoint], 
     opened: list[Any] = []
 
     def open_at(endpoint: Endpoint) -> Any:
-        make = MAKERS.get(request.param)
-        opened.append(
-            RedisStore(endpoint) if make is None else InALoop(AsyncRedisStore(endpoint), make)
-        )
+        store, make = RedisStore(endpoint), MAKERS.get(request.param)
+        opened.append(store if make is None else InALoop(AsyncRedisStore(store), make))
         return opened[-1]
 
     yield open_at

@@ -20,7 +20,7 @@ import trustme
 from model_cache.errors import StoreUnavailableError
 from model_cache.protocols import AsyncStore
 from model_cache.stores.dialing import Dialer
-from model_cache.stores.server import AsyncRedisStore
+from model_cache.stores.server import AsyncRedisStore, RedisStore
 from model_cache.stores.url import Endpoint, parse_url
 from tests.faults.proxy import fault_proxy
 from tests.loops import MAKERS, run_in
@@ -47,7 +47,7 @@ def store_at(url: str, **options: Any) -> AsyncRedisStore:
 
 
 def store_on(endpoint: Endpoint, **options: Any) -> AsyncRedisStore:
-    return AsyncRedisStore(endpoint, **options)
+    return AsyncRedisStore(RedisStore(endpoint, **options))
 
 
 def check(

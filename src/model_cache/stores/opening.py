@@ -20,7 +20,6 @@ from model_cache.stores.dialing import Dialer
 from model_cache.stores.guard import Guard
 from model_cache.stores.packed import AsyncPackedStore, PackedStore
 from model_cache.stores.packing import Packing
-from model_cache.stores.plain import PlainRequests
 from model_cache.stores.replies import Role
 from model_cache.stores.server import AsyncRedisStore, RedisStore
 from model_cache.stores.slots import Cluster, Node, Shard, slots_of
@@ -81,30 +80,18 @@ def compose_both(
     dialer = Dialer(endpoint.tls, timeout, credentials=credential_provider, address_map=address_map)
 
     def open_server(at: Endpoint, guard: Guard, role: Role | None = None, hint: str = "") -> Node:
-        if expected_entries is None:
-            requests = PlainRequests(proxied=at.proxied, in_cluster=role is not None)
-        else:
-            requests = BucketRequests(longest_ttl, proxied=at.proxied)
+        packs = expected_entries is not None
         server = RedisStore(
             at,
             guard,
-            requests=requests,
+            requests=BucketRequests(longest_ttl, proxied=at.proxied) if packs else None,
             max_connections=max_connections,
             max_connection_age=max_connection_age,
             role=role,
             dialer=dialer,
             hint=hint,
         )
-        asynchronous = AsyncRedisStore(
-            at,
-            guard,
-            requests=requests,
-            max_connection_age=max_connection_age,
-            role=role,
-            dialer=dialer,
-            hint=hint,
-        )
-        return Node(server, asynchronous)
+        return Node(server, AsyncRedisStore(server))
 
     def open_node(address: Address, role: Role) -> Node:
         at, hint = _node_of(endpoint, address)

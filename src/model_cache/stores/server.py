@@ -27,6 +27,7 @@ from model_cache.stores.url import Endpoint
 T = TypeVar("T")
 
 _UNHEARD = AlwaysClosed()
+"""The circuit breaker of requests that say nothing about predictions."""
 
 
 class RedisStore:
@@ -64,10 +65,12 @@ class RedisStore:
         self._requests = requests or PlainRequests(
             proxied=endpoint.proxied, in_cluster=role is not None
         )
-        connect = (dialer or Dialer(endpoint.tls)).connector(
+        self._connect = (dialer or Dialer(endpoint.tls)).connector(
             endpoint, reads_replica=role == "replica"
         )
-        self._pool = ConnectionPool(connect, max_connections, clock, max_connection_age)
+        self._max_connection_age = max_connection_age
+        self._hint = hint
+        self._pool = ConnectionPool(self._connect, max_connections, clock, max_connection_age)
         self._replies = Replies(endpoint, self._pool, role, hint)
 
     @property
@@ -114,7 +117,6 @@ class RedisStore:
     def add_counts(
         self, key: bytes, amounts: Mapping[bytes, int], timeout: float
     ) -> Mapping[bytes, bytes]:
-        """Add up counts. How that goes says nothing about predictions, so no breaker hears it."""
         if self._guard.reads.state == "open" or self._guard.writes.state == "open":
             raise circuit_open()
         return self._ask(_UNHEARD, self._requests.add_counts(key, amounts), timeout)
@@ -173,32 +175,16 @@ class RedisStore:
 
 
 class AsyncRedisStore:
-    """The same for event loops.
+    """The same for event loops, each of which has one connection.
 
-    Args: as those of `RedisStore`; each loop has one connection.
+    Args:
+        twin: the store for threads. They have the same circuit breakers, and send the same.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        guard: Guard | None = None,
-        *,
-        requests: PlainRequests | None = None,
-        max_connection_age: float = math.inf,
-        role: Role | None = None,
-        dialer: Dialer | None = None,
-        hint: str = "",
-    ) -> None:
-        self._guard = guard or unguarded()
-        self._requests = requests or PlainRequests(
-            proxied=endpoint.proxied, in_cluster=role is not None
-        )
-        self._role = role
-        connect = (dialer or Dialer(endpoint.tls)).connector(
-            endpoint, reads_replica=role == "replica"
-        )
-        self._links = Links(connect, max_age=max_connection_age)
-        self._replies = Replies(endpoint, self._links, role, hint)
+    def __init__(self, twin: RedisStore) -> None:
+        self._guard, self._requests, self._role = twin._guard, twin._requests, twin._role
+        self._links = Links(twin._connect, max_age=twin._max_connection_age)
+        self._replies = Replies(twin._endpoint, self._links, twin._role, twin._hint)
 
     def get(self, key: bytes, timeout: float) -> Awaitable[bytes | None]:
         return self._ask(self._guard.reads, self._requests.get(key), timeout)
