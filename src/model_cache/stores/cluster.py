@@ -151,7 +151,7 @@ class ClusterStore:
         seen: set[bytes] = set()  # a migrating slot lists its keys on both nodes
         self.cluster.refresh_now(timeout)
         for primary in self.cluster.primaries():
-            for key in self.cluster.node(primary).sync.scan(pattern, timeout):
+            for key in primary.sync.scan(pattern, timeout):
                 if key not in seen:
                     seen.add(key)
                     yield key

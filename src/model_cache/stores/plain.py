@@ -17,7 +17,10 @@ from model_cache.stores.requests import get_request, request_of, set_request
 T = TypeVar("T")
 
 Request: TypeAlias = tuple[list[bytes], Callable[Concatenate[Replies, ...], T]]
-"""Commands for one round trip, encoded as RESP, and what makes the answer of their replies."""
+"""Commands for one round trip, encoded as RESP, and a function that returns the answer.
+
+The function receives `Replies`, and the reply to each command.
+"""
 
 # For fewer keys, GETs are as fast as MGET, which the login may not be allowed to use.
 _LEAST_MGET = 4

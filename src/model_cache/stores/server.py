@@ -233,7 +233,7 @@ class AsyncRedisStore:
         if not breaker.allows():
             raise circuit_open()
         try:
-            try:  # in place, since each coroutine costs something
+            try:  # in place: a coroutine of its own would cost CPU time
                 replies = await self._links.exchange(b"".join(commands), len(commands), timeout)
             except (StoreUnavailableError, *FAILURES) as error:
                 reraise_interruption(error)

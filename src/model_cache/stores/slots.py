@@ -166,7 +166,7 @@ class Cluster:
             try:
                 if role == "replica":
                     left *= _SHARE_OF_REPLICA
-                answer: T = yield AskNode(self.node(address, role), request, left)
+                answer: T = yield AskNode(self._node(address, role), request, left)
                 return answer
             except RedirectedError as error:
                 # An empty host means the node that sent the redirection.
@@ -208,7 +208,7 @@ class Cluster:
         for address, batch in batches.items():
             try:
                 left = seconds_left(deadline, self._clock)
-                answer: T = yield AskNode(self.node(address), about(batch), left)
+                answer: T = yield AskNode(self._node(address), about(batch), left)
                 answers.append((batch, answer))
             except RedirectedError:
                 for key in batch:
@@ -217,9 +217,10 @@ class Cluster:
                     answers.append(([key], answer))
         return answers
 
-    def primaries(self) -> list[Address]:
+    def primaries(self) -> list[Node]:
         """Return the nodes that served slots at the last refresh."""
-        return sorted({shard.primary for shard in self._slots if shard})
+        addresses = {shard.primary for shard in self._slots if shard}
+        return [self._node(address) for address in sorted(addresses)]
 
     def close(self, close_node: Callable[[Node], None]) -> None:
         """Close all open nodes."""
@@ -246,7 +247,7 @@ class Cluster:
                 return shard.replicas[number - 1], "replica"
         return shard.primary, "primary"
 
-    def node(self, address: Address, role: Role = "primary") -> Node:
+    def _node(self, address: Address, role: Role = "primary") -> Node:
         """Return a node, opened if necessary."""
         node = self._nodes.get((address, role))
         if node is None:
@@ -308,7 +309,7 @@ class Cluster:
         known += [address for shard in self._slots if shard for address in shard.replicas]
         for address in dict.fromkeys([*known, *self._startup_nodes]):
             try:
-                self._slots = slots_of(self.node(address).sync, address, _SLOTS_TIMEOUT)
+                self._slots = slots_of(self._node(address).sync, address, _SLOTS_TIMEOUT)
             except Exception as error:
                 self._failure = said_by(error)
                 continue
