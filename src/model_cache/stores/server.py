@@ -140,9 +140,8 @@ class RedisStore:
 
     def execute_many(self, timeout: float, commands: Sequence[Sequence[bytes]]) -> list[Any]:
         """Return the replies to commands in one round trip; an `ErrorReply` is not raised."""
-        if not commands:
-            return []
-        return self._exchange([request_of(*words) for words in commands], timeout)
+        encoded = [request_of(*words) for words in commands]
+        return self._ask(_UNHEARD, (encoded, lambda _, *replies: list(replies)), timeout)
 
     def close(self) -> None:
         self._pool.close()
@@ -155,23 +154,21 @@ class RedisStore:
         if not breaker.allows():
             raise circuit_open()
         try:
-            answer = read(self._replies, *self._exchange(commands, timeout))
+            try:
+                replies = self._pool.exchange(b"".join(commands), len(commands), timeout)
+            except StoreUnavailableError as error:  # connecting failed
+                reraise_interruption(error)
+                raise self._replies.unavailable(error) from error.__cause__
+            except FAILURES as error:
+                reraise_interruption(error)
+                raise self._replies.unavailable(error) from error
+            answer = read(self._replies, *replies)
         except StoreUnavailableError as error:
             self._guard.failed(breaker, error)
             raise
         if breaker.recent or breaker is self._guard.writes:
             self._guard.succeeded(breaker)
         return answer
-
-    def _exchange(self, commands: list[bytes], timeout: float) -> list[Any]:
-        try:
-            return self._pool.exchange(b"".join(commands), len(commands), timeout)
-        except StoreUnavailableError as error:  # connecting failed
-            reraise_interruption(error)
-            raise self._replies.unavailable(error) from error.__cause__
-        except FAILURES as error:
-            reraise_interruption(error)
-            raise self._replies.unavailable(error) from error
 
 
 class AsyncRedisStore:
@@ -233,7 +230,7 @@ class AsyncRedisStore:
         if not breaker.allows():
             raise circuit_open()
         try:
-            try:  # in place: a coroutine of its own would cost CPU time
+            try:
                 replies = await self._links.exchange(b"".join(commands), len(commands), timeout)
             except (StoreUnavailableError, *FAILURES) as error:
                 reraise_interruption(error)
