@@ -13,15 +13,19 @@ from model_cache.keys.buckets import Place
 from model_cache.protocols import Clock, Timed, Write
 from model_cache.stores.packing import (
     Batch,
-    delete_request,
-    field_request,
+    delete_command,
+    field_command,
     place_at,
     taken_apart,
     unpacked,
 )
-from model_cache.stores.plain import PlainRequests, Request, get_with_ttl_requests
+from model_cache.stores.plain import (
+    PlainRequests,
+    Request,
+    get_command,
+    get_with_ttl_commands,
+)
 from model_cache.stores.replies import Replies
-from model_cache.stores.requests import get_request
 
 _MOST_ENDED = 1000
 _REMOVED_AT_ONCE = 8
@@ -53,7 +57,7 @@ class BucketRequests(PlainRequests):
 
     def get(self, key: bytes) -> Request[bytes | None]:
         place = place_at(key)
-        return super().get(key) if place is None else ([field_request(place)], self._entry)
+        return super().get(key) if place is None else ([field_command(place)], self._entry)
 
     def get_many(self, keys: Sequence[bytes]) -> Request[list[bytes | None]]:
         places = [place_at(key) for key in keys]
@@ -65,7 +69,7 @@ class BucketRequests(PlainRequests):
             ]
 
         commands = [
-            get_request(key) if place is None else field_request(place)
+            get_command(key) if place is None else field_command(place)
             for key, place in zip(keys, places, strict=True)
         ]
         return commands, read
@@ -85,7 +89,7 @@ class BucketRequests(PlainRequests):
         commands = [
             command
             for key, place in zip(keys, places, strict=True)
-            for command in (get_with_ttl_requests(key) if place is None else [field_request(place)])
+            for command in (get_with_ttl_commands(key) if place is None else [field_command(place)])
         ]
         return commands, read
 
@@ -109,12 +113,12 @@ class BucketRequests(PlainRequests):
             self._check(batch, replies, got[:-1])
             return replies.entry(got[-1])
 
-        return [*batch.commands, get_request(watched)], read
+        return [*batch.commands, get_command(watched)], read
 
     def delete(self, keys: Iterable[bytes]) -> Request[int]:
         """Return the request that deletes entries, in buckets or not, and whole buckets."""
         places = [(key, place_at(key)) for key in keys]
-        fields = [delete_request(place) for _, place in places if place is not None]
+        fields = [delete_command(place) for _, place in places if place is not None]
         others, read_others = super().delete(key for key, place in places if place is None)
 
         def read(replies: Replies, *got: object) -> int:

@@ -54,6 +54,13 @@ def printable(reply: object) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def command_of(*words: bytes) -> bytes:
+    """Return a command encoded as RESP."""
+    parts = [b"*%d\r\n" % len(words)]
+    parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+    return b"".join(parts)
+
+
 def make_reader() -> Any:
     """Return a parser of replies; it returns `INCOMPLETE` when there is none."""
     return hiredis.Reader(replyError=ErrorReply, notEnoughData=INCOMPLETE)

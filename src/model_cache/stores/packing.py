@@ -11,7 +11,8 @@ from typing import Any
 
 from model_cache.keys.buckets import Buckets, Place
 from model_cache.protocols import Write
-from model_cache.stores.requests import request_of, set_request
+from model_cache.stores.connection import command_of
+from model_cache.stores.plain import set_command
 
 LARGEST = 58
 """Bytes of the largest entry that goes into a bucket. One value above 64 bytes, its time included,
@@ -88,7 +89,7 @@ class Batch:
         for write in writes:
             place = place_at(write[0])
             if place is None:
-                plain.append(set_request(*write))
+                plain.append(set_command(*write))
             else:
                 by_bucket.setdefault(place.bucket, {})[place.field] = write
         self._plain = len(plain)
@@ -97,7 +98,7 @@ class Batch:
             for bucket, fields in by_bucket.items()
         ]
         self.commands = [
-            *map(delete_request, removals),
+            *map(delete_command, removals),
             *plain,
             *(command for _, group in self._groups for command in group),
         ]
@@ -169,7 +170,7 @@ def unpacked(value: bytes, now: float, longest_ttl: int | None = None) -> bytes 
     return entry if left > 0 and (longest_ttl is None or left <= longest_ttl) else None
 
 
-def field_request(place: Place) -> bytes:
+def field_command(place: Place) -> bytes:
     """Return the command that reads an entry."""
     bucket, field = place
     return b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
@@ -178,9 +179,9 @@ def field_request(place: Place) -> bytes:
     )
 
 
-def delete_request(place: Place) -> bytes:
+def delete_command(place: Place) -> bytes:
     """Return the command that deletes an entry."""
-    return request_of(b"HDEL", place.bucket, place.field)
+    return command_of(b"HDEL", place.bucket, place.field)
 
 
 def _set_commands(
@@ -197,9 +198,9 @@ def _set_commands(
         for word in (field, packed(entry, ttl, now))
     ]
     return [
-        request_of(b"HSET", bucket, *words),
+        command_of(b"HSET", bucket, *words),
         *_expiry(bucket, fields.values(), proxied=proxied),
-        request_of(b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES"),
+        command_of(b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES"),
     ]
 
 
@@ -208,15 +209,15 @@ def _expiry(bucket: bytes, writes: Iterable[Write], *, proxied: bool) -> list[by
     longest = 0
     for _, entry, ttl in writes:
         if ttl is None:
-            return [request_of(b"PERSIST", bucket)]
+            return [command_of(b"PERSIST", bucket)]
         # Without GT, to erase an entry would end the bucket.
         longest = max(longest, ttl if entry or not proxied else 0)
     milliseconds = b"%d" % longest
     if proxied:
         # As long as the last one: if ttls differ, others may end early.
-        return [request_of(b"PEXPIRE", bucket, milliseconds)] if longest else []
+        return [command_of(b"PEXPIRE", bucket, milliseconds)] if longest else []
     # GT takes a key without expiry for one that lives for ever, hence NX first.
-    return [request_of(b"PEXPIRE", bucket, milliseconds, option) for option in (b"NX", b"GT")]
+    return [command_of(b"PEXPIRE", bucket, milliseconds, option) for option in (b"NX", b"GT")]
 
 
 def ended(bucket: bytes, sample: Any, now: float) -> list[Place]:

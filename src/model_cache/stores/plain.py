@@ -10,9 +10,8 @@ from typing import Any, Concatenate, TypeAlias, TypeVar
 
 from model_cache.keys.buckets import is_bucket
 from model_cache.protocols import Timed, Write
-from model_cache.stores.connection import ErrorReply
+from model_cache.stores.connection import ErrorReply, command_of
 from model_cache.stores.replies import Replies
-from model_cache.stores.requests import get_request, request_of, set_request
 
 T = TypeVar("T")
 
@@ -25,7 +24,7 @@ The function receives `Replies`, and the reply to each command.
 # For fewer keys, GETs are as fast as MGET, which the login may not be allowed to use.
 _LEAST_MGET = 4
 _SCAN_COUNT = b"1000"
-_ASKING = request_of(b"ASKING")
+_ASKING = command_of(b"ASKING")
 
 
 class PlainRequests:
@@ -44,50 +43,50 @@ class PlainRequests:
 
     def get(self, key: bytes) -> Request[bytes | None]:
         """Return the request for an entry."""
-        return [get_request(key)], Replies.entry
+        return [get_command(key)], Replies.entry
 
     def get_many(self, keys: Sequence[bytes]) -> Request[list[bytes | None]]:
         """Return the request for entries."""
         if self._in_cluster or len(keys) < _LEAST_MGET:
-            return list(map(get_request, keys)), Replies.entries
-        return [request_of(b"MGET", *keys)], lambda replies, got: replies.listed(got, len(keys))
+            return list(map(get_command, keys)), Replies.entries
+        return [command_of(b"MGET", *keys)], lambda replies, got: replies.listed(got, len(keys))
 
     def get_with_ttl(self, keys: Sequence[bytes]) -> Request[list[Timed]]:
         """Return the request for entries and their remaining ttls, as far as they may be read."""
         if self._may_read_ttls:
-            commands = [each for key in keys for each in get_with_ttl_requests(key)]
+            commands = [each for key in keys for each in get_with_ttl_commands(key)]
             return commands, self._entries_and_ttls
-        return list(map(get_request, keys)), _entries_without_ttls
+        return list(map(get_command, keys)), _entries_without_ttls
 
     def set(self, key: bytes, entry: bytes, ttl: int | None) -> Request[None]:
         """Return the request that writes an entry."""
-        return [set_request(key, entry, ttl)], Replies.check_written
+        return [set_command(key, entry, ttl)], Replies.check_written
 
     def set_many(self, entries: Sequence[Write]) -> Request[None]:
         """Return the request that writes entries."""
-        return [set_request(*entry) for entry in entries], Replies.check_written
+        return [set_command(*entry) for entry in entries], Replies.check_written
 
     def set_watching(self, entries: Sequence[Write], watched: bytes) -> Request[bytes | None]:
         """Return the request that writes entries and then reads a key."""
-        writes = [set_request(*entry) for entry in entries]
-        return [*writes, get_request(watched)], Replies.watched
+        writes = [set_command(*entry) for entry in entries]
+        return [*writes, get_command(watched)], Replies.watched
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None) -> Request[bool]:
         """Return the request that writes unless the key exists."""
         expiry = () if ttl is None else (b"PX", b"%d" % ttl)
-        return [request_of(b"SET", key, entry, *expiry, b"NX")], Replies.was_set
+        return [command_of(b"SET", key, entry, *expiry, b"NX")], Replies.was_set
 
     def append(self, key: bytes, piece: bytes) -> Request[int]:
         """Return the request that appends to a key."""
-        return [request_of(b"APPEND", key, piece)], Replies.length
+        return [command_of(b"APPEND", key, piece)], Replies.length
 
     def delete(self, keys: Iterable[bytes]) -> Request[int]:
         """Return the request that deletes keys; its answer counts entries: a bucket holds many."""
         keys = list(keys)
         buckets = list(filter(is_bucket, keys))
         command = b"DEL" if self._is_proxied else b"UNLINK"
-        sizes = [request_of(b"HLEN", bucket) for bucket in buckets]
-        removals = [request_of(command, key) for key in keys]
+        sizes = [command_of(b"HLEN", bucket) for bucket in buckets]
+        removals = [command_of(command, key) for key in keys]
 
         def read(replies: Replies, *got: object) -> int:
             return replies.deleted(keys, dict(zip(buckets, got, strict=False)), got[len(buckets) :])
@@ -98,12 +97,12 @@ class PlainRequests:
         self, key: bytes, amounts: Mapping[bytes, int]
     ) -> Request[Mapping[bytes, bytes]]:
         """Return the request that adds to the fields of a hash and reads all of them."""
-        added = [request_of(b"HINCRBY", key, field, b"%d" % amounts[field]) for field in amounts]
-        return [*added, request_of(b"HGETALL", key)], Replies.counts
+        added = [command_of(b"HINCRBY", key, field, b"%d" % amounts[field]) for field in amounts]
+        return [*added, command_of(b"HGETALL", key)], Replies.counts
 
     def scan(self, cursor: bytes, pattern: bytes) -> Request[tuple[bytes, list[bytes]]]:
         """Return the request for a page of keys; its answer has the cursor of the next one."""
-        command = request_of(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _SCAN_COUNT)
+        command = command_of(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _SCAN_COUNT)
         return [command], Replies.page
 
     def _entry_and_ttl(self, replies: Replies, entry: object, left: object) -> Timed:
@@ -124,9 +123,24 @@ class PlainRequests:
         return [self._entry_and_ttl(replies, entry, left) for entry, left in pairs]
 
 
-def get_with_ttl_requests(key: bytes) -> list[bytes]:
+def get_command(key: bytes) -> bytes:
+    """Return a GET."""
+    return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+
+
+def set_command(key: bytes, entry: bytes, ttl: int | None) -> bytes:
+    """Return a SET, with a ttl in milliseconds, if any."""
+    if ttl is None:
+        parts = len(key), key, len(entry), entry
+        return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % parts
+    time = b"%d" % ttl
+    timed = len(key), key, len(entry), entry, len(time), time
+    return b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$2\r\nPX\r\n$%d\r\n%b\r\n" % timed
+
+
+def get_with_ttl_commands(key: bytes) -> list[bytes]:
     """Return a GET and a PTTL."""
-    return [get_request(key), request_of(b"PTTL", key)]
+    return [get_command(key), command_of(b"PTTL", key)]
 
 
 def _entries_without_ttls(replies: Replies, *got: object) -> list[Timed]:

@@ -15,13 +15,13 @@ from model_cache.errors import ConfigurationError, StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Clock, Timed, Write
 from model_cache.stores.breaker import AlwaysClosed, CircuitBreaker
+from model_cache.stores.connection import command_of
 from model_cache.stores.dialing import Dialer
 from model_cache.stores.guard import Guard, State, circuit_open, unguarded
 from model_cache.stores.links import Links
 from model_cache.stores.plain import PlainRequests, Request, asking
 from model_cache.stores.pool import ConnectionPool
 from model_cache.stores.replies import FAILURES, Replies, Role
-from model_cache.stores.requests import request_of
 from model_cache.stores.url import Endpoint
 
 T = TypeVar("T")
@@ -140,7 +140,7 @@ class RedisStore:
 
     def execute_many(self, timeout: float, commands: Sequence[Sequence[bytes]]) -> list[Any]:
         """Return the replies to commands in one round trip; an `ErrorReply` is not raised."""
-        encoded = [request_of(*words) for words in commands]
+        encoded = [command_of(*words) for words in commands]
         return self._ask(_UNHEARD, (encoded, lambda _, *replies: list(replies)), timeout)
 
     def close(self) -> None:
