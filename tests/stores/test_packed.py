@@ -21,10 +21,10 @@ from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteR
 from model_cache.keys.buckets import Buckets, entry_key, is_bucket, parse_bucket
 from model_cache.keys.key import EntryKey, parse_key
 from model_cache.protocols import Store
-from model_cache.stores.bucket_requests import BucketRequests
+from model_cache.stores.bucket_requests import BucketRequests, ended
 from model_cache.stores.opening import compose
 from model_cache.stores.packed import PackedStore
-from model_cache.stores.packing import LARGEST, Packing, ended, packed, unpacked
+from model_cache.stores.packing import LARGEST, Packing, packed, unpacked
 from model_cache.stores.server import RedisStore
 from model_cache.stores.url import parse_url
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
@@ -115,11 +115,14 @@ def test_a_value_is_its_entry_until_its_time_is_over(
     entry: bytes, ttl: int | None, now: float
 ) -> None:
     value = packed(entry, ttl, now)
-    assert unpacked(value, now) == entry
+    found, left = unpacked(value, now)
+    assert found == entry
     assert len(value) == len(entry) + (1 if ttl is None else 5)
     if ttl is not None:
-        assert unpacked(value, now + ttl / 1000 + 0.001) is None
-        assert unpacked(value, now, longest_ttl=ttl + 1) == entry
+        assert left is not None
+        assert ttl - 5 < left <= ttl
+        assert unpacked(value, now + ttl / 1000 + 0.001) == (None, None)
+        assert unpacked(value, now, longest_ttl=ttl + 1) == (entry, left)
 
 
 @given(st.binary(max_size=12))
@@ -129,8 +132,8 @@ def test_any_bytes_are_a_value_or_a_miss(value: bytes) -> None:
 
 def test_a_writer_whose_clock_is_ahead_can_not_make_entries_outlive_the_readers_ttl() -> None:
     value = packed(b"entry", 60_000, 1.8e9 + 3600)
-    assert unpacked(value, 1.8e9) == b"entry"
-    assert unpacked(value, 1.8e9, longest_ttl=60_000) is None
+    assert unpacked(value, 1.8e9)[0] == b"entry"
+    assert unpacked(value, 1.8e9, longest_ttl=60_000) == (None, None)
 
 
 # The store: what is particular to buckets, beyond what every store does

@@ -1,34 +1,34 @@
 """The packed layout: requests to one server that keeps entries at places in buckets.
 
-Without I/O: the stores that wait and those that await share them.
+Without I/O: the stores that wait and those that await share them. `packing` says what a field of a
+bucket holds.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from model_cache.keys.buckets import Place
 from model_cache.protocols import Clock, Timed, Write
-from model_cache.stores.packing import (
-    Batch,
-    delete_command,
-    field_command,
-    place_at,
-    taken_apart,
-    unpacked,
-)
+from model_cache.stores.connection import command_of
+from model_cache.stores.packing import packed, place_at, taken_apart, unpacked
 from model_cache.stores.plain import (
     PlainRequests,
     Request,
     get_command,
     get_with_ttl_commands,
+    set_command,
 )
 from model_cache.stores.replies import Replies
 
 _MOST_ENDED = 1000
 _REMOVED_AT_ONCE = 8
+# Each write looks at so many fields of its bucket and removes those that have ended, so that at
+# most about a third of a bucket's fields are dead in the long run.
+_SAMPLE = b"4"
 
 
 class BucketRequests(PlainRequests):
@@ -82,7 +82,7 @@ class BucketRequests(PlainRequests):
             return [
                 self._entry_and_ttl(replies, next(left), next(left))
                 if place is None
-                else self._entry_and_end(replies, next(left))
+                else self._entry_and_time(replies, next(left))
                 for place in places
             ]
 
@@ -138,15 +138,13 @@ class BucketRequests(PlainRequests):
 
     def _entry(self, replies: Replies, reply: object) -> bytes | None:
         value = replies.entry(reply)
-        return None if value is None else unpacked(value, self._clock(), self._longest_ttl)
+        return None if value is None else unpacked(value, self._clock(), self._longest_ttl)[0]
 
-    def _entry_and_end(self, replies: Replies, reply: object) -> Timed:
+    def _entry_and_time(self, replies: Replies, reply: object) -> Timed:
         value = replies.entry(reply)
-        now = self._clock()
-        entry = None if value is None else unpacked(value, now, self._longest_ttl)
-        parts = None if entry is None or value is None else taken_apart(value)
-        end = None if parts is None else parts[1]
-        return entry, None if end is None else max(0, int(end - 1000 * now))
+        if value is None:
+            return None, None
+        return unpacked(value, self._clock(), self._longest_ttl)
 
     def _take_ended(self) -> Iterator[Place]:
         for _ in range(_REMOVED_AT_ONCE):
@@ -154,3 +152,123 @@ class BucketRequests(PlainRequests):
                 yield self._ended.popleft()
             except IndexError:
                 return
+
+
+class Batch:
+    """The commands that write entries, at places and under plain keys, by one round trip.
+
+    Args:
+        writes: the entries.
+        removals: places of entries that have ended. They go first, since one of them may be
+            written anew.
+        now: seconds since 1970.
+        proxied: whether there is a proxy in between, which knows no options of PEXPIRE.
+    """
+
+    def __init__(
+        self,
+        writes: Iterable[Write],
+        removals: Sequence[Place],
+        now: float,
+        *,
+        proxied: bool = False,
+    ) -> None:
+        self._removals = len(removals)
+        self._now = now
+        plain: list[bytes] = []
+        by_bucket: dict[bytes, dict[bytes, Write]] = {}
+        for write in writes:
+            place = place_at(write[0])
+            if place is None:
+                plain.append(set_command(*write))
+            else:
+                by_bucket.setdefault(place.bucket, {})[place.field] = write
+        self._plain = len(plain)
+        self._groups = [
+            (bucket, _set_commands(bucket, fields, now, proxied=proxied))
+            for bucket, fields in by_bucket.items()
+        ]
+        self.commands = [
+            *map(delete_command, removals),
+            *plain,
+            *(command for _, group in self._groups for command in group),
+        ]
+
+    def outcome(self, replies: Sequence[Any]) -> tuple[list[Any], list[Place]]:
+        """Return the replies that say whether all was written, and places to be removed later."""
+        left = iter(replies[self._removals :])
+        written = [next(left) for _ in range(self._plain)]
+        over: list[Place] = []
+        for bucket, group in self._groups:
+            *done, sample = [next(left) for _ in group]
+            written += done
+            over += ended(bucket, sample, self._now)
+        return written, over
+
+
+def field_command(place: Place) -> bytes:
+    """Return the command that reads an entry."""
+    bucket, field = place
+    return b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        *(len(bucket), bucket),
+        *(len(field), field),
+    )
+
+
+def delete_command(place: Place) -> bytes:
+    """Return the command that deletes an entry."""
+    return command_of(b"HDEL", place.bucket, place.field)
+
+
+def _set_commands(
+    bucket: bytes, fields: Mapping[bytes, Write], now: float, *, proxied: bool
+) -> list[bytes]:
+    """Return the commands that write to one bucket.
+
+    The first sets the fields, the last returns a sample of fields; those in between make the
+    bucket live as long as its longest entry.
+    """
+    words = [
+        word
+        for field, (_, entry, ttl) in fields.items()
+        for word in (field, packed(entry, ttl, now))
+    ]
+    return [
+        command_of(b"HSET", bucket, *words),
+        *_expiry(bucket, fields.values(), proxied=proxied),
+        command_of(b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES"),
+    ]
+
+
+def _expiry(bucket: bytes, writes: Iterable[Write], *, proxied: bool) -> list[bytes]:
+    """Return the commands that make a bucket live as long as its longest entry."""
+    longest = 0
+    for _, entry, ttl in writes:
+        if ttl is None:
+            return [command_of(b"PERSIST", bucket)]
+        # Without GT, to erase an entry would end the bucket.
+        longest = max(longest, ttl if entry or not proxied else 0)
+    milliseconds = b"%d" % longest
+    if proxied:
+        # As long as the last one: if ttls differ, others may end early.
+        return [command_of(b"PEXPIRE", bucket, milliseconds)] if longest else []
+    # GT takes a key without expiry for one that lives for ever, hence NX first.
+    return [command_of(b"PEXPIRE", bucket, milliseconds, option) for option in (b"NX", b"GT")]
+
+
+def ended(bucket: bytes, sample: Any, now: float) -> list[Place]:
+    """Return the places of a sample of a bucket whose entries have ended.
+
+    Args:
+        bucket: its key.
+        sample: the reply to HRANDFIELD, which may be an error.
+        now: seconds since 1970.
+    """
+    if not isinstance(sample, list):
+        return []
+    places = []
+    for field, value in zip(sample[::2], sample[1::2], strict=False):
+        parts = taken_apart(value) if isinstance(value, bytes) else None
+        if parts is not None and parts[1] is not None and parts[1] <= 1000 * now:
+            places.append(Place(bucket, field))
+    return places
