@@ -60,11 +60,11 @@ NEAREST = {
     " tests/prediction/test_revalidation.py tests/prediction/test_failing_redis.py",
     "stores/breaker": "tests/stores/test_breaker.py tests/stores/test_failing_servers.py",
     "stores/pool": "tests/stores/test_connections.py tests/stores/test_interruptions.py"
-    " tests/stores/test_failing_servers.py tests/stores/test_redis_store.py"
+    " tests/stores/test_failing_servers.py tests/stores/test_contract.py"
     " tests/stores/test_managed_redis.py",
     "stores/connection": "tests/stores/test_exchanges.py tests/stores/test_connections.py"
     " tests/stores/test_interruptions.py"
-    " tests/stores/test_redis_store.py tests/stores/test_failing_servers.py"
+    " tests/stores/test_contract.py tests/stores/test_failing_servers.py"
     " tests/stores/test_tls.py tests/stores/test_logins.py",
     "stores/url": "tests/stores/test_urls.py tests/options tests/test_secrets.py"
     " tests/stores/test_sentinel.py",

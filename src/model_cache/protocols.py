@@ -27,6 +27,11 @@ class Store(Protocol):
     `StoreUnavailableError`.
     """
 
+    @property
+    def state(self) -> str:
+        """Whether its circuit breakers are open: what `Stats.store` says."""
+        ...
+
     def get(self, key: bytes, timeout: float) -> bytes | None:
         """Return the entry of `key`, or None."""
         ...
@@ -68,6 +73,12 @@ class Store(Protocol):
         """Delete the entries of `keys`; return how many existed."""
         ...
 
+    def add_counts(
+        self, key: bytes, amounts: Mapping[bytes, int], timeout: float
+    ) -> Mapping[bytes, bytes]:
+        """Add to the fields of a hash, and return all of its fields, in one round trip."""
+        ...
+
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         """Yield the keys that match a glob `pattern`; `timeout` applies to each round trip."""
         ...
@@ -77,67 +88,30 @@ class Store(Protocol):
         ...
 
 
-class CountingStore(Store, Protocol):
-    """A store that also keeps the counts of a fleet."""
-
-    def add_counts(
-        self, key: bytes, amounts: Mapping[bytes, int], timeout: float
-    ) -> Mapping[bytes, bytes]:
-        """Add to the fields of a hash, and return all of its fields, in one round trip."""
-        ...
-
-
-class StatefulStore(CountingStore, Protocol):
-    """A store that knows whether its circuit breakers are open."""
-
-    @property
-    def state(self) -> str:
-        """What `Stats.store` says."""
-        ...
-
-
 class AsyncStore(Protocol):
-    """A `Store` for event loops: its methods return awaitables."""
+    """The methods of a `Store` that a prediction in an event loop needs; they return awaitables."""
 
-    def get(self, key: bytes, timeout: float) -> Awaitable[bytes | None]:
-        """Return the entry of `key`, or None."""
-        ...
+    def get(self, key: bytes, timeout: float) -> Awaitable[bytes | None]: ...
 
-    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> Awaitable[None]:
-        """Store `entry` under `key`, for `ttl` milliseconds or until evicted."""
-        ...
+    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> Awaitable[None]: ...
 
     def set_if_absent(
         self, key: bytes, entry: bytes, ttl: int | None, timeout: float
-    ) -> Awaitable[bool]:
-        """Do as `set` unless the key exists; return whether it did not."""
-        ...
+    ) -> Awaitable[bool]: ...
 
-    def append(self, key: bytes, piece: bytes, timeout: float) -> Awaitable[int]:
-        """Append `piece` to the value of `key`, atomically; return the value's new length."""
-        ...
+    def append(self, key: bytes, piece: bytes, timeout: float) -> Awaitable[int]: ...
 
-    def get_many(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[bytes | None]]:
-        """Return the entries of `keys`, in the same order, in one round trip."""
-        ...
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[bytes | None]]: ...
 
-    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[Timed]]:
-        """Return the entries of `keys`, each with its remaining ttl."""
-        ...
+    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[Timed]]: ...
 
     def set_watching(
         self, entries: Sequence[Write], watched: bytes, timeout: float
-    ) -> Awaitable[bytes | None]:
-        """Store entries, then return the value of `watched`."""
-        ...
+    ) -> Awaitable[bytes | None]: ...
 
-    def set_many(self, entries: Sequence[Write], timeout: float) -> Awaitable[None]:
-        """Store entries in one round trip."""
-        ...
+    def set_many(self, entries: Sequence[Write], timeout: float) -> Awaitable[None]: ...
 
-    def delete(self, keys: Iterable[bytes], timeout: float) -> Awaitable[int]:
-        """Delete the entries of `keys`; return how many existed."""
-        ...
+    def delete(self, keys: Iterable[bytes], timeout: float) -> Awaitable[int]: ...
 
     def close(self) -> None:
         """Close the connections of all event loops; a later call opens them again."""

@@ -98,7 +98,7 @@ def run(steps: Steps[T], store: RedisStore, pause: Callable[[float], None] = tim
 
 @pytest.fixture
 def store(server: Server) -> Iterator[RedisStore]:
-    store = RedisStore(parse_url("url", server.url), timeout=5.0)
+    store = RedisStore(parse_url("url", server.url))
     yield store
     store.close()
 

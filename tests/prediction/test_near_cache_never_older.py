@@ -233,6 +233,6 @@ def test_an_entry_that_expires_while_it_is_read_does_not_live_for_ever() -> None
     entry = b'{"charges":1.0}'
     with answering(b"$%d\r\n%b\r\n:-2\r\n" % (len(entry), entry)) as port:
         endpoint = replace(parse_url("url", f"redis://127.0.0.1:{port}"), proxied=True)
-        store = RedisStore(endpoint, timeout=5.0)
+        store = RedisStore(endpoint)
         assert store.get_with_ttl([b"key"], 5.0) == [(entry, 0)]
         store.close()

@@ -1,11 +1,18 @@
-"""A certificate authority for the tests of stores."""
+"""A certificate authority for the tests of stores, and stores that wait in several ways."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+
+from model_cache.stores.server import AsyncRedisStore, RedisStore
+from model_cache.stores.url import Endpoint
+from tests.loops import MAKERS
+from tests.stores.opened import InALoop
 
 
 @pytest.fixture(scope="module")
@@ -14,3 +21,18 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Pat
     path = tmp_path_factory.mktemp("ca") / "ca.pem"
     authority.cert_pem.write_to_path(str(path))
     return authority, path
+
+
+@pytest.fixture(params=["threads", *MAKERS])
+def open_store(request: pytest.FixtureRequest) -> Iterator[Callable[[Endpoint], Any]]:
+    """What opens stores for threads, or for a kind of event loop."""
+    opened: list[Any] = []
+
+    def open_at(endpoint: Endpoint) -> Any:
+        store, make = RedisStore(endpoint), MAKERS.get(request.param)
+        opened.append(store if make is None else InALoop(AsyncRedisStore(store), make))
+        return opened[-1]
+
+    yield open_at
+    for store in opened:
+        store.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -16,8 +17,31 @@ from tests.servers import Server
 TIMEOUT = 5.0  # generous: the machine may be busy
 
 
+class InALoop:
+    """A store for event loops, with the methods of one for threads."""
+
+    def __init__(
+        self, store: Any, make: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    ) -> None:
+        self._store = store
+        self._runner = asyncio.Runner(loop_factory=make)
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*arguments: Any) -> Any:
+            return await getattr(self._store, name)(*arguments)
+
+        return lambda *arguments: self._runner.run(call(*arguments))
+
+    def close(self) -> None:
+        async def close() -> None:
+            self._store.close()
+
+        with self._runner:
+            self._runner.run(close())
+
+
 def store_at(url: str, **options: Any) -> RedisStore:
-    return RedisStore(parse_url("url", url), **{"timeout": 5.0, **options})
+    return RedisStore(parse_url("url", url), **options)
 
 
 def store_on(server: Server, **options: Any) -> RedisStore:
@@ -64,6 +88,6 @@ def server_that(answers: Callable[[socket.socket, bytes], None]) -> Iterator[Red
     """A store at a scripted server."""
     with (
         scripted(answers) as endpoint,
-        contextlib.closing(RedisStore(endpoint, timeout=TIMEOUT)) as store,
+        contextlib.closing(RedisStore(endpoint)) as store,
     ):
         yield store

@@ -19,7 +19,6 @@ from model_cache.errors import StoreUnavailableError
 from model_cache.keys.buckets import Buckets
 from model_cache.observing.events import Event, StoreLost
 from model_cache.prediction.barrier import _barriers
-from model_cache.stores.cluster import ClusterStore
 from model_cache.stores.opening import compose
 from model_cache.stores.url import parse_url
 from tests.faults.load import wait_until
@@ -99,20 +98,6 @@ def test_packed_entries_are_spread_over_a_cluster_and_purged(cluster: Cluster) -
         assert decorator.purge() == 0
 
 
-def test_a_packed_entry_too_large_for_its_bucket_is_found_on_a_cluster(cluster: Cluster) -> None:
-    with decorated(cluster.url, "large", **PACKED) as decorator:
-        store = inside(decorator)._store
-        keys = [decorator.cache_key(person(age=age)).encode() for age in range(COUNT)]
-        store.set_many([(key, key * (1 + n % 3), 60_000) for n, key in enumerate(keys)], TIMEOUT)
-        found = store.get_many(keys, TIMEOUT)
-        assert found == [key * (1 + n % 3) for n, key in enumerate(keys)]
-        assert store.get(keys[1], TIMEOUT) == found[1]
-        store.set(keys[1], b"", 1, TIMEOUT)
-        wait_until(lambda: store.get(keys[1], TIMEOUT) is None, "the entry is erased")
-        store.delete(keys, TIMEOUT)
-        assert store.get_many(keys, TIMEOUT) == [None] * COUNT
-
-
 @pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
 def test_a_packed_entry_is_written_whole_while_its_slot_moves(in_a_loop: bool) -> None:
     with (
@@ -167,23 +152,6 @@ def test_a_purge_reaches_entries_that_move_to_another_shard_meanwhile() -> None:
         elsewhere = next(key for key in keys if cluster.primary_of(key_slot(key)) is not there)
         cluster.move(key_slot(elsewhere), there)
         assert keys <= {first, *found}
-
-
-def test_many_keys_go_each_to_its_own_shard(cluster: Cluster) -> None:
-    with decorated(cluster.url, "many") as decorator:
-        store = inside(decorator)._store
-        entries = [(b"many/%d" % number, b"entry %d" % number, None) for number in range(300)]
-        store.set_many(entries, TIMEOUT)
-        keys = [key for key, _, _ in entries]
-        wanted = [keys[7], b"many/nothing", *keys, keys[7]]
-        by_key = {key: entry for key, entry, _ in entries}
-        assert store.get_many(wanted, TIMEOUT) == [by_key.get(key) for key in wanted]
-        assert all(entries_on(node, "many") for node in primaries(cluster))
-        assert sorted(store.scan(b"many/*", TIMEOUT)) == sorted(keys)
-        assert store.delete([*keys, b"many/nothing"], TIMEOUT) == len(keys)
-        assert store.get_many(keys, TIMEOUT) == [None] * len(keys)
-        assert store.get_many([], TIMEOUT) == []
-        assert store.delete([], TIMEOUT) == 0
 
 
 def test_a_time_to_live_holds_on_a_cluster(cluster: Cluster) -> None:
@@ -387,10 +355,11 @@ def test_the_error_for_a_cluster_says_why_its_last_node_does_not_answer(
                 predict()
     (lost,) = [event.reason for event in heard if isinstance(event, StoreLost)]
     assert re.match(f"{first},{last}: no node of the cluster answers: {reason}", lost)
-    with closing(compose(parse_url("url", url), heard.append, timeout=0.2)) as store:
-        assert isinstance(store, ClusterStore)
-        with pytest.raises(StoreUnavailableError, match=f"answers in time: {reason}"):
-            store.primaries(0.2)
+    with (
+        closing(compose(parse_url("url", url), heard.append, timeout=0.2)) as store,
+        pytest.raises(StoreUnavailableError, match=f"answers in time: {reason}"),
+    ):
+        list(store.scan(b"*", 0.2))
 
 
 @pytest.mark.parametrize("packed", [False, True])

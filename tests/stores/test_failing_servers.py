@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import hiredis
 import pytest
@@ -17,11 +20,13 @@ from model_cache.stores.connection import Connection
 from model_cache.stores.server import RedisStore
 from model_cache.stores.url import Endpoint, parse_url
 from tests.servers import Server, free_port, running_server
-from tests.stores.opened import TIMEOUT, server_that, store_on, trickle
+from tests.stores.opened import TIMEOUT, scripted, server_that, store_on, trickle
+
+Open: TypeAlias = Callable[[Endpoint], Any]
 
 
-def test_a_refused_port_fails_at_once() -> None:
-    store = RedisStore(Endpoint("127.0.0.1", free_port()))
+def test_a_refused_port_fails_at_once(open_store: Open) -> None:
+    store = open_store(Endpoint("127.0.0.1", free_port()))
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1") as raised:
         store.get(b"key", 10.0)
@@ -29,15 +34,21 @@ def test_a_refused_port_fails_at_once() -> None:
     assert time.monotonic() - started < 5
 
 
-def test_a_name_that_does_not_resolve_fails_in_time() -> None:
-    store = RedisStore(Endpoint("no-such-host.invalid"))
+def test_a_name_that_does_not_resolve_fails_in_time(open_store: Open) -> None:
+    store = open_store(Endpoint("no-such-host.invalid"))
     with pytest.raises(StoreUnavailableError):
         store.get(b"key", 0.5)
 
 
-def test_a_frozen_server_costs_the_timeout_and_no_more() -> None:
+def test_no_time_left_is_a_time_out(server: Server, open_store: Open) -> None:
+    with pytest.raises(StoreUnavailableError) as raised:
+        open_store(parse_url("url", server.url)).get(b"key", 0.0)
+    assert raised.value.kind == "timeout"
+
+
+def test_a_frozen_server_costs_the_timeout_and_no_more(open_store: Open) -> None:
     with running_server() as server:
-        store = store_on(server, timeout=0.2)
+        store = open_store(parse_url("url", server.url))
         store.set(b"key", b"x", None, TIMEOUT)
         server.freeze()
         for _ in range(3):
@@ -50,12 +61,11 @@ def test_a_frozen_server_costs_the_timeout_and_no_more() -> None:
         store.set(b"other", b"y", None, TIMEOUT)
         assert store.get(b"key", TIMEOUT) == b"x"
         assert store.get(b"other", TIMEOUT) == b"y"
-        store.close()
 
 
-def test_a_reply_that_trickles_in_is_bounded_as_a_whole() -> None:
-    with server_that(trickle) as store:
-        started = time.monotonic()
+def test_a_reply_that_trickles_in_is_bounded_as_a_whole(open_store: Open) -> None:
+    with scripted(trickle) as endpoint:
+        store, started = open_store(endpoint), time.monotonic()
         with pytest.raises(StoreUnavailableError) as raised:
             store.get(b"key", 0.3)
         assert raised.value.kind == "timeout"
@@ -79,18 +89,32 @@ def test_a_reply_that_trickles_in_is_bounded_as_a_whole() -> None:
         b"$99999999999999999999\r\n",
     ],
 )
-def test_a_reply_that_is_not_an_entry_is_a_failure(reply: bytes) -> None:
+def test_a_reply_that_is_not_an_entry_is_a_failure(reply: bytes, open_store: Open) -> None:
     def answer(connection: socket.socket, _: bytes) -> None:
         connection.sendall(reply)
         connection.shutdown(socket.SHUT_RDWR)
 
-    with server_that(answer) as store:
+    with scripted(answer) as endpoint:
+        store = open_store(endpoint)
         if reply == b"+PONG\r\n":  # bytes: the entry's own business
             assert store.get(b"key", TIMEOUT) == b"PONG"
             return
         for _ in range(2):
             with pytest.raises(StoreUnavailableError):
                 store.get(b"key", TIMEOUT)
+
+
+def test_a_reset_is_a_failure_of_the_connection(open_store: Open) -> None:
+    def reset(connection: socket.socket, _: bytes) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    with scripted(reset) as endpoint:
+        store = open_store(endpoint)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailableError) as raised:
+                store.get(b"key", TIMEOUT)
+            assert raised.value.kind == "connection"
 
 
 def test_a_reply_that_comes_twice_does_not_reach_the_next_caller() -> None:
@@ -134,38 +158,40 @@ def test_an_encrypted_key_is_refused_and_not_asked_for(
 
 
 @pytest.mark.parametrize("reply", [b"-MOVED 1 nonsense\r\n", b"-MOVED\r\n", b"-ASK 1 h:999999\r\n"])
-def test_a_malformed_redirection_is_a_failure(reply: bytes) -> None:
-    with server_that(lambda connection, _: connection.sendall(reply)) as store:
+def test_a_malformed_redirection_is_a_failure(reply: bytes, open_store: Open) -> None:
+    with scripted(lambda connection, _: connection.sendall(reply)) as endpoint:
+        store = open_store(endpoint)
         with pytest.raises(StoreUnavailableError):
             store.get(b"key", TIMEOUT)
         with pytest.raises(StoreUnavailableError):
             store.set(b"key", b"x", None, TIMEOUT)
 
 
-def test_a_cluster_that_is_taken_for_one_server_says_so() -> None:
+def test_a_cluster_that_is_taken_for_one_server_says_so(open_store: Open) -> None:
     with (
-        server_that(lambda c, _: c.sendall(b"-MOVED 1 127.0.0.1:7000\r\n")) as store,
+        scripted(lambda c, _: c.sendall(b"-MOVED 1 127.0.0.1:7000\r\n")) as endpoint,
         pytest.raises(StoreUnavailableError, match=r"redis\+cluster://"),
     ):
-        store.get(b"key", TIMEOUT)
+        open_store(endpoint).get(b"key", TIMEOUT)
 
 
-def test_the_kinds_of_errors_are_few_and_their_texts_short() -> None:
+def test_the_kinds_of_errors_are_few_and_their_texts_short(open_store: Open) -> None:
     numbers = iter(range(1000))
 
     def lie(connection: socket.socket, _: bytes) -> None:
         connection.sendall(b"-E%d \x1b[31m%b\r\n" % (next(numbers), b"x" * 5000))
 
     kinds = set()
-    with server_that(lie) as store:
-        for call in (
-            lambda: store.get(b"key", TIMEOUT),
-            lambda: store.set(b"key", b"x", None, TIMEOUT),
-            lambda: store.delete([b"key"], TIMEOUT),
+    with scripted(lie) as endpoint:
+        store = open_store(endpoint)
+        for call, *arguments in (
+            (store.get, b"key"),
+            (store.set, b"key", b"x", None),
+            (store.delete, [b"key"]),
         ):
             for _ in range(5):
                 with pytest.raises(StoreUnavailableError) as raised:
-                    call()
+                    call(*arguments, TIMEOUT)
                 kinds.add(raised.value.kind)
                 assert len(str(raised.value)) < 300
                 assert str(raised.value).isprintable()
@@ -190,13 +216,12 @@ def test_nothing_else_leaves_the_store_when_its_own_code_fails(
     store.close()
 
 
-def test_a_write_that_is_refused_says_so_and_reading_goes_on() -> None:
+def test_a_write_that_is_refused_says_so_and_reading_goes_on(open_store: Open) -> None:
     with running_server("--maxmemory-policy", "noeviction") as server:
-        store = store_on(server)
+        store = open_store(parse_url("url", server.url))
         with server.client() as admin:
             admin.config_set("maxmemory", "1")
         with pytest.raises(WriteRefusedError) as raised:
             store.set(b"key", b"x", None, TIMEOUT)
         assert raised.value.kind == "OOM"
         assert store.get(b"nothing", TIMEOUT) is None
-        store.close()

@@ -85,7 +85,7 @@ def at_each_line(call: Callable[[], object]) -> int:
 
 
 def test_an_interruption_at_any_line_takes_up_no_connection_for_good(server: Server) -> None:
-    store = RedisStore(parse_url("url", server.url), timeout=TIMEOUT, max_connections=2)
+    store = RedisStore(parse_url("url", server.url), max_connections=2)
     store.set(b"key", b"entry", None, TIMEOUT)
 
     def opens_and_gets() -> None:
@@ -129,7 +129,7 @@ def test_threads_that_never_begin_count_for_a_while_only(
         raise Interrupted
 
     now = 100.0
-    store = RedisStore(parse_url("url", server.url), timeout=TIMEOUT, clock=lambda: now)
+    store = RedisStore(parse_url("url", server.url), clock=lambda: now)
     with monkeypatch.context() as patch:
         patch.setattr(_thread, "start_new_thread", interrupted)
         for _ in range(10):

@@ -27,7 +27,7 @@ def test_a_login_may_take_longer_than_a_prediction() -> None:
 
     with server_that(slowly) as slow:
         endpoint = replace(slow._endpoint, password=SecretStr("pw"))
-        store = RedisStore(endpoint, timeout=0.05)
+        store = RedisStore(endpoint)
         with pytest.raises(StoreUnavailableError):
             store.get(b"key", 0.05)
         poll(lambda: not store._pool._idle.empty())
@@ -46,7 +46,7 @@ def test_a_login_may_take_longer_than_a_prediction() -> None:
 def test_a_refused_login_names_the_known_reason(reply: bytes, says: str) -> None:
     with server_that(lambda connection, _: connection.sendall(reply + b"\r\n")) as server:
         endpoint = replace(server._endpoint, password=SecretStr("hunter2"))
-        store = RedisStore(endpoint, timeout=TIMEOUT)
+        store = RedisStore(endpoint)
         with pytest.raises(StoreUnavailableError, match=says):
             store.get(b"key", TIMEOUT)
 
@@ -62,7 +62,7 @@ def test_a_login_without_a_user_is_enough_before_redis_6() -> None:
 
     with server_that(old) as server:
         endpoint = replace(server._endpoint, username="h", password=SecretStr("secret"))
-        store = RedisStore(endpoint, timeout=TIMEOUT)
+        store = RedisStore(endpoint)
         assert store.get(b"key", TIMEOUT) == b"x"
         store.close()
 
@@ -100,7 +100,7 @@ def test_a_server_that_repeats_the_password_does_not_get_it_into_a_message(passw
         connection.sendall(b"-ERR unknown command 'AUTH', with args beginning with: %b\r\n" % words)
 
     with server_that(repeat) as server:
-        store = RedisStore(replace(server._endpoint, password=SecretStr(password)), timeout=TIMEOUT)
+        store = RedisStore(replace(server._endpoint, password=SecretStr(password)))
         with pytest.raises(StoreUnavailableError) as raised:
             store.get(b"key", TIMEOUT)
         assert "hunter2" not in "".join(traceback.format_exception(raised.value))

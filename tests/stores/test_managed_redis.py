@@ -98,7 +98,7 @@ def test_a_primary_that_became_a_replica_is_left_for_the_one_with_its_name(
 
 def test_a_replica_is_left_at_most_once_a_second(server: Server, client: redis.Redis) -> None:
     now = 100.0
-    store = RedisStore(parse_url("url", server.url), timeout=TIMEOUT, clock=lambda: now)
+    store = RedisStore(parse_url("url", server.url), clock=lambda: now)
 
     def after_a_write() -> object:
         with pytest.raises(WriteRefusedError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import random
 import re
 import time
@@ -20,48 +19,32 @@ from model_cache.entries.codec import Codec
 from model_cache.entries.serders import VALUES
 from model_cache.errors import ConfigurationError, StoreUnavailableError, WriteRefusedError
 from model_cache.keys.buckets import Buckets, entry_key, is_bucket, parse_bucket
-from model_cache.keys.key import EntryKey, Namespace, parse_key
-from model_cache.protocols import StatefulStore
-from model_cache.stores.breaker import CircuitBreaker
-from model_cache.stores.guarded import Guard, GuardedStore
+from model_cache.keys.key import EntryKey, parse_key
+from model_cache.protocols import Store
+from model_cache.stores.bucket_requests import BucketRequests, ended
 from model_cache.stores.opening import compose
-from model_cache.stores.packed import BucketRequests, PackedStore
-from model_cache.stores.packing import LARGEST, Packing, ended, packed, unpacked
+from model_cache.stores.packed import PackedStore
+from model_cache.stores.packing import LARGEST, Packing, packed, unpacked
 from model_cache.stores.server import RedisStore
 from model_cache.stores.url import parse_url
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server, running_server
 from tests.stored import entries
+from tests.stores.test_contract import NAMESPACE, key_of
 
 TIMEOUT = 5.0
-NAMESPACE = Namespace("a prefix", "a_model", "1.0.0")
 DIGESTS = st.integers(0, 2**128 - 1)
 SIZES = st.integers(1, 10**11)
 
 
-def key_of(digest: int) -> bytes:
-    return NAMESPACE.raw + base64.urlsafe_b64encode(digest.to_bytes(16)).rstrip(b"=")
-
-
-def store_at(url: str, expected_entries: int | None = 1000, **options: Any) -> StatefulStore:
+def store_at(url: str, expected_entries: int = 1000) -> Store:
     return compose(
-        parse_url("url", url),
-        lambda _: None,
-        timeout=TIMEOUT,
-        expected_entries=expected_entries,
-        **options,
+        parse_url("url", url), lambda _: None, timeout=TIMEOUT, expected_entries=expected_entries
     )
 
 
-@pytest.fixture(params=["plain", "packed"])
-def store(server: Server, request: pytest.FixtureRequest) -> Iterator[StatefulStore]:
-    store = store_at(server.url, 1000 if request.param == "packed" else None)
-    yield store
-    store.close()
-
-
 @pytest.fixture
-def packed_store(server: Server) -> Iterator[StatefulStore]:
+def packed_store(server: Server) -> Iterator[Store]:
     store = store_at(server.url)
     yield store
     store.close()
@@ -132,11 +115,14 @@ def test_a_value_is_its_entry_until_its_time_is_over(
     entry: bytes, ttl: int | None, now: float
 ) -> None:
     value = packed(entry, ttl, now)
-    assert unpacked(value, now) == entry
+    found, left = unpacked(value, now)
+    assert found == entry
     assert len(value) == len(entry) + (1 if ttl is None else 5)
     if ttl is not None:
-        assert unpacked(value, now + ttl / 1000 + 0.001) is None
-        assert unpacked(value, now, longest_ttl=ttl + 1) == entry
+        assert left is not None
+        assert ttl - 5 < left <= ttl
+        assert unpacked(value, now + ttl / 1000 + 0.001) == (None, None)
+        assert unpacked(value, now, longest_ttl=ttl + 1) == (entry, left)
 
 
 @given(st.binary(max_size=12))
@@ -146,96 +132,11 @@ def test_any_bytes_are_a_value_or_a_miss(value: bytes) -> None:
 
 def test_a_writer_whose_clock_is_ahead_can_not_make_entries_outlive_the_readers_ttl() -> None:
     value = packed(b"entry", 60_000, 1.8e9 + 3600)
-    assert unpacked(value, 1.8e9) == b"entry"
-    assert unpacked(value, 1.8e9, longest_ttl=60_000) is None
+    assert unpacked(value, 1.8e9)[0] == b"entry"
+    assert unpacked(value, 1.8e9, longest_ttl=60_000) == (None, None)
 
 
-# The store: what every store does
-
-
-def test_what_is_set_is_got(store: StatefulStore) -> None:
-    for size in (0, 1, LARGEST, LARGEST + 1, 1000, 3_000_000):
-        entry = b"x" * size
-        store.set(key_of(size), entry, None, TIMEOUT)
-        assert store.get(key_of(size), TIMEOUT) == entry
-    assert store.get(key_of(5), TIMEOUT) is None
-    assert store.get(NAMESPACE.raw, TIMEOUT) is None
-
-
-def test_many_are_got_and_set_at_once(store: StatefulStore) -> None:
-    entries = [(key_of(n), b"v" * (n % 100 + 1), 60_000) for n in range(1000)]
-    store.set_many(entries, TIMEOUT)
-    keys = [key for key, _, _ in entries]
-    assert store.get_many([key_of(10**9), *keys], TIMEOUT) == [None, *[e[1] for e in entries]]
-    assert store.get_many([], TIMEOUT) == []
-    store.set_many([], TIMEOUT)
-
-
-def test_entries_come_with_the_time_that_they_have_left(store: StatefulStore) -> None:
-    for digest, entry, ttl in ((1, b"s", 60_000), (2, b"L" * 100, 60_000), (3, b"s", None)):
-        store.set(key_of(digest), entry, ttl, TIMEOUT)
-    store.set(b"another", b"x", 60_000, TIMEOUT)
-    keys = [*map(key_of, range(5)), b"another"]
-    found = store.get_with_ttl(keys, TIMEOUT)
-    entries = [None, b"s", b"L" * 100, b"s", None, b"x"]
-    assert [entry for entry, _ in found] == entries == store.get_many(keys, TIMEOUT)
-    for digest in (1, 2, 5):
-        left = found[digest][1]
-        assert left is not None
-        assert 50_000 < left <= 60_000
-    assert found[3][1] is None
-    assert store.get_with_ttl([], TIMEOUT) == []
-
-
-def test_a_write_returns_what_is_watched(store: StatefulStore) -> None:
-    entries = [(key_of(1), b"s", 60_000), (key_of(2), b"L" * 100, None)]
-    assert store.set_watching(entries, b"watched", TIMEOUT) is None
-    store.set(b"watched", b"x", None, TIMEOUT)
-    assert store.set_watching(entries, b"watched", TIMEOUT) == b"x"
-    assert store.get_many([key_of(1), key_of(2)], TIMEOUT) == [b"s", b"L" * 100]
-
-
-@pytest.mark.parametrize("size", [10, 100])
-def test_an_empty_entry_erases_what_was_there(store: StatefulStore, size: int) -> None:
-    store.set(key_of(1), b"x" * size, 60_000, TIMEOUT)
-    store.set(key_of(1), b"", 1, TIMEOUT)
-    deadline = time.monotonic() + TIMEOUT
-    while store.get(key_of(1), TIMEOUT) is not None:
-        assert time.monotonic() < deadline
-
-
-def test_a_small_entry_replaces_a_large_one_and_the_other_way_round(store: StatefulStore) -> None:
-    for entry in (b"s", b"L" * 100, b"t", b"M" * 100):
-        store.set(key_of(1), entry, 60_000, TIMEOUT)
-        assert store.get(key_of(1), TIMEOUT) == entry
-
-
-def test_what_is_deleted_is_gone(store: StatefulStore) -> None:
-    store.set_many([(key_of(n), b"x", None) for n in range(10)], TIMEOUT)
-    assert store.delete([key_of(n) for n in range(5)], TIMEOUT) == 5
-    found = store.get_many([key_of(n) for n in range(10)], TIMEOUT)
-    assert found == [None] * 5 + [b"x"] * 5
-    assert store.delete([], TIMEOUT) == 0
-
-
-def test_leases_are_keys_of_their_own(store: StatefulStore, client: redis.Redis) -> None:
-    lease = b"{%b}:lease" % key_of(1)
-    assert store.set_if_absent(lease, b"mine", 60_000, TIMEOUT)
-    assert not store.set_if_absent(lease, b"other", 60_000, TIMEOUT)
-    assert store.get_many([key_of(1), lease], TIMEOUT) == [None, b"mine"]
-    assert client.get(lease) == b"mine"
-    assert store.delete([lease], TIMEOUT) == 1
-
-
-def test_all_keys_of_a_namespace_are_scanned_and_deleted(store: StatefulStore) -> None:
-    store.set_many([(key_of(n), b"x", None) for n in range(2500)], TIMEOUT)
-    keys = list(store.scan(NAMESPACE.pattern, TIMEOUT))
-    assert all(map(NAMESPACE.holds, keys))
-    assert store.delete(keys, TIMEOUT) == 2500
-    assert not any(store.get_many([key_of(n) for n in range(2500)], TIMEOUT))
-
-
-# The store: what is particular to buckets
+# The store: what is particular to buckets, beyond what every store does
 
 
 def test_a_bucket_is_a_listpack_that_lives_as_long_as_its_longest_entry(
@@ -328,7 +229,7 @@ def test_a_bucket_that_is_no_hash_is_a_miss_and_is_not_written(
 
 
 def test_no_time_is_left_for_a_large_entry_whose_place_took_it_all(
-    server: Server, packed_store: StatefulStore
+    server: Server, packed_store: Store
 ) -> None:
     packed_store.set(key_of(1), b"x" * 100, None, TIMEOUT)
     ticks = iter((0.0, 10.0, 0.0, 10.0))
@@ -366,9 +267,8 @@ def test_a_packed_store_is_a_dict_with_times(server: Server, data: st.DataObject
     clock, expected = Tick(), {}
     plan = data.draw(st.sampled_from([1, 100, 1000]))
     requests = BucketRequests(clock=clock)
-    buckets = RedisStore(parse_url("url", server.url), requests=requests, timeout=TIMEOUT)
-    guard = Guard(lambda: CircuitBreaker(clock, random.random), print)
-    store = PackedStore(GuardedStore(buckets, guard), Packing(Buckets(plan)))
+    buckets = RedisStore(parse_url("url", server.url), requests=requests)
+    store = PackedStore(buckets, Packing(Buckets(plan)))
     keys = [key_of(random.Random(n).getrandbits(128)) for n in range(6)]
     store.delete([*keys, *store.scan(NAMESPACE.pattern, TIMEOUT)], TIMEOUT)
     small = st.binary(min_size=1, max_size=LARGEST)

@@ -293,7 +293,7 @@ ANY_TLS = "the server requires TLS: use rediss:// instead of redis://"
 )
 def test_a_scheme_that_does_not_fit_the_server_is_named(url: str, reply: bytes, hint: str) -> None:
     with answering(reply) as port:
-        store = RedisStore(parse_url("url", url.format(port)), timeout=5.0)
+        store = RedisStore(parse_url("url", url.format(port)))
         with pytest.raises(StoreUnavailableError) as raised:
             store.get(b"key", 5.0)
         store.close()
@@ -301,7 +301,7 @@ def test_a_scheme_that_does_not_fit_the_server_is_named(url: str, reply: bytes, 
 
 
 def test_a_plain_server_that_waits_for_the_end_of_a_tls_handshake_is_named(server: Server) -> None:
-    store = RedisStore(parse_url("url", f"rediss://127.0.0.1:{server.port}"), timeout=5.0)
+    store = RedisStore(parse_url("url", f"rediss://127.0.0.1:{server.port}"))
     with pytest.raises(StoreUnavailableError, match="does not use TLS"):
         store.get(b"key", 0.2)
     store.close()
@@ -309,7 +309,7 @@ def test_a_plain_server_that_waits_for_the_end_of_a_tls_handshake_is_named(serve
 
 def test_a_server_that_has_answered_gets_no_advice_about_tls() -> None:
     with running_server() as server:
-        store = RedisStore(parse_url("url", server.url), timeout=5.0)
+        store = RedisStore(parse_url("url", server.url))
         store.get(b"key", 5.0)
         server.kill()
         with pytest.raises(StoreUnavailableError) as raised:

@@ -169,13 +169,6 @@ def test_a_state_that_returns_does_not_take_what_was_computed_in_between(cache: 
     assert fast.predict([3.0]).tolist() == [3.0]
 
 
-def test_keys_are_those_of_the_state_at_the_time_of_the_call(cache: Cache) -> None:
-    fast: Any = cache.wrap(Scale(), name="m", version="1")
-    before = fast.predict.cache_keys([1.0])
-    fast.fit(5.0)
-    assert fast.predict.cache_keys([1.0]) != before
-
-
 def test_an_estimator_may_replace_a_list_by_an_equal_one_when_it_predicts(cache: Cache) -> None:
     stack = StackingClassifier([("one", LogisticRegression()), ("two", GaussianNB())])
     fast = cache.wrap(stack.fit(NUMBERS, LABELS), name="stack", version="1")

@@ -272,3 +272,20 @@ def test_a_method_of_an_estimator_explains_its_calls(cache: Cache) -> None:
     key = fast.predict.explain(inputs).key
     fast.fit(inputs, [3, 4])
     assert fast.predict.explain(inputs).key == fast.predict.cache_keys(inputs)[0] != key
+
+
+def test_the_error_for_explain_of_an_estimator_names_a_method(cache: Cache) -> None:
+    class Own(LinearRegression):  # type: ignore[misc]
+        def explain(self) -> str:
+            return "its own"
+
+    inputs = PEOPLE[["age", "bmi"]]
+    fast: Any = cache.wrap(LinearRegression().fit(inputs, [1, 2]), name="linear", version="1")
+    own: Any = cache.wrap(Own().fit(inputs, [1, 2]), name="own", version="1")
+    for name in ("explain", "cache_keys", "forget", "aforget"):
+        with pytest.raises(AttributeError, match=rf"each cached method; use predict\.{name}$"):
+            getattr(fast, name)
+        assert callable(getattr(fast.predict, name))
+    assert own.explain() == "its own"
+    with pytest.raises(AttributeError, match="no attribute 'explained'"):
+        fast.explained  # noqa: B018 - it raises

@@ -79,10 +79,6 @@ WRONG: dict[str, Callable[[Cache], object]] = {
         version="1",
         ignored=["at"],  # type: ignore[call-arg]
     ),
-    "tll: .*did you mean 'ttl'": lambda cache: cache.memoize(
-        version="1",
-        tll=10,  # type: ignore[call-arg]
-    ),
     "methods: Bare has none of predict, .*memoize_rows": lambda cache: cache.wrap(
         Bare(), name="bare", version="1"
     ),
@@ -144,18 +140,6 @@ def test_cache_if_receives_a_table_of_one_row_and_its_result(cache: Cache) -> No
     )
     assert fast.predict([1, 3]) == fast.predict([1, 3]) == [2, 6]
     assert seen == [([1], [2]), ([3], [6]), ([1], [2])]
-
-
-def test_a_ttl_rule_receives_the_arguments_by_name_and_the_result(cache: Cache) -> None:
-    seen = []
-
-    def seconds(arguments: dict[str, Any], result: int) -> float:
-        seen.append((arguments, result))
-        return 60.0 * result
-
-    times = cache.memoize(version="1", ttl=seconds)(double)
-    assert times(1) == times(1) == 2
-    assert seen == [({"x": 1}, 2)]
 
 
 class Request(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -239,6 +240,30 @@ def test_other_arguments_are_part_of_the_key(cache: Cache) -> None:
     assert scaled.stats().misses == 10
     with pytest.raises(TypeError):
         scaled(object())  # type: ignore[call-arg]
+
+
+def test_a_decorated_function_gets_rows_and_defaults_as_they_were_passed(cache: Cache) -> None:
+    passed: list[Any] = []
+
+    def noting(function: Any) -> Any:
+        @functools.wraps(function)
+        def inner(*args: Any, **kwargs: Any) -> Any:
+            passed.append((args, kwargs))
+            return function(*args, **kwargs)
+
+        return inner
+
+    @noting
+    def scaled(rows: list[int], by: int = 2) -> list[int]:
+        return [row * by for row in rows]
+
+    options: Any = {"version": "1", "revision": "1", "batch_equality": "ignore"}
+    cached = cache.memoize_rows(**options)(scaled)
+    assert cached(rows=[1, 2]) == [2, 4]
+    assert cached(rows=[2, 3]) == cached([2, 3]) == [4, 6]
+    assert cached([3, 4], by=2) == [6, 8]
+    assert passed[1:] == [((), {"rows": [3]}), (([3, 4],), {"by": 2})]
+    assert not cached.explain([1]).compared_to([1], by=2).same
 
 
 def test_a_result_whose_dtype_depends_on_the_batch_is_computed_for_the_whole(cache: Cache) -> None:

@@ -17,7 +17,7 @@ from model_cache.prediction.fleet_counts import (
     parse_statistics_key,
     statistics_key,
 )
-from model_cache.protocols import CountingStore
+from model_cache.protocols import Store
 from model_cache.stores.server import RedisStore
 
 # Entries read of each version, for their memory.
@@ -69,7 +69,7 @@ def money(seconds: float, price_per_hour: float | None) -> float | None:
 
 
 def collect(
-    servers: Mapping[str, RedisStore], store: CountingStore, timeout: float, wanted: Wanted
+    servers: Mapping[str, RedisStore], store: Store, timeout: float, wanted: Wanted
 ) -> list[ModelStatistics]:
     """Return the statistics of the wanted models, sorted by prefix, name and version.
 
@@ -103,7 +103,7 @@ def collect(
     return made
 
 
-def _counts_at(store: CountingStore, key: bytes, timeout: float) -> Stats:
+def _counts_at(store: Store, key: bytes, timeout: float) -> Stats:
     try:
         return counts(store.add_counts(key, {}, timeout))
     except StoreAnsweredError as error:
@@ -112,7 +112,7 @@ def _counts_at(store: CountingStore, key: bytes, timeout: float) -> Stats:
         return Stats()
 
 
-def _behind_proxy(store: CountingStore, timeout: float, wanted: Wanted) -> ModelStatistics:
+def _behind_proxy(store: Store, timeout: float, wanted: Wanted) -> ModelStatistics:
     if wanted.model is None or wanted.version is None:
         raise ConfigurationError(
             "--proxied", "the proxy can't list keys; give --model and --version (and --prefix)"

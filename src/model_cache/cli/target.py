@@ -14,7 +14,7 @@ from typing import Any
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.errors import ConfigurationError, StoreUnavailableError, said_by
 from model_cache.options.config import Config
-from model_cache.protocols import CountingStore
+from model_cache.protocols import Store
 from model_cache.stores.connection import ErrorReply
 from model_cache.stores.opening import administered, compose
 from model_cache.stores.server import RedisStore
@@ -71,7 +71,7 @@ class Target:
             yield servers
 
     @contextmanager
-    def store(self) -> Iterator[CountingStore]:
+    def store(self) -> Iterator[Store]:
         """Open the servers as one store."""
         with self.servers():  # fails at once with a reason; a cluster's store retries
             pass

@@ -26,7 +26,7 @@ from model_cache.observing.costs import model_times
 from model_cache.observing.counters import Counters, VersionCounters
 from model_cache.prediction import fleet_counts
 from model_cache.prediction.background import BackgroundWriter
-from model_cache.protocols import Clock, CountingStore
+from model_cache.protocols import Clock, Store
 
 logger = logging.getLogger("model_cache")
 
@@ -64,7 +64,7 @@ class _Sender:
         """The counters, as long as they exist."""
         return self._counters()
 
-    def send(self, store: CountingStore, timeout: float) -> None:
+    def send(self, store: Store, timeout: float) -> None:
         """Add what has been counted since the last time.
 
         Raises:
@@ -77,7 +77,7 @@ class _Sender:
             self._send(version, counted, store, timeout)
 
     def _send(
-        self, version: _Version, counted: VersionCounters, store: CountingStore, timeout: float
+        self, version: _Version, counted: VersionCounters, store: Store, timeout: float
     ) -> None:
         now = fleet_counts.amounts(counted.snapshot())
         before = self._sent.get(version, {})
@@ -113,7 +113,7 @@ class FleetStatistics:
 
     def __init__(
         self,
-        store: CountingStore,
+        store: Store,
         timeout: float,
         interval: float = INTERVAL,
         clock: Clock = time.monotonic,

@@ -33,7 +33,7 @@ from model_cache.prediction.single_entries import SingleEntries
 from model_cache.prediction.single_flight import ABANDONED, Landed, Landing
 from model_cache.prediction.table_call import TableCall
 from model_cache.prediction.tables import TableFlow
-from model_cache.protocols import StatefulStore
+from model_cache.protocols import Store
 from model_cache.steps import take
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class CachedPredictor:
         tables: TableFlow,
         entries: SingleEntries,
         look_ups: LookUps,
-        store: StatefulStore,
+        store: Store,
         timeout: float,
         workers: Mapping[str, BackgroundWriter],
         tell: Callable[[Outcome], None],

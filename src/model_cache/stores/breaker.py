@@ -7,6 +7,7 @@ serialise them.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
@@ -116,3 +117,13 @@ class CircuitBreaker:
     def after_fork(self) -> None:
         """Replace the lock."""
         self._lock = threading.RLock()
+
+
+class AlwaysClosed(CircuitBreaker):
+    """A circuit breaker that never blocks a call, such as one for administration."""
+
+    def __init__(self) -> None:
+        super().__init__(time.monotonic, lambda: 1.0)
+
+    def failed(self) -> bool:
+        return False

@@ -1,19 +1,100 @@
-"""A Redis Cluster as a store for threads: routes each key to the node that serves its slot."""
+"""A Redis Cluster as a store, for threads and for event loops.
+
+Each key goes to the node that serves its slot, which `slots` finds.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
-from model_cache.protocols import CountingStore, Timed, Write
-from model_cache.steps import take
-from model_cache.stores.guarded import State
-from model_cache.stores.server import RedisStore
+from model_cache.protocols import Store, Timed, Write
+from model_cache.steps import notified, take, take_async
+from model_cache.stores.guard import State
 from model_cache.stores.slots import AskNode, Cluster, NodeSteps, WaitForTask
-from model_cache.stores.url import Address
 
 T = TypeVar("T")
+
+
+class ClusterSteps:
+    """What each method of a store does in a cluster: which nodes it asks, and for what.
+
+    Args:
+        cluster: finds the node of a key.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._at_owner = cluster.at_owner
+        self._at_owners = cluster.at_owners
+
+    def get(self, key: bytes, timeout: float) -> NodeSteps[bytes | None]:
+        return self._at_owner(key, timeout, lambda store, left: store.get(key, left), reads=True)
+
+    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> NodeSteps[None]:
+        return self._at_owner(key, timeout, lambda store, left: store.set(key, entry, ttl, left))
+
+    def set_if_absent(
+        self, key: bytes, entry: bytes, ttl: int | None, timeout: float
+    ) -> NodeSteps[bool]:
+        return self._at_owner(
+            key, timeout, lambda store, left: store.set_if_absent(key, entry, ttl, left)
+        )
+
+    def append(self, key: bytes, piece: bytes, timeout: float) -> NodeSteps[int]:
+        return self._at_owner(key, timeout, lambda store, left: store.append(key, piece, left))
+
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> NodeSteps[list[bytes | None]]:
+        steps = self._at_owners(keys, timeout, lambda store, some, left: store.get_many(some, left))
+        return _in_order(keys, steps)
+
+    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> NodeSteps[list[Timed]]:
+        steps = self._at_owners(
+            keys, timeout, lambda store, some, left: store.get_with_ttl(some, left)
+        )
+        return _in_order(keys, steps)
+
+    def set_watching(
+        self, entries: Sequence[Write], watched: bytes, timeout: float
+    ) -> NodeSteps[bytes | None]:
+        deadline = time.monotonic() + timeout
+        yield from self.set_many(entries, timeout)
+        # From the primary, since a replica may lag behind.
+        left = deadline - time.monotonic()
+        return (
+            yield from self._at_owner(watched, left, lambda store, left: store.get(watched, left))
+        )
+
+    def set_many(self, entries: Sequence[Write], timeout: float) -> NodeSteps[None]:
+        by_key = {entry[0]: entry for entry in entries}
+        yield from self._at_owners(
+            list(by_key),
+            timeout,
+            lambda store, some, left: store.set_many([by_key[key] for key in some], left),
+        )
+
+    def delete(self, keys: Iterable[bytes], timeout: float) -> NodeSteps[int]:
+        answers = yield from self._at_owners(
+            list(keys), timeout, lambda store, some, left: store.delete(some, left)
+        )
+        return sum(deleted for _, deleted in answers)
+
+    def add_counts(
+        self, key: bytes, amounts: Mapping[bytes, int], timeout: float
+    ) -> NodeSteps[Mapping[bytes, bytes]]:
+        return self._at_owner(
+            key, timeout, lambda store, left: store.add_counts(key, amounts, left)
+        )
+
+
+def _in_order(
+    keys: Sequence[bytes], steps: NodeSteps[list[tuple[list[bytes], list[T]]]]
+) -> NodeSteps[list[T]]:
+    """Return what the nodes answer for keys, in the order of the keys."""
+    found: dict[bytes, T] = {}
+    for batch, entries in (yield from steps):
+        found.update(zip(batch, entries, strict=True))
+    return [found[key] for key in keys]
 
 
 class ClusterStore:
@@ -25,6 +106,7 @@ class ClusterStore:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self._steps = ClusterSteps(cluster)
 
     @property
     def state(self) -> State:
@@ -32,97 +114,104 @@ class ClusterStore:
         return self.cluster.state
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
-        steps = self.cluster.at_owner(key, timeout, reads=True)
-        entry: bytes | None = _take(steps, lambda store, _, left: store.get(key, left))
-        return entry
+        return take(self._steps.get(key, timeout), _perform)
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        steps = self.cluster.at_owner(key, timeout)
-        _take(steps, lambda store, _, left: store.set(key, entry, ttl, left))
+        take(self._steps.set(key, entry, ttl, timeout), _perform)
 
     def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
-        steps = self.cluster.at_owner(key, timeout)
-        taken: bool = _take(
-            steps, lambda store, _, left: store.set_if_absent(key, entry, ttl, left)
-        )
-        return taken
+        return take(self._steps.set_if_absent(key, entry, ttl, timeout), _perform)
 
     def append(self, key: bytes, piece: bytes, timeout: float) -> int:
-        steps = self.cluster.at_owner(key, timeout)
-        length: int = _take(steps, lambda store, _, left: store.append(key, piece, left))
-        return length
+        return take(self._steps.append(key, piece, timeout), _perform)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        steps = self.cluster.at_owners(keys, timeout)
-        return in_order(keys, _take(steps, lambda store, batch, left: store.get_many(batch, left)))
+        return take(self._steps.get_many(keys, timeout), _perform)
 
     def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> list[Timed]:
-        steps = self.cluster.at_owners(keys, timeout)
-        answers = _take(steps, lambda store, batch, left: store.get_with_ttl(batch, left))
-        return in_order(keys, answers)
+        return take(self._steps.get_with_ttl(keys, timeout), _perform)
 
     def set_watching(
         self, entries: Sequence[Write], watched: bytes, timeout: float
     ) -> bytes | None:
-        deadline = time.monotonic() + timeout
-        self.set_many(entries, timeout)
-        # From the primary, since a replica may lag behind.
-        steps = self.cluster.at_owner(watched, deadline - time.monotonic())
-        value: bytes | None = _take(steps, lambda store, _, left: store.get(watched, left))
-        return value
+        return take(self._steps.set_watching(entries, watched, timeout), _perform)
 
     def set_many(self, entries: Sequence[Write], timeout: float) -> None:
-        by_key = {entry[0]: entry for entry in entries}
-        _take(
-            self.cluster.at_owners(list(by_key), timeout),
-            lambda store, batch, left: store.set_many([by_key[key] for key in batch], left),
-        )
+        take(self._steps.set_many(entries, timeout), _perform)
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
-        steps = self.cluster.at_owners(list(keys), timeout)
-        answers = _take(steps, lambda store, batch, left: store.delete(batch, left))
-        return sum(deleted for _, deleted in answers)
+        return take(self._steps.delete(keys, timeout), _perform)
 
     def add_counts(
         self, key: bytes, amounts: Mapping[bytes, int], timeout: float
     ) -> Mapping[bytes, bytes]:
-        steps = self.cluster.at_owner(key, timeout)
-        counts: Mapping[bytes, bytes] = _take(
-            steps, lambda store, _, left: store.add_counts(key, amounts, left)
-        )
-        return counts
+        return take(self._steps.add_counts(key, amounts, timeout), _perform)
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         seen: set[bytes] = set()  # a migrating slot lists its keys on both nodes
         for _ in range(2):  # in the first pass, a key may move to a node that was scanned before
             self.cluster.refresh_now(timeout)
             for primary in self.cluster.primaries():
-                for key in self.cluster.node(primary).guarded.scan(pattern, timeout):
+                for key in primary.sync.scan(pattern, timeout):
                     if key not in seen:
                         seen.add(key)
                         yield key
 
-    def primaries(self, timeout: float) -> dict[Address, RedisStore]:
-        """Return the servers that currently serve slots, without circuit breakers."""
-        self.cluster.refresh_now(timeout)
-        return {each: self.cluster.node(each).server for each in self.cluster.primaries()}
+    def close(self) -> None:
+        self.cluster.close(lambda node: node.sync.close())
+
+
+class AsyncClusterStore:
+    """The same for event loops."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._steps = ClusterSteps(cluster)
+
+    def get(self, key: bytes, timeout: float) -> Awaitable[bytes | None]:
+        return take_async(self._steps.get(key, timeout), _perform_async)
+
+    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> Awaitable[None]:
+        return take_async(self._steps.set(key, entry, ttl, timeout), _perform_async)
+
+    def set_if_absent(
+        self, key: bytes, entry: bytes, ttl: int | None, timeout: float
+    ) -> Awaitable[bool]:
+        return take_async(self._steps.set_if_absent(key, entry, ttl, timeout), _perform_async)
+
+    def append(self, key: bytes, piece: bytes, timeout: float) -> Awaitable[int]:
+        return take_async(self._steps.append(key, piece, timeout), _perform_async)
+
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[bytes | None]]:
+        return take_async(self._steps.get_many(keys, timeout), _perform_async)
+
+    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[Timed]]:
+        return take_async(self._steps.get_with_ttl(keys, timeout), _perform_async)
+
+    def set_watching(
+        self, entries: Sequence[Write], watched: bytes, timeout: float
+    ) -> Awaitable[bytes | None]:
+        return take_async(self._steps.set_watching(entries, watched, timeout), _perform_async)
+
+    def set_many(self, entries: Sequence[Write], timeout: float) -> Awaitable[None]:
+        return take_async(self._steps.set_many(entries, timeout), _perform_async)
+
+    def delete(self, keys: Iterable[bytes], timeout: float) -> Awaitable[int]:
+        return take_async(self._steps.delete(keys, timeout), _perform_async)
 
     def close(self) -> None:
-        self.cluster.close(lambda node: node.guarded.close())
+        self._cluster.close(lambda node: node.asynchronous.close())
 
 
-def in_order(keys: Sequence[bytes], answers: list[tuple[list[bytes], list[T]]]) -> list[T]:
-    """Return what the nodes answered for keys, in the order of the keys."""
-    found: dict[bytes, T] = {}
-    for batch, entries in answers:
-        found.update(zip(batch, entries, strict=True))
-    return [found[key] for key in keys]
+def _perform(effect: AskNode | WaitForTask) -> Any:
+    if isinstance(effect, AskNode):
+        return effect.request(effect.node.sync, effect.seconds)
+    return effect.task.wait(effect.seconds)
 
 
-def _take(steps: NodeSteps[T], request: Callable[[CountingStore, list[bytes], float], Any]) -> T:
-    def perform(effect: AskNode | WaitForTask) -> Any:
-        if isinstance(effect, AskNode):
-            return request(effect.node.guarded, effect.keys, effect.seconds)
-        return effect.task.wait(effect.seconds)
-
-    return take(steps, perform)
+async def _perform_async(effect: AskNode | WaitForTask) -> Any:
+    if isinstance(effect, AskNode):
+        # A request returns what the store's method returns: here, an awaitable.
+        asked = effect.request(cast(Store, effect.node.asynchronous), effect.seconds)
+        return await cast(Awaitable[Any], asked)
+    return await notified(effect.task.subscribe, effect.seconds)

@@ -27,23 +27,11 @@ _LONGEST_TEXT = 200
 _TIMER = 0.001  # seconds; sockets wait for whole milliseconds, rounded up
 
 # A server may send any word as an error code; only these become metric labels.
-_KINDS = frozenset(
-    (
-        *("ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "DENIED", "ERR", "LOADING", "MASTERDOWN"),
-        *(
-            "MISCONF",
-            "MOVED",
-            "NOAUTH",
-            "NOPERM",
-            "NOREPLICAS",
-            "OOM",
-            "READONLY",
-            "TRYAGAIN",
-            "WRONGPASS",
-        ),
-        "WRONGTYPE",
-    )
-)
+_KINDS = frozenset({
+    "ASK", "BUSY", "CLUSTERDOWN", "CROSSSLOT", "DENIED", "ERR", "LOADING", "MASTERDOWN", "MISCONF",
+    "MOVED", "NOAUTH", "NOPERM", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN", "WRONGPASS",
+    "WRONGTYPE",
+})  # fmt: skip
 
 
 class ErrorReply(Exception):  # noqa: N818 - the protocol's own term
@@ -65,6 +53,13 @@ def printable(reply: object) -> str:
     text = str(reply) if isinstance(reply, ErrorReply) else repr(reply)  # as str, but also with -bb
     text = text[:_LONGEST_TEXT]
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def command_of(*words: bytes) -> bytes:
+    """Return a command encoded as RESP."""
+    parts = [b"*%d\r\n" % len(words)]
+    parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
+    return b"".join(parts)
 
 
 def make_reader() -> Any:
@@ -147,6 +142,18 @@ class Connection:
 
     # Closes a connection that an interruption left behind, without a ResourceWarning.
     __del__ = close
+
+
+class Reached:
+    """What is known of a server, for better error messages.
+
+    Attributes:
+        has_connected: whether any attempt to connect has succeeded.
+        has_answered: whether the server has ever answered a request, other than the login.
+    """
+
+    def __init__(self) -> None:
+        self.has_connected = self.has_answered = False
 
 
 def _input_check(sock: socket.socket) -> Callable[[float], Any]:

@@ -18,9 +18,8 @@ from model_cache.errors import ConfigurationError, StoreUnavailableError, said_b
 from model_cache.interruptions import reraise_interruption
 from model_cache.redaction import without_traceback
 from model_cache.stores.access import AddressMap, CredentialProvider
-from model_cache.stores.connection import Connection, ErrorReply, printable
+from model_cache.stores.connection import Connection, ErrorReply, command_of, printable
 from model_cache.stores.pool import Connect
-from model_cache.stores.requests import request_of
 from model_cache.stores.tls import TLS
 from model_cache.stores.url import Address, Endpoint
 
@@ -55,7 +54,7 @@ class Dialer:
     def __init__(
         self,
         tls: TLS | None,
-        timeout: float,
+        timeout: float = 0.1,
         *,
         credentials: CredentialProvider | None = None,
         address_map: AddressMap | None = None,
@@ -178,7 +177,7 @@ def _unix_socket(path: str, timeout: float) -> socket.socket:
 
 
 def _ask(connection: Connection, timeout: float, *words: bytes) -> Any:
-    return connection.exchange(request_of(*words), 1, timeout, time.monotonic)[0]
+    return connection.exchange(command_of(*words), 1, timeout, time.monotonic)[0]
 
 
 def _log_in(ask: Callable[..., Any], user: str | None, password: SecretStr | None) -> None:

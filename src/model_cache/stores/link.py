@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from model_cache.stores.connection import Connection
-from model_cache.stores.multiplexed import Exchange, LongExchange, MultiplexedConnection
+from model_cache.stores.connection import Connection, Reached
+from model_cache.stores.multiplexed import Exchange, MultiplexedConnection
 from model_cache.stores.pool import Connect, opened
 from model_cache.stores.threads import start_thread
 
@@ -41,19 +41,6 @@ _GRACE = 0.01
 
 # The system's: a model may have seeded Python's own.
 _random = random.SystemRandom().random
-
-
-class Reached:
-    """What is known of a server, for better error messages.
-
-    Attributes:
-        has_connected: whether a connection was ever made.
-        has_answered: whether the server ever answered, the login apart.
-    """
-
-    def __init__(self) -> None:
-        self.has_connected = False
-        self.has_answered = False
 
 
 class _Dial:
@@ -104,18 +91,15 @@ class Link:
         self._timers: tuple[TimerHandle, ...] = ()
         self._timer_at = math.inf
 
-    def exchange(self, request: bytes, replies: int, timeout: float) -> Future[Any]:
-        """Return the future of the reply to a request, or of the list of several.
+    def exchange(self, request: bytes, replies: int, timeout: float) -> Future[list[Any]]:
+        """Return the future of the replies to a request.
 
         It ends within `timeout` seconds, by a `TimeoutError` if need be.
         """
         now = self.loop.time()
-        future: Future[Any] = self.loop.create_future()
+        future: Future[list[Any]] = self.loop.create_future()
         deadline = now + timeout
-        if replies == 1:
-            exchange = Exchange(future, request, deadline, now)
-        else:
-            exchange = LongExchange(future, request, deadline, now, replies)
+        exchange = Exchange(future, request, replies, deadline, now)
         asked = self._asked
         while asked and asked[0].future.done():
             asked.popleft()

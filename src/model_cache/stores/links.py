@@ -11,7 +11,8 @@ from typing import Any
 from weakref import finalize
 
 from model_cache.forks import renew_after_fork
-from model_cache.stores.link import Link, Reached
+from model_cache.stores.connection import Reached
+from model_cache.stores.link import Link
 from model_cache.stores.pool import Connect
 
 # Seconds between two times at which all connections are retired since the server is the wrong one.
@@ -24,12 +25,15 @@ class Links:
     Args:
         connect: opens one; it may block.
         max_age: seconds after which one is replaced, less up to a quarter.
+
+    Attributes:
+        reached: what is known of the server.
     """
 
     def __init__(self, connect: Connect, *, max_age: float = math.inf) -> None:
         self._connect = connect
         self._max_age = max_age
-        self._reached = Reached()
+        self.reached = Reached()
         self._retired_at = -math.inf
         self._links: dict[AbstractEventLoop, Link] = {}
         # Loops keep what they read from alive, but not this.
@@ -43,15 +47,7 @@ class Links:
             link.abandon()
         self._links.clear()
 
-    @property
-    def has_connected(self) -> bool:
-        return self._reached.has_connected
-
-    @property
-    def has_answered(self) -> bool:
-        return self._reached.has_answered
-
-    def exchange(self, request: bytes, replies: int, timeout: float) -> Future[Any]:
+    def exchange(self, request: bytes, replies: int, timeout: float) -> Future[list[Any]]:
         """Send a request on the running loop's connection; see `Link.exchange`."""
         if timeout <= 0:
             raise TimeoutError
@@ -59,7 +55,7 @@ class Links:
         link = self._links.get(loop)
         if link is None:
             self._forget_closed()
-            link = Link(loop, self._connect, self._reached, max_age=self._max_age)
+            link = Link(loop, self._connect, self.reached, max_age=self._max_age)
             self._links[loop] = link
         return link.exchange(request, replies, timeout)
 

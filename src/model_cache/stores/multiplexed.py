@@ -23,73 +23,42 @@ _NOT_READY = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWa
 
 
 class Exchange:
-    """A request with one reply, and the future of that.
+    """A request, and the future of its replies.
 
     Args:
-        future: gets the reply.
-        request: the command.
+        future: gets the list of replies.
+        request: the commands.
+        owed: how many replies there are to come.
         deadline: when its caller gives up, by the loop's clock.
         sent_at: when it is handed to a connection.
 
     Attributes:
-        owed: how many replies there are to come in all.
-        is_plain: whether the first reply is all.
+        received: the replies that came.
         was_resent: whether the first connection broke.
     """
 
-    owed = 1
-    is_plain = True
     was_resent = False
 
     def __init__(
-        self, future: Future[Any], request: bytes, deadline: float, sent_at: float
+        self, future: Future[list[Any]], request: bytes, owed: int, deadline: float, sent_at: float
     ) -> None:
         self.future = future
         self.request = request
+        self.owed = owed
         self.deadline = deadline
         self.sent_at = sent_at
-
-    def takes(self, reply: object) -> bool:
-        """Take one of several replies; return whether it was the last."""
-        raise NotImplementedError
-
-    def result(self) -> Any:
-        """Return what was taken."""
-        raise NotImplementedError
+        self.received: list[Any] = []
 
     def restart(self) -> None:
-        """Forget what was taken: the request is sent once more."""
+        """Forget what was received: the request is sent once more."""
         self.was_resent = True
+        self.received = []
 
     def fail(self, error: Exception) -> None:
         """Raise an error in the caller, if it still waits."""
         if not self.future.done():
             self.future.set_exception(error)
             self.future.exception()  # a caller that has gone is no reason to log
-
-
-class LongExchange(Exchange):
-    """Commands with several replies; the future gets the list of them."""
-
-    is_plain = False
-
-    def __init__(
-        self, future: Future[Any], request: bytes, deadline: float, sent_at: float, replies: int
-    ) -> None:
-        super().__init__(future, request, deadline, sent_at)
-        self.owed = replies
-        self._received: list[Any] = []
-
-    def takes(self, reply: object) -> bool:
-        self._received.append(reply)
-        return len(self._received) == self.owed
-
-    def result(self) -> Any:
-        return self._received
-
-    def restart(self) -> None:
-        super().restart()
-        self._received = []
 
 
 class Listener(Protocol):
@@ -247,11 +216,11 @@ class MultiplexedConnection:
         pending = self.pending
         for reply in replies:
             exchange = pending[0]
-            if exchange.is_plain or exchange.takes(reply):
+            exchange.received.append(reply)
+            if len(exchange.received) == exchange.owed:
                 pending.popleft()
-                future = exchange.future
-                if not future.done():
-                    future.set_result(reply if exchange.is_plain else exchange.result())
+                if not exchange.future.done():
+                    exchange.future.set_result(exchange.received)
 
     def _fail(self, error: BaseException) -> None:
         """Close it since requests and replies may be out of step."""

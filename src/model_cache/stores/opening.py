@@ -11,21 +11,18 @@ from model_cache.embedded import embedded_url
 from model_cache.errors import StoreUnavailableError
 from model_cache.keys.buckets import Buckets
 from model_cache.observing.events import Hook
-from model_cache.protocols import AsyncStore, StatefulStore
+from model_cache.protocols import AsyncStore, Store
 from model_cache.stores.access import AddressMap, CredentialProvider
-from model_cache.stores.async_cluster import AsyncClusterStore
-from model_cache.stores.async_packed import AsyncPackedStore
-from model_cache.stores.async_server import AsyncRedisStore
 from model_cache.stores.breaker import CircuitBreaker
-from model_cache.stores.cluster import ClusterStore
+from model_cache.stores.bucket_requests import BucketRequests
+from model_cache.stores.cluster import AsyncClusterStore, ClusterStore
 from model_cache.stores.dialing import Dialer
-from model_cache.stores.guarded import Guard, GuardedStore
-from model_cache.stores.packed import BucketRequests, PackedStore
+from model_cache.stores.guard import Guard
+from model_cache.stores.packed import AsyncPackedStore, PackedStore
 from model_cache.stores.packing import Packing
-from model_cache.stores.plain import PlainRequests
 from model_cache.stores.replies import Role
-from model_cache.stores.server import RedisStore
-from model_cache.stores.slots import Cluster, Node, slots_of
+from model_cache.stores.server import AsyncRedisStore, RedisStore
+from model_cache.stores.slots import Cluster, Node, Shard, slots_of
 from model_cache.stores.url import Address, Endpoint, parse_url
 
 _DEFAULT_AGE = 300.0
@@ -38,11 +35,11 @@ _ANNOUNCED = (
 class Stores(NamedTuple):
     """One store, for threads and for event loops, which share its circuit breakers."""
 
-    sync: StatefulStore
+    sync: Store
     asynchronous: AsyncStore
 
 
-def compose(endpoint: Endpoint, hook: Hook, **options: Any) -> StatefulStore:
+def compose(endpoint: Endpoint, hook: Hook, **options: Any) -> Store:
     """Return the store for threads; see `compose_both`."""
     return compose_both(endpoint, hook, **options).sync
 
@@ -83,33 +80,21 @@ def compose_both(
     dialer = Dialer(endpoint.tls, timeout, credentials=credential_provider, address_map=address_map)
 
     def open_server(at: Endpoint, guard: Guard, role: Role | None = None, hint: str = "") -> Node:
-        if expected_entries is None:
-            requests = PlainRequests(proxied=at.proxied, in_cluster=role is not None)
-        else:
-            requests = BucketRequests(longest_ttl, proxied=at.proxied)
+        packs = expected_entries is not None
         server = RedisStore(
             at,
-            requests=requests,
+            guard,
+            requests=BucketRequests(longest_ttl, proxied=at.proxied) if packs else None,
             max_connections=max_connections,
             max_connection_age=max_connection_age,
             role=role,
             dialer=dialer,
             hint=hint,
         )
-        asynchronous = AsyncRedisStore(
-            at,
-            guard,
-            requests=requests,
-            max_connection_age=max_connection_age,
-            role=role,
-            dialer=dialer,
-            hint=hint,
-        )
-        return Node(GuardedStore(server, guard), server, asynchronous)
+        return Node(server, AsyncRedisStore(server))
 
     def open_node(address: Address, role: Role) -> Node:
-        at = replace(endpoint, cluster=(), host=address.host, port=address.port)
-        hint = "" if address in endpoint.cluster else _ANNOUNCED
+        at, hint = _node_of(endpoint, address)
         if role == "replica":  # reads fall back to the primary, so no StoreLost
             return open_server(at, Guard(_make_impatient_breaker, _ignore, str(at)), role, hint)
         return open_server(at, Guard(_make_breaker, hook, str(at)), role, hint)
@@ -120,18 +105,22 @@ def compose_both(
             endpoint.cluster,
             open_node,
             time.monotonic,
-            _make_breaker(),
-            hook,
+            Guard(_make_breaker, hook, str(endpoint)),
             replicas=endpoint.replicas,
         )
         stores = Stores(ClusterStore(cluster), AsyncClusterStore(cluster))
     else:
-        node = open_server(endpoint, Guard(_make_breaker, hook, str(endpoint)))
-        stores = Stores(node.guarded, node.asynchronous)
+        stores = Stores(*open_server(endpoint, Guard(_make_breaker, hook, str(endpoint))))
     if expected_entries is None:
         return stores
     packing = Packing(Buckets(expected_entries))
     return Stores(PackedStore(stores.sync, packing), AsyncPackedStore(stores.asynchronous, packing))
+
+
+def _node_of(endpoint: Endpoint, address: Address) -> tuple[Endpoint, str]:
+    """Return the endpoint of a cluster's node, and a hint for errors if it can't be reached."""
+    at = replace(endpoint, cluster=(), host=address.host, port=address.port)
+    return at, "" if address in endpoint.cluster else _ANNOUNCED
 
 
 def administered(endpoint: Endpoint, timeout: float) -> dict[str, RedisStore]:
@@ -146,28 +135,29 @@ def administered(endpoint: Endpoint, timeout: float) -> dict[str, RedisStore]:
     Raises:
         StoreUnavailableError: the cluster can't be reached; the message says why.
     """
+    dialer = Dialer(endpoint.tls, timeout)
     if not endpoint.cluster:
-        return {str(endpoint): RedisStore(endpoint, timeout=timeout)}
-    _check_cluster(endpoint, timeout)
-    cluster = compose(endpoint, _ignore, timeout=timeout)
-    assert isinstance(cluster, ClusterStore)
-    return {str(address): server for address, server in cluster.primaries(timeout).items()}
+        return {str(endpoint): RedisStore(endpoint, dialer=dialer)}
+    servers = {}
+    for primary in sorted({shard.primary for shard in _shards(endpoint, dialer, timeout) if shard}):
+        at, hint = _node_of(endpoint, primary)
+        servers[str(primary)] = RedisStore(at, role="primary", dialer=dialer, hint=hint)
+    return servers
 
 
-def _check_cluster(endpoint: Endpoint, timeout: float) -> None:
-    """Try the nodes in the url in turn until one answers; else raise the last one's error."""
+def _shards(endpoint: Endpoint, dialer: Dialer, timeout: float) -> list[Shard | None]:
+    """Ask the nodes in the url in turn until one answers; else raise the last one's error."""
     failure: StoreUnavailableError | None = None
     for address in endpoint.cluster:
-        node = RedisStore(replace(endpoint, cluster=(), host=address.host, port=address.port))
+        node = RedisStore(_node_of(endpoint, address)[0], dialer=dialer)
         try:
-            slots_of(node, address, timeout)
-            return
+            return slots_of(node, address, timeout)
         except StoreUnavailableError as error:
             failure = error
         finally:
             node.close()
-    if failure is not None:
-        raise failure
+    assert failure is not None  # a cluster's url has a node
+    raise failure
 
 
 def _make_breaker() -> CircuitBreaker:

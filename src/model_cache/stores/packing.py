@@ -1,16 +1,15 @@
-"""Entries as fields of bucket hashes: the values, the commands, and what the replies mean.
+"""Entries as fields of bucket hashes: their places, and the values of the fields.
 
-Without I/O: the stores that wait and those that await share it. Hash fields have no expiry of
-their own on most servers, so each value begins with the time when its entry ends.
+Hash fields have no expiry of their own on most servers, so each value begins with the time when its
+entry ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable
 
 from model_cache.keys.buckets import Buckets, Place
-from model_cache.protocols import Write
+from model_cache.protocols import Timed, Write
 
 LARGEST = 58
 """Bytes of the largest entry that goes into a bucket. One value above 64 bytes, its time included,
@@ -23,11 +22,6 @@ _FOREVER = b"\0"
 _TIME_SIZE = 5
 # A time is in units of 4 milliseconds since 1970: five bytes last until 2109.
 _UNIT = 4
-# Each write looks at so many fields of its bucket and removes those that have ended, so that at
-# most about a third of a bucket's fields are dead in the long run.
-_SAMPLE = b"4"
-
-Command: TypeAlias = tuple[bytes, ...]
 
 
 class Packing:
@@ -61,60 +55,6 @@ class Packing:
                 writes.append((key, entry, ttl))
             writes.append((address, ELSEWHERE if is_large else entry, ttl))
         return writes
-
-
-class Batch:
-    """The commands that write entries, at places and under plain keys, by one round trip.
-
-    Args:
-        writes: the entries.
-        removals: places of entries that have ended. They go first, since one of them may be
-            written anew.
-        now: seconds since 1970.
-        proxied: whether there is a proxy in between, which knows no options of PEXPIRE.
-    """
-
-    def __init__(
-        self,
-        writes: Iterable[Write],
-        removals: Sequence[Place],
-        now: float,
-        *,
-        proxied: bool = False,
-    ) -> None:
-        self._removals = len(removals)
-        self._now = now
-        plain: list[Command] = []
-        by_bucket: dict[bytes, dict[bytes, Write]] = {}
-        for write in writes:
-            key, entry, ttl = write
-            place = place_at(key)
-            if place is None:
-                expiry = () if ttl is None else (b"PX", b"%d" % ttl)
-                plain.append((b"SET", key, entry, *expiry))
-            else:
-                by_bucket.setdefault(place.bucket, {})[place.field] = write
-        self._plain = len(plain)
-        self._groups = [
-            (bucket, _set_commands(bucket, fields, now, proxied=proxied))
-            for bucket, fields in by_bucket.items()
-        ]
-        self.commands: list[Command] = [
-            *map(delete_command, removals),
-            *plain,
-            *(command for _, group in self._groups for command in group),
-        ]
-
-    def outcome(self, replies: Sequence[Any]) -> tuple[list[Any], list[Place]]:
-        """Return the replies that say whether all was written, and places to be removed later."""
-        left = iter(replies[self._removals :])
-        written = [next(left) for _ in range(self._plain)]
-        over: list[Place] = []
-        for bucket, group in self._groups:
-            *done, sample = [next(left) for _ in group]
-            written += done
-            over += ended(bucket, sample, self._now)
-        return written, over
 
 
 def address_of(place: Place) -> bytes:
@@ -153,8 +93,8 @@ def taken_apart(value: bytes) -> tuple[bytes, int | None] | None:
     return value[_TIME_SIZE:], _UNIT * int.from_bytes(value[:_TIME_SIZE])
 
 
-def unpacked(value: bytes, now: float, longest_ttl: int | None = None) -> bytes | None:
-    """Return the entry that a field holds; None if there is none, or it has ended.
+def unpacked(value: bytes, now: float, longest_ttl: int | None = None) -> Timed:
+    """Return the entry that a field holds, and its time; two None if there is none, or it ended.
 
     Args:
         value: the field's value.
@@ -164,76 +104,10 @@ def unpacked(value: bytes, now: float, longest_ttl: int | None = None) -> bytes 
     """
     parts = taken_apart(value)
     if parts is None:
-        return None
+        return None, None
     entry, end = parts
     if end is None:
-        return entry
+        return entry, None
     left = end - 1000 * now
-    return entry if left > 0 and (longest_ttl is None or left <= longest_ttl) else None
-
-
-def get_request(place: Place) -> bytes:
-    """Return the command that reads an entry, in the bytes of the protocol."""
-    bucket, field = place
-    return b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-        *(len(bucket), bucket),
-        *(len(field), field),
-    )
-
-
-def delete_command(place: Place) -> Command:
-    return b"HDEL", place.bucket, place.field
-
-
-def _set_commands(
-    bucket: bytes, fields: Mapping[bytes, Write], now: float, *, proxied: bool
-) -> list[Command]:
-    """Return the commands that write to one bucket.
-
-    The first sets the fields, the last returns a sample of fields; those in between make the
-    bucket live as long as its longest entry.
-    """
-    words = [
-        word
-        for field, (_, entry, ttl) in fields.items()
-        for word in (field, packed(entry, ttl, now))
-    ]
-    return [
-        (b"HSET", bucket, *words),
-        *_expiry(bucket, fields.values(), proxied=proxied),
-        (b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES"),
-    ]
-
-
-def _expiry(bucket: bytes, writes: Iterable[Write], *, proxied: bool) -> list[Command]:
-    """Return the commands that make a bucket live as long as its longest entry."""
-    longest = 0
-    for _, entry, ttl in writes:
-        if ttl is None:
-            return [(b"PERSIST", bucket)]
-        # Without GT, to erase an entry would end the bucket.
-        longest = max(longest, ttl if entry or not proxied else 0)
-    milliseconds = b"%d" % longest
-    if proxied:
-        # As long as the last one: if ttls differ, others may end early.
-        return [(b"PEXPIRE", bucket, milliseconds)] if longest else []
-    # GT takes a key without expiry for one that lives for ever, hence NX first.
-    return [(b"PEXPIRE", bucket, milliseconds, option) for option in (b"NX", b"GT")]
-
-
-def ended(bucket: bytes, sample: Any, now: float) -> list[Place]:
-    """Return the places of a sample of a bucket whose entries have ended.
-
-    Args:
-        bucket: its key.
-        sample: the reply to HRANDFIELD, which may be an error.
-        now: seconds since 1970.
-    """
-    if not isinstance(sample, list):
-        return []
-    places = []
-    for field, value in zip(sample[::2], sample[1::2], strict=False):
-        parts = taken_apart(value) if isinstance(value, bytes) else None
-        if parts is not None and parts[1] is not None and parts[1] <= 1000 * now:
-            places.append(Place(bucket, field))
-    return places
+    is_alive = left > 0 and (longest_ttl is None or left <= longest_ttl)
+    return (entry, int(left)) if is_alive else (None, None)

@@ -21,7 +21,7 @@ from model_cache.errors import StoreUnavailableError
 from model_cache.forks import renew_after_fork
 from model_cache.interruptions import is_interruption
 from model_cache.protocols import Clock
-from model_cache.stores.connection import Connection
+from model_cache.stores.connection import Connection, Reached
 from model_cache.stores.threads import start_thread
 
 Connect: TypeAlias = Callable[[], Connection]
@@ -53,6 +53,9 @@ class ConnectionPool:
         max_age: seconds after which a connection is replaced, shortened at random by up to a
             quarter.
         random: returns a number from 0 to 1, as `random.random`; spreads the connects of a fleet.
+
+    Attributes:
+        reached: what is known of the server.
     """
 
     def __init__(
@@ -70,9 +73,7 @@ class ConnectionPool:
         self._random = random
         self._closing: finalize[Any, Any] | None = None
         self._retired_all = -math.inf
-        self.has_connected = False
-        self.has_answered = False
-        """Whether the server has ever answered a request, other than the login."""
+        self.reached = Reached()
         self._begin()
         renew_after_fork(self)
 
@@ -145,7 +146,7 @@ class ConnectionPool:
         except BaseException:
             self._discard(connection, idle)
             raise
-        self.has_answered = True
+        self.reached.has_answered = True
         idle.put(connection)
         return received
 
@@ -206,7 +207,7 @@ class ConnectionPool:
         result = opened(self._connect)
         if isinstance(result, Connection):
             result.expires = self._clock() + self._max_age * (1 - 0.25 * self._random())
-            self.has_connected = True
+            self.reached.has_connected = True
         with self._lock:
             opening.done = True
             if isinstance(result, Connection):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
 
 import hiredis
 
@@ -16,8 +16,7 @@ from model_cache.errors import (
     said_by,
 )
 from model_cache.interruptions import reraise_interruption
-from model_cache.keys.buckets import is_bucket
-from model_cache.stores.connection import ErrorReply, printable
+from model_cache.stores.connection import ErrorReply, Reached, printable
 from model_cache.stores.dialing import tls_hint
 from model_cache.stores.url import Address, Endpoint
 
@@ -40,7 +39,6 @@ FAILURES = (
 )
 _REDIRECTION = re.compile(r"(MOVED|ASK) \d+ (.*):(\d{1,5})")
 
-T = TypeVar("T")
 Role: TypeAlias = Literal["primary", "replica", "asking"]
 
 
@@ -59,17 +57,13 @@ class RedirectedError(StoreAnsweredError):
 
 
 class Connections(Protocol):
-    """The connections to one server."""
+    """The connections to one server.
 
-    @property
-    def has_connected(self) -> bool:
-        """Whether any attempt to connect has succeeded."""
-        ...
+    Attributes:
+        reached: what is known of the server.
+    """
 
-    @property
-    def has_answered(self) -> bool:
-        """Whether the server has ever replied to a request."""
-        ...
+    reached: Reached
 
     def retire(self) -> None:
         """Stop using the current connections, which lead to the wrong server."""
@@ -112,14 +106,13 @@ class Replies:
             return None
         raise self.failure(reply)
 
-    def entries(self, replies: Iterable[object]) -> list[bytes | None]:
+    def entries(self, *replies: object) -> list[bytes | None]:
         """Return the entries that replies to GETs hold."""
         return [self.entry(reply) for reply in replies]
 
-    def listed(self, replies: Sequence[object], keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return the entries that the reply to an MGET of some keys holds."""
-        (reply,) = replies
-        if not (isinstance(reply, list) and len(reply) == len(keys)):
+    def listed(self, reply: object, count: int) -> list[bytes | None]:
+        """Return the entries that the reply to an MGET of so many keys holds."""
+        if not (isinstance(reply, list) and len(reply) == count):
             raise self.failure(reply)
         return reply
 
@@ -134,7 +127,7 @@ class Replies:
         except Exception as error:  # from a logging filter
             reraise_interruption(error)
 
-    def check_written(self, replies: Iterable[object]) -> None:
+    def check_written(self, *replies: object) -> None:
         """Raise unless the replies say that everything was written.
 
         Raises:
@@ -150,25 +143,25 @@ class Replies:
                 self._connections.retire()
             raise WriteRefusedError(f"{self._place}: {printable(reply)}", reply.kind)
 
-    def watched(self, replies: Sequence[object]) -> bytes | None:
+    def watched(self, *replies: object) -> bytes | None:
         """Return what the last reply, to a GET, holds; the others are those of writes."""
         *written, found = replies
-        self.check_written(written)
+        self.check_written(*written)
         return self.entry(found)
 
-    def was_set(self, replies: Sequence[object]) -> bool:
+    def was_set(self, reply: object) -> bool:
         """Return whether a SET with NX has set the key."""
-        if replies[0] is None:
+        if reply is None:
             return False
-        self.check_written(replies)
+        self.check_written(reply)
         return True
 
-    def length(self, replies: Sequence[object]) -> int:
+    def length(self, reply: object) -> int:
         """Return what the reply to an APPEND holds."""
-        self.check_written(replies)
-        return self.count(replies)
+        self.check_written(reply)
+        return self.count(reply)
 
-    def count(self, replies: Iterable[object]) -> int:
+    def count(self, *replies: object) -> int:
         """Return the sum of replies that are numbers.
 
         Raises:
@@ -181,17 +174,28 @@ class Replies:
             count += reply
         return count
 
-    def deleted(self, keys: Sequence[bytes], replies: Sequence[object]) -> int:
-        """Return how many entries `delete_requests` has deleted."""
-        buckets = [key for key in keys if is_bucket(key)]
-        sizes = dict(zip(buckets, replies, strict=False))
-        deleted = replies[len(buckets) :]
+    def deleted(
+        self, keys: Sequence[bytes], sizes: Mapping[bytes, object], replies: Sequence[object]
+    ) -> int:
+        """Return how many entries were deleted.
+
+        Args:
+            keys: the keys.
+            sizes: how many entries those keys hold that are buckets.
+            replies: the reply for each key: whether it was there.
+        """
         return sum(
-            size if reply and isinstance(size := sizes.get(key), int) else self.count([reply])
-            for key, reply in zip(keys, deleted, strict=True)
+            size if reply and isinstance(size := sizes.get(key), int) else self.count(reply)
+            for key, reply in zip(keys, replies, strict=True)
         )
 
-    def counts(self, replies: Sequence[object]) -> Mapping[bytes, bytes]:
+    def page(self, reply: Any) -> tuple[bytes, list[bytes]]:
+        """Return the next cursor and the keys that the reply to a SCAN holds."""
+        if not (isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], list)):
+            raise self.failure(reply)
+        return reply[0], reply[1]
+
+    def counts(self, *replies: Any) -> Mapping[bytes, bytes]:
         """Return the fields of a hash, from the replies to HINCRBYs and a HGETALL."""
         reply = replies[-1]
         for each in replies:
@@ -228,19 +232,7 @@ class Replies:
             problem, kind = "timed out", "timeout"
         else:
             problem, kind = said_by(error), "connection"
-        hint = "" if self._connections.has_answered else tls_hint(error, self._endpoint)
-        if self._hint and not self._connections.has_connected:
+        hint = "" if self._connections.reached.has_answered else tls_hint(error, self._endpoint)
+        if self._hint and not self._connections.reached.has_connected:
             hint += f"; {self._hint}"
         return StoreUnavailableError(self._endpoint.masked(f"{self._place}: {problem}{hint}"), kind)
-
-
-class Request(NamedTuple, Generic[T]):
-    """Commands for one round trip.
-
-    Attributes:
-        commands: the commands, encoded as RESP.
-        read: returns the answer from the replies.
-    """
-
-    commands: list[bytes]
-    read: Callable[[Replies, list[Any]], T]

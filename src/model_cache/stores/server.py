@@ -1,29 +1,33 @@
-"""Redis as a store: each method makes one round trip over RESP.
+"""Redis as a store, for threads and for event loops: each method makes one round trip over RESP.
 
-Every failure is raised as `StoreUnavailableError`, within the caller's timeout. Circuit breaking
-is in `guarded`.
+Every failure is raised as `StoreUnavailableError`, within the caller's timeout. Circuit breakers
+block requests for a while after repeated failures.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from model_cache.errors import ConfigurationError, StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Clock, Timed, Write
+from model_cache.stores.breaker import AlwaysClosed, CircuitBreaker
+from model_cache.stores.connection import command_of
 from model_cache.stores.dialing import Dialer
-from model_cache.stores.plain import PlainRequests
+from model_cache.stores.guard import Guard, State, circuit_open, unguarded
+from model_cache.stores.links import Links
+from model_cache.stores.plain import PlainRequests, Request, asking
 from model_cache.stores.pool import ConnectionPool
-from model_cache.stores.replies import FAILURES, Replies, Request, Role
-from model_cache.stores.requests import asking, request_of
+from model_cache.stores.replies import FAILURES, Replies, Role
 from model_cache.stores.url import Endpoint
 
 T = TypeVar("T")
 
-_SCAN_COUNT = b"1000"
+_UNHEARD = AlwaysClosed()
+"""The circuit breaker of requests that say nothing about predictions."""
 
 
 class RedisStore:
@@ -31,8 +35,8 @@ class RedisStore:
 
     Args:
         endpoint: the address and login.
+        guard: the server's circuit breakers; by default none.
         requests: what to send to it; by default those of the plain layout.
-        timeout: seconds for each request to a Sentinel; connecting may take longer.
         max_connections: the most open connections.
         max_connection_age: seconds after which a connection is replaced.
         clock: seconds, as `time.monotonic`.
@@ -45,9 +49,9 @@ class RedisStore:
     def __init__(
         self,
         endpoint: Endpoint,
+        guard: Guard | None = None,
         *,
         requests: PlainRequests | None = None,
-        timeout: float = 0.1,
         max_connections: int = 50,
         max_connection_age: float = math.inf,
         clock: Clock = time.monotonic,
@@ -56,13 +60,17 @@ class RedisStore:
         hint: str = "",
     ) -> None:
         self._endpoint = endpoint
+        self._guard = guard or unguarded()
         self._role = role
         self._requests = requests or PlainRequests(
             proxied=endpoint.proxied, in_cluster=role is not None
         )
-        dialer = dialer or Dialer(endpoint.tls, timeout)
-        connect = dialer.connector(endpoint, reads_replica=role == "replica")
-        self._pool = ConnectionPool(connect, max_connections, clock, max_connection_age)
+        self._connect = (dialer or Dialer(endpoint.tls)).connector(
+            endpoint, reads_replica=role == "replica"
+        )
+        self._max_connection_age = max_connection_age
+        self._hint = hint
+        self._pool = ConnectionPool(self._connect, max_connections, clock, max_connection_age)
         self._replies = Replies(endpoint, self._pool, role, hint)
 
     @property
@@ -70,39 +78,48 @@ class RedisStore:
         """Whether Redis is behind a proxy, which disconnects on commands that it does not know."""
         return self._endpoint.proxied
 
+    @property
+    def state(self) -> State:
+        """Whether requests go through; see `Guard.state`."""
+        return self._guard.state
+
     def get(self, key: bytes, timeout: float) -> bytes | None:
-        return self._ask(self._requests.get(key), timeout)
+        return self._ask(self._guard.reads, self._requests.get(key), timeout)
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
-        self._ask(self._requests.set(key, entry, ttl), timeout)
+        self._ask(self._guard.writes, self._requests.set(key, entry, ttl), timeout)
+
+    def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
+        request = self._requests.set_if_absent(key, entry, ttl)
+        return self._ask(self._guard.writes, request, timeout)
+
+    def append(self, key: bytes, piece: bytes, timeout: float) -> int:
+        return self._ask(self._guard.writes, self._requests.append(key, piece), timeout)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
-        return self._ask(self._requests.get_many(keys), timeout)
+        return self._ask(self._guard.reads, self._requests.get_many(keys), timeout)
 
     def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> list[Timed]:
-        return self._ask(self._requests.get_with_ttl(keys), timeout)
+        return self._ask(self._guard.reads, self._requests.get_with_ttl(keys), timeout)
 
     def set_watching(
         self, entries: Sequence[Write], watched: bytes, timeout: float
     ) -> bytes | None:
-        return self._ask(self._requests.set_watching(entries, watched), timeout)
+        request = self._requests.set_watching(entries, watched)
+        return self._ask(self._guard.writes, request, timeout)
 
     def set_many(self, entries: Sequence[Write], timeout: float) -> None:
-        self._ask(self._requests.set_many(entries), timeout)
-
-    def set_if_absent(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> bool:
-        return self._ask(self._requests.set_if_absent(key, entry, ttl), timeout)
-
-    def append(self, key: bytes, piece: bytes, timeout: float) -> int:
-        return self._ask(self._requests.append(key, piece), timeout)
+        self._ask(self._guard.writes, self._requests.set_many(entries), timeout)
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> int:
-        return self._ask(self._requests.delete(keys), timeout)
+        return self._ask(self._guard.writes, self._requests.delete(keys), timeout)
 
     def add_counts(
         self, key: bytes, amounts: Mapping[bytes, int], timeout: float
     ) -> Mapping[bytes, bytes]:
-        return self._ask(self._requests.add_counts(key, amounts), timeout)
+        if self._guard.reads.state == "open" or self._guard.writes.state == "open":
+            raise circuit_open()
+        return self._ask(_UNHEARD, self._requests.add_counts(key, amounts), timeout)
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         if self._endpoint.proxied:
@@ -111,10 +128,8 @@ class RedisStore:
             )
         cursor = b"0"
         while True:
-            reply = self.execute(timeout, b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _SCAN_COUNT)
-            if not (isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], list)):
-                raise self._replies.failure(reply)
-            cursor, keys = reply
+            request = self._requests.scan(cursor, pattern)
+            cursor, keys = self._ask(self._guard.reads, request, timeout)
             yield from keys
             if cursor == b"0":
                 return
@@ -125,26 +140,105 @@ class RedisStore:
 
     def execute_many(self, timeout: float, commands: Sequence[Sequence[bytes]]) -> list[Any]:
         """Return the replies to commands in one round trip; an `ErrorReply` is not raised."""
-        return self._exchange([request_of(*words) for words in commands], timeout)
+        encoded = [command_of(*words) for words in commands]
+        return self._ask(_UNHEARD, (encoded, lambda _, *replies: list(replies)), timeout)
 
     def close(self) -> None:
         self._pool.close()
 
-    def _ask(self, request: Request[T], timeout: float) -> T:
-        return request.read(self._replies, self._exchange(request.commands, timeout))
-
-    def _exchange(self, commands: list[bytes], timeout: float) -> list[Any]:
-        """Return the replies to commands in the bytes of the protocol."""
-        count = len(commands)
-        if not count:
-            return []
+    def _ask(self, breaker: CircuitBreaker, request: Request[T], timeout: float) -> T:
+        """Send a request if the circuit is closed, and read the replies."""
+        commands, read = asking(request) if self._role == "asking" else request
+        if not commands:
+            return read(self._replies)
+        if not breaker.allows():
+            raise circuit_open()
         try:
-            if self._role != "asking":
-                return self._pool.exchange(b"".join(commands), count, timeout)
-            return self._pool.exchange(asking(commands), 2 * count, timeout)[1::2]
-        except StoreUnavailableError as error:  # connecting failed
-            reraise_interruption(error)
-            raise self._replies.unavailable(error) from error.__cause__
-        except FAILURES as error:
-            reraise_interruption(error)
-            raise self._replies.unavailable(error) from error
+            try:
+                replies = self._pool.exchange(b"".join(commands), len(commands), timeout)
+            except StoreUnavailableError as error:  # connecting failed
+                reraise_interruption(error)
+                raise self._replies.unavailable(error) from error.__cause__
+            except FAILURES as error:
+                reraise_interruption(error)
+                raise self._replies.unavailable(error) from error
+            answer = read(self._replies, *replies)
+        except StoreUnavailableError as error:
+            self._guard.failed(breaker, error)
+            raise
+        if breaker.recent or breaker is self._guard.writes:
+            self._guard.succeeded(breaker)
+        return answer
+
+
+class AsyncRedisStore:
+    """The same for event loops, each of which has one connection.
+
+    Args:
+        twin: the store for threads. They have the same circuit breakers, and send the same.
+    """
+
+    def __init__(self, twin: RedisStore) -> None:
+        self._guard, self._requests, self._role = twin._guard, twin._requests, twin._role
+        self._links = Links(twin._connect, max_age=twin._max_connection_age)
+        self._replies = Replies(twin._endpoint, self._links, twin._role, twin._hint)
+
+    def get(self, key: bytes, timeout: float) -> Awaitable[bytes | None]:
+        return self._ask(self._guard.reads, self._requests.get(key), timeout)
+
+    def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> Awaitable[None]:
+        return self._ask(self._guard.writes, self._requests.set(key, entry, ttl), timeout)
+
+    def set_if_absent(
+        self, key: bytes, entry: bytes, ttl: int | None, timeout: float
+    ) -> Awaitable[bool]:
+        request = self._requests.set_if_absent(key, entry, ttl)
+        return self._ask(self._guard.writes, request, timeout)
+
+    def append(self, key: bytes, piece: bytes, timeout: float) -> Awaitable[int]:
+        return self._ask(self._guard.writes, self._requests.append(key, piece), timeout)
+
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[bytes | None]]:
+        return self._ask(self._guard.reads, self._requests.get_many(keys), timeout)
+
+    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> Awaitable[list[Timed]]:
+        return self._ask(self._guard.reads, self._requests.get_with_ttl(keys), timeout)
+
+    def set_watching(
+        self, entries: Sequence[Write], watched: bytes, timeout: float
+    ) -> Awaitable[bytes | None]:
+        request = self._requests.set_watching(entries, watched)
+        return self._ask(self._guard.writes, request, timeout)
+
+    def set_many(self, entries: Sequence[Write], timeout: float) -> Awaitable[None]:
+        return self._ask(self._guard.writes, self._requests.set_many(entries), timeout)
+
+    def delete(self, keys: Iterable[bytes], timeout: float) -> Awaitable[int]:
+        return self._ask(self._guard.writes, self._requests.delete(keys), timeout)
+
+    def close(self) -> None:
+        self._links.close()
+
+    async def _ask(self, breaker: CircuitBreaker, request: Request[T], timeout: float) -> T:
+        """Send a request if the circuit is closed, and read the replies.
+
+        A caller that is cancelled counts neither as a success nor as a failure.
+        """
+        commands, read = asking(request) if self._role == "asking" else request
+        if not commands:
+            return read(self._replies)
+        if not breaker.allows():
+            raise circuit_open()
+        try:
+            try:
+                replies = await self._links.exchange(b"".join(commands), len(commands), timeout)
+            except (StoreUnavailableError, *FAILURES) as error:
+                reraise_interruption(error)
+                raise self._replies.unavailable(error) from error
+            answer = read(self._replies, *replies)
+        except StoreUnavailableError as error:
+            self._guard.failed(breaker, error)
+            raise
+        if breaker.recent or breaker is self._guard.writes:
+            self._guard.succeeded(breaker)
+        return answer

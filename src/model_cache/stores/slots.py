@@ -18,13 +18,11 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from model_cache.errors import StoreUnavailableError, said_by
 from model_cache.forks import renew_after_fork
 from model_cache.interruptions import reraise_interruption
-from model_cache.observing.events import Hook, StoreFound, StoreLost
-from model_cache.protocols import AsyncStore, Clock
-from model_cache.stores.breaker import CircuitBreaker
+from model_cache.protocols import Clock, Store
 from model_cache.stores.connection import printable
-from model_cache.stores.guarded import GuardedStore, State
+from model_cache.stores.guard import Guard, State, seconds_left
 from model_cache.stores.replies import RedirectedError, Role
-from model_cache.stores.server import RedisStore
+from model_cache.stores.server import AsyncRedisStore, RedisStore
 from model_cache.stores.threads import Task
 from model_cache.stores.url import Address
 
@@ -43,15 +41,14 @@ _draw = random.SystemRandom().randrange
 
 
 class Node(NamedTuple):
-    """One server in one role: for threads, for event loops, and without circuit breakers."""
+    """One server in one role: for threads, and for event loops."""
 
-    guarded: GuardedStore
-    server: RedisStore
-    asynchronous: AsyncStore
+    sync: RedisStore
+    asynchronous: AsyncRedisStore
 
     def close(self) -> None:
         """Close all connections to it."""
-        self.guarded.close()
+        self.sync.close()
         self.asynchronous.close()
 
 
@@ -63,10 +60,17 @@ class Shard(NamedTuple):
 
 
 class AskNode(NamedTuple):
-    """Call a node for some of its keys; the result is its answer."""
+    """Send a request to a node; the result is its answer.
+
+    Attributes:
+        node: the node.
+        request: calls a method of one of its stores with a timeout, and returns what the method
+            returns: the answer, or in an event loop an awaitable.
+        seconds: the timeout.
+    """
 
     node: Node
-    keys: list[bytes]
+    request: Callable[[Store, float], Any]
     seconds: float
 
 
@@ -87,8 +91,7 @@ class Cluster:
         nodes: the nodes to fetch the slots from first; any subset of the cluster.
         open_node: creates the stores for a node.
         clock: seconds, as `time.monotonic`.
-        breaker: guards the first fetch of the slots, while none are known.
-        hook: receives `StoreLost` when no node answers, and `StoreFound` when one does again.
+        guard: has the circuit breaker of the first fetch of the slots, while none are known.
         replicas: whether to also read from replicas, falling back to the primary.
         draw: returns a random number below its argument.
         refresh_after: seconds after which to fetch the slots again.
@@ -99,16 +102,14 @@ class Cluster:
         nodes: Iterable[Address],
         open_node: Callable[[Address, Role], Node],
         clock: Clock,
-        breaker: CircuitBreaker,
-        hook: Hook,
+        guard: Guard,
         *,
         replicas: bool,
         draw: Callable[[int], int] = _draw,
         refresh_after: float = _LONGEST_BETWEEN_REFRESHES,
     ) -> None:
         self._draw = draw
-        self._breaker = breaker
-        self._hook = hook
+        self._guard = guard
         self._startup_nodes = tuple(nodes)
         self._open_node = open_node
         self._clock = clock
@@ -134,31 +135,38 @@ class Cluster:
         Replicas are included only if the store reads from them.
         """
         if not self._slots:
-            return self._breaker.state
+            return self._guard.state
         shards = {shard for shard in self._slots if shard}
         used: set[tuple[Address, Role]] = {(shard.primary, "primary") for shard in shards}
         if self._reads_replicas:
             used |= {(address, "replica") for shard in shards for address in shard.replicas}
         nodes = [self._nodes.get(each) for each in used]
-        states = {node.guarded.state if node else "closed" for node in nodes}
+        states = {node.sync.state if node else "closed" for node in nodes}
         if states == {"open"}:
             return "open"
         if "open" in states:
             return "partly_open"
         return "read_only" if "read_only" in states else "closed"
 
-    def at_owner(self, key: bytes, timeout: float, *, reads: bool = False) -> NodeSteps[Any]:
-        """Call the node that serves a key, following redirections, within `timeout`."""
+    def at_owner(
+        self,
+        key: bytes,
+        timeout: float,
+        request: Callable[[Store, float], T],
+        *,
+        reads: bool = False,
+    ) -> NodeSteps[T]:
+        """Ask the node that serves a key, following redirections, within `timeout`."""
         deadline = self._clock() + timeout
         slot: int = key_slot(key)
         shard = yield from self._owner(slot, deadline)
         address, role = self._choose(shard, reads=reads and self._reads_replicas)
         for _ in range(_MOST_REDIRECTIONS):
-            left = self._left(deadline)
+            left = seconds_left(deadline, self._clock)
             try:
                 if role == "replica":
                     left *= _SHARE_OF_REPLICA
-                answer = yield AskNode(self.node(address, role), [key], left)
+                answer: T = yield AskNode(self._node(address, role), request, left)
                 return answer
             except RedirectedError as error:
                 # An empty host means the node that sent the redirection.
@@ -176,31 +184,43 @@ class Cluster:
                 address, role = shard.primary, "primary"
         raise StoreUnavailableError("too many redirections", "redirected")
 
-    def at_owners(self, keys: Sequence[bytes], timeout: float) -> NodeSteps[list[Any]]:
-        """Call each node for its keys; retry a key that has moved on its own.
+    def at_owners(
+        self,
+        keys: Sequence[bytes],
+        timeout: float,
+        request: Callable[[Store, list[bytes], float], T],
+    ) -> NodeSteps[list[tuple[list[bytes], T]]]:
+        """Ask each node for its keys; retry a key that has moved on its own.
 
         Returns:
-            Each answer, with its keys.
+            The keys that a node was asked for, with its answer.
         """
+
+        def about(batch: list[bytes]) -> Callable[[Store, float], T]:
+            return lambda store, left: request(store, batch, left)
+
         deadline = self._clock() + timeout
         batches: dict[Address, list[bytes]] = {}
         for key in keys:
             shard = yield from self._owner(key_slot(key), deadline)
             batches.setdefault(shard.primary, []).append(key)
-        answers: list[tuple[list[bytes], Any]] = []
+        answers: list[tuple[list[bytes], T]] = []
         for address, batch in batches.items():
             try:
-                answer = yield AskNode(self.node(address), batch, self._left(deadline))
+                left = seconds_left(deadline, self._clock)
+                answer: T = yield AskNode(self._node(address), about(batch), left)
                 answers.append((batch, answer))
             except RedirectedError:
                 for key in batch:
-                    answer = yield from self.at_owner(key, deadline - self._clock())
+                    left = deadline - self._clock()
+                    answer = yield from self.at_owner(key, left, about([key]))
                     answers.append(([key], answer))
         return answers
 
-    def primaries(self) -> list[Address]:
+    def primaries(self) -> list[Node]:
         """Return the nodes that served slots at the last refresh."""
-        return sorted({shard.primary for shard in self._slots if shard})
+        addresses = {shard.primary for shard in self._slots if shard}
+        return [self._node(address) for address in sorted(addresses)]
 
     def close(self, close_node: Callable[[Node], None]) -> None:
         """Close all open nodes."""
@@ -220,12 +240,6 @@ class Cluster:
             else:
                 task.wait(left)
 
-    def _left(self, deadline: float) -> float:
-        left = deadline - self._clock()
-        if left <= 0:  # must not count as a node's failure
-            raise StoreUnavailableError("timed out", "timeout")
-        return left
-
     def _choose(self, shard: Shard, *, reads: bool) -> tuple[Address, Role]:
         if reads and shard.replicas:
             number = self._draw(1 + len(shard.replicas))
@@ -233,7 +247,7 @@ class Cluster:
                 return shard.replicas[number - 1], "replica"
         return shard.primary, "primary"
 
-    def node(self, address: Address, role: Role = "primary") -> Node:
+    def _node(self, address: Address, role: Role = "primary") -> Node:
         """Return a node, opened if necessary."""
         node = self._nodes.get((address, role))
         if node is None:
@@ -255,17 +269,18 @@ class Cluster:
         return shard
 
     def _look_for_slots(self, deadline: float) -> NodeSteps[None]:
-        if not self._breaker.allows():
+        breaker = self._guard.reads
+        if not breaker.allows():
             raise StoreUnavailableError(self._no_answer(), "circuit_open")
         task = self._refresh_soon()
         if task is not None:
             yield WaitForTask(task, max(0.0, deadline - self._clock()))
-        place = ",".join(map(str, self._startup_nodes))
         if self._slots:
-            if self._breaker.succeeded():
-                self._hook(StoreFound(place))
-        elif self._breaker.failed():
-            self._hook(StoreLost(f"{place}: {self._no_answer()}"))
+            self._guard.succeeded(breaker)
+        else:
+            place = ",".join(map(str, self._startup_nodes))
+            lost = StoreUnavailableError(f"{place}: {self._no_answer()}", "no_slot")
+            self._guard.failed(breaker, lost)
 
     def _no_answer(self, when: str = "") -> str:
         problem = f"no node of the cluster answers {when}".rstrip()
@@ -294,7 +309,7 @@ class Cluster:
         known += [address for shard in self._slots if shard for address in shard.replicas]
         for address in dict.fromkeys([*known, *self._startup_nodes]):
             try:
-                self._slots = slots_of(self.node(address).server, address, _SLOTS_TIMEOUT)
+                self._slots = slots_of(self._node(address).sync, address, _SLOTS_TIMEOUT)
             except Exception as error:
                 self._failure = said_by(error)
                 continue

@@ -41,8 +41,9 @@ _READERS = frozenset({"score", "kneighbors", "inverse_transform", "save", "save_
 # scikit-learn's options that change answers or errors, besides the container of transformers.
 _ANSWER_OPTIONS = ("array_api_dispatch", "assume_finite", "enable_metadata_routing")
 
-# Methods of the wrapper itself.
+# Methods of the wrapper itself, and of each cached method.
 _ADDED = frozenset({"stats", "purge", "apurge"})
+_ADDED_TO_METHODS = frozenset({"cache_keys", "explain", "forget", "aforget"})
 
 # Operators are looked up on the class, so they are forwarded only if the estimator has them.
 _OPERATORS = ("__len__", "__getitem__", "__iter__", "__contains__", "__bool__", "__call__")
@@ -173,7 +174,18 @@ class _Cached:
         """Return an attribute of the estimator; a cached method in place of its own."""
         if name in _ADDED:
             return getattr(self, name)
-        found = getattr(self.estimator, name)
+        try:
+            found = getattr(self.estimator, name)
+        except AttributeError as error:
+            if name not in _ADDED_TO_METHODS:
+                raise
+            has = functools.partial(hasattr, self.estimator)
+            method = next(filter(has, self._methods), "predict")
+            raise AttributeError(
+                f"{name!r} belongs to each cached method; use {method}.{name}",
+                name=name,
+                obj=wrapper,
+            ) from error
         if not callable(found) or isinstance(found, type):
             return found
         if name in self._methods:
@@ -275,7 +287,7 @@ def _is_held(estimator: Any, name: str, found: Any) -> bool:
     return isinstance(inspect.getattr_static(type(estimator), name, None), property)
 
 
-def _checked_methods(estimator: Any, methods: Sequence[str] | None) -> frozenset[str]:
+def _checked_methods(estimator: Any, methods: Sequence[str] | None) -> tuple[str, ...]:
     if isinstance(estimator, type):
         raise ConfigurationError("estimator", f"expected an object, got the class {estimator!r}")
     if methods is None and inspect.isroutine(estimator):
@@ -289,13 +301,13 @@ def _checked_methods(estimator: Any, methods: Sequence[str] | None) -> frozenset
                 f"{kind} has none of {', '.join(METHODS)}; name the methods to cache, as in "
                 'methods=["predict_batch"], or cache a function with memoize_rows',
             )
-        return frozenset(METHODS)
+        return METHODS
     if isinstance(methods, str):
         raise ConfigurationError("methods", f"expected a list of names, got {methods!r}")
     for name in methods:
         if not callable(getattr(estimator, name, None)):
             raise ConfigurationError("methods", f"{kind} has no method {name!r}")
-    return frozenset(methods)
+    return tuple(methods)
 
 
 def wrapped(

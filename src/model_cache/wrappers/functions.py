@@ -174,18 +174,12 @@ def memoized(
 
     wrapper = _asynchronous if inspect.iscoroutinefunction(function) else _blocking
     cached: Any = functools.wraps(function)(wrapper(function, part, arguments))
-    names = keyed_parameters(function, ignored)
-    _attach_calls(
-        cached, part, arguments, lambda data: _ExplainableCall(part, function, names, data)
-    )
+    _attach_calls(cached, part, arguments, keyed_parameters(function, ignored))
     return cast(Memoized[P, R], attached(cached, part))
 
 
 def _attach_calls(
-    cached: Any,
-    part: Part,
-    arguments: Callable[..., Arguments],
-    explainable: Callable[[Arguments], _ExplainableCall],
+    cached: Any, part: Part, arguments: Callable[..., Arguments], names: Sequence[str]
 ) -> None:
     """Give a cached function the methods that concern one call."""
 
@@ -199,7 +193,7 @@ def _attach_calls(
         return await part.asynchronous.forget([arguments(*args, **kwargs)]) > 0
 
     def read(*args: Any, **kwargs: Any) -> _ExplainableCall:
-        return explainable(arguments(*args, **kwargs))
+        return _ExplainableCall(part, cached.__wrapped__, names, arguments(*args, **kwargs))
 
     cached.cache_key, cached.forget, cached.aforget = key, forget, aforget
     cached.explain = explainer(read, hides_values=part.config.hides_values)

@@ -1,0 +1,274 @@
+"""The packed layout: requests to one server that keeps entries at places in buckets.
+
+Without I/O: the stores that wait and those that await share them. `packing` says what a field of a
+bucket holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from model_cache.keys.buckets import Place
+from model_cache.protocols import Clock, Timed, Write
+from model_cache.stores.connection import command_of
+from model_cache.stores.packing import packed, place_at, taken_apart, unpacked
+from model_cache.stores.plain import (
+    PlainRequests,
+    Request,
+    get_command,
+    get_with_ttl_commands,
+    set_command,
+)
+from model_cache.stores.replies import Replies
+
+_MOST_ENDED = 1000
+_REMOVED_AT_ONCE = 8
+# Each write looks at so many fields of its bucket and removes those that have ended, so that at
+# most about a third of a bucket's fields are dead in the long run.
+_SAMPLE = b"4"
+
+
+class BucketRequests(PlainRequests):
+    """The requests to one server that keeps entries at places in buckets, besides plain keys.
+
+    Args:
+        longest_ttl: the longest time that an entry may claim to have left, in milliseconds; None
+            for any.
+        proxied: whether the server is behind a proxy.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        longest_ttl: int | None = None,
+        *,
+        proxied: bool = False,
+        clock: Clock = time.time,
+    ) -> None:
+        super().__init__(proxied=proxied)
+        self._longest_ttl = longest_ttl
+        self._clock = clock
+        # To be removed with a later write. If such an entry is written anew before, by another
+        # process, it is lost: a miss.
+        self._ended: deque[Place] = deque(maxlen=_MOST_ENDED)
+
+    def get(self, key: bytes) -> Request[bytes | None]:
+        place = place_at(key)
+        return super().get(key) if place is None else ([field_command(place)], self._entry)
+
+    def get_many(self, keys: Sequence[bytes]) -> Request[list[bytes | None]]:
+        places = [place_at(key) for key in keys]
+
+        def read(replies: Replies, *got: object) -> list[bytes | None]:
+            return [
+                replies.entry(reply) if place is None else self._entry(replies, reply)
+                for reply, place in zip(got, places, strict=True)
+            ]
+
+        commands = [
+            get_command(key) if place is None else field_command(place)
+            for key, place in zip(keys, places, strict=True)
+        ]
+        return commands, read
+
+    def get_with_ttl(self, keys: Sequence[bytes]) -> Request[list[Timed]]:
+        places = [place_at(key) for key in keys]
+
+        def read(replies: Replies, *got: object) -> list[Timed]:
+            left = iter(got)
+            return [
+                self._entry_and_ttl(replies, next(left), next(left))
+                if place is None
+                else self._entry_and_time(replies, next(left))
+                for place in places
+            ]
+
+        commands = [
+            command
+            for key, place in zip(keys, places, strict=True)
+            for command in (get_with_ttl_commands(key) if place is None else [field_command(place)])
+        ]
+        return commands, read
+
+    def set(self, key: bytes, entry: bytes, ttl: int | None) -> Request[None]:
+        if place_at(key) is None:
+            return super().set(key, entry, ttl)
+        return self.set_many([(key, entry, ttl)])
+
+    def set_many(self, entries: Sequence[Write]) -> Request[None]:
+        batch = self._batch(entries)
+
+        def read(replies: Replies, *got: object) -> None:
+            self._check(batch, replies, got)
+
+        return batch.commands, read
+
+    def set_watching(self, entries: Sequence[Write], watched: bytes) -> Request[bytes | None]:
+        batch = self._batch(entries)
+
+        def read(replies: Replies, *got: object) -> bytes | None:
+            self._check(batch, replies, got[:-1])
+            return replies.entry(got[-1])
+
+        return [*batch.commands, get_command(watched)], read
+
+    def delete(self, keys: Iterable[bytes]) -> Request[int]:
+        """Return the request that deletes entries, in buckets or not, and whole buckets."""
+        places = [(key, place_at(key)) for key in keys]
+        fields = [delete_command(place) for _, place in places if place is not None]
+        others, read_others = super().delete(key for key, place in places if place is None)
+
+        def read(replies: Replies, *got: object) -> int:
+            count = len(fields)
+            return replies.count(*got[:count]) + read_others(replies, *got[count:])
+
+        return fields + others, read
+
+    def _batch(self, entries: Sequence[Write]) -> Batch:
+        removals = list(self._take_ended())
+        return Batch(entries, removals, self._clock(), proxied=self._is_proxied)
+
+    def _check(self, batch: Batch, replies: Replies, got: Sequence[object]) -> None:
+        written, over = batch.outcome(got)
+        self._ended.extend(over)
+        replies.check_written(*written)
+
+    def _entry(self, replies: Replies, reply: object) -> bytes | None:
+        value = replies.entry(reply)
+        return None if value is None else unpacked(value, self._clock(), self._longest_ttl)[0]
+
+    def _entry_and_time(self, replies: Replies, reply: object) -> Timed:
+        value = replies.entry(reply)
+        if value is None:
+            return None, None
+        return unpacked(value, self._clock(), self._longest_ttl)
+
+    def _take_ended(self) -> Iterator[Place]:
+        for _ in range(_REMOVED_AT_ONCE):
+            try:
+                yield self._ended.popleft()
+            except IndexError:
+                return
+
+
+class Batch:
+    """The commands that write entries, at places and under plain keys, by one round trip.
+
+    Args:
+        writes: the entries.
+        removals: places of entries that have ended. They go first, since one of them may be
+            written anew.
+        now: seconds since 1970.
+        proxied: whether there is a proxy in between, which knows no options of PEXPIRE.
+    """
+
+    def __init__(
+        self,
+        writes: Iterable[Write],
+        removals: Sequence[Place],
+        now: float,
+        *,
+        proxied: bool = False,
+    ) -> None:
+        self._removals = len(removals)
+        self._now = now
+        plain: list[bytes] = []
+        by_bucket: dict[bytes, dict[bytes, Write]] = {}
+        for write in writes:
+            place = place_at(write[0])
+            if place is None:
+                plain.append(set_command(*write))
+            else:
+                by_bucket.setdefault(place.bucket, {})[place.field] = write
+        self._plain = len(plain)
+        self._groups = [
+            (bucket, _set_commands(bucket, fields, now, proxied=proxied))
+            for bucket, fields in by_bucket.items()
+        ]
+        self.commands = [
+            *map(delete_command, removals),
+            *plain,
+            *(command for _, group in self._groups for command in group),
+        ]
+
+    def outcome(self, replies: Sequence[Any]) -> tuple[list[Any], list[Place]]:
+        """Return the replies that say whether all was written, and places to be removed later."""
+        left = iter(replies[self._removals :])
+        written = [next(left) for _ in range(self._plain)]
+        over: list[Place] = []
+        for bucket, group in self._groups:
+            *done, sample = [next(left) for _ in group]
+            written += done
+            over += ended(bucket, sample, self._now)
+        return written, over
+
+
+def field_command(place: Place) -> bytes:
+    """Return the command that reads an entry."""
+    bucket, field = place
+    return b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        *(len(bucket), bucket),
+        *(len(field), field),
+    )
+
+
+def delete_command(place: Place) -> bytes:
+    """Return the command that deletes an entry."""
+    return command_of(b"HDEL", place.bucket, place.field)
+
+
+def _set_commands(
+    bucket: bytes, fields: Mapping[bytes, Write], now: float, *, proxied: bool
+) -> list[bytes]:
+    """Return the commands that write to one bucket.
+
+    The first sets the fields, the last returns a sample of fields; those in between make the
+    bucket live as long as its longest entry.
+    """
+    words = [
+        word
+        for field, (_, entry, ttl) in fields.items()
+        for word in (field, packed(entry, ttl, now))
+    ]
+    return [
+        command_of(b"HSET", bucket, *words),
+        *_expiry(bucket, fields.values(), proxied=proxied),
+        command_of(b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES"),
+    ]
+
+
+def _expiry(bucket: bytes, writes: Iterable[Write], *, proxied: bool) -> list[bytes]:
+    """Return the commands that make a bucket live as long as its longest entry."""
+    longest = 0
+    for _, entry, ttl in writes:
+        if ttl is None:
+            return [command_of(b"PERSIST", bucket)]
+        # Without GT, to erase an entry would end the bucket.
+        longest = max(longest, ttl if entry or not proxied else 0)
+    milliseconds = b"%d" % longest
+    if proxied:
+        # As long as the last one: if ttls differ, others may end early.
+        return [command_of(b"PEXPIRE", bucket, milliseconds)] if longest else []
+    # GT takes a key without expiry for one that lives for ever, hence NX first.
+    return [command_of(b"PEXPIRE", bucket, milliseconds, option) for option in (b"NX", b"GT")]
+
+
+def ended(bucket: bytes, sample: Any, now: float) -> list[Place]:
+    """Return the places of a sample of a bucket whose entries have ended.
+
+    Args:
+        bucket: its key.
+        sample: the reply to HRANDFIELD, which may be an error.
+        now: seconds since 1970.
+    """
+    if not isinstance(sample, list):
+        return []
+    places = []
+    for field, value in zip(sample[::2], sample[1::2], strict=False):
+        parts = taken_apart(value) if isinstance(value, bytes) else None
+        if parts is not None and parts[1] is not None and parts[1] <= 1000 * now:
+            places.append(Place(bucket, field))
+    return places
