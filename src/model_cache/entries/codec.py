@@ -95,7 +95,7 @@ class Codec:
     Args:
         schema: the schema of the predictions; `Result` for those of a function.
         serder: the serder for writing; entries of any registered serder can be read. A function's
-            is `PYTHON_VALUES.bound(classes)`, and only its entries can be read.
+            is `PythonValues(classes)`, and only its entries can be read.
         compressor: the compressor for writing, used where it makes entries smaller; None for none.
         max_entry_bytes: larger entries are not written, and are misses when read.
         integrity: whether entries carry a tag; entries without a valid tag are misses.

@@ -23,7 +23,6 @@ __all__ = [
     "PythonValues",
     "Result",
     "dumps",
-    "loads",
 ]
 
 
@@ -47,19 +46,6 @@ def dumps(value: object, classes: Classes | None = None) -> bytes:
     return Writing(classes).dumps(value)
 
 
-def loads(data: bytes, classes: Classes) -> object:
-    """Return the value in `data`, a new object each time.
-
-    Args:
-        data: bytes from `dumps`, or any others.
-        classes: the classes that the reader knows.
-
-    Raises:
-        Exception: the bytes are damaged, or contain an instance of an unknown class.
-    """
-    return classes.loads(data)
-
-
 class PythonValues:
     """The serder for the results of functions.
 
@@ -72,10 +58,6 @@ class PythonValues:
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
-
-    def bound(self, classes: Classes) -> PythonValues:
-        """Return the serder for another table of classes."""
-        return PythonValues(classes)
 
     def dumps(self, prediction: Any) -> bytes:
         """Return a `Result` as bytes."""
@@ -92,4 +74,4 @@ class PythonValues:
 
 
 PYTHON_VALUES = PythonValues(Classes())
-"""The serder without any classes; a function's codec has `PYTHON_VALUES.bound(classes)`."""
+"""The serder without any classes, which describes entries."""

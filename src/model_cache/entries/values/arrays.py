@@ -16,6 +16,9 @@ from model_cache.entries.values.libraries import loaded
 from model_cache.entries.values.refusals import NotStorableError
 from model_cache.keys.canonical.arrays import loaded_numpy
 
+# The codes of their extension types, which are part of the format.
+ARRAY, SCALAR, OBJECTS = 48, 49, 50
+
 _HIGHEST_CODE_POINT = 0x10FFFF
 # An array without values may still have values of any size, for one of which numpy makes room.
 _LARGEST_EMPTY = 2**16
