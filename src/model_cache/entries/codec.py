@@ -30,12 +30,9 @@ from model_cache.entries.differences import (
 )
 from model_cache.entries.encryption import Cipher
 from model_cache.entries.envelope import (
-    ARRAYS,
     ENCRYPTED,
-    MAPS,
     MARK,
     MAX_PAYLOAD,
-    OBJECT,
     TAGGED,
     TIME_SIZE,
     TIMED,
@@ -47,7 +44,7 @@ from model_cache.entries.envelope import (
 )
 from model_cache.entries.forms import Form, Forms, dumped, forms_of
 from model_cache.entries.row_entries import RowResult, RowsSerder
-from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS, VALUES
+from model_cache.entries.serders import JSON, PLAIN, SERDERS, VALUES
 from model_cache.entries.unset_fields import mark_unset
 from model_cache.entries.values import PythonValues, Result
 from model_cache.errors import NotCacheableError
@@ -219,7 +216,7 @@ class Codec:
             head, _, data = take_apart(entry)
             if not (head[3] or head[4] & ENCRYPTED):  # neither compressed nor encrypted
                 return self._only.reader(data, self._schema)
-        elif entry[0] == OBJECT:
+        elif PLAIN.get(entry[0]) is JSON:
             return JSON.reader(entry, self._schema)
         return partial(self._open, key, entry)
 
@@ -255,11 +252,8 @@ class Codec:
             and (serder is self._serder or self._serder is VALUES)
             and not flags
             and fresh_until is None
-            and (
-                serder is VALUES
-                or (serder is JSON and data[0] == OBJECT)
-                or (serder is MESSAGE_PACK and data[0] in MAPS)
-            )
+            and data != b""
+            and PLAIN.get(data[0]) is serder
         )
         if plain and self._compressor is None:
             return data
@@ -292,14 +286,8 @@ class Codec:
             prediction = self._unseal(key, entry)
         elif not self._takes_plain:
             raise ValueError("no envelope, so neither tagged nor encrypted")
-        elif first == OBJECT:
-            prediction = JSON.loads(entry, self._schema)
-        elif first in MAPS:
-            prediction = MESSAGE_PACK.loads(entry, self._schema)
-        elif first in ARRAYS:
-            prediction = VALUES.loads(entry, self._schema)
         else:
-            raise ValueError("neither an object, nor an array, nor an envelope")
+            prediction = PLAIN[first].loads(entry, self._schema)
         if type(prediction) is not self._schema:
             raise TypeError("not an instance of the output schema")
         return prediction

@@ -35,9 +35,6 @@ ENCRYPTED = 8
 TAG_SIZE = 16
 HEAD_SIZE = 5
 TIME_SIZE = 8
-OBJECT = 0x7B  # "{"
-MAPS = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])  # fixmap, map 16, map 32
-ARRAYS = frozenset([*range(0x90, 0xA0), 0xDC, 0xDD])  # fixarray, array 16, array 32
 
 
 def take_apart(entry: bytes) -> tuple[bytes, bytes, bytes]:

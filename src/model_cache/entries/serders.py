@@ -108,6 +108,13 @@ MESSAGE_PACK = MessagePackSerder()
 VALUES = ValuesSerder()
 SERDERS: Registry[Serder] = Registry("serder", Serder, [JSON, MESSAGE_PACK, VALUES])
 
+PLAIN: dict[int, Serder] = {
+    ord("{"): JSON,
+    **dict.fromkeys([*range(0x80, 0x90), 0xDE, 0xDF], MESSAGE_PACK),  # fixmap, map 16, map 32
+    **dict.fromkeys([*range(0x90, 0xA0), 0xDC, 0xDD], VALUES),  # fixarray, array 16, array 32
+}
+"""By its first byte, what has written an entry without an envelope."""
+
 
 def register_serder(serder: Serder) -> None:
     """Register a serder under its name (for the option) and its id (for entries).
