@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import hashlib
 
-import msgpack
-
 from model_cache.entries.compressors import COMPRESSORS
-from model_cache.entries.unset_fields import Unset
+from model_cache.entries.unset_fields import Unset, without_unset
 
 MAX_PAYLOAD = 8 * 2**20
 """The largest uncompressed payload to write or read, in bytes, unless `max_entry_bytes` is larger.
@@ -54,11 +52,7 @@ def unpack(head: bytes, data: bytes, max_payload: int) -> tuple[Unset, bytes]:
     compressor, flags = head[3], head[4]
     if compressor:
         data = COMPRESSORS.numbered(compressor).decompress(data, max_payload)
-    unset: Unset = []
-    if flags & UNSET:
-        size = 2 + int.from_bytes(data[:2])
-        unset, data = msgpack.unpackb(data[2:size]), data[size:]
-    return unset, data
+    return without_unset(data) if flags & UNSET else ([], data)
 
 
 def fresh_until_of(envelope: bytes) -> int | None:

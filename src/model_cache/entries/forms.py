@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-import msgpack
 from pydantic import BaseModel
 
 from model_cache.entries.envelope import UNSET
 from model_cache.entries.serders import JSON, MESSAGE_PACK, VALUES
-from model_cache.entries.unset_fields import all_set, unset_fields
+from model_cache.entries.unset_fields import all_set, unset_fields, with_unset
 from model_cache.protocols import Serder
 
 # After this many consecutive refusals, only one in this many predictions is tried.
@@ -34,9 +33,7 @@ def dumped_with_unset(serder: Serder, prediction: BaseModel) -> tuple[bytes, int
     unset = unset_fields(prediction)
     if not unset:
         return None  # the first dump left nothing out
-    noted: bytes = msgpack.packb(unset)
-    data = serder.dumps(all_set(prediction))
-    return b"%b%b%b" % (len(noted).to_bytes(2), noted, data), UNSET
+    return with_unset(unset, serder.dumps(all_set(prediction))), UNSET
 
 
 def forms_of(serder: Serder) -> list[Form]:
