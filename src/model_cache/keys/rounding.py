@@ -22,7 +22,7 @@ from model_cache import pydantic_attributes
 from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.canonical.arrays import loaded_numpy
-from model_cache.keys.canonical.structures import state_reader
+from model_cache.keys.canonical.attributes import state_reader
 
 Rules: TypeAlias = "Mapping[str, int | Rules]"
 """Maps a field's name to a number of places, or to the rules for its own fields."""
