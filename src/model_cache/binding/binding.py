@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from model_cache.binding import fitting
 from model_cache.binding.bound import Coded
+from model_cache.binding.decorators import NOTHING, Inside
 from model_cache.binding.fingerprint import fingerprint
-from model_cache.binding.inner_caches import NOTHING, Inside
 from model_cache.binding.inputs import Inputs
 from model_cache.binding.recorded import recorded
 from model_cache.binding.unkeyed import check_canonical
