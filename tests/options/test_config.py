@@ -192,6 +192,7 @@ class Outer(BaseModel):
     whole: int
     many: list[Decimal]
     aliased: float = Field(alias="AliasedField")
+    either: Inner | float = 0.0
 
 
 BAD_FOR_THE_SCHEMA: list[tuple[dict[str, Any], str, str]] = [
@@ -201,7 +202,7 @@ BAD_FOR_THE_SCHEMA: list[tuple[dict[str, Any], str, str]] = [
     ({"hashing_fields": ["plain.x"]}, "hashing_fields", "no fields"),
     ({"hashing_fields": ["AliasedField"]}, "hashing_fields", "'aliased'"),
     (
-        {"ignored_fields": ["inner", "plain", "flag", "whole", "many", "aliased"]},
+        {"ignored_fields": ["inner", "plain", "flag", "whole", "many", "aliased", "either"]},
         "ignored_fields",
         "excludes every field",
     ),
@@ -210,6 +211,11 @@ BAD_FOR_THE_SCHEMA: list[tuple[dict[str, Any], str, str]] = [
     ({"reduced_precision_fields": ["inner.name"]}, "reduced_precision_fields", "no numbers"),
     ({"reduced_precision_fields": ["inner"]}, "reduced_precision_fields", "no numbers"),
     ({"reduced_precision_fields": ["wohle"]}, "reduced_precision_fields", "did you mean 'whole'?"),
+    (
+        {"reduced_precision_fields": ["either", "either.income"]},
+        "reduced_precision_fields",
+        "'either.income' is inside another field",
+    ),
     ({"revision": ["/no/such/file"]}, "revision", "/no/such/file"),
 ]
 
