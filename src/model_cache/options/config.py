@@ -61,7 +61,6 @@ DEFAULT_VERIFY_LIMIT = 10
 DEFAULT_NEAR_TTL, DEFAULT_NEAR_BYTES = 60.0, 64 * 2**20
 LEAST_SHARE = 0.0001
 
-
 _MOST_PLACES = 308
 _MOST_ENTRIES = 100_000_000_000
 
@@ -222,24 +221,21 @@ class Config:
 
     def _refuse_without_effect(self, options: Mapping[str, Any]) -> None:
         """Refuse options that only mean something beside another one, unless they are defaults."""
-        if self.near_cache is None:
-            remedy = "without near_cache; set near_cache to the number of entries to keep"
-            if self.near_ttl != DEFAULT_NEAR_TTL:
-                raise _without_effect("near_ttl", options, remedy)
-            if self.near_cache_bytes != DEFAULT_NEAR_BYTES:
-                raise _without_effect("near_cache_bytes", options, remedy)
-        if not (self.verify or self.verify_first):
-            remedy = "without verify or verify_first; set one of them"
-            if self.verify_limit != DEFAULT_VERIFY_LIMIT:
-                raise _without_effect("verify_limit", options, remedy)
-            if self.verify_tolerance is not None:
-                raise _without_effect("verify_tolerance", options, remedy)
-        if self.record is None and self.record_share != 1.0:
-            remedy = "without record; set record to the folder for the requests"
-            raise _without_effect("record_share", options, remedy)
-        if self.single_flight == "off" and self.single_flight_wait != DEFAULT_FLIGHT_WAIT:
-            remedy = "with single_flight: off; set single_flight to process or fleet"
-            raise _without_effect("single_flight_wait", options, remedy)
+        verifies = bool(self.verify or self.verify_first)
+        near = "without near_cache; set near_cache to the number of entries to keep"
+        verify = "without verify or verify_first; set one of them"
+        record = "without record; set record to the folder for the requests"
+        flight = "with single_flight: off; set single_flight to process or fleet"
+        for option, default, has_effect, remedy in (
+            ("near_ttl", DEFAULT_NEAR_TTL, self.near_cache is not None, near),
+            ("near_cache_bytes", DEFAULT_NEAR_BYTES, self.near_cache is not None, near),
+            ("verify_limit", DEFAULT_VERIFY_LIMIT, verifies, verify),
+            ("verify_tolerance", None, verifies, verify),
+            ("record_share", 1.0, self.record is not None, record),
+            ("single_flight_wait", DEFAULT_FLIGHT_WAIT, self.single_flight != "off", flight),
+        ):
+            if not has_effect and getattr(self, option) != default:
+                raise _without_effect(option, options[option], remedy)
 
 
 def _refuse_conflicts(options: Mapping[str, Any]) -> None:
@@ -266,9 +262,8 @@ def _verify_tolerance(value: object) -> float | None:
     return None if value is None else share("verify_tolerance", value)
 
 
-def _without_effect(option: str, options: Mapping[str, Any], remedy: str) -> ConfigurationError:
-    message = f"{options[option]!r} has no effect {remedy}, or remove {option}"
-    return ConfigurationError(option, message)
+def _without_effect(option: str, value: object, remedy: str) -> ConfigurationError:
+    return ConfigurationError(option, f"{value!r} has no effect {remedy}, or remove {option}")
 
 
 def _is_disabled(environment: Callable[[str], str | None]) -> bool:
@@ -348,11 +343,8 @@ def _places(options: Mapping[str, Any]) -> Mapping[str, int] | int | None:
 def _expected_entries(value: object, layout: str) -> int | None:
     if layout == "plain":
         if value is not None:
-            raise ConfigurationError(
-                "expected_entries",
-                f"{value!r} has no effect without layout: packed; set layout to packed, or remove "
-                "expected_entries",
-            )
+            remedy = "without layout: packed; set layout to packed"
+            raise _without_effect("expected_entries", value, remedy)
         return None
     if value is None:
         raise ConfigurationError(
