@@ -42,7 +42,7 @@ from model_cache.entries.envelope import (
     take_apart,
     unpack,
 )
-from model_cache.entries.forms import Form, Forms, dumped, forms_of
+from model_cache.entries.forms import Form, Forms, forms_of
 from model_cache.entries.row_entries import RowResult, RowsSerder
 from model_cache.entries.serders import JSON, PLAIN, SERDERS, VALUES
 from model_cache.entries.unset_fields import mark_unset
@@ -122,7 +122,7 @@ class Codec:
         self._serder = serder
         # A wrapper's serder is the only one that can read its entries.
         self._only = serder if isinstance(serder, (PythonValues, RowsSerder)) else None
-        self._forms = Forms([(serder, dumped)] if self._only else forms_of(serder))
+        self._forms = Forms([Form(serder)] if self._only else forms_of(serder))
         self._compressor = compressor
         self._max_entry_bytes = max_entry_bytes
         self._max_payload = max(MAX_PAYLOAD, max_entry_bytes)
@@ -160,13 +160,13 @@ class Codec:
                 if equals(restored, prediction, expected):
                     self._forms.worked(form)
                     return entry
-                reasons[form[0].name] = partial(difference, prediction, restored)
+                reasons[form.serder.name] = partial(difference, prediction, restored)
             except EntryRefusedError:
                 raise
             except Exception as error:  # from a user's schema or serder
                 reraise_interruption(error)
-                if form[0] is not VALUES:  # the others are tried, too, and say it by name
-                    reasons[form[0].name] = partial(_failure, prediction, error)
+                if form.serder is not VALUES:  # the others are tried, too, and say it by name
+                    reasons[form.serder.name] = partial(_failure, prediction, error)
         if type(prediction) is not self._schema:
             given, wanted = type(prediction).__qualname__, self._schema.__qualname__
             raise self._lossy(f"it is a {given}, not a {wanted}")
@@ -187,11 +187,10 @@ class Codec:
         self, form: Form, key: bytes, prediction: Any, fresh_until: int | None
     ) -> bytes | None:
         """Return a prediction's entry in a form; None if it has no such form."""
-        serder, dump = form
-        dumped = dump(serder, prediction)
+        dumped = form.dumps(prediction)
         if dumped is None:
             return None
-        entry = self._smallest(key, serder, *dumped, fresh_until)
+        entry = self._smallest(key, form.serder, *dumped, fresh_until)
         if len(entry) > self._max_entry_bytes:
             raise EntryRefusedError(Refusal.TOO_LARGE)
         return entry

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel
 
-from model_cache.entries.forms import Form, dumped, dumped_with_unset
+from model_cache.entries.forms import Form
 from model_cache.entries.serders import JSON, MESSAGE_PACK
 from model_cache.entries.unset_fields import mark_unset, without_unset
 from model_cache.entries.values.refusals import not_storable
@@ -28,12 +28,7 @@ DIGEST_SIZE = 8
 _MAX_COMPILED = 1024
 
 # Data has the number of a form in this list.
-_MODEL_FORMS: list[Form] = [
-    (MESSAGE_PACK, dumped_with_unset),
-    (MESSAGE_PACK, dumped),
-    (JSON, dumped_with_unset),
-    (JSON, dumped),
-]
+_MODEL_FORMS = [Form(MESSAGE_PACK, True), Form(MESSAGE_PACK), Form(JSON, True), Form(JSON)]
 
 Pack: TypeAlias = Callable[[Any], bytes]
 Load: TypeAlias = Callable[[bytes], Any]
@@ -156,9 +151,9 @@ def _model(cls: type[BaseModel]) -> Structure:
     def write(value: Any, _: Pack) -> bytes:
         expected = PREDICTIONS.encode(value)
         failure: Exception | None = None
-        for number, (serder, dump) in enumerate(_MODEL_FORMS):
+        for number, form in enumerate(_MODEL_FORMS):
             try:
-                made = dump(serder, value)
+                made = form.dumps(value)
                 if made is None:
                     continue
                 data = bytes((number,)) + made[0]
@@ -189,9 +184,9 @@ def model_parts(data: bytes) -> tuple[Serder, list[Any], bytes]:
     Raises:
         Exception: the bytes are damaged, or not a model's.
     """
-    (serder, dump), data = _MODEL_FORMS[data[0]], data[1:]
-    unset, data = without_unset(data) if dump is dumped_with_unset else ([], data)
-    return serder, unset, data
+    form, data = _MODEL_FORMS[data[0]], data[1:]
+    unset, data = without_unset(data) if form.notes_unset else ([], data)
+    return form.serder, unset, data
 
 
 def is_model(data: bytes) -> bool:
