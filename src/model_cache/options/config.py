@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import SecretBytes, SecretStr
 
@@ -49,6 +49,8 @@ from model_cache.revision import parse_revision
 from model_cache.stores import access
 from model_cache.stores.access import AddressMap, CredentialProvider
 from model_cache.stores.url import DefaultNumber, DefaultText, Endpoint
+
+T = TypeVar("T")
 
 CacheIf: TypeAlias = Callable[[Any, Any], bool]
 Secret: TypeAlias = str | bytes | SecretStr | SecretBytes
@@ -131,53 +133,56 @@ class Config:
         options = sealed_options(options, options)
         key_secret = secret("key_secret", options["key_secret"])
         _refuse_conflicts(options)
-        layout = choice("layout", options["layout"], ("plain", "packed"))
+
+        def checked(check: Callable[..., T], option: str, *allowed: Any) -> T:
+            return check(option, options[option], *allowed)
+
+        def optional(check: Callable[..., T], option: str, *allowed: Any) -> T | None:
+            return None if options[option] is None else checked(check, option, *allowed)
+
+        layout = checked(choice, "layout", ("plain", "packed"))
         config = cls(
             endpoint=endpoint_from(options, environment),
-            prefix=_prefix(options["prefix"]),
-            hashing_fields=field_names("hashing_fields", options["hashing_fields"]),
-            ignored_fields=field_names("ignored_fields", options["ignored_fields"]),
-            ordered_dicts=flag("ordered_dicts", options["ordered_dicts"]),
+            prefix=optional(text, "prefix", "a non-empty string, or null"),
+            hashing_fields=checked(field_names, "hashing_fields"),
+            ignored_fields=checked(field_names, "ignored_fields"),
+            ordered_dicts=checked(flag, "ordered_dicts"),
             serder=_serder(options["serder"]),
             compressor=_compressor(options["use_compression"]),
             places=_places(options),
             ttl=_ttl(options["ttl"]),
-            timeout=seconds("timeout", options["timeout"], 0.001, 60.0),
-            on_error=choice("on_error", options["on_error"], ("predict", "raise")),
+            timeout=checked(seconds, "timeout", 0.001, 60.0),
+            on_error=checked(choice, "on_error", ("predict", "raise")),
             revision=parse_revision(options["revision"]),
-            integrity=flag("integrity", options["integrity"]) or key_secret is not None,
+            integrity=checked(flag, "integrity") or key_secret is not None,
             key_secret=key_secret,
             encryption_key=secrets_of("encryption_key", options["encryption_key"]),
-            max_entry_bytes=whole("max_entry_bytes", options["max_entry_bytes"], 1, 512 * 2**20),
-            max_connections=whole("max_connections", options["max_connections"], 1, 10_000),
-            max_connection_age=_age("max_connection_age", options["max_connection_age"]),
+            max_entry_bytes=checked(whole, "max_entry_bytes", 1, 512 * 2**20),
+            max_connections=checked(whole, "max_connections", 1, 10_000),
+            max_connection_age=checked(_age, "max_connection_age"),
             credential_provider=access.credential_provider(options["credential_provider"]),
             address_map=access.address_map(options["address_map"]),
-            cache_if=_cache_if(options["cache_if"]),
-            enabled=flag("enabled", options["enabled"]) and not _is_disabled(environment),
+            cache_if=optional(_function, "cache_if", "bool"),
+            enabled=checked(flag, "enabled") and not _is_disabled(environment),
             single_flight=_single_flight(options["single_flight"]),
-            single_flight_wait=seconds(
-                "single_flight_wait", options["single_flight_wait"], 0.001, 3600.0
-            ),
-            write=choice("write", options["write"], ("foreground", "background")),
-            stale_if_error=ttl("stale_if_error", options["stale_if_error"]),
-            stale_while_revalidate=ttl("stale_while_revalidate", options["stale_while_revalidate"]),
+            single_flight_wait=checked(seconds, "single_flight_wait", 0.001, 3600.0),
+            write=checked(choice, "write", ("foreground", "background")),
+            stale_if_error=checked(ttl, "stale_if_error"),
+            stale_while_revalidate=checked(ttl, "stale_while_revalidate"),
             near_cache=_near_cache(options["near_cache"]),
-            near_ttl=seconds("near_ttl", options["near_ttl"], 0.001, 86_400.0),
-            near_cache_bytes=whole("near_cache_bytes", options["near_cache_bytes"], 1_000, 2**40),
-            batch_equality=choice(
-                "batch_equality", options["batch_equality"], ("warn", "refuse", "ignore")
-            ),
-            verify=share("verify", options["verify"]),
-            verify_first=whole("verify_first", options["verify_first"], 0, 1_000_000),
-            verify_limit=_verify_limit(options["verify_limit"]),
-            verify_tolerance=_verify_tolerance(options["verify_tolerance"]),
+            near_ttl=checked(seconds, "near_ttl", 0.001, 86_400.0),
+            near_cache_bytes=checked(whole, "near_cache_bytes", 1_000, 2**40),
+            batch_equality=checked(choice, "batch_equality", ("warn", "refuse", "ignore")),
+            verify=checked(share, "verify"),
+            verify_first=checked(whole, "verify_first", 0, 1_000_000),
+            verify_limit=optional(whole, "verify_limit", 0, 1_000_000),
+            verify_tolerance=optional(share, "verify_tolerance"),
             layout=layout,
             expected_entries=_expected_entries(options["expected_entries"], layout),
-            fleet_stats=flag("fleet_stats", options["fleet_stats"]),
-            adaptive=flag("adaptive", options["adaptive"]),
+            fleet_stats=checked(flag, "fleet_stats"),
+            adaptive=checked(flag, "adaptive"),
             record=_record(options["record"]),
-            record_share=share("record_share", options["record_share"], least=LEAST_SHARE),
+            record_share=checked(share, "record_share", LEAST_SHARE),
             hooks=hooks_of(options["hooks"]),
         )
         config._refuse_without_effect(options)
@@ -254,14 +259,6 @@ def _record(value: object) -> Path | None:
     return Path(text("record", value, "a folder, or null"))
 
 
-def _verify_limit(value: object) -> int | None:
-    return None if value is None else whole("verify_limit", value, 0, 1_000_000)
-
-
-def _verify_tolerance(value: object) -> float | None:
-    return None if value is None else share("verify_tolerance", value)
-
-
 def _without_effect(option: str, value: object, remedy: str) -> ConfigurationError:
     return ConfigurationError(option, f"{value!r} has no effect {remedy}, or remove {option}")
 
@@ -278,10 +275,6 @@ def _single_flight(value: object) -> Literal["process", "fleet", "off"]:
         "single_flight", named, ("process", "fleet", "off")
     )
     return mode
-
-
-def _prefix(value: object) -> str | None:
-    return None if value is None else text("prefix", value, "a non-empty string, or null")
 
 
 def _age(option: str, value: object) -> float:
@@ -357,10 +350,6 @@ def _expected_entries(value: object, layout: str) -> int | None:
 
 def _number_of_places(value: object) -> int:
     return whole("number_of_places", value, -_MOST_PLACES, _MOST_PLACES)
-
-
-def _cache_if(value: object) -> CacheIf | None:
-    return None if value is None else _function("cache_if", value, "bool")
 
 
 def _ttl(value: object) -> int | TtlRule | None:
