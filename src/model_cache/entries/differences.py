@@ -7,7 +7,6 @@ never values.
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,6 @@ import pydantic_core
 from pydantic import BaseModel, ValidationError
 
 from model_cache.entries.cached_properties import is_cached_property
-from model_cache.entries.disagreement import listed
 from model_cache.entries.parts import parts
 from model_cache.entries.values import NotStorableError, Result, dumps
 from model_cache.errors import NotCacheableError
@@ -156,22 +154,3 @@ def _name(cls: type) -> str:
     return (
         cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     )
-
-
-def largest_difference(one: Any, other: Any) -> float:
-    """Return the largest difference between the numbers of two predictions."""
-    if isinstance(one, BaseModel) and isinstance(other, BaseModel):
-        return largest_difference(dict(one), dict(other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return max((largest_difference(one[name], other.get(name)) for name in one), default=0.0)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        pairs = zip(one, other, strict=False)
-        return max((largest_difference(first, second) for first, second in pairs), default=0.0)
-    if (ours := listed(one)) is not None and (theirs := listed(other)) is not None:
-        return largest_difference(ours, theirs)
-    try:
-        difference = abs(float(one) - float(other))
-    except Exception as error:  # no numbers, or too large ones
-        reraise_interruption(error)
-        return 0.0
-    return difference if math.isfinite(difference) else 0.0
