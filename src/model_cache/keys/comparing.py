@@ -151,10 +151,7 @@ class Comparer:
             for key, item, below in selection.items(value) if selection else whole:
                 label = f"[{shown(key)}]" if is_shown and not is_secret(key) else item_of(key)
                 # Not by the key itself: 1 and 1.0 are equal.
-                yield (
-                    ("[]", self._canonicalizer.encode(key)),
-                    _Part(label, item, below, is_shown),
-                )
+                yield (("[]", self._canonicalizer.encode(key)), _Part(label, item, below, is_shown))
         elif type(value) in (list, tuple):
             for number, item in enumerate(value):
                 yield number, _Part(f"[{number}]", item, selection, is_shown)

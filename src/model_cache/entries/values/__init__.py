@@ -16,14 +16,7 @@ from model_cache.entries.values.classes import Classes
 from model_cache.entries.values.refusals import NotStorableError
 from model_cache.entries.values.writing import Writing
 
-__all__ = [
-    "PYTHON_VALUES",
-    "Classes",
-    "NotStorableError",
-    "PythonValues",
-    "Result",
-    "dumps",
-]
+__all__ = ["PYTHON_VALUES", "Classes", "NotStorableError", "PythonValues", "Result", "dumps"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,7 @@ from pydantic import BaseModel
 
 from model_cache.errors import ConfigurationError, NotCacheableError
 from model_cache.keys.canonical.arrays import array_encoder, loaded_numpy, scalar_encoder
-from model_cache.keys.canonical.attributes import (
-    is_plain_subclass,
-    is_python_class,
-    state_reader,
-)
+from model_cache.keys.canonical.attributes import is_plain_subclass, is_python_class, state_reader
 from model_cache.keys.canonical.containers import (
     CONTAINERS,
     container_encoder,
@@ -36,11 +32,7 @@ from model_cache.keys.canonical.enums import enum_encoder
 from model_cache.keys.canonical.foreign import reduction
 from model_cache.keys.canonical.identities import class_identity, counted, described, text
 from model_cache.keys.canonical.leaves import LEAVES, Encode, safe_uuid
-from model_cache.keys.canonical.models import (
-    kept_model_encoder,
-    model_encoder,
-    tail_encoder,
-)
+from model_cache.keys.canonical.models import kept_model_encoder, model_encoder, tail_encoder
 from model_cache.keys.canonical.moments import MOMENTS, ZONES
 from model_cache.keys.canonical.reductions import (
     BUILTIN_PART,
@@ -275,10 +267,7 @@ class Canonicalizer:
 
 
 def _reduced(
-    head: bytes,
-    reduce: Callable[[Any], Any],
-    encode: Encode,
-    beside: Encode | None = None,
+    head: bytes, reduce: Callable[[Any], Any], encode: Encode, beside: Encode | None = None
 ) -> Encode:
     """Return an encoder for a class whose instances are a simpler value, and what is beside it."""
     if beside is None:
