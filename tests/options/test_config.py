@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
 from model_cache import ConfigurationError, ModelCacheError, RedisCachingDecorator
 from model_cache.options.config import Config
 from model_cache.stores.url import Address, Endpoint, parse_url
-from tests.models import Charges, FunctionModel, person
+from tests.models import FunctionModel, person
 from tests.servers import Server
 
 
@@ -240,22 +240,6 @@ def test_fields_of_numbers_can_be_rounded_wherever_they_are() -> None:
         )
 
 
-class Opaque:
-    pass
-
-
-class Holder(BaseModel):
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-    opaque: list[Opaque]
-    age: int
-
-
-def test_a_field_type_without_canonical_form_is_refused_with_the_way_out() -> None:
-    with pytest.raises(ConfigurationError, match=r"'opaque' is of type .*Opaque.*register_canon"):
-        RedisCachingDecorator().set_model(FunctionModel(Holder))
-    RedisCachingDecorator(ignored_fields=["opaque"]).set_model(FunctionModel(Holder))
-
-
 def test_plain_yaml_types_are_enough() -> None:
     config = Config.parse(
         options(
@@ -369,14 +353,3 @@ def test_a_missing_extra_names_the_line_that_installs_it(monkeypatch: pytest.Mon
     monkeypatch.setitem(__import__("sys").modules, "lz4.block", None)
     with pytest.raises(ConfigurationError, match=r'pip install "ml-model-cache\[lz4\]"'):
         RedisCachingDecorator(use_compression="lz4")
-
-
-def test_an_echoed_field_outside_the_key_is_warned_of() -> None:
-    class Identified(Charges):
-        region: str
-
-    decorator = RedisCachingDecorator(ignored_fields=["region"])
-    with pytest.warns(UserWarning, match="'region'.*outside the cache"):
-        decorator.set_model(FunctionModel(output_schema=Identified))
-    RedisCachingDecorator(ignored_fields=["sex"]).set_model(FunctionModel(output_schema=Identified))
-    RedisCachingDecorator().set_model(FunctionModel(output_schema=Identified))
