@@ -81,12 +81,12 @@ def together(form: Any, columns: Iterator[Any], table: Table) -> Any:
         results = [together(each, columns, table) for each in details]
         return results if kind == "m" else tuple(results)
     if kind in ("l", "t"):
-        values = _objects(columns)
+        values = _next(columns, of_objects=True)
         return values if kind == "l" else tuple(values)
     if kind == "n":
-        return _plain(columns)
+        return _next(columns, of_objects=False)
     if kind == "o":
-        return _object_array(_objects(columns), details)
+        return _object_array(_next(columns, of_objects=True), details)
     if kind in ("s", "f"):
         return pandas_results.together(kind, details, columns, table)
     if kind in ("p", "q"):
@@ -94,17 +94,10 @@ def together(form: Any, columns: Iterator[Any], table: Table) -> Any:
     raise ValueError("not a form")
 
 
-def _objects(columns: Iterator[Any]) -> list[Any]:
+def _next(columns: Iterator[Any], *, of_objects: bool) -> Any:
     column = next(columns)
-    if not isinstance(column, list):
-        raise TypeError("expected a column of objects")
-    return column
-
-
-def _plain(columns: Iterator[Any]) -> Any:
-    column = next(columns)
-    if isinstance(column, list):
-        raise TypeError("expected a column of numbers")
+    if isinstance(column, list) is not of_objects:
+        raise TypeError("a column of another kind")
     return column
 
 
