@@ -39,21 +39,18 @@ def schema(name: str, model: MLModel) -> type[BaseModel]:
 
 def selection(input_schema: type[BaseModel], config: Config) -> Selection | None:
     """Return which fields of the input are part of the key; None for all."""
-    for option, paths in (
-        ("hashing_fields", config.hashing_fields),
-        ("ignored_fields", config.ignored_fields),
-    ):
-        if paths is None:
-            continue
-        for path in paths:
-            annotations_at(option, input_schema, path)
-        found = Selection(tree_of(input_schema, paths), keep=option == "hashing_fields")
-        if _omits_all(found, input_schema):
-            raise ConfigurationError(
-                option, "excludes every field, so all inputs would share one entry"
-            )
-        return found
-    return None
+    keep = config.hashing_fields is not None
+    option = "hashing_fields" if keep else "ignored_fields"
+    paths = config.hashing_fields if keep else config.ignored_fields
+    if paths is None:
+        return None
+    for path in paths:
+        annotations_at(option, input_schema, path)
+    found = Selection(tree_of(input_schema, paths), keep)
+    if _omits_all(found, input_schema):
+        problem = "excludes every field, so all inputs would share one entry"
+        raise ConfigurationError(option, problem)
+    return found
 
 
 def _omits_all(chosen: Selection, input_schema: type[BaseModel]) -> bool:
