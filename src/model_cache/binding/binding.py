@@ -120,7 +120,7 @@ class Binding(Coded, _Answering):
         self.revision = revision
         self.inside = inside
         self._inputs = Inputs(model, config)
-        self.rounds = self._inputs.rounds
+        self.rounds, self.rounded = self._inputs.rounds, self._inputs.rounded
         self.known_inputs = self._inputs.known
         self.input_schema = self._inputs.schema
         self.output_schema = fitting.schema("output_schema", model)
@@ -151,10 +151,6 @@ class Binding(Coded, _Answering):
             and model.qualified_name == self.qualified_name
             and (not self.inside.watched or self.inside.is_current())
         )
-
-    def rounded(self, data: BaseModel) -> BaseModel:
-        """Return the input as the model receives it, with or without a cache."""
-        return self._inputs.rounded(data)
 
     def recorded(self, data: BaseModel) -> Any:
         """Return an input as values for the log of requests."""
@@ -226,7 +222,7 @@ class Unbound(_Answering):
         """Return the input as the model receives it, with or without a cache."""
         return data if self.inputs is None else self.inputs.rounded(data)
 
-    def _refuse(self, *_: Any) -> Any:
+    def _refuse(self, *_: Any, **__: Any) -> Any:
         """Raise `NotCacheableError`: no input has a key, and without a key there is no entry."""
         raise NotCacheableError(self.reason)
 
