@@ -12,10 +12,10 @@ from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
 from model_cache.binding.places import allows_extras, annotations_at, nested, paths_of, tree_of
-from model_cache.binding.schemas import field_annotations, holds_numbers, structures
 from model_cache.errors import ConfigurationError
 from model_cache.keys.canonical import Selection
 from model_cache.keys.rounding import Rounder
+from model_cache.keys.schemas import field_annotations, holds_numbers, structures
 from model_cache.options.config import Config
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from model_cache import pydantic_attributes
-from model_cache.binding.schemas import field_annotations, leaves, structures
 from model_cache.errors import ConfigurationError, did_you_mean
 from model_cache.keys.canonical import KeyTree, Tree
+from model_cache.keys.schemas import field_annotations, leaves, structures
 
 # Validation keeps instances of other mappings, which are part of the key as a whole.
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)

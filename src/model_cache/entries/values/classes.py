@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from model_cache.entries.values.reading import Reader, reader
 from model_cache.entries.values.structures import DIGEST_SIZE, Structure, structure
+from model_cache.keys.schemas import leaves
 
 _MOST = 4096
 """Classes that are created at each call, with other names, must not pile up."""
@@ -46,13 +47,16 @@ class Classes:
         seen: list[Any] = []
         todo = [annotation]
         while todo and len(self._structures) < _MOST:
-            found = todo.pop()
-            if any(found is each for each in seen):
-                continue
-            seen.append(found)
-            todo.extend(_inside(found))
-            if isinstance(found, type) and (form := structure(found)) is not None:
-                self.add(form)
+            for found in leaves(todo.pop()):
+                if any(found is each for each in seen):
+                    continue
+                seen.append(found)
+                if isinstance(found, typing.TypeVar):
+                    todo += (found.__bound__, *found.__constraints__)
+                elif isinstance(found, type):
+                    todo += _fields(found)
+                    if (form := structure(found)) is not None:
+                        self.add(form)
 
     def add(self, form: Structure) -> None:
         """Add a class. One of the same identity, created later, replaces the earlier one."""
@@ -61,26 +65,6 @@ class Classes:
 
     def _read(self, data: bytes, load: Reader) -> Any:
         return self._structures[data[:DIGEST_SIZE]].read(data[DIGEST_SIZE:], load)
-
-
-def _inside(annotation: Any) -> Iterator[Any]:
-    """Yield the annotations inside an annotation."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Literal:
-        yield from map(type, typing.get_args(annotation))
-    elif origin is typing.Annotated:
-        yield typing.get_args(annotation)[0]
-    elif origin is not None:
-        yield origin
-        for argument in typing.get_args(annotation):
-            yield from argument if isinstance(argument, list) else (argument,)
-    elif isinstance(annotation, type):
-        yield from _fields(annotation)
-    elif isinstance(annotation, typing.TypeVar):
-        yield annotation.__bound__
-        yield from annotation.__constraints__
-    else:  # a NewType, or an alias written with `type`
-        yield getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)
 
 
 def _fields(cls: type) -> Iterator[Any]:
