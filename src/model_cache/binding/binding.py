@@ -25,7 +25,6 @@ from model_cache.binding.recorded import recorded
 from model_cache.binding.unkeyed import check_canonical
 from model_cache.entries.serders import JSON, MESSAGE_PACK, VALUES
 from model_cache.errors import NotCacheableError
-from model_cache.interruptions import reraise_interruption
 from model_cache.keys.key import KeyMaker, Namespace
 from model_cache.options.config import Config
 from model_cache.protocols import Serder
@@ -167,13 +166,7 @@ class Binding(Coded, _Answering):
                 f"expected an instance of {self.input_schema.__qualname__}, "
                 f"got {type(data).__qualname__}"
             )
-        try:
-            return self._canonical(data)
-        except NotCacheableError:
-            raise
-        except Exception as error:  # from a property, for example
-            reraise_interruption(error)
-            raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
+        return self._canonical(data)
 
 
 @dataclass(eq=False)
