@@ -39,9 +39,6 @@ class Classes:
         self.loads = reader(self._read)
         self.learn(annotation)
 
-    def __len__(self) -> int:
-        return len(self._structures)
-
     def learn(self, annotation: Any) -> None:
         """Add the classes in an annotation; what can't be resolved is left out."""
         seen: list[Any] = []
