@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from model_cache.entries.values.reading import Reader, reader
 from model_cache.entries.values.structures import DIGEST_SIZE, Structure, structure
-from model_cache.keys.schemas import leaves
+from model_cache.keys.schemas import hints, leaves
 
 _MOST = 4096
 """Classes that are created at each call, with other names, must not pile up."""
@@ -64,14 +64,12 @@ class Classes:
         return self._structures[data[:DIGEST_SIZE]].read(data[DIGEST_SIZE:], load)
 
 
-def _fields(cls: type) -> Iterator[Any]:
-    """Yield the annotations of a class's fields."""
+def _fields(cls: type) -> Iterable[Any]:
+    """Return the annotations of a class's fields."""
     if issubclass(cls, Enum):
-        return
+        return ()
     if issubclass(cls, BaseModel):
-        yield from (field.annotation for field in cls.model_fields.values())
-    elif dataclasses.is_dataclass(cls) or issubclass(cls, (tuple, dict)):  # TypedDict, NamedTuple
-        try:
-            yield from typing.get_type_hints(cls, include_extras=True).values()
-        except Exception:  # a name that only a type checker knows
-            yield from (each for each in vars(cls).get("__annotations__", {}).values())
+        return [field.annotation for field in cls.model_fields.values()]
+    if dataclasses.is_dataclass(cls) or issubclass(cls, (tuple, dict)):  # TypedDict, NamedTuple
+        return (hints(cls, extras=True) or vars(cls).get("__annotations__", {})).values()
+    return ()
