@@ -17,6 +17,24 @@ if TYPE_CHECKING:
 Handler = Callable[[int, FrameType | None], None]
 
 
+class SoftTimeLimitError(Exception):
+    """What a worker's signal handler raises."""
+
+
+@contextlib.contextmanager
+def soft_time_limit() -> Iterator[None]:
+    """Raise `SoftTimeLimitError` at each SIGUSR1, while the block runs."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        raise SoftTimeLimitError
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 @contextlib.contextmanager
 def may_be_lost(interruptions: Collection[type[BaseException]]) -> Iterator[None]:
     """Allow exceptions of these types to be raised where they reach nobody, while the block runs.

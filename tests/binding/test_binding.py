@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -18,14 +17,12 @@ import redis
 from pydantic import BaseModel, create_model
 
 from model_cache import RedisCachingDecorator
+from tests.binding.rebinding import constant
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server, free_port
+from tests.signals import SoftTimeLimitError, soft_time_limit
 from tests.stored import entries
-
-
-def constant(value: float) -> Any:
-    return lambda _: Charges(charges=value)
 
 
 def test_a_set_model_during_a_request_does_not_mix_two_models(
@@ -141,19 +138,6 @@ def test_a_field_added_with_a_default_is_not_answered_by_old_entries(
     assert len(keys) == len(schemas)
 
 
-def test_a_default_added_inside_a_nested_schema_counts_too(
-    decorator: RedisCachingDecorator,
-) -> None:
-    def output(**fields: Any) -> type[BaseModel]:
-        inner = create_model("Inner", __module__="output", **fields)
-        return create_model("Output", __module__="output", results=(list[inner], ...))
-
-    decorator.set_model(FunctionModel(output_schema=output(a=(int, 1))))
-    before = decorator.cache_key(person())
-    decorator.set_model(FunctionModel(output_schema=output(a=(int, 1), b=(int, 2))))
-    assert decorator.cache_key(person()) != before
-
-
 class PersonWithMore(Person):
     weight: float
 
@@ -263,10 +247,6 @@ def test_a_model_that_can_not_tell_its_version_is_predicted_without_the_cache(
     assert decorator.stats().hits == int(enabled)
 
 
-class SoftTimeLimitError(Exception):
-    """What a worker's signal handler raises."""
-
-
 class Interrupted(FunctionModel):
     interrupts = ""
 
@@ -289,18 +269,11 @@ class Interrupted(FunctionModel):
 def test_a_soft_time_limit_gets_through_while_a_model_is_bound_again(
     decorator: RedisCachingDecorator, interrupted: str
 ) -> None:
-    def limit(number: int, frame: FrameType | None) -> None:
-        raise SoftTimeLimitError
-
-    before = signal.signal(signal.SIGUSR1, limit)
-    try:
-        model = Interrupted()
-        decorator.set_model(model)
-        model.current_version, model.interrupts = "2", interrupted
-        with pytest.raises(SoftTimeLimitError):
-            decorator.predict(person())
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    model = Interrupted()
+    decorator.set_model(model)
+    model.current_version, model.interrupts = "2", interrupted
+    with soft_time_limit(), pytest.raises(SoftTimeLimitError):
+        decorator.predict(person())
     model.interrupts = ""
     assert decorator.cache_key(person()).startswith("test_model/2/")
 

@@ -257,6 +257,7 @@ def test_an_output_that_repeats_an_ignored_name_is_warned_of(path: str) -> None:
         request_id: str
 
     decorator = RedisCachingDecorator(ignored_fields=[path])
-    with pytest.warns(UserWarning, match=f"'request_id' has the same name .* '{path}'") as caught:
+    words = f"'request_id' has the same name .* '{path}'.* outside the cache"
+    with pytest.warns(UserWarning, match=words) as caught:
         decorator.set_model(FunctionModel(OpenInput, Identified))
     assert len(caught) == 1

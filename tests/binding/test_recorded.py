@@ -141,6 +141,21 @@ def test_fields_that_are_not_part_of_the_key_are_left_out() -> None:
     }
 
 
+class Free(BaseModel):
+    payload: dict[str, Any] = {"id": 1, "a": {"id": 2}}
+
+
+def test_items_of_dicts_that_are_not_part_of_the_key_are_left_out() -> None:
+    def payload(keep: bool, *paths: str) -> Any:
+        return recorded(Free(), Selection(tree_of(Free, paths), keep))["payload"]
+
+    assert payload(False, "payload.id") == {"a": {"id": 2}}
+    assert payload(False, "payload.a.id") == {"id": 1, "a": {}}
+    assert payload(True, "payload.id") == {"id": 1}
+    assert payload(True, "payload.b") == {"id": 1, "a": {"id": 2}}
+    assert recorded(Wide(), select(False, "by_name.depth"))["by_name"] == {"k": {"name": "n"}}
+
+
 def test_extra_fields_can_be_left_out() -> None:
     assert recorded(Wide(), select(False, "inner.more"))["inner"] == {"name": "n", "depth": 1.0}
 

@@ -21,6 +21,14 @@ from tests.servers import Server
 from tests.stored import entries
 
 
+@pytest.fixture
+def cached(server: Server) -> Callable[..., Any]:
+    def make(model: Any, **options: Any) -> Any:
+        return RedisCachingDecorator(url=server.url, **options).set_model(model)
+
+    return make
+
+
 class PredictionId(MLModelDecorator):  # type: ignore[misc]
     """Gives each prediction an id: the article's companion."""
 
@@ -58,10 +66,9 @@ class Doubling(MLModelDecorator):  # type: ignore[misc]
         return Charges(charges=2 * self._model.predict(data).charges)
 
 
-def test_decorators_between_cache_and_model_are_part_of_the_key(server: Server) -> None:
-    def cached(model: Any, **options: Any) -> Any:
-        return RedisCachingDecorator(url=server.url, **options).set_model(model)
-
+def test_decorators_between_cache_and_model_are_part_of_the_key(
+    cached: Callable[..., Any],
+) -> None:
     assert cached(Doubling().set_model(FunctionModel())).predict(person()).charges == (
         2 * charge(person()).charges
     )
@@ -102,14 +109,6 @@ def test_a_decorator_with_an_option_without_canonical_form_is_refused_inside_the
     # Its word that the rest makes no difference.
     cache.set_model(Naming(factor=1, how=Factor()).set_model(FunctionModel()))
     assert cache.predict(person()).charges == 2 * charge(person()).charges
-
-
-@pytest.fixture
-def cached(server: Server) -> Callable[..., Any]:
-    def make(model: Any, **options: Any) -> Any:
-        return RedisCachingDecorator(url=server.url, **options).set_model(model)
-
-    return make
 
 
 def test_the_revision_of_a_cache_inside_counts_at_any_depth(cached: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from pydantic import BaseModel
 
@@ -38,3 +39,14 @@ class Cases(list[Case]):
         name: str = "",
     ) -> None:
         self.append(Case(name or schema.__name__, schema, instances, kept))
+
+    def build(
+        self,
+        schema: type[BaseModel],
+        *,
+        kept: bool = True,
+        name: str = "",
+        **fields: SearchStrategy[Any],
+    ) -> None:
+        """Add a schema whose instances are built of its fields."""
+        self.add(schema, st.builds(schema, **fields), kept, name)

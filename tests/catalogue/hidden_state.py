@@ -24,7 +24,7 @@ from tests.catalogue.structures import Inner, inners
 from tests.catalogue.values import blobs, finite, floats, integers, small, surrogates, texts
 
 CASES = Cases()
-case = CASES.add
+case, built = CASES.add, CASES.build
 
 
 class Open(BaseModel):
@@ -84,7 +84,7 @@ class Computed(BaseModel):
         return self.width * self.height
 
 
-case(Computed, st.builds(Computed, width=small, height=small))
+built(Computed, width=small, height=small)
 
 
 class Excluding(BaseModel):
@@ -128,7 +128,7 @@ class Derived(BaseModel):
         self._twice = self.shown * 2
 
 
-case(Derived, st.builds(Derived, shown=small), name="Private attributes derived from fields")
+built(Derived, shown=small, name="Private attributes derived from fields")
 
 
 class Slotted(BaseModel):
@@ -152,14 +152,11 @@ class Secrets(BaseModel):
     number: Secret[int]
 
 
-case(
+built(
     Secrets,
-    st.builds(
-        Secrets,
-        text=texts.map(SecretStr),
-        raw=blobs.map(SecretBytes),
-        number=small.map(Secret[int]),
-    ),
+    text=texts.map(SecretStr),
+    raw=blobs.map(SecretBytes),
+    number=small.map(Secret[int]),
     kept=False,  # a dump masks them
 )
 
@@ -174,17 +171,14 @@ class Strict(BaseModel):
     raw: bytes
 
 
-case(
+built(
     Strict,
-    st.builds(
-        Strict,
-        number=finite,
-        when=st.datetimes().map(lambda moment: moment.replace(fold=0)),
-        identity=st.uuids(),
-        color=st.sampled_from(Color),
-        pair=st.tuples(small, texts),
-        raw=texts.map(str.encode),
-    ),
+    number=finite,
+    when=st.datetimes().map(lambda moment: moment.replace(fold=0)),
+    identity=st.uuids(),
+    color=st.sampled_from(Color),
+    pair=st.tuples(small, texts),
+    raw=texts.map(str.encode),
 )
 
 
@@ -194,7 +188,7 @@ class Frozen(BaseModel):
     inner: Inner
 
 
-case(Frozen, st.builds(Frozen, number=small, inner=inners))
+built(Frozen, number=small, inner=inners)
 
 
 class Numbers(RootModel[list[int]]):

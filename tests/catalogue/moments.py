@@ -13,7 +13,7 @@ from pydantic_core import TzInfo
 from tests.catalogue.case import Cases
 
 CASES = Cases()
-case = CASES.add
+case, built = CASES.add, CASES.build
 
 
 moments = st.datetimes().map(lambda moment: moment.replace(fold=0))
@@ -35,7 +35,7 @@ class Decimals(BaseModel):
 decimals = st.decimals(allow_nan=False) | st.sampled_from(
     ["0", "-0", "0E+3", "1", "1.0", "1.00", "1E+2", "100", "NaN", "-NaN", "NaN1", "-Infinity"]
 ).map(Decimal)
-case(Decimals, st.builds(Decimals, value=decimals, other=decimals))
+built(Decimals, value=decimals, other=decimals)
 
 
 class SignalingDecimals(BaseModel):
@@ -58,15 +58,12 @@ class Moments(BaseModel):
     lasting: dt.timedelta
 
 
-case(
+built(
     Moments,
-    st.builds(
-        Moments,
-        day=st.dates(),
-        when=st.builds(lambda moment, zone: moment.replace(tzinfo=zone), moments, fixed),
-        clock=clocks,
-        lasting=st.timedeltas(dt.timedelta(days=-1000), dt.timedelta(days=1000)),
-    ),
+    day=st.dates(),
+    when=st.builds(lambda moment, zone: moment.replace(tzinfo=zone), moments, fixed),
+    clock=clocks,
+    lasting=st.timedeltas(dt.timedelta(days=-1000), dt.timedelta(days=1000)),
 )
 
 
@@ -95,4 +92,4 @@ class Identified(BaseModel):
     identities: list[uuid.UUID] = []
 
 
-case(Identified, st.builds(Identified, identity=st.uuids(), identities=st.lists(st.uuids())))
+built(Identified, identity=st.uuids(), identities=st.lists(st.uuids()))

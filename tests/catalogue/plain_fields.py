@@ -10,7 +10,7 @@ from tests.catalogue.case import Cases
 from tests.catalogue.values import blobs, floats, integers, small, surrogates, texts
 
 CASES = Cases()
-case = CASES.add
+case, built = CASES.add, CASES.build
 
 
 class Scalars(BaseModel):
@@ -34,7 +34,7 @@ class Texts(BaseModel):
     third: str
 
 
-case(Texts, st.builds(Texts, first=texts, second=texts, third=texts | surrogates))
+built(Texts, first=texts, second=texts, third=texts | surrogates)
 
 
 class Floats(BaseModel):
@@ -44,15 +44,12 @@ class Floats(BaseModel):
     pair: tuple[float, float] = (0.0, 0.0)
 
 
-case(
+built(
     Floats,
-    st.builds(
-        Floats,
-        first=floats,
-        second=floats,
-        many=st.lists(floats, max_size=4),
-        pair=st.tuples(floats, floats),
-    ),
+    first=floats,
+    second=floats,
+    many=st.lists(floats, max_size=4),
+    pair=st.tuples(floats, floats),
 )
 
 
@@ -67,7 +64,7 @@ def powers(exponent: int) -> SearchStrategy[int]:
 
 large = st.sampled_from([2**64, 2**64 + 1, -(2**64)]) | powers(4000)
 huge = powers(5000)
-case(LargeInts, st.builds(LargeInts, value=large | st.integers(), other=large | integers))
+built(LargeInts, value=large | st.integers(), other=large | integers)
 case(
     LargeInts,
     st.builds(LargeInts.model_construct, value=huge, other=huge | integers),
@@ -114,7 +111,7 @@ class Either(BaseModel):
 
 
 either = integers | floats | st.booleans() | texts | blobs | st.none()
-case(Either, st.builds(Either, value=either, values=st.lists(either, max_size=3)))
+built(Either, value=either, values=st.lists(either, max_size=3))
 
 
 class Anything(BaseModel):

@@ -13,7 +13,7 @@ from tests.catalogue.case import Cases
 from tests.catalogue.values import finite, small, texts
 
 CASES = Cases()
-case = CASES.add
+case, built = CASES.add, CASES.build
 
 
 class Inner(BaseModel):
@@ -35,19 +35,16 @@ class Outer(BaseModel):
     maybe: Inner | None = None
 
 
-case(
+built(
     Outer,
-    st.builds(
-        Outer,
-        inner=inners,
-        several=st.lists(inners, max_size=3),
-        named=st.dictionaries(texts, inners, max_size=3),
-        maybe=st.none() | inners,
-    ),
+    inner=inners,
+    several=st.lists(inners, max_size=3),
+    named=st.dictionaries(texts, inners, max_size=3),
+    maybe=st.none() | inners,
 )
-case(
+built(
     Outer,
-    st.builds(Outer, inner=st.builds(WiderInner, left=small, more=texts) | inners),
+    inner=st.builds(WiderInner, left=small, more=texts) | inners,
     kept=False,  # an entry does not say which subclass it was
     name="Outer of subclasses",
 )
@@ -81,10 +78,10 @@ class Box(BaseModel, Generic[T]):
     value: T
 
 
-case(Box[int], st.builds(Box[int], value=small))
-case(Box[float], st.builds(Box[float], value=small.map(float)))
-case(Box[Inner], st.builds(Box[Inner], value=inners))
-case(Box, st.builds(Box, value=small | texts), name="Box unparametrized")
+built(Box[int], value=small)
+built(Box[float], value=small.map(float))
+built(Box[Inner], value=inners)
+built(Box, value=small | texts, name="Box unparametrized")
 
 
 class Boxes(BaseModel):
@@ -93,15 +90,12 @@ class Boxes(BaseModel):
     nested: Box[Box[list[int]]]
 
 
-case(
+built(
     Boxes,
-    st.builds(
-        Boxes,
-        numbers=st.builds(Box[int], value=small),
-        inner=st.builds(Box[Inner], value=inners),
-        nested=st.builds(
-            Box[Box[list[int]]], value=st.builds(Box[list[int]], value=st.lists(small, max_size=2))
-        ),
+    numbers=st.builds(Box[int], value=small),
+    inner=st.builds(Box[Inner], value=inners),
+    nested=st.builds(
+        Box[Box[list[int]]], value=st.builds(Box[list[int]], value=st.lists(small, max_size=2))
     ),
 )
 
@@ -187,16 +181,13 @@ class Dataclasses(BaseModel):
 
 points = st.builds(Point, x=small, y=finite, note=texts)
 slots_points = st.builds(SlotsPoint, x=small, y=finite)
-case(
+built(
     Dataclasses,
-    st.builds(
-        Dataclasses,
-        plain=points,
-        slots=slots_points,
-        checked=st.builds(CheckedPoint, x=small, y=finite, points=st.lists(points, max_size=2)),
-        checked_slots=st.builds(CheckedSlotsPoint, x=small, y=finite),
-        either=st.none() | points | slots_points,
-    ),
+    plain=points,
+    slots=slots_points,
+    checked=st.builds(CheckedPoint, x=small, y=finite, points=st.lists(points, max_size=2)),
+    checked_slots=st.builds(CheckedSlotsPoint, x=small, y=finite),
+    either=st.none() | points | slots_points,
     kept=False,  # nor which of two dataclasses that look alike
 )
 
@@ -215,14 +206,14 @@ class HoldsAttributed(BaseModel):
     value: Attributed
 
 
-case(HoldsAttributed, st.builds(HoldsAttributed, value=st.builds(Attributed, x=small)))
+built(HoldsAttributed, value=st.builds(Attributed, x=small))
 
 
 class Units(BaseModel):
     lengths: list[Annotated[int, {"unit": "cm"}]]
 
 
-case(Units, st.builds(Units, lengths=st.lists(small, max_size=3)), name="Units in annotations")
+built(Units, lengths=st.lists(small, max_size=3), name="Units in annotations")
 
 
 @dataclass
@@ -234,9 +225,9 @@ class HoldsCarton(BaseModel):
     carton: Carton[int]
 
 
-case(
+built(
     HoldsCarton,
-    st.builds(HoldsCarton, carton=st.builds(Carton, value=small)),
+    carton=st.builds(Carton, value=small),
     name="generic dataclass",
 )
 
@@ -256,11 +247,8 @@ class Records(BaseModel):
     pair: Pair
 
 
-case(
+built(
     Records,
-    st.builds(
-        Records,
-        movie=st.fixed_dictionaries({"title": texts}, optional={"year": small}),
-        pair=st.builds(Pair, small, small),
-    ),
+    movie=st.fixed_dictionaries({"title": texts}, optional={"year": small}),
+    pair=st.builds(Pair, small, small),
 )

@@ -16,7 +16,7 @@ pytest.importorskip("polars", reason="install the group `test`")
 import pandas as pd
 
 from model_cache.entries.codec import Codec
-from model_cache.entries.values import PYTHON_VALUES, Classes, Result, dumps, loads
+from model_cache.entries.values import Classes, PythonValues, Result, dumps
 from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical import INPUTS, PREDICTIONS
 from tests.golden_frames import FRAMES, POLARS, column, objects
@@ -50,7 +50,7 @@ frames = st.dictionaries(labels, arrays, max_size=3).map(
 @pytest.mark.parametrize("name", [name for name in FRAMES if name not in NOT_STORED])
 def test_golden_values_come_back(name: str) -> None:
     value = FRAMES[name]
-    restored = loads(dumps(value), Classes())
+    restored = Classes().loads(dumps(value))
     assert type(restored) is type(value)
     assert PREDICTIONS.encode(restored) == PREDICTIONS.encode(value)
 
@@ -69,7 +69,7 @@ def test_frames_have_one_form_only_if_they_are_the_same(one: Any, other: Any) ->
 
 @given(frames)
 def test_frames_come_back(frame: Any) -> None:
-    codec = Codec(Result, serder=PYTHON_VALUES.bound(Classes()))
+    codec = Codec(Result, serder=PythonValues(Classes()))
     read = codec.decode(b"k", codec.encode(b"k", Result(frame)))
     pd.testing.assert_frame_equal(read.value, frame, check_exact=True)
     assert read.value is not frame
@@ -101,8 +101,8 @@ def test_whatever_differs_between_frames_counts(other: Any, canonical: Any) -> N
 
 def test_each_caller_has_a_frame_of_his_own() -> None:
     data = dumps(BASE)
-    first: Any = loads(data, Classes())
-    second: Any = loads(data, Classes())
+    first: Any = Classes().loads(data)
+    second: Any = Classes().loads(data)
     first.loc[0, "a"] = 99
     assert second.equals(BASE)
 
@@ -123,7 +123,7 @@ def test_a_range_of_labels_does_not_multiply_a_value() -> None:
     ]
     for parts in hostile:
         with pytest.raises(Exception):  # noqa: B017, PT011 - any will do
-            loads(msgpack.packb(msgpack.ExtType(51, msgpack.packb(parts))), Classes())
+            Classes().loads(msgpack.packb(msgpack.ExtType(51, msgpack.packb(parts))))
 
 
 @given(st.sampled_from(sorted(FRAMES)), st.data())
@@ -133,7 +133,7 @@ def test_damaged_frames_are_read_or_refused(name: str, data: Any) -> None:
     damaged = bytearray(dumps(FRAMES[name]))
     place = data.draw(st.integers(0, len(damaged) - 1))
     damaged[place] = data.draw(st.integers(0, 255))
-    codec = Codec(Result, serder=PYTHON_VALUES.bound(Classes()))
+    codec = Codec(Result, serder=PythonValues(Classes()))
     codec.decode(b"k", b"\xc1\x01\x04\x00\x00" + bytes(damaged))
 
 

@@ -105,6 +105,10 @@ def reheaded(entry: bytes, chance: random.Random, other: bytes) -> bytes:
     return head + tag + chance.choice([entry, entry[5:], entry[21:], other[5:]])
 
 
+def varint(number: int) -> bytes:
+    return bytes(number >> shift & 0x7F | 0x80 for shift in (0, 7, 14, 21)) + bytes((number >> 28,))
+
+
 def resized(entry: bytes, chance: random.Random, _: bytes) -> bytes:
     """A size where one may stand: of a compressed payload, or a MessagePack container."""
     size = chance.choice([0, 1, 255, 65535, MAX_PAYLOAD + 1, 2**31 - 1, 2**31, 2**32 - 1])
@@ -112,7 +116,7 @@ def resized(entry: bytes, chance: random.Random, _: bytes) -> bytes:
         [
             struct.pack("<I", size),
             struct.pack(">I", size),
-            bytes(size >> shift & 0x7F | 0x80 for shift in (0, 7, 14, 21)) + bytes((size >> 28,)),
+            varint(size),
             bytes((chance.choice([*range(0xC4, 0xCA), *range(0xD9, 0xE0)]),))
             + struct.pack(">I", size),
         ]
@@ -221,10 +225,6 @@ def test_with_a_secret_entries_with_another_secret_or_none_are_not_served() -> N
 
 def enveloped(serder: int, compressor: int, payload: bytes, flags: int = 0) -> bytes:
     return bytes((0xC1, 1, serder, compressor, flags)) + payload
-
-
-def varint(number: int) -> bytes:
-    return bytes(number >> shift & 0x7F | 0x80 for shift in (0, 7, 14, 21)) + bytes((number >> 28,))
 
 
 def zstd_without_size(payload: bytes) -> bytes:

@@ -25,15 +25,8 @@ from pydantic import BaseModel
 from model_cache.entries.codec import Codec, EntryRefusedError
 from model_cache.entries.compressors import COMPRESSORS
 from model_cache.entries.describe import describe
-from model_cache.entries.values import (
-    PYTHON_VALUES,
-    Classes,
-    NotStorableError,
-    Result,
-    dumps,
-    loads,
-)
-from model_cache.entries.values.codes import INSTANCE, TUPLE
+from model_cache.entries.values import Classes, NotStorableError, PythonValues, Result, dumps
+from model_cache.entries.values.containers import INSTANCE, TUPLE
 from model_cache.keys.canonical import PREDICTIONS
 from tests.golden_cases import VALUES
 
@@ -80,7 +73,7 @@ class Row(TypedDict):
 
 def again(value: Any) -> Any:
     classes = Classes()
-    restored = loads(dumps(value, classes), classes)
+    restored = classes.loads(dumps(value, classes))
     assert type(restored) is type(value)
     assert PREDICTIONS.encode(restored) == PREDICTIONS.encode(value)
     return restored
@@ -146,7 +139,7 @@ def test_values_come_back_equal_in_value_and_type(value: Any) -> None:
 @given(values)
 def test_a_codec_stores_any_of_these_values(value: Any) -> None:
     classes = Classes()
-    codec = Codec(Result, serder=PYTHON_VALUES.bound(classes), integrity=True)
+    codec = Codec(Result, serder=PythonValues(classes), integrity=True)
     entry = codec.encode(KEY, Result(value), fresh_until=2**42)
     read = codec.read(KEY, entry)
     assert read.fresh
@@ -192,7 +185,7 @@ def test_arrays_are_writable_own_their_memory_and_belong_to_one_caller() -> None
     for made in (np.arange(6.0), np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(2, 3).T):
         classes = Classes()
         data = dumps(made, classes)
-        first, second = loads(data, classes), loads(data, classes)
+        first, second = classes.loads(data), classes.loads(data)
         assert isinstance(first, np.ndarray)
         assert isinstance(second, np.ndarray)
         assert first.flags.writeable
@@ -228,21 +221,21 @@ def test_padding_of_structured_arrays_is_not_stored() -> None:
 def test_classes_are_known_from_an_annotation(annotation: Any) -> None:
     if isinstance(annotation, str):
         annotation = list[Point] | None
-    assert loads(dumps(Point(1)), Classes(annotation)) == Point(1)
+    assert Classes(annotation).loads(dumps(Point(1))) == Point(1)
 
 
 def test_enums_are_known_from_typed_dicts_and_literals() -> None:
     for annotation in (Row, Literal[Colour.red]):
-        assert loads(dumps([Colour.red]), Classes(annotation)) == [Colour.red]
+        assert Classes(annotation).loads(dumps([Colour.red])) == [Colour.red]
 
 
 def test_an_unknown_class_is_a_miss() -> None:
     data = dumps([Point(1)])
     with pytest.raises(KeyError):
-        loads(data, Classes(Pair))
+        Classes(Pair).loads(data)
     classes = Classes()
     dumps(Point(2), classes)  # this process has stored one itself
-    assert loads(data, classes) == [Point(1)]
+    assert classes.loads(data) == [Point(1)]
 
 
 def test_a_class_with_other_fields_is_another_class() -> None:
@@ -251,9 +244,9 @@ def test_a_class_with_other_fields_is_another_class() -> None:
         return dataclass(type("Local", (), space))
 
     old, new = local("ab"), local("ba")
-    assert loads(dumps(old(1, 2)), Classes(old)) == old(1, 2)
+    assert Classes(old).loads(dumps(old(1, 2))) == old(1, 2)
     with pytest.raises(KeyError):
-        loads(dumps(old(1, 2)), Classes(new))
+        Classes(new).loads(dumps(old(1, 2)))
 
 
 def test_a_dataclass_is_read_without_running_its_code() -> None:
@@ -279,7 +272,7 @@ def test_unset_fields_of_a_model_stay_unset() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_a_refusal_says_which_part_and_why(value: Any, why: str) -> None:
-    codec = Codec(Result, serder=PYTHON_VALUES.bound(Classes()))
+    codec = Codec(Result, serder=PythonValues(Classes()))
     with pytest.raises(EntryRefusedError, match=why):
         codec.encode(KEY, Result(value))
 
@@ -310,7 +303,7 @@ def test_values_are_nested_to_a_bounded_depth() -> None:
 def test_entries_may_be_compressed_and_sealed(compressor: str | None, integrity: bool) -> None:
     codec = Codec(
         Result,
-        serder=PYTHON_VALUES.bound(Classes()),
+        serder=PythonValues(Classes()),
         compressor=COMPRESSORS.named(compressor) if compressor else None,
         integrity=integrity,
     )
@@ -323,7 +316,7 @@ def test_entries_may_be_compressed_and_sealed(compressor: str | None, integrity:
 
 @pytest.mark.parametrize("entry", [b"{}", b"\x80", b"\x91\x01", b"\xc1\x01\x01\x00\x00{}", b"\xc1"])
 def test_other_entries_are_a_miss(entry: bytes) -> None:
-    assert Codec(Result, serder=PYTHON_VALUES.bound(Classes())).decode(KEY, entry) is None
+    assert Codec(Result, serder=PythonValues(Classes())).decode(KEY, entry) is None
 
 
 HOSTILE = [
@@ -344,7 +337,7 @@ HOSTILE = [
 @pytest.mark.parametrize("data", HOSTILE)
 def test_hostile_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(Exception):  # noqa: B017, PT011 - any will do
-        loads(data, Classes(Model))
+        Classes(Model).loads(data)
 
 
 def test_bytes_nested_too_deeply_are_refused() -> None:
@@ -352,7 +345,7 @@ def test_bytes_nested_too_deeply_are_refused() -> None:
     for _ in range(2000):
         data = msgpack.packb(msgpack.ExtType(TUPLE, b"\x91" + data))
     with pytest.raises(ValueError, match="nested too deeply"):
-        loads(data, Classes())
+        Classes().loads(data)
 
 
 @given(values, st.data())
@@ -362,13 +355,13 @@ def test_damaged_bytes_are_read_or_refused(value: Any, data: Any) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(damaged) - 1))
         damaged[place] = data.draw(st.integers(0, 255))
-    codec = Codec(Result, serder=PYTHON_VALUES.bound(classes))
+    codec = Codec(Result, serder=PythonValues(classes))
     codec.decode(KEY, b"\xc1\x01\x04\x00\x00" + bytes(damaged))
 
 
 @given(st.integers(0, 80), st.binary(max_size=60))
 def test_any_extension_is_read_or_refused(code: int, content: bytes) -> None:
-    codec = Codec(Result, serder=PYTHON_VALUES.bound(Classes(Model | Point)))
+    codec = Codec(Result, serder=PythonValues(Classes(Model | Point)))
     entry = b"\xc1\x01\x04\x00\x00" + msgpack.packb(msgpack.ExtType(code, content))
     codec.decode(KEY, entry)
 
@@ -376,12 +369,12 @@ def test_any_extension_is_read_or_refused(code: int, content: bytes) -> None:
 def test_no_library_is_imported_because_data_mentions_it() -> None:
     program = """
 import sys
-from model_cache.entries.values import Classes, loads
+from model_cache.entries.values import Classes
 import msgpack
 for library in ("pandas", "polars"):
     data = msgpack.packb(msgpack.ExtType(51, msgpack.packb([library + ".NaTType"])))
     try:
-        loads(data, Classes())
+        Classes().loads(data)
     except ValueError as error:
         assert "not imported" in str(error)
     else:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import collections
 import datetime as dt
 import enum
-import io
 import ipaddress
 import math
 import struct
 import uuid
-import zoneinfo
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from pydantic_core import TzInfo
 
 from model_cache import NotCacheableError
 from model_cache.keys.canonical import INPUTS
-from tests.keys.forms import NEGATIVE_NAN, NOON, ONE_HOUR, SQUARE, form
+from tests.keys.forms import NEGATIVE_NAN, NOON, ONE_HOUR, SQUARE, form, zone_from_file
 
 
 def with_attribute(value: Any, name: str = "note", attribute: object = 1) -> Any:
@@ -110,12 +108,6 @@ def long_doubles(padding: int) -> Any:
     if np.finfo(np.longdouble).nmant == 63:
         array.view("u1").reshape(2, 16)[:, 10:] = padding
     return array
-
-
-def zone_from_file(key: str | None) -> zoneinfo.ZoneInfo:
-    # The shortest file that there is: version 1, one type of time, UTC.
-    content = b"TZif" + bytes(16) + struct.pack(">6I", 0, 0, 0, 0, 1, 4)
-    return zoneinfo.ZoneInfo.from_file(io.BytesIO(content + bytes(6) + b"UTC\0"), key=key)
 
 
 LABELLED_NAN = struct.unpack(">d", bytes.fromhex("7ff8000000000001"))[0]

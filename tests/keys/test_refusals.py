@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import enum
 import signal
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from model_cache import NotCacheableError, register_canonical
 from model_cache.keys.canonical import INPUTS
 from tests.keys.forms import form
+from tests.signals import SoftTimeLimitError, soft_time_limit
 
 # A signal that raises inside coverage leaves its lock held.
 pytestmark = pytest.mark.no_cover
@@ -68,10 +68,6 @@ def test_an_error_while_reading_a_value_says_where_it_is() -> None:
     assert isinstance(caught.value.__cause__, AttributeError)
 
 
-class SoftLimitError(Exception):
-    """As a worker raises it from a signal's handler."""
-
-
 @pytest.mark.usefixtures("registrations")
 @pytest.mark.parametrize(
     "data",
@@ -82,16 +78,9 @@ def test_an_interruption_gets_through_whatever_is_being_read(data: BaseModel) ->
     def interrupted(_: object) -> None:
         signal.raise_signal(signal.SIGUSR1)
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        raise SoftLimitError
-
     register_canonical(Raising, interrupted)
-    before = signal.signal(signal.SIGUSR1, handle)
-    try:
-        with pytest.raises(SoftLimitError):
-            INPUTS.encode(data)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with soft_time_limit(), pytest.raises(SoftTimeLimitError):
+        INPUTS.encode(data)
 
 
 @pytest.mark.usefixtures("registrations")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from tests.models import Charges, FunctionModel
 from tests.properties.cases import NOWHERE, decorated
 from tests.properties.inputs import Handle, LabelledCoordinates, Positive
 from tests.properties.pictures import objects, picture
+from tests.signals import SoftTimeLimitError, soft_time_limit
 
 if sys.version_info >= (3, 12):
     from typing import TypedDict
@@ -234,3 +236,28 @@ def test_an_ignored_field_that_has_no_canonical_form_does_not_stop_the_rounding(
     )
     decorator.predict(HoldsHandle(handle=Handle(), number=1.26))
     assert model.calls.pop().number == 1.3
+
+
+class Slow:
+    def __deepcopy__(self, _: object) -> Slow:
+        signal.raise_signal(signal.SIGUSR1)
+        return self
+
+
+class SlowlyValidated(BaseModel):
+    number: float
+    beside: Any = None
+
+    @field_validator("number")
+    @classmethod
+    def check(cls, number: float) -> float:
+        if number == 1.3:
+            signal.raise_signal(signal.SIGUSR1)
+        return number
+
+
+@pytest.mark.no_cover  # a signal that raises inside coverage leaves its lock held
+@pytest.mark.parametrize("number", [1.26, 1.24])
+def test_an_interruption_gets_through(number: float) -> None:
+    with soft_time_limit(), pytest.raises(SoftTimeLimitError):
+        Rounder(1)(SlowlyValidated(number=number, beside=Slow() if number == 1.24 else None))

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import io
 import math
-import struct
 import threading
 import weakref
-import zoneinfo
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -19,6 +16,7 @@ from pydantic import BaseModel
 
 from model_cache import NotCacheableError
 from tests.catalogue import plain_fields, structures
+from tests.keys.forms import zone_from_file
 from tests.models import Charges, FunctionModel
 from tests.properties.cases import NOWHERE, decorated
 from tests.properties.inputs import Handle
@@ -112,15 +110,9 @@ STRANGE: dict[str, Callable[[], Any]] = {
     "objects in an array": lambda: np.array([object()]),
     "masked array": lambda: np.ma.masked_array([1.26], [True]),
     "record array": lambda: np.array([[1.26]]).view(np.recarray),
-    "zone without a key": lambda: dt.datetime(2024, 1, 1, tzinfo=keyless_zone()),
+    "zone without a key": lambda: dt.datetime(2024, 1, 1, tzinfo=zone_from_file()),
     "huge int": lambda: 10**10_000,
 }
-
-
-def keyless_zone() -> zoneinfo.ZoneInfo:
-    # The shortest file that there is: version 1, one type of time, UTC.
-    content = b"TZif" + bytes(16) + struct.pack(">6I", 0, 0, 0, 0, 1, 4)
-    return zoneinfo.ZoneInfo.from_file(io.BytesIO(content + bytes(6) + b"UTC\0"))
 
 
 @pytest.mark.parametrize("places", [None, 1])

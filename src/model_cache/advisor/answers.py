@@ -13,10 +13,10 @@ import numpy as np
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
-from model_cache.binding.schemas import field_annotations
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import INPUTS
+from model_cache.keys.schemas import field_annotations
 
 _MOST_REMEMBERED = 200_000
 _CHUNK = 500

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from model_cache import pydantic_attributes
 from model_cache.binding.places import allows_extras
-from model_cache.binding.schemas import holds_numbers
+from model_cache.keys.schemas import holds_numbers
 
 REST = ""
 """The path of what no field declares: extra fields and private attributes."""

@@ -10,22 +10,21 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
 from model_cache.binding import fitting
-from model_cache.binding.coded import Coded
+from model_cache.binding.bound import Coded
+from model_cache.binding.decorators import NOTHING, Inside
 from model_cache.binding.fingerprint import fingerprint
-from model_cache.binding.inner_caches import NOTHING, Inside
 from model_cache.binding.inputs import Inputs
 from model_cache.binding.recorded import recorded
 from model_cache.binding.unkeyed import check_canonical
-from model_cache.entries.codec import Read
 from model_cache.entries.serders import JSON, MESSAGE_PACK, VALUES
 from model_cache.errors import NotCacheableError
-from model_cache.interruptions import reraise_interruption
 from model_cache.keys.key import KeyMaker, Namespace
 from model_cache.options.config import Config
 from model_cache.protocols import Serder
@@ -100,7 +99,6 @@ class Binding(Coded, _Answering):
         inside: the decorators between the cache and the model.
 
     Attributes:
-        codec: converts predictions to entries and back.
         rounds: whether inputs are rounded.
         known_inputs: the classes seen so far, and whether their instances are inputs.
         input_encoders: the encoders of inputs by class; they may raise any exception.
@@ -121,7 +119,7 @@ class Binding(Coded, _Answering):
         self.revision = revision
         self.inside = inside
         self._inputs = Inputs(model, config)
-        self.rounds = self._inputs.rounds
+        self.rounds, self.rounded = self._inputs.rounds, self._inputs.rounded
         self.known_inputs = self._inputs.known
         self.input_schema = self._inputs.schema
         self.output_schema = fitting.schema("output_schema", model)
@@ -130,7 +128,7 @@ class Binding(Coded, _Answering):
         self.selection = fitting.selection(self.input_schema, config)
         self.left_out = fitting.left_out(self.input_schema, self.selection)
         check_canonical(self.input_schema, self.selection)
-        self._keys = KeyMaker(
+        keys = KeyMaker(
             self.namespace,
             revision=revision,
             schema=self.output_fingerprint,
@@ -139,9 +137,10 @@ class Binding(Coded, _Answering):
             ordered_dicts=config.ordered_dicts,
             secret=config.digest_secret,
         )
-        self.input_encoders = self._keys.encoders
-        self.canonicalizer = self._keys.canonicalizer
-        self.codec = config.codec(self.output_schema, _serder(config))
+        super().__init__(keys, config.codec(self.output_schema, _serder(config)))
+        self.input_encoders = keys.encoders
+        self.canonicalizer = keys.canonicalizer
+        self._canonical = keys.canonical
 
     def is_current(self) -> bool:
         """Return whether the model still has the binding's name, version and decorators."""
@@ -151,10 +150,6 @@ class Binding(Coded, _Answering):
             and model.qualified_name == self.qualified_name
             and (not self.inside.watched or self.inside.is_current())
         )
-
-    def rounded(self, data: BaseModel) -> BaseModel:
-        """Return the input as the model receives it, with or without a cache."""
-        return self._inputs.rounded(data)
 
     def recorded(self, data: BaseModel) -> Any:
         """Return an input as values for the log of requests."""
@@ -171,19 +166,14 @@ class Binding(Coded, _Answering):
                 f"expected an instance of {self.input_schema.__qualname__}, "
                 f"got {type(data).__qualname__}"
             )
-        try:
-            return self._keys.canonical(data)
-        except NotCacheableError:
-            raise
-        except Exception as error:  # from a property, for example
-            reraise_interruption(error)
-            raise NotCacheableError(f"reading it raised {type(error).__name__}") from error
+        return self._canonical(data)
 
 
+@dataclass(eq=False)
 class Unbound(_Answering):
     """A model that currently can't be cached; it is predicted without the cache.
 
-    Args:
+    Attributes:
         model: the model.
         qualified_name: its current name.
         version: its current version.
@@ -193,29 +183,24 @@ class Unbound(_Answering):
         lasts: returns whether it still can't be cached.
     """
 
-    def __init__(
-        self,
-        model: MLModel,
-        qualified_name: str,
-        version: str,
-        namespace: Namespace,
-        inputs: Inputs | None,
-        reason: str,
-        lasts: Callable[[], bool],
-    ) -> None:
-        self.model = model
-        self.qualified_name = qualified_name
-        self.version = version
-        self.namespace = namespace
-        self.reason = reason
-        self.near_prefix = b""
-        self.output_schema: type = object
-        self.rounds = inputs is not None and inputs.rounds
-        self.left_out: tuple[str, ...] = ()
-        self.known_inputs: Mapping[type, bool] = {}
-        self.input_encoders: Mapping[type, Callable[[Any], bytes]] = {}
-        self._inputs = inputs
-        self._lasts = lasts
+    model: MLModel
+    qualified_name: str
+    version: str
+    namespace: Namespace
+    inputs: Inputs | None
+    reason: str
+    lasts: Callable[[], bool]
+
+    near_prefix = b""
+    output_schema: ClassVar[type] = object
+    left_out = ()
+    known_inputs: ClassVar[Mapping[type, bool]] = {}
+    input_encoders: ClassVar[Mapping[type, Callable[[Any], bytes]]] = {}
+
+    @property
+    def rounds(self) -> bool:
+        """Whether inputs are rounded."""
+        return self.inputs is not None and self.inputs.rounds
 
     def is_current(self) -> bool:
         """Return whether the model is still the same and still can't be bound."""
@@ -223,45 +208,18 @@ class Unbound(_Answering):
         return (
             model.version == self.version
             and model.qualified_name == self.qualified_name
-            and self._lasts()
+            and self.lasts()
         )
 
     def rounded(self, data: BaseModel) -> BaseModel:
         """Return the input as the model receives it, with or without a cache."""
-        return data if self._inputs is None else self._inputs.rounded(data)
+        return data if self.inputs is None else self.inputs.rounded(data)
 
-    def recorded(self, data: BaseModel) -> Any:  # noqa: ARG002 - as Binding's
-        """Raise `NotCacheableError`: which fields are part of the key is not known."""
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        """Raise `NotCacheableError`: no input has a key, and without a key there is no entry."""
         raise NotCacheableError(self.reason)
 
-    def canonical(self, data: BaseModel) -> bytes:  # noqa: ARG002 - as Binding's
-        """Raise `NotCacheableError`."""
-        raise NotCacheableError(self.reason)
-
-    def key(self, canonical: bytes) -> bytes:  # noqa: ARG002
-        """Raise `NotCacheableError`."""
-        raise NotCacheableError(self.reason)
-
-    def read(self, key: bytes, entry: bytes) -> Read:  # noqa: ARG002
-        """Return no prediction: a model without keys has no entries."""
-        return Read(None, fresh=False)
-
-    def reader(self, key: bytes, entry: bytes) -> Callable[[], BaseModel]:  # noqa: ARG002
-        """Raise `NotCacheableError`."""
-        raise NotCacheableError(self.reason)
-
-    def fresh_for(self, entry: bytes) -> float | None:  # noqa: ARG002
-        """Return 0: there are no entries."""
-        return 0.0
-
-    def encode(
-        self,
-        key: bytes,  # noqa: ARG002
-        prediction: BaseModel,  # noqa: ARG002
-        fresh_until: int | None = None,  # noqa: ARG002
-    ) -> bytes:
-        """Raise `NotCacheableError`."""
-        raise NotCacheableError(self.reason)
+    canonical = key = recorded = encode = read = reader = fresh_for = _refuse
 
 
 def _serder(config: Config) -> Serder:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from model_cache.entries.codec import Read
-from model_cache.keys.key import Namespace
+from model_cache.entries.codec import Codec, Read
+from model_cache.keys.key import KeyMaker, Namespace
 
 
 class Bound(Protocol):
@@ -135,6 +135,21 @@ class Bound(Protocol):
     def answers_many_by(self, methods: Collection[str]) -> bool:
         """Return whether one call of the model answers many inputs, by one of these methods."""
         ...
+
+
+class Coded:
+    """The base of bindings whose predictions have keys and entries; a part of `Bound`.
+
+    Args:
+        keys: makes keys from canonical bytes.
+        codec: converts predictions to entries and back.
+    """
+
+    def __init__(self, keys: KeyMaker, codec: Codec) -> None:
+        # Attributes, since a method that calls another one would cost each hit a frame.
+        self.key, self.keys = keys.key_of, keys.keys_of
+        self.read, self.reader, self.fresh_for = codec.read, codec.reader, codec.fresh_for
+        self.encode = codec.encode
 
 
 class Current(Protocol):

@@ -11,8 +11,7 @@ from ml_base.ml_model import MLModel
 
 from model_cache.binding import fitting
 from model_cache.binding.binding import Binding, Unbound
-from model_cache.binding.decorators import innermost, layers
-from model_cache.binding.inner_caches import Inside, decorator_identity
+from model_cache.binding.decorators import Inside, decorator_identity, innermost, layers
 from model_cache.binding.inputs import Inputs
 from model_cache.binding.namesakes import warn_of_namesakes
 from model_cache.binding.taken_revisions import Taken, recall, remember, take

@@ -263,10 +263,7 @@ def _code_facts(code: types.CodeType) -> bytes:
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
     numbers = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
     return b"C" + counted(
-        [
-            INPUTS.encode((code.co_code, code.co_exceptiontable, numbers, names)),
-            counted(constants),
-        ]
+        [INPUTS.encode((code.co_code, code.co_exceptiontable, numbers, names)), counted(constants)]
     )
 
 

@@ -33,9 +33,9 @@ from model_cache.binding.facts import (
     function_facts,
     is_pydantics,
 )
-from model_cache.binding.schemas import hints, is_structure
 from model_cache.errors import ConfigurationError
 from model_cache.keys.canonical.identities import class_identity, counted, text
+from model_cache.keys.schemas import hints, is_structure
 
 # Parts of a core schema that do not affect validation.
 _SKIPPED = {

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
-from model_cache.binding.places import allows_extras, annotations_at, paths_of, tree_of
-from model_cache.binding.schemas import field_annotations, holds_numbers, structures
+from model_cache.binding.places import allows_extras, annotations_at, nested, paths_of, tree_of
 from model_cache.errors import ConfigurationError
 from model_cache.keys.canonical import Selection
-from model_cache.keys.rounding import Rounder, Rules
+from model_cache.keys.rounding import Rounder
+from model_cache.keys.schemas import field_annotations, holds_numbers, structures
 from model_cache.options.config import Config
 
 
@@ -40,21 +39,18 @@ def schema(name: str, model: MLModel) -> type[BaseModel]:
 
 def selection(input_schema: type[BaseModel], config: Config) -> Selection | None:
     """Return which fields of the input are part of the key; None for all."""
-    for option, paths in (
-        ("hashing_fields", config.hashing_fields),
-        ("ignored_fields", config.ignored_fields),
-    ):
-        if paths is None:
-            continue
-        for path in paths:
-            annotations_at(option, input_schema, path)
-        found = Selection(tree_of(input_schema, paths), keep=option == "hashing_fields")
-        if _omits_all(found, input_schema):
-            raise ConfigurationError(
-                option, "excludes every field, so all inputs would share one entry"
-            )
-        return found
-    return None
+    keep = config.hashing_fields is not None
+    option = "hashing_fields" if keep else "ignored_fields"
+    paths = config.hashing_fields if keep else config.ignored_fields
+    if paths is None:
+        return None
+    for path in paths:
+        annotations_at(option, input_schema, path)
+    found = Selection(tree_of(input_schema, paths), keep)
+    if _omits_all(found, input_schema):
+        problem = "excludes every field, so all inputs would share one entry"
+        raise ConfigurationError(option, problem)
+    return found
 
 
 def _omits_all(chosen: Selection, input_schema: type[BaseModel]) -> bool:
@@ -80,19 +76,14 @@ def rounder(input_schema: type[BaseModel], config: Config) -> Rounder | None:
     """Return the rounder of inputs; None if they are not rounded."""
     if config.places is None or isinstance(config.places, int):
         return None if config.places is None else Rounder(config.places)
-    rules: dict[str, Any] = {}
-    for path, places in sorted(config.places.items()):
-        found = annotations_at("reduced_precision_fields", input_schema, path, declared=True)
+    option = "reduced_precision_fields"
+    for path in sorted(config.places):
+        found = annotations_at(option, input_schema, path, declared=True)
         if not any(map(holds_numbers, found)):
-            raise ConfigurationError(
-                "reduced_precision_fields", f"{path!r} contains no numbers to round"
-            )
-        node: dict[str, Rules | int] = rules
-        *parents, leaf = path.split(".")
-        for parent in parents:
-            node = node.setdefault(parent, {})  # type: ignore[assignment]
-        node[leaf] = places
-    return Rounder(rules)
+            raise ConfigurationError(option, f"{path!r} contains no numbers to round")
+        if any(path.startswith(f"{above}.") for above in config.places):
+            raise ConfigurationError(option, f"{path!r} is inside another field of the list")
+    return Rounder(nested(config.places))
 
 
 def warn_of_echoed_fields(

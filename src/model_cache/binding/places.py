@@ -8,15 +8,15 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
 from model_cache import pydantic_attributes
-from model_cache.binding.schemas import field_annotations, leaves, structures
 from model_cache.errors import ConfigurationError, did_you_mean
 from model_cache.keys.canonical import KeyTree, Tree
+from model_cache.keys.schemas import field_annotations, leaves, structures
 
 # Validation keeps instances of other mappings, which are part of the key as a whole.
 _DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
@@ -99,16 +99,21 @@ def tree_of(schema: type[BaseModel], paths: Iterable[str]) -> Tree:
 
 
 def path_tree(paths: Iterable[str]) -> Tree:
-    """Return dotted paths as a tree; a path covers every longer one that starts with it."""
+    """Return dotted paths as a tree."""
+    return nested(dict.fromkeys(paths))
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by dotted path as a tree; a path covers those that begin with it."""
     tree: dict[str, Any] = {}
-    for path in sorted(paths):  # "customer" before "customer.income"
+    for path, value in sorted(values.items()):  # "customer" before "customer.income"
         node = tree
         *parents, leaf = path.split(".")
         for parent in parents:
-            if (node := node.setdefault(parent, {})) is None:
+            if not isinstance(node := node.setdefault(parent, {}), dict):
                 break
         else:
-            node.setdefault(leaf, None)
+            node.setdefault(leaf, value)
     return tree
 
 

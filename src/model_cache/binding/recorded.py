@@ -22,7 +22,7 @@ from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
 from model_cache import pydantic_attributes
-from model_cache.keys.canonical import KeyTree, Selection, has_fields
+from model_cache.keys.canonical import Selection, has_fields
 from model_cache.keys.canonical.attributes import State, state_reader
 from model_cache.keys.canonical.reductions import URLS
 from model_cache.keys.showing import hidden_fields, is_secret
@@ -58,7 +58,10 @@ def recorded(value: Any, selection: Selection | None = None) -> Any:
     if has_fields(kind):
         return _structure(value, selection)
     if isinstance(value, Mapping):
-        return _mapping(value, selection)
+        if selection is None:
+            return {recorded(key): recorded(item) for key, item in value.items()}
+        items = selection.items(value)
+        return {recorded(key): recorded(item, below) for key, item, below in items}
     if isinstance(value, _LISTS):
         return [recorded(item, selection) for item in value]
     if isinstance(value, Enum):
@@ -70,20 +73,6 @@ def recorded(value: Any, selection: Selection | None = None) -> Any:
 
 def _without_login(text: str) -> str:
     return _LOGIN.sub("://***@", text) if "://" in text else text
-
-
-def _mapping(value: Mapping[Any, Any], selection: Selection | None) -> dict[Any, Any]:
-    chosen, keyed = value, selection is not None and isinstance(selection.tree, KeyTree)
-    if selection is not None and keyed:
-        selection = selection if selection.applies(value) else None
-        chosen = value if selection is None else selection.of(value)
-    found = {}
-    for key, item in chosen.items():
-        below = selection
-        if selection is not None and keyed:
-            below = selection.inside(key) if type(key) is str else None
-        found[recorded(key)] = recorded(item, below)
-    return found
 
 
 def _structure(value: Any, selection: Selection | None) -> Any:

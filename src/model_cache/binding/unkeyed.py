@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from model_cache.binding.schemas import field_annotations, leaves, structures
 from model_cache.errors import ConfigurationError
 from model_cache.keys.canonical import INPUTS, Selection
+from model_cache.keys.schemas import field_annotations, leaves, structures
 
 # Names of functions that return another value each time, or call such a function.
 _NEVER_THE_SAME = {

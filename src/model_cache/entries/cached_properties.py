@@ -6,6 +6,7 @@ returns the same value.
 
 from __future__ import annotations
 
+import inspect
 from functools import cached_property
 from typing import Any
 
@@ -67,7 +68,4 @@ def _filled(value: Any) -> set[str]:
 
 def is_cached_property(cls: type, name: str) -> bool:
     """Return whether a class has a cached property of that name."""
-    for base in cls.__mro__:
-        if name in vars(base):
-            return isinstance(vars(base)[name], cached_property)
-    return False
+    return isinstance(inspect.getattr_static(cls, name, None), cached_property)

@@ -30,12 +30,9 @@ from model_cache.entries.differences import (
 )
 from model_cache.entries.encryption import Cipher
 from model_cache.entries.envelope import (
-    ARRAYS,
     ENCRYPTED,
-    MAPS,
     MARK,
     MAX_PAYLOAD,
-    OBJECT,
     TAGGED,
     TIME_SIZE,
     TIMED,
@@ -45,9 +42,9 @@ from model_cache.entries.envelope import (
     take_apart,
     unpack,
 )
-from model_cache.entries.forms import Form, Forms, dumped, forms_of
+from model_cache.entries.forms import Form, Forms, forms_of
 from model_cache.entries.row_entries import RowResult, RowsSerder
-from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS, VALUES
+from model_cache.entries.serders import JSON, PLAIN, SERDERS, VALUES
 from model_cache.entries.unset_fields import mark_unset
 from model_cache.entries.values import PythonValues, Result
 from model_cache.errors import NotCacheableError
@@ -95,7 +92,7 @@ class Codec:
     Args:
         schema: the schema of the predictions; `Result` for those of a function.
         serder: the serder for writing; entries of any registered serder can be read. A function's
-            is `PYTHON_VALUES.bound(classes)`, and only its entries can be read.
+            is `PythonValues(classes)`, and only its entries can be read.
         compressor: the compressor for writing, used where it makes entries smaller; None for none.
         max_entry_bytes: larger entries are not written, and are misses when read.
         integrity: whether entries carry a tag; entries without a valid tag are misses.
@@ -125,7 +122,7 @@ class Codec:
         self._serder = serder
         # A wrapper's serder is the only one that can read its entries.
         self._only = serder if isinstance(serder, (PythonValues, RowsSerder)) else None
-        self._forms = Forms([(serder, dumped)] if self._only else forms_of(serder))
+        self._forms = Forms([Form(serder)] if self._only else forms_of(serder))
         self._compressor = compressor
         self._max_entry_bytes = max_entry_bytes
         self._max_payload = max(MAX_PAYLOAD, max_entry_bytes)
@@ -163,13 +160,13 @@ class Codec:
                 if equals(restored, prediction, expected):
                     self._forms.worked(form)
                     return entry
-                reasons[form[0].name] = partial(difference, prediction, restored)
+                reasons[form.serder.name] = partial(difference, prediction, restored)
             except EntryRefusedError:
                 raise
             except Exception as error:  # from a user's schema or serder
                 reraise_interruption(error)
-                if form[0] is not VALUES:  # the others are tried, too, and say it by name
-                    reasons[form[0].name] = partial(_failure, prediction, error)
+                if form.serder is not VALUES:  # the others are tried, too, and say it by name
+                    reasons[form.serder.name] = partial(_failure, prediction, error)
         if type(prediction) is not self._schema:
             given, wanted = type(prediction).__qualname__, self._schema.__qualname__
             raise self._lossy(f"it is a {given}, not a {wanted}")
@@ -190,11 +187,10 @@ class Codec:
         self, form: Form, key: bytes, prediction: Any, fresh_until: int | None
     ) -> bytes | None:
         """Return a prediction's entry in a form; None if it has no such form."""
-        serder, dump = form
-        dumped = dump(serder, prediction)
+        dumped = form.dumps(prediction)
         if dumped is None:
             return None
-        entry = self._smallest(key, serder, *dumped, fresh_until)
+        entry = self._smallest(key, form.serder, *dumped, fresh_until)
         if len(entry) > self._max_entry_bytes:
             raise EntryRefusedError(Refusal.TOO_LARGE)
         return entry
@@ -219,7 +215,7 @@ class Codec:
             head, _, data = take_apart(entry)
             if not (head[3] or head[4] & ENCRYPTED):  # neither compressed nor encrypted
                 return self._only.reader(data, self._schema)
-        elif entry[0] == OBJECT:
+        elif PLAIN.get(entry[0]) is JSON:
             return JSON.reader(entry, self._schema)
         return partial(self._open, key, entry)
 
@@ -255,11 +251,8 @@ class Codec:
             and (serder is self._serder or self._serder is VALUES)
             and not flags
             and fresh_until is None
-            and (
-                serder is VALUES
-                or (serder is JSON and data[0] == OBJECT)
-                or (serder is MESSAGE_PACK and data[0] in MAPS)
-            )
+            and data != b""
+            and PLAIN.get(data[0]) is serder
         )
         if plain and self._compressor is None:
             return data
@@ -292,14 +285,8 @@ class Codec:
             prediction = self._unseal(key, entry)
         elif not self._takes_plain:
             raise ValueError("no envelope, so neither tagged nor encrypted")
-        elif first == OBJECT:
-            prediction = JSON.loads(entry, self._schema)
-        elif first in MAPS:
-            prediction = MESSAGE_PACK.loads(entry, self._schema)
-        elif first in ARRAYS:
-            prediction = VALUES.loads(entry, self._schema)
         else:
-            raise ValueError("neither an object, nor an array, nor an envelope")
+            prediction = PLAIN[first].loads(entry, self._schema)
         if type(prediction) is not self._schema:
             raise TypeError("not an instance of the output schema")
         return prediction

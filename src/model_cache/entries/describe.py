@@ -12,9 +12,7 @@ from typing import Any, Literal
 from model_cache.entries.compressors import COMPRESSORS, TooLargeError
 from model_cache.entries.encryption import Cipher
 from model_cache.entries.envelope import (
-    ARRAYS,
     ENCRYPTED,
-    MAPS,
     MARK,
     MAX_PAYLOAD,
     fresh_until_of,
@@ -24,7 +22,7 @@ from model_cache.entries.envelope import (
 )
 from model_cache.entries.readable import Anything, readable_row, readable_value
 from model_cache.entries.row_entries import ROWS, RowResult
-from model_cache.entries.serders import JSON, MESSAGE_PACK, SERDERS, VALUES
+from model_cache.entries.serders import MESSAGE_PACK, PLAIN, SERDERS, VALUES
 from model_cache.entries.values import PYTHON_VALUES
 from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Serder
@@ -70,21 +68,13 @@ def describe(
         tag_key: keys the tag.
         cipher: decrypts the entry, if it is encrypted.
     """
-    first = entry[:1]
-    if first == bytes((MARK,)):
+    first = entry[0] if entry else None
+    if first == MARK:
         return _describe_envelope(key, entry, tag_key, cipher)
-    serder = _plain_serder(first)
+    serder = None if first is None else PLAIN.get(first)
     if serder is None:
         return Description(problem="neither an object, nor an array, nor an envelope")
     return _with_value(Description("plain", serder.name), serder, entry)
-
-
-def _plain_serder(first: bytes) -> Serder | None:
-    if first == b"{":
-        return JSON
-    if not first:
-        return None
-    return MESSAGE_PACK if first[0] in MAPS else VALUES if first[0] in ARRAYS else None
 
 
 def _describe_envelope(

@@ -7,7 +7,6 @@ never values.
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,6 @@ import pydantic_core
 from pydantic import BaseModel, ValidationError
 
 from model_cache.entries.cached_properties import is_cached_property
-from model_cache.entries.disagreement import listed
 from model_cache.entries.parts import parts
 from model_cache.entries.values import NotStorableError, Result, dumps
 from model_cache.errors import NotCacheableError
@@ -34,37 +32,16 @@ def difference(prediction: Any, restored: Any) -> str:
 
 def not_comparable(prediction: Any, error: NotCacheableError) -> str:
     """Return which part of a prediction has no canonical form."""
-
-    def fails(part: Any) -> bool:
-        try:
-            PREDICTIONS.encode(part)
-        except NotCacheableError:
-            return True
-        return False
-
-    path, part = _deepest(_whole(prediction), fails)
-    try:
-        PREDICTIONS.encode(part)
-    except NotCacheableError as nearest:
-        error = nearest
-    reason = error.reason.partition("; register one")[0]  # that would not help with decoding
+    path, _, nearest = _innermost(_whole(prediction), PREDICTIONS.encode) or ("", None, error)
+    reason = nearest.reason if isinstance(nearest, NotCacheableError) else error.reason
+    reason = reason.partition("; register one")[0]  # that would not help with decoding
     of_what = "can be stored" if type(prediction) is Result else "pydantic can dump and load"
     return _at(path, f"{reason}; return a type that {of_what}, such as a list")
 
 
 def not_storable(result: Result, error: Exception) -> str:
     """Return which part of a function's result can't be stored."""
-
-    def failure(part: Any) -> Exception | None:
-        try:
-            dumps(part)
-        except Exception as raised:
-            reraise_interruption(raised)
-            return raised
-        return None
-
-    path, part = _deepest(result.value, lambda part: failure(part) is not None)
-    nearest = failure(part) or error
+    path, part, nearest = _innermost(result.value, dumps) or ("", result.value, error)
     if isinstance(nearest, NotStorableError):
         return _at(path, str(nearest))
     raised = type(nearest).__name__
@@ -73,18 +50,10 @@ def not_storable(result: Result, error: Exception) -> str:
 
 def not_writable(prediction: Any, error: Exception) -> str:
     """Return which part of a prediction could not be dumped."""
-
-    def fails(part: Any) -> bool:
-        try:
-            pydantic_core.to_json(part)
-        except Exception as raised:
-            reraise_interruption(raised)
-            return True
-        return False
-
-    if not fails(prediction):
+    found = _innermost(prediction, pydantic_core.to_json)
+    if found is None:
         return f"dumping and loading it raised {type(error).__name__}"
-    path, part = _deepest(prediction, fails)
+    path, part, _ = found
     advice = "; return a list instead" if hasattr(part, "tolist") else ""
     return _at(path, f"a {_name(type(part))} can't be dumped ({type(error).__name__}){advice}")
 
@@ -108,14 +77,19 @@ def _at(path: str, words: str) -> str:
     return f"{path.removeprefix('.')}: {words}" if path else words
 
 
-def _deepest(
-    value: Any, fails: Callable[[Any], bool], path: str = "", depth: int = 0
-) -> tuple[str, Any]:
-    """Return the innermost part for which `fails` is true, given that it is for `value`."""
-    for step, part in parts(value).items() if depth < _MAX_DEPTH else ():
-        if fails(part):
-            return _deepest(part, fails, path + step, depth + 1)
-    return path, value
+def _innermost(
+    value: Any, function: Callable[[Any], object], path: str = "", depth: int = 0
+) -> tuple[str, Any, Exception] | None:
+    """Return the innermost part for which a function raises, with its path and the exception."""
+    try:
+        function(value)
+    except Exception as error:
+        reraise_interruption(error)
+        for step, part in parts(value).items() if depth < _MAX_DEPTH else ():
+            if (found := _innermost(part, function, path + step, depth + 1)) is not None:
+                return found
+        return path, value, error
+    return None
 
 
 def _difference(before: Any, after: Any, path: str = "", depth: int = 0) -> tuple[str, str] | None:
@@ -180,22 +154,3 @@ def _name(cls: type) -> str:
     return (
         cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     )
-
-
-def largest_difference(one: Any, other: Any) -> float:
-    """Return the largest difference between the numbers of two predictions."""
-    if isinstance(one, BaseModel) and isinstance(other, BaseModel):
-        return largest_difference(dict(one), dict(other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return max((largest_difference(one[name], other.get(name)) for name in one), default=0.0)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        pairs = zip(one, other, strict=False)
-        return max((largest_difference(first, second) for first, second in pairs), default=0.0)
-    if (ours := listed(one)) is not None and (theirs := listed(other)) is not None:
-        return largest_difference(ours, theirs)
-    try:
-        difference = abs(float(one) - float(other))
-    except Exception as error:  # no numbers, or too large ones
-        reraise_interruption(error)
-        return 0.0
-    return difference if math.isfinite(difference) else 0.0

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pydantic import BaseModel
+
 from model_cache.entries.parts import parts
 from model_cache.errors import NotCacheableError
+from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
 
 _MOST_FIELDS = 10
@@ -38,7 +41,7 @@ def relative_difference(one: Any, other: Any) -> float:
         return _of_floats([one], [other])
     if isinstance(one, list) and {type(each) for each in (*one, *other)} == {float}:
         return _of_floats(one, other)
-    numbers = listed(one), listed(other)
+    numbers = _listed(one), _listed(other)
     if numbers != (None, None):
         return _of_arrays(one, other, *numbers)
     if isinstance(one, dict) and not _are_equal(list(one), list(other)):
@@ -47,6 +50,25 @@ def relative_difference(one: Any, other: Any) -> float:
     if not ours or list(ours) != list(theirs):
         return math.inf
     return max(relative_difference(ours[name], theirs[name]) for name in ours)
+
+
+def largest_difference(one: Any, other: Any) -> float:
+    """Return the largest difference between the numbers of two predictions."""
+    if isinstance(one, BaseModel) and isinstance(other, BaseModel):
+        return largest_difference(dict(one), dict(other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return max((largest_difference(one[name], other.get(name)) for name in one), default=0.0)
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        pairs = zip(one, other, strict=False)
+        return max((largest_difference(first, second) for first, second in pairs), default=0.0)
+    if (ours := _listed(one)) is not None and (theirs := _listed(other)) is not None:
+        return largest_difference(ours, theirs)
+    try:
+        difference = abs(float(one) - float(other))
+    except Exception as error:  # no numbers, or too large ones
+        reraise_interruption(error)
+        return 0.0
+    return difference if math.isfinite(difference) else 0.0
 
 
 def _of_floats(ours: list[float], theirs: list[float]) -> float:
@@ -65,7 +87,7 @@ def _of_arrays(one: Any, other: Any, ours: Any, theirs: Any) -> float:
     return relative_difference(ours, theirs) if same_form else math.inf
 
 
-def listed(value: Any) -> Any | None:
+def _listed(value: Any) -> Any | None:
     """Return the numbers of an array, a Series or a DataFrame as lists; None for others."""
     if hasattr(value, "to_numpy"):
         value = value.to_numpy()

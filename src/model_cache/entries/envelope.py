@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import hashlib
 
-import msgpack
-
 from model_cache.entries.compressors import COMPRESSORS
-from model_cache.entries.unset_fields import Unset
+from model_cache.entries.unset_fields import Unset, without_unset
 
 MAX_PAYLOAD = 8 * 2**20
 """The largest uncompressed payload to write or read, in bytes, unless `max_entry_bytes` is larger.
@@ -35,9 +33,6 @@ ENCRYPTED = 8
 TAG_SIZE = 16
 HEAD_SIZE = 5
 TIME_SIZE = 8
-OBJECT = 0x7B  # "{"
-MAPS = frozenset([*range(0x80, 0x90), 0xDE, 0xDF])  # fixmap, map 16, map 32
-ARRAYS = frozenset([*range(0x90, 0xA0), 0xDC, 0xDD])  # fixarray, array 16, array 32
 
 
 def take_apart(entry: bytes) -> tuple[bytes, bytes, bytes]:
@@ -57,11 +52,7 @@ def unpack(head: bytes, data: bytes, max_payload: int) -> tuple[Unset, bytes]:
     compressor, flags = head[3], head[4]
     if compressor:
         data = COMPRESSORS.numbered(compressor).decompress(data, max_payload)
-    unset: Unset = []
-    if flags & UNSET:
-        size = 2 + int.from_bytes(data[:2])
-        unset, data = msgpack.unpackb(data[2:size]), data[size:]
-    return unset, data
+    return without_unset(data) if flags & UNSET else ([], data)
 
 
 def fresh_until_of(envelope: bytes) -> int | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import msgpack
 from pydantic import BaseModel
 
 from model_cache.entries.envelope import UNSET
 from model_cache.entries.serders import JSON, MESSAGE_PACK, VALUES
-from model_cache.entries.unset_fields import all_set, unset_fields
+from model_cache.entries.unset_fields import all_set, unset_fields, with_unset
 from model_cache.protocols import Serder
 
 # After this many consecutive refusals, only one in this many predictions is tried.
@@ -20,31 +19,34 @@ _TRIED_OF_FAILING = 16
 _MISLED = 3
 _PREDICTIONS_OF_AN_ORDER = 256
 
-Dump: TypeAlias = Callable[[Serder, BaseModel], tuple[bytes, int] | None]
-Form: TypeAlias = tuple[Serder, Dump]
 
+class Form(NamedTuple):
+    """How a prediction is dumped.
 
-def dumped(serder: Serder, prediction: BaseModel) -> tuple[bytes, int]:
-    """Return the output of a serder, and no flags."""
-    return serder.dumps(prediction), 0
+    Attributes:
+        serder: the serder.
+        notes_unset: whether all fields are dumped, and beside them which ones are not set.
+    """
 
+    serder: Serder
+    notes_unset: bool = False
 
-def dumped_with_unset(serder: Serder, prediction: BaseModel) -> tuple[bytes, int] | None:
-    """Return the unset fields and a dump with all fields; None if no field is unset."""
-    unset = unset_fields(prediction)
-    if not unset:
-        return None  # the first dump left nothing out
-    noted: bytes = msgpack.packb(unset)
-    data = serder.dumps(all_set(prediction))
-    return b"%b%b%b" % (len(noted).to_bytes(2), noted, data), UNSET
+    def dumps(self, prediction: BaseModel) -> tuple[bytes, int] | None:
+        """Return a prediction in this form, and its flags; None if it has no such form."""
+        if not self.notes_unset:
+            return self.serder.dumps(prediction), 0
+        unset = unset_fields(prediction)
+        if not unset:
+            return None  # the other dump leaves nothing out
+        return with_unset(unset, self.serder.dumps(all_set(prediction))), UNSET
 
 
 def forms_of(serder: Serder) -> list[Form]:
     """Return the forms that entries of a serder may take, the best one first."""
     if serder is VALUES:  # which has the names, too, where some fields are not set
-        return [(VALUES, dumped), *forms_of(MESSAGE_PACK)]
+        return [Form(VALUES), *forms_of(MESSAGE_PACK)]
     other = JSON if serder is MESSAGE_PACK else MESSAGE_PACK
-    return [(each, dump) for each in (serder, other) for dump in (dumped, dumped_with_unset)]
+    return [Form(each, notes_unset) for each in (serder, other) for notes_unset in (False, True)]
 
 
 class Forms:

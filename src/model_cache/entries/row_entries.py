@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from model_cache.entries.envelope import MARK, VERSION
+from model_cache.entries.envelope import HEAD_SIZE, MARK, VERSION
 
-_HEAD = 5
 _SIZE = 2
 
 
@@ -71,11 +70,12 @@ def common_prefix(entries: Iterable[bytes | None], form: bytes | None = None) ->
         return _PLAIN + len(form).to_bytes(_SIZE) + form
     for entry in entries:
         if entry is not None and entry.startswith(_PLAIN):
-            end = _HEAD + _SIZE + int.from_bytes(entry[_HEAD : _HEAD + _SIZE])
+            start = HEAD_SIZE + _SIZE
+            end = start + int.from_bytes(entry[HEAD_SIZE:start])
             return entry[:end] if len(entry) >= end else None
     return None
 
 
 def form_of(prefix: bytes) -> bytes:
     """Return the form in a prefix."""
-    return prefix[_HEAD + _SIZE :]
+    return prefix[HEAD_SIZE + _SIZE :]

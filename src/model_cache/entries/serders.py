@@ -47,10 +47,7 @@ class MessagePackSerder:
     id = 2
 
     def dumps(self, prediction: BaseModel) -> bytes:
-        dumped = serializer(prediction).to_python(
-            prediction, by_alias=False, exclude_unset=True, round_trip=True, warnings=False
-        )
-        return _packed(dumped)
+        return _packed(_dumped(prediction))
 
     def loads(self, data: bytes, schema: type[BaseModel]) -> BaseModel:
         loaded: BaseModel = validator(schema).validate_python(
@@ -70,9 +67,7 @@ class ValuesSerder:
     id = 3
 
     def dumps(self, prediction: BaseModel) -> bytes:
-        dumped = serializer(prediction).to_python(
-            prediction, by_alias=False, exclude_unset=True, round_trip=True, warnings=False
-        )
+        dumped = _dumped(prediction)
         names = _sorted_names(type(prediction))
         if len(dumped) != len(names):
             raise ValueError("not exactly the fields of the schema")
@@ -82,6 +77,12 @@ class ValuesSerder:
         named = dict(zip(_sorted_names(schema), _unpacked(data), strict=True))
         loaded: BaseModel = validator(schema).validate_python(named, by_alias=False, by_name=True)
         return loaded
+
+
+def _dumped(prediction: BaseModel) -> Any:
+    return serializer(prediction).to_python(
+        prediction, by_alias=False, exclude_unset=True, round_trip=True, warnings=False
+    )
 
 
 @lru_cache(maxsize=256)
@@ -107,6 +108,13 @@ JSON = JSONSerder()
 MESSAGE_PACK = MessagePackSerder()
 VALUES = ValuesSerder()
 SERDERS: Registry[Serder] = Registry("serder", Serder, [JSON, MESSAGE_PACK, VALUES])
+
+PLAIN: dict[int, Serder] = {
+    ord("{"): JSON,
+    **dict.fromkeys([*range(0x80, 0x90), 0xDE, 0xDF], MESSAGE_PACK),  # fixmap, map 16, map 32
+    **dict.fromkeys([*range(0x90, 0xA0), 0xDC, 0xDD], VALUES),  # fixarray, array 16, array 32
+}
+"""By its first byte, what has written an entry without an envelope."""
 
 
 def register_serder(serder: Serder) -> None:

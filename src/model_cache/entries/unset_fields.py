@@ -11,6 +11,7 @@ import copy
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
+import msgpack
 from pydantic import BaseModel
 
 from model_cache.pydantic_attributes import extra, set_fields_set
@@ -27,6 +28,18 @@ def unset_fields(prediction: BaseModel) -> Unset:
         if names:
             unset.append([place, *sorted(names)])
     return unset
+
+
+def with_unset(unset: Unset, data: bytes) -> bytes:
+    """Return the unset fields, as MessagePack after their length in two bytes, and then a dump."""
+    noted: bytes = msgpack.packb(unset)
+    return b"%b%b%b" % (len(noted).to_bytes(2), noted, data)
+
+
+def without_unset(data: bytes) -> tuple[Unset, bytes]:
+    """Return the unset fields and the dump that `with_unset` has put together."""
+    size = 2 + int.from_bytes(data[:2])
+    return msgpack.unpackb(data[2:size]), data[size:]
 
 
 def all_set(prediction: BaseModel) -> BaseModel:

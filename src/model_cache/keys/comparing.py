@@ -17,7 +17,6 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import (
     INPUTS,
     Canonicalizer,
-    KeyTree,
     Selection,
     fields_of,
     guarded,
@@ -148,18 +147,11 @@ class Comparer:
         if has_fields(type(value)):
             yield from self._fields(value, selection, is_shown)
         elif type(value) is dict:
-            keyed = selection if selection and isinstance(selection.tree, KeyTree) else None
-            chosen = keyed.of(value) if keyed and keyed.applies(value) else value
-            for key, item in chosen.items():
-                below = selection
-                if keyed:
-                    below = keyed.inside(key) if type(key) is str else None
+            whole = ((key, item, None) for key, item in value.items())
+            for key, item, below in selection.items(value) if selection else whole:
                 label = f"[{shown(key)}]" if is_shown and not is_secret(key) else item_of(key)
                 # Not by the key itself: 1 and 1.0 are equal.
-                yield (
-                    ("[]", self._canonicalizer.encode(key)),
-                    _Part(label, item, below, is_shown),
-                )
+                yield (("[]", self._canonicalizer.encode(key)), _Part(label, item, below, is_shown))
         elif type(value) in (list, tuple):
             for number, item in enumerate(value):
                 yield number, _Part(f"[{number}]", item, selection, is_shown)

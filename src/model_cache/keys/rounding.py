@@ -20,9 +20,10 @@ from pydantic import BaseModel
 
 from model_cache import pydantic_attributes
 from model_cache.errors import NotCacheableError
+from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.canonical.arrays import loaded_numpy
-from model_cache.keys.canonical.structures import state_reader
+from model_cache.keys.canonical.attributes import state_reader
 
 Rules: TypeAlias = "Mapping[str, int | Rules]"
 """Maps a field's name to a number of places, or to the rules for its own fields."""
@@ -45,7 +46,8 @@ class Rounder:
         """
         try:
             rounded = _round_inside(data, self._rules)
-        except Exception:  # no longer valid, or the class can't be copied
+        except Exception as error:  # no longer valid, or the class can't be copied
+            reraise_interruption(error)
             return data
         return rounded if isinstance(rounded, BaseModel) else data
 
@@ -254,5 +256,6 @@ def _copied(value: Any) -> Any:
         return value
     try:
         return copy.deepcopy(value)
-    except Exception:  # a handle, a lock
+    except Exception as error:  # a handle, a lock
+        reraise_interruption(error)
         return value

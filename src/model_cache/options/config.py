@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from pydantic import SecretBytes, SecretStr
 
@@ -50,6 +50,8 @@ from model_cache.stores import access
 from model_cache.stores.access import AddressMap, CredentialProvider
 from model_cache.stores.url import DefaultNumber, DefaultText, Endpoint
 
+T = TypeVar("T")
+
 CacheIf: TypeAlias = Callable[[Any, Any], bool]
 Secret: TypeAlias = str | bytes | SecretStr | SecretBytes
 TtlRule: TypeAlias = Callable[[Any, Any], "float | timedelta | None"]
@@ -60,7 +62,6 @@ DEFAULT_FLIGHT_WAIT = 10.0
 DEFAULT_VERIFY_LIMIT = 10
 DEFAULT_NEAR_TTL, DEFAULT_NEAR_BYTES = 60.0, 64 * 2**20
 LEAST_SHARE = 0.0001
-
 
 _MOST_PLACES = 308
 _MOST_ENTRIES = 100_000_000_000
@@ -132,53 +133,56 @@ class Config:
         options = sealed_options(options, options)
         key_secret = secret("key_secret", options["key_secret"])
         _refuse_conflicts(options)
-        layout = choice("layout", options["layout"], ("plain", "packed"))
+
+        def checked(check: Callable[..., T], option: str, *allowed: Any) -> T:
+            return check(option, options[option], *allowed)
+
+        def optional(check: Callable[..., T], option: str, *allowed: Any) -> T | None:
+            return None if options[option] is None else checked(check, option, *allowed)
+
+        layout = checked(choice, "layout", ("plain", "packed"))
         config = cls(
             endpoint=endpoint_from(options, environment),
-            prefix=_prefix(options["prefix"]),
-            hashing_fields=field_names("hashing_fields", options["hashing_fields"]),
-            ignored_fields=field_names("ignored_fields", options["ignored_fields"]),
-            ordered_dicts=flag("ordered_dicts", options["ordered_dicts"]),
+            prefix=optional(text, "prefix", "a non-empty string, or null"),
+            hashing_fields=checked(field_names, "hashing_fields"),
+            ignored_fields=checked(field_names, "ignored_fields"),
+            ordered_dicts=checked(flag, "ordered_dicts"),
             serder=_serder(options["serder"]),
             compressor=_compressor(options["use_compression"]),
             places=_places(options),
             ttl=_ttl(options["ttl"]),
-            timeout=seconds("timeout", options["timeout"], 0.001, 60.0),
-            on_error=choice("on_error", options["on_error"], ("predict", "raise")),
+            timeout=checked(seconds, "timeout", 0.001, 60.0),
+            on_error=checked(choice, "on_error", ("predict", "raise")),
             revision=parse_revision(options["revision"]),
-            integrity=flag("integrity", options["integrity"]) or key_secret is not None,
+            integrity=checked(flag, "integrity") or key_secret is not None,
             key_secret=key_secret,
             encryption_key=secrets_of("encryption_key", options["encryption_key"]),
-            max_entry_bytes=whole("max_entry_bytes", options["max_entry_bytes"], 1, 512 * 2**20),
-            max_connections=whole("max_connections", options["max_connections"], 1, 10_000),
-            max_connection_age=_age("max_connection_age", options["max_connection_age"]),
+            max_entry_bytes=checked(whole, "max_entry_bytes", 1, 512 * 2**20),
+            max_connections=checked(whole, "max_connections", 1, 10_000),
+            max_connection_age=checked(_age, "max_connection_age"),
             credential_provider=access.credential_provider(options["credential_provider"]),
             address_map=access.address_map(options["address_map"]),
-            cache_if=_cache_if(options["cache_if"]),
-            enabled=flag("enabled", options["enabled"]) and not _is_disabled(environment),
+            cache_if=optional(_function, "cache_if", "bool"),
+            enabled=checked(flag, "enabled") and not _is_disabled(environment),
             single_flight=_single_flight(options["single_flight"]),
-            single_flight_wait=seconds(
-                "single_flight_wait", options["single_flight_wait"], 0.001, 3600.0
-            ),
-            write=choice("write", options["write"], ("foreground", "background")),
-            stale_if_error=ttl("stale_if_error", options["stale_if_error"]),
-            stale_while_revalidate=ttl("stale_while_revalidate", options["stale_while_revalidate"]),
+            single_flight_wait=checked(seconds, "single_flight_wait", 0.001, 3600.0),
+            write=checked(choice, "write", ("foreground", "background")),
+            stale_if_error=checked(ttl, "stale_if_error"),
+            stale_while_revalidate=checked(ttl, "stale_while_revalidate"),
             near_cache=_near_cache(options["near_cache"]),
-            near_ttl=seconds("near_ttl", options["near_ttl"], 0.001, 86_400.0),
-            near_cache_bytes=whole("near_cache_bytes", options["near_cache_bytes"], 1_000, 2**40),
-            batch_equality=choice(
-                "batch_equality", options["batch_equality"], ("warn", "refuse", "ignore")
-            ),
-            verify=share("verify", options["verify"]),
-            verify_first=whole("verify_first", options["verify_first"], 0, 1_000_000),
-            verify_limit=_verify_limit(options["verify_limit"]),
-            verify_tolerance=_verify_tolerance(options["verify_tolerance"]),
+            near_ttl=checked(seconds, "near_ttl", 0.001, 86_400.0),
+            near_cache_bytes=checked(whole, "near_cache_bytes", 1_000, 2**40),
+            batch_equality=checked(choice, "batch_equality", ("warn", "refuse", "ignore")),
+            verify=checked(share, "verify"),
+            verify_first=checked(whole, "verify_first", 0, 1_000_000),
+            verify_limit=optional(whole, "verify_limit", 0, 1_000_000),
+            verify_tolerance=optional(share, "verify_tolerance"),
             layout=layout,
             expected_entries=_expected_entries(options["expected_entries"], layout),
-            fleet_stats=flag("fleet_stats", options["fleet_stats"]),
-            adaptive=flag("adaptive", options["adaptive"]),
+            fleet_stats=checked(flag, "fleet_stats"),
+            adaptive=checked(flag, "adaptive"),
             record=_record(options["record"]),
-            record_share=share("record_share", options["record_share"], least=LEAST_SHARE),
+            record_share=checked(share, "record_share", LEAST_SHARE),
             hooks=hooks_of(options["hooks"]),
         )
         config._refuse_without_effect(options)
@@ -222,24 +226,21 @@ class Config:
 
     def _refuse_without_effect(self, options: Mapping[str, Any]) -> None:
         """Refuse options that only mean something beside another one, unless they are defaults."""
-        if self.near_cache is None:
-            remedy = "without near_cache; set near_cache to the number of entries to keep"
-            if self.near_ttl != DEFAULT_NEAR_TTL:
-                raise _without_effect("near_ttl", options, remedy)
-            if self.near_cache_bytes != DEFAULT_NEAR_BYTES:
-                raise _without_effect("near_cache_bytes", options, remedy)
-        if not (self.verify or self.verify_first):
-            remedy = "without verify or verify_first; set one of them"
-            if self.verify_limit != DEFAULT_VERIFY_LIMIT:
-                raise _without_effect("verify_limit", options, remedy)
-            if self.verify_tolerance is not None:
-                raise _without_effect("verify_tolerance", options, remedy)
-        if self.record is None and self.record_share != 1.0:
-            remedy = "without record; set record to the folder for the requests"
-            raise _without_effect("record_share", options, remedy)
-        if self.single_flight == "off" and self.single_flight_wait != DEFAULT_FLIGHT_WAIT:
-            remedy = "with single_flight: off; set single_flight to process or fleet"
-            raise _without_effect("single_flight_wait", options, remedy)
+        verifies = bool(self.verify or self.verify_first)
+        near = "without near_cache; set near_cache to the number of entries to keep"
+        verify = "without verify or verify_first; set one of them"
+        record = "without record; set record to the folder for the requests"
+        flight = "with single_flight: off; set single_flight to process or fleet"
+        for option, default, has_effect, remedy in (
+            ("near_ttl", DEFAULT_NEAR_TTL, self.near_cache is not None, near),
+            ("near_cache_bytes", DEFAULT_NEAR_BYTES, self.near_cache is not None, near),
+            ("verify_limit", DEFAULT_VERIFY_LIMIT, verifies, verify),
+            ("verify_tolerance", None, verifies, verify),
+            ("record_share", 1.0, self.record is not None, record),
+            ("single_flight_wait", DEFAULT_FLIGHT_WAIT, self.single_flight != "off", flight),
+        ):
+            if not has_effect and getattr(self, option) != default:
+                raise _without_effect(option, options[option], remedy)
 
 
 def _refuse_conflicts(options: Mapping[str, Any]) -> None:
@@ -258,17 +259,8 @@ def _record(value: object) -> Path | None:
     return Path(text("record", value, "a folder, or null"))
 
 
-def _verify_limit(value: object) -> int | None:
-    return None if value is None else whole("verify_limit", value, 0, 1_000_000)
-
-
-def _verify_tolerance(value: object) -> float | None:
-    return None if value is None else share("verify_tolerance", value)
-
-
-def _without_effect(option: str, options: Mapping[str, Any], remedy: str) -> ConfigurationError:
-    message = f"{options[option]!r} has no effect {remedy}, or remove {option}"
-    return ConfigurationError(option, message)
+def _without_effect(option: str, value: object, remedy: str) -> ConfigurationError:
+    return ConfigurationError(option, f"{value!r} has no effect {remedy}, or remove {option}")
 
 
 def _is_disabled(environment: Callable[[str], str | None]) -> bool:
@@ -283,10 +275,6 @@ def _single_flight(value: object) -> Literal["process", "fleet", "off"]:
         "single_flight", named, ("process", "fleet", "off")
     )
     return mode
-
-
-def _prefix(value: object) -> str | None:
-    return None if value is None else text("prefix", value, "a non-empty string, or null")
 
 
 def _age(option: str, value: object) -> float:
@@ -348,11 +336,8 @@ def _places(options: Mapping[str, Any]) -> Mapping[str, int] | int | None:
 def _expected_entries(value: object, layout: str) -> int | None:
     if layout == "plain":
         if value is not None:
-            raise ConfigurationError(
-                "expected_entries",
-                f"{value!r} has no effect without layout: packed; set layout to packed, or remove "
-                "expected_entries",
-            )
+            remedy = "without layout: packed; set layout to packed"
+            raise _without_effect("expected_entries", value, remedy)
         return None
     if value is None:
         raise ConfigurationError(
@@ -365,10 +350,6 @@ def _expected_entries(value: object, layout: str) -> int | None:
 
 def _number_of_places(value: object) -> int:
     return whole("number_of_places", value, -_MOST_PLACES, _MOST_PLACES)
-
-
-def _cache_if(value: object) -> CacheIf | None:
-    return None if value is None else _function("cache_if", value, "bool")
 
 
 def _ttl(value: object) -> int | TtlRule | None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 from model_cache.binding import Bound
-from model_cache.entries.differences import largest_difference
+from model_cache.entries.disagreement import largest_difference
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS

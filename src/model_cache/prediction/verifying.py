@@ -13,8 +13,11 @@ from weakref import WeakKeyDictionary
 
 from model_cache.binding import Bound
 from model_cache.entries.codec import equals
-from model_cache.entries.differences import largest_difference
-from model_cache.entries.disagreement import differing_fields, relative_difference
+from model_cache.entries.disagreement import (
+    differing_fields,
+    largest_difference,
+    relative_difference,
+)
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.observing.counters import Counters

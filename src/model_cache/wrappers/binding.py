@@ -33,14 +33,14 @@ class WrappedBinding(Coded):
         self.version = identity.version
         self.namespace = Namespace(config.prefix, identity.name, identity.version)
         self.near_prefix = new_near_prefix()
-        self.codec = config.codec(self.output_schema, serder)
-        self._keys = KeyMaker(
+        keys = KeyMaker(
             self.namespace,
             revision=identity.revision,
             schema=schema,
             decorators=identity.facts,
             secret=config.digest_secret,
         )
+        super().__init__(keys, config.codec(self.output_schema, serder))
 
     def rounded(self, data: Any) -> Any:
         """Return the input as it is."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import importlib
-import struct
 import zoneinfo
 from typing import Any
 
 import numpy as np
 
+from tests.keys.forms import NEGATIVE_NAN
+
 pd: Any = importlib.import_module("pandas")  # with or without its stubs
 pl: Any = importlib.import_module("polars")
 
-NEGATIVE_NAN = struct.unpack(">d", bytes.fromhex("fff8000000000000"))[0]
 OBJECTS: list[Any] = [
     "1",
     1,

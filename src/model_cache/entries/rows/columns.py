@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
 import types
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import msgpack
 
 from model_cache.entries.rows.refusals import RowsRefusedError
 from model_cache.entries.values import Classes, dumps
+from model_cache.entries.values.arrays import LARGEST_EMPTY, check
 from model_cache.entries.values.libraries import loaded
 from model_cache.keys.canonical.arrays import loaded_numpy
 from model_cache.keys.tables.cells import lines, numbers
@@ -24,8 +24,6 @@ from model_cache.keys.tables.cells import lines, numbers
 _MOST_AXES = 16
 _SHARING = "qQ"
 _PLAIN = frozenset({str, bytes, int, float, bool, types.NoneType})
-# numpy makes room for one value of an empty array.
-_LARGEST_EMPTY = 2**16
 
 
 def specifications(columns: Sequence[Any]) -> list[Any]:
@@ -133,24 +131,14 @@ def _arrays(
     matrix = numpy.frombuffer(b"".join(rows), "u1").reshape(len(rows), width)
     arrays, start = [], 0
     for dtype, shape, size in specs:
-        if not (size and rows) and dtype.itemsize > _LARGEST_EMPTY:
+        if not (size and rows) and dtype.itemsize > LARGEST_EMPTY:
             raise ValueError("no values of a large size")
         array = numpy.empty((len(rows), *shape), dtype)
         if size and rows:
             array.reshape(-1).view("u1").reshape(len(rows), size)[...] = matrix[
                 :, start : start + size
             ]
-            _check(array)
+            check(numpy, array.reshape(-1))
         arrays.append(array)
         start += size
     return arrays
-
-
-def _check(array: Any) -> None:
-    """Refuse bytes that numpy does not expect in memory."""
-    if array.dtype.kind == "b" and array.view("u1").max() > 1:
-        raise ValueError("not a bool")
-    if array.dtype.kind == "U":
-        codes = array.reshape(-1).view(array.dtype.str[0] + "u4")
-        if codes.max() > sys.maxunicode:
-            raise ValueError("not a character")

@@ -6,7 +6,7 @@ import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from model_cache.entries.rows import pandas_results, polars_results
 from model_cache.entries.rows.refusals import LengthError, RowsRefusedError
@@ -16,14 +16,7 @@ from model_cache.keys.canonical.identities import described
 from model_cache.keys.tables import Table
 
 
-class Apart(NamedTuple):
-    """A result: its form, and its columns."""
-
-    form: Any
-    columns: list[Any]
-
-
-def apart(result: object, table: Table, outputs: bool = False) -> Apart:
+def apart(result: object, table: Table, outputs: bool = False) -> tuple[Any, list[Any]]:
     """Return a result's form and columns.
 
     Raises:
@@ -36,14 +29,14 @@ def apart(result: object, table: Table, outputs: bool = False) -> Apart:
         raise RowsRefusedError(f"expected a list of outputs, got {described(type(result))}")
     found = [_container(each, table) for each in result]  # type: ignore[attr-defined]
     kind = "m" if type(result) is list else "M"
-    return Apart([kind, *(form for form, _ in found)], [each for _, own in found for each in own])
+    return [kind, *(form for form, _ in found)], [each for _, own in found for each in own]
 
 
-def _container(result: Any, table: Table) -> Apart:
+def _container(result: Any, table: Table) -> tuple[Any, list[Any]]:
     cls = type(result)
     if cls is list or cls is tuple:
         _check_length(result, table)
-        return Apart("l" if cls is list else "t", [list(result)])
+        return "l" if cls is list else "t", [list(result)]
     numpy = loaded_numpy()
     if numpy is not None and cls is numpy.ndarray and result.ndim:
         _check_length(result, table)
@@ -51,10 +44,10 @@ def _container(result: Any, table: Table) -> Apart:
     pandas, polars = sys.modules.get("pandas"), sys.modules.get("polars")
     if pandas is not None and cls in (pandas.Series, pandas.DataFrame):
         _check_length(result, table)
-        return Apart(*pandas_results.apart(result, table))
+        return pandas_results.apart(result, table)
     if polars is not None and cls in (polars.Series, polars.DataFrame):
         _check_length(result, table)
-        return Apart(*polars_results.apart(result))
+        return polars_results.apart(result)
     advice = "return a list, an array, a Series or a DataFrame"
     if cls.__module__.startswith("scipy.sparse"):
         advice = "return its .toarray()"
@@ -66,12 +59,12 @@ def _check_length(result: Any, table: Table) -> None:
         raise LengthError(len(table), len(result))
 
 
-def _array(array: Any) -> Apart:
+def _array(array: Any) -> tuple[Any, list[Any]]:
     if array.dtype.kind != "O":
-        return Apart("n", [array])
+        return "n", [array]
     if array.ndim == 1:
-        return Apart("o", [array.tolist()])
-    return Apart(["o", *array.shape[1:]], [[row.reshape(-1).tolist() for row in array]])
+        return "o", [array.tolist()]
+    return ["o", *array.shape[1:]], [[row.reshape(-1).tolist() for row in array]]
 
 
 def together(form: Any, columns: Iterator[Any], table: Table) -> Any:
@@ -81,12 +74,12 @@ def together(form: Any, columns: Iterator[Any], table: Table) -> Any:
         results = [together(each, columns, table) for each in details]
         return results if kind == "m" else tuple(results)
     if kind in ("l", "t"):
-        values = _objects(columns)
+        values = _next(columns, of_objects=True)
         return values if kind == "l" else tuple(values)
     if kind == "n":
-        return _plain(columns)
+        return _next(columns, of_objects=False)
     if kind == "o":
-        return _object_array(_objects(columns), details)
+        return _object_array(_next(columns, of_objects=True), details)
     if kind in ("s", "f"):
         return pandas_results.together(kind, details, columns, table)
     if kind in ("p", "q"):
@@ -94,17 +87,10 @@ def together(form: Any, columns: Iterator[Any], table: Table) -> Any:
     raise ValueError("not a form")
 
 
-def _objects(columns: Iterator[Any]) -> list[Any]:
+def _next(columns: Iterator[Any], *, of_objects: bool) -> Any:
     column = next(columns)
-    if not isinstance(column, list):
-        raise TypeError("expected a column of objects")
-    return column
-
-
-def _plain(columns: Iterator[Any]) -> Any:
-    column = next(columns)
-    if isinstance(column, list):
-        raise TypeError("expected a column of numbers")
+    if isinstance(column, list) is not of_objects:
+        raise TypeError("a column of another kind")
     return column
 
 

@@ -16,15 +16,7 @@ from model_cache.entries.values.classes import Classes
 from model_cache.entries.values.refusals import NotStorableError
 from model_cache.entries.values.writing import Writing
 
-__all__ = [
-    "PYTHON_VALUES",
-    "Classes",
-    "NotStorableError",
-    "PythonValues",
-    "Result",
-    "dumps",
-    "loads",
-]
+__all__ = ["PYTHON_VALUES", "Classes", "NotStorableError", "PythonValues", "Result", "dumps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +39,6 @@ def dumps(value: object, classes: Classes | None = None) -> bytes:
     return Writing(classes).dumps(value)
 
 
-def loads(data: bytes, classes: Classes) -> object:
-    """Return the value in `data`, a new object each time.
-
-    Args:
-        data: bytes from `dumps`, or any others.
-        classes: the classes that the reader knows.
-
-    Raises:
-        Exception: the bytes are damaged, or contain an instance of an unknown class.
-    """
-    return classes.loads(data)
-
-
 class PythonValues:
     """The serder for the results of functions.
 
@@ -72,10 +51,6 @@ class PythonValues:
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
-
-    def bound(self, classes: Classes) -> PythonValues:
-        """Return the serder for another table of classes."""
-        return PythonValues(classes)
 
     def dumps(self, prediction: Any) -> bytes:
         """Return a `Result` as bytes."""
@@ -92,4 +67,4 @@ class PythonValues:
 
 
 PYTHON_VALUES = PythonValues(Classes())
-"""The serder without any classes; a function's codec has `PYTHON_VALUES.bound(classes)`."""
+"""The serder without any classes, which describes entries."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from typing import Any
 
 import msgpack
@@ -16,9 +17,12 @@ from model_cache.entries.values.libraries import loaded
 from model_cache.entries.values.refusals import NotStorableError
 from model_cache.keys.canonical.arrays import loaded_numpy
 
-_HIGHEST_CODE_POINT = 0x10FFFF
-# An array without values may still have values of any size, for one of which numpy makes room.
-_LARGEST_EMPTY = 2**16
+# The codes of their extension types, which are part of the format.
+ARRAY, SCALAR, OBJECTS = 48, 49, 50
+
+LARGEST_EMPTY = 2**16
+"""The most bytes of a value of an array without values: numpy makes room for one."""
+
 _DEEPEST = 16
 
 
@@ -50,14 +54,14 @@ def read_array(data: bytes) -> Any:
     start = 2 + int.from_bytes(data[:2])
     dtype, shape, order, count, any_bytes = _read_head(numpy, data[2:start])
     if start == len(data):
-        if 0 not in shape or dtype.itemsize > _LARGEST_EMPTY:
+        if 0 not in shape or dtype.itemsize > LARGEST_EMPTY:
             raise ValueError("no values")
         return numpy.empty(shape, dtype, order)
     flat = numpy.frombuffer(data, dtype, offset=start)
     if flat.size != count:
         raise ValueError("another number of values")
     if not any_bytes:
-        _check(numpy, flat)
+        check(numpy, flat)
     if len(shape) == 1:
         return flat.copy()
     made = numpy.empty(shape, dtype, order)
@@ -99,18 +103,18 @@ def _without_gaps(numpy: Any, value: Any) -> Any:
     return clean
 
 
-def _check(numpy: Any, flat: Any) -> None:
-    """Refuse values that numpy does not expect in memory."""
+def check(numpy: Any, flat: Any) -> None:
+    """Raise if values of an array with one axis are none that numpy expects in memory."""
     dtype = flat.dtype
     if dtype.names is not None:
         for name in dtype.names:
-            _check(numpy, flat[name])
+            check(numpy, flat[name])
     elif dtype.kind == "b":
         if (flat.view("u1") > 1).any():
             raise ValueError("not a bool")
     elif dtype.kind == "U":
         codes = numpy.ascontiguousarray(flat).view(dtype.str[0] + "u4")
-        if (codes > _HIGHEST_CODE_POINT).any():
+        if (codes > sys.maxunicode).any():
             raise ValueError("not a character")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from model_cache.entries.values.reading import Reader, reader
 from model_cache.entries.values.structures import DIGEST_SIZE, Structure, structure
+from model_cache.keys.schemas import hints, leaves
 
 _MOST = 4096
 """Classes that are created at each call, with other names, must not pile up."""
@@ -38,21 +39,21 @@ class Classes:
         self.loads = reader(self._read)
         self.learn(annotation)
 
-    def __len__(self) -> int:
-        return len(self._structures)
-
     def learn(self, annotation: Any) -> None:
         """Add the classes in an annotation; what can't be resolved is left out."""
         seen: list[Any] = []
         todo = [annotation]
         while todo and len(self._structures) < _MOST:
-            found = todo.pop()
-            if any(found is each for each in seen):
-                continue
-            seen.append(found)
-            todo.extend(_inside(found))
-            if isinstance(found, type) and (form := structure(found)) is not None:
-                self.add(form)
+            for found in leaves(todo.pop()):
+                if any(found is each for each in seen):
+                    continue
+                seen.append(found)
+                if isinstance(found, typing.TypeVar):
+                    todo += (found.__bound__, *found.__constraints__)
+                elif isinstance(found, type):
+                    todo += _fields(found)
+                    if (form := structure(found)) is not None:
+                        self.add(form)
 
     def add(self, form: Structure) -> None:
         """Add a class. One of the same identity, created later, replaces the earlier one."""
@@ -63,34 +64,12 @@ class Classes:
         return self._structures[data[:DIGEST_SIZE]].read(data[DIGEST_SIZE:], load)
 
 
-def _inside(annotation: Any) -> Iterator[Any]:
-    """Yield the annotations inside an annotation."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Literal:
-        yield from map(type, typing.get_args(annotation))
-    elif origin is typing.Annotated:
-        yield typing.get_args(annotation)[0]
-    elif origin is not None:
-        yield origin
-        for argument in typing.get_args(annotation):
-            yield from argument if isinstance(argument, list) else (argument,)
-    elif isinstance(annotation, type):
-        yield from _fields(annotation)
-    elif isinstance(annotation, typing.TypeVar):
-        yield annotation.__bound__
-        yield from annotation.__constraints__
-    else:  # a NewType, or an alias written with `type`
-        yield getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)
-
-
-def _fields(cls: type) -> Iterator[Any]:
-    """Yield the annotations of a class's fields."""
+def _fields(cls: type) -> Iterable[Any]:
+    """Return the annotations of a class's fields."""
     if issubclass(cls, Enum):
-        return
+        return ()
     if issubclass(cls, BaseModel):
-        yield from (field.annotation for field in cls.model_fields.values())
-    elif dataclasses.is_dataclass(cls) or issubclass(cls, (tuple, dict)):  # TypedDict, NamedTuple
-        try:
-            yield from typing.get_type_hints(cls, include_extras=True).values()
-        except Exception:  # a name that only a type checker knows
-            yield from (each for each in vars(cls).get("__annotations__", {}).values())
+        return [field.annotation for field in cls.model_fields.values()]
+    if dataclasses.is_dataclass(cls) or issubclass(cls, (tuple, dict)):  # TypedDict, NamedTuple
+        return (hints(cls, extras=True) or vars(cls).get("__annotations__", {})).values()
+    return ()

@@ -70,17 +70,11 @@ def _timedelta(pandas: Any, value: int, unit: str) -> Any:
 
 
 def _index(kind: str) -> Callable[..., Any]:
-    def build(pandas: Any, values: Any, name: Any) -> Any:
-        return getattr(pandas, kind)(values, dtype=values.dtype, name=name)
-
-    return build
+    return lambda pandas, values, name: getattr(pandas, kind)(values, dtype=values.dtype, name=name)
 
 
 def _moments_index(kind: str) -> Callable[..., Any]:
-    def build(pandas: Any, values: Any, freq: Any, name: Any) -> Any:
-        return getattr(pandas, kind)(values, freq=freq, name=name)
-
-    return build
+    return lambda pandas, values, freq, name: getattr(pandas, kind)(values, freq=freq, name=name)
 
 
 def _range_index(pandas: Any, start: int, stop: int, step: int, name: Any) -> Any:
@@ -169,13 +163,11 @@ _PANDAS: dict[str, Callable[..., Any]] = {
     "Timedelta": _timedelta,
     "Period": lambda pandas, ordinal, freq: pandas.Period(ordinal=ordinal, freq=freq),
     "Interval": lambda pandas, *parts: pandas.Interval(*parts),
-    "Index": _index("Index"),
     "RangeIndex": _range_index,
-    "DatetimeIndex": _moments_index("DatetimeIndex"),
-    "TimedeltaIndex": _moments_index("TimedeltaIndex"),
-    "PeriodIndex": _index("PeriodIndex"),
-    "IntervalIndex": _index("IntervalIndex"),
-    "CategoricalIndex": _index("CategoricalIndex"),
+    **{
+        kind: _index(kind) for kind in ("Index", "PeriodIndex", "IntervalIndex", "CategoricalIndex")
+    },
+    **{kind: _moments_index(kind) for kind in ("DatetimeIndex", "TimedeltaIndex")},
     "MultiIndex": _multi_index,
     "Series": _series,
     "DataFrame": _frame,
@@ -186,11 +178,8 @@ _PANDAS: dict[str, Callable[..., Any]] = {
         pandas.PeriodIndex.from_ordinals(ordinals, freq=freq).array
     ),
     "IntervalArray": lambda pandas, *parts: pandas.arrays.IntervalArray.from_arrays(*parts),
-    "IntegerArray": _masked("IntegerArray"),
-    "FloatingArray": _masked("FloatingArray"),
-    "BooleanArray": _masked("BooleanArray"),
-    "StringArray": _strings,
-    "ArrowStringArray": _strings,
+    **{kind: _masked(kind) for kind in ("IntegerArray", "FloatingArray", "BooleanArray")},
+    **dict.fromkeys(("StringArray", "ArrowStringArray"), _strings),
     "ArrowExtensionArray": _arrow,
     "NumpyExtensionArray": lambda pandas, values: pandas.arrays.NumpyExtensionArray(values),
 }

@@ -13,6 +13,7 @@ import zoneinfo
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from operator import attrgetter
 from typing import Any
 
 import pydantic_core
@@ -20,8 +21,6 @@ import pydantic_core
 from model_cache.entries.values.refusals import not_storable
 
 _complex = struct.Struct(">dd")
-_moment = struct.Struct(">HBBBBBIB")
-_time = struct.Struct(">BBBIB")
 _days = struct.Struct(">iii")
 
 # To reduce a fraction takes quadratic time, and it is reduced whenever it is read.
@@ -78,28 +77,20 @@ def _read_timedelta(data: bytes) -> dt.timedelta:
     return dt.timedelta(days, seconds, microseconds)
 
 
-def _datetime(value: dt.datetime) -> bytes:
-    v = value
-    moment = _moment.pack(v.year, v.month, v.day, v.hour, v.minute, v.second, v.microsecond, v.fold)
-    return moment if v.tzinfo is None else moment + zone(v.tzinfo)
+def _of_moments(
+    cls: Callable[..., Any], layout: str, *names: str
+) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    """Return what writes and what reads dates with times, or times of day: numbers, then a zone."""
+    numbers, numbers_of = struct.Struct(layout), attrgetter(*names, "fold")
 
+    def write(value: Any) -> bytes:
+        return numbers.pack(*numbers_of(value)) + zone(value.tzinfo)
 
-def _read_datetime(data: bytes) -> dt.datetime:
-    *parts, fold = _moment.unpack_from(data)
-    made = dt.datetime(*parts, fold=fold)
-    return made.replace(tzinfo=read_zone(data[_moment.size :])) if data[_moment.size :] else made
+    def read(data: bytes) -> Any:
+        *made_of, fold = numbers.unpack_from(data)
+        return cls(*made_of, read_zone(data[numbers.size :]), fold=fold)
 
-
-def _time_of_day(value: dt.time) -> bytes:
-    v = value
-    moment = _time.pack(v.hour, v.minute, v.second, v.microsecond, v.fold)
-    return moment if v.tzinfo is None else moment + zone(v.tzinfo)
-
-
-def _read_time(data: bytes) -> dt.time:
-    *parts, fold = _time.unpack_from(data)
-    made = dt.time(*parts, fold=fold)
-    return made.replace(tzinfo=read_zone(data[_time.size :])) if data[_time.size :] else made
+    return write, read
 
 
 def zone(value: dt.tzinfo | None) -> bytes:
@@ -144,6 +135,7 @@ def read_zone(data: bytes) -> dt.tzinfo | None:
 
 
 _ERRORS = "surrogatepass"
+_TIME = ("hour", "minute", "second", "microsecond")
 
 # The codes are part of the format: a new type gets a new code.
 LEAVES: dict[type, tuple[int, Callable[[Any], bytes], Callable[[bytes], Any]]] = {
@@ -152,9 +144,9 @@ LEAVES: dict[type, tuple[int, Callable[[Any], bytes], Callable[[bytes], Any]]] =
     complex: (3, lambda value: _complex.pack(value.real, value.imag), _read_complex),
     Decimal: (4, lambda value: str(value).encode(), lambda data: Decimal(data.decode("ascii"))),
     Fraction: (5, _fraction, _read_fraction),
-    dt.datetime: (6, _datetime, _read_datetime),
+    dt.datetime: (6, *_of_moments(dt.datetime, ">HBBBBBIB", "year", "month", "day", *_TIME)),
     dt.date: (7, lambda value: value.toordinal().to_bytes(3), _read_date),
-    dt.time: (8, _time_of_day, _read_time),
+    dt.time: (8, *_of_moments(dt.time, ">BBBIB", *_TIME)),
     dt.timedelta: (9, _timedelta, _read_timedelta),
     uuid.UUID: (10, lambda value: value.bytes, lambda data: uuid.UUID(bytes=data)),
     range: (11, _range, _read_range),

@@ -6,26 +6,13 @@ each level has its own hook, and the deepest one refuses: the depth is bounded w
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgpack
 
 from model_cache.entries.values import arrays
-from model_cache.entries.values.codes import (
-    ARRAY,
-    DEEPEST,
-    DEQUE,
-    FROZENSET,
-    INSTANCE,
-    OBJECTS,
-    ORDERED_DICT,
-    REDUCED,
-    SCALAR,
-    SET,
-    TUPLE,
-)
+from model_cache.entries.values.containers import CONTAINERS, DEEPEST, INSTANCE, REDUCED, TUPLE
 from model_cache.entries.values.foreign import rebuilt
 from model_cache.entries.values.leaves import LEAVES
 
@@ -33,7 +20,9 @@ Reader: TypeAlias = Callable[[bytes], Any]
 ReadInstance: TypeAlias = Callable[[bytes, Reader], Any]
 
 _LEAVES: dict[int, Reader] = {code: read for code, _, read in LEAVES.values()}
-_LEAVES |= {ARRAY: arrays.read_array, SCALAR: arrays.read_scalar}
+_LEAVES |= {arrays.ARRAY: arrays.read_array, arrays.SCALAR: arrays.read_scalar}
+_CONTAINERS = {code: together for code, _, together in CONTAINERS.values()}
+_CONTAINERS |= {arrays.OBJECTS: arrays.read_objects, REDUCED: rebuilt}
 
 
 def reader(read_instance: ReadInstance, level: int = 0) -> Reader:
@@ -69,18 +58,3 @@ def reader(read_instance: ReadInstance, level: int = 0) -> Reader:
         return unpackb(data, strict_map_key=False, unicode_errors="surrogatepass", ext_hook=hook)
 
     return read
-
-
-def _deque(parts: Any) -> Any:
-    maximum, items = parts
-    return deque(items, maximum)
-
-
-_CONTAINERS: dict[int, Callable[[Any], Any]] = {
-    SET: set,
-    FROZENSET: frozenset,
-    DEQUE: _deque,
-    ORDERED_DICT: OrderedDict,
-    OBJECTS: arrays.read_objects,
-    REDUCED: rebuilt,
-}

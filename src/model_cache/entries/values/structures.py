@@ -12,12 +12,11 @@ from collections.abc import Callable
 from enum import Enum, Flag
 from typing import Any, NamedTuple, TypeAlias
 
-import msgpack
 from pydantic import BaseModel
 
-from model_cache.entries.forms import dumped, dumped_with_unset
+from model_cache.entries.forms import Form
 from model_cache.entries.serders import JSON, MESSAGE_PACK
-from model_cache.entries.unset_fields import mark_unset
+from model_cache.entries.unset_fields import mark_unset, without_unset
 from model_cache.entries.values.refusals import not_storable
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
@@ -27,6 +26,9 @@ from model_cache.protocols import Serder
 
 DIGEST_SIZE = 8
 _MAX_COMPILED = 1024
+
+# Data has the number of a form in this list.
+_MODEL_FORMS = [Form(MESSAGE_PACK, True), Form(MESSAGE_PACK), Form(JSON, True), Form(JSON)]
 
 Pack: TypeAlias = Callable[[Any], bytes]
 Load: TypeAlias = Callable[[bytes], Any]
@@ -145,21 +147,13 @@ def _dataclass(cls: type) -> Structure:
 
 def _model(cls: type[BaseModel]) -> Structure:
     """Write a model by the serders, with all of its fields: their defaults may change."""
-    forms = [
-        (number, serder, dump)
-        for number, (serder, dump) in enumerate(
-            (serder, dump)
-            for serder in (MESSAGE_PACK, JSON)
-            for dump in (dumped_with_unset, dumped)
-        )
-    ]
 
     def write(value: Any, _: Pack) -> bytes:
         expected = PREDICTIONS.encode(value)
         failure: Exception | None = None
-        for number, serder, dump in forms:
+        for number, form in enumerate(_MODEL_FORMS):
             try:
-                made = dump(serder, value)
+                made = form.dumps(value)
                 if made is None:
                     continue
                 data = bytes((number,)) + made[0]
@@ -190,16 +184,11 @@ def model_parts(data: bytes) -> tuple[Serder, list[Any], bytes]:
     Raises:
         Exception: the bytes are damaged, or not a model's.
     """
-    number, data = data[0], data[1:]
-    if number > 3:
-        raise ValueError("not a form of a model")
-    unset = []
-    if number % 2 == 0:
-        size = 2 + int.from_bytes(data[:2])
-        unset, data = msgpack.unpackb(data[2:size]), data[size:]
-    return MESSAGE_PACK if number < 2 else JSON, unset, data
+    form, data = _MODEL_FORMS[data[0]], data[1:]
+    unset, data = without_unset(data) if form.notes_unset else ([], data)
+    return form.serder, unset, data
 
 
 def is_model(data: bytes) -> bool:
     """Return whether bytes of an instance are a model's; those of others are MessagePack."""
-    return len(data) > 1 and data[0] <= 3  # the enum of a flag is a single byte
+    return len(data) > 1 and data[0] < len(_MODEL_FORMS)  # the enum of a flag is a single byte

@@ -5,27 +5,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgpack
 
 from model_cache.entries.values import arrays
 from model_cache.entries.values.classes import Classes
-from model_cache.entries.values.codes import (
-    ARRAY,
-    DEEPEST,
-    DEQUE,
-    FROZENSET,
-    INSTANCE,
-    OBJECTS,
-    ORDERED_DICT,
-    REDUCED,
-    SCALAR,
-    SET,
-    TUPLE,
-)
+from model_cache.entries.values.containers import CONTAINERS, DEEPEST, INSTANCE, REDUCED
 from model_cache.entries.values.leaves import LEAVES
 from model_cache.entries.values.refusals import not_storable
 from model_cache.entries.values.structures import structure
@@ -36,15 +22,7 @@ Extension: TypeAlias = tuple[int, bytes]
 
 # MessagePack would write these as something else, without asking.
 _DISGUISED = frozenset([bytearray, memoryview, msgpack.ExtType, msgpack.Timestamp])
-_CONTAINERS = frozenset([list, dict])
-
-_INSIDE: dict[type, tuple[int, Callable[[Any], Any]]] = {
-    tuple: (TUPLE, list),
-    set: (SET, list),
-    frozenset: (FROZENSET, list),
-    deque: (DEQUE, lambda value: [value.maxlen, list(value)]),
-    OrderedDict: (ORDERED_DICT, lambda value: list(OrderedDict.items(value))),
-}
+_MESSAGEPACKS = frozenset([list, dict])
 
 
 class Writing:
@@ -63,7 +41,7 @@ class Writing:
         if type(value) in _DISGUISED:
             value = _undisguised(value)
         data = self._packed(value)
-        if type(value) in _CONTAINERS and _has_disguised(value):
+        if type(value) in _MESSAGEPACKS and _has_disguised(value):
             data = self._packed(_undisguised(value))
         return data
 
@@ -86,17 +64,17 @@ class Writing:
         if cls in LEAVES:
             code, write, _ = LEAVES[cls]
             return code, write(value)
-        if cls in _INSIDE:
-            code, parts = _INSIDE[cls]
-            return code, self.dumps(parts(value))
+        if cls in CONTAINERS:
+            code, apart, _ = CONTAINERS[cls]
+            return code, self.dumps(apart(value))
         numpy = loaded_numpy()
         if numpy is not None:
             if cls is numpy.ndarray:
                 if value.dtype.hasobject:
-                    return OBJECTS, self.dumps(arrays.objects(value))
-                return ARRAY, arrays.array(value)
+                    return arrays.OBJECTS, self.dumps(arrays.objects(value))
+                return arrays.ARRAY, arrays.array(value)
             if issubclass(cls, numpy.generic):
-                return SCALAR, arrays.scalar(value)
+                return arrays.SCALAR, arrays.scalar(value)
         foreign = reduction(cls)
         if foreign is not None:
             return REDUCED, self.dumps([foreign.name, *foreign.parts(value)])
@@ -117,9 +95,9 @@ def _has_disguised(value: Any) -> bool:
         kinds, inside = set(map(type, value)), value
     if kinds & _DISGUISED:
         return True
-    if not kinds & _CONTAINERS:
+    if not kinds & _MESSAGEPACKS:
         return False
-    return any(_has_disguised(item) for item in inside if type(item) in _CONTAINERS)
+    return any(_has_disguised(item) for item in inside if type(item) in _MESSAGEPACKS)
 
 
 def _undisguised(value: Any) -> Any:

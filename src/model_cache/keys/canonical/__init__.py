@@ -21,23 +21,18 @@ from pydantic import BaseModel
 
 from model_cache.errors import ConfigurationError, NotCacheableError
 from model_cache.keys.canonical.arrays import array_encoder, loaded_numpy, scalar_encoder
-from model_cache.keys.canonical.attributes import state_reader
+from model_cache.keys.canonical.attributes import is_plain_subclass, is_python_class, state_reader
 from model_cache.keys.canonical.containers import (
     CONTAINERS,
     container_encoder,
     selected_dict_encoder,
 )
 from model_cache.keys.canonical.enums import enum_encoder
-from model_cache.keys.canonical.foreign import Reduction, reduction
+from model_cache.keys.canonical.foreign import reduction
 from model_cache.keys.canonical.identities import class_identity, counted, described, text
 from model_cache.keys.canonical.leaves import LEAVES, Encode, safe_uuid
-from model_cache.keys.canonical.models import (
-    kept_model_encoder,
-    model_encoder,
-    tail_encoder,
-)
+from model_cache.keys.canonical.models import kept_model_encoder, model_encoder, tail_encoder
 from model_cache.keys.canonical.moments import MOMENTS, ZONES
-from model_cache.keys.canonical.python_classes import is_plain_subclass, is_python_class
 from model_cache.keys.canonical.reductions import (
     BUILTIN_PART,
     REDUCED,
@@ -207,7 +202,9 @@ class Canonicalizer:
         if issubclass(cls, Enum):
             return enum_encoder(cls, encode)
         if (foreign := reduction(cls)) is not None:
-            return _foreign(foreign, encode)
+            seen = foreign.seen
+            beside = None if seen is None else lambda value: encode(seen(value))
+            return _reduced(b"o" + text(foreign.name), foreign.parts, encode, beside)
         if _is_structure(cls):
             return self._structure(cls)
         if issubclass(cls, URLS):
@@ -270,23 +267,12 @@ class Canonicalizer:
 
 
 def _reduced(
-    head: bytes,
-    reduce: Callable[[Any], Any],
-    encode: Encode,
-    attributes: Encode | None = None,
+    head: bytes, reduce: Callable[[Any], Any], encode: Encode, beside: Encode | None = None
 ) -> Encode:
-    """Return an encoder for a class whose instances reduce to a simpler value and attributes."""
-    if attributes is None:
+    """Return an encoder for a class whose instances are a simpler value, and what is beside it."""
+    if beside is None:
         return lambda value: head + encode(reduce(value))
-    return lambda value: head + encode(reduce(value)) + attributes(value)
-
-
-def _foreign(form: Reduction, encode: Encode) -> Encode:
-    """Return an encoder for the values of a library that is not imported here."""
-    head, parts, seen = b"o" + text(form.name), form.parts, form.seen
-    if seen is None:
-        return lambda value: head + encode(parts(value))
-    return lambda value: head + encode(parts(value)) + encode(seen(value))
+    return lambda value: head + encode(reduce(value)) + beside(value)
 
 
 def _names_of_places(cls: type) -> bytes:

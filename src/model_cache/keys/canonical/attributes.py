@@ -1,10 +1,13 @@
-"""Read an instance's attributes from `__dict__` and slots, even if its class hides them."""
+"""Read an instance's attributes from `__dict__` and slots, even if its class hides them.
+
+These are all of its state if its class is written in Python.
+"""
 
 from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias
 
 from model_cache.errors import NotCacheableError
 from model_cache.pydantic_attributes import PREFIX
@@ -12,6 +15,26 @@ from model_cache.pydantic_attributes import PREFIX
 State: TypeAlias = Mapping[str, Any]
 
 _NO_ATTRIBUTES: State = types.MappingProxyType({})
+
+# Types found only in the namespace of a class written in C.
+_COMPILED = (
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+    types.BuiltinFunctionType,
+)
+
+
+def is_python_class(cls: type) -> bool:
+    """Return whether a class is written in Python; others may have state that can't be read."""
+    return cls in (object, Generic) or not any(
+        isinstance(member, _COMPILED) for member in vars(cls).values()
+    )
+
+
+def is_plain_subclass(cls: type, base: type) -> bool:
+    """Return whether everything that `cls` adds to `base` is written in Python, so readable."""
+    return all(is_python_class(each) for each in cls.__mro__ if each is not base)
 
 
 def state_reader(cls: type) -> Callable[[Any], State]:

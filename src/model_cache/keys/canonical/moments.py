@@ -31,12 +31,7 @@ def _time(encode: Encode) -> Encode:
 
 def _datetime(encode: Encode) -> Encode:
     return lambda value: (
-        b"D%x;%b%b"
-        % (
-            value.toordinal(),
-            _time_of_day(value),
-            _zoned(value, encode),
-        )
+        b"D%x;%b%b" % (value.toordinal(), _time_of_day(value), _zoned(value, encode))
     )
 
 

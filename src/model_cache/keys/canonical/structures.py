@@ -6,28 +6,18 @@ the attributes, and their values; the fast and the slow path write the same byte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 from model_cache.errors import NotCacheableError
-from model_cache.keys.canonical.attributes import State, state_reader
+from model_cache.keys.canonical.attributes import State
 from model_cache.keys.canonical.enums import encode_members
 from model_cache.keys.canonical.identities import annotation_identity, counted, text
 from model_cache.keys.canonical.leaves import Encode, pack_double
 from model_cache.keys.canonical.refusals import attribute, refuse
-
-__all__ = [
-    "KeyTree",
-    "Selection",
-    "State",
-    "Tree",
-    "compile_fields",
-    "encode_named",
-    "state_reader",
-]
 
 Tree: TypeAlias = Mapping[str, "Tree | None"]
 """Dotted paths as a tree: maps a name to the paths below it, or to None for the whole value."""
@@ -79,6 +69,14 @@ class Selection:
             for name, item in values.items()
             if not (self.omits(name) if type(name) is str else self.keep)
         }
+
+    def items(self, values: Mapping[Any, Any]) -> Iterator[tuple[Any, Any, Selection | None]]:
+        """Yield the items of a dict that are part of the key, each with the selection inside it."""
+        if not isinstance(self.tree, KeyTree):  # it names fields of what the dict contains
+            yield from ((key, item, self) for key, item in values.items())
+            return
+        for key, item in (self.of(values) if self.applies(values) else values).items():
+            yield key, item, self.inside(key) if type(key) is str else None
 
     def encoders(self, select: Callable[[Selection], Encode]) -> dict[str, Encode]:
         """Return an encoder for each value of which only a part is included."""

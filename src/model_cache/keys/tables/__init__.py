@@ -8,17 +8,17 @@ cell. These libraries are not imported; a process that has their values has impo
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical.arrays import loaded_numpy
-from model_cache.keys.canonical.identities import described
+from model_cache.keys.canonical.identities import described, text
 from model_cache.keys.canonical.refusals import refuse
+from model_cache.keys.tables.cells import encoded
 from model_cache.keys.tables.numpy_tables import array_table, feeds_table
 from model_cache.keys.tables.pandas_tables import frame_table, series_table
 from model_cache.keys.tables.polars_tables import polars_frame_table, polars_series_table
-from model_cache.keys.tables.sequences import sequence_table
 from model_cache.keys.tables.table import Table
 
 __all__ = ["Table", "table_of"]
@@ -42,7 +42,7 @@ def table_of(value: object) -> Table:
 
 def _reader(cls: type) -> Callable[[Any], Table]:
     if cls is list or cls is tuple:
-        return sequence_table
+        return _sequence_table
     if cls is dict:
         return feeds_table
     numpy = loaded_numpy()
@@ -57,3 +57,12 @@ def _reader(cls: type) -> Callable[[Any], Table]:
         f"a value of {described(cls)} is not a table; expected a list, a tuple, a numpy array, "
         "a dict of numpy arrays, or a Series or DataFrame of pandas or polars"
     )
+
+
+def _sequence_table(value: list[Any] | tuple[Any, ...]) -> Table:
+    """Return the table of a list or a tuple, whose kind does not depend on its items."""
+    return Table(value, text(type(value).__name__), encoded(value), _select_items)
+
+
+def _select_items(whole: Sequence[Any], places: Sequence[int]) -> Any:
+    return type(whole)([whole[place] for place in places])  # type: ignore[call-arg]

@@ -24,7 +24,8 @@ def arrow_vectors(numpy: Any, column: Any) -> Vectors:
     if kinds.is_string(dtype) or kinds.is_large_string(dtype):
         coded = array.dictionary_encode()
         slots = objects(numpy, [*coded.dictionary.to_pylist(), None])
-        return Vectors(kind, [slots[_codes(compute, coded.indices)]])
+        codes = compute.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)
+        return Vectors(kind, [slots[codes]])
     if kinds.is_binary(dtype) or kinds.is_large_binary(dtype) or kinds.is_decimal(dtype):
         return Vectors(kind, [objects(numpy, array.to_pylist())])
     if kinds.is_boolean(dtype):
@@ -41,7 +42,3 @@ def arrow_vectors(numpy: Any, column: Any) -> Vectors:
         raise NotCacheableError(f"a pandas column of Arrow's type {dtype} is not cached by row")
     plain = [each.to_numpy(zero_copy_only=False) for each in values]
     return Vectors(kind, [*missing, *(matrix for each in plain for matrix in numbers(numpy, each))])
-
-
-def _codes(compute: Any, indices: Any) -> Any:
-    return compute.fill_null(indices, -1).to_numpy(zero_copy_only=False)

@@ -104,7 +104,7 @@ def _vectors_of(numpy: Any, array: Any) -> Vectors:
         raise NotCacheableError("an array without axes has no rows")
     if type(array) is numpy.ndarray:
         return array_vectors(numpy, array)
-    if isinstance(array, numpy.ma.MaskedArray) and type(array) is numpy.ma.MaskedArray:
+    if type(array) is numpy.ma.MaskedArray:
         return _masked_vectors(numpy, array)
     raise NotCacheableError(
         f"an array of {described(type(array))} is not cached by row; pass numpy.asarray(it)"

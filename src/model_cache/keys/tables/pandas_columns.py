@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from model_cache.errors import NotCacheableError
@@ -27,7 +26,7 @@ def column_vectors(column: Any) -> Vectors:
         if dtype.kind == "O":
             return Vectors(b"O", [objects(numpy, column.to_numpy().tolist())])
         return Vectors(b"n" + dtype_form(numpy, dtype), numbers(numpy, column.to_numpy()))
-    return _reader(type(dtype))(numpy, column)
+    return _reader(column)(numpy, column)
 
 
 def labels_form(index: Any) -> bytes:
@@ -44,8 +43,9 @@ def labels_form(index: Any) -> bytes:
     return b"l" + head + kind + counted(lines(loaded_numpy(), matrices, len(index)))
 
 
-def _reader(cls: type) -> Callable[[Any, Any], Vectors]:
+def _reader(column: Any) -> Callable[[Any, Any], Vectors]:
     pandas: Any = sys.modules["pandas"]
+    cls, arrays = type(column.dtype), pandas.arrays
     readers: dict[Any, Callable[[Any, Any], Vectors]] = {
         pandas.CategoricalDtype: _categories,
         pandas.DatetimeTZDtype: _zoned_moments,
@@ -56,19 +56,11 @@ def _reader(cls: type) -> Callable[[Any, Any], Vectors]:
     }
     if cls in readers:
         return readers[cls]
-    if cls in {type(dtype) for dtype in _nullable_dtypes(pandas)}:
+    if type(column.array) in (arrays.IntegerArray, arrays.FloatingArray, arrays.BooleanArray):
         return _nullable
     if cls is pandas.SparseDtype:
         raise NotCacheableError("a sparse column is not cached by row; use .sparse.to_dense()")
     raise NotCacheableError(f"a pandas column of {cls.__name__} is not cached by row")
-
-
-@lru_cache(1)
-def _nullable_dtypes(pandas: Any) -> list[Any]:
-    widths = [f"{sign}Int{width}" for sign in ("", "U") for width in (8, 16, 32, 64)]
-    return [
-        pandas.api.types.pandas_dtype(each) for each in (*widths, "Float32", "Float64", "boolean")
-    ]
 
 
 def _categories(numpy: Any, column: Any) -> Vectors:

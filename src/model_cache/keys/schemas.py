@@ -1,6 +1,6 @@
-"""Inspect a model's schemas: their fields and annotations.
+"""Inspect the schemas of models and functions: their fields and annotations.
 
-Runs once per `set_model`, never per prediction.
+Runs once per `set_model` or function, never per prediction.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def leaves(
             yield typing.get_origin(annotation)
         for argument in arguments:
             yield from leaves(argument, aliases, is_leaf)
-    elif annotation not in (types.NoneType, None, ...):
+    elif all(annotation is not each for each in (types.NoneType, None, ...)):
         yield annotation
 
 
