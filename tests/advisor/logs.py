@@ -67,7 +67,7 @@ def visits(count: int, *, ids: bool = False, seed: int = 0) -> Iterator[dict[str
 def read(requests: Any, schema: type[BaseModel] = Visit) -> Log:
     """Return requests as a log."""
     builder = LogBuilder(schema)
-    for batch in Reader(Given(requests, schema, None), schema).batches():
+    for batch in Reader(Given(requests, schema)).batches():
         builder.add(batch)
     log = builder.finish()
     assert log is not None
@@ -75,7 +75,7 @@ def read(requests: Any, schema: type[BaseModel] = Visit) -> Log:
 
 
 def batches(requests: Any, schema: type[BaseModel] = Visit) -> list[Batch]:
-    return list(Reader(Given(requests, schema, None), schema).batches())
+    return list(Reader(Given(requests, schema)).batches())
 
 
 def same(hashes: Hashes) -> list[int]:

@@ -32,7 +32,7 @@ def read_file(
     builder = LogBuilder(schema)
     with ExitStack() as stack:
         source = open_source(path, schema, Settings(**settings), stack)
-        for batch in Reader(source, schema, needs_times).batches():
+        for batch in Reader(source, needs_times).batches():
             builder.add(batch)
     log = builder.finish()
     assert log is not None

@@ -122,7 +122,7 @@ class Run:
                 self.recorded = source.recorded
             self.name = source.name
             needs_times = self.settings.time_column is not None
-            for batch in Reader(source, self.schema, needs_times).batches():
+            for batch in Reader(source, needs_times).batches():
                 self._builder.add(batch)
                 rate = self._builder.count / max(1e-9, self.clock() - begun)
                 note = f"{count(self._builder.count, 'request')}, {rate:,.0f} per second"
