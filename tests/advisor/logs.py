@@ -66,12 +66,15 @@ def visits(count: int, *, ids: bool = False, seed: int = 0) -> Iterator[dict[str
 
 def read(requests: Any, schema: type[BaseModel] = Visit) -> Log:
     """Return requests as a log."""
-    builder = LogBuilder(schema)
-    for batch in Reader(Given(requests, schema)).batches():
+    return logged(Reader(Given(requests, schema)))
+
+
+def logged(reader: Reader) -> Log:
+    """Return what is read as a log."""
+    builder = LogBuilder(reader.source)
+    for batch in reader.batches():
         builder.add(batch)
-    log = builder.finish()
-    assert log is not None
-    return log
+    return builder.finish()
 
 
 def batches(requests: Any, schema: type[BaseModel] = Visit) -> list[Batch]:

@@ -73,7 +73,6 @@ def without_times(advice: Advice) -> Advice:
     """Return an advice about a log without times."""
     economics, reuse = advice.economics, advice.reuse
     assert economics is not None
-    assert reuse is not None
     timeless = [replace(each, cpu_hours=None, money=None) for each in economics.curve]
     return replace(
         advice,

@@ -194,7 +194,6 @@ def test_a_choice_that_too_few_requests_prove_is_in_a_note() -> None:
     found = advise(FunctionModel(Visit, Score, score), requests, budget=5.0)
     assert found.choice is not None
     assert found.choice.is_exact
-    assert found.reuse is not None
     assert found.reuse.hit_ratio.value == 0.0
     assert found.reuse.reached_requests is None
     note = next(note for note in found.notes if note.startswith("Not recommended yet"))
@@ -221,14 +220,12 @@ def test_inputs_with_a_hidden_state_are_not_compared() -> None:
     model = FunctionModel(Extra, Score, lambda data: Score(score=data.more))
     found = advised(model, log=[{"customer": "a", "more": number % 9} for number in range(90)])
     assert found.choices == ()
-    assert found.reuse is not None
     assert found.reuse.hit_ratio.value == pytest.approx(0.9)
     assert any("choices were not compared" in note for note in found.notes)
 
 
 def test_a_log_of_one_request_is_enough() -> None:
     found = advised(log=[{"customer": "a", "amount": 1.0}])
-    assert found.reuse is not None
     assert found.reuse.hit_ratio.value == 0.0
     text = str(found)
     assert re.search(r"^log       1 request$", text, re.M)
@@ -291,7 +288,6 @@ def many(count: int) -> Iterator[dict[str, Any]]:
 def test_an_interruption_ends_it_with_the_advice_so_far(stage: str) -> None:
     found = advised(log=many(30_000), tell=interrupt_at(stage, 5 if stage == "comparing" else 1))
     assert not found.complete
-    assert found.reuse is not None
     assert found.reuse.hit_ratio.value > 0.9
     assert found.log.requests == (20_000 if stage == "reading" else 30_000)
     assert len(found.choices) == (5 if stage == "comparing" else 0)

@@ -122,7 +122,7 @@ def test_the_verdict_says_which_choice_pays() -> None:
     assert sentence.startswith("Cache without request_id: 90.0% hits")
     never = economics_of(COSTS, 0.1, 0.2, None, None)
     assert verdict_of(REUSE, best, never, [], None)[0] == "do not cache"
-    assert verdict_of(None, None, None, [], None)[0] == "unknown"
+    assert verdict_of(REUSE, None, None, [], None)[0] == "unknown"
 
 
 def costly(

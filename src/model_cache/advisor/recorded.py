@@ -7,7 +7,6 @@ import enum
 import json
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from model_cache import pydantic_attributes
 from model_cache.advisor.envelopes import EnvelopeError, named_row
 from model_cache.advisor.request_file import JsonLines
+from model_cache.advisor.sample import Recorded
 from model_cache.advisor.sources import Item, Source
 from model_cache.binding.schemas import leaves
 from model_cache.errors import ConfigurationError
@@ -32,27 +32,6 @@ _STAND_INS: tuple[Any, ...] = (
 )  # fmt: skip
 
 Loc = tuple[Any, ...]
-
-
-@dataclass
-class Recorded:
-    """What the files say about their requests.
-
-    Attributes:
-        share: the share of the keys whose requests were recorded.
-        left_out: the paths of the fields that were not recorded.
-        requests: how many requests there were.
-        dropped: how many sampled requests were not written in time.
-        unrecordable: how many sampled requests could not be written as JSON.
-        stand_ins: values for required fields that were not recorded.
-    """
-
-    share: float = 1.0
-    left_out: tuple[str, ...] = ()
-    requests: int = 0
-    dropped: int = 0
-    unrecordable: int = 0
-    stand_ins: dict[Loc, Any] = field(default_factory=dict)
 
 
 def header_of(path: Path) -> dict[str, Any] | None:
@@ -100,9 +79,6 @@ class RecordedRows(Source):
         files: the files, each with its header.
         schema: the model's input schema.
 
-    Attributes:
-        recorded: what the files say; complete after all items have been read.
-
     Raises:
         ConfigurationError: a header is damaged.
     """
@@ -114,7 +90,8 @@ class RecordedRows(Source):
         self._paths = list(files)
         self._read = 0.0  # of the files before the one that is being read
         self._stream: BinaryIO | None = None
-        self.recorded = _said_by(files)
+        self._recorded = self.recorded = _said_by(files)  # complete after all items are read
+        self._stand_ins: dict[Loc, Any] = {}  # values for required fields that were not recorded
 
     def items(self) -> Iterator[Item]:
         for path in self._paths:
@@ -134,7 +111,7 @@ class RecordedRows(Source):
         elif "requests" in line:
             self._add(line)
         # Keys below the smallest share are in all files.
-        elif "request" in line and line.get("key", 0) < round(self.recorded.share * _KEYS):
+        elif "request" in line and line.get("key", 0) < round(self._recorded.share * _KEYS):
             yield self._item(line, line.get("key", 0))
 
     def _item(self, line: dict[str, Any], key: int) -> Item:
@@ -147,9 +124,9 @@ class RecordedRows(Source):
         return Item(given, line.get("time"), unit=key)
 
     def _add(self, counts: dict[str, Any]) -> None:
-        self.recorded.requests += counts["requests"]
-        self.recorded.dropped += counts.get("dropped", 0)
-        self.recorded.unrecordable += counts.get("unrecordable", 0)
+        self._recorded.requests += counts["requests"]
+        self._recorded.dropped += counts.get("dropped", 0)
+        self._recorded.unrecordable += counts.get("unrecordable", 0)
 
     def parse(self, given: Any) -> BaseModel:
         """Return an input, with stand-ins for required fields that were not recorded."""
@@ -161,16 +138,16 @@ class RecordedRows(Source):
                     raise
 
     def _completed(self, given: Any) -> Any:
-        if not self.recorded.stand_ins:
+        if not self._stand_ins:
             return given
         completed = copy.deepcopy(given)
-        for loc, value in self.recorded.stand_ins.items():
+        for loc, value in self._stand_ins.items():
             _set(completed, loc, value)
         return completed
 
     def _found_stand_ins(self, given: Any, error: ValidationError) -> bool:
         """Find values for missing fields; return whether there are new ones."""
-        known = self.recorded.stand_ins
+        known = self._stand_ins
         missing = [
             each["loc"]
             for each in error.errors(include_url=False, include_input=False)

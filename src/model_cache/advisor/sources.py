@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from model_cache.advisor.envelopes import EnvelopeError, opened
 from model_cache.advisor.request_file import Csv, JsonLines, Line, names_of
+from model_cache.advisor.sample import Recorded
 from model_cache.advisor.settings import LogFormat, Settings
 from model_cache.advisor.times import time_column
 from model_cache.errors import ConfigurationError, did_you_mean, said_by
@@ -46,7 +47,12 @@ class Source:
         schema: the model's input schema.
         total: how much there is to read, in the unit of `done`; None if unknown.
         time_column: where the times are; None if there are none, or it is not yet known.
+
+    Attributes:
+        recorded: what recorded requests say of themselves; None of other logs.
     """
+
+    recorded: Recorded | None = None
 
     def __init__(
         self, name: str, schema: type[BaseModel], total: float | None, time_column: str | None

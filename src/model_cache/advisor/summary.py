@@ -32,8 +32,7 @@ def summary(advice: Advice) -> Iterator[str]:
 def facts(advice: Advice) -> Iterator[str]:
     """Yield what was read and measured."""
     yield from log_lines(advice)
-    if advice.reuse is not None:
-        yield from reuse_lines(advice.reuse)
+    yield from reuse_lines(advice.reuse)
     if advice.economics is not None:
         yield from economics_lines(advice.economics)
     for note in advice.notes:

@@ -38,6 +38,11 @@ class Option(NamedTuple):
     places: tuple[tuple[str, int], ...] = ()
     ignored: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, choice: Choice) -> Option:
+        """Return what a choice of the advice was made from."""
+        return cls(tuple(choice.places.items()), choice.ignored)
+
     def rounding(self, path: str, places: int) -> Option:
         """Return the choice that also rounds a field."""
         return Option(tuple(sorted({**dict(self.places), path: places}.items())), self.ignored)

@@ -12,15 +12,13 @@ from model_cache.words import duration, number, percent
 
 
 def verdict_of(
-    reuse: Reuse | None,
+    reuse: Reuse,
     best: Choice | None,
     economics: Economics | None,
     choices: Sequence[Choice],
     tolerance: float | None,
 ) -> tuple[Verdict, str]:
     """Return the verdict, and the sentence that explains it; None stands for what is unknown."""
-    if reuse is None:
-        return "unknown", "Interrupted before the log was read."
     allowed = percent(reuse.hit_ratio.value)
     if economics is None:
         return "unknown", f"This traffic allows {allowed} hits; whether they pay was not measured."

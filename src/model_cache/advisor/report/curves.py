@@ -23,11 +23,9 @@ _FEW = 0.05
 _APART = 1.2
 
 
-def reuse_chart(advice: Advice) -> Chart | None:
+def reuse_chart(advice: Advice) -> Chart:
     """Return the hit ratio over time in a cache that never evicts."""
     reuse = advice.reuse
-    if reuse is None or not reuse.points:
-        return None
     timed = all(point.seconds is not None for point in reuse.points)
     at = [point.seconds or 0.0 if timed else float(point.requests) for point in reuse.points]
     scale = durations(at) if timed else linear(at, lambda value: f"{value:,.0f}")

@@ -57,8 +57,7 @@ def _figures(advice: Advice) -> Iterator[Markup]:
     log = advice.log
     during = f" in {duration(log.seconds)}" if log.seconds else ""
     yield _figure(f"{log.traffic:,}", f"{'request' if log.traffic == 1 else 'requests'}{during}")
-    if advice.reuse is not None:
-        yield _figure(percent(advice.reuse.hit_ratio.value), "hits at most, as it is")
+    yield _figure(percent(advice.reuse.hit_ratio.value), "hits at most, as it is")
     if advice.choice is not None and not advice.choice.is_exact:
         yield _figure(percent(advice.choice.hit_ratio.value), f"hits with the {_best(advice)}")
     if advice.economics is not None:
@@ -96,9 +95,8 @@ def _main(advice: Advice) -> Iterator[Markup]:
         yield element("div", _scrolled(choices_table(advice)), class_="card choices")
     yield element("h2", "The options to paste")
     yield element("pre", element("code", advice.to_yaml()), tabindex="0")
-    if advice.capacity:
-        yield element("h2", "Memory and TTL in numbers")
-        yield element("div", *_details(advice), class_="tables")
+    yield element("h2", "Memory and TTL in numbers")
+    yield element("div", *_details(advice), class_="tables")
     notes = [*_notes(advice)]
     if notes:
         yield element("h2", "What limits this advice")
