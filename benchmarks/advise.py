@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import random
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +100,7 @@ def options_of(option: Option) -> dict[str, Any]:
 def prepared(log: Sequence[Request], model: DelayModel) -> Study:
     """Return what the advisor finds out about the log."""
     settings = Settings(random=random.Random(0), time_column="time")
-    run = Run(model, settings, silent, time.perf_counter, time.process_time)
+    run = Run(model, settings, silent)
     given = ({"time": request.time, **request.flight.model_dump()} for request in log)
     study = Study(run, run.read(given))
     study.measure_costs()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import json
 import random
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -94,7 +93,7 @@ def hits_with(capacity: Capacity, entries: float) -> float:
 
 def looked_at(requests: Any) -> Study:
     """Return what is known of a log and its reuse."""
-    run = Run(VisitModel(), SETTINGS, silent, time.perf_counter, time.process_time)
+    run = Run(VisitModel(), SETTINGS, silent)
     return Study(run, run.read(requests))
 
 

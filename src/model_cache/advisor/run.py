@@ -13,7 +13,7 @@ from ml_base.ml_model import MLModel
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.answers import Answers, kinds_of
 from model_cache.advisor.capacity import capacity_of, reuse_of
-from model_cache.advisor.costs import Measured, NotMeasuredError, distinct, measure
+from model_cache.advisor.costs import Measured, NotMeasuredError, Stopwatch, distinct, measure
 from model_cache.advisor.economics import economics_of
 from model_cache.advisor.entry_sizes import measure_sizes
 from model_cache.advisor.findings import (
@@ -40,7 +40,6 @@ from model_cache.binding.decorators import layers
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.embedded import embedded_redis
 from model_cache.errors import ConfigurationError, StoreUnavailableError
-from model_cache.protocols import Clock
 from model_cache.words import count, percent
 
 _TIMED_SHARE = 0.1
@@ -54,11 +53,9 @@ def run(
     requests: str | os.PathLike[str] | Iterable[Any],
     settings: Settings,
     tell: Tell,
-    clock: Clock,
-    cpu: Clock,
 ) -> Advice:
     """Return the advice; see `advise`."""
-    found = Run(without_cache(model), settings, tell, clock, cpu)
+    found = Run(without_cache(model), settings, tell)
     study: Study | None = None
     try:
         study = Study(found, found.read(requests))
@@ -87,18 +84,17 @@ class Run:
     model: MLModel
     settings: Settings
     tell: Tell
-    clock: Clock
-    cpu: Clock
     _builder: LogBuilder | None = None
 
     def __post_init__(self) -> None:
-        self.begun = self.clock()
+        self.watch = Stopwatch()
+        self.begun = self.watch.clock()
         self.schema = fitting.schema("input_schema", self.model)
         self.outputs = fitting.schema("output_schema", self.model)
 
     def read(self, requests: str | os.PathLike[str] | Iterable[Any]) -> Log:
         """Read the log into columns."""
-        begun = self.clock()
+        begun = self.watch.clock()
         with ExitStack() as stack:
             source = open_source(
                 requests, self.schema, self.settings, stack, self.model.qualified_name
@@ -106,7 +102,7 @@ class Run:
             self._builder = builder = LogBuilder(source)
             for batch in Reader(source, self.settings.time_column is not None).batches():
                 builder.add(batch)
-                rate = builder.count / max(1e-9, self.clock() - begun)
+                rate = builder.count / max(1e-9, self.watch.clock() - begun)
                 note = f"{count(builder.count, 'request')}, {rate:,.0f} per second"
                 self.tell(Progress("reading", batch.done, source.total, note))
         return builder.finish()
@@ -138,7 +134,7 @@ class Study:
         self._notes: list[str] = []
         self._measured: Measured | None = None
         self._search: Search | None = None
-        self._answers = Answers(run.model, run.outputs, run.clock)
+        self._answers = Answers(run.model, run.outputs, run.watch.clock)
         self._rebuilder = Rebuilder(log)
         self._tables = Tables(self._rebuilder)
         keys = Keys(log, self._tables)
@@ -152,7 +148,7 @@ class Study:
         try:
             with embedded_redis() as url:
                 inputs = distinct(self.bench.inputs(1_000))
-                self._measured = measure(run.model, inputs, url, seconds, run.clock, run.cpu)
+                self._measured = measure(run.model, inputs, url, seconds, run.watch)
                 self.sizes = measure_sizes(
                     run.model,
                     self._measured.inputs,
@@ -171,7 +167,7 @@ class Study:
                 "Inputs can't be built again from their fields, so choices were not compared."
             )
             return
-        clock, budget = self._run.clock, self._settings.budget
+        clock, budget = self._run.watch.clock, self._settings.budget
         end = clock() + budget
         levels = self._levels()
         if not self.bench.prepare(100):
@@ -246,7 +242,7 @@ class Study:
             capacity=tuple(capacity),
             sizes=self.sizes,
             economics=economics,
-            seconds=run.clock() - run.begun,
+            seconds=run.watch.clock() - run.begun,
         )
 
     def _economics(self, best: Choice | None, per_second: float | None) -> Economics | None:
