@@ -112,9 +112,10 @@ def examine(
     def ask(*words: bytes) -> Any:
         return server.execute(timeout, *words)
 
-    info = None if proxied else _sections(ask(b"INFO"))  # before this adds to the traffic
+    ask_server: Ask = (lambda *_: None) if proxied else ask  # a proxy passes no such command on
+    info = _sections(ask_server(b"INFO"))  # before this adds to the traffic
     has_cluster = in_cluster or (info or {}).get("cluster_enabled") == "1"
-    ahead, doubt = (None, 0.0) if proxied else _clock(ask)
+    ahead, doubt = _clock(ask_server)
     errors, seconds = _try_commands(ask, namespace, round_trips, tell, proxied=proxied)
     return Facts(
         address=address,
@@ -122,8 +123,8 @@ def examine(
         in_cluster=in_cluster,
         namespace=namespace.text,
         info=info,
-        settings={} if proxied else _settings(ask),
-        cluster=_sections(ask(b"CLUSTER", b"INFO")) if has_cluster and not proxied else None,
+        settings=_settings(ask_server),
+        cluster=_sections(ask_server(b"CLUSTER", b"INFO")) if has_cluster else None,
         errors=errors,
         seconds=seconds,
         clock_ahead=ahead,
