@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from model_cache.advisor.advice import Advice
-from model_cache.advisor.findings import Capacity, CapacityPoint, Choice, Economics, Reuse
+from model_cache.advisor.findings import Capacity, CapacityPoint, Choice, Economics, LogFacts, Reuse
 from model_cache.advisor.words import NO_LIMIT, change, mean, ratio
 from model_cache.words import count, duration, entry_count, number, percent, size
 
@@ -53,9 +53,13 @@ def log_lines(advice: Advice) -> Iterator[str]:
     for reason, times in log.bad_reasons.items():
         yield f"            {times:,}: {reason}"
     if log.failed:
-        kinds = ", ".join(f"{name} {times:,}" for name, times in log.failures.items())
-        asked = count(log.sampled, "prediction")
-        yield f"failures  the model raised in {log.failed:,} of {asked}: {kinds}"
+        yield f"failures  the model raised in {failures(log)}"
+
+
+def failures(log: LogFacts) -> str:
+    """Return in how many predictions the model raised, and what."""
+    kinds = ", ".join(f"{name} {times:,}" for name, times in log.failures.items())
+    return f"{log.failed:,} of {count(log.sampled, 'prediction')}: {kinds}"
 
 
 def reuse_lines(reuse: Reuse) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Capacity, CapacityPoint, Estimate, Reuse
@@ -62,28 +62,16 @@ def _reuse_sentence(reuse: Reuse) -> str:
     return f"{steady}; nine tenths of that are reached after {after}."
 
 
-def memory_chart(advice: Advice, capacity: Capacity, title: str) -> Chart | None:
+def memory_chart(advice: Advice, capacity: Capacity, title: str) -> Chart:
     """Return the hit ratio against the memory, or the entries if no memory was measured."""
     points = capacity.by_entries
-    if not points:
-        return None
-    measured = [
-        _curve(name, kind, [(bytes_of(each), hits) for each, hits in pairs if bytes_of(each)])
-        for name, kind, bytes_of, pairs in (
-            ("Redis, plain", _KINDS[0], _plain, _with_hits(points)),
-            ("Redis, packed", _KINDS[1], _packed, _with_hits(points)),
-            ("near cache", _KINDS[2], _near_bytes, _with_near(points)),
-        )
-    ]
-    series = [each for each in measured if each.points]
-    label: str = "Memory"
+    series, label = _by_memory(points), "Memory"
     form: Callable[[float], str] = size
-    sizes = [point.x for line in series for point in line.points]
-    if not series or max(sizes) < _APART * min(sizes):  # an empty server takes most of it
-        entries = [(float(each.entries), each.hit_ratio) for each in points]
-        series = [_curve("Redis", _KINDS[0], entries, "entries")]
+    if not _is_wide(series):  # an empty server takes most of it
+        entries = [(each.entries, each.hit_ratio) for each in points]
+        series = [_curve("Redis", _KINDS[0], entries, lambda number: entry_count(round(number)))]
         label, form = "Entries", _count
-    every = [point for line in series for point in line.points]
+    every = _points_of(series)
     return Chart(
         title=title,
         sentence=_memory_sentence(capacity),
@@ -94,46 +82,48 @@ def memory_chart(advice: Advice, capacity: Capacity, title: str) -> Chart | None
     )
 
 
-def _plain(point: CapacityPoint) -> float:
-    return float(point.plain or 0)
-
-
-def _packed(point: CapacityPoint) -> float:
-    return float(point.packed or 0)
-
-
-def _near_bytes(point: CapacityPoint) -> float:
-    return float(point.near_bytes or 0)
-
-
-def _with_hits(points: tuple[CapacityPoint, ...]) -> list[tuple[CapacityPoint, Estimate]]:
-    return [(point, point.hit_ratio) for point in points]
-
-
-def _with_near(points: tuple[CapacityPoint, ...]) -> list[tuple[CapacityPoint, Estimate]]:
-    """Return the near cache's hits; nothing if there are too few to be worth a curve."""
-    if _most_near(points) <= _FEW * points[-1].hit_ratio.value:
-        return []
-    return [
-        (point, Estimate(point.near, point.near, point.near))
-        for point in points
-        if point.near is not None
+def _by_memory(points: tuple[CapacityPoint, ...]) -> list[Series]:
+    """Return the curves of what was measured; a near cache's only if it has enough hits."""
+    near = [
+        (each.near_bytes, Estimate(each.near, each.near, each.near))
+        for each in points
+        if each.near is not None
     ]
+    curves = {
+        "Redis, plain": [(each.plain, each.hit_ratio) for each in points],
+        "Redis, packed": [(each.packed, each.hit_ratio) for each in points],
+        "near cache": near if _most_near(points) > _FEW * points[-1].hit_ratio.value else [],
+    }
+    found = [
+        _curve(name, kind, [(x, hits) for x, hits in pairs if x], size)
+        for kind, (name, pairs) in zip(_KINDS, curves.items(), strict=True)
+    ]
+    return [series for series in found if series.points]
 
 
 def _curve(
-    name: str, kind: Kind, points: list[tuple[float, Estimate]], unit: str = "bytes"
+    name: str, kind: Kind, points: Sequence[tuple[int, Estimate]], form: Callable[[float], str]
 ) -> Series:
     found = [
         Point(
             x,
             hits.value,
-            f"{name}: {size(x) if unit == 'bytes' else f'{x:,.0f} {unit}'}, {ratio(hits)} hits",
+            f"{name}: {form(x)}, {ratio(hits)} hits",
             along=(hits.low, hits.high) if hits.low < hits.high else None,
         )
         for x, hits in points
     ]
     return Series(name, tuple(found), kind)
+
+
+def _points_of(series: Sequence[Series]) -> list[Point]:
+    return [point for line in series for point in line.points]
+
+
+def _is_wide(series: Sequence[Series]) -> bool:
+    """Return whether the values on the x axis are far enough apart for a chart."""
+    places = [point.x for point in _points_of(series)]
+    return bool(places) and max(places) >= _APART * min(places)
 
 
 def _most_near(points: tuple[CapacityPoint, ...]) -> float:
@@ -176,10 +166,9 @@ def ttl_chart(advice: Advice) -> Chart | None:
         for capacity, kind in zip(advice.capacity, _KINDS, strict=False)
         if capacity.by_ttl
     ]
-    sizes = [point.x for line in series for point in line.points]
-    if not series or max(sizes) < _APART * min(sizes):  # a single point
+    if not _is_wide(series):  # a single point
         return None
-    every = [point for line in series for point in line.points]
+    every = _points_of(series)
     return Chart(
         title="How long should entries live?",
         sentence=_ttl_sentence(advice.capacity[-1]),

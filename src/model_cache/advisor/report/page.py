@@ -14,7 +14,7 @@ from model_cache.advisor.report.frontier import frontier_chart
 from model_cache.advisor.report.markup import Markup, element, joined
 from model_cache.advisor.report.money import LEAST_MONEY, cost_bars, month_chart, time_chart
 from model_cache.advisor.report.tables import choices_table, memory_table, ttl_table
-from model_cache.advisor.summary import best_name
+from model_cache.advisor.summary import best_name, failures
 from model_cache.words import count, duration, number, percent
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -174,9 +174,7 @@ def _notes(advice: Advice) -> Iterator[str]:
         reasons = "; ".join(f"{times:,}: {reason}" for reason, times in log.bad_reasons.items())
         yield f"{count(log.bad, 'line was', 'lines were')} skipped ({reasons})."
     if log.failed:
-        kinds = ", ".join(f"{name} {times:,}" for name, times in log.failures.items())
-        asked = count(log.sampled, "prediction")
-        yield f"The model raised in {log.failed:,} of {asked}: {kinds}."
+        yield f"The model raised in {failures(log)}."
 
 
 def _footer(advice: Advice) -> Markup:
