@@ -123,7 +123,6 @@ def with_labels(advice: Advice) -> Advice:
     choices = [
         replace(each, changes=replace(each.changes, **numbers, flipped=each.changes.share))
         for each in advice.choices
-        if each.changes is not None
     ]
     return replace(advice, unit_fields=(), label_fields=("label",), choices=tuple(choices))
 

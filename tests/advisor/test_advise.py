@@ -75,7 +75,6 @@ def test_hit_ratios_and_changes_are_those_of_a_replay(
             for row, answer in zip(log, answers, strict=True)
         ]
     )
-    assert found.changes is not None
     assert found.changes.mean is not None
     assert found.changes.p99 is not None
     assert found.changes.share.value == pytest.approx((distances > 0).mean())
@@ -109,25 +108,21 @@ def slow() -> VisitModel:
 def test_the_best_choice_within_the_tolerance_is_recommended(advice: Advice) -> None:
     best = advice.choice
     assert best is not None
-    assert best.changes is not None
     assert best.changes.p99 is not None
     assert best.changes.p99.high <= 1.0
     assert best.ignored == ("request_id",)
     assert dict(best.places) == {"amount": 0}
-    worse = [each for each in advice.choices if each.changes and each.changes.p99]
-    allowed = [each for each in worse if each.changes and each.changes.p99.high <= 1.0]  # type: ignore[union-attr]
+    allowed = [each for each in advice.choices if each.changes.p99 and each.changes.p99.high <= 1.0]
     assert best.hit_ratio.value >= max(each.hit_ratio.value for each in allowed) - 0.005
 
 
 def test_nothing_on_the_frontier_is_beaten(advice: Advice) -> None:
     frontier = advice.frontier
-    costs = [each.changes.cost.value for each in frontier if each.changes]
+    costs = [each.changes.cost.value for each in frontier]
     assert len(frontier) > 3
     assert costs == sorted(costs)
     for other in advice.choices:
-        assert other.changes is not None
         for each in frontier:
-            assert each.changes is not None
             more = other.hit_ratio.value > each.hit_ratio.value + 1e-6
             assert not (more and other.changes.cost.value < each.changes.cost.value - 1e-9), (
                 other,
@@ -146,12 +141,10 @@ def test_labels_are_compared_as_labels() -> None:
     assert found.unit_fields == ()
     assert found.label_fields == ("label",)
     worst = choice(found, "without amount").changes
-    assert worst is not None
     assert worst.mean is None
     assert worst.flipped is not None
     assert 0.3 < worst.flipped.low < worst.flipped.value < worst.flipped.high < 0.7
     assert found.choice is not None
-    assert found.choice.changes is not None
     assert found.choice.changes.share.value == 0.0
     assert found.choice.hit_ratio.value > found.choices[0].hit_ratio.value
 
@@ -376,7 +369,6 @@ def test_decimals_and_lists_of_numbers_are_rounded_too(server: Server) -> None:
         counted = (stats.hits + stats.shared) / len(log)
         found = choice(advice, f"{field} to 0 places")
         assert found.hit_ratio.value == pytest.approx(counted)
-        assert found.changes is not None
         assert found.changes.share.value > 0.5
 
 

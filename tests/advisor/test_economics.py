@@ -181,7 +181,6 @@ def test_a_verdict_says_what_the_choice_that_pays_costs() -> None:
 def test_a_verdict_names_no_choice_beyond_the_tolerance() -> None:
     assert "it would pay" not in verdict_on(costly(0.5, 2.0), tolerance=1.0)[1]
     within = costly(0.5, 2.0)
-    assert within.changes is not None
     unsure = dataclasses.replace(within.changes, p99=Estimate(2.0, 1.0, math.inf))
     sentence = verdict_on(dataclasses.replace(within, changes=unsure), tolerance=3.0)[1]
     assert "it would pay with amount to -2 places" in sentence

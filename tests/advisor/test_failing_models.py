@@ -44,9 +44,7 @@ def advice() -> Advice:
 
 
 def found(advice: Advice, name: str) -> Changes:
-    changes = next(each.changes for each in advice.choices if each.label == name)
-    assert changes is not None
-    return changes
+    return next(each.changes for each in advice.choices if each.label == name)
 
 
 def answers(of: Any) -> list[float | None]:
@@ -86,9 +84,8 @@ def test_a_request_without_an_answer_in_both_cases_has_not_changed(advice: Advic
 def test_a_choice_with_errors_is_within_no_tolerance() -> None:
     found = advise(model(), LOG, budget=20.0, tolerance=1e6)
     assert found.choice is not None
-    assert found.choice.changes is not None
     assert found.choice.changes.errors.value < 0.01
-    errors = [each.changes.errors.value for each in found.choices if each.changes is not None]
+    errors = [each.changes.errors.value for each in found.choices]
     assert max(errors) > 0.1
 
 

@@ -161,13 +161,10 @@ def test_names_from_outside_are_escaped(advice: Advice, shown: Callable[[Advice]
         pages.with_labels,
         lambda advice: replace(advice, choices=advice.choices[:1], recommended=0),
         lambda advice: replace(
-            advice, choices=tuple(replace(each, changes=None) for each in advice.choices)
-        ),
-        lambda advice: replace(
             pages.without_sizes(pages.without_times(advice)), choices=(), recommended=None
         ),
     ],
-    ids=["no times", "no sizes", "labels", "one choice", "no changes", "nothing"],
+    ids=["no times", "no sizes", "labels", "one choice", "nothing"],
 )
 def test_an_advice_with_less_in_it_is_a_page_too(
     advice: Advice, changed: Callable[[Advice], Advice]

@@ -62,7 +62,7 @@ def as_yaml(advice: Advice) -> str:
         lines.append("# The advice was interrupted, and is less certain.")
     best = advice.choice
     pays = advice.verdict != "do not cache"
-    if pays and best is not None and best.changes is not None and not best.is_exact:
+    if pays and best is not None and not best.is_exact:
         lines.append(f"# Answers that change: {percent(best.changes.share.value)}.")
     if advice.sizes is not None and pays:
         lines.append(f"# {_memory(advice.capacity[-1], advice.sizes.empty)}")

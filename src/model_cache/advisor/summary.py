@@ -126,8 +126,6 @@ def cells(advice: Advice, choice: Choice) -> list[str]:
     """Return the cells of a choice under these headings."""
     found = choice.changes
     hits, errors = ratio(choice.hit_ratio), _has_errors(advice)
-    if found is None:
-        return [hits, *["?"] * (len(headings(advice)) - 1)]
     first = [hits, ratio(found.share), *([ratio(found.errors)] if errors else [])]
     if found.mean is None or found.p99 is None:
         return [*first, ratio(found.flipped or found.share), "-", "-"]
@@ -141,8 +139,7 @@ def _largest(maximum: float) -> str:
 
 
 def _has_errors(advice: Advice) -> bool:
-    shown = (choice.changes for choice, _ in shown_choices(advice))
-    return any(found is not None and found.errors.value > 0 for found in shown)
+    return any(choice.changes.errors.value > 0 for choice, _ in shown_choices(advice))
 
 
 def choices_title(advice: Advice) -> str:
