@@ -30,14 +30,10 @@ from model_cache.integrations.fastapi import (
 )
 from tests.checkout import IMPORTS
 from tests.models import FunctionModel, person
+from tests.observing.heard import made
 from tests.servers import Server, free_port, running_server
 from tests.stored import entries
 from tests.web import Outside, connected
-
-
-def made(server: Server, **options: Any) -> RedisCachingDecorator:
-    model = RedisCachingDecorator(url=server.url, timeout=1.0, **options)
-    return model.set_model(FunctionModel())
 
 
 class Closes(RedisCachingDecorator):
