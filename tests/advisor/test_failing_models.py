@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 
 from model_cache import RedisCachingDecorator
 from model_cache.advisor import Advice, advise
-from model_cache.advisor.answers import Answer
+from model_cache.advisor.answers import Answer, Answers
 from model_cache.advisor.changes import changes
 from model_cache.advisor.findings import Changes
 from tests.advisor.logs import Score, Verdict, Visit, label, score, visits
@@ -163,6 +164,20 @@ def test_a_model_that_always_fails_leaves_the_verdict_open() -> None:
     found = advise(model(refuses), LOG, budget=10.0)
     assert found.verdict == "unknown"
     assert any("LookupError: out of order" in note for note in found.notes)
+
+
+def test_inputs_without_a_key_are_never_taken_for_each_other() -> None:
+    class Opaque(BaseModel):
+        handle: Any
+
+    def read(data: Any) -> Score:
+        return Score(score=next(data.handle))
+
+    opaque = FunctionModel(Opaque, Score, read)
+    answers = Answers(opaque, Score, time.perf_counter)
+    for number in range(300):
+        assert answers.of([Opaque(handle=iter([number]))]) == [Answer((number,), ())]
+        opaque.calls.clear()  # the next one may have its place in memory
 
 
 def test_an_answer_that_no_float_can_hold_is_a_label_and_no_failure() -> None:
