@@ -75,7 +75,7 @@ def memory_chart(advice: Advice, capacity: Capacity, title: str) -> Chart:
     return Chart(
         title=title,
         sentence=_memory_sentence(capacity),
-        x=Axis(label, logarithmic([each.x for each in every], form, most=5)),
+        x=Axis(label, logarithmic([each.x for each in every], form)),
         y=_hits(advice, [each.y for each in every]),
         series=(*series,),
         rule=_rule(advice),
