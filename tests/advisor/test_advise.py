@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import pkgutil
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -286,6 +287,24 @@ def test_an_interruption_ends_it_with_the_advice_so_far(stage: str) -> None:
     assert len(found.choices) == (5 if stage == "comparing" else 0)
     assert str(found).startswith("INTERRUPTED")
     assert "interrupted" in found.to_yaml()
+
+
+@pytest.mark.parametrize("where", ["model_cache.advisor.run.reuse_of", "numpy.unique"])
+def test_an_interruption_after_the_log_was_read_is_survived(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    function = pkgutil.resolve_name(where)
+    calls = []
+
+    def interrupted(*args: Any, **how: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2 - (function is not np.unique):
+            raise KeyboardInterrupt
+        return function(*args, **how)
+
+    monkeypatch.setattr(where, interrupted)
+    found = advised(log=many(300))
+    assert (found.complete, found.log.requests) == (False, 300)
 
 
 def test_an_interruption_before_the_first_request_is_one() -> None:

@@ -186,6 +186,7 @@ class ColumnBuilder:
         self._is_number = may_round
         self._parts: list[Array] = []
         self._hasher = _Hasher(salt)
+        self._column: Column | None = None
 
     @property
     def uncacheable(self) -> int:
@@ -251,9 +252,17 @@ class ColumnBuilder:
         self._parts, self._is_number, self._number = parts, False, None
 
     def finish(self, count: int) -> Column:
-        """Return the column, without what an interrupted `add` may have added after `count`."""
-        rows = np.concatenate(self._parts)[:count]
-        self._parts = []
+        """Return the column, without what an interrupted `add` may have added after `count`.
+
+        After an interruption, it may be called again.
+        """
+        if self._column is None:
+            self._parts = [np.concatenate(self._parts)[:count]]
+            self._column = self._made(self._parts[0])
+            self._parts = []
+        return self._column
+
+    def _made(self, rows: Array) -> Column:
         number = (self._number or float) if self._is_number else None
         kept = self._hasher.kept
         distinct, codes = np.unique(_bits(rows), return_inverse=True)

@@ -85,6 +85,7 @@ class Run:
     settings: Settings
     tell: Tell
     _builder: LogBuilder | None = None
+    _log: Log | None = None
 
     def __post_init__(self) -> None:
         self.watch = Stopwatch()
@@ -105,13 +106,15 @@ class Run:
                 rate = builder.count / max(1e-9, self.watch.clock() - begun)
                 note = f"{count(builder.count, 'request')}, {rate:,.0f} per second"
                 self.tell(Progress("reading", batch.done, source.total, note))
-        return builder.finish()
+        return self.read_so_far()
 
     def read_so_far(self) -> Log:
-        """After Ctrl-C, return what was read; raise it again if that is nothing."""
-        if self._builder is None or not self._builder.count:
-            raise KeyboardInterrupt
-        return self._builder.finish()
+        """Return what was read; after Ctrl-C, raise it again if that is nothing."""
+        if self._log is None:
+            if self._builder is None or not self._builder.count:
+                raise KeyboardInterrupt
+            self._log, self._builder = self._builder.finish(), None
+        return self._log
 
 
 class Study:
