@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -33,6 +32,7 @@ from tests.models import FunctionModel, person
 from tests.observing.heard import made
 from tests.servers import Server, free_port, running_server
 from tests.stored import entries
+from tests.waiting import poll
 from tests.web import Outside, connected
 
 
@@ -244,9 +244,7 @@ def test_health_finds_a_store_that_comes_and_goes() -> None:
         server.kill()
         assert health(model)["status"] == "degraded"
         server.start()
-        deadline = time.monotonic() + 30
-        while health(model)["status"] != "ok":  # no prediction is needed for that
-            assert time.monotonic() < deadline
+        poll(lambda: health(model)["status"] == "ok", seconds=30)  # without a prediction
 
 
 def test_the_health_of_a_cache_is_that_of_what_it_has_wrapped(server: Server) -> None:

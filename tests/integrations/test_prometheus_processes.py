@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.checkout import IMPORTS, REPOSITORY
 from tests.integrations.scraping import counts, get
 from tests.servers import Server
 from tests.services import Service
+from tests.waiting import poll
 
 WORKERS = 4
 CONFIG = REPOSITORY / "examples" / "insurance_service" / "gunicorn.conf.py"
@@ -39,13 +39,12 @@ def running_gunicorn(url: str, folder: Path) -> Service:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while True:
+    def holds() -> bool:
         with contextlib.suppress(OSError):
-            if condition():
-                return
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+            return condition()
+        return False
+
+    poll(holds, seconds=30)
 
 
 def is_running(pid: int) -> bool:
