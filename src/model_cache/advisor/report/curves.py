@@ -8,14 +8,14 @@ from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Capacity, CapacityPoint, Estimate, Reuse
 from model_cache.advisor.report.chart import Axis, Chart, Kind, Point, Series
 from model_cache.advisor.report.scales import (
-    Scale,
+    as_percentage,
     durations,
     linear,
     log_durations,
     logarithmic,
 )
 from model_cache.advisor.words import ratio
-from model_cache.words import count, duration, entry_count, number, percent, size
+from model_cache.words import count, duration, entry_count, percent, size
 
 _KINDS: tuple[Kind, ...] = ("first", "second", "third")
 _ENOUGH = 0.9
@@ -28,7 +28,7 @@ def reuse_chart(advice: Advice) -> Chart:
     reuse = advice.reuse
     timed = all(point.seconds is not None for point in reuse.points)
     at = [point.seconds or 0.0 if timed else float(point.requests) for point in reuse.points]
-    scale = durations(at) if timed else linear(at, lambda value: f"{value:,.0f}")
+    scale = durations(at) if timed else linear(at, _count)
     parts, whole = "in this part of the log", "since its beginning"
     here = [_at(x, each.window, parts, timed) for x, each in zip(at, reuse.points, strict=True)]
     so_far = [_at(x, each.so_far, whole, timed) for x, each in zip(at, reuse.points, strict=True)]
@@ -193,17 +193,13 @@ def _ttl_sentence(capacity: Capacity) -> str:
 
 def _hits(advice: Advice, values: list[float]) -> Axis:
     limit = advice.economics.break_even if advice.economics else None
-    scale: Scale = linear([0.05, *values, *([] if limit is None else [limit])], _percent)
-    return Axis("Hit ratio", scale)
+    shown = [0.05, *values, *([] if limit is None else [limit])]
+    return Axis("Hit ratio", linear(shown, as_percentage))
 
 
 def _rule(advice: Advice) -> tuple[float, str] | None:
     limit = advice.economics.break_even if advice.economics else None
     return None if limit is None else (limit, f"pays from {percent(limit)}")
-
-
-def _percent(value: float) -> str:
-    return f"{number(100 * value)}%"
 
 
 def _count(value: float) -> str:

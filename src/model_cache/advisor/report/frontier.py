@@ -5,7 +5,7 @@ from __future__ import annotations
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Choice
 from model_cache.advisor.report.chart import Axis, Chart, Point, Series
-from model_cache.advisor.report.scales import Scale, linear, logarithmic
+from model_cache.advisor.report.scales import Scale, as_percentage, linear, logarithmic
 from model_cache.advisor.summary import best_name, shown_choices
 from model_cache.advisor.words import change, mean, ratio
 from model_cache.words import number, percent
@@ -32,7 +32,7 @@ def frontier_chart(advice: Advice) -> Chart | None:
         title="What do more hits cost?",
         sentence=_sentence(advice, [each for each in shown if each.on_frontier]),
         x=Axis(_change_label(advice), _change_scale(advice, shown)),
-        y=Axis("Hit ratio", linear([1.0], lambda value: f"{100 * value:.0f}%")),
+        y=Axis("Hit ratio", linear([1.0], as_percentage)),
         series=(
             Series("other choices", tuple(others), "others", "dots"),
             Series("worth having, numbered as in the table", tuple(steps), "first", "steps"),
@@ -57,14 +57,10 @@ def _change_label(advice: Advice) -> str:
 def _change_scale(advice: Advice, shown: list[Choice]) -> Scale:
     values = [*map(_cost, shown)]
     positive = [each for each in values if each > 0]
-    form = number if advice.unit_fields else _share
+    form = number if advice.unit_fields else as_percentage
     if positive and max(positive) > _WIDE_RANGE * min(positive):
         return logarithmic([0.0, *positive], form)
     return linear(values, form, most=8)
-
-
-def _share(value: float) -> str:
-    return f"{number(100 * value)}%"
 
 
 def _point(choice: Choice, number: str = "") -> Point:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from model_cache.words import duration
+from model_cache.words import duration, number
 
 _DAY = 86_400.0
 _DURATIONS = (
@@ -61,13 +61,13 @@ def durations(values: Iterable[float]) -> Scale:
     """Return a linear scale of times, with ticks at whole minutes, hours or days."""
     low, high = _ends(values)
     if high - low < 1.0:
-        return linear((low, high), _duration)
+        return linear((low, high), as_duration)
     steps = (
         *_DURATIONS,
         *(factor * 10.0**power * _DAY for power in range(3, 9) for factor in (1, 2, 5)),
     )
     step = next((each for each in steps if (high - low) / each <= _MOST), high - low)
-    return _stepped(low, high, step, _duration, whole=low < 0)
+    return _stepped(low, high, step, as_duration, whole=low < 0)
 
 
 def _ends(values: Iterable[float]) -> tuple[float, float]:
@@ -81,9 +81,7 @@ def _stepped(
 ) -> Scale:
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     end = last * step if whole else high
-    ticks = [
-        number * step for number in range(first, last + 1) if number * step <= end * (1 + 1e-9)
-    ]
+    ticks = [each * step for each in range(first, last + 1) if each * step <= end * (1 + 1e-9)]
     return Scale(first * step, end, tuple((each, form(each)) for each in ticks))
 
 
@@ -102,11 +100,11 @@ def logarithmic(values: Iterable[float], form: Callable[[float], str]) -> Scale:
 
 def log_durations(values: Iterable[float]) -> Scale:
     """Return a logarithmic scale of times."""
-    found = logarithmic(values, _duration)
+    found = logarithmic(values, as_duration)
     inside = [each for each in _LOG_DURATIONS if found.low <= each <= found.high]
     if len(inside) < 2:
         return found
-    ticks = tuple((each, _duration(each)) for each in _thinned(inside))
+    ticks = tuple((each, as_duration(each)) for each in _thinned(inside))
     return Scale(found.low, found.high, ticks, True)
 
 
@@ -124,5 +122,11 @@ def _thinned(ticks: Sequence[float]) -> list[float]:
     return [*ticks[:: max(1, -(-len(ticks) // _MOST))]]
 
 
-def _duration(seconds: float) -> str:
+def as_percentage(ratio: float) -> str:
+    """Return the label of a ratio."""
+    return f"{number(100 * ratio)}%"
+
+
+def as_duration(seconds: float) -> str:
+    """Return the label of a time."""
     return duration(seconds) if seconds else "0"
