@@ -104,11 +104,8 @@ class LogBuilder:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._fields = fields_of(source.schema)
-        columns = [
-            ColumnBuilder(field.path, field.reader(), salt, may_round=field.may_round)
-            for salt, field in enumerate(self._fields, 1)
-        ]
-        self._rows = _Rows(columns, [], [])
+        salted = enumerate(self._fields, 1)
+        self._rows = _Rows([ColumnBuilder(field, salt) for salt, field in salted], [], [])
         self._bad: Counter[str] = Counter()
         self._first: list[BaseModel] = []
 
