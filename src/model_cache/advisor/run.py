@@ -24,11 +24,10 @@ from model_cache.advisor.findings import (
     EntrySizes,
     LogFacts,
 )
-from model_cache.advisor.hashing import Keys
 from model_cache.advisor.log import Log, LogBuilder
 from model_cache.advisor.progress import Progress, Tell
 from model_cache.advisor.reading import Reader
-from model_cache.advisor.rebuilding import Rebuilder, Tables, places_of
+from model_cache.advisor.rebuilding import places_of
 from model_cache.advisor.recorded import notes_on
 from model_cache.advisor.search import LOSSLESS, Search
 from model_cache.advisor.settings import Settings
@@ -138,10 +137,7 @@ class Study:
         self._measured: Measured | None = None
         self._search: Search | None = None
         self._answers = Answers(run.model, run.outputs, run.watch.clock)
-        self._rebuilder = Rebuilder(log)
-        self._tables = Tables(self._rebuilder)
-        keys = Keys(log, self._tables)
-        self.bench = Bench(keys, len(log), self._rebuilder, self._answers, self._settings.random)
+        self.bench = Bench(log, self._answers, self._settings.random)
         self.reuse = reuse_of(self.bench.keys(Option()), log.times, log.sample)
 
     def measure_costs(self) -> None:
@@ -165,7 +161,7 @@ class Study:
 
     def compare(self) -> None:
         """Compare choices within the budget."""
-        if not self._rebuilder.is_faithful():
+        if not self.bench.rebuilder.is_faithful():
             self._notes.append(
                 "Inputs can't be built again from their fields, so choices were not compared."
             )
@@ -201,7 +197,7 @@ class Study:
                 continue
             sensible = places_of(column) if field.may_round else []
             levels[column.path] = [
-                places for places in sensible if self._tables.find(column, places) is not None
+                places for places in sensible if self.bench.tables.find(column, places) is not None
             ]
             if sensible and not levels[column.path]:
                 self._notes.append(
