@@ -150,8 +150,7 @@ class Study:
                 self._measured = measure(run.model, inputs, url, seconds, run.watch)
                 self.sizes = measure_sizes(
                     run.model,
-                    self._measured.inputs,
-                    self._measured.predictions,
+                    self._measured,
                     self.reuse.distinct.value,
                     url,
                     self._settings.random,
@@ -332,8 +331,8 @@ class Study:
             requests = count(self.log.sample.requests, "request")
             yield f"The log has only {requests}, so the advice is not reliable."
         if self._measured is not None:
-            answers = self._measured.inputs, self._measured.predictions
-            different, of = self._answers.differing(*answers)
+            measured = self._measured
+            different, of = self._answers.differing(measured.inputs, measured.predictions)
             if different:
                 yield (
                     f"The model answered {different:,} of {count(of, 'request')} differently when "
