@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import random
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +29,9 @@ from examples.flight_delays.log import write
 from examples.flight_delays.model import DelayModel
 from examples.flight_delays.replay import Replayed, Request, Unmoved, replay, requests
 from model_cache import embedded_redis
-from model_cache.advisor.capacity import capacity_of
 from model_cache.advisor.findings import Changes, Estimate
 from model_cache.advisor.progress import silent
-from model_cache.advisor.run import Run
+from model_cache.advisor.run import Run, Study
 from model_cache.advisor.settings import Settings
 from model_cache.advisor.trials import MOST_ROWS, PRECISE, Option
 
@@ -99,26 +97,27 @@ def options_of(option: Option) -> dict[str, Any]:
     return found
 
 
-def prepared(log: Sequence[Request], model: DelayModel) -> Run:
-    """Return a run of the advisor that has read the log."""
+def prepared(log: Sequence[Request], model: DelayModel) -> Study:
+    """Return what the advisor finds out about the log."""
     settings = Settings(random=random.Random(0), time_column="time")
-    run = Run(model, settings, silent, time.perf_counter, time.process_time)
-    run.read({"time": request.time, **request.flight.model_dump()} for request in log)
-    run.look_at_reuse()
-    run.measure_costs()
-    return run
+    run = Run(model, settings, silent)
+    given = ({"time": request.time, **request.flight.model_dump()} for request in log)
+    study = Study(run, run.read(given))
+    study.measure_costs()
+    return study
 
 
-def compare(run: Run, log: Sequence[Request], model: DelayModel) -> tuple[list[Ratio], list[Error]]:
+def compare(
+    study: Study, log: Sequence[Request], model: DelayModel
+) -> tuple[list[Ratio], list[Error]]:
     """Return the hit ratios and the changes of all choices."""
-    assert run.bench is not None
     ratios, errors = [], []
     own: list[float] = []
     for name, option in CHOICES.items():
         with embedded_redis() as url:
             found = replay(model, log, {**options_of(option), "url": url})
         own = own or found.answers
-        trial = run.bench.trial(option, MOST_ROWS, PRECISE)
+        trial = study.bench.trial(option, MOST_ROWS, PRECISE)
         ratios.append(Ratio(name, trial.hit_ratio.value, found.hit_ratio, 0.01))
         if option != EXACT:
             errors += _errors(name, trial.changes, own, found)
@@ -138,15 +137,14 @@ def _errors(name: str, changes: Changes, own: list[float], found: Replayed) -> l
     ]
 
 
-def with_ttl(run: Run, log: Sequence[Request], seconds: float) -> Ratio:
+def with_ttl(study: Study, log: Sequence[Request], seconds: float) -> Ratio:
     """Return the hit ratio with a TTL, in a replay that takes so many seconds."""
-    assert run.log is not None
-    assert run.log.duration is not None
-    speed = run.log.duration / seconds
-    ttl = _TTL if run.log.duration > 2 * _TTL else run.log.duration / 2
-    (point,) = [each for each in run.capacity[0].by_ttl if each.ttl == ttl] or [
-        run.capacity[0].by_ttl[-1]
-    ]
+    duration = study.log.duration
+    assert duration is not None
+    speed = duration / seconds
+    ttl = _TTL if duration > 2 * _TTL else duration / 2
+    by_ttl = study.capacity("", EXACT).by_ttl
+    (point,) = [each for each in by_ttl if each.ttl == ttl] or [by_ttl[-1]]
     with embedded_redis() as url:
         options = {"url": url, "ttl": point.ttl / speed}
         found = replay(Unmoved(), log, options, speed=speed)
@@ -154,17 +152,15 @@ def with_ttl(run: Run, log: Sequence[Request], seconds: float) -> Ratio:
     return Ratio(name, point.hit_ratio.value, found.hit_ratio, 0.01)
 
 
-def with_limits(run: Run, log: Sequence[Request]) -> list[Ratio]:
+def with_limits(study: Study, log: Sequence[Request]) -> list[Ratio]:
     """Return the hit ratios with memory limits."""
-    assert run.log is not None
-    assert run.bench is not None
-    assert run.sizes is not None
-    capacity = capacity_of("", run.bench.keys(NO_MONTH), run.log.times, run.log.sample)
+    assert study.sizes is not None
+    capacity = study.capacity("", NO_MONTH)
     entries = capacity.by_entries[-1].entries
     ratios = []
     for share in _SHARES:
         point = min(capacity.by_entries, key=lambda each: abs(each.entries - share * entries))
-        limit = round(run.sizes.empty + run.sizes.plain * point.entries)
+        limit = round(study.sizes.empty + study.sizes.plain * point.entries)
         with embedded_redis() as url, redis.Redis.from_url(url) as client:
             client.config_set("maxmemory", limit)
             client.config_set("maxmemory-policy", "allkeys-lru")
@@ -182,10 +178,10 @@ def main() -> None:
         path = Path(folder) / "flights.parquet"
         write(path)
         log = list(requests(path, chosen.count))
-    run = prepared(log, model)
-    ratios, errors = compare(run, log, model)
-    ratios.append(with_ttl(run, log, _TTL_SECONDS * max(0.05, len(log) / _ALL)))
-    ratios += with_limits(run, log)
+    study = prepared(log, model)
+    ratios, errors = compare(study, log, model)
+    ratios.append(with_ttl(study, log, _TTL_SECONDS * max(0.05, len(log) / _ALL)))
+    ratios += with_limits(study, log)
     show(chosen, __doc__, found, _tables(ratios, errors), ratios=ratios, errors=errors)
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tests.checkout import IMPORTS
 from tests.servers import free_port
@@ -21,7 +21,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Service:
-    """A web service's process; what it logs goes to a file.
+    """A web service's process, which a block waits for and stops; its log goes to a file.
 
     Args:
         command: a module and its arguments; uvicorn is given the port and patience with Redis,
@@ -59,6 +59,18 @@ class Service:
                 stderr=subprocess.STDOUT,
                 start_new_session=leads,
             )
+
+    def __enter__(self) -> Self:
+        """Wait until it is ready."""
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def log(self) -> str:

@@ -55,8 +55,5 @@ def running(folder: Path, code: str, **environment: str) -> Iterator[Service]:
             folder / "log",
             ready="/docs",
         )
-    try:
-        service.wait_until_ready()
+    with service:
         yield service
-    finally:
-        service.stop()

@@ -42,11 +42,12 @@ def flag(option: str, value: object) -> bool:
     return on
 
 
-def whole(option: str, value: object, least: int, most: int) -> int:
-    """Return a whole number from `least` to `most`."""
+def whole(option: str, value: object, least: int, most: int, alternative: str = "") -> int:
+    """Return a whole number from `least` to `most`; the error also names an alternative."""
     number = int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
     if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-        raise wrong(option, value, f"a whole number from {least:,} to {most:,}")
+        allowed = f"a whole number from {least:,} to {most:,}{alternative}"
+        raise wrong(option, value, allowed)
     return int(number)  # a subclass is not a port for the socket module
 
 

@@ -66,16 +66,19 @@ def visits(count: int, *, ids: bool = False, seed: int = 0) -> Iterator[dict[str
 
 def read(requests: Any, schema: type[BaseModel] = Visit) -> Log:
     """Return requests as a log."""
-    builder = LogBuilder(schema)
-    for batch in Reader(Given(requests, schema, None), schema).batches():
+    return logged(Reader(Given(requests, schema)))
+
+
+def logged(reader: Reader) -> Log:
+    """Return what is read as a log."""
+    builder = LogBuilder(reader.source)
+    for batch in reader.batches():
         builder.add(batch)
-    log = builder.finish()
-    assert log is not None
-    return log
+    return builder.finish()
 
 
 def batches(requests: Any, schema: type[BaseModel] = Visit) -> list[Batch]:
-    return list(Reader(Given(requests, schema, None), schema).batches())
+    return list(Reader(Given(requests, schema)).batches())
 
 
 def same(hashes: Hashes) -> list[int]:

@@ -73,7 +73,6 @@ def without_times(advice: Advice) -> Advice:
     """Return an advice about a log without times."""
     economics, reuse = advice.economics, advice.reuse
     assert economics is not None
-    assert reuse is not None
     timeless = [replace(each, cpu_hours=None, money=None) for each in economics.curve]
     return replace(
         advice,
@@ -124,7 +123,6 @@ def with_labels(advice: Advice) -> Advice:
     choices = [
         replace(each, changes=replace(each.changes, **numbers, flipped=each.changes.share))
         for each in advice.choices
-        if each.changes is not None
     ]
     return replace(advice, unit_fields=(), label_fields=("label",), choices=tuple(choices))
 

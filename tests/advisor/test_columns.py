@@ -19,6 +19,7 @@ from model_cache.advisor.hashing import Keys
 from model_cache.advisor.log import Log, LogBuilder
 from model_cache.advisor.reading import Batch
 from model_cache.advisor.rebuilding import Rebuilder, Tables, places_of
+from model_cache.advisor.sources import Given
 from model_cache.binding import Binding
 from model_cache.decorator import option_defaults
 from model_cache.keys.canonical import INPUTS
@@ -212,7 +213,7 @@ def test_places_go_from_the_first_that_changes_a_value_to_the_width_of_the_value
 
 
 def test_an_interrupted_batch_leaves_no_half_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    builder = LogBuilder(Inner)
+    builder = LogBuilder(Given([], Inner))
     batch = Batch([Inner(depth=1.0)], [1.0], [], Counter(), 1.0)
     builder.add(batch)
 
@@ -224,7 +225,6 @@ def test_an_interrupted_batch_leaves_no_half_rows(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(KeyboardInterrupt):
             builder.add(batch)
     log = builder.finish()
-    assert log is not None
     assert [len(column) for column in log.columns] == [1, 1]
     assert log.times is not None
     assert len(log.times) == 1

@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from model_cache import RedisCachingDecorator, embedded
 from model_cache.advisor import Advice, advise
 from model_cache.advisor.economics import break_even, economics_of
-from model_cache.advisor.estimates import exactly
 from model_cache.advisor.findings import Changes, Choice, Costs, Estimate, Reuse
 from model_cache.advisor.options import as_yaml
 from model_cache.advisor.search import is_lossless, is_tolerated
@@ -27,6 +26,10 @@ COSTS = Costs(
     model=100e-6, model_cpu=80e-6, model_batch=None, hit=20e-6, hit_cpu=10e-6, miss=40e-6,
     miss_cpu=30e-6, near_hit=None, sampled=300,
 )  # fmt: skip
+
+
+def exactly(value: float) -> Estimate:
+    return Estimate(value, value, value)
 
 
 def test_the_break_even_is_where_hits_pay_for_misses() -> None:
@@ -53,13 +56,12 @@ def test_a_model_that_is_quicker_than_a_hit_never_pays() -> None:
 def changes(
     p99: float, high: float, flipped: Estimate | None = None, sampled: int = 5_000
 ) -> Changes:
-    nothing = Estimate(0.0, 0.0, 0.0)
+    nothing = exactly(0.0)
     return Changes(sampled, nothing, nothing, Estimate(p99, p99, high), p99, 0.0, flipped, nothing)
 
 
 def trial(rows: int, sampled: int) -> Trial:
-    half = Estimate(0.5, 0.5, 0.5)
-    return Trial(Option(), half, changes(0.0, 0.0, sampled=sampled), rows)
+    return Trial(Option(), exactly(0.5), changes(0.0, 0.0, sampled=sampled), rows)
 
 
 def test_a_tolerance_holds_for_the_upper_end_of_the_interval() -> None:
@@ -87,8 +89,7 @@ def advice() -> Advice:
 
 @pytest.mark.parametrize("name", ["plain", "no", "a: b", "Größe", "customer.income", "it's", '"'])
 def test_any_name_of_a_field_is_valid_yaml(advice: Advice, name: str) -> None:
-    sure = Estimate(0.5, 0.5, 0.5)
-    choice = Choice({name: -1}, (name + "2",), sure, changes(0.0, 0.0))
+    choice = Choice({name: -1}, (name + "2",), exactly(0.5), changes(0.0, 0.0))
     found = dataclasses.replace(advice, choices=(choice,), recommended=0, verdict="cache reduced")
     options = yaml.safe_load(as_yaml(found))
     assert options["reduced_precision_fields"] == [name]
@@ -97,8 +98,7 @@ def test_any_name_of_a_field_is_valid_yaml(advice: Advice, name: str) -> None:
 
 
 def test_the_options_are_those_of_the_decorator(advice: Advice) -> None:
-    sure = Estimate(0.5, 0.5, 0.5)
-    choice = Choice({"amount": 0}, ("request_id",), sure, changes(0.0, 0.0))
+    choice = Choice({"amount": 0}, ("request_id",), exactly(0.5), changes(0.0, 0.0))
     big = dataclasses.replace(advice.capacity[0].by_entries[-1], entries=250_000, near=0.4)
     found = dataclasses.replace(
         advice,
@@ -122,7 +122,7 @@ def test_the_verdict_says_which_choice_pays() -> None:
     assert sentence.startswith("Cache without request_id: 90.0% hits")
     never = economics_of(COSTS, 0.1, 0.2, None, None)
     assert verdict_of(REUSE, best, never, [], None)[0] == "do not cache"
-    assert verdict_of(None, None, None, [], None)[0] == "unknown"
+    assert verdict_of(REUSE, None, None, [], None)[0] == "unknown"
 
 
 def costly(
@@ -181,7 +181,6 @@ def test_a_verdict_says_what_the_choice_that_pays_costs() -> None:
 def test_a_verdict_names_no_choice_beyond_the_tolerance() -> None:
     assert "it would pay" not in verdict_on(costly(0.5, 2.0), tolerance=1.0)[1]
     within = costly(0.5, 2.0)
-    assert within.changes is not None
     unsure = dataclasses.replace(within.changes, p99=Estimate(2.0, 1.0, math.inf))
     sentence = verdict_on(dataclasses.replace(within, changes=unsure), tolerance=3.0)[1]
     assert "it would pay with amount to -2 places" in sentence

@@ -17,11 +17,11 @@ import pytest
 from pydantic import BaseModel
 
 from model_cache import ConfigurationError
-from model_cache.advisor.log import Log, LogBuilder
+from model_cache.advisor.log import Log
 from model_cache.advisor.reading import Reader
 from model_cache.advisor.settings import Settings
 from model_cache.advisor.sources import open_source
-from tests.advisor.logs import Visit, read, visits
+from tests.advisor.logs import Visit, logged, read, visits
 
 ROWS = list(visits(50))
 
@@ -29,14 +29,9 @@ ROWS = list(visits(50))
 def read_file(
     path: Path, schema: type[BaseModel] = Visit, needs_times: bool = False, **settings: Any
 ) -> Log:
-    builder = LogBuilder(schema)
     with ExitStack() as stack:
         source = open_source(path, schema, Settings(**settings), stack)
-        for batch in Reader(source, schema, needs_times).batches():
-            builder.add(batch)
-    log = builder.finish()
-    assert log is not None
-    return log
+        return logged(Reader(source, needs_times))
 
 
 def rows_of(log: Log) -> list[dict[str, Any]]:

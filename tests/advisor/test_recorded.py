@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import json
 import random
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from model_cache import Cache, ConfigurationError, RedisCachingDecorator
 from model_cache.advisor import Advice, advise, log, reading
 from model_cache.advisor.findings import Capacity
 from model_cache.advisor.progress import silent
-from model_cache.advisor.run import Run
+from model_cache.advisor.run import Run, Study
 from model_cache.advisor.sample import coverage
 from model_cache.advisor.trials import Option
 from tests.advisor.logs import SETTINGS, Score, Visit, VisitModel, visits
@@ -39,7 +38,6 @@ def record(folder: Path, rows: Any, model: Any = None, **options: Any) -> None:
 
 
 def ratio(advice: Advice) -> float:
-    assert advice.reuse is not None
     return advice.reuse.hit_ratio.value
 
 
@@ -93,12 +91,10 @@ def hits_with(capacity: Capacity, entries: float) -> float:
     return float(np.interp(entries, sizes, ratios))
 
 
-def looked_at(requests: Any) -> Run:
-    """Return a run that has read a log, and knows its reuse."""
-    found = Run(VisitModel(), SETTINGS, silent, time.perf_counter, time.process_time)
-    found.read(requests)
-    found.look_at_reuse()
-    return found
+def looked_at(requests: Any) -> Study:
+    """Return what is known of a log and its reuse."""
+    run = Run(VisitModel(), SETTINGS, silent)
+    return Study(run, run.read(requests))
 
 
 CHOICES = [
@@ -109,14 +105,8 @@ CHOICES = [
 ]
 
 
-def assert_agree(part: Run, whole: Run) -> None:
+def assert_agree(part: Study, whole: Study) -> None:
     """As it is, a sampled key has all of its reuse. Where keys fall together, that is estimated."""
-    assert part.log is not None
-    assert whole.log is not None
-    assert part.bench is not None
-    assert whole.bench is not None
-    assert part.reuse is not None
-    assert whole.reuse is not None
     assert part.log.sample.requests == len(whole.log)
     expected, found = whole.reuse.hit_ratio, part.reuse.hit_ratio
     assert found.value == pytest.approx(expected.value, abs=0.015)
@@ -125,10 +115,11 @@ def assert_agree(part: Run, whole: Run) -> None:
     # Three standard errors: one is 5 % with the 400 keys of a sample.
     assert part.reuse.distinct.value == pytest.approx(distinct, rel=0.15)
     for option in CHOICES:
-        ratios = [run.bench.hit_ratio(option).value for run in (part, whole) if run.bench]
+        ratios = [study.bench.hit_ratio(option).value for study in (part, whole)]
         assert ratios[0] == pytest.approx(ratios[1], abs=0.02), option
+    capacities = [study.capacity("", Option()) for study in (part, whole)]
     for entries in (distinct / 10, distinct / 2):
-        hits = [hits_with(run.capacity[0], entries) for run in (part, whole)]
+        hits = [hits_with(capacity, entries) for capacity in capacities]
         assert hits[0] == pytest.approx(hits[1], abs=0.025)
 
 
@@ -140,7 +131,6 @@ def test_advice_from_a_tenth_of_the_keys_agrees_with_that_from_the_whole_log(
     record(tmp_path / "all", rows)
     record(tmp_path / "tenth", rows, record_share=0.1)
     whole, part = looked_at(tmp_path / "all"), looked_at(tmp_path / "tenth")
-    assert part.log is not None
     assert len(part.log) < 20_000
     assert_agree(part, whole)
 
@@ -309,7 +299,6 @@ def test_of_a_long_log_a_sample_is_kept_that_agrees_with_the_whole(
     monkeypatch.setattr(log, "MOST_ROWS", 9_000)
     monkeypatch.setattr(reading, "_BATCH", 1_000)
     part = looked_at(tmp_path)
-    assert part.log is not None
     assert len(part.log) <= 9_000
     assert part.log.sample.share in {0.5**power for power in range(1, 6)}
     assert_agree(part, whole)

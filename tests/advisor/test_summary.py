@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import re
 from typing import Any
@@ -10,7 +11,6 @@ import pytest
 from pydantic import BaseModel
 
 from model_cache.advisor import Advice, advise
-from model_cache.advisor.findings import Choice, Estimate
 from model_cache.words import size
 from tests.advisor.logs import Score, Visit, VisitModel, score, visits
 from tests.models import FunctionModel
@@ -83,11 +83,9 @@ def test_a_short_log_is_not_called_reliable() -> None:
     assert notes(100) == []
 
 
-def test_one_place_is_in_the_singular() -> None:
-    ratio = Estimate(0.5, 0.5, 0.5)
-    assert Choice({"a": 1, "b": -1, "c": 2}, (), ratio, None).label == (
-        "a to 1 place, b to -1 places, c to 2 places"
-    )
+def test_one_place_is_in_the_singular(advice: Advice) -> None:
+    choice = dataclasses.replace(advice.choices[0], places={"a": 1, "b": -1, "c": 2})
+    assert choice.label == "a to 1 place, b to -1 places, c to 2 places"
 
 
 def test_what_describes_the_traffic_as_it_is_says_so(advice: Advice) -> None:

@@ -28,6 +28,15 @@ def test_a_cluster_is_looked_at_as_a_whole(cluster: Cluster) -> None:
         assert run("inspect", "--url", cluster.url, key, "--json").json["model"] == "a_model"
 
 
+def test_packed_entries_are_found_on_a_cluster(cluster: Cluster) -> None:
+    key = fill(cluster.url, 40, name="packed", layout="packed", expected_entries=1000, ttl=1000)
+    found = run("inspect", "--url", cluster.url, "--model", "packed", "--json")
+    assert [(each["entries"], each["problems"]) for each in found.json["models"]] == [(40, {})]
+    assert run("inspect", "--url", cluster.url, key, "--json").json["layout"] == "packed"
+    purged = run("purge", "--url", cluster.url, "--model", "packed", "--yes", "--json")
+    assert (purged.code, purged.json["deleted"]) == (0, 40)
+
+
 def test_all_shards_of_a_cluster_are_purged(cluster: Cluster) -> None:
     fill(cluster.url, 40, name="purged")
     fill(cluster.url, 5, name="kept")

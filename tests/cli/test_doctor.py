@@ -184,7 +184,7 @@ def facts(server: Server) -> Facts:
     with Target(server.url, proxied=False, timeout=5.0).servers() as servers:
         ((address, real),) = servers.items()
         namespace = scratch_namespace(None, None)
-        return examine(address, real, 5.0, namespace, in_cluster=False, round_trips=5)
+        return examine(address, real, 5.0, namespace, in_cluster=False)
 
 
 def the(findings: list[Finding], name: str) -> Finding:

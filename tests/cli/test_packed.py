@@ -13,19 +13,12 @@ from model_cache.errors import StoreUnavailableError
 from tests.cli.command import run
 from tests.cli.filling import fill
 from tests.cli.test_doctor import PATIENT
-from tests.faults.topologies import Cluster, running_cluster
 from tests.models import person
 from tests.servers import Server, running_server
 from tests.stored import entries
 from tests.stores.test_packed import store_at
 
 PACKED: dict[str, Any] = {"layout": "packed", "expected_entries": 1000}
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Any:
-    with running_cluster() as cluster:
-        yield cluster
 
 
 def test_packed_entries_are_listed_as_others_are(server: Server, client: redis.Redis) -> None:
@@ -77,15 +70,6 @@ def test_what_is_no_entry_in_a_bucket_is_counted_as_foreign(
     found = run("inspect", "--url", server.url, "--json").json
     assert found["foreign"] == 1
     assert found["models"][0]["entries"] == 1
-
-
-def test_packed_entries_are_found_on_a_cluster(cluster: Cluster) -> None:
-    key = fill(cluster.url, 40, **PACKED, ttl=1000)
-    found = run("inspect", "--url", cluster.url, "--json")
-    assert [(each["entries"], each["problems"]) for each in found.json["models"]] == [(40, {})]
-    assert run("inspect", "--url", cluster.url, key, "--json").json["layout"] == "packed"
-    purged = run("purge", "--url", cluster.url, "--model", "a_model", "--yes", "--json")
-    assert (purged.code, purged.json["deleted"]) == (0, 40)
 
 
 def test_buckets_are_purged_with_their_entries(server: Server, client: Any) -> None:

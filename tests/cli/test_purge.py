@@ -10,7 +10,7 @@ import subprocess
 import pytest
 import redis
 
-from model_cache import RedisCachingDecorator, StoreUnavailableError, last_outcome
+from model_cache import RedisCachingDecorator, StoreUnavailableError
 from model_cache.cli.purge import Selection, delete, plan
 from model_cache.cli.target import Target
 from tests import stored
@@ -19,6 +19,7 @@ from tests.cli.command import PROGRAM, Result, run, run_apart
 from tests.cli.filling import DIGEST, fill
 from tests.docs.rules import apply, login
 from tests.models import Charges, FunctionModel, Person, charge, person
+from tests.observing.heard import outcome
 from tests.servers import Server
 
 
@@ -121,9 +122,7 @@ def test_a_service_does_not_store_what_it_computed_before_the_purge(
     model = FunctionModel(function=purged_meanwhile, qualified_name="a_model", version="1.0.0")
     with RedisCachingDecorator(url=server.url).set_model(model) as decorator:
         decorator.predict(person(age=60))
-        outcome = last_outcome()
-        assert outcome is not None
-        assert (outcome.kind, outcome.fate) == ("miss", "dropped")
+        assert (outcome().kind, outcome().fate) == ("miss", "dropped")
     assert client.pttl(decorator.cache_key(person(age=60))) <= 1
 
 

@@ -134,11 +134,11 @@ def test_numbers_to_choose_from_are_those_of_json(
 ) -> None:
     requests = open_requests(io.BytesIO(f"{header}\n{row}\n".encode()), "csv", Choices)
     (line,) = requests
-    assert requests.parse(line) == Choices.model_validate(fields)
+    assert requests.parse(line.request) == Choices.model_validate(fields)
 
 
 def test_a_number_that_is_not_to_be_chosen_is_rejected() -> None:
     requests = open_requests(io.BytesIO(b"size,level\n3,1\n"), "csv", Choices)
     (line,) = requests
     with pytest.raises(ValidationError, match=r"size\n.*should be 1 or 2"):
-        requests.parse(line)
+        requests.parse(line.request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -21,11 +20,12 @@ from model_cache.observing import events
 from model_cache.observing.outcome import Fate, Kind
 from model_cache.options.hooks import HOOKS
 from tests.checkout import REPOSITORY
-from tests.integrations.rest_service import post, rest_service
+from tests.integrations.rest_service import predicted, rest_service
 from tests.integrations.scraping import counts, get
 from tests.integrations.traces import Traces, attributes
 from tests.models import FunctionModel, person
 from tests.servers import Server
+from tests.services import Service
 
 DOC = (REPOSITORY / "docs" / "observing.md").read_text(encoding="utf-8")
 FULL = Outcome(
@@ -126,7 +126,7 @@ def test_the_python_runs_as_it_stands(
 
 
 @pytest.fixture
-def service(server: Server, tmp_path: Path) -> Iterator[int]:
+def service(server: Server, tmp_path: Path) -> Iterator[Service]:
     """The service of the YAML, with another model, so that none needs to be trained."""
     [block] = blocks("yaml")
     configuration = yaml.safe_load(block)
@@ -136,14 +136,14 @@ def service(server: Server, tmp_path: Path) -> Iterator[int]:
     decorator["configuration"].update(url=server.url, timeout=5.0)
     path = tmp_path / "rest_config.yaml"
     path.write_text(yaml.safe_dump(configuration))
-    with rest_service(path) as port:
-        yield port
+    with rest_service(path) as service:
+        yield service
 
 
-def test_the_service_of_the_yaml_shows_the_metrics(service: int) -> None:
+def test_the_service_of_the_yaml_shows_the_metrics(service: Service) -> None:
     for _ in range(3):
-        status, answer = post(service, person().model_dump_json())
+        status, answer = predicted(service, person().model_dump_json())
         assert status == 200
-        assert "charges" in json.loads(answer)
+        assert "charges" in answer
     found = counts(get(service, "/metrics"))
     assert found == {"miss": 1, "hit": 2}

@@ -64,9 +64,5 @@ def running(
 ) -> Iterator[InsuranceService]:
     configuration = configured(folder, model, timeout=timeout)
     environment |= {"REST_CONFIG": configuration, "REDIS_URL": url}
-    service = InsuranceService(command, environment, folder / "service.log", READY)
-    try:
-        service.wait_until_ready()
+    with InsuranceService(command, environment, folder / "service.log", READY) as service:
         yield service
-    finally:
-        service.stop()

@@ -40,11 +40,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, model: Pipeline) -> Iterat
                 folder / "log",
                 ready="/cache",
             )
-        try:
-            service.wait_until_ready()
+        with service:
             yield service
-        finally:
-            service.stop()
     assert "Traceback" not in service.log
 
 

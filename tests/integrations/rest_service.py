@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from tests.checkout import IMPORTS, REPOSITORY
-from tests.servers import free_port
+from tests.services import Service
 
 CONFIGURATION = """
 service_title: Charges
@@ -35,52 +28,14 @@ models:
 """
 
 
-@contextlib.contextmanager
-def rest_service(configuration: Path) -> Iterator[int]:
-    """Run rest_model_service's own app; yield its port."""
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "rest_model_service.main:app"]
-    process = subprocess.Popen(
-        [*command, "--host", "127.0.0.1", "--port", str(port)],
-        cwd=REPOSITORY,
-        env={**os.environ, "REST_CONFIG": str(configuration), "PYTHONPATH": IMPORTS},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_until_ready(port, process)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
+def rest_service(configuration: Path) -> Service:
+    """Return rest_model_service's own app, which runs in a block."""
+    command = ["uvicorn", "rest_model_service.main:app", "--host", "127.0.0.1"]
+    environment = {"REST_CONFIG": str(configuration)}
+    log = configuration.with_name("service.log")
+    return Service(command, environment, log, "/api/health/ready")
 
 
-def wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            if get(port, "/api/health/ready") == 200:
-                return
-        except OSError:
-            pass
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.05)
-
-
-def get(port: int, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", path)
-    status = connection.getresponse().status
-    connection.close()
-    return status
-
-
-def post(port: int, body: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    headers = {"Content-Type": "application/json"}
-    connection.request("POST", "/api/models/test_model/prediction", body, headers)
-    response = connection.getresponse()
-    answer = response.read().decode()
-    connection.close()
-    return response.status, answer
+def predicted(service: Service, body: str) -> tuple[int, Any]:
+    """Return the status and the JSON of the answer to a request for a prediction."""
+    return service.call("POST", "/api/models/test_model/prediction", body)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.services import Service
 
 
 def counts(text: bytes, model: str = "test_model") -> dict[str, float]:
@@ -20,10 +19,7 @@ def counts(text: bytes, model: str = "test_model") -> dict[str, float]:
     }
 
 
-def get(port: int, path: str) -> bytes:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as one:
-        one.request("GET", path)
-        response = one.getresponse()
-        body = response.read()
-        assert response.status == 200, body
-        return body
+def get(service: Service, path: str) -> bytes:
+    status, _, body = service.exchange("GET", path)
+    assert status == 200, body
+    return body

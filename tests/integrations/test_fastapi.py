@@ -18,25 +18,17 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.routing import Mount, Route
 
-from model_cache import ConfigurationError, RedisCachingDecorator, last_outcome
+from model_cache import ConfigurationError, RedisCachingDecorator
 from model_cache.integrations.fastapi import CacheOutcomeMiddleware, add_model_cache
 from tests.models import Charges, FunctionModel, Person, charge, person
+from tests.observing.failing import failing
+from tests.observing.heard import made, outcome
 from tests.servers import Server, free_port
 from tests.stored import entries
 from tests.web import connected, status
 
 MISS = [{"fwd": "miss", "stored": True}]
 HIT = [{"hit": True}]
-
-
-def failing(data: Any) -> Charges:
-    raise RuntimeError("no weights")
-
-
-def made(server: Server, function: Any = charge, **options: Any) -> RedisCachingDecorator:
-    model = RedisCachingDecorator(url=server.url, timeout=1.0, **options)
-    model.set_model(FunctionModel(function=function))
-    return model
 
 
 def service(model: RedisCachingDecorator, **options: Any) -> FastAPI:
@@ -126,7 +118,7 @@ def test_a_store_that_is_down_and_a_cache_that_is_off(server: Server) -> None:
 
 
 def test_a_failing_model(server: Server) -> None:
-    app = service(made(server, failing))
+    app = service(made(server, FunctionModel(function=failing)))
 
     @app.exception_handler(RuntimeError)
     def handled(request: Request, error: Exception) -> JSONResponse:
@@ -151,7 +143,7 @@ def test_a_refusal_after_a_prediction(server: Server) -> None:
 
 
 def test_an_unhandled_error_has_headers_if_the_whole_app_is_wrapped(server: Server) -> None:
-    app = service(made(server, failing), name="inside", client_control=True)
+    app = service(made(server, FunctionModel(function=failing)), name="inside", client_control=True)
     (response,) = send(app, body())
     assert response.status_code == 500
     assert "x-cache" not in response.headers
@@ -218,8 +210,7 @@ def test_a_stream_tells_of_what_was_predicted_before_its_first_byte(server: Serv
         async def lines() -> AsyncIterator[str]:
             for _ in range(3):
                 yield model.predict(data).model_dump_json()
-                outcome = last_outcome()
-                outcomes.append(outcome.kind if outcome else "")
+                outcomes.append(outcome().kind)
 
         return StreamingResponse(lines())
 

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -30,14 +29,11 @@ from model_cache.integrations.fastapi import (
 )
 from tests.checkout import IMPORTS
 from tests.models import FunctionModel, person
+from tests.observing.heard import made
 from tests.servers import Server, free_port, running_server
 from tests.stored import entries
+from tests.waiting import poll
 from tests.web import Outside, connected
-
-
-def made(server: Server, **options: Any) -> RedisCachingDecorator:
-    model = RedisCachingDecorator(url=server.url, timeout=1.0, **options)
-    return model.set_model(FunctionModel())
 
 
 class Closes(RedisCachingDecorator):
@@ -248,9 +244,7 @@ def test_health_finds_a_store_that_comes_and_goes() -> None:
         server.kill()
         assert health(model)["status"] == "degraded"
         server.start()
-        deadline = time.monotonic() + 30
-        while health(model)["status"] != "ok":  # no prediction is needed for that
-            assert time.monotonic() < deadline
+        poll(lambda: health(model)["status"] == "ok", seconds=30)  # without a prediction
 
 
 def test_the_health_of_a_cache_is_that_of_what_it_has_wrapped(server: Server) -> None:

@@ -12,11 +12,12 @@ import pytest
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
-from model_cache import Outcome, last_outcome
+from model_cache import Outcome
 from model_cache.integrations.opentelemetry import OpenTelemetryHook
 from tests.integrations.traces import Traces, attributes
 from tests.models import FunctionModel, person
 from tests.observing.failing import failing
+from tests.observing.heard import outcome
 from tests.servers import Server, free_port
 
 
@@ -32,24 +33,22 @@ def test_a_span_for_each_prediction_under_the_current_one(server: Server, traces
     with tracer.start_as_current_span("request"):
         for _ in range(2):
             model.predict(person())
-            outcomes.append(last_outcome())
+            outcomes.append(outcome())
     miss, hit, request = traces.spans()
     assert request.name == "request"
     assert request.start_time is not None
     assert request.end_time is not None
-    for span, outcome in zip((miss, hit), outcomes, strict=True):
-        assert outcome is not None
+    for span, made in zip((miss, hit), outcomes, strict=True):
         assert span.name == "model_cache.predict"
         assert span.kind is SpanKind.INTERNAL
         assert span.status.status_code is StatusCode.UNSET
         assert span.parent == request.get_span_context()
         assert span.start_time is not None
         assert span.end_time is not None
-        assert span.end_time - span.start_time == round(1e9 * outcome.seconds)
+        assert span.end_time - span.start_time == round(1e9 * made.seconds)
         assert request.start_time <= span.start_time < span.end_time <= request.end_time
     assert miss.end_time is not None
     assert hit.start_time is not None
-    assert outcomes[0] is not None
     assert attributes(miss) == {
         "model_cache.model": "test_model",
         "model_cache.version": "1.0.0",

@@ -7,29 +7,27 @@ import logging
 
 import pytest
 
-from model_cache import RedisCachingDecorator, last_outcome
 from model_cache.integrations.prediction_log import PredictionLog
-from tests.models import FunctionModel, person
+from tests.models import person
+from tests.observing.heard import made, outcome
 from tests.servers import Server
 
 LOGGER = "model_cache.predictions"
 
 
 def test_one_line_for_each_prediction(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    model = RedisCachingDecorator(url=server.url, timeout=1.0, hooks=["logging"])
-    model.set_model(FunctionModel())
+    model = made(server, hooks=["logging"])
     with caplog.at_level(logging.INFO, logger=LOGGER):
         outcomes = []
         for _ in range(2):
             model.predict(person())
-            outcomes.append(last_outcome())
+            outcomes.append(outcome())
     assert [record.name for record in caplog.records] == [LOGGER] * 2
-    for record, outcome in zip(caplog.records, outcomes, strict=True):
-        assert outcome is not None
+    for record, one in zip(caplog.records, outcomes, strict=True):
         assert record.levelno == logging.INFO
-        start = f"test_model 1.0.0: {outcome.kind}, "
-        assert record.getMessage() == f"{start}{1e3 * outcome.seconds:.3f} ms"
-        expected = outcome._asdict()
+        start = f"test_model 1.0.0: {one.kind}, "
+        assert record.getMessage() == f"{start}{1e3 * one.seconds:.3f} ms"
+        expected = one._asdict()
         expected["outcome"] = expected.pop("kind")
         assert vars(record).items() >= expected.items()
 
@@ -37,8 +35,7 @@ def test_one_line_for_each_prediction(server: Server, caplog: pytest.LogCaptureF
 def test_no_record_is_created_when_the_level_is_off(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = RedisCachingDecorator(url=server.url, hooks=[PredictionLog()])
-    model.set_model(FunctionModel())
+    model = made(server, hooks=[PredictionLog()])
     with caplog.at_level(logging.WARNING, logger=LOGGER):
         model.predict(person())
     assert caplog.records == []
@@ -53,8 +50,7 @@ class Json(logging.Formatter):
 
 
 def test_the_fields_fit_into_json(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    model = RedisCachingDecorator(url=server.url, timeout=1.0, hooks=["logging"])
-    model.set_model(FunctionModel())
+    model = made(server, hooks=["logging"])
     with caplog.at_level(logging.INFO, logger=LOGGER):
         model.predict(person())
     fields = json.loads(Json().format(caplog.records[0]))

@@ -8,7 +8,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from tests.models import FunctionModel, person
 from tests.observing.failing import NO_KEY, failing
 from tests.servers import Server
 from tests.signals import signals_every
+from tests.waiting import poll
 
 
 class Metrics:
@@ -160,10 +160,7 @@ def test_a_store_that_is_lost_and_found(metrics: Metrics) -> None:
         assert spared
         assert refused + spared == metrics("predictions_total", outcome="unavailable") == 5
         server.start()
-        deadline = time.monotonic() + 20
-        while model.stats().store != "closed":
-            model.predict(person())
-            assert time.monotonic() < deadline
+        poll(lambda: bool(model.predict(person())) and model.stats().store == "closed", seconds=20)
         assert metrics("store_open") == 0
     finally:
         server.stop()

@@ -9,52 +9,42 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.checkout import IMPORTS, REPOSITORY
 from tests.integrations.scraping import counts, get
-from tests.servers import Server, free_port
+from tests.servers import Server
+from tests.services import Service
+from tests.waiting import poll
 
 WORKERS = 4
 CONFIG = REPOSITORY / "examples" / "insurance_service" / "gunicorn.conf.py"
 APP = "tests.integrations.metrics_service:application"
 
 
-def gunicorn(url: str, folder: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "gunicorn", "--config", str(CONFIG), *options]
-    command += ["--worker-class", "gthread", "--threads", "2", "--graceful-timeout", "5"]
-    environment = {"METRICS_REDIS_URL": url, "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics")}
-    return subprocess.Popen(
-        [*command, APP], cwd=REPOSITORY, env={**os.environ, **environment, "PYTHONPATH": IMPORTS}
-    )
+GUNICORN = ["gunicorn", "--config", str(CONFIG), "--worker-class", "gthread", "--threads", "2"]
+GUNICORN += ["--graceful-timeout", "5", "--workers", str(WORKERS), APP]
 
 
-@contextlib.contextmanager
-def running_gunicorn(url: str, folder: Path) -> Iterator[tuple[int, int]]:
-    """Run the service; yield its port and process id."""
-    port = free_port()
-    process = gunicorn(url, folder, "--workers", str(WORKERS), "--bind", f"127.0.0.1:{port}")
-    try:
-        until(lambda: bool(scraped(port)))
-        yield port, process.pid
-    finally:
-        process.terminate()
-        process.wait(20)
+def environment(url: str, folder: Path) -> dict[str, str]:
+    return {"METRICS_REDIS_URL": url, "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics")}
+
+
+def running_gunicorn(url: str, folder: Path) -> Service:
+    return Service(GUNICORN, environment(url, folder), folder / "log", "/metrics")
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while True:
+    def holds() -> bool:
         with contextlib.suppress(OSError):
-            if condition():
-                return
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+            return condition()
+        return False
+
+    poll(holds, seconds=30)
 
 
 def is_running(pid: int) -> bool:
@@ -65,37 +55,37 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def scraped(port: int) -> dict[str, float]:
-    return counts(get(port, "/metrics"))
+def scraped(service: Service) -> dict[str, float]:
+    return counts(get(service, "/metrics"))
 
 
 def test_the_workers_of_gunicorn_are_added_up(server: Server, tmp_path: Path) -> None:
     truth: Counter[str] = Counter({"miss": 1, "hit": 1})  # before the fork
     answers: list[tuple[int, str, int]] = []
 
-    def ask(port: int, number: int) -> None:
+    def ask(number: int) -> None:
         paths = [f"/{(number * 7 + one) % 40}" for one in range(30)]
-        answers.extend(tuple(json.loads(get(port, path))) for path in paths)
+        answers.extend(tuple(json.loads(get(service, path))) for path in paths)
 
-    def ask_all(port: int) -> None:
-        threads = [threading.Thread(target=ask, args=(port, number)) for number in range(6)]
+    def ask_all() -> None:
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    with running_gunicorn(server.url, tmp_path) as (port, _):
-        ask_all(port)
+    with running_gunicorn(server.url, tmp_path) as service:
+        ask_all()
         workers = {worker for worker, _, _ in answers}
         assert len(workers) > 1
         dead = min(workers)
         os.kill(dead, signal.SIGTERM)  # what it counted remains, and its heir counts on
         until(lambda: not is_running(dead))
-        ask_all(port)
+        ask_all()
         assert {worker for worker, _, _ in answers} - workers
         truth.update(kind for _, kind, _ in answers)
-        until(lambda: scraped(port) == truth)
-        text = get(port, "/metrics").decode()
+        until(lambda: scraped(service) == truth)
+        text = get(service, "/metrics").decode()
     gauges = [line for line in text.splitlines() if line.startswith("model_cache_store_open{")]
     assert [line.split()[-1] for line in gauges] == ["0.0"]
     assert not (tmp_path / "metrics" / f"gauge_livemax_{dead}.db").exists()
@@ -106,15 +96,17 @@ def test_only_a_start_resets_the_metrics(server: Server, tmp_path: Path) -> None
     left_over = tmp_path / "metrics" / "counter_1.db"
     left_over.touch()
     os.utime(left_over, (1, 1))
-    with running_gunicorn(server.url, tmp_path) as (port, pid):
+    with running_gunicorn(server.url, tmp_path) as service:
         assert not left_over.exists()
-        pids = {json.loads(get(port, "/1"))[0] for _ in range(20)}
-        until(lambda: scraped(port) == {"miss": 2, "hit": 20})
-        assert gunicorn(server.url, tmp_path, "--check-config").wait(60) == 0
-        os.kill(pid, signal.SIGHUP)
+        pids = {json.loads(get(service, "/1"))[0] for _ in range(20)}
+        until(lambda: scraped(service) == {"miss": 2, "hit": 20})
+        command = [sys.executable, "-m", *GUNICORN, "--check-config"]
+        files = {**os.environ, **environment(server.url, tmp_path), "PYTHONPATH": IMPORTS}
+        subprocess.run(command, env=files, check=True, timeout=60)
+        service.process.send_signal(signal.SIGHUP)
         until(lambda: not any(map(is_running, pids)))
         # Each loads the app anew, which then predicts.
-        until(lambda: scraped(port).get("hit", 0) >= 22)
+        until(lambda: scraped(service).get("hit", 0) >= 22)
 
 
 FORKING = """

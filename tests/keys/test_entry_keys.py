@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model_cache.keys.canonical.identities import annotation_identity
 from model_cache.keys.key import (
-    DIGEST_LENGTH,
     EntryKey,
     KeyMaker,
     Namespace,
@@ -16,34 +17,53 @@ from model_cache.keys.key import (
     parse_key,
 )
 
-DIGEST = "A" * 22
+DIGEST = b"COugf-4jqZA8Qk3-s_YD9Q"
+PARTS = st.text(st.characters() | st.sampled_from("/%{}*?[]\\ \n\x1b"), max_size=12)
+
+
+@given(prefix=st.none() | PARTS.filter(bool), name=PARTS, version=PARTS)
+def test_the_parts_of_a_key_come_back(prefix: str | None, name: str, version: str) -> None:
+    key = Namespace(prefix, name, version).raw + DIGEST
+    assert parse_key(key) == EntryKey(prefix, name, version, DIGEST.decode())
+
+
+@given(st.binary(max_size=60) | st.builds(lambda parts: b"/".join(parts), st.lists(st.binary())))
+def test_only_exact_keys_of_this_library_are_parsed(raw: bytes) -> None:
+    for key in (raw, raw + b"/" + DIGEST):
+        parsed = parse_key(key)
+        if parsed is not None:
+            namespace = Namespace(parsed.prefix, parsed.qualified_name, parsed.version)
+            assert namespace.holds(key)
 
 
 @pytest.mark.parametrize(
-    ("head", "parts"),
+    "key",
     [
-        (b"model/1", (None, "model", "1")),
-        (b"prefix/model/1", ("prefix", "model", "1")),
-        (b"\xff/1", None),
-        (b"%FF/1", None),
-        (b"%ff/1", None),
-        (b"/model/1", None),
-        (b"model", None),
-        (b"a/b/model/1", None),
+        b"",
+        DIGEST,
+        b"name/" + DIGEST,
+        b"a/b/c/d/" + DIGEST,
+        b"/name/1/" + DIGEST,  # an empty prefix is refused by the decorator
+        b"name/1/" + DIGEST[:-1],
+        b"name/1/" + DIGEST + b"A",
+        b"name/1/" + DIGEST[:-1] + b"+",
+        b"name/1/" + DIGEST + b"\n",
+        b"na me/1/" + DIGEST,
+        b"na%6De/1/" + DIGEST,  # an m need not be escaped
+        b"na%2fe/1/" + DIGEST,  # ours are upper case
+        b"na%/1/" + DIGEST,
+        b"na\xff/1/" + DIGEST,
+        b"na%FF/1/" + DIGEST,
+        b"{name/1/" + DIGEST + b"}:lease",
     ],
 )
-def test_a_key_is_taken_apart_or_foreign(
-    head: bytes, parts: tuple[str | None, str, str] | None
-) -> None:
-    found = parse_key(head + b"/" + DIGEST.encode())
-    assert found == (None if parts is None else EntryKey(*parts, DIGEST))
+def test_keys_in_another_form_are_foreign(key: bytes) -> None:
+    assert parse_key(key) is None
 
 
-def test_a_pattern_finds_the_keys_of_a_model() -> None:
-    digest = b"[^/]" * DIGEST_LENGTH
-    assert entries_pattern(None, "model", "1") == b"model/1/" + digest
-    assert entries_pattern("prefix", "model", "1") == b"prefix/model/1/" + digest
-    assert entries_pattern("prefix", "model", None) == b"prefix/model/*/" + digest
+def test_the_glob_of_a_model_escapes_what_means_something_in_one() -> None:
+    assert entries_pattern("p*", "a[b]", None) == b"p%2A/a%5Bb%5D/*/" + b"[^/]" * 22
+    assert entries_pattern(None, "a", "1") == Namespace(None, "a", "1").pattern
 
 
 def test_an_annotated_type_is_identified_by_the_type() -> None:

@@ -15,5 +15,8 @@ def outcome() -> Outcome:
     return found
 
 
-def made(server: Server, model: FunctionModel, **options: Any) -> RedisCachingDecorator:
-    return RedisCachingDecorator(url=server.url, timeout=1.0, **options).set_model(model)
+def made(
+    server: Server, model: FunctionModel | None = None, **options: Any
+) -> RedisCachingDecorator:
+    decorator = RedisCachingDecorator(url=server.url, timeout=1.0, **options)
+    return decorator.set_model(model or FunctionModel())

@@ -47,7 +47,7 @@ def test_predictions_made_inside_a_hook_are_not_reported(server: Server) -> None
         HEARD.append(event)
         model.predict(person(age=next(ages)))
 
-    model = made(server, FunctionModel(), hooks=[predicting])
+    model = made(server, hooks=[predicting])
     model.predict(person(bmi=30.0))
     assert len(HEARD) == 2
     model.predict(person(bmi=30.0))
@@ -62,12 +62,12 @@ def test_callers_in_a_flight_do_not_wait_for_a_hook(server: Server) -> None:
             told.set()
             assert go_on.wait(10)
 
-    model = made(server, FunctionModel(), hooks=[blocking], cache_if=lambda *_: False)
+    model = made(server, hooks=[blocking], cache_if=lambda *_: False)
     first = threading.Thread(target=model.predict, args=(person(),))
     first.start()
     try:
         assert told.wait(10)
-        second = made(server, FunctionModel(), cache_if=lambda *_: False)
+        second = made(server, cache_if=lambda *_: False)
         inside(second)._flow._flights = inside(model)._flow._flights
         assert second.predict(person()) == charge(person())
     finally:
@@ -90,7 +90,7 @@ def test_an_interrupted_prediction_is_not_counted_as_an_answer(server: Server) -
 def test_hooks_receive_each_prediction_and_each_write(server: Server) -> None:
     for hook in (listen, Listener, Listener(), f"{__name__}:listen", f"{__name__}:Listener"):
         HEARD.clear()
-        with made(server, FunctionModel(), prefix=repr(hook), hooks=[hook]) as model:
+        with made(server, prefix=repr(hook), hooks=[hook]) as model:
             model.predict(person())
             model.predict(person())
         stored, miss, hit = HEARD
@@ -104,13 +104,13 @@ def test_hooks_receive_each_prediction_and_each_write(server: Server) -> None:
 
 
 def test_hooks_receive_writes_in_the_background(server: Server) -> None:
-    with made(server, FunctionModel(), write="background", hooks=[listen]) as model:
+    with made(server, write="background", hooks=[listen]) as model:
         model.predict(person())
     assert {type(event) for event in HEARD} == {Outcome, EntryStored}
 
 
 def test_hooks_receive_the_events_that_are_logged(server: Server, client: redis.Redis) -> None:
-    model = made(server, FunctionModel(), hooks=[listen])
+    model = made(server, hooks=[listen])
     client.config_set("maxmemory", "1")
     try:
         model.predict(person())
@@ -126,7 +126,7 @@ def test_no_error_of_a_hook_fails_a_prediction(server: Server, error: type[BaseE
     def raising(event: Event) -> None:
         raise error
 
-    with made(server, FunctionModel(), hooks=[raising], write="background") as model:
+    with made(server, hooks=[raising], write="background") as model:
         for age in range(3):
             model.predict(person(age=age))
     assert model.stats().stored == 3
@@ -138,7 +138,7 @@ def test_a_hook_that_raises_fails_nothing_and_is_logged_once(
     def raising(event: Event) -> None:
         raise OSError("disk full")
 
-    model = made(server, FunctionModel(), hooks=[raising, listen])
+    model = made(server, hooks=[raising, listen])
     with caplog.at_level(logging.WARNING, logger="model_cache"):
         assert model.predict(person()) == model.predict(person())
     assert len(HEARD) == 3
@@ -150,7 +150,7 @@ def test_a_hooks_state_is_not_logged(server: Server, caplog: pytest.LogCaptureFi
     def sending(token: str, event: Event) -> None:
         raise OSError("no route")
 
-    model = made(server, FunctionModel(), hooks=[functools.partial(sending, "s3cret")])
+    model = made(server, hooks=[functools.partial(sending, "s3cret")])
     model.predict(person())
     assert "functools.partial" in caplog.text
     assert "s3cret" not in caplog.text
@@ -183,12 +183,12 @@ def test_a_copy_tells_the_same_hooks(server: Server) -> None:
                 self.heard.append(event)
 
     hook = Locked()
-    copy.deepcopy(made(server, FunctionModel(), hooks=[hook])).predict(person())
+    copy.deepcopy(made(server, hooks=[hook])).predict(person())
     assert hook.heard
 
 
 def test_hooks_survive_copies(server: Server) -> None:
-    model = made(server, FunctionModel(), hooks=[f"{__name__}:listen"])
+    model = made(server, hooks=[f"{__name__}:listen"])
     for again in (copy.copy(model), copy.deepcopy(model)):
         HEARD.clear()
         again.predict(person())
@@ -203,7 +203,7 @@ def test_a_write_that_fails_says_why(server: Server, client: redis.Redis) -> Non
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", "1")
     try:
-        made(server, FunctionModel()).predict(person())
+        made(server).predict(person())
     finally:
         client.config_set("maxmemory", "0")
     assert (outcome().fate, outcome().store_error) == ("write_failed", "OOM")

@@ -16,7 +16,7 @@ from tests.servers import Server, free_port
 
 
 def test_a_miss_then_a_hit(server: Server) -> None:
-    model = made(server, FunctionModel())
+    model = made(server)
     model.predict(person())
     first = outcome()
     assert first[:3] == ("miss", "test_model", "1.0.0")
@@ -40,13 +40,13 @@ def test_the_outcome_of_an_unstored_prediction_says_why(
         ({"max_entry_bytes": 3}, "too_large"),
         ({"write": "background"}, "queued"),
     ):
-        with made(server, FunctionModel(), prefix=fate, **options) as model:
+        with made(server, prefix=fate, **options) as model:
             model.predict(person())
             assert (outcome().kind, outcome().fate) == ("miss", fate)
     client.config_set("maxmemory", "1")
     client.config_set("maxmemory-policy", "noeviction")
     try:
-        model = made(server, FunctionModel(), prefix="full")
+        model = made(server, prefix="full")
         model.predict(person())
     finally:
         client.config_set("maxmemory", "0")
@@ -54,7 +54,7 @@ def test_the_outcome_of_an_unstored_prediction_says_why(
 
 
 def test_an_undecodable_entry_is_a_miss(server: Server, client: redis.Redis) -> None:
-    model = made(server, FunctionModel())
+    model = made(server)
     client.set(model.cache_key(person()), b"\xc1nonsense")
     model.predict(person())
     assert (outcome().kind, outcome().undecodable) == ("miss", True)
@@ -73,9 +73,9 @@ def test_a_store_that_does_not_answer() -> None:
 
 
 def test_no_key_no_cache_and_a_failing_model(server: Server) -> None:
-    made(server, FunctionModel()).predict(NO_KEY)
+    made(server).predict(NO_KEY)
     assert outcome().kind == "uncacheable"
-    made(server, FunctionModel(), enabled=False).predict(person())
+    made(server, enabled=False).predict(person())
     assert outcome().kind == "off"
     model = made(server, FunctionModel(function=failing))
     for data, asked in ((person(), "with"), (NO_KEY, "without")):
@@ -100,7 +100,7 @@ def test_stale(server: Server) -> None:
 
 
 def test_the_stats_are_the_sum_of_the_outcomes(server: Server) -> None:
-    model = made(server, FunctionModel())
+    model = made(server)
     for data in (person(), person(), person(age=3), NO_KEY):
         model.predict(data)
     with bypass():

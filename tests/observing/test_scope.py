@@ -78,7 +78,7 @@ def test_a_refresh_joins_no_flight_that_began_before_it(server: Server) -> None:
 
 
 def test_the_innermost_block_counts_and_ends(server: Server) -> None:
-    model = made(server, FunctionModel())
+    model = made(server)
     model.predict(person())
     with bypass():
         with refresh():
@@ -93,7 +93,7 @@ def test_the_innermost_block_counts_and_ends(server: Server) -> None:
 
 
 def test_threads_and_tasks_do_not_disturb_each_other(server: Server) -> None:
-    model = made(server, FunctionModel())
+    model = made(server)
     model.predict(person())
 
     async def asks(kind: str) -> None:
@@ -121,7 +121,7 @@ def test_threads_and_tasks_do_not_disturb_each_other(server: Server) -> None:
 
 
 def test_outcomes_of_worker_threads_reach_the_recorder(server: Server) -> None:
-    model = made(server, FunctionModel())
+    model = made(server)
 
     async def request() -> None:
         with record_outcomes() as outcomes:
@@ -141,7 +141,7 @@ def test_outcomes_of_worker_threads_reach_the_recorder(server: Server) -> None:
 
 
 def test_a_task_that_outlives_a_block_leaves_it_behind(server: Server) -> None:
-    model = made(server, FunctionModel())
+    model = made(server)
     kinds = []
 
     async def later(ended: asyncio.Event) -> None:
@@ -163,7 +163,7 @@ def test_a_task_that_outlives_a_block_leaves_it_behind(server: Server) -> None:
 
 
 def test_a_block_around_a_yield_ends_with_its_generator(server: Server) -> None:
-    model = made(server, FunctionModel())
+    model = made(server)
 
     def generate() -> Generator[None]:
         with bypass():
@@ -178,7 +178,7 @@ def test_a_block_around_a_yield_ends_with_its_generator(server: Server) -> None:
 
 
 def test_each_recorder_around_records(server: Server) -> None:
-    model = made(server, FunctionModel())
+    model = made(server)
     with record_outcomes() as outer:
         with record_outcomes() as inner:
             model.predict(person())
@@ -190,7 +190,7 @@ def test_each_recorder_around_records(server: Server) -> None:
 
 
 def test_hits_are_dropped_first_from_many_outcomes(server: Server) -> None:
-    model = made(server, FunctionModel())
+    model = made(server)
     with record_outcomes() as outcomes:
         for _ in range(300):
             model.predict(person())
@@ -199,7 +199,7 @@ def test_hits_are_dropped_first_from_many_outcomes(server: Server) -> None:
 
 
 def test_a_thread_hears_of_its_own_prediction_first(server: Server) -> None:
-    model = made(server, FunctionModel())
+    model = made(server)
     model.predict(person())
     both = threading.Barrier(2)
 
@@ -299,7 +299,7 @@ def test_read_only_does_not_wait_for_others_and_nobody_waits_for_it(server: Serv
 
 
 def test_read_only_serves_no_entry_from_before_a_barrier(server: Server) -> None:
-    model: Any = made(server, FunctionModel())
+    model: Any = made(server)
     model.predict(person())
     key = model.cache_key(person()).encode()
     model._backend.barrier.distrust(key)

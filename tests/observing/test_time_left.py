@@ -18,7 +18,7 @@ JITTERED: Any = pytest.approx(50, abs=10.1)
 
 
 def test_a_miss_tells_the_ttl_it_was_stored_with(server: Server) -> None:
-    cache = made(server, FunctionModel(), ttl=60)
+    cache = made(server, ttl=60)
     cache.predict(person())
     assert (outcome().age, outcome().ttl) == (0.0, JITTERED)
     cache.predict_many([person(age=1), person(age=2)])
@@ -29,16 +29,16 @@ def test_a_miss_tells_the_ttl_it_was_stored_with(server: Server) -> None:
 
 
 def test_a_miss_that_is_not_stored_tells_nothing(server: Server) -> None:
-    cache = made(server, FunctionModel(), ttl=60, cache_if=lambda *_: False)
+    cache = made(server, ttl=60, cache_if=lambda *_: False)
     cache.predict(person())
     assert (outcome().age, outcome().ttl) == (None, None)
-    other = made(server, FunctionModel(), ttl=60, max_entry_bytes=1)
+    other = made(server, ttl=60, max_entry_bytes=1)
     other.predict(person())
     assert (outcome().age, outcome().ttl) == (None, None)
 
 
 def test_a_plain_hit_tells_nothing_since_redis_would_have_to_be_asked(server: Server) -> None:
-    cache = made(server, FunctionModel(), ttl=60)
+    cache = made(server, ttl=60)
     for _ in range(2):
         cache.predict(person())
     assert outcome().kind == "hit"
@@ -46,7 +46,7 @@ def test_a_plain_hit_tells_nothing_since_redis_would_have_to_be_asked(server: Se
 
 
 def test_a_hit_of_an_entry_that_may_become_stale_tells_its_time_left(server: Server) -> None:
-    cache = made(server, FunctionModel(), ttl=60, stale_if_error=600)
+    cache = made(server, ttl=60, stale_if_error=600)
     for _ in range(2):
         cache.predict(person())
     assert outcome().kind == "hit"
@@ -59,9 +59,7 @@ def test_a_hit_of_an_entry_that_may_become_stale_tells_its_time_left(server: Ser
 def test_near_hits_tell_their_time_left_and_their_age_if_this_process_wrote_them(
     server: Server, options: dict[str, Any]
 ) -> None:
-    writer, reader = (
-        made(server, FunctionModel(), ttl=60, near_cache=100, **options) for _ in range(2)
-    )
+    writer, reader = (made(server, ttl=60, near_cache=100, **options) for _ in range(2))
     writer.predict(person())
     time.sleep(0.05)
     writer.predict(person())
@@ -84,7 +82,7 @@ def test_near_hits_tell_their_time_left_and_their_age_if_this_process_wrote_them
 
 
 def test_an_entry_that_never_ends_has_no_time_left(server: Server) -> None:
-    cache = made(server, FunctionModel(), near_cache=100)
+    cache = made(server, near_cache=100)
     for _ in range(2):
         cache.predict(person())
     assert outcome().near

@@ -137,6 +137,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"key_secret": ""}, "key_secret", "non-empty"),
     ({"key_secret": 7}, "key_secret", "string"),
     ({"max_entry_bytes": 0}, "max_entry_bytes", "0"),
+    ({"near_cache": 0}, "near_cache", "to 1,000,000,000, or null for no near cache, got 0"),
     ({"max_connections": 0}, "max_connections", "0"),
     ({"max_connections": 1.5}, "max_connections", "1.5"),
     ({"cache_if": "no colon"}, "cache_if", "package.module:name"),

@@ -238,6 +238,44 @@ def test_the_first_rows_are_compared(cache: Cache, a: Any, b: Any, lines: list[s
     assert [str(each) for each in explanation.differences] == lines
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "lines"),
+    [
+        (
+            pd.DataFrame({"age": [42], "Ann B.": [1], 7: [2]}),
+            pd.DataFrame({"age": [43], "Ann B.": [2], "Bob": [2]}),
+            [
+                "[...]: only a has it",
+                ".Bob: only b has it",
+                *[f"{each}: their values differ" for each in (".age", "[...]")],
+            ],
+        ),
+        (
+            {"age": np.zeros(1), "Ann B.": np.zeros(1)},
+            {"age": np.ones(1), "Ann B.": np.ones(1)},
+            [f"{each}: their values differ" for each in ("['age']", "[...]")],
+        ),
+        (
+            pl.DataFrame(
+                {"who": ["Ann"], "Ann B.": [1]}, schema_overrides={"who": pl.Enum(["Ann"])}
+            ),
+            pl.DataFrame({"who": ["Ann"], "Ann B.": [2]}),
+            [".who: their dtypes differ: ... and String", "[...]: their values differ"],
+        ),
+        (
+            pd.Series([1], name="Ann B."),
+            pd.Series([2], name="Bob"),
+            [".name: their values differ", ": their values differ"],
+        ),
+    ],
+)
+def test_with_a_key_secret_no_name_of_a_column_that_is_data_is_shown(
+    a: Any, b: Any, lines: list[str]
+) -> None:
+    explanation = rows_explained(Cache("redis://nowhere:1", key_secret="k"), a, b)
+    assert [str(each) for each in explanation.differences] == [f"rows{line}" for line in lines]
+
+
 @given(st.data())
 def test_rows_have_differences_if_and_only_if_their_keys_differ(data: st.DataObject) -> None:
     a, b = (data.draw(frames().filter(len)) for _ in range(2))

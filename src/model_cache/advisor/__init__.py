@@ -11,7 +11,6 @@ canonical bytes that keys are made of. The extra `advisor` is needed, and import
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ def advise(
         from model_cache.advisor.run import run
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
-    return run(model, requests, settings, tell, time.perf_counter, time.process_time)
+    return run(model, requests, settings, tell)
 
 
 def missing_extra(error: ModuleNotFoundError) -> Exception:

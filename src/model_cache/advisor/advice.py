@@ -50,7 +50,7 @@ class Advice:
     unit_fields: tuple[str, ...]
     label_fields: tuple[str, ...]
     log: LogFacts
-    reuse: Reuse | None
+    reuse: Reuse
     choices: tuple[Choice, ...]
     recommended: int | None
     capacity: tuple[Capacity, ...]

@@ -52,7 +52,7 @@ class Answers:
     def __init__(self, model: MLModel, schema: type[BaseModel], clock: Callable[[], float]) -> None:
         self._model = model
         self._clock = clock
-        self._known: dict[bytes, Answer | None] = {}
+        self._known: dict[object, Answer | None] = {}
         self._labels = {name for name, kind in field_annotations(schema).items() if _is_label(kind)}
         self._batches = callable(getattr(type(model), "predict_many", None))
         self.seconds = 0.0
@@ -67,7 +67,7 @@ class Answers:
     def of(self, inputs: Sequence[BaseModel]) -> list[Answer | None]:
         """Return the answers; None where the model raised."""
         forms = [*map(_form, inputs)]
-        new: dict[bytes, BaseModel] = {}
+        new: dict[object, BaseModel] = {}
         for form, data in zip(forms, inputs, strict=True):
             if form not in self._known:
                 new.setdefault(form, data)
@@ -139,11 +139,12 @@ def _close(one: Answer, other: Answer) -> bool:
     )
 
 
-def _form(data: BaseModel) -> bytes:
+def _form(data: BaseModel) -> object:
+    """Return what is equal for equal inputs only; one without a key equals no other."""
     try:
         return INPUTS.encode(data)
     except NotCacheableError:
-        return b"%d" % id(data)
+        return object()
 
 
 def _parts(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -187,11 +188,11 @@ def _is_label(annotation: Any) -> bool:
 
 def kinds_of(schema: type[BaseModel], *, has_numbers: bool) -> tuple[tuple[str, ...], ...]:
     """Return the output's fields that are compared as numbers, and those compared as labels."""
-    names = [*field_annotations(schema)]
-    labels = [name for name, kind in field_annotations(schema).items() if _only_labels(kind)]
+    kinds = field_annotations(schema)
     if not has_numbers:
-        return (), tuple(names)
-    return tuple(name for name in names if name not in labels), tuple(labels)
+        return (), tuple(kinds)
+    labels = tuple(name for name, kind in kinds.items() if _only_labels(kind))
+    return tuple(name for name in kinds if name not in labels), labels
 
 
 def _only_labels(annotation: Any) -> bool:

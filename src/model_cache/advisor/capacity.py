@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
 
 import numpy as np
 
 from model_cache.advisor.columns import Array, Hashes
 from model_cache.advisor.distances import misses_with_ttl, previous_uses, stack_distances
+from model_cache.advisor.estimates import Z
 from model_cache.advisor.findings import (
     Capacity,
     CapacityPoint,
@@ -53,7 +54,7 @@ def reuse_of(keys: Hashes, times: Array | None, sample: Sample) -> Reuse:
     enough = (each for each in points if each.window >= 0.9 * steady > 0)
     reached = next(enough, None)
     distinct = total / rate
-    margin = 2.5758 * (total * (1 - rate)) ** 0.5 / rate
+    margin = Z * (total * (1 - rate)) ** 0.5 / rate
     return Reuse(
         ratio_of_misses(total, total, rate, sample.requests),
         Estimate(steady, max(0.0, steady - 3 * spread), min(1.0, steady + 3 * spread)),
@@ -69,29 +70,34 @@ def _since(times: Array | None, count: int) -> float | None:
 
 
 def capacity_of(
-    label: str, keys: Hashes, times: Array | None, sample: Sample, most: int = _SAMPLED
+    label: str, keys: Hashes, times: Array | None, sample: Sample, sizes: EntrySizes | None = None
 ) -> Capacity:
-    """Return the curves of a choice, without the bytes.
+    """Return the curves of a choice.
 
     Args:
         label: the choice, in words.
         keys: the key of each request.
         times: the times; None without times.
         sample: how the requests were chosen.
-        most: about how many requests to look at.
+        sizes: the memory of entries; None if it was not measured.
     """
-    places, rate = sample.taken(keys, most)
+    places, rate = sample.taken(keys, _SAMPLED)
     found = keys[places]
     at = None if times is None else times[places]
     distances = stack_distances(previous_uses(found))
     distinct = int(np.count_nonzero(distances < 0))
     near = None if at is None else ~misses_with_ttl(found, at, DEFAULT_NEAR_TTL)
-    points = tuple(
-        _at_size(size, distances, near, distinct, rate, sample.requests)
-        for size in _sizes(distinct / rate)
-    )
-    by_ttl = () if at is None else _ttl_curve(found, at, distinct, rate, sample.requests)
-    return Capacity(label, len(places), rate, points, by_ttl)
+
+    def ratio(misses: Array) -> Estimate:
+        return ratio_of_misses(int(np.count_nonzero(misses)), distinct, rate, sample.requests)
+
+    def point(entries: int) -> CapacityPoint:
+        hits = (distances >= 0) & (distances < entries * rate)
+        near_hits = None if near is None else ratio(~(hits & near)).value
+        return CapacityPoint(entries, ratio(~hits), near_hits, *_bytes(sizes, entries))
+
+    by_ttl = () if at is None else _ttl_curve(found, at, rate, ratio)
+    return Capacity(label, len(places), rate, tuple(map(point, _sizes(distinct / rate))), by_ttl)
 
 
 def _sizes(distinct: float) -> list[int]:
@@ -102,46 +108,21 @@ def _sizes(distinct: float) -> list[int]:
     return sorted({max(1, round(each)) for each in (*sizes.tolist(), *more.tolist())})
 
 
-def _at_size(
-    size: int, distances: Array, near: Array | None, distinct: int, rate: float, count: int
-) -> CapacityPoint:
-    hits = (distances >= 0) & (distances < size * rate)
-    ratio = ratio_of_misses(int(len(hits) - hits.sum()), distinct, rate, count)
-    near_ratio = None
-    if near is not None:
-        missed = int(len(hits) - (hits & near).sum())
-        near_ratio = ratio_of_misses(missed, distinct, rate, count).value
-    return CapacityPoint(size, ratio, near_ratio, None, None, None)
+def _bytes(sizes: EntrySizes | None, entries: int) -> tuple[int | None, int | None, int | None]:
+    """Return what entries take with the plain layout, the packed one, and in a near cache."""
+    if sizes is None:
+        return None, None, None
+    packed = None if sizes.packed is None else round(sizes.empty + sizes.packed * entries)
+    return round(sizes.empty + sizes.plain * entries), packed, round(sizes.near * entries)
 
 
 def _ttl_curve(
-    keys: Hashes, times: Array, distinct: int, rate: float, count: int
+    keys: Hashes, times: Array, rate: float, ratio: Callable[[Array], Estimate]
 ) -> tuple[TtlPoint, ...]:
     duration = float(times[-1] - times[0]) if len(times) else 0.0
     points = []
     for ttl in (each for each in _TTLS if each < duration):
         misses = misses_with_ttl(keys, times, ttl)
-        ratio = ratio_of_misses(int(misses.sum()), distinct, rate, count)
         alive = int(misses[times > times[-1] - ttl].sum() / rate)
-        points.append(TtlPoint(ttl, ratio, alive))
+        points.append(TtlPoint(ttl, ratio(misses), alive))
     return tuple(points)
-
-
-def with_sizes(capacity: Capacity, sizes: EntrySizes | None) -> Capacity:
-    """Return a capacity with the bytes that its entries take, if they were measured."""
-    if sizes is None:
-        return capacity
-    return replace(
-        capacity,
-        by_entries=tuple(
-            replace(
-                point,
-                plain=round(sizes.empty + sizes.plain * point.entries),
-                packed=None
-                if sizes.packed is None
-                else round(sizes.empty + sizes.packed * point.entries),
-                near_bytes=round(sizes.near * point.entries),
-            )
-            for point in capacity.by_entries
-        ),
-    )

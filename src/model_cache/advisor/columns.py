@@ -11,7 +11,7 @@ import copy
 import hashlib
 import types
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from model_cache.advisor.fields import Field
 from model_cache.errors import NotCacheableError
 from model_cache.keys.canonical import INPUTS
 
@@ -170,22 +171,19 @@ class ColumnBuilder:
     """Collects a column batch by batch.
 
     Args:
-        path: the field's path.
-        read: reads it from an input.
+        field: the field.
         salt: distinguishes its hashes from those of other fields.
-        may_round: whether its numbers may be rounded, and so must be kept as numbers.
     """
 
-    def __init__(
-        self, path: str, read: Callable[[Any], Any], salt: int, *, may_round: bool
-    ) -> None:
-        self.path = path
-        self._read = read
+    def __init__(self, field: Field, salt: int) -> None:
+        self.path = field.path
+        self._read = field.reader()
         self._salt = salt
         self._number: type | None = None
-        self._is_number = may_round
+        self._is_number = field.may_round  # if so, numbers must be kept as numbers
         self._parts: list[Array] = []
         self._hasher = _Hasher(salt)
+        self._column: Column | None = None
 
     @property
     def uncacheable(self) -> int:
@@ -251,9 +249,17 @@ class ColumnBuilder:
         self._parts, self._is_number, self._number = parts, False, None
 
     def finish(self, count: int) -> Column:
-        """Return the column, without what an interrupted `add` may have added after `count`."""
-        rows = np.concatenate(self._parts)[:count]
-        self._parts = []
+        """Return the column, without what an interrupted `add` may have added after `count`.
+
+        After an interruption, it may be called again.
+        """
+        if self._column is None:
+            self._parts = [np.concatenate(self._parts)[:count]]
+            self._column = self._made(self._parts[0])
+            self._parts = []
+        return self._column
+
+    def _made(self, rows: Array) -> Column:
         number = (self._number or float) if self._is_number else None
         kept = self._hasher.kept
         distinct, codes = np.unique(_bits(rows), return_inverse=True)

@@ -7,11 +7,12 @@ its round trip to each hit and each miss.
 from __future__ import annotations
 
 import statistics
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ml_base.ml_model import MLModel
 from pydantic import BaseModel
@@ -26,6 +27,8 @@ from model_cache.protocols import Clock
 _FEWEST, _MOST = 100, 300
 _BATCH = 200
 _TIMEOUT = 5.0
+
+T = TypeVar("T")
 
 
 class NotMeasuredError(Exception):
@@ -76,8 +79,42 @@ class _Recorded(MLModel):  # type: ignore[misc]  # ml-base is untyped
         return self._answers[id(data)]
 
 
+class Stopwatch(NamedTuple):
+    """Times calls.
+
+    Attributes:
+        clock: the time, in seconds.
+        cpu: the CPU time of this process, in seconds.
+    """
+
+    clock: Clock = time.perf_counter
+    cpu: Clock = time.process_time
+
+    def call(self, function: Callable[[Any], T], data: Any) -> tuple[T, float, float]:
+        """Return what a call returns, its time, and its CPU time."""
+        spent, begun = self.cpu(), self.clock()
+        found = function(data)
+        return found, self.clock() - begun, self.cpu() - spent
+
+    def calls(
+        self,
+        function: Callable[[Any], Any],
+        inputs: Sequence[Any],
+        before: Callable[[Any], Any] | None = None,
+    ) -> tuple[float, float]:
+        """Return the median time of calls, and the mean CPU time; `before` each is not timed."""
+        wall, on_cpu = [], []
+        for data in inputs:
+            if before is not None:
+                before(data)
+            _, seconds, spent = self.call(function, data)
+            wall.append(seconds)
+            on_cpu.append(spent)
+        return statistics.median(wall), statistics.fmean(on_cpu)
+
+
 def measure(
-    model: MLModel, inputs: Sequence[BaseModel], url: str, seconds: float, clock: Clock, cpu: Clock
+    model: MLModel, inputs: Sequence[BaseModel], url: str, seconds: float, watch: Stopwatch
 ) -> Measured:
     """Return what predictions cost.
 
@@ -86,48 +123,40 @@ def measure(
         inputs: inputs from the log, with different keys.
         url: an empty server.
         seconds: how long the model may be timed.
-        clock: the time, in seconds.
-        cpu: the CPU time of this process, in seconds.
+        watch: times calls.
 
     Raises:
         NotMeasuredError: the model answers none of the inputs, or its predictions can't be cached.
     """
-    asked, answers, wall, on_cpu = _time_model(model, inputs, seconds, clock, cpu)
+    asked, answers, wall, on_cpu = _time_model(model, inputs, seconds, watch)
     recorded = _Recorded(model, {id(data): each for data, each in zip(asked, answers, strict=True)})
-    overhead = _timed(recorded.predict, asked, clock, cpu)
-    miss, hit = _time_cache(recorded, asked, url, clock, cpu)
+    overhead, _ = watch.calls(recorded.predict, asked)
+    (miss, miss_cpu), (hit, hit_cpu) = _time_cache(recorded, asked, url, watch)
     costs = Costs(
         model=statistics.fmean(wall),
-        model_cpu=on_cpu / len(asked),
-        model_batch=_time_batch(model, asked, clock),
-        hit=hit.wall,
-        hit_cpu=hit.cpu,
-        miss=max(0.0, miss.wall - overhead.wall),
-        miss_cpu=miss.cpu,
-        near_hit=_near_hit(recorded, asked, url, clock, cpu),
+        model_cpu=statistics.fmean(on_cpu),
+        model_batch=_time_batch(model, asked, watch),
+        hit=hit,
+        hit_cpu=hit_cpu,
+        miss=max(0.0, miss - overhead),
+        miss_cpu=miss_cpu,
+        near_hit=_near_hit(recorded, asked, url, watch),
         sampled=len(asked),
     )
     return Measured(costs, asked, answers)
 
 
-class _Timed(NamedTuple):
-    """The median of the time, and the mean of the CPU time, in seconds."""
-
-    wall: float
-    cpu: float
-
-
 def _time_cache(
-    model: MLModel, inputs: list[BaseModel], url: str, clock: Clock, cpu: Clock
-) -> tuple[_Timed, _Timed]:
+    model: MLModel, inputs: list[BaseModel], url: str, watch: Stopwatch
+) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return what a miss and a hit cost."""
     with _cache(model, url) as cache:
         cache.predict(inputs[0])  # connects
         cache.purge()
         timed = _repeated(inputs)
         is_repeated = len({id(data) for data in timed}) < len(timed)
-        miss = _timed(cache.predict, timed, clock, cpu, cache.forget if is_repeated else None)
-        hit = _timed(cache.predict, timed, clock, cpu)
+        miss = watch.calls(cache.predict, timed, cache.forget if is_repeated else None)
+        hit = watch.calls(cache.predict, timed)
         if cache.stats().hits < len(timed) // 2:
             raise NotMeasuredError("the model's predictions, or the inputs, can't be cached")
     return miss, hit
@@ -145,75 +174,48 @@ def _cache(model: MLModel, url: str, **options: Any) -> RedisCachingDecorator:
         return cache.set_model(model)
 
 
-def _timed(
-    predict: Callable[[Any], Any],
-    inputs: Sequence[Any],
-    clock: Clock,
-    cpu: Clock,
-    before: Callable[[Any], Any] | None = None,
-) -> _Timed:
-    """Time predictions; `before` is called before each, and not timed."""
-    wall, on_cpu = [], 0.0
-    for data in inputs:
-        if before is not None:
-            before(data)
-        spent, begun = cpu(), clock()
-        predict(data)
-        wall.append(clock() - begun)
-        on_cpu += cpu() - spent
-    return _Timed(statistics.median(wall), on_cpu / len(wall))
-
-
 def _time_model(
-    model: MLModel, inputs: Sequence[BaseModel], seconds: float, clock: Clock, cpu: Clock
-) -> tuple[list[BaseModel], list[Any], list[float], float]:
-    """Return inputs, their answers, and how long each took."""
-    failure: Exception | None = None
-    asked, answers, wall = [], [], []
-    for data in inputs[:2]:  # a first prediction may load things
-        failure = _attempt(model, data)[1] or failure
-    started, on_cpu = clock(), 0.0
+    model: MLModel, inputs: Sequence[BaseModel], seconds: float, watch: Stopwatch
+) -> tuple[list[BaseModel], list[Any], list[float], list[float]]:
+    """Return inputs, their answers, and how long each took, also on the CPU."""
+
+    def attempt(data: BaseModel) -> tuple[Any, Exception | None]:
+        try:
+            return model.predict(data), None
+        except Exception as error:
+            reraise_interruption(error)
+            return None, error
+
+    failures = [attempt(data)[1] for data in inputs[:2]]  # a first prediction may load things
+    started, timed = watch.clock(), []
     for data in _repeated(inputs[:_MOST]):
-        begun, spent = clock(), cpu()
-        answer, error = _attempt(model, data)
-        failure = failure or error
-        if error is None:
-            wall.append(clock() - begun)
-            on_cpu += cpu() - spent
-            asked.append(data)
-            answers.append(answer)
-        if clock() - started > seconds:
+        (answer, failure), wall, on_cpu = watch.call(attempt, data)
+        failures.append(failure)
+        if failure is None:
+            timed.append((data, answer, wall, on_cpu))
+        if watch.clock() - started > seconds:
             break
-    if not asked:
-        what = f"{type(failure).__name__}: {failure}" if failure else "there are none"
+    if not timed:
+        first = next(filter(None, failures), None)
+        what = f"{type(first).__name__}: {first}" if first else "there are none"
         raise NotMeasuredError(f"the model answers none of the sampled requests ({what})")
-    return asked, answers, wall, on_cpu
+    asked, answers, walls, on_cpus = map(list, zip(*timed, strict=True))
+    return asked, answers, walls, on_cpus
 
 
-def _attempt(model: MLModel, data: BaseModel) -> tuple[Any, Exception | None]:
-    try:
-        return model.predict(data), None
-    except Exception as error:
-        reraise_interruption(error)
-        return None, error
-
-
-def _time_batch(model: MLModel, inputs: list[BaseModel], clock: Clock) -> float | None:
+def _time_batch(model: MLModel, inputs: list[BaseModel], watch: Stopwatch) -> float | None:
     if not callable(getattr(type(model), "predict_many", None)):
         return None
     batch = inputs[:_BATCH]
-    begun = clock()
     try:
-        list(model.predict_many(batch))
+        _, seconds, _ = watch.call(lambda each: list(model.predict_many(each)), batch)
     except Exception as error:
         reraise_interruption(error)
         return None
-    return (clock() - begun) / len(batch)
+    return seconds / len(batch)
 
 
-def _near_hit(
-    model: MLModel, inputs: list[BaseModel], url: str, clock: Clock, cpu: Clock
-) -> float | None:
+def _near_hit(model: MLModel, inputs: list[BaseModel], url: str, watch: Stopwatch) -> float | None:
     try:
         cache = _cache(model, url, near_cache=10 * _MOST)
     except ConfigurationError:  # the extra is not installed
@@ -221,7 +223,7 @@ def _near_hit(
     with cache:
         for data in inputs:
             cache.predict(data)
-        return _timed(cache.predict, _repeated(inputs), clock, cpu).wall
+        return watch.calls(cache.predict, _repeated(inputs))[0]
 
 
 def distinct(inputs: Sequence[BaseModel]) -> list[BaseModel]:

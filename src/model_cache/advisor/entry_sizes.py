@@ -10,12 +10,10 @@ import statistics
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import Any
 
 from ml_base.ml_model import MLModel
-from pydantic import BaseModel
 
-from model_cache.advisor.costs import NotMeasuredError
+from model_cache.advisor.costs import Measured, NotMeasuredError
 from model_cache.advisor.findings import EntrySizes
 from model_cache.binding import Binding
 from model_cache.decorator import option_defaults
@@ -35,19 +33,13 @@ _TTL = 30 * 86_400 * 1000
 
 
 def measure_sizes(
-    model: MLModel,
-    inputs: Sequence[BaseModel],
-    predictions: Sequence[Any],
-    expected: float,
-    url: str,
-    chance: random.Random,
+    model: MLModel, measured: Measured, expected: float, url: str, chance: random.Random
 ) -> EntrySizes:
     """Return the memory of entries.
 
     Args:
         model: the model.
-        inputs: inputs from the log.
-        predictions: the model's predictions for them.
+        measured: inputs from the log, and the model's predictions for them.
         expected: how many entries there would be: hash tables grow in steps.
         url: a server, which is emptied.
         chance: makes the keys.
@@ -57,7 +49,7 @@ def measure_sizes(
     """
     count = int(min(_MOST, max(_FEWEST, expected)))
     plain, packed = (_Writer(model, layout, count, url) for layout in ("plain", "packed"))
-    entries, small = plain.entries(inputs, predictions), packed.entries(inputs, predictions)
+    entries, small = plain.entries(measured), packed.entries(measured)
     if not entries:
         raise NotMeasuredError("the model's predictions can't be stored")
     (server,) = administered(parse_url("url", url), _TIMEOUT).values()
@@ -70,7 +62,9 @@ def measure_sizes(
             plain=plain.size(server, entries, None, chance),
             plain_ttl=plain.size(server, entries, _TTL, chance),
             packed=packed.size(server, small, _TTL, chance) if fits else None,
-            near=_mean_size([*map(plain.canonical, inputs)]) + _mean_size(entries) + OVERHEAD,
+            near=_mean_size([*map(plain.canonical, measured.inputs)])
+            + _mean_size(entries)
+            + OVERHEAD,
             entries=count,
         )
 
@@ -98,10 +92,10 @@ class _Writer:
         )
         self.canonical = self._binding.canonical
 
-    def entries(self, inputs: Sequence[BaseModel], predictions: Sequence[Any]) -> list[bytes]:
+    def entries(self, measured: Measured) -> list[bytes]:
         """Return the entries of predictions that can be stored."""
         found = []
-        for data, prediction in zip(inputs, predictions, strict=True):
+        for data, prediction in zip(measured.inputs, measured.predictions, strict=True):
             key = self._binding.key(self.canonical(data))
             try:
                 found.append(self._binding.encode(key, prediction))

@@ -13,11 +13,6 @@ Z = 2.5758
 """The normal quantile of 99% confidence, two-sided."""
 
 
-def exactly(value: float) -> Estimate:
-    """Return a value that was counted."""
-    return Estimate(value, value, value)
-
-
 def share(count: int, of: int) -> Estimate:
     """Return a share, with Wilson's interval (1927)."""
     if not of:

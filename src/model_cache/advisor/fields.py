@@ -34,11 +34,6 @@ class Field:
         """Whether reduced precision may apply."""
         return bool(self.path) and holds_numbers(self.annotation)
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The names on the path."""
-        return tuple(self.path.split("."))
-
     def reader(self) -> Callable[[BaseModel], Any]:
         """Return what reads it from an input."""
         if self.path == REST:

@@ -149,7 +149,7 @@ class Choice:
         places: decimal places by field.
         ignored: the fields that are left out of the key.
         hit_ratio: the hit ratio of a cache that never evicts.
-        changes: how the answers change; None if no prediction was made.
+        changes: how the answers change.
         on_frontier: whether no other choice has more hits with less change.
         step: its place on the greedy path to the best hit ratio, from 1; None if not on it.
     """
@@ -157,7 +157,7 @@ class Choice:
     places: Mapping[str, int]
     ignored: tuple[str, ...]
     hit_ratio: Estimate
-    changes: Changes | None
+    changes: Changes
     on_frontier: bool = False
     step: int | None = None
 

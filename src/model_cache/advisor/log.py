@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from model_cache.advisor.columns import Array, Column, ColumnBuilder, Hashes, mixed
 from model_cache.advisor.fields import Field, fields_of
 from model_cache.advisor.reading import Batch
-from model_cache.advisor.recorded import Recorded
-from model_cache.advisor.sample import ALL, Sample
+from model_cache.advisor.sample import ALL, Recorded, Sample
+from model_cache.advisor.sources import Source
 
 MOST_ROWS = 4_000_000
 """How many requests are kept in memory."""
@@ -26,24 +26,24 @@ class Log:
     """The requests of a log, in the order of their times.
 
     Attributes:
+        source: where they are from.
         fields: the fields of the model's input.
         columns: the values, one column for each field.
         times: the times in seconds since 1970; None without times.
         first: the first inputs that were read.
         order: the place of each row among those that were read; None if it is the same.
         sample: how they were chosen.
-        left_out: the paths of fields that were not recorded.
         bad: why requests were skipped, with how many.
         uncacheable: how many values had no canonical form, by field.
     """
 
+    source: Source
     fields: list[Field]
     columns: list[Column]
     times: Array | None
     first: list[BaseModel]
     order: Array | None
     sample: Sample
-    left_out: tuple[str, ...]
     bad: Counter[str]
     uncacheable: dict[str, int]
 
@@ -58,6 +58,11 @@ class Log:
     def row(self, place: int) -> int:
         """Return the row of a request, by its place among those that were read."""
         return place if self.order is None else int(np.flatnonzero(self.order == place)[0])
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The paths of fields that were not recorded."""
+        return () if self.source.recorded is None else self.source.recorded.left_out
 
     @property
     def duration(self) -> float | None:
@@ -93,16 +98,14 @@ class LogBuilder:
     with a fixed size: Waldspurger et al., FAST 2015).
 
     Args:
-        schema: the model's input schema.
+        source: where the requests are from.
     """
 
-    def __init__(self, schema: type[BaseModel]) -> None:
-        self._fields = fields_of(schema)
-        columns = [
-            ColumnBuilder(field.path, field.reader(), salt, may_round=field.may_round)
-            for salt, field in enumerate(self._fields, 1)
-        ]
-        self._rows = _Rows(columns, [], [])
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._fields = fields_of(source.schema)
+        salted = enumerate(self._fields, 1)
+        self._rows = _Rows([ColumnBuilder(field, salt) for salt, field in salted], [], [])
         self._bad: Counter[str] = Counter()
         self._first: list[BaseModel] = []
 
@@ -137,14 +140,8 @@ class LogBuilder:
         while self._rows.kept > MOST_ROWS:
             self._rows = _thinned(self._rows)
 
-    def finish(self, recorded: Recorded | None = None) -> Log | None:
-        """Return the log; None if there are no requests.
-
-        Args:
-            recorded: what recorded requests say of themselves; None of other logs.
-        """
-        if not self._first:
-            return None
+    def finish(self) -> Log:
+        """Return the log, of at least one request."""
         rows, count = self._rows, self._rows.kept
         uncacheable = {each.path: each.uncacheable for each in rows.columns if each.uncacheable}
         columns = [column.finish(count) for column in rows.columns]
@@ -155,13 +152,13 @@ class LogBuilder:
             columns = [column.ordered(order) for column in columns]
             times = times[order]
         return Log(
+            self._source,
             self._fields,
             columns,
             times,
             self._first,
             order,
-            _sample(rows, recorded or Recorded(), order),
-            () if recorded is None else recorded.left_out,
+            _sample(rows, self._source.recorded or Recorded(), order),
             self._bad,
             uncacheable,
         )

@@ -30,15 +30,13 @@ def recommended_options(advice: Advice) -> dict[str, Any]:
     ignored = dict.fromkeys((*advice.log.left_out, *(best.ignored if best is not None else ())))
     if ignored:
         found["ignored_fields"] = [*ignored]
-    if advice.capacity:
-        found |= _capacity_options(advice, advice.capacity[-1])
-    return found
+    return found | _capacity_options(advice, advice.capacity[-1])
 
 
 def _capacity_options(advice: Advice, capacity: Capacity) -> dict[str, Any]:
     found: dict[str, Any] = {}
     points = capacity.by_entries
-    entries = points[-1].entries if points else 0
+    entries = points[-1].entries
     sizes = advice.sizes
     if sizes is not None and sizes.packed is not None and entries >= _PACKED_FROM:
         found["layout"] = "packed"
@@ -64,9 +62,9 @@ def as_yaml(advice: Advice) -> str:
         lines.append("# The advice was interrupted, and is less certain.")
     best = advice.choice
     pays = advice.verdict != "do not cache"
-    if pays and best is not None and best.changes is not None and not best.is_exact:
+    if pays and best is not None and not best.is_exact:
         lines.append(f"# Answers that change: {percent(best.changes.share.value)}.")
-    if advice.capacity and advice.sizes is not None and pays:
+    if advice.sizes is not None and pays:
         lines.append(f"# {_memory(advice.capacity[-1], advice.sizes.empty)}")
     options = advice.options()
     lines += [f"{name}: {_flow(value)}" for name, value in options.items()]

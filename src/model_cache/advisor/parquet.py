@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +13,59 @@ from typing import Any
 # request logs as Parquet (pandas, Spark, Athena's clients).
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ValidationError
 
+from model_cache.advisor.sources import Item, Source
 from model_cache.errors import ConfigurationError
 
 _ROWS = 20_000
 
 
-class Parquet:
-    """A Parquet file.
-
-    Args:
-        path: the file.
-
-    Attributes:
-        columns: the names of its columns.
-        count: the number of rows.
+class ParquetRows(Source):
+    """A Parquet file, which `stack` closes.
 
     Raises:
-        ConfigurationError: it is no Parquet file.
+        ConfigurationError: it is no Parquet file, or it is empty.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, schema: type[BaseModel], column: str | None, stack: ExitStack
+    ) -> None:
         try:
-            self._file = pq.ParquetFile(path)
+            self._file = stack.enter_context(pq.ParquetFile(path))
         except (pa.ArrowException, OSError) as error:
             raise ConfigurationError(
                 "requests", f"{str(path)!r} is not a readable Parquet file: {error}"
             ) from error
-        self.columns: list[str] = self._file.schema_arrow.names
-        self.count: int = self._file.metadata.num_rows
+        super().__init__(path.name, schema, float(self._file.metadata.num_rows), column)
+        self._columns: list[str] = self._file.schema_arrow.names
+        self._find_time_column(self._columns)
+        if not self.total:
+            raise ConfigurationError("requests", f"{str(path)!r} is empty")
 
-    def rows(self, wanted: Collection[str], time: str | None) -> Iterator[dict[str, Any]]:
-        """Yield the rows by column.
-
-        Args:
-            wanted: the columns to read.
-            time: the column whose times may become seconds since 1970: quicker than datetimes.
-        """
-        names = [name for name in self.columns if name in wanted]
+    def items(self) -> Iterator[Item]:
+        time = self.time_column
+        names = [name for name in self._columns if name in self._names or name == time]
+        if self.schema.model_config.get("extra") == "allow" or not {*names} - {time}:
+            names = self._columns
         for batch in self._file.iter_batches(batch_size=_ROWS, columns=names):
             cells = [
-                _seconds(column) if name == time else column.to_pylist()
+                # Quicker than datetimes, which only a field of the model may need.
+                _seconds(column) if name == time and name not in self._names else column.to_pylist()
                 for name, column in zip(names, batch.columns, strict=True)
             ]
             for row in zip(*cells, strict=True):
-                yield dict(zip(names, row, strict=True))
+                yield self._timed(dict(zip(names, row, strict=True)))
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    def parse(self, given: Any) -> BaseModel:
+        try:
+            return super().parse(given)
+        except ValidationError:
+            # A null is the only way of Parquet to say that a field is absent.
+            present = {name: value for name, value in given.items() if value is not None}
+            if len(present) == len(given):
+                raise
+            return super().parse(present)
 
 
 def _seconds(column: Any) -> list[Any]:

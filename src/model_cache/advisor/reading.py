@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from model_cache.advisor.request_file import names_by_field, reason
-from model_cache.advisor.sources import Item, Source, names_of
+from model_cache.advisor.request_file import names_by_field, names_of, reason
+from model_cache.advisor.sources import Item, Source
 from model_cache.advisor.times import seconds_of
 from model_cache.errors import ConfigurationError
 from model_cache.interruptions import reraise_interruption
@@ -49,7 +49,6 @@ class Reader:
 
     Args:
         source: the log.
-        schema: the model's input schema.
         needs_times: whether it is an error if there are no times.
 
     Attributes:
@@ -57,13 +56,11 @@ class Reader:
     """
 
     source: Source
-    schema: type[BaseModel]
     needs_times: bool = False
     read: int = 0
     _bad: Counter[str] = field(default_factory=Counter)
     _misfits: list[tuple[Any, ValidationError]] = field(default_factory=list)
     _has_times: bool | None = None
-    _memo: dict[Any, float | None] = field(default_factory=dict)
 
     def batches(self) -> Iterator[Batch]:
         """Yield the requests.
@@ -92,7 +89,7 @@ class Reader:
         bad: Counter[str] = Counter()
         parse = self.source.parse
         for given, time, problem, unit in items:
-            seconds = self._seconds(time) if self._has_times else 0.0
+            seconds = seconds_of(time) if self._has_times else 0.0
             if problem is not None or seconds is None:
                 bad[problem or f"{self.source.time_column}: missing, or not a time"] += 1
                 continue
@@ -116,25 +113,17 @@ class Reader:
 
     def _find_times(self, items: list[Item]) -> bool:
         """Return whether any of the first requests has a time: a column may only be named so."""
-        found = any(self._seconds(item.time) is not None for item in items)
+        found = any(seconds_of(item.time) is not None for item in items)
         if self.needs_times and not found:
             raise ConfigurationError(
                 "time_column", f"the column {self.source.time_column!r} has no times"
             )
         return found
 
-    def _seconds(self, time: Any) -> float | None:
-        if not isinstance(time, str):
-            return seconds_of(time)
-        if time not in self._memo:
-            if len(self._memo) > _BATCH:
-                self._memo.clear()
-            self._memo[time] = seconds_of(time)
-        return self._memo[time]
-
     def _nothing_fits(self) -> str:
         """Return why no request fits: where its fields are, or which of them are wrong."""
-        is_one, name = self.read == 1, self.schema.__name__
+        schema = self.source.schema
+        is_one, name = self.read == 1, schema.__name__
         whole = f"none of the {self.read:,} requests"
         if not self._misfits:
             whole = "the only request can't be read" if is_one else f"{whole} can be read"
@@ -142,13 +131,13 @@ class Reader:
             return f"{whole}: {', '.join(reasons)}; is this the right format?"
         whole = f"the only request does not fit {name}" if is_one else f"{whole} fits {name}"
         # The first line of an access log may be of another endpoint.
-        paths = (_path_to_fields(given, self.schema) for given, _ in self._misfits)
+        paths = (_path_to_fields(given, schema) for given, _ in self._misfits)
         if path := next(filter(None, paths), None):
             where = f"its fields are inside {'.'.join(path)!r}"
             return f"{whole}: {where}; make each of these objects a line, for example with jq"
         given, error = self._misfits[0]
         columns = [str(name) for name in given] if isinstance(given, dict) else []
-        strange = [name for name in columns if name not in names_of(self.schema)]
+        strange = [name for name in columns if name not in names_of(schema)]
         problems = [
             _problem(each["loc"], each["msg"], strange)
             for each in error.errors(include_url=False, include_input=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from operator import attrgetter
 from typing import Any
@@ -33,7 +33,7 @@ class Rebuilder:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._paths = [(field.parts, field.path) for field in log.fields if field.path != REST]
+        self._paths = [field.path for field in log.fields if field.path != REST]
         self._columns = {column.path: column for column in log.columns}
 
     def input(self, row: int) -> BaseModel:
@@ -42,19 +42,11 @@ class Rebuilder:
         Raises:
             MissingValueError: a value was not kept.
         """
-        values = {path: self._columns[path].value(row) for _, path in self._paths}
-        return self.changed(self._log.template, values)
+        return self._with({path: self._columns[path].value(row) for path in self._paths})
 
-    def changed(self, data: BaseModel, values: Mapping[str, Any]) -> BaseModel:
-        """Return a copy of an input with other values, by path, without validating it."""
-        tree: dict[str, Any] = {}
-        for parts, path in self._paths:
-            if path in values:
-                node = tree
-                for part in parts[:-1]:
-                    node = node.setdefault(part, {})
-                node[parts[-1]] = values[path]
-        return _changed(data, tree)
+    def _with(self, values: Mapping[str, Any]) -> BaseModel:
+        """Return one of the inputs with other values, by path, without validating it."""
+        return _changed(self._log.template, _tree(values))
 
     def is_faithful(self) -> bool:
         """Return whether the first inputs, built again, equal those that were read."""
@@ -71,18 +63,11 @@ class Rebuilder:
 
         None if there are such values, but too many values to find them all.
         """
-        rounder = rounder_of({column.path: places})
         count = len(column.table)
-        tried = range(count) if count <= _TRIED else range(0, count, count // _TRIED)
-        expected = rounded_table(column, places)
-        found = []
-        for place in tried:
-            if column.table[place] == expected[place] or column.table[place] != column.table[place]:
-                continue
-            value = column.distinct_value(place)
-            data = self.changed(self._log.template, {column.path: value})
-            if rounder(data) is data:
-                found.append(place)
+        tried = range(0, count, max(1, count // _TRIED))
+        changes = (column.table != rounded_table(column, places)) & ~np.isnan(column.table)
+        rounded = self._rounded(column, places, [place for place in tried if changes[place]])
+        found = [place for place, data in rounded if data is None]
         return None if found and count > _TRIED else found
 
     def rounded_hashes(self, column: Column, places: int) -> Array | None:
@@ -92,15 +77,21 @@ class Rebuilder:
         """
         if column.codes is None or len(column.table) > MOST_ROUNDED or not column.is_kept:
             return None
-        rounder, read = rounder_of({column.path: places}), attrgetter(column.path)
-        found = column.table.copy()
-        for place in range(len(found)):
-            value = column.distinct_value(place)
-            data = self.changed(self._log.template, {column.path: value})
-            rounded = rounder(data)
-            if rounded is not data:
-                found[place] = hash_of(read(rounded))
+        read, found = attrgetter(column.path), column.table.copy()
+        for place, data in self._rounded(column, places, range(len(found))):
+            if data is not None:
+                found[place] = hash_of(read(data))
         return found
+
+    def _rounded(
+        self, column: Column, places: int, tried: Iterable[int]
+    ) -> Iterator[tuple[int, BaseModel | None]]:
+        """Yield places of distinct values, each with a rounded input; None if it is refused."""
+        rounder = rounder_of({column.path: places})
+        for place in tried:
+            data = self._with({column.path: column.distinct_value(place)})
+            rounded = rounder(data)
+            yield place, None if rounded is data else rounded
 
 
 def _changed(data: BaseModel, tree: Mapping[str, Any]) -> BaseModel:
@@ -121,14 +112,19 @@ def _changed(data: BaseModel, tree: Mapping[str, Any]) -> BaseModel:
 
 def rounder_of(places: Mapping[str, int]) -> Rounder:
     """Return the library's rounder for some places by path."""
-    rules: dict[str, Any] = {}
-    for path, number in places.items():
-        node = rules
+    return Rounder(_tree(places))
+
+
+def _tree(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by path as dicts in dicts."""
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        node = tree
         *parents, leaf = path.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[leaf] = number
-    return Rounder(rules)
+        node[leaf] = value
+    return tree
 
 
 class Tables:

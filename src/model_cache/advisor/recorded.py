@@ -6,17 +6,17 @@ import copy
 import enum
 import json
 import typing
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel, ValidationError
 
 from model_cache import pydantic_attributes
 from model_cache.advisor.envelopes import EnvelopeError, named_row
 from model_cache.advisor.request_file import JsonLines
-from model_cache.advisor.sources import Item, names_of
+from model_cache.advisor.sample import Recorded
+from model_cache.advisor.sources import Item, Source
 from model_cache.errors import ConfigurationError
 from model_cache.keys.schemas import leaves
 from model_cache.keys.showing import SECRETS, hidden_fields
@@ -34,27 +34,6 @@ _STAND_INS: tuple[Any, ...] = (
 Loc = tuple[Any, ...]
 
 
-@dataclass
-class Recorded:
-    """What the files say about their requests.
-
-    Attributes:
-        share: the share of the keys whose requests were recorded.
-        left_out: the paths of the fields that were not recorded.
-        requests: how many requests there were.
-        dropped: how many sampled requests were not written in time.
-        unrecordable: how many sampled requests could not be written as JSON.
-        stand_ins: values for required fields that were not recorded.
-    """
-
-    share: float = 1.0
-    left_out: tuple[str, ...] = ()
-    requests: int = 0
-    dropped: int = 0
-    unrecordable: int = 0
-    stand_ins: dict[Loc, Any] = field(default_factory=dict)
-
-
 def header_of(path: Path) -> dict[str, Any] | None:
     """Return the header of a file; None if the option `record` did not write the file."""
     with path.open("rb") as file:
@@ -66,26 +45,18 @@ def header_of(path: Path) -> dict[str, Any] | None:
     return header if isinstance(header, dict) and HEADER in header else None
 
 
-def _checked(header: dict[str, Any], path: Path) -> dict[str, Any]:
-    share, left_out = header.get("share", 1.0), header.get("left_out", [])
-    is_share = type(share) in (int, float) and 0.0 < share <= 1.0
-    if is_share and type(left_out) is list and {str}.issuperset(map(type, left_out)):
-        return header
-    raise ConfigurationError("requests", f"the first line of {str(path)!r} is damaged")
-
-
-def files_in(folder: Path, model: str) -> list[Path]:
-    """Return the files in a folder with the requests of a model.
+def files_in(folder: Path, model: str) -> dict[Path, dict[str, Any]]:
+    """Return the files in a folder with the requests of a model, each with its header.
 
     Raises:
         ConfigurationError: there are none.
         OSError: the folder can't be read.
     """
-    found: dict[str, list[Path]] = {}
+    found: dict[str, dict[Path, dict[str, Any]]] = {}
     for path in sorted(folder.glob("*.jsonl")):
         header = header_of(path)
         if header is not None:
-            found.setdefault(str(header.get("model")), []).append(path)
+            found.setdefault(str(header.get("model")), {})[path] = header
     if not found:
         raise ConfigurationError(
             "requests", f"{str(folder)!r} has no files that the option record has written"
@@ -100,43 +71,37 @@ def files_in(folder: Path, model: str) -> list[Path]:
     return found.get(model) or next(iter(found.values()))
 
 
-class RecordedRows:
+class RecordedRows(Source):
     """The requests in one or more files.
 
     Args:
         name: what to call them.
-        paths: the files.
+        files: the files, each with its header.
         schema: the model's input schema.
 
-    Attributes:
-        recorded: what the files say; complete after all items have been read.
+    Raises:
+        ConfigurationError: a header is damaged.
     """
 
-    time_column: str | None = "time"
-
-    def __init__(self, name: str, paths: Sequence[Path], schema: type[BaseModel]) -> None:
-        self.name = name
-        self.total: float | None = float(sum(path.stat().st_size for path in paths))
-        self._paths = paths
-        self._schema = schema
-        self._fields = list(schema.model_fields)
-        self._before = 0.0
-        self._position = 0.0
-        headers = [_checked(header, path) for path in paths if (header := header_of(path))]
-        shares = [header.get("share", 1.0) for header in headers]
-        left_out = {name: None for header in headers for name in header.get("left_out", ())}
-        self.recorded = Recorded(min(shares, default=1.0), tuple(left_out))
+    def __init__(
+        self, name: str, files: Mapping[Path, dict[str, Any]], schema: type[BaseModel]
+    ) -> None:
+        super().__init__(name, schema, float(sum(path.stat().st_size for path in files)), "time")
+        self._paths = list(files)
+        self._read = 0.0  # of the files before the one that is being read
+        self._stream: BinaryIO | None = None
+        self._recorded = self.recorded = _said_by(files)  # complete after all items are read
+        self._stand_ins: dict[Loc, Any] = {}  # values for required fields that were not recorded
 
     def items(self) -> Iterator[Item]:
         for path in self._paths:
-            with path.open("rb") as stream:
-                for line in JsonLines(stream, self._schema):
-                    self._position = self._before + stream.tell()
-                    if line.problem is not None:
-                        yield Item(None, problem=line.problem)
-                    elif line.request is not None:
-                        yield from self._inside(line.request)
-            self._before = self._position
+            with path.open("rb") as self._stream:
+                yield from self._lines(JsonLines(self._stream, self.schema))
+                self._read += self._stream.tell()
+            self._stream = None
+
+    def done(self, count: int) -> float:  # noqa: ARG002 - as any source
+        return self._read + (0.0 if self._stream is None else self._stream.tell())
 
     def _inside(self, line: dict[str, Any]) -> Iterator[Item]:
         """Yield the request in a line, if there is one and its key is sampled."""
@@ -146,53 +111,50 @@ class RecordedRows:
         elif "requests" in line:
             self._add(line)
         # Keys below the smallest share are in all files.
-        elif "request" in line and line.get("key", 0) < round(self.recorded.share * _KEYS):
+        elif "request" in line and line.get("key", 0) < round(self._recorded.share * _KEYS):
             yield self._item(line, line.get("key", 0))
 
     def _item(self, line: dict[str, Any], key: int) -> Item:
         try:
             given = line["request"]
-            if not pydantic_attributes.is_root_model(self._schema):
+            if not pydantic_attributes.is_root_model(self.schema):
                 given = named_row(given, self._fields)
         except EnvelopeError as error:
             return Item(None, problem=str(error))
         return Item(given, line.get("time"), unit=key)
 
     def _add(self, counts: dict[str, Any]) -> None:
-        self.recorded.requests += counts["requests"]
-        self.recorded.dropped += counts.get("dropped", 0)
-        self.recorded.unrecordable += counts.get("unrecordable", 0)
-
-    def done(self, count: int) -> float:  # noqa: ARG002 - as the protocol
-        return self._position
+        self._recorded.requests += counts["requests"]
+        self._recorded.dropped += counts.get("dropped", 0)
+        self._recorded.unrecordable += counts.get("unrecordable", 0)
 
     def parse(self, given: Any) -> BaseModel:
         """Return an input, with stand-ins for required fields that were not recorded."""
         while True:
             try:
-                return self._schema.model_validate(self._completed(given))
+                return super().parse(self._completed(given))
             except ValidationError as error:
                 if not self._found_stand_ins(given, error):
                     raise
 
     def _completed(self, given: Any) -> Any:
-        if not self.recorded.stand_ins:
+        if not self._stand_ins:
             return given
         completed = copy.deepcopy(given)
-        for loc, value in self.recorded.stand_ins.items():
+        for loc, value in self._stand_ins.items():
             _set(completed, loc, value)
         return completed
 
     def _found_stand_ins(self, given: Any, error: ValidationError) -> bool:
         """Find values for missing fields; return whether there are new ones."""
-        known = self.recorded.stand_ins
+        known = self._stand_ins
         missing = [
             each["loc"]
             for each in error.errors(include_url=False, include_input=False)
             if each["type"] == "missing" and each["loc"] not in known
         ]
         for loc in missing:
-            for value in (*_choices(self._schema, loc), *_STAND_INS):
+            for value in (*self._choices(loc), *_STAND_INS):
                 known[loc] = value
                 if self._is_valid_at(given, loc):
                     break
@@ -203,7 +165,7 @@ class RecordedRows:
 
     def _is_valid_at(self, given: Any, loc: Loc) -> bool:
         try:
-            self._schema.model_validate(self._completed(given))
+            super().parse(self._completed(given))
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)
             # Fields inside it may be missing. Stand-ins for these are found next.
@@ -213,6 +175,30 @@ class RecordedRows:
             )
         return True
 
+    def _choices(self, loc: Loc) -> Sequence[Any]:
+        """Return the values of a field that has a fixed set of them."""
+        name = self._names.get(str(loc[0]), "")
+        annotation = self.schema.model_fields[name].annotation if name and len(loc) == 1 else None
+        if typing.get_origin(annotation) is typing.Literal:
+            return typing.get_args(annotation)
+        if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+            return [member.value for member in annotation]
+        return ()
+
+
+def _said_by(files: Mapping[Path, dict[str, Any]]) -> Recorded:
+    """Return what the headers of files say of their requests."""
+    shares = [1.0]
+    left_out: dict[str, None] = {}
+    for path, header in files.items():
+        share, names = header.get("share", 1.0), header.get("left_out", [])
+        is_share = type(share) in (int, float) and 0.0 < share <= 1.0
+        if not (is_share and type(names) is list and {str}.issuperset(map(type, names))):
+            raise ConfigurationError("requests", f"the first line of {str(path)!r} is damaged")
+        shares.append(share)
+        left_out |= dict.fromkeys(names)
+    return Recorded(min(shares), tuple(left_out))
+
 
 def _set(given: Any, loc: Loc, value: Any) -> None:
     for name in loc[:-1]:
@@ -221,17 +207,6 @@ def _set(given: Any, loc: Loc, value: Any) -> None:
         given = given.get(name)
     if isinstance(given, dict):
         given.setdefault(loc[-1], value)
-
-
-def _choices(schema: type[BaseModel], loc: Loc) -> Sequence[Any]:
-    """Return the values of a field that has a fixed set of them."""
-    name = names_of(schema).get(str(loc[0]), "")
-    annotation = schema.model_fields[name].annotation if name and len(loc) == 1 else None
-    if typing.get_origin(annotation) is typing.Literal:
-        return typing.get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return [member.value for member in annotation]
-    return ()
 
 
 def notes_on(recorded: Recorded, schema: type[BaseModel]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import codecs
 import csv
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -77,14 +77,14 @@ class JsonLines:
             return Line(number, raw, problem="not a JSON object")
         return Line(number, raw, request)
 
-    def parse(self, line: Line) -> BaseModel:
+    def parse(self, request: Any) -> BaseModel:
         """Return a request as an instance of the schema.
 
         Raises:
             ValidationError: the request is invalid.
         """
         # As a web service reads it, not model_validate_json: the two differ about Decimals.
-        return self._schema.model_validate(line.request)
+        return self._schema.model_validate(request)
 
 
 class Csv:
@@ -100,7 +100,7 @@ class Csv:
     def __init__(self, stream: BinaryIO, schema: type[BaseModel]) -> None:
         self._stream = stream
         self._schema = schema
-        known = {each for names in names_by_field(schema).values() for each in names}
+        known = names_of(schema).keys()
         header = stream.readline()
         self._separator, self._columns = _header(header, known)
         _check_columns(self._columns, schema, known)
@@ -128,17 +128,17 @@ class Csv:
             number += len(taken)
             yield self._line(number, b"".join(taken), row, problem)
 
-    def parse(self, line: Line) -> BaseModel:
+    def parse(self, request: Any) -> BaseModel:
         """Return a request as an instance of the schema.
 
         Raises:
             ValidationError: the request is invalid.
         """
         try:
-            return self._schema.model_validate_strings(line.request)
+            return self._schema.model_validate_strings(request)
         except ValidationError as error:
-            typed = self._with_choices(line.request, error)
-            if typed == line.request:
+            typed = self._with_choices(request, error)
+            if typed == request:
                 raise
         return self._schema.model_validate(typed)
 
@@ -188,7 +188,7 @@ def _is_utf8(row: Sequence[str]) -> bool:
     return True
 
 
-def _header(raw: bytes, known: set[str]) -> tuple[str, Sequence[str]]:
+def _header(raw: bytes, known: Set[str]) -> tuple[str, Sequence[str]]:
     """Return the separator with which the header names the most fields, and its columns."""
     text = raw.removeprefix(codecs.BOM_UTF8).decode("utf-8", "backslashreplace")
     if "\r" in text.rstrip("\r\n"):
@@ -208,7 +208,7 @@ def _header(raw: bytes, known: set[str]) -> tuple[str, Sequence[str]]:
         ) from error
 
 
-def _check_columns(columns: Sequence[str], schema: type[BaseModel], known: set[str]) -> None:
+def _check_columns(columns: Sequence[str], schema: type[BaseModel], known: Set[str]) -> None:
     if not known & set(columns):
         raise ConfigurationError(
             "requests",
@@ -228,6 +228,11 @@ def _check_columns(columns: Sequence[str], schema: type[BaseModel], known: set[s
 def names_by_field(schema: type[BaseModel]) -> dict[str, set[str]]:
     """Return the names by which each field may be given."""
     return {name: _names_of(name, field) for name, field in schema.model_fields.items()}
+
+
+def names_of(schema: type[BaseModel]) -> dict[str, str]:
+    """Return the names by which fields may be given, with the names of the fields."""
+    return {each: name for name, names in names_by_field(schema).items() for each in names}
 
 
 def _names_of(name: str, field: FieldInfo) -> set[str]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ml_base.ml_model import MLModel
 
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.answers import Answers, kinds_of
-from model_cache.advisor.capacity import capacity_of, reuse_of, with_sizes
-from model_cache.advisor.costs import Measured, NotMeasuredError, distinct, measure
+from model_cache.advisor.capacity import capacity_of, reuse_of
+from model_cache.advisor.costs import Measured, NotMeasuredError, Stopwatch, distinct, measure
 from model_cache.advisor.economics import economics_of
 from model_cache.advisor.entry_sizes import measure_sizes
 from model_cache.advisor.findings import (
@@ -23,14 +23,12 @@ from model_cache.advisor.findings import (
     Economics,
     EntrySizes,
     LogFacts,
-    Reuse,
 )
-from model_cache.advisor.hashing import Keys
 from model_cache.advisor.log import Log, LogBuilder
 from model_cache.advisor.progress import Progress, Tell
 from model_cache.advisor.reading import Reader
-from model_cache.advisor.rebuilding import Rebuilder, Tables, places_of
-from model_cache.advisor.recorded import Recorded, RecordedRows, notes_on
+from model_cache.advisor.rebuilding import places_of
+from model_cache.advisor.recorded import notes_on
 from model_cache.advisor.search import LOSSLESS, Search
 from model_cache.advisor.settings import Settings
 from model_cache.advisor.sources import open_source
@@ -41,7 +39,6 @@ from model_cache.binding.decorators import layers
 from model_cache.decorator import RedisCachingDecorator
 from model_cache.embedded import embedded_redis
 from model_cache.errors import ConfigurationError, StoreUnavailableError
-from model_cache.protocols import Clock
 from model_cache.words import count, percent
 
 _TIMED_SHARE = 0.1
@@ -55,20 +52,18 @@ def run(
     requests: str | os.PathLike[str] | Iterable[Any],
     settings: Settings,
     tell: Tell,
-    clock: Clock,
-    cpu: Clock,
 ) -> Advice:
     """Return the advice; see `advise`."""
-    found = Run(without_cache(model), settings, tell, clock, cpu)
+    found = Run(without_cache(model), settings, tell)
+    study: Study | None = None
     try:
-        found.read(requests)
-        found.look_at_reuse()
-        found.measure_costs()
-        found.compare()
+        study = Study(found, found.read(requests))
+        study.measure_costs()
+        study.compare()
     except KeyboardInterrupt:
-        if not found.rescue():
-            raise
-    return found.advice()
+        study = study or Study(found, found.read_so_far())
+        study.complete = False
+    return study.advice()
 
 
 def without_cache(model: MLModel) -> MLModel:
@@ -83,221 +78,196 @@ def without_cache(model: MLModel) -> MLModel:
 
 @dataclass
 class Run:
-    """The state of a run; what is still missing is None."""
+    """What is to be advised about, and with what; reads the log."""
 
     model: MLModel
     settings: Settings
     tell: Tell
-    clock: Clock
-    cpu: Clock
-    name: str = "requests"
-    column: str | None = None
-    complete: bool = True
-    log: Log | None = None
-    notes: list[str] = field(default_factory=list)
-    sizes: EntrySizes | None = None
-    measured: Measured | None = None
-    search: Search | None = None
-    bench: Bench | None = None
-    reuse: Reuse | None = None
-    capacity: list[Capacity] = field(default_factory=list)
-    recorded: Recorded | None = None
     _builder: LogBuilder | None = None
+    _log: Log | None = None
 
     def __post_init__(self) -> None:
-        self.begun = self.clock()
+        self.watch = Stopwatch()
+        self.begun = self.watch.clock()
         self.schema = fitting.schema("input_schema", self.model)
         self.outputs = fitting.schema("output_schema", self.model)
-        self.answers = Answers(self.model, self.outputs, self.clock)
 
-    def read(self, requests: str | os.PathLike[str] | Iterable[Any]) -> None:
+    def read(self, requests: str | os.PathLike[str] | Iterable[Any]) -> Log:
         """Read the log into columns."""
-        self._builder = LogBuilder(self.schema)
-        begun = self.clock()
+        begun = self.watch.clock()
         with ExitStack() as stack:
             source = open_source(
                 requests, self.schema, self.settings, stack, self.model.qualified_name
             )
-            if isinstance(source, RecordedRows):
-                self.recorded = source.recorded
-            self.name = source.name
-            needs_times = self.settings.time_column is not None
-            for batch in Reader(source, self.schema, needs_times).batches():
-                self._builder.add(batch)
-                rate = self._builder.count / max(1e-9, self.clock() - begun)
-                note = f"{count(self._builder.count, 'request')}, {rate:,.0f} per second"
+            self._builder = builder = LogBuilder(source)
+            for batch in Reader(source, self.settings.time_column is not None).batches():
+                builder.add(batch)
+                rate = builder.count / max(1e-9, self.watch.clock() - begun)
+                note = f"{count(builder.count, 'request')}, {rate:,.0f} per second"
                 self.tell(Progress("reading", batch.done, source.total, note))
-            self.column = source.time_column
-        self.log = self._builder.finish(self.recorded)
+        return self.read_so_far()
 
-    def look_at_reuse(self) -> None:
-        """Find out how much repeats, and what that takes."""
-        assert self.log is not None
-        self.rebuilder = Rebuilder(self.log)
-        self.tables = Tables(self.rebuilder)
-        self.keys = Keys(self.log, self.tables)
-        self.bench = Bench(
-            self.keys, len(self.log), self.rebuilder, self.answers, self.settings.random
-        )
-        keys = self.bench.keys(Option())
-        self.reuse = reuse_of(keys, self.log.times, self.log.sample)
-        self.capacity = [capacity_of("as it is", keys, self.log.times, self.log.sample)]
+    def read_so_far(self) -> Log:
+        """Return what was read; after Ctrl-C, raise it again if that is nothing."""
+        if self._log is None:
+            if self._builder is None or not self._builder.count:
+                raise KeyboardInterrupt
+            self._log, self._builder = self._builder.finish(), None
+        return self._log
+
+
+class Study:
+    """What is found out about a log.
+
+    Attributes:
+        log: the log.
+        bench: tries choices.
+        reuse: how much repeats, as it is.
+        sizes: the memory of entries; None if it was not measured.
+        complete: whether it was not interrupted.
+    """
+
+    def __init__(self, run: Run, log: Log) -> None:
+        self.log = log
+        self.complete = True
+        self.sizes: EntrySizes | None = None
+        self._run = run
+        self._settings = run.settings
+        self._notes: list[str] = []
+        self._measured: Measured | None = None
+        self._search: Search | None = None
+        self._answers = Answers(run.model, run.outputs, run.watch.clock)
+        self.bench = Bench(log, self._answers, self._settings.random)
+        self.reuse = reuse_of(self.bench.keys(Option()), log.times, log.sample)
 
     def measure_costs(self) -> None:
         """Time the model, hits and misses, and weigh entries."""
-        assert self.bench is not None
-        assert self.reuse is not None
-        seconds = min(_MOST_TIMED, _TIMED_SHARE * self.settings.budget)
-        self.tell(Progress("measuring", 0, None, "hits and misses on an embedded server"))
+        run, seconds = self._run, min(_MOST_TIMED, _TIMED_SHARE * self._settings.budget)
+        run.tell(Progress("measuring", 0, None, "hits and misses on an embedded server"))
         try:
             with embedded_redis() as url:
                 inputs = distinct(self.bench.inputs(1_000))
-                self.measured = measure(self.model, inputs, url, seconds, self.clock, self.cpu)
+                self._measured = measure(run.model, inputs, url, seconds, run.watch)
                 self.sizes = measure_sizes(
-                    self.model,
-                    self.measured.inputs,
-                    self.measured.predictions,
+                    run.model,
+                    self._measured,
                     self.reuse.distinct.value,
                     url,
-                    self.settings.random,
+                    self._settings.random,
                 )
         except (NotMeasuredError, ConfigurationError, StoreUnavailableError) as error:
-            self.notes.append(f"Costs were not measured: {error}.")
+            self._notes.append(f"Costs were not measured: {error}.")
 
     def compare(self) -> None:
         """Compare choices within the budget."""
-        assert self.log is not None
-        assert self.bench is not None
-        if not self.rebuilder.is_faithful():
-            self.notes.append(
+        if not self.bench.rebuilder.is_faithful():
+            self._notes.append(
                 "Inputs can't be built again from their fields, so choices were not compared."
             )
             return
-        end = self.clock() + self.settings.budget
+        clock, budget = self._run.watch.clock, self._settings.budget
+        end = clock() + budget
         levels = self._levels()
         if not self.bench.prepare(100):
-            self.notes.append(
+            self._notes.append(
                 "The model answered no sampled request, so choices can't be compared."
             )
             return
-        budget = self.settings.budget
 
         def show(trials: int) -> None:
-            spent = min(budget, budget - (end - self.clock()))
-            self.tell(Progress("comparing", spent, budget, count(trials, "choice")))
+            spent = min(budget, budget - (end - clock()))
+            self._run.tell(Progress("comparing", spent, budget, count(trials, "choice")))
 
-        self.search = Search(
-            self.bench, levels, self.settings.tolerance, lambda: end - self.clock(), show
-        )
-        self.search.run(self.answers.each)
-        if self.search.is_cut:
-            self.notes.append("The budget ended before all choices were compared.")
-        self._look_at_recommended()
+        tolerance = self._settings.tolerance
+        self._search = Search(self.bench, levels, tolerance, lambda: end - clock(), show)
+        self._search.run(self._answers.each)
+        if self._search.is_cut:
+            self._notes.append("The budget ended before all choices were compared.")
 
     def _levels(self) -> dict[str, list[int]]:
         """Return the numbers of places to try, for each field that may be left out.
 
         A field with the same value in all requests makes no difference to their keys.
         """
-        assert self.log is not None
         levels = {}
-        for field_, column in zip(self.log.fields, self.log.columns, strict=True):
+        for field, column in zip(self.log.fields, self.log.columns, strict=True):
             left_out = not column.path or column.path in self.log.left_out
             if left_out or column.distinct < 2:
                 continue
-            sensible = places_of(column) if field_.may_round else []
+            sensible = places_of(column) if field.may_round else []
             levels[column.path] = [
-                places for places in sensible if self.tables.find(column, places) is not None
+                places for places in sensible if self.bench.tables.find(column, places) is not None
             ]
             if sensible and not levels[column.path]:
-                self.notes.append(
+                self._notes.append(
                     f"Rounding {column.path} was not tried, because it has too many different "
                     "values."
                 )
         return levels
 
-    def _look_at_recommended(self) -> None:
-        assert self.log is not None
-        assert self.search is not None
-        assert self.bench is not None
-        best = self.search.recommended()
-        if best is not None and best != Option():
-            label = self.search.trials[best].choice().label
-            keys = self.bench.keys(best)
-            self.capacity.append(capacity_of(label, keys, self.log.times, self.log.sample))
-
-    def rescue(self) -> bool:
-        """After Ctrl-C, finish what takes no time; return whether there is anything to tell."""
-        self.complete = False
-        if self.log is None and self._builder is not None:
-            self.log = self._builder.finish(self.recorded)
-        if self.log is None:
-            return False
-        if self.reuse is None:
-            self.look_at_reuse()
-        if self.search is not None and len(self.capacity) == 1:
-            self._look_at_recommended()
-        return True
+    def capacity(self, label: str, option: Option) -> Capacity:
+        """Return what the hit ratio of a choice takes."""
+        keys = self.bench.keys(option)
+        return capacity_of(label, keys, self.log.times, self.log.sample, self.sizes)
 
     def advice(self) -> Advice:
         """Return what was found out."""
-        choices, place = self.search.choices() if self.search else ([], None)
+        run, tolerance = self._run, self._settings.tolerance
+        choices, place = self._search.choices() if self._search else ([], None)
         best = None if place is None else choices[place]
         facts = self._facts()
         economics = self._economics(best, facts.per_second)
-        verdict, sentence = verdict_of(
-            self.reuse, best, economics, choices, self.settings.tolerance
-        )
-        has_numbers = self.bench is None or self.bench.has_numbers
-        numbers, labels = kinds_of(self.outputs, has_numbers=has_numbers)
+        verdict, sentence = verdict_of(self.reuse, best, economics, choices, tolerance)
+        numbers, labels = kinds_of(run.outputs, has_numbers=self.bench.has_numbers)
+        capacity = [self.capacity("as it is", Option())]
+        if best is not None and not best.is_exact:
+            capacity.append(self.capacity(best.label, Option.of(best)))
         return Advice(
-            model=self.model.qualified_name,
-            version=self.model.version,
+            model=run.model.qualified_name,
+            version=run.model.version,
             complete=self.complete,
-            notes=(*self.notes, *self._unproven_notes(), *self._more_notes()),
+            notes=(*self._notes, *self._more_notes()),
             verdict=verdict,
             sentence=sentence,
             confidence=CONFIDENCE,
-            tolerance=self.settings.tolerance,
+            tolerance=tolerance,
             unit_fields=numbers,
             label_fields=labels,
             log=facts,
             reuse=self.reuse,
             choices=tuple(choices),
             recommended=place,
-            capacity=tuple(with_sizes(each, self.sizes) for each in self.capacity),
+            capacity=tuple(capacity),
             sizes=self.sizes,
             economics=economics,
-            seconds=self.clock() - self.begun,
+            seconds=run.watch.clock() - run.begun,
         )
 
     def _economics(self, best: Choice | None, per_second: float | None) -> Economics | None:
-        if self.measured is None:
+        if self._measured is None:
             return None
-        assert self.reuse is not None
         exact = self.reuse.hit_ratio.value
         return economics_of(
-            self.measured.costs,
+            self._measured.costs,
             exact,
             exact if best is None else best.hit_ratio.value,
             per_second,
-            self.settings.price_per_hour,
+            self._settings.price_per_hour,
         )
 
     def _facts(self) -> LogFacts:
-        log = self.log
-        assert log is not None
+        log, failures = self.log, self._answers.failures
         duration = log.duration
         rate = log.sample.requests / duration if duration else None
         return LogFacts(
-            source=self.name,
+            source=log.source.name,
             requests=len(log),
             bad=log.bad.total(),
             bad_reasons=dict(log.bad.most_common(_REASONS)),
-            failed=self.answers.failures.total(),
-            failures=dict(self.answers.failures.most_common(_REASONS)),
-            sampled=self.answers.asked,
-            time_column=self.column if log.times is not None else None,
+            failed=failures.total(),
+            failures=dict(failures.most_common(_REASONS)),
+            sampled=self._answers.asked,
+            time_column=log.source.time_column if log.times is not None else None,
             first=None if log.times is None else float(log.times[0]),
             seconds=duration,
             per_second=rate,
@@ -307,63 +277,64 @@ class Run:
             left_out=log.left_out,
         )
 
-    def _unproven_notes(self) -> list[str]:
-        trial = self.search.unproven() if self.search else None
-        if trial is None or self.bench is None:
-            return []
-        changes = trial.changes
-        remedy = "a longer log" if self.bench.most < LOSSLESS else "a larger budget"
-        return [
-            f"Not recommended yet: {trial.choice().label}, {percent(trial.hit_ratio.value)} hits. "
-            f"It changed none of {count(changes.sampled, 'answer')}, but {LOSSLESS:,} requests "
-            f"must be compared: use {remedy}."
-        ]
+    def _more_notes(self) -> Iterator[str]:
+        yield from self._notes_on_choices()
+        yield from self._notes_on_the_log()
+        yield from self._notes_on_the_model()
+        if self.log.source.recorded is not None:
+            yield from notes_on(self.log.source.recorded, self._run.schema)
+        if not self.log.duration:
+            times = "no times" if self.log.times is None else "only one time"
+            column = self.log.source.time_column
+            where = "log" if column is None else f"column {column}"
+            yield f"The {where} has {times}, so there is no TTL curve and no rate."
+        if self.bench.unknown:
+            yield (
+                f"{count(self.bench.unknown, 'sampled request')} could not be built again, because "
+                "a field has too many different values."
+            )
 
-    def _notes_on_doubts(self) -> Iterator[str]:
-        assert self.log is not None
-        number = self.log.sample.requests
-        if number < _FEW_REQUESTS:
-            yield f"The log has only {count(number, 'request')}, so the advice is not reliable."
-        if self.measured is not None:
-            answers = self.measured.inputs, self.measured.predictions
-            different, of = self.answers.differing(*answers)
+    def _notes_on_choices(self) -> Iterator[str]:
+        trial = self._search.unproven() if self._search else None
+        if trial is not None:
+            changes = trial.changes
+            remedy = "a longer log" if self.bench.most < LOSSLESS else "a larger budget"
+            yield (
+                f"Not recommended yet: {trial.choice().label}, {percent(trial.hit_ratio.value)} "
+                f"hits. It changed none of {count(changes.sampled, 'answer')}, but {LOSSLESS:,} "
+                f"requests must be compared: use {remedy}."
+            )
+
+    def _notes_on_the_log(self) -> Iterator[str]:
+        log, sample = self.log, self.log.sample
+        for name, number in log.uncacheable.items():
+            yield (
+                f"{name or 'undeclared fields'}: {count(number, 'value has', 'values have')} no "
+                "canonical form. Requests with such values never hit."
+            )
+        if sample.share < 1.0:
+            yield (
+                f"Read were all requests of {sample.share:.4g} of the inputs: {len(log):,} of "
+                f"{sample.requests:,} requests. Hit ratios of choices that round or ignore fields "
+                "are estimated from how many of these inputs fall together. Changes of the answers "
+                "are those of these inputs."
+            )
+
+    def _notes_on_the_model(self) -> Iterator[str]:
+        if self.bench.failing:
+            yield (
+                f"The model raised for {percent(self.bench.failing)} of the sampled requests. "
+                "Errors are not cached, but the hit ratios count these requests, too, if they "
+                "repeat."
+            )
+        if self.log.sample.requests < _FEW_REQUESTS:
+            requests = count(self.log.sample.requests, "request")
+            yield f"The log has only {requests}, so the advice is not reliable."
+        if self._measured is not None:
+            measured = self._measured
+            different, of = self._answers.differing(measured.inputs, measured.predictions)
             if different:
                 yield (
                     f"The model answered {different:,} of {count(of, 'request')} differently when "
                     "it was asked again. A cache gives the first answer again."
                 )
-
-    def _more_notes(self) -> list[str]:
-        assert self.log is not None
-        notes = [
-            f"{name or 'undeclared fields'}: {count(number, 'value has', 'values have')} no "
-            "canonical form. Requests with such values never hit."
-            for name, number in self.log.uncacheable.items()
-        ]
-        sample = self.log.sample
-        if sample.share < 1.0:
-            notes.append(
-                f"Read were all requests of {sample.share:.4g} of the inputs: {len(self.log):,} of "
-                f"{sample.requests:,} requests. Hit ratios of choices that round or ignore fields "
-                "are estimated from how many of these inputs fall together. Changes of the answers "
-                "are those of these inputs."
-            )
-        if self.bench is not None and self.bench.failing:
-            share = percent(self.bench.failing)
-            notes.append(
-                f"The model raised for {share} of the sampled requests. Errors are not cached, but "
-                "the hit ratios count these requests, too, if they repeat."
-            )
-        notes += self._notes_on_doubts()
-        if self.recorded is not None:
-            notes += notes_on(self.recorded, self.schema)
-        if not self.log.duration:
-            times = "no times" if self.log.times is None else "only one time"
-            where = "log" if self.column is None else f"column {self.column}"
-            notes.append(f"The {where} has {times}, so there is no TTL curve and no rate.")
-        if self.bench is not None and self.bench.unknown:
-            notes.append(
-                f"{count(self.bench.unknown, 'sampled request')} could not be built again, because "
-                "a field has too many different values."
-            )
-        return notes

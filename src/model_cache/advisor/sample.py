@@ -11,6 +11,25 @@ from model_cache.advisor.columns import Array, Hashes
 ALL = 2**64
 
 
+@dataclass
+class Recorded:
+    """What the files that the option `record` has written say about their requests.
+
+    Attributes:
+        share: the share of the keys whose requests were recorded.
+        left_out: the paths of the fields that were not recorded.
+        requests: how many requests there were.
+        dropped: how many sampled requests were not written in time.
+        unrecordable: how many sampled requests could not be written as JSON.
+    """
+
+    share: float = 1.0
+    left_out: tuple[str, ...] = ()
+    requests: int = 0
+    dropped: int = 0
+    unrecordable: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """How the requests of a log were chosen.

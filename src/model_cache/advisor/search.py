@@ -166,10 +166,8 @@ class Search:
             or is_lossless(trial)
             or is_tolerated(trial.changes, self.tolerance, sure=True)
         ]
-        most = max(trial.hit_ratio.value for trial in found)
-        # A field more for next to no hits is not worth it.
-        enough = [trial for trial in found if trial.hit_ratio.value >= most - _WORTHWHILE]
-        return min(enough, key=_simplicity).option
+        best = _simplest(found)
+        return None if best is None else best.option
 
     def unproven(self) -> Trial | None:
         """Return the choice with the most hits that would be recommended from a larger sample."""
@@ -184,9 +182,7 @@ class Search:
             and not is_lossless(trial)
             and trial.hit_ratio.value > best.hit_ratio.value + _WORTHWHILE
         ]
-        most = max((trial.hit_ratio.value for trial in found), default=0.0)
-        enough = [trial for trial in found if trial.hit_ratio.value >= most - _WORTHWHILE]
-        return min(enough, key=_simplicity, default=None)
+        return _simplest(found)
 
     def choices(self) -> tuple[list[Choice], int | None]:
         """Return all choices that were compared, and the place of the recommended one."""
@@ -198,6 +194,14 @@ class Search:
         ]
         best = self.recommended()
         return choices, None if best is None else list(self.trials).index(best)
+
+
+def _simplest(trials: Sequence[Trial]) -> Trial | None:
+    """Return the simplest trial of those with about the most hits."""
+    # A field more for next to no hits is not worth it.
+    most = max((trial.hit_ratio.value for trial in trials), default=0.0)
+    enough = [trial for trial in trials if trial.hit_ratio.value >= most - _WORTHWHILE]
+    return min(enough, key=_simplicity, default=None)
 
 
 def _simplicity(trial: Trial) -> tuple[int, float, float]:

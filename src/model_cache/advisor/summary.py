@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from model_cache.advisor.advice import Advice
-from model_cache.advisor.findings import Capacity, CapacityPoint, Choice, Economics, Reuse
+from model_cache.advisor.findings import Capacity, CapacityPoint, Choice, Economics, LogFacts, Reuse
 from model_cache.advisor.words import NO_LIMIT, change, mean, ratio
 from model_cache.words import count, duration, entry_count, number, percent, size
 
@@ -32,8 +32,7 @@ def summary(advice: Advice) -> Iterator[str]:
 def facts(advice: Advice) -> Iterator[str]:
     """Yield what was read and measured."""
     yield from log_lines(advice)
-    if advice.reuse is not None:
-        yield from reuse_lines(advice.reuse)
+    yield from reuse_lines(advice.reuse)
     if advice.economics is not None:
         yield from economics_lines(advice.economics)
     for note in advice.notes:
@@ -54,9 +53,13 @@ def log_lines(advice: Advice) -> Iterator[str]:
     for reason, times in log.bad_reasons.items():
         yield f"            {times:,}: {reason}"
     if log.failed:
-        kinds = ", ".join(f"{name} {times:,}" for name, times in log.failures.items())
-        asked = count(log.sampled, "prediction")
-        yield f"failures  the model raised in {log.failed:,} of {asked}: {kinds}"
+        yield f"failures  the model raised in {failures(log)}"
+
+
+def failures(log: LogFacts) -> str:
+    """Return in how many predictions the model raised, and what."""
+    kinds = ", ".join(f"{name} {times:,}" for name, times in log.failures.items())
+    return f"{log.failed:,} of {count(log.sampled, 'prediction')}: {kinds}"
 
 
 def reuse_lines(reuse: Reuse) -> Iterator[str]:
@@ -123,8 +126,6 @@ def cells(advice: Advice, choice: Choice) -> list[str]:
     """Return the cells of a choice under these headings."""
     found = choice.changes
     hits, errors = ratio(choice.hit_ratio), _has_errors(advice)
-    if found is None:
-        return [hits, *["?"] * (len(headings(advice)) - 1)]
     first = [hits, ratio(found.share), *([ratio(found.errors)] if errors else [])]
     if found.mean is None or found.p99 is None:
         return [*first, ratio(found.flipped or found.share), "-", "-"]
@@ -138,8 +139,7 @@ def _largest(maximum: float) -> str:
 
 
 def _has_errors(advice: Advice) -> bool:
-    shown = (choice.changes for choice, _ in shown_choices(advice))
-    return any(found is not None and found.errors.value > 0 for found in shown)
+    return any(choice.changes.errors.value > 0 for choice, _ in shown_choices(advice))
 
 
 def choices_title(advice: Advice) -> str:

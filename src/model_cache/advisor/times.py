@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from typing import Any
 
 # In the order in which they are looked for.
@@ -64,6 +65,7 @@ def _from_number(number: float) -> float | None:
     return number / next((unit for least, unit in _UNITS if abs(number) >= least), 1.0)
 
 
+@lru_cache(20_000)  # many requests of a log have the same time
 def _from_text(text: str) -> float | None:
     try:
         return _from_number(float(text))

@@ -20,7 +20,8 @@ from model_cache.advisor.changes import changes, spread_of
 from model_cache.advisor.columns import Array, Hashes, MissingValueError
 from model_cache.advisor.findings import Changes, Choice, Estimate
 from model_cache.advisor.hashing import Keys, hit_ratio
-from model_cache.advisor.rebuilding import Rebuilder, rounder_of
+from model_cache.advisor.log import Log
+from model_cache.advisor.rebuilding import Rebuilder, Tables, rounder_of
 
 ROUGH, PRECISE = 100_000, 400_000
 """How many requests a hit ratio is computed from: while searching, and at last."""
@@ -37,6 +38,11 @@ class Option(NamedTuple):
 
     places: tuple[tuple[str, int], ...] = ()
     ignored: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, choice: Choice) -> Option:
+        """Return what a choice of the advice was made from."""
+        return cls(tuple(choice.places.items()), choice.ignored)
 
     def rounding(self, path: str, places: int) -> Option:
         """Return the choice that also rounds a field."""
@@ -74,25 +80,22 @@ class Bench:
     """Tries choices.
 
     Args:
-        keys: the keys of the log under any choice.
-        count: how many requests the log has.
-        rebuilder: builds inputs again.
+        log: the requests.
         answers: asks the model.
         chance: chooses the sample.
+
+    Attributes:
+        rebuilder: builds inputs again.
+        tables: the rounded values of columns.
+        spread: the range of the answers so far.
     """
 
-    def __init__(
-        self,
-        keys: Keys,
-        count: int,
-        rebuilder: Rebuilder,
-        answers: Answers,
-        chance: random.Random,
-    ) -> None:
-        self._keys = keys
-        self._rebuilder = rebuilder
+    def __init__(self, log: Log, answers: Answers, chance: random.Random) -> None:
+        self.rebuilder = Rebuilder(log)
+        self.tables = Tables(self.rebuilder)
+        self._keys = Keys(log, self.tables)
         self._answers = answers
-        self._rows = chance.sample(range(count), min(count, MOST_ROWS))
+        self._rows = chance.sample(range(len(log)), min(len(log), MOST_ROWS))
         self._own: dict[int, Answer | None] = {}
         self._prepared = 0
         self.spread = 0.0
@@ -177,7 +180,7 @@ class Bench:
     def _built(self, row: int, places: Mapping[str, int]) -> BaseModel | None:
         """Return the input of a row as the model would receive it; None if it is not known."""
         try:
-            data = self._rebuilder.input(row)
+            data = self.rebuilder.input(row)
         except MissingValueError:
             return None
         return rounder_of(places)(data) if places else data

@@ -12,15 +12,13 @@ from model_cache.words import duration, number, percent
 
 
 def verdict_of(
-    reuse: Reuse | None,
+    reuse: Reuse,
     best: Choice | None,
     economics: Economics | None,
     choices: Sequence[Choice],
     tolerance: float | None,
 ) -> tuple[Verdict, str]:
     """Return the verdict, and the sentence that explains it; None stands for what is unknown."""
-    if reuse is None:
-        return "unknown", "Interrupted before the log was read."
     allowed = percent(reuse.hit_ratio.value)
     if economics is None:
         return "unknown", f"This traffic allows {allowed} hits; whether they pay was not measured."
@@ -54,18 +52,17 @@ def verdict_of(
 def _alternative(limit: float, choices: Sequence[Choice], tolerance: float | None) -> str:
     """Return which choice would pay, and what it costs: the one that changes the answers least."""
     found = [
-        (choice, changes)
+        choice
         for choice in choices
-        if (changes := choice.changes) is not None
-        and changes.sampled
+        if choice.changes.sampled
         and choice.hit_ratio.value > limit
-        and (tolerance is None or is_tolerated(changes, tolerance, sure=False))
+        and (tolerance is None or is_tolerated(choice.changes, tolerance, sure=False))
     ]
     if not found:
         return ""
-    choice, changes = min(found, key=lambda pair: (pair[1].cost.value, -pair[0].hit_ratio.value))
-    hits = percent(choice.hit_ratio.value)
-    return f"; it would pay {choice.phrase} ({hits} hits), which changes {_cost(changes)}"
+    best = min(found, key=lambda each: (each.changes.cost.value, -each.hit_ratio.value))
+    hits = percent(best.hit_ratio.value)
+    return f"; it would pay {best.phrase} ({hits} hits), which changes {_cost(best.changes)}"
 
 
 def _cost(changes: Changes) -> str:

@@ -6,13 +6,11 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 
-from ml_base.ml_model import MLModel
 from rich.table import Table
 from rich.text import Text
 
-from model_cache.advisor import Advice, Progress, advise, summary
+from model_cache.advisor import Advice, Progress, summary
 from model_cache.advisor.findings import Capacity
-from model_cache.advisor.settings import LogFormat
 from model_cache.advisor.words import ratio
 from model_cache.cli.output import Output, Tell, plain, printable
 from model_cache.errors import ConfigurationError
@@ -42,49 +40,24 @@ def seconds(text: str) -> float:
         ) from None
 
 
-class Stages:
-    """Shows the progress of the stages, one bar after the other."""
+class Stages(ExitStack):
+    """Shows the progress of the stages, one bar after the other, until its block ends."""
 
-    def __init__(self, output: Output, stack: ExitStack) -> None:
+    def __init__(self, output: Output) -> None:
+        super().__init__()
         self._output = output
-        self._stack = stack
         self._stage = ""
         self._tell: Tell | None = None
 
     def __call__(self, progress: Progress, /) -> None:
         if progress.stage != self._stage:
-            self._stack.close()
+            self.close()
             self._stage = progress.stage
             total = None if progress.total is None else round(progress.total)
             bar = self._output.progress(_TITLES[progress.stage], total)
-            self._tell = self._stack.enter_context(bar)
+            self._tell = self.enter_context(bar)
         if self._tell is not None:
             self._tell(round(progress.done), progress.note)
-
-
-def take_advice(
-    output: Output,
-    model: MLModel,
-    requests: Path,
-    *,
-    budget: float,
-    tolerance: float | None,
-    price_per_hour: float | None,
-    time_column: str | None,
-    log_format: LogFormat | None,
-) -> Advice:
-    """Return the advice, and show the progress on the way."""
-    with ExitStack() as stack:
-        return advise(
-            model,
-            requests,
-            budget=budget,
-            tolerance=tolerance,
-            price_per_hour=price_per_hour,
-            time_column=time_column,
-            log_format=log_format,
-            tell=Stages(output, stack),
-        )
 
 
 def show(output: Output, advice: Advice) -> None:

@@ -15,6 +15,7 @@ import typer
 from ml_base.ml_model import MLModel
 
 from model_cache import __version__
+from model_cache.advisor import advise as take_advice
 from model_cache.advisor.request_file import Format, open_requests
 from model_cache.cli import options, rendering
 from model_cache.cli.checks import Finding, check
@@ -333,11 +334,12 @@ def advise_command(
             import_from_here()
             if report is not None:
                 advise.check_report(report)
-            advice = advise.take_advice(
-                output, load_plain(model), requests, budget=advise.seconds(budget),
-                tolerance=tolerance, price_per_hour=price_per_hour, time_column=time_column,
-                log_format=log_format,
-            )  # fmt: skip
+            with advise.Stages(output) as stages:
+                advice = take_advice(
+                    load_plain(model), requests, budget=advise.seconds(budget),
+                    tolerance=tolerance, price_per_hour=price_per_hour, time_column=time_column,
+                    log_format=log_format, tell=stages,
+                )  # fmt: skip
             if report is not None:
                 advise.write_report(report, advice)
                 output.say(f"report: {report}")

@@ -222,12 +222,15 @@ def _clock(facts: Facts) -> Iterator[_Result]:
     direction = "ahead of" if ahead > 0 else "behind"
     text = f"{abs(ahead):.3f} s {direction} this machine's"
     advice = "synchronize both clocks (NTP): stale_if_error and packed entries compare times"
-    if least >= _TOO_MUCH_SKEW:
-        yield "clock", "problem", text, advice
-    elif least >= _MUCH_SKEW:
-        yield "clock", "note", text, advice
-    else:
-        yield "clock", "ok", text, None
+    yield _graded("clock", least, _MUCH_SKEW, _TOO_MUCH_SKEW, text, advice)
+
+
+def _graded(
+    check: str, value: float, much: float, too_much: float, text: str, advice: str
+) -> _Result:
+    if value < much:
+        return check, "ok", text, None
+    return check, "problem" if value >= too_much else "note", text, advice
 
 
 def _permissions(facts: Facts) -> Iterator[_Result]:
@@ -304,9 +307,4 @@ def _latency(facts: Facts, timeout: float) -> Iterator[_Result]:
     text = f"{len(ordered)} GETs: median {1000 * median:.2f} ms, 99% within {1000 * high:.2f} ms"
     text += f"; the decorator's timeout is {1000 * timeout:g} ms"
     advice = f"timeout: {max(0.1, math.ceil(40 * high) / 10):g} in the decorator, or a closer Redis"
-    if high >= timeout:
-        yield "latency", "problem", text, advice
-    elif high >= timeout / 2:
-        yield "latency", "note", text, advice
-    else:
-        yield "latency", "ok", text, None
+    yield _graded("latency", high, timeout / 2, timeout, text, advice)

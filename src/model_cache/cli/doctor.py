@@ -99,10 +99,9 @@ def examine(
     namespace: Namespace,
     *,
     in_cluster: bool,
-    round_trips: int = _ROUND_TRIPS,
     tell: Callable[[int], None] = lambda _: None,
 ) -> Facts:
-    """Return the facts about one server; `round_trips` GETs are timed.
+    """Return the facts about one server.
 
     Raises:
         StoreUnavailableError: the server is unavailable.
@@ -112,18 +111,19 @@ def examine(
     def ask(*words: bytes) -> Any:
         return server.execute(timeout, *words)
 
-    info = None if proxied else _sections(ask(b"INFO"))  # before this adds to the traffic
+    ask_server: Ask = (lambda *_: None) if proxied else ask  # a proxy passes no such command on
+    info = _sections(ask_server(b"INFO"))  # before this adds to the traffic
     has_cluster = in_cluster or (info or {}).get("cluster_enabled") == "1"
-    ahead, doubt = (None, 0.0) if proxied else _clock(ask)
-    errors, seconds = _try_commands(ask, namespace, round_trips, tell, proxied=proxied)
+    ahead, doubt = _clock(ask_server)
+    errors, seconds = _try_commands(ask, namespace, tell, proxied=proxied)
     return Facts(
         address=address,
         proxied=proxied,
         in_cluster=in_cluster,
         namespace=namespace.text,
         info=info,
-        settings={} if proxied else _settings(ask),
-        cluster=_sections(ask(b"CLUSTER", b"INFO")) if has_cluster and not proxied else None,
+        settings=_settings(ask_server),
+        cluster=_sections(ask_server(b"CLUSTER", b"INFO")) if has_cluster else None,
         errors=errors,
         seconds=seconds,
         clock_ahead=ahead,
@@ -203,7 +203,6 @@ def _clock(ask: Ask) -> tuple[float | None, float]:
 def _try_commands(
     ask: Ask,
     namespace: Namespace,
-    round_trips: int,
     tell: Callable[[int], None],
     *,
     proxied: bool,
@@ -214,7 +213,7 @@ def _try_commands(
     try:
         errors["GET"] = _error(ask(b"GET", key))
         seconds = []
-        for number in range(round_trips):
+        for number in range(_ROUND_TRIPS):
             started = time.perf_counter()
             ask(b"GET", key)
             seconds.append(time.perf_counter() - started)

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from model_cache.cli.locations import Located, entries_at, locations
 from model_cache.cli.permissions import missing_rule
+from model_cache.cli.wanted import ModelVersion
 from model_cache.entries.describe import Description, describe
 from model_cache.entries.encryption import Cipher
 from model_cache.errors import ConfigurationError
@@ -50,13 +51,10 @@ class TimesLeft:
 
 
 @dataclass(frozen=True)
-class ModelEntries:
+class ModelEntries(ModelVersion):
     """The entries of one version of one model under one prefix.
 
     Attributes:
-        prefix: the prefix of the keys; None for none.
-        model: the qualified name.
-        version: the model's version.
         entries: how many there are.
         looked_at: how many were read for the fields below; a random sample unless all were.
         bytes: memory of all entries with their keys, estimated from the sample; None if the
@@ -74,9 +72,6 @@ class ModelEntries:
         keys: keys of the sample, up to the number asked for.
     """
 
-    prefix: str | None
-    model: str
-    version: str
     entries: int
     looked_at: int
     bytes: int | None

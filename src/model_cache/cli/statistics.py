@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from model_cache.cli.inventory import Reader
-from model_cache.cli.wanted import Wanted
+from model_cache.cli.wanted import ModelVersion, Wanted
 from model_cache.errors import ConfigurationError, StoreAnsweredError
 from model_cache.keys.key import Namespace
 from model_cache.observing.counters import COUNTS, Stats
@@ -25,21 +25,15 @@ _SAMPLE = 200
 
 
 @dataclass(frozen=True)
-class ModelStatistics:
+class ModelStatistics(ModelVersion):
     """What one version of a model has done in all processes, and what it has in Redis.
 
     Attributes:
-        prefix: the prefix of the keys; None for none.
-        model: the qualified name.
-        version: the model's version.
         stats: the counts of all processes since the hash exists.
         entries: how many there are; None if keys can't be listed.
         bytes: their memory, estimated from a sample; None if the server does not say.
     """
 
-    prefix: str | None
-    model: str
-    version: str
     stats: Stats
     entries: int | None
     bytes: int | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model_cache.decorator import RedisCachingDecorator
+from model_cache.decorator import option_defaults
 from model_cache.errors import ConfigurationError, StoreUnavailableError, said_by
 from model_cache.options.config import Config
 from model_cache.protocols import Store
@@ -49,7 +48,7 @@ class Target:
             ConfigurationError: an option is invalid.
         """
         given = {"url": self.url or LOCAL, "proxied": self.proxied, "timeout": self.timeout}
-        config = Config.parse({**_defaults(), **given, **login(), **secrets()})
+        config = Config.parse({**option_defaults(), **given, **login(), **secrets()})
         if config.endpoint.embedded:
             raise embedded_error()
         return config
@@ -137,8 +136,3 @@ def secrets() -> dict[str, Any]:
             problem = 'expected a secret, or a JSON list of secrets: ["new", "old"]'
             raise ConfigurationError(ENCRYPTION_VARIABLE, problem) from None
     return {name: value for name, value in found.items() if value}
-
-
-def _defaults() -> dict[str, Any]:
-    parameters = inspect.signature(RedisCachingDecorator).parameters.values()
-    return {each.name: each.default for each in parameters if each.kind is not each.VAR_KEYWORD}

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from model_cache.errors import did_you_mean
 
 
-class Version(Protocol):
-    """One version of a model."""
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of a model.
 
-    @property
-    def prefix(self) -> str | None: ...
+    Attributes:
+        prefix: the prefix of the keys; None for none.
+        model: the qualified name.
+        version: the model's version.
+    """
 
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def version(self) -> str: ...
+    prefix: str | None
+    model: str
+    version: str
 
 
 class Wanted(NamedTuple):
@@ -41,7 +44,7 @@ class Wanted(NamedTuple):
         """Whether not all models are wanted."""
         return self != EVERYTHING
 
-    def instead(self, there: Iterable[Version]) -> str:
+    def instead(self, there: Iterable[ModelVersion]) -> str:
         """Return what may have been meant, if nothing that there is is wanted."""
         parts = ((each.prefix, each.model, each.version) for each in there)
         hint = instead(parts, self.model, lambda prefix: self.prefix in (None, prefix))

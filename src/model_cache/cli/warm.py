@@ -205,7 +205,7 @@ def _attempts(
         if line.problem is not None:
             return line.problem
         try:
-            model.predict(requests.parse(line))
+            model.predict(requests.parse(line.request))
         except ValidationError as error:
             return reason(error)
         except StoreUnavailableError:

@@ -25,30 +25,20 @@ _PRINTABLE = re.compile(r"[ -~]+")
 # A quoted string, even if unterminated; it never backtracks, so it takes linear time.
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
-_PARAMETERS: dict[Kind, str] = {
-    "hit": "hit",
-    "shared": "fwd=miss; collapsed",
-    "stale": "fwd=stale; detail=model-error",
-    "uncacheable": "fwd=bypass; detail=uncacheable",
-    "unavailable": "fwd=bypass; detail=store-unavailable",
-    "bypass": "fwd=bypass",
-    "direct": "fwd=bypass; detail=direct",
-    "off": "fwd=bypass; detail=off",
-}
-
 # From the most cached to the least.
 _WORDS = ("HIT", "STALE", "MISS", "BYPASS", "OFF")
-_RANKS: dict[Kind, int] = {
-    "hit": 0,
-    "stale": 1,
-    "shared": 2,
-    "miss": 2,
-    "error": 2,
-    "uncacheable": 3,
-    "unavailable": 3,
-    "bypass": 3,
-    "direct": 3,
-    "off": 4,
+# The word for X-Cache, and the parameters in Cache-Status; None where these depend on more.
+_SHOWN: dict[Kind, tuple[str, str | None]] = {
+    "hit": ("HIT", "hit"),
+    "stale": ("STALE", "fwd=stale; detail=model-error"),
+    "shared": ("MISS", "fwd=miss; collapsed"),
+    "miss": ("MISS", None),
+    "error": ("MISS", None),
+    "uncacheable": ("BYPASS", "fwd=bypass; detail=uncacheable"),
+    "unavailable": ("BYPASS", "fwd=bypass; detail=store-unavailable"),
+    "bypass": ("BYPASS", "fwd=bypass"),
+    "direct": ("BYPASS", "fwd=bypass; detail=direct"),
+    "off": ("OFF", "fwd=bypass; detail=off"),
 }
 
 OUTCOME_HEADERS: dict[str, dict[str, Any]] = {
@@ -101,18 +91,15 @@ def _member(outcome: Outcome) -> str:
 def _parameters(kind: Kind, fate: Fate | None, refreshed: bool, near: bool) -> str:
     if near:
         return "hit; detail=near"
-    if kind in _PARAMETERS:
-        return _PARAMETERS[kind]
+    if (parameters := _SHOWN[kind][1]) is not None:
+        return parameters
     forwarded = "fwd=request" if refreshed else "fwd=miss"
     if kind == "error":
         return f"{forwarded}; detail=model-error"
     if fate is None:
         return forwarded
-    return f"{forwarded}; stored" if fate == "stored" else f"{forwarded}; detail={_dashed(fate)}"
-
-
-def _dashed(fate: Fate) -> str:
-    return fate.replace("_", "-")
+    detail = "stored" if fate == "stored" else f"detail={fate.replace('_', '-')}"
+    return f"{forwarded}; {detail}"
 
 
 def x_cache(outcomes: Iterable[Outcome]) -> str:
@@ -121,7 +108,7 @@ def x_cache(outcomes: Iterable[Outcome]) -> str:
     "HIT", "STALE", "MISS" (computed, by this or another request), "BYPASS" (computed without the
     cache: on request, or because there is no key or no store), or "OFF".
     """
-    return _WORDS[max(_RANKS[one.kind] for one in outcomes)]
+    return max((_SHOWN[one.kind][0] for one in outcomes), key=_WORDS.index)
 
 
 def requested(cache_control: Iterable[bytes]) -> Mode | None:

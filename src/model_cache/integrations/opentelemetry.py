@@ -71,14 +71,10 @@ def _attributes(outcome: Outcome) -> dict[str, str | float | bool]:
     }
     for name in (
         *("store_seconds", "write_seconds", "model_seconds"),
-        *("entry_bytes", "fate", "store_error", "age", "ttl"),
+        *("entry_bytes", "fate", "store_error", "age", "ttl", "undecodable", "refreshed", "near"),
     ):
-        value = getattr(outcome, name)
-        if value:
+        if value := getattr(outcome, name):
             attributes[f"model_cache.{name}"] = value
     if outcome.rows != 1:
         attributes["model_cache.rows"] = outcome.rows
-    for name in ("undecodable", "refreshed", "near"):
-        if getattr(outcome, name):
-            attributes[f"model_cache.{name}"] = True
     return attributes

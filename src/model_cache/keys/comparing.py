@@ -24,7 +24,7 @@ from model_cache.keys.canonical import (
 )
 from model_cache.keys.canonical.attributes import slot_reader, state_reader
 from model_cache.keys.canonical.identities import class_identity
-from model_cache.keys.canonical.refusals import attribute, item_of
+from model_cache.keys.canonical.refusals import attribute, is_name, item_of
 from model_cache.keys.showing import apart, hidden_fields, is_secret, shown
 from model_cache.pydantic_attributes import EXTRA, PRIVATE
 
@@ -91,6 +91,10 @@ class Comparer:
     def __init__(self, canonicalizer: Canonicalizer = INPUTS, *, hides: bool = False) -> None:
         self._canonicalizer = canonicalizer
         self._hides = hides
+
+    def hides_name(self, name: object) -> bool:
+        """Return whether a name, such as that of a column, is data that is not shown."""
+        return self._hides and not is_name(name)
 
     def differences(
         self, a: Any, b: Any, selection: Selection | None = None, *, path: str = ""

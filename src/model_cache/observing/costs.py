@@ -7,7 +7,10 @@ are never taken for each other: a hit in a batch saves the time of a row in a ba
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from model_cache.observing.counters import Stats
 
 
 class ModelTimes(NamedTuple):
@@ -33,34 +36,13 @@ class ModelTimes(NamedTuple):
 UNKNOWN_TIMES = ModelTimes()
 
 
-class Counted(Protocol):
-    """The counts that costs are made of; `Stats` describes them."""
-
-    @property
-    def hits(self) -> int: ...
-    @property
-    def misses(self) -> int: ...
-    @property
-    def batch_hits(self) -> int: ...
-    @property
-    def batch_misses(self) -> int: ...
-    @property
-    def hit_seconds(self) -> float: ...
-    @property
-    def miss_seconds(self) -> float: ...
-    @property
-    def model_seconds(self) -> float: ...
-    @property
-    def batch_model_seconds(self) -> float: ...
-
-
-def model_times(counted: Counted) -> ModelTimes:
+def model_times(stats: Stats) -> ModelTimes:
     """Return the mean times of the misses."""
-    single_seconds = counted.model_seconds - counted.batch_model_seconds
+    single_seconds = stats.model_seconds - stats.batch_model_seconds
     return ModelTimes(
-        single=_mean(single_seconds, counted.misses - counted.batch_misses),
-        batch=_mean(counted.batch_model_seconds, counted.batch_misses),
-        overhead=_mean(max(0.0, counted.miss_seconds - counted.model_seconds), counted.misses),
+        single=_mean(single_seconds, stats.misses - stats.batch_misses),
+        batch=_mean(stats.batch_model_seconds, stats.batch_misses),
+        overhead=_mean(max(0.0, stats.miss_seconds - stats.model_seconds), stats.misses),
     )
 
 
@@ -68,10 +50,10 @@ def _mean(seconds: float, count: int) -> float | None:
     return seconds / count if count > 0 else None
 
 
-def seconds_saved(counted: Counted, times: ModelTimes) -> float:
+def seconds_saved(stats: Stats, times: ModelTimes) -> float:
     """Return the model time that the hits saved, less the time that they took."""
-    saved = _model_seconds(counted.hits - counted.batch_hits, counted.batch_hits, times)
-    return 0.0 if saved is None else saved - counted.hit_seconds
+    saved = _model_seconds(stats.hits - stats.batch_hits, stats.batch_hits, times)
+    return 0.0 if saved is None else saved - stats.hit_seconds
 
 
 def _model_seconds(singles: int, rows: int, times: ModelTimes) -> float | None:
@@ -83,18 +65,18 @@ def _model_seconds(singles: int, rows: int, times: ModelTimes) -> float | None:
     return singles * single + rows * (times.batch or 0.0)
 
 
-def break_even(counted: Counted, times: ModelTimes) -> float | None:
+def break_even(stats: Stats, times: ModelTimes) -> float | None:
     """Return the share of hits among hits and misses above which the cache pays.
 
     Returns:
         The share; infinity if hits take longer than the model; None if it is not known.
     """
-    singles = counted.hits + counted.misses - counted.batch_hits - counted.batch_misses
-    rows = counted.batch_hits + counted.batch_misses
+    singles = stats.hits + stats.misses - stats.batch_hits - stats.batch_misses
+    rows = stats.batch_hits + stats.batch_misses
     without = _model_seconds(singles, rows, times)
     if without is None or times.overhead is None or not singles + rows:
         return None
-    hit = _mean(counted.hit_seconds, counted.hits)
+    hit = _mean(stats.hit_seconds, stats.hits)
     return break_even_ratio(without / (singles + rows), times.overhead, hit)
 
 

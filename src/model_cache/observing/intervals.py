@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 
 _HALVINGS = 60
+# The probability of finding so few if the share is higher than the bound.
+_DOUBT = 0.05
 
 
-def highest_share(found: int, looked_at: int, doubt: float = 0.05) -> float:
+def highest_share(found: int, looked_at: int) -> float:
     """Return the upper bound of a share, of which a sample has found some.
 
     The exact bound of Clopper and Pearson (Biometrika 26, 1934), one-sided: with none found in n,
@@ -16,14 +18,13 @@ def highest_share(found: int, looked_at: int, doubt: float = 0.05) -> float:
     Args:
         found: how many of the sample have the property.
         looked_at: the size of the sample.
-        doubt: the probability of finding so few if the share is higher than the bound.
     """
     if found >= looked_at:
         return 1.0
     low, high = found / looked_at, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        if _at_most(found, looked_at, middle) > doubt:
+        if _at_most(found, looked_at, middle) > _DOUBT:
             low = middle
         else:
             high = middle

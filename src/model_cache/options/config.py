@@ -284,7 +284,7 @@ def _age(option: str, value: object) -> float:
 def _near_cache(value: object) -> int | None:
     if value is None or switch(value) is False:
         return None
-    return whole("near_cache", value, 1, 10**9)
+    return whole("near_cache", value, 1, 10**9, ", or null for no near cache")
 
 
 def _serder(value: object) -> Serder:

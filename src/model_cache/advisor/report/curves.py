@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Capacity, CapacityPoint, Estimate, Reuse
 from model_cache.advisor.report.chart import Axis, Chart, Kind, Point, Series
 from model_cache.advisor.report.scales import (
-    Scale,
+    as_percentage,
     durations,
     linear,
     log_durations,
     logarithmic,
 )
 from model_cache.advisor.words import ratio
-from model_cache.words import count, duration, entry_count, number, percent, size
+from model_cache.words import count, duration, entry_count, percent, size
 
 _KINDS: tuple[Kind, ...] = ("first", "second", "third")
 _ENOUGH = 0.9
@@ -23,14 +23,12 @@ _FEW = 0.05
 _APART = 1.2
 
 
-def reuse_chart(advice: Advice) -> Chart | None:
+def reuse_chart(advice: Advice) -> Chart:
     """Return the hit ratio over time in a cache that never evicts."""
     reuse = advice.reuse
-    if reuse is None or not reuse.points:
-        return None
     timed = all(point.seconds is not None for point in reuse.points)
     at = [point.seconds or 0.0 if timed else float(point.requests) for point in reuse.points]
-    scale = durations(at) if timed else linear(at, lambda value: f"{value:,.0f}")
+    scale = durations(at) if timed else linear(at, _count)
     parts, whole = "in this part of the log", "since its beginning"
     here = [_at(x, each.window, parts, timed) for x, each in zip(at, reuse.points, strict=True)]
     so_far = [_at(x, each.so_far, whole, timed) for x, each in zip(at, reuse.points, strict=True)]
@@ -64,78 +62,68 @@ def _reuse_sentence(reuse: Reuse) -> str:
     return f"{steady}; nine tenths of that are reached after {after}."
 
 
-def memory_chart(advice: Advice, capacity: Capacity, title: str) -> Chart | None:
+def memory_chart(advice: Advice, capacity: Capacity, title: str) -> Chart:
     """Return the hit ratio against the memory, or the entries if no memory was measured."""
     points = capacity.by_entries
-    if not points:
-        return None
-    measured = [
-        _curve(name, kind, [(bytes_of(each), hits) for each, hits in pairs if bytes_of(each)])
-        for name, kind, bytes_of, pairs in (
-            ("Redis, plain", _KINDS[0], _plain, _with_hits(points)),
-            ("Redis, packed", _KINDS[1], _packed, _with_hits(points)),
-            ("near cache", _KINDS[2], _near_bytes, _with_near(points)),
-        )
-    ]
-    series = [each for each in measured if each.points]
-    label: str = "Memory"
+    series, label = _by_memory(points), "Memory"
     form: Callable[[float], str] = size
-    sizes = [point.x for line in series for point in line.points]
-    if not series or max(sizes) < _APART * min(sizes):  # an empty server takes most of it
-        entries = [(float(each.entries), each.hit_ratio) for each in points]
-        series = [_curve("Redis", _KINDS[0], entries, "entries")]
+    if not _is_wide(series):  # an empty server takes most of it
+        entries = [(each.entries, each.hit_ratio) for each in points]
+        series = [_curve("Redis", _KINDS[0], entries, lambda number: entry_count(round(number)))]
         label, form = "Entries", _count
-    every = [point for line in series for point in line.points]
+    every = _points_of(series)
     return Chart(
         title=title,
         sentence=_memory_sentence(capacity),
-        x=Axis(label, logarithmic([each.x for each in every], form, most=5)),
+        x=Axis(label, logarithmic([each.x for each in every], form)),
         y=_hits(advice, [each.y for each in every]),
         series=(*series,),
         rule=_rule(advice),
     )
 
 
-def _plain(point: CapacityPoint) -> float:
-    return float(point.plain or 0)
-
-
-def _packed(point: CapacityPoint) -> float:
-    return float(point.packed or 0)
-
-
-def _near_bytes(point: CapacityPoint) -> float:
-    return float(point.near_bytes or 0)
-
-
-def _with_hits(points: tuple[CapacityPoint, ...]) -> list[tuple[CapacityPoint, Estimate]]:
-    return [(point, point.hit_ratio) for point in points]
-
-
-def _with_near(points: tuple[CapacityPoint, ...]) -> list[tuple[CapacityPoint, Estimate]]:
-    """Return the near cache's hits; nothing if there are too few to be worth a curve."""
-    if _most_near(points) <= _FEW * points[-1].hit_ratio.value:
-        return []
-    return [
-        (point, Estimate(point.near, point.near, point.near))
-        for point in points
-        if point.near is not None
+def _by_memory(points: tuple[CapacityPoint, ...]) -> list[Series]:
+    """Return the curves of what was measured; a near cache's only if it has enough hits."""
+    near = [
+        (each.near_bytes, Estimate(each.near, each.near, each.near))
+        for each in points
+        if each.near is not None
     ]
+    curves = {
+        "Redis, plain": [(each.plain, each.hit_ratio) for each in points],
+        "Redis, packed": [(each.packed, each.hit_ratio) for each in points],
+        "near cache": near if _most_near(points) > _FEW * points[-1].hit_ratio.value else [],
+    }
+    found = [
+        _curve(name, kind, [(x, hits) for x, hits in pairs if x], size)
+        for kind, (name, pairs) in zip(_KINDS, curves.items(), strict=True)
+    ]
+    return [series for series in found if series.points]
 
 
 def _curve(
-    name: str, kind: Kind, points: list[tuple[float, Estimate]], unit: str = "bytes"
+    name: str, kind: Kind, points: Sequence[tuple[int, Estimate]], form: Callable[[float], str]
 ) -> Series:
     found = [
         Point(
             x,
             hits.value,
-            f"{name}: {size(x) if unit == 'bytes' else f'{x:,.0f} {unit}'}, {ratio(hits)} hits",
+            f"{name}: {form(x)}, {ratio(hits)} hits",
             along=(hits.low, hits.high) if hits.low < hits.high else None,
         )
         for x, hits in points
     ]
     return Series(name, tuple(found), kind)
+
+
+def _points_of(series: Sequence[Series]) -> list[Point]:
+    return [point for line in series for point in line.points]
+
+
+def _is_wide(series: Sequence[Series]) -> bool:
+    """Return whether the values on the x axis are far enough apart for a chart."""
+    places = [point.x for point in _points_of(series)]
+    return bool(places) and max(places) >= _APART * min(places)
 
 
 def _most_near(points: tuple[CapacityPoint, ...]) -> float:
@@ -178,10 +166,9 @@ def ttl_chart(advice: Advice) -> Chart | None:
         for capacity, kind in zip(advice.capacity, _KINDS, strict=False)
         if capacity.by_ttl
     ]
-    sizes = [point.x for line in series for point in line.points]
-    if not series or max(sizes) < _APART * min(sizes):  # a single point
+    if not _is_wide(series):  # a single point
         return None
-    every = [point for line in series for point in line.points]
+    every = _points_of(series)
     return Chart(
         title="How long should entries live?",
         sentence=_ttl_sentence(advice.capacity[-1]),
@@ -206,17 +193,13 @@ def _ttl_sentence(capacity: Capacity) -> str:
 
 def _hits(advice: Advice, values: list[float]) -> Axis:
     limit = advice.economics.break_even if advice.economics else None
-    scale: Scale = linear([0.05, *values, *([] if limit is None else [limit])], _percent)
-    return Axis("Hit ratio", scale)
+    shown = [0.05, *values, *([] if limit is None else [limit])]
+    return Axis("Hit ratio", linear(shown, as_percentage))
 
 
 def _rule(advice: Advice) -> tuple[float, str] | None:
     limit = advice.economics.break_even if advice.economics else None
     return None if limit is None else (limit, f"pays from {percent(limit)}")
-
-
-def _percent(value: float) -> str:
-    return f"{number(100 * value)}%"
 
 
 def _count(value: float) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from model_cache.advisor.advice import Advice
 from model_cache.advisor.findings import Economics
 from model_cache.advisor.report.chart import Axis, Bars, Chart, Point, Series
-from model_cache.advisor.report.scales import Scale, durations, linear
+from model_cache.advisor.report.scales import Scale, as_duration, as_percentage, durations, linear
 from model_cache.advisor.summary import best_name
 from model_cache.words import duration, number, percent
 
@@ -62,7 +62,7 @@ def cost_bars(economics: Economics) -> Bars:
 def time_chart(advice: Advice, economics: Economics) -> Chart:
     """Return the time saved per request against the hit ratio."""
     values = [each.seconds for each in economics.curve]
-    scale = linear(values, lambda value: duration(value) if value else "0")
+    scale = linear(values, as_duration)
     title, label = "When does it save time?", "Time saved per request"
     return _chart(
         advice, economics, _Saved(title, label, "time", "per request", values, scale, duration)
@@ -98,7 +98,7 @@ def _chart(advice: Advice, economics: Economics, saved: _Saved) -> Chart:
     return Chart(
         title=saved.title,
         sentence=_sentence(saved, best),
-        x=Axis("Hit ratio", linear([1.0], lambda value: f"{100 * value:.0f}%")),
+        x=Axis("Hit ratio", linear([1.0], as_percentage)),
         y=Axis(saved.label, saved.scale),
         series=(
             Series("", line, "first"),

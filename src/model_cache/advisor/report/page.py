@@ -14,7 +14,7 @@ from model_cache.advisor.report.frontier import frontier_chart
 from model_cache.advisor.report.markup import Markup, element, joined
 from model_cache.advisor.report.money import LEAST_MONEY, cost_bars, month_chart, time_chart
 from model_cache.advisor.report.tables import choices_table, memory_table, ttl_table
-from model_cache.advisor.summary import best_name
+from model_cache.advisor.summary import best_name, failures
 from model_cache.words import count, duration, number, percent
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -57,8 +57,7 @@ def _figures(advice: Advice) -> Iterator[Markup]:
     log = advice.log
     during = f" in {duration(log.seconds)}" if log.seconds else ""
     yield _figure(f"{log.traffic:,}", f"{'request' if log.traffic == 1 else 'requests'}{during}")
-    if advice.reuse is not None:
-        yield _figure(percent(advice.reuse.hit_ratio.value), "hits at most, as it is")
+    yield _figure(percent(advice.reuse.hit_ratio.value), "hits at most, as it is")
     if advice.choice is not None and not advice.choice.is_exact:
         yield _figure(percent(advice.choice.hit_ratio.value), f"hits with the {_best(advice)}")
     if advice.economics is not None:
@@ -96,9 +95,8 @@ def _main(advice: Advice) -> Iterator[Markup]:
         yield element("div", _scrolled(choices_table(advice)), class_="card choices")
     yield element("h2", "The options to paste")
     yield element("pre", element("code", advice.to_yaml()), tabindex="0")
-    if advice.capacity:
-        yield element("h2", "Memory and TTL in numbers")
-        yield element("div", *_details(advice), class_="tables")
+    yield element("h2", "Memory and TTL in numbers")
+    yield element("div", *_details(advice), class_="tables")
     notes = [*_notes(advice)]
     if notes:
         yield element("h2", "What limits this advice")
@@ -176,9 +174,7 @@ def _notes(advice: Advice) -> Iterator[str]:
         reasons = "; ".join(f"{times:,}: {reason}" for reason, times in log.bad_reasons.items())
         yield f"{count(log.bad, 'line was', 'lines were')} skipped ({reasons})."
     if log.failed:
-        kinds = ", ".join(f"{name} {times:,}" for name, times in log.failures.items())
-        asked = count(log.sampled, "prediction")
-        yield f"The model raised in {log.failed:,} of {asked}: {kinds}."
+        yield f"The model raised in {failures(log)}."
 
 
 def _footer(advice: Advice) -> Markup:

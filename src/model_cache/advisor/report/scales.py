@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from model_cache.words import duration
+from model_cache.words import duration, number
 
 _DAY = 86_400.0
 _DURATIONS = (
@@ -15,6 +15,8 @@ _DURATIONS = (
     60 * _DAY, 90 * _DAY, 180 * _DAY, 365 * _DAY,
 )  # fmt: skip
 _LOG_DURATIONS = (1.0, 10.0, 60.0, 600.0, 3600.0, 6 * 3600.0, _DAY, 5 * _DAY, 30 * _DAY, 365 * _DAY)
+# So many ticks an axis has at most, if nothing else is said.
+_MOST = 5
 # The room for the value 0, which has no logarithm.
 _GUTTER = 0.08
 
@@ -48,24 +50,24 @@ class Scale:
         return start + (1.0 - start) * min(1.0, max(0.0, part))
 
 
-def linear(values: Iterable[float], form: Callable[[float], str], most: int = 5) -> Scale:
+def linear(values: Iterable[float], form: Callable[[float], str], most: int = _MOST) -> Scale:
     """Return a scale from 0, or from a negative value, to the largest value."""
     low, high = _ends(values)
     steps = (factor * 10.0**power for power in range(-12, 16) for factor in (1.0, 2.0, 5.0))
     return _stepped(low, high, next(each for each in steps if (high - low) / each <= most), form)
 
 
-def durations(values: Iterable[float], most: int = 5) -> Scale:
+def durations(values: Iterable[float]) -> Scale:
     """Return a linear scale of times, with ticks at whole minutes, hours or days."""
     low, high = _ends(values)
     if high - low < 1.0:
-        return linear((low, high), _duration, most)
+        return linear((low, high), as_duration)
     steps = (
         *_DURATIONS,
         *(factor * 10.0**power * _DAY for power in range(3, 9) for factor in (1, 2, 5)),
     )
-    step = next((each for each in steps if (high - low) / each <= most), high - low)
-    return _stepped(low, high, step, _duration, whole=low < 0)
+    step = next((each for each in steps if (high - low) / each <= _MOST), high - low)
+    return _stepped(low, high, step, as_duration, whole=low < 0)
 
 
 def _ends(values: Iterable[float]) -> tuple[float, float]:
@@ -79,13 +81,11 @@ def _stepped(
 ) -> Scale:
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     end = last * step if whole else high
-    ticks = [
-        number * step for number in range(first, last + 1) if number * step <= end * (1 + 1e-9)
-    ]
+    ticks = [each * step for each in range(first, last + 1) if each * step <= end * (1 + 1e-9)]
     return Scale(first * step, end, tuple((each, form(each)) for each in ticks))
 
 
-def logarithmic(values: Iterable[float], form: Callable[[float], str], most: int = 5) -> Scale:
+def logarithmic(values: Iterable[float], form: Callable[[float], str]) -> Scale:
     """Return a logarithmic scale over the positive values; with a place for 0 if one is there."""
     found = [*values]
     positive = [each for each in found if each > 0] or [1.0]
@@ -93,34 +93,40 @@ def logarithmic(values: Iterable[float], form: Callable[[float], str], most: int
     if high < 2 * low:
         low, high = low / 1.5, high * 1.5
     zero = any(each <= 0 for each in found)
-    ticks = _thinned(_decimal(low, high, most), most)
+    ticks = _thinned(_decimal(low, high))
     labelled = [(each, form(each)) for each in ticks]
     return Scale(low, high, ((0.0, "0"), *labelled) if zero else (*labelled,), True, zero)
 
 
-def log_durations(values: Iterable[float], most: int = 5) -> Scale:
+def log_durations(values: Iterable[float]) -> Scale:
     """Return a logarithmic scale of times."""
-    found = logarithmic(values, _duration, most)
+    found = logarithmic(values, as_duration)
     inside = [each for each in _LOG_DURATIONS if found.low <= each <= found.high]
     if len(inside) < 2:
         return found
-    ticks = tuple((each, _duration(each)) for each in _thinned(inside, most))
+    ticks = tuple((each, as_duration(each)) for each in _thinned(inside))
     return Scale(found.low, found.high, ticks, True)
 
 
-def _decimal(low: float, high: float, most: int) -> list[float]:
+def _decimal(low: float, high: float) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0)):
         ticks = [factor * 10.0**power for power in powers for factor in factors]
         ticks = [each for each in ticks if low * 0.999 <= each <= high * 1.001]
-        if len(ticks) >= min(3, most):
+        if len(ticks) >= 3:
             return ticks
     return ticks or [low]
 
 
-def _thinned(ticks: Sequence[float], most: int) -> list[float]:
-    return [*ticks[:: max(1, -(-len(ticks) // most))]]
+def _thinned(ticks: Sequence[float]) -> list[float]:
+    return [*ticks[:: max(1, -(-len(ticks) // _MOST))]]
 
 
-def _duration(seconds: float) -> str:
+def as_percentage(ratio: float) -> str:
+    """Return the label of a ratio."""
+    return f"{number(100 * ratio)}%"
+
+
+def as_duration(seconds: float) -> str:
+    """Return the label of a time."""
     return duration(seconds) if seconds else "0"

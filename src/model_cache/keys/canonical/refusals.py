@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from model_cache.errors import NotCacheableError
 from model_cache.interruptions import reraise_interruption
@@ -31,16 +31,17 @@ def refuse(error: Exception, place: str = "") -> NoReturn:
 
 def item_of(key: object) -> str:
     """Return the place of a dict's item; keys that do not look like names are data, not shown."""
-    return f"[{key!r}]" if type(key) is str and _is_name(key) else "[...]"
+    return f"[{key!r}]" if is_name(key) else "[...]"
 
 
 def attribute(name: Any) -> str:
     """Return the place of an attribute, without names that are data: those of extra fields."""
-    return name if type(name) is str and _is_name(name) else "..."
+    return name if is_name(name) else "..."
 
 
-def _is_name(text: str) -> bool:
-    return len(text) <= _LONGEST_NAME and text.isidentifier()
+def is_name(key: object) -> TypeGuard[str]:
+    """Return whether a key of a dict looks like a name; others are data."""
+    return type(key) is str and len(key) <= _LONGEST_NAME and key.isidentifier()
 
 
 def _joined(place: str, path: str) -> str:

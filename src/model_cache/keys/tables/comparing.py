@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from model_cache.keys.comparing import Comparer, Difference
 from model_cache.keys.tables import Table, table_of
@@ -35,16 +35,17 @@ def _between(a: Any, b: Any, comparer: Comparer, path: str) -> Iterator[Differen
         yield from comparer.differences(a[0], b[0], path=path)
         return
     yield from _around(a, b, comparer, path)
-    ours, theirs = _columns(a), _columns(b)
+    ours, theirs = ({each.label: each for each in _columns(whole)} for whole in (a, b))
     for columns, others, name in ((ours, theirs, "a"), (theirs, ours, "b")):
-        for label in columns:
+        for label, column in columns.items():
             if label not in others:
-                yield Difference(path + label, None, None, f"only {name} has it")
+                yield Difference(column.place(path, comparer), None, None, f"only {name} has it")
     shared = [label for label in ours if label in theirs]
     if shared != [label for label in theirs if label in ours]:
         yield Difference(path, None, None, "the columns are in another order")
     for label in shared:
-        yield from _of_column(ours[label], theirs[label], comparer, path + label)
+        place = ours[label].place(path, comparer)
+        yield from _of_column(ours[label].values, theirs[label].values, comparer, place)
 
 
 def _around(a: Any, b: Any, comparer: Comparer, path: str) -> Iterator[Difference]:
@@ -76,26 +77,47 @@ def _of_column(a: Any, b: Any, comparer: Comparer, path: str) -> Iterator[Differ
     ours, theirs = table_of(a), table_of(b)
     dtypes = [str(each.dtype) for each in (a, b)]
     if dtypes[0] != dtypes[1]:
-        yield Difference(path, None, None, f"their dtypes differ: {dtypes[0]} and {dtypes[1]}")
+        # Those of enums have their values in their names.
+        shown = " and ".join("..." if comparer.hides_name(each) else each for each in dtypes)
+        yield Difference(path, None, None, f"their dtypes differ: {shown}")
     elif ours.rows() != theirs.rows():
         values = comparer.differences(_first(a), _first(b), path=path)
         yield from values or [Difference(path, None, None, "they look alike here, but differ")]
 
 
-def _columns(whole: Any) -> dict[str, Any]:
-    """Return the columns of a table, by what follows its name in a path."""
+class _Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        name: its name, which may be data.
+        label: what follows the name of the table in a path, and tells it from other columns.
+        values: the values.
+    """
+
+    name: Any
+    label: str
+    values: Any
+
+    def place(self, path: str, comparer: Comparer) -> str:
+        """Return the path of the column in a table at a path."""
+        return path + ("[...]" if self.label and comparer.hides_name(self.name) else self.label)
+
+
+def _columns(whole: Any) -> Iterator[_Column]:
     if isinstance(whole, dict):
-        return {f"[{name!r}]": array for name, array in whole.items()}
-    if hasattr(whole, "get_columns"):  # a DataFrame of polars
-        return {_label(series.name): series for series in whole.get_columns()}
-    if not hasattr(whole, "columns"):
-        return {"": _without_index(whole)}
-    names = list(map(_label, whole.columns))
-    return {
-        # Of two columns of the same name, each counts.
-        name if names.count(name) == 1 else f"{name}[{place}]": _without_index(whole.iloc[:, place])
-        for place, name in enumerate(names)
-    }
+        for name, array in whole.items():
+            yield _Column(name, f"[{name!r}]", array)
+    elif hasattr(whole, "get_columns"):  # a DataFrame of polars
+        for series in whole.get_columns():
+            yield _Column(series.name, _label(series.name), series)
+    elif hasattr(whole, "columns"):
+        labels = list(map(_label, whole.columns))
+        for place, (name, label) in enumerate(zip(whole.columns, labels, strict=True)):
+            # Of two columns of the same name, each counts.
+            own = label if labels.count(label) == 1 else f"{label}[{place}]"
+            yield _Column(name, own, _without_index(whole.iloc[:, place]))
+    else:
+        yield _Column("", "", _without_index(whole))
 
 
 def _without_index(column: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Parsing keys and describing entries without a model or its schema."""
+"""Describing entries without a model or its schema."""
 
 from __future__ import annotations
 
@@ -14,56 +14,9 @@ from model_cache.entries.compressors import COMPRESSORS
 from model_cache.entries.describe import describe
 from model_cache.entries.envelope import MAX_PAYLOAD
 from model_cache.entries.serders import JSON, MESSAGE_PACK
-from model_cache.keys.key import EntryKey, Namespace, entries_pattern, parse_key
 from tests.models import Charges, Echo
 
-DIGEST = b"COugf-4jqZA8Qk3-s_YD9Q"
-KEY = b"a_model/1.0/" + DIGEST
-PARTS = st.text(st.characters() | st.sampled_from("/%{}*?[]\\ \n\x1b"), max_size=12)
-
-
-@given(prefix=st.none() | PARTS.filter(bool), name=PARTS, version=PARTS)
-def test_the_parts_of_a_key_come_back(prefix: str | None, name: str, version: str) -> None:
-    key = Namespace(prefix, name, version).raw + DIGEST
-    assert parse_key(key) == EntryKey(prefix, name, version, DIGEST.decode())
-
-
-@given(st.binary(max_size=60) | st.builds(lambda parts: b"/".join(parts), st.lists(st.binary())))
-def test_only_exact_keys_of_this_library_are_parsed(raw: bytes) -> None:
-    for key in (raw, raw + b"/" + DIGEST):
-        parsed = parse_key(key)
-        if parsed is not None:
-            namespace = Namespace(parsed.prefix, parsed.qualified_name, parsed.version)
-            assert namespace.holds(key)
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        b"",
-        DIGEST,
-        b"name/" + DIGEST,
-        b"a/b/c/d/" + DIGEST,
-        b"/name/1/" + DIGEST,  # an empty prefix is refused by the decorator
-        b"name/1/" + DIGEST[:-1],
-        b"name/1/" + DIGEST + b"A",
-        b"name/1/" + DIGEST[:-1] + b"+",
-        b"name/1/" + DIGEST + b"\n",
-        b"na me/1/" + DIGEST,
-        b"na%6De/1/" + DIGEST,  # an m need not be escaped
-        b"na%2fe/1/" + DIGEST,  # ours are upper case
-        b"na%/1/" + DIGEST,
-        b"na\xff/1/" + DIGEST,
-        b"{name/1/" + DIGEST + b"}:lease",
-    ],
-)
-def test_keys_in_another_form_are_foreign(key: bytes) -> None:
-    assert parse_key(key) is None
-
-
-def test_the_glob_of_a_model_escapes_what_means_something_in_one() -> None:
-    assert entries_pattern("p*", "a[b]", None) == b"p%2A/a%5Bb%5D/*/" + b"[^/]" * 22
-    assert entries_pattern(None, "a", "1") == Namespace(None, "a", "1").pattern
+KEY = b"a_model/1.0/COugf-4jqZA8Qk3-s_YD9Q"
 
 
 class Rich(BaseModel):
