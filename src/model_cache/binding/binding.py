@@ -119,7 +119,7 @@ class Binding(Coded, _Answering):
         self.revision = revision
         self.inside = inside
         self._inputs = Inputs(model, config)
-        self.rounds, self.rounded = self._inputs.rounds, self._inputs.rounded
+        self.rounds = self._inputs.rounds
         self.known_inputs = self._inputs.known
         self.input_schema = self._inputs.schema
         self.output_schema = fitting.schema("output_schema", model)
@@ -140,7 +140,6 @@ class Binding(Coded, _Answering):
         super().__init__(keys, config.codec(self.output_schema, _serder(config)))
         self.input_encoders = keys.encoders
         self.canonicalizer = keys.canonicalizer
-        self._canonical = keys.canonical
 
     def is_current(self) -> bool:
         """Return whether the model still has the binding's name, version and decorators."""
@@ -150,6 +149,10 @@ class Binding(Coded, _Answering):
             and model.qualified_name == self.qualified_name
             and (not self.inside.watched or self.inside.is_current())
         )
+
+    def rounded(self, data: BaseModel) -> BaseModel:
+        """Return the input as the model receives it, with or without a cache."""
+        return self._inputs.rounded(data)
 
     def recorded(self, data: BaseModel) -> Any:
         """Return an input as values for the log of requests."""
@@ -166,7 +169,7 @@ class Binding(Coded, _Answering):
                 f"expected an instance of {self.input_schema.__qualname__}, "
                 f"got {type(data).__qualname__}"
             )
-        return self._canonical(data)
+        return self._keys.canonical(data)
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from model_cache.entries.codec import Codec, Read
@@ -146,10 +146,36 @@ class Coded:
     """
 
     def __init__(self, keys: KeyMaker, codec: Codec) -> None:
-        # Attributes, since a method that calls another one would cost each hit a frame.
-        self.key, self.keys = keys.key_of, keys.keys_of
-        self.read, self.reader, self.fresh_for = codec.read, codec.reader, codec.fresh_for
-        self.encode = codec.encode
+        self._keys = keys
+        self._codec = codec
+
+    def key(self, canonical: bytes) -> bytes:
+        """Return the key for an input, from its canonical bytes."""
+        return self._keys.key_of(canonical)
+
+    def keys(self, head: bytes, tails: Iterable[bytes]) -> list[bytes]:
+        """Return the keys for inputs whose canonical bytes have the same beginning."""
+        return self._keys.keys_of(head, tails)
+
+    def read(self, key: bytes, entry: bytes) -> Read:
+        """Return an entry's prediction, if it can be decoded, and whether it is fresh."""
+        return self._codec.read(key, entry)
+
+    def reader(self, key: bytes, entry: bytes) -> Callable[[], Any]:
+        """Return a function that decodes an entry to a new object each time."""
+        return self._codec.reader(key, entry)
+
+    def fresh_for(self, entry: bytes) -> float | None:
+        """Return how many seconds a fresh entry stays fresh; None for ever."""
+        return self._codec.fresh_for(entry)
+
+    def encode(self, key: bytes, prediction: Any, fresh_until: int | None = None) -> bytes:
+        """Return a prediction as an entry.
+
+        Raises:
+            EntryRefusedError: the prediction can't be stored.
+        """
+        return self._codec.encode(key, prediction, fresh_until)
 
 
 class Current(Protocol):
