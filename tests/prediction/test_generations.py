@@ -37,7 +37,7 @@ def purge_elsewhere(client: redis.Redis) -> None:
 def a_second_passes(decorator: RedisCachingDecorator) -> None:
     """Have the near cache check the generation before it serves another entry."""
     look_ups = inside(decorator)._inner._look_ups
-    look_ups.generation(decorator._current.get().namespace).trusted_until = 0.0
+    look_ups.generations.of(decorator._current.get().namespace).trusted_until = 0.0
 
 
 def test_a_purge_whose_generation_was_evicted_empties_the_near_cache(
@@ -135,7 +135,7 @@ def test_a_generation_that_can_not_be_created_is_tried_again_later(
     ] * 5
     assert client.info("commandstats")["cmdstat_set"]["rejected_calls"] <= 5 + 1
     client.replicaof("no", "one")
-    generation = inside(decorator)._look_ups.generation(decorator._current.get().namespace)
+    generation = inside(decorator)._look_ups.generations.of(decorator._current.get().namespace)
     assert generation.refused_until > time.perf_counter()
     generation.refused_until = 0.0
     assert [one.fate for one in outcomes(decorator, ask, person())] == ["stored"]

@@ -155,7 +155,7 @@ def test_a_purge_in_the_middle_of_a_look_up_is_seen(
     reader._predictor._inner._store = Interleaved()
     reader.predict_many(people)
     reader._predictor._inner._store = store
-    reader._predictor._inner._look_ups.generation(
+    reader._predictor._inner._look_ups.generations.of(
         reader._current.binding.namespace
     ).trusted_until = 0.0
     assert reader.predict(people[0]) == Charges(charges=2.0)
@@ -170,7 +170,7 @@ def test_a_check_answers_with_the_entry_that_it_has_checked(
     cache.predict(person())
     predictor = cache._predictor._inner
     store = predictor._store
-    generation = predictor._look_ups.generation(cache._current.binding.namespace)
+    generation = predictor._look_ups.generations.of(cache._current.binding.namespace)
 
     class Interleaved:
         """The store, with a purge by another process and a caller who has seen it."""
@@ -215,7 +215,7 @@ def test_no_entry_counts_as_checked_by_a_look_that_outdates_it(
     value = 1.0
     cache = cached(server.url, lambda _: Charges(charges=value))
     generation = Overtaken(cache._current.get().namespace)
-    cache._predictor._inner._look_ups._generations._generations = {
+    cache._predictor._inner._look_ups.generations._generations = {
         cache._current.get().namespace.raw: generation
     }
     for _ in range(2):

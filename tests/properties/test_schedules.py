@@ -13,7 +13,7 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
-from model_cache.prediction import backend, lease, sync, verifying, writing
+from model_cache.prediction import backend, lease, sync, time_to_live, verifying
 from model_cache.prediction.effects import Budget
 from tests.properties.fleet import FAULTS, NEAR_TTL, Fleet, Make, Table, decorated
 from tests.properties.schedules import Clock
@@ -95,10 +95,10 @@ RELOADED = [
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in (backend, sync, verifying, writing):
+    for module in (backend, sync, time_to_live, verifying):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(Budget.__init__, "__defaults__", (clock.perf_counter,))
-    monkeypatch.setattr(writing, "_jitter", lambda: 0.0)
+    monkeypatch.setattr(time_to_live, "_jitter", lambda: 0.0)
     monkeypatch.setattr(lease, "_LEASE_SECONDS", 600.0)
     return clock
 

@@ -124,7 +124,7 @@ class RedisBackend:
         return deleted
 
     def _begin_generation(self, namespace: Namespace) -> None:
-        generation, value = self.look_ups.generation(namespace), new_value()
+        generation, value = self.look_ups.generations.of(namespace), new_value()
         self.stores.sync.set(generation.key, value, None, _PURGE_TIMEOUT)
         generation.changed(value, time.perf_counter())
 

@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 from model_cache.binding import Bound
 from model_cache.entries.envelope import MARK
 from model_cache.errors import StoreUnavailableError, WriteRefusedError
-from model_cache.keys.key import Namespace
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Steps
@@ -45,6 +44,9 @@ class LookUps:
         timeout: the most seconds that a prediction may spend on the store.
         clock: seconds, as `time.perf_counter`.
         reads_replicas: whether the store's `get` may ask a replica that lags behind.
+
+    Attributes:
+        generations: the generations of the store's namespaces.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class LookUps:
         self._timeout = timeout
         self._clock = clock
         self._reads_replicas = reads_replicas
-        self._generations = barrier.generations
+        self.generations = barrier.generations
         if near is not None:
             barrier.has_near_cache(near)
 
@@ -379,7 +381,7 @@ class LookUps:
 
     def generation_of(self, binding: Bound) -> Generation:
         """Return the generation of a binding that may use the near cache."""
-        generation, prefix = self._generations.of(binding.namespace), binding.near_prefix
+        generation, prefix = self.generations.of(binding.namespace), binding.near_prefix
         if self._near is not None and prefix not in generation.near_prefixes:
             if len(generation.near_prefixes) >= _MOST_BINDINGS:  # of a model that is set again
                 self._barrier.changed()
@@ -387,10 +389,6 @@ class LookUps:
                 generation.near_prefixes.clear()
             generation.near_prefixes.add(prefix)
         return generation
-
-    def generation(self, namespace: Namespace) -> Generation:
-        """Return the generation of a namespace."""
-        return self._generations.of(namespace)
 
 
 def _unread() -> Any:

@@ -80,7 +80,7 @@ class NearPredictor(Around):
             return None
         known, generation, count = self._known
         if binding is not known:
-            generation = self._look_ups.generation(binding.namespace)
+            generation = self._look_ups.generations.of(binding.namespace)
             count = self._counting(binding.qualified_name, binding.version)
             self._sample = self._verifying.sample(binding) if self._verifying.is_on else None
             self._known = binding, generation, count

@@ -48,7 +48,7 @@ class Serving:
 
     def stop(self, binding: Bound) -> None:
         """Serve a binding's entries no longer."""
-        self._stopped[_entries_of(binding)] = self._look_ups.generation(binding.namespace).value
+        self._stopped[_entries_of(binding)] = self._look_ups.generations.of(binding.namespace).value
         self._barrier.changed()  # nothing that is being read now enters the near cache
         self._look_ups.forget()
 
@@ -62,7 +62,7 @@ class Serving:
             return False
         if entries not in self._stopped:
             return False
-        now = self._look_ups.generation(binding.namespace).value
+        now = self._look_ups.generations.of(binding.namespace).value
         if not is_purge(self._stopped[entries], now):
             return True
         self._stopped.pop(entries, None)
@@ -70,7 +70,7 @@ class Serving:
 
     def look_for_purge(self, binding: Bound) -> Steps[None]:
         """Look, at most once a second, whether another process has purged the entries."""
-        generation = self._look_ups.generation(binding.namespace)
+        generation = self._look_ups.generations.of(binding.namespace)
         yield from self._look_ups.look_again(generation, Budget(self._timeout))
 
     def _state(self) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -10,6 +12,9 @@ from model_cache.errors import ConfigurationError
 from model_cache.interruptions import reraise_interruption
 from model_cache.option_values import TEN_YEARS, seconds
 from model_cache.options.config import TtlRule
+
+# Not the module's generator: a model may have seeded it.
+_jitter = random.SystemRandom().random
 
 
 class TtlRefusedError(Exception):
@@ -37,10 +42,28 @@ def shortest_ttl(
         option = _milliseconds("ttl", _called(option, data, prediction))
     shortest = option
     for each in by_model:
-        time = _milliseconds("set_ttl", each)
-        if shortest is None or (time is not None and time < shortest):
-            shortest = time
+        given = _milliseconds("set_ttl", each)
+        if shortest is None or (given is not None and given < shortest):
+            shortest = given
     return shortest
+
+
+def expiry(ttl: int | None, stale: int) -> tuple[int | None, int | None]:
+    """Return when an entry expires in Redis, and when it becomes stale.
+
+    Args:
+        ttl: its time to live in milliseconds; None for no limit.
+        stale: for how many milliseconds past that it may still be returned in some cases.
+
+    Returns:
+        Its time to live in Redis in milliseconds; and the time at which it becomes stale, in
+        milliseconds since 1970, if it stays in Redis after that.
+    """
+    if ttl is None:
+        return None, None
+    # Shortened at random, so that entries written together do not expire together.
+    ttl = max(1, ttl - int(_jitter() * ttl / 10))
+    return (ttl + stale, int(1000 * time.time()) + ttl) if stale else (ttl, None)
 
 
 def _called(rule: TtlRule, data: Any, prediction: Any) -> object:

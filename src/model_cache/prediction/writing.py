@@ -5,8 +5,6 @@ Failures here never reach the caller: they are counted and reported to hooks.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import compress
@@ -31,10 +29,7 @@ from model_cache.prediction.generation import (
     records_of_erased,
 )
 from model_cache.prediction.generation_steps import Records, look, record
-from model_cache.prediction.time_to_live import TtlRefusedError, shortest_ttl
-
-# Not the module's generator: a model may have seeded it.
-_jitter = random.SystemRandom().random
+from model_cache.prediction.time_to_live import TtlRefusedError, expiry, shortest_ttl
 
 
 class Encoded(NamedTuple):
@@ -128,7 +123,9 @@ class Writing:
             ttl = shortest_ttl(self._config.ttl, data, prediction, ttls)
             if ttl == 0:
                 return "skipped"
-            ttl, fresh_until = self._times(ttl)
+            config = self._config
+            stale = max(config.stale_if_error or 0, config.stale_while_revalidate or 0)
+            ttl, fresh_until = expiry(ttl, stale)
             return Encoded(binding.encode(key, prediction, fresh_until), ttl)
         except EntryRefusedError as error:
             self._hook(PredictionNotStored(name, str(error)))
@@ -384,17 +381,6 @@ class Writing:
         for _ in writes:
             self._hook(WriteFailed(binding.qualified_name, binding.version, kind, reason))
         return [Written("write_failed", kind)] * len(writes)
-
-    def _times(self, ttl: int | None) -> tuple[int | None, int | None]:
-        """Return an entry's time to live in Redis and when it becomes stale, in milliseconds."""
-        config = self._config
-        if ttl is None:
-            return None, None
-        ttl = max(1, ttl - int(_jitter() * ttl / 10))
-        stale = max(config.stale_if_error or 0, config.stale_while_revalidate or 0)
-        if not stale:
-            return ttl, None
-        return ttl + stale, int(1000 * time.time()) + ttl
 
 
 def _was_not_sent(error: BaseException) -> bool:
