@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import multiprocessing
 import threading
 import time
 from collections.abc import Generator
@@ -31,6 +32,44 @@ def test_bypass_neither_reads_nor_writes(server: Server, client: redis.Redis) ->
         assert model.predict(person()) != Charges(charges=1.0)
     assert model.predict(person()) == Charges(charges=1.0)
     assert len(inner.calls) == 2
+
+
+class SlowKind:
+    """Stands for an outcome that takes long to look at."""
+
+    def __init__(self) -> None:
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    @property
+    def kind(self) -> str:
+        self.asked.set()
+        assert self.go.wait(30)
+        return "hit"
+
+
+def test_a_child_forked_while_another_thread_records_does_not_wait() -> None:
+    def record(slow: SlowKind) -> None:
+        slow.go = threading.Event()
+        slow.go.set()
+        recorded.add(made_up)
+
+    slow, made_up = SlowKind(), Outcome("miss", "model", "1", 0.0)
+    with record_outcomes() as outcomes:
+        recorded: Any = outcomes
+        recorded.add(slow)
+        for _ in range(255):
+            recorded.add(made_up)
+        thread = threading.Thread(target=recorded.add, args=(made_up,))
+        thread.start()
+        assert slow.asked.wait(30)
+        child = multiprocessing.get_context("fork").Process(target=record, args=(slow,))
+        child.start()
+        child.join(30)
+        exit_code = child.exitcode
+        child.kill()
+        slow.go.set()
+        thread.join()
+    assert exit_code == 0
 
 
 def test_a_bypassed_prediction_is_rounded_like_any_other(server: Server) -> None:

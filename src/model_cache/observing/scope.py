@@ -8,18 +8,20 @@ predictions in other threads, and context variables do not propagate back from t
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Literal, TypeAlias, overload
 
 from model_cache.context import Flag, FlagVar
+from model_cache.forks import ForkSafeLock
 from model_cache.observing.outcome import Outcome
 
 Mode: TypeAlias = Literal["bypass", "refresh", "read_only", "direct"]
 
 _MOST_RECORDED = 256
+
+_recording = ForkSafeLock()  # one for all, since it is held for a moment only
 
 
 class Outcomes(Sequence[Outcome]):
@@ -27,11 +29,10 @@ class Outcomes(Sequence[Outcome]):
 
     def __init__(self) -> None:
         self._outcomes: list[Outcome] = []
-        self._lock = threading.RLock()  # a signal handler may predict while this thread records
 
     def add(self, outcome: Outcome) -> None:
         """Record an outcome."""
-        with self._lock:
+        with _recording:
             if len(self._outcomes) >= _MOST_RECORDED:
                 self._drop_one()
             self._outcomes.append(outcome)
