@@ -16,7 +16,7 @@ KeySecret: TypeAlias = SecretStr | SecretBytes
 
 # `host` is not a secret, but users sometimes pass a url that contains a password.
 _SEALED = ("url", "password", "key_secret", "encryption_key", "host")
-_WRAPPERS = (SecretStr, SecretBytes, Secret)
+SECRETS = (SecretStr, SecretBytes, Secret)
 
 
 @overload
@@ -29,7 +29,7 @@ def sealed(value: None) -> None: ...
 def sealed(value: object) -> Any: ...
 def sealed(value: Any) -> Any:
     """Wrap a secret, or a value given in its place, so that its repr hides it."""
-    if value is None or isinstance(value, _WRAPPERS):
+    if value is None or isinstance(value, SECRETS):
         return value
     if isinstance(value, str):
         return SecretStr(value)
@@ -38,7 +38,7 @@ def sealed(value: Any) -> Any:
 
 def revealed(value: Any) -> Any:
     """Unwrap a value that `sealed` has wrapped; return any other value unchanged."""
-    return value.get_secret_value() if isinstance(value, _WRAPPERS) else value
+    return value.get_secret_value() if isinstance(value, SECRETS) else value
 
 
 def sealed_options(options: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def shown(options: Mapping[str, Any]) -> dict[str, Any]:
 def _is_secret(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_is_secret, value))
-    return isinstance(value, _WRAPPERS)
+    return isinstance(value, SECRETS)
 
 
 def _shown(name: str, value: Any) -> str:

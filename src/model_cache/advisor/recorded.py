@@ -19,8 +19,9 @@ from model_cache.advisor.sample import Recorded
 from model_cache.advisor.sources import Item, Source
 from model_cache.errors import ConfigurationError
 from model_cache.keys.schemas import leaves
-from model_cache.keys.showing import SECRETS, hidden_fields
+from model_cache.keys.showing import hidden_fields
 from model_cache.observing.request_log import HEADER
+from model_cache.redaction import SECRETS
 from model_cache.words import count
 
 _KEYS = 2**64

@@ -11,16 +11,15 @@ from fractions import Fraction
 from pathlib import PurePath
 from typing import Any
 
-from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic import BaseModel
 
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical.arrays import loaded_numpy
 from model_cache.keys.canonical.leaves import LEAVES
 from model_cache.keys.canonical.reductions import URLS
-from model_cache.redaction import masked_url
+from model_cache.redaction import SECRETS, masked_url
 
 _LONGEST = 60
-SECRETS = (SecretStr, SecretBytes, Secret)
 _SHOWN = (dt.datetime, dt.time, PurePath, Fraction, complex)
 
 

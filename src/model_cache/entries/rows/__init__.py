@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from model_cache.entries.refusals import LengthError, RowsRefusedError
 from model_cache.entries.rows.columns import columns_of, payloads_of, specifications
 from model_cache.entries.rows.containers import apart, together
-from model_cache.entries.rows.refusals import LengthError, RowsRefusedError
 from model_cache.entries.values import Classes
 from model_cache.entries.values.libraries import loaded
 from model_cache.interruptions import reraise_interruption

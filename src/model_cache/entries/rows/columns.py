@@ -14,7 +14,7 @@ from typing import Any
 
 import msgpack
 
-from model_cache.entries.rows.refusals import RowsRefusedError
+from model_cache.entries.refusals import RowsRefusedError
 from model_cache.entries.values import Classes, dumps
 from model_cache.entries.values.arrays import LARGEST_EMPTY, check
 from model_cache.entries.values.libraries import loaded

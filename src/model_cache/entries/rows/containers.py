@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from model_cache.entries.refusals import LengthError, RowsRefusedError
 from model_cache.entries.rows import pandas_results, polars_results
-from model_cache.entries.rows.refusals import LengthError, RowsRefusedError
 from model_cache.entries.values.libraries import loaded
 from model_cache.keys.canonical.arrays import loaded_numpy
 from model_cache.keys.canonical.identities import described

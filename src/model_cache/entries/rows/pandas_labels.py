@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from model_cache.entries.rows.refusals import RowsRefusedError
+from model_cache.entries.refusals import RowsRefusedError
 from model_cache.entries.values import Classes, dumps
 from model_cache.entries.values.libraries import loaded
 from model_cache.interruptions import reraise_interruption

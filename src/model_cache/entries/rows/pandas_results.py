@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from model_cache.entries.refusals import RowsRefusedError
 from model_cache.entries.rows import pandas_labels
 from model_cache.entries.rows.pandas_labels import same_index
-from model_cache.entries.rows.refusals import RowsRefusedError
 from model_cache.entries.values.libraries import loaded
 from model_cache.keys.tables import Table
 from model_cache.keys.tables.pandas_tables import is_default_index

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from model_cache.entries.rows.refusals import RowsRefusedError
+from model_cache.entries.refusals import RowsRefusedError
 from model_cache.entries.values.libraries import loaded
 
 _NUMBERS = {f"{sign}{width}" for sign in ("Int", "UInt") for width in (8, 16, 32, 64)}

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from model_cache.entries.refusals import NotStorableError
 from model_cache.entries.values.classes import Classes
-from model_cache.entries.values.refusals import NotStorableError
 from model_cache.entries.values.writing import Writing
 
 __all__ = ["PYTHON_VALUES", "Classes", "NotStorableError", "PythonValues", "Result", "dumps"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgpack
 
+from model_cache.entries.refusals import NotStorableError
 from model_cache.entries.values.libraries import loaded
-from model_cache.entries.values.refusals import NotStorableError
 from model_cache.keys.canonical.arrays import loaded_numpy
 
 # The codes of their extension types, which are part of the format.

@@ -18,7 +18,7 @@ from typing import Any
 
 import pydantic_core
 
-from model_cache.entries.values.refusals import not_storable
+from model_cache.entries.refusals import not_storable
 
 _complex = struct.Struct(">dd")
 _days = struct.Struct(">iii")

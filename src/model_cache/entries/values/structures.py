@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, TypeAlias
 from pydantic import BaseModel
 
 from model_cache.entries.forms import Form
+from model_cache.entries.refusals import not_storable
 from model_cache.entries.serders import JSON, MESSAGE_PACK
 from model_cache.entries.unset_fields import mark_unset, without_unset
-from model_cache.entries.values.refusals import not_storable
 from model_cache.interruptions import reraise_interruption
 from model_cache.keys.canonical import PREDICTIONS
 from model_cache.keys.canonical.attributes import state_reader

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 
 import msgpack
 
+from model_cache.entries.refusals import not_storable
 from model_cache.entries.values import arrays
 from model_cache.entries.values.classes import Classes
 from model_cache.entries.values.containers import CONTAINERS, DEEPEST, INSTANCE, REDUCED
 from model_cache.entries.values.leaves import LEAVES
-from model_cache.entries.values.refusals import not_storable
 from model_cache.entries.values.structures import structure
 from model_cache.keys.canonical.arrays import loaded_numpy
 from model_cache.keys.canonical.foreign import reduction

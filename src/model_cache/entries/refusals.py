@@ -1,8 +1,20 @@
-"""Why a result can't be stored row by row."""
+"""Why what a function returns can't be stored."""
 
 from __future__ import annotations
 
 from model_cache.errors import ModelCacheError
+
+
+class NotStorableError(TypeError):
+    """A part of a value can't be stored; the message says what and why, without its content."""
+
+
+def not_storable(cls: type, why: str = "") -> NotStorableError:
+    """Return the error for an instance of a class."""
+    reason = f": {why}" if why else ""
+    return NotStorableError(
+        f"a value of type {cls.__module__}.{cls.__qualname__} can't be stored{reason}"
+    )
 
 
 class RowsRefusedError(Exception):
