@@ -1,8 +1,22 @@
-"""What a test finds in Redis."""
+"""What a test finds in Redis, and a Redis that stores nothing more."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import redis
+
+
+@contextlib.contextmanager
+def full(client: redis.Redis) -> Iterator[None]:
+    """Have the server accept no more entries until the block ends."""
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", "1")
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", "0")
 
 
 def entries(client: redis.Redis, pattern: str = "*") -> list[bytes]:

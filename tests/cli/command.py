@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -13,6 +15,8 @@ from typer.testing import CliRunner
 
 from model_cache.cli.app import app
 from tests.checkout import IMPORTS
+from tests.docs.rules import apply, login
+from tests.servers import Server
 
 PROGRAM = [sys.executable, "-m", "model_cache.cli"]
 
@@ -49,6 +53,17 @@ def spawn(*words: object, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@contextlib.contextmanager
+def acting_as(user: str, server: Server) -> Iterator[dict[str, str]]:
+    """Yield the environment of a user with the rules in the documentation, for a block."""
+    with apply(user, server), server.client() as admin:
+        try:
+            secrets = {f"MODEL_CACHE_{name.upper()}": value for name, value in login(user).items()}
+            yield {"REDIS_URL": server.url, **secrets}
+        finally:
+            admin.acl_deluser(user)
 
 
 def run_apart(*words: object, **environment: str) -> Result:

@@ -13,8 +13,8 @@ import redis
 from model_cache.cli.checks import Finding, check
 from model_cache.cli.doctor import Facts, examine, scratch_namespace
 from model_cache.cli.target import Target
-from tests.cli.command import Result, run
-from tests.docs.rules import MODEL, apply, login
+from tests.cli.command import Result, acting_as, run
+from tests.docs.rules import MODEL
 from tests.faults.topologies import running_twemproxy
 from tests.servers import Server, running_server
 from tests.stored import entries
@@ -121,16 +121,9 @@ def test_a_replica_is_a_problem(server: Server) -> None:
 def test_facts_that_a_login_may_not_read_are_unknown_and_not_a_problem(
     server: Server, client: redis.Redis
 ) -> None:
-    with apply("predictor", server):
-        user = login("predictor")
-        environment = {
-            "REDIS_URL": server.url,
-            "MODEL_CACHE_USERNAME": user["username"],
-            "MODEL_CACHE_PASSWORD": user["password"],
-        }
+    with acting_as("predictor", server) as environment:
         mine = run("doctor", "--model", MODEL, *PATIENT, **environment)
         elsewhere = run("doctor", *PATIENT, **environment)
-        client.acl_deluser("predictor")
     assert mine.code == 0
     told = [each for each in mine.json["findings"] if each["check"] != "latency"]
     assert {each["verdict"] for each in told} == {"unknown", "note"}
@@ -142,7 +135,7 @@ def test_facts_that_a_login_may_not_read_are_unknown_and_not_a_problem(
     assert "SET is not permitted" in texts
     assert "--model" in found(elsewhere)["permissions"]["advice"]
     for result in (mine, elsewhere):
-        assert user["password"] not in result.stdout + result.stderr
+        assert environment["MODEL_CACHE_PASSWORD"] not in result.stdout + result.stderr
     # It may not delete, so its entry is made to expire.
     assert [key for key in client.scan_iter() if client.pttl(key) > 1] == []
 

@@ -28,9 +28,8 @@ from model_cache import Cache
 from model_cache.cli import target
 from model_cache.cli.output import printable
 from tests.checkout import IMPORTS
-from tests.cli.command import PROGRAM, run, run_apart
+from tests.cli.command import PROGRAM, acting_as, run, run_apart
 from tests.cli.filling import DIGEST, fill
-from tests.docs.rules import apply, login
 from tests.faults.topologies import running_twemproxy
 from tests.models import Charges
 from tests.servers import Server, free_port, running_server
@@ -382,24 +381,15 @@ def test_if_nothing_matches_it_says_what_there_is(server: Server, command: str) 
 
 def test_facts_without_permission_are_unknown(server: Server) -> None:
     key = fill(server.url, 3, name="insurance_charges_model", ttl=100)
-    with apply("purger", server), server.client() as admin:
-        try:
-            user = login("purger")
-            environment = {
-                "REDIS_URL": server.url,
-                "MODEL_CACHE_USERNAME": user["username"],
-                "MODEL_CACHE_PASSWORD": user["password"],
-            }
-            result = run("inspect", "--json", **environment)
-            assert result.code == 0
-            (found,) = result.json["models"]
-            assert (found["entries"], found["bytes"], found["ttl"]["known"]) == (3, None, 0)
-            shown = run("inspect", **environment).stdout
-            assert "TTL left ?" in shown
-            assert "ACL SETUSER <user> +pttl +memory|usage" in shown
-            assert run("inspect", key, "--json", **environment).json["ttl_ms"] == "unknown"
-        finally:
-            admin.acl_deluser("purger")
+    with acting_as("purger", server) as environment:
+        result = run("inspect", "--json", **environment)
+        assert result.code == 0
+        (found,) = result.json["models"]
+        assert (found["entries"], found["bytes"], found["ttl"]["known"]) == (3, None, 0)
+        shown = run("inspect", **environment).stdout
+        assert "TTL left ?" in shown
+        assert "ACL SETUSER <user> +pttl +memory|usage" in shown
+        assert run("inspect", key, "--json", **environment).json["ttl_ms"] == "unknown"
 
 
 def test_missing_permissions_are_named_as_rules(server: Server, client: redis.Redis) -> None:

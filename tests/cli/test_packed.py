@@ -13,7 +13,7 @@ from model_cache.errors import StoreUnavailableError
 from tests.cli.command import run
 from tests.cli.filling import fill
 from tests.cli.test_doctor import PATIENT
-from tests.models import person
+from tests.cli.warming import options_file, warm, write
 from tests.servers import Server, running_server
 from tests.stored import entries
 from tests.stores.test_packed import store_at
@@ -106,16 +106,12 @@ def test_an_interrupted_purge_of_buckets_says_how_far_it_came(server: Server) ->
 
 
 def test_a_packed_cache_is_warmed(server: Server, client: redis.Redis, tmp_path: Path) -> None:
-    options = tmp_path / "options.yaml"
-    options.write_text("{layout: packed, expected_entries: 1000, ttl: 600}", encoding="utf-8")
-    requests = tmp_path / "requests.jsonl"
-    asked = [person(age=age).model_dump_json() for age in range(20)]
-    requests.write_text("\n".join(asked), encoding="utf-8")
-    words = ("warm", "--requests", requests, "--model", "tests.cli.warm_models:Behaving")
-    result = run(*words, "--options", options, "--url", server.url, "--json")
+    options, requests = options_file(tmp_path, **PACKED, ttl=600), tmp_path / "requests.jsonl"
+    write(requests, range(20))
+    result = warm(server, requests, "--options", options)
     assert (result.code, result.json["stored"]) == (0, 20), result.stderr
     assert all(b"/~" in key for key in entries(client))
-    assert run(*words, "--options", options, "--url", server.url, "--json").json["present"] == 20
+    assert warm(server, requests, "--options", options).json["present"] == 20
 
 
 def packed_findings(server: Server) -> list[dict[str, Any]]:

@@ -15,9 +15,8 @@ from model_cache.cli.purge import Selection, delete, plan
 from model_cache.cli.target import Target
 from tests import stored
 from tests.checkout import IMPORTS
-from tests.cli.command import PROGRAM, Result, run, run_apart
+from tests.cli.command import PROGRAM, Result, acting_as, run, run_apart
 from tests.cli.filling import DIGEST, fill
-from tests.docs.rules import apply, login
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.observing.heard import outcome
 from tests.servers import Server
@@ -296,17 +295,12 @@ def _take_terminal() -> None:
 
 def test_a_login_that_may_not_delete_gets_an_error(server: Server, client: redis.Redis) -> None:
     fill(server.url, 2, name="insurance_charges_model")
-    with apply("predictor", server):
-        user = login("predictor")
-        result = run(
-            "purge", "--url", server.url, "--model", "insurance_charges_model", "--yes",
-            MODEL_CACHE_USERNAME=user["username"], MODEL_CACHE_PASSWORD=user["password"],
-        )  # fmt: skip
-        client.acl_deluser("predictor")
+    with acting_as("predictor", server) as environment:
+        result = run("purge", "--model", "insurance_charges_model", "--yes", **environment)
     assert (result.code, result.stdout) == (3, "")
     assert "NOPERM" in result.stderr
     assert "missing rule: ACL SETUSER <user> +scan" in result.stderr
-    assert user["password"] not in result.stderr
+    assert environment["MODEL_CACHE_PASSWORD"] not in result.stderr
     assert entries(client) == 2
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -19,7 +18,15 @@ from model_cache.advisor.request_file import open_requests
 from model_cache.cli.rejected import RejectedFile
 from model_cache.cli.warm import warm as fill
 from tests.cli.command import run, spawn
-from tests.cli.warming import MODEL, assert_hits, records, rejected_beside, warm, write
+from tests.cli.warming import (
+    MODEL,
+    assert_hits,
+    options_file,
+    records,
+    rejected_beside,
+    warm,
+    write,
+)
 from tests.integrations.rest_service import CONFIGURATION
 from tests.models import FunctionModel, Person, charge, person
 from tests.servers import Server, free_port, running_server
@@ -30,14 +37,14 @@ from tests.stored import entries
 def test_all_requests_are_cached_and_a_second_run_computes_nothing(
     server: Server, requests: Path, threads: int
 ) -> None:
-    result = warm(server, requests, "--model", MODEL, "--threads", threads)
+    result = warm(server, requests, "--threads", threads)
     assert result.code == 0
     report = result.json
     assert (report["requests"], report["computed"], report["stored"]) == (200, 200, 200)
     assert (report["model"], report["version"]) == ("behaving", "1.0.0")
     assert "a model that prints" in result.stderr
     assert_hits(server, range(200))
-    again = warm(server, requests, "--model", MODEL, "--threads", threads).json
+    again = warm(server, requests, "--threads", threads).json
     assert (again["present"], again["computed"], again["stored"]) == (200, 0, 0)
     assert [path.name for path in requests.parent.iterdir()] == [requests.name]
 
@@ -51,11 +58,8 @@ def requests(tmp_path: Path) -> Path:
 
 def test_options_are_the_decorators_own(server: Server, requests: Path, tmp_path: Path) -> None:
     options = {"prefix": "p", "serder": "MessagePack", "ttl": 3600, "hashing_fields": ["age"]}
-    file = tmp_path / "options.yaml"
-    file.write_text(json.dumps({**options, "url": "redis://127.0.0.1:1", "write": "background"}))
-    result = warm(
-        server, requests, "--model", MODEL, "--options", file, MODEL_CACHE_KEY_SECRET="s3cret-key"
-    )
+    file = options_file(tmp_path, **options, url="redis://127.0.0.1:1", write="background")
+    result = warm(server, requests, "--options", file, MODEL_CACHE_KEY_SECRET="s3cret-key")
     assert (result.code, result.json["stored"]) == (0, 200)
     assert "s3cret-key" not in result.stdout + result.stderr
     assert_hits(server, range(200), **options, key_secret="s3cret-key")
@@ -64,9 +68,9 @@ def test_options_are_the_decorators_own(server: Server, requests: Path, tmp_path
 def test_what_fills_the_cache_is_not_recorded_as_traffic(
     server: Server, requests: Path, tmp_path: Path
 ) -> None:
-    file, folder = tmp_path / "options.yaml", tmp_path / "recorded"
-    file.write_text(json.dumps({"record": str(folder), "record_share": 0.5}))
-    result = warm(server, requests, "--model", MODEL, "--options", file)
+    folder = tmp_path / "recorded"
+    file = options_file(tmp_path, record=str(folder), record_share=0.5)
+    result = warm(server, requests, "--options", file)
     assert (result.code, result.json["stored"]) == (0, 200)
     assert not folder.exists()
 
@@ -81,9 +85,8 @@ def test_what_fills_the_cache_is_not_recorded_as_traffic(
 def test_predictions_that_are_not_stored_are_counted(
     server: Server, requests: Path, tmp_path: Path, options: dict[str, Any], code: int, counted: str
 ) -> None:
-    file = tmp_path / "options.yaml"
-    file.write_text(json.dumps(options))
-    result = warm(server, requests, "--model", MODEL, "--options", file)
+    file = options_file(tmp_path, **options)
+    result = warm(server, requests, "--options", file)
     assert result.code == code
     assert (result.json["computed"], result.json["stored"], result.json[counted]) == (200, 0, 200)
     shown = run(
@@ -123,7 +126,7 @@ def test_a_file_that_exists_is_never_touched(
     precious, other = tmp_path / name, tmp_path / "requests.jsonl.warm-progress"
     precious.write_text("precious: 1\n")
     other.write_text("of an earlier version, or of somebody else")
-    words = ("--model", MODEL, "--rejected", precious)
+    words = ("--rejected", precious)
     for number in (1, 2):
         result = warm(server, requests, *words, TEST_RAISE_AT="40")
         assert result.json["rejected_file"] == f"{precious}.{number}"
@@ -133,7 +136,7 @@ def test_a_file_that_exists_is_never_touched(
 
 
 def test_rejected_requests_may_be_discarded(server: Server, requests: Path) -> None:
-    result = warm(server, requests, "--model", MODEL, "--rejected", os.devnull, TEST_RAISE_AT="3")
+    result = warm(server, requests, "--rejected", os.devnull, TEST_RAISE_AT="3")
     assert (result.code, result.json["rejected"]) == (1, 1)
     assert Path(os.devnull).is_char_device()
 
@@ -185,7 +188,7 @@ def test_an_interrupted_run_is_run_again_and_nothing_is_computed_twice(
     server: Server, client: redis.Redis, requests: Path, tmp_path: Path, threads: int
 ) -> None:
     calls = tmp_path / "calls"
-    words = ("--model", MODEL, "--threads", threads)
+    words = ("--threads", threads)
     interrupted = warm(server, requests, *words, TEST_INTERRUPT_AT="150", TEST_CALLS=str(calls))
     assert (interrupted.code, interrupted.stdout) == (130, "")
     stopped = re.search(r"stopped after (\d+) requests; run it again", interrupted.stderr)
@@ -208,9 +211,7 @@ def test_after_an_interruption_other_keys_are_recomputed(
     server: Server, requests: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     assert warm(server, requests, TEST_INTERRUPT_AT="150").code == 130
-    file = tmp_path / "options.yaml"
-    file.write_text(json.dumps(options))
-    result = warm(server, requests, "--model", MODEL, "--options", file)
+    result = warm(server, requests, "--options", options_file(tmp_path, **options))
     assert (result.code, result.json["present"], result.json["stored"]) == (0, 0, 200)
     assert_hits(server, range(200), **options)
 
@@ -287,8 +288,7 @@ def test_a_user_in_the_options_logs_in_with_the_environments_password(
     client.acl_setuser("warmer", enabled=True, passwords=["+s3cret-login"],
                        keys=["warmed/*"], categories=["+@all"])  # fmt: skip
     try:
-        file = tmp_path / "options.yaml"
-        file.write_text(json.dumps({"url": server.url, "username": "warmer"}))
+        file = options_file(tmp_path, url=server.url, username="warmer")
         words = ("warm", "--requests", requests, "--model", MODEL, "--options", file, "--json")
         result = run(*words, MODEL_CACHE_PASSWORD="s3cret-login")
         assert (result.code, result.stdout) == (3, "")
@@ -432,5 +432,5 @@ def test_wrong_usage_is_exit_code_2(
 
 def test_the_encryption_key_is_from_the_environment(server: Server, requests: Path) -> None:
     given = {"MODEL_CACHE_ENCRYPTION_KEY": '["new-key", "old-key"]'}
-    assert warm(server, requests, "--model", MODEL, **given).code == 0
+    assert warm(server, requests, **given).code == 0
     assert_hits(server, range(200), encryption_key="new-key", key_secret="old-key")

@@ -21,8 +21,14 @@ def write(path: Path, ages: Iterable[int]) -> None:
 
 
 def warm(server: Server, requests: object, *words: object, **more: Any) -> Result:
-    common = ("warm", "--requests", requests, "--json", "--url", server.url)
-    return run(*common, *(words or ("--model", MODEL)), **more)
+    common = ("warm", "--requests", requests, "--model", MODEL, "--json", "--url", server.url)
+    return run(*common, *words, **more)
+
+
+def options_file(folder: Path, **options: Any) -> Path:
+    file = folder / "options.yaml"
+    file.write_text(json.dumps(options))
+    return file
 
 
 def rejected_beside(requests: Path) -> list[dict[str, Any]]:

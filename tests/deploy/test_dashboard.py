@@ -24,6 +24,7 @@ from tests.checkout import REPOSITORY
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.observing.failing import NO_KEY, failing
 from tests.servers import Server, free_port, running_server
+from tests.stored import full
 
 DEPLOY = REPOSITORY / "deploy"
 DASHBOARD: dict[str, Any] = json.loads(
@@ -101,10 +102,8 @@ def everything_happens(server: Server, made: Callable[..., RedisCachingDecorator
     with server.client() as client:
         client.set(model.cache_key(person(age=1)), b"\xc1nonsense")
         model.predict(person(age=1))
-        client.config_set("maxmemory-policy", "noeviction")
-        client.config_set("maxmemory", "1")
-        model.predict(person(age=2))
-        client.config_set("maxmemory", "0")
+        with full(client):
+            model.predict(person(age=2))
     with bypass():
         model.predict(person())
     made(url=server.url, verify=1.0).predict(person())  # a hit, which is right

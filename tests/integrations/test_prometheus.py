@@ -24,6 +24,7 @@ from tests.models import FunctionModel, person
 from tests.observing.failing import NO_KEY, failing
 from tests.servers import Server
 from tests.signals import signals_every
+from tests.stored import full
 from tests.waiting import poll
 
 
@@ -117,12 +118,8 @@ def test_the_outcome_of_an_unstored_prediction_says_why(
         metrics.made(server, FunctionModel(), prefix=reason, **options).predict(person())
         assert metrics("unstored_total", reason=reason) == 1
     model = metrics.made(server, FunctionModel())
-    client.config_set("maxmemory", "1")
-    client.config_set("maxmemory-policy", "noeviction")
-    try:
+    with full(client):
         model.predict(person())
-    finally:
-        client.config_set("maxmemory", "0")
     assert metrics("store_errors_total", operation="write", kind="OOM") == 1
     client.set(model.cache_key(person()), b"\xc1nonsense")
     model.predict(person())

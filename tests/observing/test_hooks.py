@@ -19,6 +19,7 @@ from tests.inside import inside
 from tests.models import Charges, FunctionModel, charge, person
 from tests.observing.heard import made, outcome
 from tests.servers import Server
+from tests.stored import full
 
 HEARD: list[Event] = []
 
@@ -111,11 +112,8 @@ def test_hooks_receive_writes_in_the_background(server: Server) -> None:
 
 def test_hooks_receive_the_events_that_are_logged(server: Server, client: redis.Redis) -> None:
     model = made(server, hooks=[listen])
-    client.config_set("maxmemory", "1")
-    try:
+    with full(client):
         model.predict(person())
-    finally:
-        client.config_set("maxmemory", "0")
     failed = HEARD[0]
     assert isinstance(failed, WriteFailed)
     assert (failed.model, failed.version, failed.kind) == ("test_model", "1.0.0", "OOM")
@@ -200,10 +198,6 @@ def test_hooks_survive_copies(server: Server) -> None:
 
 
 def test_a_write_that_fails_says_why(server: Server, client: redis.Redis) -> None:
-    client.config_set("maxmemory-policy", "noeviction")
-    client.config_set("maxmemory", "1")
-    try:
+    with full(client):
         made(server).predict(person())
-    finally:
-        client.config_set("maxmemory", "0")
     assert (outcome().fate, outcome().store_error) == ("write_failed", "OOM")

@@ -13,6 +13,7 @@ from tests.models import FunctionModel, person
 from tests.observing.failing import NO_KEY, failing
 from tests.observing.heard import made, outcome
 from tests.servers import Server, free_port
+from tests.stored import full
 
 
 def test_a_miss_then_a_hit(server: Server) -> None:
@@ -43,13 +44,8 @@ def test_the_outcome_of_an_unstored_prediction_says_why(
         with made(server, prefix=fate, **options) as model:
             model.predict(person())
             assert (outcome().kind, outcome().fate) == ("miss", fate)
-    client.config_set("maxmemory", "1")
-    client.config_set("maxmemory-policy", "noeviction")
-    try:
-        model = made(server, prefix="full")
-        model.predict(person())
-    finally:
-        client.config_set("maxmemory", "0")
+    with full(client):
+        made(server, prefix="full").predict(person())
     assert outcome().fate == "write_failed"
 
 

@@ -93,26 +93,32 @@ def test_refresh_computes_and_stores(server: Server, client: redis.Redis) -> Non
     assert len(inner.calls) == 1
 
 
-def test_a_refresh_joins_no_flight_that_began_before_it(server: Server) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-    answers = iter([1.0, 2.0])
+class SlowAtFirst:
+    """Answers 1.0 when it is told to, and 2.0 meanwhile."""
 
-    def slow_at_first(data: Any) -> Charges:
-        answer = next(answers)
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self._answers = iter([1.0, 2.0])
+
+    def __call__(self, data: Any) -> Charges:
+        answer = next(self._answers)
         if answer == 1.0:
-            begun.set()
-            assert go_on.wait(10)
+            self.begun.set()
+            assert self.go_on.wait(10)
         return Charges(charges=answer)
 
-    model = made(server, FunctionModel(function=slow_at_first))
+
+def test_a_refresh_joins_no_flight_that_began_before_it(server: Server) -> None:
+    slow = SlowAtFirst()
+    model = made(server, FunctionModel(function=slow))
     leader = threading.Thread(target=model.predict, args=(person(),))
     leader.start()
     try:
-        assert begun.wait(10)
+        assert slow.begun.wait(10)
         with refresh():
             assert model.predict(person()) == Charges(charges=2.0)
     finally:
-        go_on.set()
+        slow.go_on.set()
         leader.join()
 
 
@@ -308,17 +314,8 @@ def test_read_only_does_not_renew_stale_entries(server: Server, client: redis.Re
 
 
 def test_read_only_does_not_wait_for_others_and_nobody_waits_for_it(server: Server) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-    answers = iter([1.0, 2.0])
-
-    def slow_at_first(data: Any) -> Charges:
-        answer = next(answers)
-        if answer == 1.0:
-            begun.set()
-            assert go_on.wait(10)
-        return Charges(charges=answer)
-
-    model = made(server, FunctionModel(function=slow_at_first))
+    slow = SlowAtFirst()
+    model = made(server, FunctionModel(function=slow))
 
     def reads_only() -> Any:
         with read_only():
@@ -328,10 +325,10 @@ def test_read_only_does_not_wait_for_others_and_nobody_waits_for_it(server: Serv
     reader = threading.Thread(target=lambda: found.append(reads_only()))
     reader.start()
     try:
-        assert begun.wait(10)
+        assert slow.begun.wait(10)
         assert model.predict(person()) == Charges(charges=2.0)
     finally:
-        go_on.set()
+        slow.go_on.set()
         reader.join()
     assert found == [Charges(charges=1.0)]
     assert model.predict(person()) == Charges(charges=2.0)
