@@ -27,7 +27,7 @@ from model_cache.stores.url import parse_url
 from tests.faults.topologies import running_node_behind_nat
 from tests.models import FunctionModel, charge, person
 from tests.servers import Server
-from tests.signals import signals_every
+from tests.signals import may_be_lost, signals_every
 from tests.waiting import poll
 
 # A signal that raises inside coverage leaves its lock held.
@@ -63,11 +63,12 @@ def interrupted_at(number: int) -> Iterator[list[int]]:
         return trace
 
     before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        yield lines
-    finally:
-        sys.settrace(before)
+    with may_be_lost([Interrupted]):
+        sys.settrace(trace)
+        try:
+            yield lines
+        finally:
+            sys.settrace(before)
 
 
 def at_each_line(call: Callable[[], object]) -> int:
