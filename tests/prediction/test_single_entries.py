@@ -136,7 +136,7 @@ def _in_another_process(cache: Any) -> Any:
     """Give a decorator its own barrier's generations, as if it were in another process."""
     generations = cache._backend.barrier.generations
     own = type(generations)()
-    cache._backend.look_ups._generations = own
+    cache._backend.look_ups.generations = own
     known = generations.of(Namespace(None, "test_model", "1.0.0"))
     own.of(Namespace(None, "test_model", "1.0.0")).saw(known.value, time.perf_counter())
     if hasattr(cache._predictor, "_known"):
@@ -184,7 +184,7 @@ def test_what_another_process_computes_meanwhile_is_not_stored(
 ) -> None:
     gates = {42: Gate(), 43: Gate()}
     elsewhere = cached(server, lambda data: gates[data.age](data))
-    elsewhere._backend.look_ups._generations = type(elsewhere._backend.barrier.generations)()
+    elsewhere._backend.look_ups.generations = type(elsewhere._backend.barrier.generations)()
     here = cached(server)
     ways.forget(here, person(age=1))  # the generation has a value
     with ThreadPoolExecutor(2) as pool:
