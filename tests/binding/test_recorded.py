@@ -156,6 +156,14 @@ def test_items_of_dicts_that_are_not_part_of_the_key_are_left_out() -> None:
     assert recorded(Wide(), select(False, "by_name.depth"))["by_name"] == {"k": {"name": "n"}}
 
 
+def test_beside_a_private_attribute_that_makes_the_key_nothing_is_recorded() -> None:
+    private = Private()
+    assert recorded(private, Selection(tree_of(Private, ["_private"]), keep=True)) == {}
+    missing = Wide.model_construct(set(), **{})
+    del vars(missing)["amount"]
+    assert recorded(missing, select(True, "amount")) == {}
+
+
 def test_extra_fields_can_be_left_out() -> None:
     assert recorded(Wide(), select(False, "inner.more"))["inner"] == {"name": "n", "depth": 1.0}
 

@@ -33,11 +33,6 @@ def double(x: int) -> int:
     return 2 * x
 
 
-@pytest.fixture
-def cache(server: Server) -> Cache:
-    return Cache(server.url)
-
-
 def test_entries_of_an_earlier_process_are_purged_before_the_first_prediction(
     cache: Cache,
 ) -> None:

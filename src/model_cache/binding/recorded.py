@@ -22,7 +22,7 @@ from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
 from model_cache import pydantic_attributes
-from model_cache.keys.canonical import Selection, has_fields
+from model_cache.keys.canonical import Selection, fields_of, has_fields
 from model_cache.keys.canonical.attributes import State, state_reader
 from model_cache.keys.canonical.reductions import URLS
 from model_cache.keys.showing import hidden_fields, is_secret
@@ -81,8 +81,10 @@ def _structure(value: Any, selection: Selection | None) -> Any:
         return recorded(value.root, selection)  # type: ignore[attr-defined]
     read, names = _compiled(kind)  # type: ignore[arg-type]  # a class is hashable
     state = read(value)
-    if selection is not None and not selection.applies(state, extra):
-        selection = None
+    if selection is not None:
+        private = pydantic_attributes.private(value) if isinstance(value, BaseModel) else {}
+        if not selection.applies(fields_of(kind), state, extra, private):
+            selection = None  # all of it makes the key
     found = {}
     for name, given in names.items():
         if name in state and not (selection and selection.omits(name)):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, ParamSpec, Protocol
+from dataclasses import dataclass
+from typing import Any, Generic, ParamSpec
 
 from model_cache.binding.explaining import Explanation, Keyed, explanation
 from model_cache.keys.comparing import Comparer, Difference
+from model_cache.keys.tables import Table
+from model_cache.keys.tables.comparing import row_differences
 
 P = ParamSpec("P")
 
@@ -44,23 +47,34 @@ class ExplainedCall(Generic[P]):
         return f"ExplainedCall(key={self.key!r}, no_key={self.no_key!r})"
 
 
-class Call(Protocol):
-    """A call, as far as its key depends on it."""
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ExplainableCall:
+    """A call, as far as its key depends on it.
 
-    def keyed(self) -> Keyed:
-        """Return its key."""
-        ...
+    Attributes:
+        keyed: returns its key.
+        arguments: its arguments by name, with defaults, but without rows.
+        shared: those of them that are part of the key, as they are in it.
+        rows: the name of the parameter that takes rows, if one does.
+        first_row: a table of the first row; None if there is none.
+    """
 
-    def arguments(self) -> Mapping[str, Any]:
-        """Return its arguments by name, with defaults, but without rows."""
-        ...
+    keyed: Callable[[], Keyed]
+    arguments: Mapping[str, Any]
+    shared: Mapping[str, Any]
+    rows: str = ""
+    first_row: Table | None = None
 
-    def differences(self, other: Any, comparer: Comparer) -> Iterator[Difference]:
+    def differences(self, other: ExplainableCall, comparer: Comparer) -> Iterator[Difference]:
         """Yield where another call differs in what is part of the key."""
-        ...
+        if self.first_row is not None and other.first_row is not None:
+            yield from row_differences(self.first_row, other.first_row, comparer, self.rows)
+        yield from _between(self.shared, other.shared, comparer)
 
 
-def explainer(read: Callable[P, Call], *, hides_values: bool) -> Callable[P, ExplainedCall[P]]:
+def explainer(
+    read: Callable[P, ExplainableCall], *, hides_values: bool
+) -> Callable[P, ExplainedCall[P]]:
     """Return a function that explains calls.
 
     Args:
@@ -77,7 +91,7 @@ def explainer(read: Callable[P, Call], *, hides_values: bool) -> Callable[P, Exp
                 a.keyed(),
                 b.keyed(),
                 list(a.differences(b, comparer)),
-                list(between(a.arguments(), b.arguments(), comparer)),
+                list(_between(a.arguments, b.arguments, comparer)),
                 hides_values=hides_values,
             )
 
@@ -86,7 +100,7 @@ def explainer(read: Callable[P, Call], *, hides_values: bool) -> Callable[P, Exp
     return explain
 
 
-def between(
+def _between(
     ours: Mapping[str, Any], theirs: Mapping[str, Any], comparer: Comparer
 ) -> Iterator[Difference]:
     """Yield where the arguments of two calls differ."""

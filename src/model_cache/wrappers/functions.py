@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import (
     Any,
     Concatenate,
@@ -20,11 +19,10 @@ from typing import (
 )
 
 from model_cache.binding.explaining import Keyed
-from model_cache.keys.comparing import Comparer, Difference
 from model_cache.observing.counters import Stats
 from model_cache.options.config import Config
 from model_cache.prediction.backend import Sharing
-from model_cache.wrappers.explaining import ExplainedCall, between, explainer
+from model_cache.wrappers.explaining import ExplainableCall, ExplainedCall, explainer
 from model_cache.wrappers.function_binding import FunctionBinding
 from model_cache.wrappers.identity import identity_of, refuse_uncacheable
 from model_cache.wrappers.part import Part
@@ -192,29 +190,16 @@ def _attach_calls(
     async def aforget(*args: Any, **kwargs: Any) -> bool:
         return await part.asynchronous.forget([arguments(*args, **kwargs)]) > 0
 
-    def read(*args: Any, **kwargs: Any) -> _ExplainableCall:
-        return _ExplainableCall(part, cached.__wrapped__, names, arguments(*args, **kwargs))
+    def read(*args: Any, **kwargs: Any) -> ExplainableCall:
+        data = arguments(*args, **kwargs)
+        return ExplainableCall(
+            lambda: Keyed.of(lambda: part.cache_key(data)),
+            arguments_of(cached.__wrapped__, args, kwargs),
+            dict(zip(names, data.key, strict=True)),
+        )
 
     cached.cache_key, cached.forget, cached.aforget = key, forget, aforget
     cached.explain = explainer(read, hides_values=part.config.hides_values)
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _ExplainableCall:
-    part: Part
-    function: Callable[..., Any]
-    names: Sequence[str]
-    data: Arguments
-
-    def keyed(self) -> Keyed:
-        return Keyed.of(lambda: self.part.cache_key(self.data))
-
-    def arguments(self) -> Mapping[str, Any]:
-        return arguments_of(self.function, self.data.args, self.data.kwargs)
-
-    def differences(self, other: _ExplainableCall, comparer: Comparer) -> Iterator[Difference]:
-        ours, theirs = (dict(zip(self.names, each.data.key, strict=True)) for each in (self, other))
-        return between(ours, theirs, comparer)
 
 
 def attached(cached: Any, part: Part) -> Any:

@@ -6,8 +6,7 @@ import functools
 import hashlib
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
 from model_cache.binding.explaining import Keyed
@@ -15,13 +14,11 @@ from model_cache.entries.values import Classes
 from model_cache.errors import ConfigurationError, NotCacheableError, did_you_mean
 from model_cache.keys.canonical import INPUTS
 from model_cache.keys.canonical.refusals import refuse
-from model_cache.keys.comparing import Comparer, Difference
 from model_cache.keys.tables import Table, table_of
-from model_cache.keys.tables.comparing import row_differences
 from model_cache.options.config import Config
 from model_cache.prediction.backend import Sharing
 from model_cache.prediction.table_call import TableCall, TableRow
-from model_cache.wrappers.explaining import ExplainedCall, between, explainer
+from model_cache.wrappers.explaining import ExplainableCall, ExplainedCall, explainer
 from model_cache.wrappers.functions import Cached, attached
 from model_cache.wrappers.identity import identity_of, refuse_uncacheable
 from model_cache.wrappers.part import Part
@@ -168,8 +165,10 @@ class TableCalls:
         left_out = {self._rows, *self._ignored}
         return [item for item in arguments.items() if item[0] not in left_out]
 
-    def first_row(self, part: Part, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _FirstRow:
-        """Return the first row of a call with these arguments, to explain it.
+    def explainable(
+        self, part: Part, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ExplainableCall:
+        """Return a call with these arguments, to explain its first row.
 
         Raises:
             TypeError: the arguments don't fit the signature.
@@ -181,7 +180,13 @@ class TableCalls:
             keyed = {name: passed.get(name, Omitted.DEFAULT) for name in keyed}
         call = self(*args, **kwargs)
         first = call.table.part([0]) if call.table else None
-        return _FirstRow(part, call, first, self._rows, others, keyed)
+
+        def key() -> Keyed:
+            if first is None:
+                return Keyed(None, call.reason if call.table is None else "it has no rows")
+            return Keyed(_key_of(part, call.head, first.rows()[0]), None)
+
+        return ExplainableCall(key, others, keyed, self._rows, first)
 
 
 def _table(whole: Any, name: str) -> Table:
@@ -200,40 +205,6 @@ def _encoded(others: list[tuple[str, Any]]) -> bytes:
         raise with_name(located, [name for name, _ in others]) from error.__cause__
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class _FirstRow:
-    """The first row of a call, as it is explained.
-
-    Attributes:
-        part: the function's part of the cache.
-        call: the call.
-        table: a copy of the first row; None if there is none.
-        rows: the parameter that takes the rows.
-        others: the other arguments.
-        shared: those of them that are part of the key, as they are in it.
-    """
-
-    part: Part
-    call: TableCall
-    table: Table | None
-    rows: str
-    others: Mapping[str, Any]
-    shared: Mapping[str, Any]
-
-    def keyed(self) -> Keyed:
-        if self.table is None:
-            return Keyed(None, self.call.reason if self.call.table is None else "it has no rows")
-        return Keyed(_key_of(self.part, self.call.head, self.table.rows()[0]), None)
-
-    def arguments(self) -> Mapping[str, Any]:
-        return self.others
-
-    def differences(self, other: _FirstRow, comparer: Comparer) -> Iterator[Difference]:
-        if self.table is not None and other.table is not None:
-            yield from row_differences(self.table, other.table, comparer, self.rows)
-        yield from between(self.shared, other.shared, comparer)
-
-
 def attach_rows(cached: Any, part: Part, calls: TableCalls) -> None:
     """Give a cached function of many rows the methods that concern the rows of a call."""
 
@@ -249,8 +220,8 @@ def attach_rows(cached: Any, part: Part, calls: TableCalls) -> None:
     async def aforget(*args: Any, **kwargs: Any) -> int:
         return await part.asynchronous.forget(_rows_of(calls(*args, **kwargs)))
 
-    def read(*args: Any, **kwargs: Any) -> _FirstRow:
-        return calls.first_row(part, args, kwargs)
+    def read(*args: Any, **kwargs: Any) -> ExplainableCall:
+        return calls.explainable(part, args, kwargs)
 
     cached.cache_keys, cached.forget, cached.aforget = keys, forget, aforget
     cached.explain = explainer(read, hides_values=part.config.hides_values)
