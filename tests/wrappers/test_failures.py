@@ -45,8 +45,8 @@ FAILURES: dict[str, Callable[[Server], None]] = {"dead": Server.kill, "frozen": 
 @pytest.mark.parametrize("known", [False, True])
 def test_the_store_fails(own_server: Server, failure: str, known: bool) -> None:
     with (
-        Cache(own_server.url, timeout=0.1) as cache,
-        Cache(own_server.url, timeout=0.1, on_error="raise") as strict,
+        Cache(own_server.url, timeout=0.5) as cache,
+        Cache(own_server.url, timeout=0.5, on_error="raise") as strict,
     ):
         rows = [each.memoize_rows(version="1")(half) for each in (cache, strict)]
         calls = [each.memoize(version="1")(answer) for each in (cache, strict)]
