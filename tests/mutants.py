@@ -47,6 +47,8 @@ NEAREST = {
     " tests/prediction/test_background.py",
     "prediction/generation": "tests/prediction/test_generations.py"
     " tests/prediction/test_single_entries.py tests/prediction/test_near_cache_never_older.py",
+    "prediction/generation_steps": "tests/prediction/test_generations.py"
+    " tests/prediction/test_single_entries.py tests/prediction/test_near_cache_never_older.py",
     "prediction/look_up": "tests/prediction/test_near_cache.py"
     " tests/prediction/test_near_cache_never_older.py tests/prediction/test_generations.py"
     " tests/prediction/test_single_entries.py tests/prediction/test_drivers.py",
@@ -55,6 +57,9 @@ NEAREST = {
     " tests/observing/test_time_left.py",
     "prediction/single_entries": "tests/prediction/test_single_entries.py"
     " tests/observing/test_scope.py tests/prediction/test_drivers.py",
+    "prediction/tables": "tests/wrappers/test_rows.py tests/wrappers/test_failures.py"
+    " tests/wrappers/test_cache.py tests/prediction/test_verification.py"
+    " tests/properties/test_schedules.py",
     "prediction/writing": "tests/test_decorator_storing.py tests/prediction/test_ttl.py"
     " tests/prediction/test_background.py tests/prediction/test_barriers.py"
     " tests/prediction/test_revalidation.py tests/prediction/test_failing_redis.py",
