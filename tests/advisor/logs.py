@@ -10,8 +10,7 @@ from pydantic import BaseModel
 
 from model_cache.advisor.columns import Hashes
 from model_cache.advisor.log import Log, LogBuilder
-from model_cache.advisor.reading import Batch, Reader
-from model_cache.advisor.settings import Settings
+from model_cache.advisor.reading import Reader
 from model_cache.advisor.sources import Given
 from tests.models import FunctionModel
 
@@ -77,14 +76,7 @@ def logged(reader: Reader) -> Log:
     return builder.finish()
 
 
-def batches(requests: Any, schema: type[BaseModel] = Visit) -> list[Batch]:
-    return list(Reader(Given(requests, schema)).batches())
-
-
 def same(hashes: Hashes) -> list[int]:
     """Return for each row the first row with the same hash."""
     first: dict[int, int] = {}
     return [first.setdefault(each, row) for row, each in enumerate(hashes.tolist())]
-
-
-SETTINGS = Settings()

@@ -21,8 +21,9 @@ from model_cache.advisor.findings import Capacity
 from model_cache.advisor.progress import silent
 from model_cache.advisor.run import Run, Study
 from model_cache.advisor.sample import coverage
+from model_cache.advisor.settings import Settings
 from model_cache.advisor.trials import Option
-from tests.advisor.logs import SETTINGS, Score, Visit, VisitModel, visits
+from tests.advisor.logs import Score, Visit, VisitModel, visits
 from tests.models import FunctionModel
 from tests.servers import Server
 
@@ -93,7 +94,7 @@ def hits_with(capacity: Capacity, entries: float) -> float:
 
 def looked_at(requests: Any) -> Study:
     """Return what is known of a log and its reuse."""
-    run = Run(VisitModel(), SETTINGS, silent)
+    run = Run(VisitModel(), Settings(), silent)
     return Study(run, run.read(requests))
 
 

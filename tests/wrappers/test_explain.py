@@ -276,6 +276,22 @@ def test_with_a_key_secret_no_name_of_a_column_that_is_data_is_shown(
     assert [str(each) for each in explanation.differences] == [f"rows{line}" for line in lines]
 
 
+def test_a_column_without_a_key_shows_nothing_of_what_is_in_its_type(cache: Cache) -> None:
+    @cache.memoize_rows(version="1")
+    def embed(rows: Any) -> Any:
+        return rows
+
+    inner = pl.Struct({"Ann B.": pl.Enum(["Bob"]), "at": pl.Datetime})
+    of_polars = pl.DataFrame({"a": [None]}, schema={"a": inner})
+    assert embed.explain(of_polars).no_key == (
+        "rows['a']: a polars column of Struct is not cached by row; cast it"
+    )
+    of_arrow = of_polars.to_pandas(use_pyarrow_extension_array=True)
+    assert embed.explain(of_arrow).no_key == (
+        "rows['a']: a pandas column of Arrow's type struct is not cached by row"
+    )
+
+
 @given(st.data())
 def test_rows_have_differences_if_and_only_if_their_keys_differ(data: st.DataObject) -> None:
     a, b = (data.draw(frames().filter(len)) for _ in range(2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from model_cache.errors import ConfigurationError
@@ -21,7 +21,7 @@ class Settings:
     price_per_hour: float | None = None
     time_column: str | None = None
     log_format: LogFormat | None = None
-    random: random.Random = random.Random(0)  # noqa: RUF009 - tests share it
+    random: random.Random = field(default_factory=lambda: random.Random(0))
 
     def __post_init__(self) -> None:
         _check("budget", self.budget, "seconds above 0", above=0.0)

@@ -39,6 +39,7 @@ def arrow_vectors(numpy: Any, column: Any) -> Vectors:
         size = pyarrow.int32() if dtype.bit_width == 32 else pyarrow.int64()
         values = [compute.fill_null(each.view(size), 0) for each in values]
     else:
-        raise NotCacheableError(f"a pandas column of Arrow's type {dtype} is not cached by row")
+        name = str(dtype).partition("<")[0]  # without the names of a struct's fields
+        raise NotCacheableError(f"a pandas column of Arrow's type {name} is not cached by row")
     plain = [each.to_numpy(zero_copy_only=False) for each in values]
     return Vectors(kind, [*missing, *(matrix for each in plain for matrix in numbers(numpy, each))])

@@ -62,7 +62,8 @@ def _vectors(name: str, series: Any) -> Vectors:
     if dtype.is_nested() and not _has_foreign(polars, dtype):
         return Vectors(kind, [*matrices, objects(numpy, series.to_list())])
     # A Categorical's codes depend on what the process has seen before.
-    raise NotCacheableError(f"a polars column of {dtype!r} is not cached by row; cast it")
+    kind = dtype.base_type()  # without what is in it: an Enum would show its values
+    raise NotCacheableError(f"a polars column of {kind} is not cached by row; cast it")
 
 
 def _has_foreign(polars: Any, dtype: Any) -> bool:
