@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import redis
 
-from model_cache import RedisCachingDecorator, refresh
-from model_cache.prediction.barrier import Barrier
+from model_cache import Cache, RedisCachingDecorator, refresh
+from model_cache.prediction.barrier import Barrier, Computation
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server
@@ -373,3 +373,31 @@ def test_callers_who_may_not_read_an_entry_share_its_replacement(
     hits = cache.stats().hits
     assert ask() == 2
     assert cache.stats().hits == hits + 1
+
+
+@pytest.mark.parametrize("change", ["refresh", "rows", "forget"])
+def test_a_change_of_many_entries_looks_at_those_in_progress_a_few_times(
+    server: Server, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    looks = []
+
+    def under_way(barrier: Barrier) -> list[Computation]:
+        looks.append(len(barrier._computations))
+        return look(barrier)
+
+    look = Barrier._under_way
+    with Cache(server.url, timeout=5.0) as cache:
+        model = cache.model(FunctionModel())
+        double = cache.memoize_rows(version="1", name="double")(lambda rows: [2 * n for n in rows])
+        people, rows = [person(age=age) for age in range(500)], list(range(500))
+        model.predict_many(people)
+        double(rows)
+        monkeypatch.setattr(Barrier, "_under_way", under_way)
+        if change == "forget":
+            assert double.forget(rows) == 500
+        with refresh():
+            if change == "refresh":
+                model.predict_many(people)
+            if change == "rows":
+                double(rows)
+    assert len(looks) < 20

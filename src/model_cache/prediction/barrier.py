@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from weakref import WeakValueDictionary, ref
 
 from model_cache.forks import renew_after_fork
@@ -118,12 +118,19 @@ class Barrier:
         """
         with self._lock:
             if refreshes:
-                self.changes += 1
-                self._overtake(key.__eq__)
+                self.overtake([key])
             computation = Computation(key, epoch == self.epoch)
             computations = self._computations
             computations.add(ref(computation, computations.discard))
         return computation
+
+    def overtake(self, keys: Collection[bytes]) -> None:
+        """Invalidate the computations for some keys, before a refresh of all of them begins."""
+        if not keys:
+            return
+        with self._lock:
+            self.changes += 1
+            self._overtake(frozenset(keys).__contains__)
 
     def end(self, computation: Computation) -> None:
         """Record the end of a computation."""

@@ -195,6 +195,8 @@ class ManyFlow:
     def _learn_generation(self, calls: Sequence[Call], budget: Budget) -> Steps[None]:
         if refreshing := [call for call in calls if call.key and call.overtakes]:
             yield from self._look_ups.before_refresh(refreshing, budget)
+            # Not one by one, since each looks at all computations, such as the rows of a table.
+            self._barrier.overtake([call.key for call in refreshing if call.key])
         if unaware := [call for call in calls if call.key and type(call.seen) is not bytes]:
             yield from self._look_ups.create_generation(unaware, budget)
 
@@ -208,7 +210,7 @@ class ManyFlow:
         call = row.call
         if call.mode == "read_only":
             return
-        row.computation = self._barrier.begin(key, call.epoch, refreshes=call.overtakes)
+        row.computation = self._barrier.begin(key, call.epoch)
         if call.overtakes:
             row.computation.is_announced = True
             self._look_ups.drop(call)

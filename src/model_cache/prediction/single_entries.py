@@ -145,9 +145,8 @@ class SingleEntries:
 
     def _forget(self, calls: Mapping[bytes, Call], patience: float) -> Steps[int]:
         generation = self._look_ups.generation_of(next(iter(calls.values())).binding)
-        computations = [
-            self._barrier.begin(key, call.epoch, refreshes=True) for key, call in calls.items()
-        ]
+        self._barrier.overtake(calls)
+        computations = [self._barrier.begin(key, call.epoch) for key, call in calls.items()]
         try:
             self._forgotten(calls.values())
             yield from self._writing.wait_for_overtaken(computations, Budget(patience))
