@@ -121,6 +121,7 @@ class RedisBackend:
         deleted = delete_all(store, keys, _PURGE_TIMEOUT)
         self._begin_generation(namespace)  # no process serves what it has read by now
         self.look_ups.forget()
+        self.barrier.purged()
         return deleted
 
     def _begin_generation(self, namespace: Namespace) -> None:

@@ -212,6 +212,10 @@ class Barrier:
         with self._lock:
             _remember(self._replaced, key, self.clock() + _LONGEST_LAG)
 
+    def purged(self) -> None:
+        """Record that a purge has deleted its entries."""
+        self._purged_until = self.clock() + _LONGEST_LAG
+
     def replica_may_lag(self, key: bytes) -> bool:
         """Whether a replica may still have an entry from before a barrier in this process."""
         now = self.clock()
@@ -235,7 +239,6 @@ class Barrier:
         with self._lock:
             self.changes += 1
             self._distrust_late(overtaken)
-            self._purged_until = self.clock() + _LONGEST_LAG
 
     def _distrust_late(self, overtaken: list[Computation]) -> None:
         for one in overtaken:

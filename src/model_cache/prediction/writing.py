@@ -271,7 +271,7 @@ class Writing:
     def _set_unless_purged(
         self, generation: Generation, writes: Sequence[Write], budget: Budget, own: bytes = b""
     ) -> Steps[None]:
-        """Set entries; erase those that a purge by any process has overtaken meanwhile.
+        """Set entries, or some if it fails; erase those that a purge has overtaken meanwhile.
 
         Args:
             generation: the generation of their namespace.
@@ -288,7 +288,7 @@ class Writing:
                 )
                 generation.saw(value, asked)
             except StoreUnavailableError as error:
-                if len(writes) > 1 and not _was_not_sent(error):  # some may have been written
+                if len(writes) > 1 and budget.left > 0 and not _was_not_sent(error):
                     now = yield from look(generation, budget, self._barrier.clock)
                     yield from self._erase_purged(generation, writes, now, budget, own)
                 raise
