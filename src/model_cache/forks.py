@@ -1,6 +1,6 @@
 """Replace locks and sockets in a forked child (gunicorn --preload, multiprocessing).
 
-A lock that another thread held at the fork would stay locked for ever in the child, and two
+A lock that another thread held at the fork would stay locked forever in the child, and two
 processes that read from the same socket would get each other's replies.
 """
 
@@ -27,7 +27,7 @@ class ForkSafeLock:
 
     `with` calls the C lock's own methods. A signal handler may raise at the start or end of any
     Python function, so a Python wrapper around `acquire` or `release` could leave the lock held
-    for ever.
+    forever.
     """
 
     def __init__(self) -> None:

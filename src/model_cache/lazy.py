@@ -1,7 +1,7 @@
 """A property that is computed at its first use.
 
-On Python 3.11, `functools.cached_property` computes under a lock of the class. A child that is
-forked while another thread holds it would wait for ever.
+On Python 3.11, `functools.cached_property` computes under a lock. A child process that is
+forked while another thread holds the lock would wait forever.
 """
 
 from __future__ import annotations
@@ -31,6 +31,6 @@ class lazy(Generic[T]):  # noqa: N801 - used as a decorator, as cached_property 
     def __get__(self, instance: object | None, owner: type) -> Self | T:
         if instance is None:
             return self
-        # Python looks there first, so this runs once.
+        # Python looks in `__dict__` first, so this runs once.
         value: T = instance.__dict__.setdefault(self._name, self._compute(instance))
         return value

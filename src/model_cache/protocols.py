@@ -29,7 +29,7 @@ class Store(Protocol):
 
     @property
     def state(self) -> str:
-        """Whether its circuit breakers are open: what `Stats.store` says."""
+        """The state of its circuit breakers, as in `Stats.store`."""
         ...
 
     def get(self, key: bytes, timeout: float) -> bytes | None:

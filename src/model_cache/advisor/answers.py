@@ -140,7 +140,7 @@ def _close(one: Answer, other: Answer) -> bool:
 
 
 def _form(data: BaseModel) -> object:
-    """Return what is equal for equal inputs only; one without a key equals no other."""
+    """Return an object that is equal for equal inputs only; without a key, it equals no other."""
     try:
         return INPUTS.encode(data)
     except NotCacheableError:

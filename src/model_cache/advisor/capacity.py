@@ -109,7 +109,7 @@ def _sizes(distinct: float) -> list[int]:
 
 
 def _bytes(sizes: EntrySizes | None, entries: int) -> tuple[int | None, int | None, int | None]:
-    """Return what entries take with the plain layout, the packed one, and in a near cache."""
+    """Return the memory of entries in the plain layout, the packed layout and a near cache."""
     if sizes is None:
         return None, None, None
     packed = None if sizes.packed is None else round(sizes.empty + sizes.packed * entries)

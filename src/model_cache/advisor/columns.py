@@ -180,7 +180,7 @@ class ColumnBuilder:
         self._read = field.reader()
         self._salt = salt
         self._number: type | None = None
-        self._is_number = field.may_round  # if so, numbers must be kept as numbers
+        self._is_number = field.may_round  # then numbers must stay numbers
         self._parts: list[Array] = []
         self._hasher = _Hasher(salt)
         self._column: Column | None = None
@@ -249,9 +249,9 @@ class ColumnBuilder:
         self._parts, self._is_number, self._number = parts, False, None
 
     def finish(self, count: int) -> Column:
-        """Return the column, without what an interrupted `add` may have added after `count`.
+        """Return the column, without the values that an interrupted `add` left after `count`.
 
-        After an interruption, it may be called again.
+        It may be called again after an interruption.
         """
         if self._column is None:
             self._parts = [np.concatenate(self._parts)[:count]]

@@ -91,7 +91,7 @@ class Stopwatch(NamedTuple):
     cpu: Clock = time.process_time
 
     def call(self, function: Callable[[Any], T], data: Any) -> tuple[T, float, float]:
-        """Return what a call returns, its time, and its CPU time."""
+        """Return the result of a call, its time, and its CPU time."""
         spent, begun = self.cpu(), self.clock()
         found = function(data)
         return found, self.clock() - begun, self.cpu() - spent
@@ -102,7 +102,7 @@ class Stopwatch(NamedTuple):
         inputs: Sequence[Any],
         before: Callable[[Any], Any] | None = None,
     ) -> tuple[float, float]:
-        """Return the median time of calls, and the mean CPU time; `before` each is not timed."""
+        """Return the median time and the mean CPU time of calls; `before` is not timed."""
         wall, on_cpu = [], []
         for data in inputs:
             if before is not None:
@@ -177,7 +177,7 @@ def _cache(model: MLModel, url: str, **options: Any) -> RedisCachingDecorator:
 def _time_model(
     model: MLModel, inputs: Sequence[BaseModel], seconds: float, watch: Stopwatch
 ) -> tuple[list[BaseModel], list[Any], list[float], list[float]]:
-    """Return inputs, their answers, and how long each took, also on the CPU."""
+    """Return inputs, their answers, and the time and the CPU time of each."""
 
     def attempt(data: BaseModel) -> tuple[Any, Exception | None]:
         try:
@@ -186,7 +186,7 @@ def _time_model(
             reraise_interruption(error)
             return None, error
 
-    failures = [attempt(data)[1] for data in inputs[:2]]  # a first prediction may load things
+    failures = [attempt(data)[1] for data in inputs[:2]]  # untimed, since they may load files
     started, timed = watch.clock(), []
     for data in _repeated(inputs[:_MOST]):
         (answer, failure), wall, on_cpu = watch.call(attempt, data)

@@ -26,7 +26,7 @@ class Log:
     """The requests of a log, in the order of their times.
 
     Attributes:
-        source: where they are from.
+        source: a name for where they come from.
         fields: the fields of the model's input.
         columns: the values, one column for each field.
         times: the times in seconds since 1970; None without times.
@@ -98,7 +98,7 @@ class LogBuilder:
     with a fixed size: Waldspurger et al., FAST 2015).
 
     Args:
-        source: where the requests are from.
+        source: where the requests come from.
     """
 
     def __init__(self, source: Source) -> None:

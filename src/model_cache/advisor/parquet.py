@@ -50,7 +50,7 @@ class ParquetRows(Source):
             names = self._columns
         for batch in self._file.iter_batches(batch_size=_ROWS, columns=names):
             cells = [
-                # Quicker than datetimes, which only a field of the model may need.
+                # Faster than datetimes, which only a field of the model may need.
                 _seconds(column) if name == time and name not in self._names else column.to_pylist()
                 for name, column in zip(names, batch.columns, strict=True)
             ]
@@ -61,7 +61,7 @@ class ParquetRows(Source):
         try:
             return super().parse(given)
         except ValidationError:
-            # A null is the only way of Parquet to say that a field is absent.
+            # In Parquet, a null is the only way to say that a field is absent.
             present = {name: value for name, value in given.items() if value is not None}
             if len(present) == len(given):
                 raise

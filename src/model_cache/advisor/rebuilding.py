@@ -86,7 +86,7 @@ class Rebuilder:
     def _rounded(
         self, column: Column, places: int, tried: Iterable[int]
     ) -> Iterator[tuple[int, BaseModel | None]]:
-        """Yield places of distinct values, each with a rounded input; None if it is refused."""
+        """Yield places of distinct values, each with its rounded input, or None if unchanged."""
         rounder = rounder_of({column.path: places})
         for place in tried:
             data = self._with({column.path: column.distinct_value(place)})
@@ -116,7 +116,7 @@ def rounder_of(places: Mapping[str, int]) -> Rounder:
 
 
 def _tree(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by path as dicts in dicts."""
+    """Return values by path as nested dicts."""
     tree: dict[str, Any] = {}
     for path, value in values.items():
         node = tree

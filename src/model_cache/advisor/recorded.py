@@ -47,7 +47,7 @@ def header_of(path: Path) -> dict[str, Any] | None:
 
 
 def files_in(folder: Path, model: str) -> dict[Path, dict[str, Any]]:
-    """Return the files in a folder with the requests of a model, each with its header.
+    """Return the files with a model's requests in a folder, each with its header.
 
     Raises:
         ConfigurationError: there are none.
@@ -188,7 +188,7 @@ class RecordedRows(Source):
 
 
 def _said_by(files: Mapping[Path, dict[str, Any]]) -> Recorded:
-    """Return what the headers of files say of their requests."""
+    """Return what the headers of files say about their requests."""
     shares = [1.0]
     left_out: dict[str, None] = {}
     for path, header in files.items():

@@ -78,7 +78,7 @@ def without_cache(model: MLModel) -> MLModel:
 
 @dataclass
 class Run:
-    """What is to be advised about, and with what; reads the log."""
+    """One run of the advisor: its model, its settings, and the log that it reads."""
 
     model: MLModel
     settings: Settings
@@ -108,7 +108,7 @@ class Run:
         return self.read_so_far()
 
     def read_so_far(self) -> Log:
-        """Return what was read; after Ctrl-C, raise it again if that is nothing."""
+        """Return the log as far as it was read; raise `KeyboardInterrupt` if nothing was."""
         if self._log is None:
             if self._builder is None or not self._builder.count:
                 raise KeyboardInterrupt
@@ -117,14 +117,14 @@ class Run:
 
 
 class Study:
-    """What is found out about a log.
+    """The findings about a log.
 
     Attributes:
         log: the log.
         bench: tries choices.
-        reuse: how much repeats, as it is.
+        reuse: how many requests repeat, without rounding or ignoring fields.
         sizes: the memory of entries; None if it was not measured.
-        complete: whether it was not interrupted.
+        complete: whether the study was not interrupted.
     """
 
     def __init__(self, run: Run, log: Log) -> None:
@@ -206,7 +206,7 @@ class Study:
         return levels
 
     def capacity(self, label: str, option: Option) -> Capacity:
-        """Return what the hit ratio of a choice takes."""
+        """Return how the hit ratio of a choice depends on memory and TTL."""
         keys = self.bench.keys(option)
         return capacity_of(label, keys, self.log.times, self.log.sample, self.sizes)
 
@@ -314,10 +314,10 @@ class Study:
             )
         if sample.share < 1.0:
             yield (
-                f"Read were all requests of {sample.share:.4g} of the inputs: {len(log):,} of "
-                f"{sample.requests:,} requests. Hit ratios of choices that round or ignore fields "
-                "are estimated from how many of these inputs fall together. Changes of the answers "
-                "are those of these inputs."
+                f"The advisor read all requests of {sample.share:.4g} of the inputs: {len(log):,} "
+                f"of {sample.requests:,} requests. Hit ratios of choices that round or ignore "
+                "fields are estimated from how many of these inputs become equal. Changes of the "
+                "answers are measured on these inputs."
             )
 
     def _notes_on_the_model(self) -> Iterator[str]:

@@ -13,7 +13,7 @@ ALL = 2**64
 
 @dataclass
 class Recorded:
-    """What the files that the option `record` has written say about their requests.
+    """A summary of the files that the option `record` wrote.
 
     Attributes:
         share: the share of the keys whose requests were recorded.

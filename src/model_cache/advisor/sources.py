@@ -49,7 +49,7 @@ class Source:
         time_column: where the times are; None if there are none, or it is not yet known.
 
     Attributes:
-        recorded: what recorded requests say of themselves; None of other logs.
+        recorded: the summary of recorded requests; None for other logs.
     """
 
     recorded: Recorded | None = None
@@ -78,7 +78,7 @@ class Source:
         return float(count)
 
     def _find_time_column(self, columns: Iterable[str]) -> None:
-        """Look for the time column in those of the log: the one that was given must be there."""
+        """Find the time column among the log's columns; one that was given must be there."""
         if self._knows_columns:
             return
         self._knows_columns = True
@@ -91,14 +91,14 @@ class Source:
             raise ConfigurationError("time_column", problem)
 
     def _timed(self, given: dict[str, Any]) -> Item:
-        """Return a request with its time, which is part of the request if a field says it."""
+        """Return a request with its time, which stays in the request if it is one of its fields."""
         column = self.time_column
         if column is None:
             return Item(given)
         return Item(given, given.get(column) if column in self._names else given.pop(column, None))
 
     def _inside(self, request: dict[str, Any]) -> Iterator[Item]:
-        """Yield what is inside the request of a line."""
+        """Yield the requests inside the one of a line."""
         yield self._timed(request)
 
     def _lines(self, lines: Iterable[Line]) -> Iterator[Item]:
@@ -110,7 +110,7 @@ class Source:
 
 
 class Given(Source):
-    """Inputs or dicts that were passed as they are."""
+    """Requests that were passed as inputs or dicts."""
 
     def __init__(
         self, requests: Iterable[Any], schema: type[BaseModel], column: str | None = None
@@ -185,7 +185,7 @@ class JsonRows(FileRows):
         try:
             return super().parse(given)
         except ValidationError:
-            # The rows of a CSV in a record are text.
+            # A record of a CSV has text in its rows.
             if given and all(isinstance(each, str) for each in given.values()):
                 return self.schema.model_validate_strings(given)
             raise

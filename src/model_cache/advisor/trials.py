@@ -41,7 +41,7 @@ class Option(NamedTuple):
 
     @classmethod
     def of(cls, choice: Choice) -> Option:
-        """Return what a choice of the advice was made from."""
+        """Return the option behind a choice of the advice."""
         return cls(tuple(choice.places.items()), choice.ignored)
 
     def rounding(self, path: str, places: int) -> Option:

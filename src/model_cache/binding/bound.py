@@ -86,7 +86,7 @@ class Bound(Protocol):
         ...
 
     def fresh_for(self, entry: bytes) -> float | None:
-        """Return how many seconds a fresh entry stays fresh; None for ever."""
+        """Return how many seconds a fresh entry stays fresh; None for no limit."""
         ...
 
     def encode(self, key: bytes, prediction: Any, fresh_until: int | None = None) -> bytes:
@@ -138,7 +138,7 @@ class Bound(Protocol):
 
 
 class Coded:
-    """The base of bindings whose predictions have keys and entries; a part of `Bound`.
+    """The base of bindings whose predictions have keys and entries; implements a part of `Bound`.
 
     Args:
         keys: makes keys from canonical bytes.
@@ -166,7 +166,7 @@ class Coded:
         return self._codec.reader(key, entry)
 
     def fresh_for(self, entry: bytes) -> float | None:
-        """Return how many seconds a fresh entry stays fresh; None for ever."""
+        """Return how many seconds a fresh entry stays fresh; None for no limit."""
         return self._codec.fresh_for(entry)
 
     def encode(self, key: bytes, prediction: Any, fresh_until: int | None = None) -> bytes:

@@ -49,7 +49,7 @@ NOTHING = Inside(b"", ())
 def decorator_identity(layer: MLModel, revision: str = "") -> bytes:
     """Return canonical bytes for a decorator: its class, relevant options and revision.
 
-    The namespace does not identify it, since a decorator has the model's name and version.
+    The namespace is not enough, because a decorator has the name and version of its model.
 
     Args:
         layer: the decorator.
@@ -71,7 +71,7 @@ def _encoded_option(cls: type, name: str, value: object) -> bytes:
     try:
         return INPUTS.encode(value)
     except NotCacheableError as error:
-        # With the type alone, two decorators that answer differently would share entries.
+        # If only the type counted, decorators that answer differently would share entries.
         raise ConfigurationError(
             "model",
             f"the option {name!r} of the decorator {cls.__qualname__} inside the cache has no "

@@ -104,7 +104,7 @@ def path_tree(paths: Iterable[str]) -> Tree:
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by dotted path as a tree; a path covers those that begin with it."""
+    """Return values by dotted path as a tree; a path includes those below it."""
     tree: dict[str, Any] = {}
     for path, value in sorted(values.items()):  # "customer" before "customer.income"
         node = tree

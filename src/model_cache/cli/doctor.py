@@ -111,8 +111,8 @@ def examine(
     def ask(*words: bytes) -> Any:
         return server.execute(timeout, *words)
 
-    ask_server: Ask = (lambda *_: None) if proxied else ask  # a proxy passes no such command on
-    info = _sections(ask_server(b"INFO"))  # before this adds to the traffic
+    ask_server: Ask = (lambda *_: None) if proxied else ask  # a proxy rejects such commands
+    info = _sections(ask_server(b"INFO"))  # before the checks add to the traffic
     has_cluster = in_cluster or (info or {}).get("cluster_enabled") == "1"
     ahead, doubt = _clock(ask_server)
     errors, seconds = _try_commands(ask, namespace, tell, proxied=proxied)

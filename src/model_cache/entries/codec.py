@@ -75,7 +75,7 @@ class Read(NamedTuple):
         prediction: the prediction, a new object each time; None if the entry can't be decoded.
             A function's is a `Result`.
         fresh: whether it may be a hit. If not, it may still be returned when the model raises.
-        seconds: how long it stays fresh, 0 or less if it is stale; None for ever.
+        seconds: how long it stays fresh, 0 or less if it is stale; None for no limit.
     """
 
     prediction: BaseModel | Any | None
@@ -91,8 +91,8 @@ class Codec:
 
     Args:
         schema: the schema of the predictions; `Result` for those of a function.
-        serder: the serder for writing; entries of any registered serder can be read. A function's
-            is `PythonValues(classes)`, and only its entries can be read.
+        serder: the serder for writing; entries of any registered serder can be read. Functions use
+            `PythonValues(classes)`, and read only its entries.
         compressor: the compressor for writing, used where it makes entries smaller; None for none.
         max_entry_bytes: larger entries are not written, and are misses when read.
         integrity: whether entries carry a tag; entries without a valid tag are misses.
@@ -165,7 +165,7 @@ class Codec:
                 raise
             except Exception as error:  # from a user's schema or serder
                 reraise_interruption(error)
-                if form.serder is not VALUES:  # the others are tried, too, and say it by name
+                if form.serder is not VALUES:  # other forms are tried too, and name the field
                     reasons[form.serder.name] = partial(_failure, prediction, error)
         if type(prediction) is not self._schema:
             given, wanted = type(prediction).__qualname__, self._schema.__qualname__
@@ -220,7 +220,7 @@ class Codec:
         return partial(self._open, key, entry)
 
     def fresh_for(self, entry: bytes) -> float | None:
-        """Return how many seconds an entry stays fresh, 0 or less if it is stale; None for ever.
+        """Return how many seconds an entry stays fresh: 0 or less if stale, None for no limit.
 
         An entry never counts as fresh for longer than its reader's ttl.
         """

@@ -34,7 +34,7 @@ def not_comparable(prediction: Any, error: NotCacheableError) -> str:
     """Return which part of a prediction has no canonical form."""
     path, _, nearest = _innermost(_whole(prediction), PREDICTIONS.encode) or ("", None, error)
     reason = nearest.reason if isinstance(nearest, NotCacheableError) else error.reason
-    reason = reason.partition("; register one")[0]  # that would not help with decoding
+    reason = reason.partition("; register one")[0]  # which would not help to decode it
     of_what = "can be stored" if type(prediction) is Result else "pydantic can dump and load"
     return _at(path, f"{reason}; return a type that {of_what}, such as a list")
 

@@ -65,7 +65,7 @@ def largest_difference(one: Any, other: Any) -> float:
         return largest_difference(ours, theirs)
     try:
         difference = abs(float(one) - float(other))
-    except Exception as error:  # no numbers, or too large ones
+    except Exception as error:  # not numbers, or too large
         reraise_interruption(error)
         return 0.0
     return difference if math.isfinite(difference) else 0.0

@@ -21,11 +21,11 @@ _PREDICTIONS_OF_AN_ORDER = 256
 
 
 class Form(NamedTuple):
-    """How a prediction is dumped.
+    """A form in which a prediction can be dumped.
 
     Attributes:
         serder: the serder.
-        notes_unset: whether all fields are dumped, and beside them which ones are not set.
+        notes_unset: whether to dump all fields, with a list of those that are not set.
     """
 
     serder: Serder
@@ -37,13 +37,13 @@ class Form(NamedTuple):
             return self.serder.dumps(prediction), 0
         unset = unset_fields(prediction)
         if not unset:
-            return None  # the other dump leaves nothing out
+            return None  # the form without notes is enough
         return with_unset(unset, self.serder.dumps(all_set(prediction))), UNSET
 
 
 def forms_of(serder: Serder) -> list[Form]:
     """Return the forms that entries of a serder may take, the best one first."""
-    if serder is VALUES:  # which has the names, too, where some fields are not set
+    if serder is VALUES:  # it has the names, too, if some fields are not set
         return [Form(VALUES), *forms_of(MESSAGE_PACK)]
     other = JSON if serder is MESSAGE_PACK else MESSAGE_PACK
     return [Form(each, notes_unset) for each in (serder, other) for notes_unset in (False, True)]

@@ -114,7 +114,7 @@ PLAIN: dict[int, Serder] = {
     **dict.fromkeys([*range(0x80, 0x90), 0xDE, 0xDF], MESSAGE_PACK),  # fixmap, map 16, map 32
     **dict.fromkeys([*range(0x90, 0xA0), 0xDC, 0xDD], VALUES),  # fixarray, array 16, array 32
 }
-"""By its first byte, what has written an entry without an envelope."""
+"""The serder that wrote an entry without an envelope, by the entry's first byte."""
 
 
 def register_serder(serder: Serder) -> None:

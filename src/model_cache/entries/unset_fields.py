@@ -31,13 +31,13 @@ def unset_fields(prediction: BaseModel) -> Unset:
 
 
 def with_unset(unset: Unset, data: bytes) -> bytes:
-    """Return the unset fields, as MessagePack after their length in two bytes, and then a dump."""
+    """Return the unset fields and a dump: a length in two bytes, MessagePack, and the dump."""
     noted: bytes = msgpack.packb(unset)
     return b"%b%b%b" % (len(noted).to_bytes(2), noted, data)
 
 
 def without_unset(data: bytes) -> tuple[Unset, bytes]:
-    """Return the unset fields and the dump that `with_unset` has put together."""
+    """Return the unset fields and the dump that `with_unset` joined."""
     size = 2 + int.from_bytes(data[:2])
     return msgpack.unpackb(data[2:size]), data[size:]
 

@@ -27,7 +27,7 @@ _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 # From the most cached to the least.
 _WORDS = ("HIT", "STALE", "MISS", "BYPASS", "OFF")
-# The word for X-Cache, and the parameters in Cache-Status; None where these depend on more.
+# The word for X-Cache, and the parameters of Cache-Status; None if the kind alone does not decide.
 _SHOWN: dict[Kind, tuple[str, str | None]] = {
     "hit": ("HIT", "hit"),
     "stale": ("STALE", "fwd=stale; detail=model-error"),

@@ -64,7 +64,7 @@ class _Counting:
 
     A metric's lock that another thread holds at a fork would stay locked in the child. With
     PROMETHEUS_MULTIPROC_DIR, prometheus_client uses one lock for all metrics, including the app's
-    own: a child forked while the app counts may find it locked for ever. Then its events are not
+    own: a child forked while the app counts may find it locked forever. Then its events are not
     counted, but its predictions are as fast as ever, since they never take that lock.
     """
 
@@ -128,7 +128,7 @@ class _Queue(Collector):
                 self._count_soon()
         elif len(self._events) >= _MOST_GATHERED and not _counting.lock.locked():
             # If the lock is held, its holder counts, or is the code that this interrupted. Acquired
-            # with `with`, since an interruption after `acquire` would leave it locked for ever.
+            # with `with`, since an interruption after `acquire` would leave it locked forever.
             with _counting.lock:
                 self._count_some()
 

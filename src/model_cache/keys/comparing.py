@@ -93,7 +93,7 @@ class Comparer:
         self._hides = hides
 
     def hides_name(self, name: object) -> bool:
-        """Return whether a name, such as that of a column, is data that is not shown."""
+        """Return whether to hide a name, such as that of a column, because it may be data."""
         return self._hides and not is_name(name)
 
     def differences(

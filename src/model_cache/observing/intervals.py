@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 _HALVINGS = 60
-# The probability of finding so few if the share is higher than the bound.
+# The probability of finding that few if the share is higher than the bound.
 _DOUBT = 0.05
 
 

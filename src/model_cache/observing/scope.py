@@ -21,7 +21,7 @@ Mode: TypeAlias = Literal["bypass", "refresh", "read_only", "direct"]
 
 _MOST_RECORDED = 256
 
-_recording = ForkSafeLock()  # one for all, since it is held for a moment only
+_recording = ForkSafeLock()  # one for all, since it is held only briefly
 
 
 class Outcomes(Sequence[Outcome]):

@@ -22,7 +22,7 @@ from model_cache.protocols import Clock
 # For this many seconds, a write that timed out may still reach the server.
 _LATE_WRITE_SECONDS = 60.0
 _MOST_LATE_WRITES = 4096
-# For this many seconds, a replica may not have followed a change of its primary.
+# For this many seconds after a change of its primary, a replica may have older entries.
 _LONGEST_LAG = 60.0
 
 
@@ -89,7 +89,7 @@ class Barrier:
         self._late_writes: OrderedDict[bytes, float] = OrderedDict()
         # ... and those that a barrier has overtaken, each with the time until which it counts.
         self.distrusted: OrderedDict[bytes, float] = OrderedDict()
-        # Until when replicas may have older entries: of single keys, and of all.
+        # The times until which replicas may have older entries: of single keys, and of all.
         self._replaced: OrderedDict[bytes, float] = OrderedDict()
         self._purged_until = -math.inf
 

@@ -23,7 +23,7 @@ from model_cache.keys.key import Namespace
 # After this many seconds, the near cache checks the generation before it serves an entry.
 _RECENT_SECONDS = 1.0
 _BETWEEN_REFUSALS = 1.0
-# For so many seconds after another process has outdated a write, every lookup reads the generation.
+# Every lookup reads the generation for this long after another process has outdated a write.
 _WATCHED_SECONDS = 60.0
 _MOST_NAMESPACES = 256
 _NAME = b"generation"
@@ -57,7 +57,7 @@ class Generation:
         value: what was seen last; None if there was nothing.
         trusted_until: until when the near cache may serve entries without another look.
         refused_until: until when not to try again to create it, since Redis has refused.
-        watched_until: until when every lookup reads it, since it changes often.
+        watched_until: until when every lookup reads it, because it changes often.
         near_prefixes: those of the bindings with entries in near caches.
     """
 
@@ -118,8 +118,9 @@ class Generation:
     def overtook(self, now: float) -> None:
         """Record that it has outdated a write of this process.
 
-        If other processes change it again and again, all later writes would be dropped as well:
-        nothing but the reply to a write tells a process without a near cache of the change.
+        Lookups then read it for a while. Without a near cache, a process otherwise learns of a
+        change only from the reply to a write. If others change it all the time, all writes would
+        be dropped.
         """
         self.watched_until = now + _WATCHED_SECONDS
 
@@ -171,7 +172,7 @@ def records_of_erased(keys: Sequence[bytes]) -> bytes:
     """Return records that writes have been erased; they outdate what near caches have read.
 
     They are no reason to erase other writes. If they were, writes that overlap could erase each
-    other for ever.
+    other forever.
     """
     marks = [_ALL] if len(keys) > MOST_RECORDS else map(mark_of, keys)
     return b"".join(_record_of(_mark_of_erased(mark)) for mark in marks)

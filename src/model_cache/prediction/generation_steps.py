@@ -59,7 +59,7 @@ def create(generation: Generation, budget: Budget, clock: Clock) -> Steps[Value]
         found = yield from look(generation, budget, clock)
         if found is not None:
             return found
-        # It is of another type, which would stay for ever, or was evicted since.
+        # It is of another type, which would stay forever, or was evicted since.
         yield from budget.ask(lambda store, left: store.set(key, value, None, left))
     generation.saw(value, asked)
     return value

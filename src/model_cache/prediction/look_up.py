@@ -43,7 +43,7 @@ class LookUps:
         barrier: tracks purges and refreshes in this process.
         timeout: the most seconds that a prediction may spend on the store.
         clock: seconds, as `time.perf_counter`.
-        reads_replicas: whether the store's `get` may ask a replica that lags behind.
+        reads_replicas: whether the store's `get` may read from a replica, which may lag behind.
 
     Attributes:
         generations: the generations of the store's namespaces.
@@ -164,7 +164,7 @@ class LookUps:
         return self.request_many([call.key], call.generation)
 
     def _is_known(self, generation: Generation, now: float) -> bool:
-        """Whether a lookup need not read a generation."""
+        """Whether a lookup does not need to read the generation."""
         if type(generation.value) is not bytes:
             return False
         if self._near is None:

@@ -195,7 +195,7 @@ class ManyFlow:
     def _learn_generation(self, calls: Sequence[Call], budget: Budget) -> Steps[None]:
         if refreshing := [call for call in calls if call.key and call.overtakes]:
             yield from self._look_ups.before_refresh(refreshing, budget)
-            # Not one by one, since each looks at all computations, such as the rows of a table.
+            # All at once: each call looks at all computations in progress, such as a table's rows.
             self._barrier.overtake([call.key for call in refreshing if call.key])
         if unaware := [call for call in calls if call.key and type(call.seen) is not bytes]:
             yield from self._look_ups.create_generation(unaware, budget)

@@ -21,8 +21,8 @@ from model_cache.protocols import Clock
 # How many recently landed entries to keep, for callers whose lookup just missed them.
 _MOST_RECENT = 64
 _MOST_RECENT_BYTES = 4 * 2**20
-# For how many seconds a landed entry that is not written yet answers callers. Its write may never
-# end (its task was cancelled), or wait in a queue while another process purges.
+# For this many seconds, an entry that has landed but is not written yet answers callers. Its write
+# may never end because its task was cancelled, or may be queued while another process purges.
 _LONGEST_WRITE = 1.0
 # After this many consecutive flights without an entry to share, callers do not wait.
 _MOST_FRUITLESS = 3
@@ -227,18 +227,18 @@ class SingleFlight:
         while len(recent) > _MOST_RECENT or self._recent_bytes > _MOST_RECENT_BYTES:
             key, oldest = next(iter(recent.items()))
             if oldest.is_being_written(now):
-                break  # and so are those after it
+                break  # and so are all later ones
             del recent[key]
             self._recent_bytes -= oldest.size
 
 
 class _Recent(NamedTuple):
-    """An entry that has landed a moment ago.
+    """An entry that has just landed.
 
     Attributes:
-        computation: the computation of it.
+        computation: its computation.
         landed: the entry.
-        until: until when it is an answer before it is written.
+        until: until when it may answer callers before it is written.
     """
 
     computation: Computation

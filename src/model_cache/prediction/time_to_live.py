@@ -49,19 +49,19 @@ def shortest_ttl(
 
 
 def expiry(ttl: int | None, stale: int) -> tuple[int | None, int | None]:
-    """Return when an entry expires in Redis, and when it becomes stale.
+    """Return the ttl of an entry in Redis, and the time when it becomes stale.
 
     Args:
-        ttl: its time to live in milliseconds; None for no limit.
-        stale: for how many milliseconds past that it may still be returned in some cases.
+        ttl: how long it stays fresh, in milliseconds; None for no limit.
+        stale: for how many milliseconds after that it may still be returned as stale.
 
     Returns:
-        Its time to live in Redis in milliseconds; and the time at which it becomes stale, in
-        milliseconds since 1970, if it stays in Redis after that.
+        Its ttl in Redis, in milliseconds; and the time when it becomes stale, in milliseconds
+        since 1970, or None if it does not stay in Redis after that.
     """
     if ttl is None:
         return None, None
-    # Shortened at random, so that entries written together do not expire together.
+    # Shortened at random, so that entries that were written together do not expire together.
     ttl = max(1, ttl - int(_jitter() * ttl / 10))
     return (ttl + stale, int(1000 * time.time()) + ttl) if stale else (ttl, None)
 

@@ -271,7 +271,9 @@ class Writing:
     def _set_unless_purged(
         self, generation: Generation, writes: Sequence[Write], budget: Budget, own: bytes = b""
     ) -> Steps[None]:
-        """Set entries, or some if it fails; erase those that a purge has overtaken meanwhile.
+        """Set entries, and erase those that a purge has overtaken in the meantime.
+
+        If this fails, some of the entries may be set.
 
         Args:
             generation: the generation of their namespace.
@@ -296,7 +298,7 @@ class Writing:
         except BaseException as error:  # the write may still arrive, also after an interruption
             may_be_late = not (isinstance(error, WriteRefusedError) or _was_not_sent(error))
             for write in writes:
-                if may_be_late or write.computation.is_purged:  # and perhaps not erased
+                if may_be_late or write.computation.is_purged:  # it may still be there
                     self._barrier.write_may_be_late(write.computation)
             raise
 
@@ -365,7 +367,7 @@ class Writing:
                 self._barrier.distrust(key)
 
     def _erase(self, keys: Sequence[bytes], budget: Budget) -> Steps[None]:
-        # By setting empty values with a short ttl, since the login may not be allowed to delete.
+        # Set empty values with a short ttl, because the login may not be allowed to delete.
         erasures = [(key, b"", 1) for key in keys]
         try:
             yield from budget.ask(lambda store, left: store.set_many(erasures, left))

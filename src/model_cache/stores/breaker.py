@@ -120,7 +120,7 @@ class CircuitBreaker:
 
 
 class AlwaysClosed(CircuitBreaker):
-    """A circuit breaker that never blocks a call, such as one for administration."""
+    """A circuit breaker that never blocks a call, for administrative requests."""
 
     def __init__(self) -> None:
         super().__init__(time.monotonic, lambda: 1.0)

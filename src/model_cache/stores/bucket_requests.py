@@ -1,7 +1,7 @@
 """The packed layout: requests to one server that keeps entries at places in buckets.
 
-Without I/O: the stores that wait and those that await share them. `packing` says what a field of a
-bucket holds.
+No I/O, so the stores for threads and those for event loops share them. `packing` defines what a
+field of a bucket holds.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from model_cache.stores.replies import Replies
 
 _MOST_ENDED = 1000
 _REMOVED_AT_ONCE = 8
-# Each write looks at so many fields of its bucket and removes those that have ended, so that at
-# most about a third of a bucket's fields are dead in the long run.
+# Each write reads this many fields of its bucket, and expired ones are removed with a later write.
+# In the long run, at most about a third of a bucket's fields have expired.
 _SAMPLE = b"4"
 
 
 class BucketRequests(PlainRequests):
-    """The requests to one server that keeps entries at places in buckets, besides plain keys.
+    """The requests to one server that keeps entries in buckets or under keys of their own.
 
     Args:
         longest_ttl: the longest time that an entry may claim to have left, in milliseconds; None
-            for any.
+            for no limit.
         proxied: whether the server is behind a proxy.
         clock: seconds since 1970.
     """
@@ -51,8 +51,8 @@ class BucketRequests(PlainRequests):
         super().__init__(proxied=proxied)
         self._longest_ttl = longest_ttl
         self._clock = clock
-        # To be removed with a later write. If such an entry is written anew before, by another
-        # process, it is lost: a miss.
+        # To be removed with a later write. If another process replaces such an entry before that,
+        # the new entry is lost, and the next lookup is a miss.
         self._ended: deque[Place] = deque(maxlen=_MOST_ENDED)
 
     def get(self, key: bytes) -> Request[bytes | None]:
@@ -155,14 +155,14 @@ class BucketRequests(PlainRequests):
 
 
 class Batch:
-    """The commands that write entries, at places and under plain keys, by one round trip.
+    """The commands that write entries, at places and under plain keys, in one round trip.
 
     Args:
         writes: the entries.
-        removals: places of entries that have ended. They go first, since one of them may be
-            written anew.
+        removals: places of expired entries. They go first, because a write may use one of them
+            again.
         now: seconds since 1970.
-        proxied: whether there is a proxy in between, which knows no options of PEXPIRE.
+        proxied: whether the server is behind a proxy, which rejects options of PEXPIRE.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class Batch:
         ]
 
     def outcome(self, replies: Sequence[Any]) -> tuple[list[Any], list[Place]]:
-        """Return the replies that say whether all was written, and places to be removed later."""
+        """Return the replies to the writes, and the places to remove with a later write."""
         left = iter(replies[self._removals :])
         written = [next(left) for _ in range(self._plain)]
         over: list[Place] = []
@@ -225,8 +225,8 @@ def _set_commands(
 ) -> list[bytes]:
     """Return the commands that write to one bucket.
 
-    The first sets the fields, the last returns a sample of fields; those in between make the
-    bucket live as long as its longest entry.
+    The first sets the fields, and the last returns a sample of them. Those in between make the
+    bucket live as long as the entry that expires last.
     """
     words = [
         word
@@ -241,23 +241,23 @@ def _set_commands(
 
 
 def _expiry(bucket: bytes, writes: Iterable[Write], *, proxied: bool) -> list[bytes]:
-    """Return the commands that make a bucket live as long as its longest entry."""
+    """Return the commands that make a bucket live as long as the entry that expires last."""
     longest = 0
     for _, entry, ttl in writes:
         if ttl is None:
             return [command_of(b"PERSIST", bucket)]
-        # Without GT, to erase an entry would end the bucket.
+        # Without GT, erasing an entry would make the whole bucket expire.
         longest = max(longest, ttl if entry or not proxied else 0)
     milliseconds = b"%d" % longest
     if proxied:
-        # As long as the last one: if ttls differ, others may end early.
+        # The last write decides: if ttls differ, other entries may expire early.
         return [command_of(b"PEXPIRE", bucket, milliseconds)] if longest else []
-    # GT takes a key without expiry for one that lives for ever, hence NX first.
+    # For GT, a key without expiry lives forever, so NX comes first.
     return [command_of(b"PEXPIRE", bucket, milliseconds, option) for option in (b"NX", b"GT")]
 
 
 def ended(bucket: bytes, sample: Any, now: float) -> list[Place]:
-    """Return the places of a sample of a bucket whose entries have ended.
+    """Return the places of the expired entries in a sample of a bucket.
 
     Args:
         bucket: its key.

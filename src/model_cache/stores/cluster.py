@@ -1,6 +1,6 @@
 """A Redis Cluster as a store, for threads and for event loops.
 
-Each key goes to the node that serves its slot, which `slots` finds.
+Each request goes to the node that serves the key's slot; `slots` finds it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class ClusterSteps:
-    """What each method of a store does in a cluster: which nodes it asks, and for what.
+    """The steps of each method of a store in a cluster: which nodes it asks, and for what.
 
     Args:
         cluster: finds the node of a key.
@@ -149,7 +149,7 @@ class ClusterStore:
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         seen: set[bytes] = set()  # a migrating slot lists its keys on both nodes
-        for _ in range(2):  # in the first pass, a key may move to a node that was scanned before
+        for _ in range(2):  # a key may move to a node that the first pass has already scanned
             self.cluster.refresh_now(timeout)
             for primary in self.cluster.primaries():
                 for key in primary.sync.scan(pattern, timeout):

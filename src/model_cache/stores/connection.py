@@ -50,7 +50,7 @@ class ErrorReply(Exception):  # noqa: N818 - the protocol's own term
 
 def printable(reply: object) -> str:
     """Return a reply shortened and without control characters, for a log line."""
-    text = str(reply) if isinstance(reply, ErrorReply) else repr(reply)  # as str, but also with -bb
+    text = str(reply) if isinstance(reply, ErrorReply) else repr(reply)  # str(b"") fails under -bb
     text = text[:_LONGEST_TEXT]
     return "".join(character if character.isprintable() else " " for character in text)
 
@@ -145,7 +145,7 @@ class Connection:
 
 
 class Reached:
-    """What is known of a server, for better error messages.
+    """What is known about a server, for better error messages.
 
     Attributes:
         has_connected: whether any attempt to connect has succeeded.

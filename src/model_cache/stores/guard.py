@@ -33,7 +33,7 @@ class Guard:
 
     @property
     def state(self) -> State:
-        """Whether requests go through ("closed") or not ("open"), or only reads ("read_only")."""
+        """Whether requests are sent ("closed") or blocked ("open"); "read_only": writes fail."""
         if self._refuses_writes and self.reads.state == "closed":
             return "read_only"
         return self.reads.state
@@ -66,7 +66,7 @@ def circuit_open() -> StoreUnavailableError:
 
 
 def unguarded() -> Guard:
-    """Return a guard that blocks nothing, such as one for administration."""
+    """Return a guard that blocks nothing, for administrative requests."""
     return Guard(AlwaysClosed, lambda _: None)
 
 
@@ -74,7 +74,7 @@ def seconds_left(deadline: float, clock: Clock) -> float:
     """Return the seconds until a deadline.
 
     Raises:
-        StoreUnavailableError: there are none. To ask a server now would count as its failure.
+        StoreUnavailableError: there are none. A request now would count as a failure of the server.
     """
     left = deadline - clock()
     if left <= 0:

@@ -62,7 +62,7 @@ class Link:
     Args:
         loop: the loop, whose thread alone may use this.
         connect: opens a connection; it may block.
-        reached: is told what is found out of the server.
+        reached: what is known about the server.
         max_age: seconds after which a connection is replaced, less up to a quarter.
         random: a number from 0 to 1, as `random.random`.
     """
@@ -94,7 +94,7 @@ class Link:
     def exchange(self, request: bytes, replies: int, timeout: float) -> Future[list[Any]]:
         """Return the future of the replies to a request.
 
-        It ends within `timeout` seconds, by a `TimeoutError` if need be.
+        It is done within `timeout` seconds, if necessary with a `TimeoutError`.
         """
         now = self.loop.time()
         future: Future[list[Any]] = self.loop.create_future()

@@ -28,12 +28,12 @@ class Exchange:
     Args:
         future: gets the list of replies.
         request: the commands.
-        owed: how many replies there are to come.
+        owed: how many replies are expected.
         deadline: when its caller gives up, by the loop's clock.
         sent_at: when it is handed to a connection.
 
     Attributes:
-        received: the replies that came.
+        received: the replies so far.
         was_resent: whether the first connection broke.
     """
 
@@ -50,7 +50,7 @@ class Exchange:
         self.received: list[Any] = []
 
     def restart(self) -> None:
-        """Forget what was received: the request is sent once more."""
+        """Drop the replies so far, because the request is sent again."""
         self.was_resent = True
         self.received = []
 

@@ -146,7 +146,7 @@ def administered(endpoint: Endpoint, timeout: float) -> dict[str, RedisStore]:
 
 
 def _shards(endpoint: Endpoint, dialer: Dialer, timeout: float) -> list[Shard | None]:
-    """Ask the nodes in the url in turn until one answers; else raise the last one's error."""
+    """Ask the nodes in the url one after the other until one answers; else raise the last error."""
     failure: StoreUnavailableError | None = None
     for address in endpoint.cluster:
         node = RedisStore(_node_of(endpoint, address)[0], dialer=dialer)

@@ -1,7 +1,8 @@
 """The packed layout: small entries as fields of bucket hashes, a third of the memory or less.
 
-The stores here are around all servers, and say where an entry lives. To the stores inside, a place
-in a bucket is a key like any other, until `bucket_requests` sends commands of hashes for it.
+The stores here wrap the store of all servers, and choose the place of each entry. For the inner
+stores, a place in a bucket is a key like any other; only `bucket_requests` sends hash commands
+for it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class PackedStore:
         return self._inner.set_if_absent(key, entry, ttl, timeout)
 
     def append(self, key: bytes, piece: bytes, timeout: float) -> int:
-        """Append to a key of its own: this is for generations."""
+        """Append to a key of its own: it is a generation."""
         return self._inner.append(key, piece, timeout)
 
     def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:
@@ -128,7 +129,7 @@ class AsyncPackedStore:
         return self._inner.set_if_absent(key, entry, ttl, timeout)
 
     def append(self, key: bytes, piece: bytes, timeout: float) -> Awaitable[int]:
-        """Append to a key of its own: this is for generations."""
+        """Append to a key of its own: it is a generation."""
         return self._inner.append(key, piece, timeout)
 
     async def get_many(self, keys: Sequence[bytes], timeout: float) -> list[bytes | None]:

@@ -1,7 +1,7 @@
 """Entries as fields of bucket hashes: their places, and the values of the fields.
 
-Hash fields have no expiry of their own on most servers, so each value begins with the time when its
-entry ends.
+On most servers, hash fields have no expiry of their own, so each value begins with the time when
+its entry expires.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def taken_apart(value: bytes) -> tuple[bytes, int | None] | None:
 
 
 def unpacked(value: bytes, now: float, longest_ttl: int | None = None) -> Timed:
-    """Return the entry that a field holds, and its time; two None if there is none, or it ended.
+    """Return a field's entry and its time left; None and None if there is none, or it has expired.
 
     Args:
         value: the field's value.

@@ -1,6 +1,6 @@
 """The plain layout: requests to one server that keeps each entry under a key of its own.
 
-Without I/O: the stores that wait and those that await share them.
+No I/O, so the stores for threads and those for event loops share them.
 """
 
 from __future__ import annotations
@@ -154,5 +154,5 @@ def asking(request: Request[T]) -> Request[T]:
     def read_every_other(replies: Replies, *got: Any) -> T:
         return read(replies, *got[1::2])
 
-    # Before each command: ASKING is for one only.
+    # Before each command, because ASKING applies only to the next one.
     return [each for command in commands for each in (_ASKING, command)], read_every_other

@@ -60,7 +60,7 @@ class Connections(Protocol):
     """The connections to one server.
 
     Attributes:
-        reached: what is known of the server.
+        reached: what is known about the server.
     """
 
     reached: Reached
@@ -111,7 +111,7 @@ class Replies:
         return [self.entry(reply) for reply in replies]
 
     def listed(self, reply: object, count: int) -> list[bytes | None]:
-        """Return the entries that the reply to an MGET of so many keys holds."""
+        """Return the entries in the reply to an MGET of `count` keys."""
         if not (isinstance(reply, list) and len(reply) == count):
             raise self.failure(reply)
         return reply
@@ -134,7 +134,7 @@ class Replies:
             StoreUnavailableError: one of them is an error.
         """
         for reply in replies:
-            if type(reply) is int or reply == b"OK":  # in this order, for python -bb
+            if type(reply) is int or reply == b"OK":  # -bb forbids int == bytes
                 continue
             if not isinstance(reply, ErrorReply) or reply.code in ("MOVED", "ASK"):
                 raise self.failure(reply)
@@ -181,7 +181,7 @@ class Replies:
 
         Args:
             keys: the keys.
-            sizes: how many entries those keys hold that are buckets.
+            sizes: the number of entries in each key that is a bucket.
             replies: the reply for each key: whether it was there.
         """
         return sum(
@@ -190,7 +190,7 @@ class Replies:
         )
 
     def page(self, reply: Any) -> tuple[bytes, list[bytes]]:
-        """Return the next cursor and the keys that the reply to a SCAN holds."""
+        """Return the next cursor and the keys in the reply to a SCAN."""
         if not (isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], list)):
             raise self.failure(reply)
         return reply[0], reply[1]
@@ -226,7 +226,7 @@ class Replies:
 
     def unavailable(self, error: Exception) -> StoreUnavailableError:
         """Return the error to raise for one of `FAILURES` or for a failed attempt to connect."""
-        if isinstance(error, StoreUnavailableError):  # connecting failed
+        if isinstance(error, StoreUnavailableError):  # it could not connect
             problem, kind = str(error), error.kind
         elif isinstance(error, TimeoutError):
             problem, kind = "timed out", "timeout"

@@ -1,4 +1,4 @@
-"""Redis as a store, for threads and for event loops: each method makes one round trip over RESP.
+"""Redis as a store, for threads and for event loops; each method makes one round trip over RESP.
 
 Every failure is raised as `StoreUnavailableError`, within the caller's timeout. Circuit breakers
 block requests for a while after repeated failures.
@@ -26,8 +26,8 @@ from model_cache.stores.url import Endpoint
 
 T = TypeVar("T")
 
-_UNHEARD = AlwaysClosed()
-"""The circuit breaker of requests that say nothing about predictions."""
+_UNCOUNTED = AlwaysClosed()
+"""The circuit breaker of requests whose failures say nothing about predictions."""
 
 
 class RedisStore:
@@ -35,8 +35,8 @@ class RedisStore:
 
     Args:
         endpoint: the address and login.
-        guard: the server's circuit breakers; by default none.
-        requests: what to send to it; by default those of the plain layout.
+        guard: the server's circuit breakers; by default, nothing is blocked.
+        requests: the requests to send; by default those of the plain layout.
         max_connections: the most open connections.
         max_connection_age: seconds after which a connection is replaced.
         clock: seconds, as `time.monotonic`.
@@ -80,7 +80,7 @@ class RedisStore:
 
     @property
     def state(self) -> State:
-        """Whether requests go through; see `Guard.state`."""
+        """Whether requests are sent; see `Guard.state`."""
         return self._guard.state
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
@@ -119,7 +119,7 @@ class RedisStore:
     ) -> Mapping[bytes, bytes]:
         if self._guard.reads.state == "open" or self._guard.writes.state == "open":
             raise circuit_open()
-        return self._ask(_UNHEARD, self._requests.add_counts(key, amounts), timeout)
+        return self._ask(_UNCOUNTED, self._requests.add_counts(key, amounts), timeout)
 
     def scan(self, pattern: bytes, timeout: float) -> Iterator[bytes]:
         if self._endpoint.proxied:
@@ -141,7 +141,7 @@ class RedisStore:
     def execute_many(self, timeout: float, commands: Sequence[Sequence[bytes]]) -> list[Any]:
         """Return the replies to commands in one round trip; an `ErrorReply` is not raised."""
         encoded = [command_of(*words) for words in commands]
-        return self._ask(_UNHEARD, (encoded, lambda _, *replies: list(replies)), timeout)
+        return self._ask(_UNCOUNTED, (encoded, lambda _, *replies: list(replies)), timeout)
 
     def close(self) -> None:
         self._pool.close()

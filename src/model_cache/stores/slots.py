@@ -41,7 +41,7 @@ _draw = random.SystemRandom().randrange
 
 
 class Node(NamedTuple):
-    """One server in one role: for threads, and for event loops."""
+    """The stores of one server in one role, for threads and for event loops."""
 
     sync: RedisStore
     asynchronous: AsyncRedisStore
@@ -91,7 +91,7 @@ class Cluster:
         nodes: the nodes to fetch the slots from first; any subset of the cluster.
         open_node: creates the stores for a node.
         clock: seconds, as `time.monotonic`.
-        guard: has the circuit breaker of the first fetch of the slots, while none are known.
+        guard: the circuit breakers for fetching the slots until some are known.
         replicas: whether to also read from replicas, falling back to the primary.
         draw: returns a random number below its argument.
         refresh_after: seconds after which to fetch the slots again.

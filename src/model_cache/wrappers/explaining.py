@@ -49,12 +49,12 @@ class ExplainedCall(Generic[P]):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ExplainableCall:
-    """A call, as far as its key depends on it.
+    """The parts of a call that matter for its key.
 
     Attributes:
         keyed: returns its key.
         arguments: its arguments by name, with defaults, but without rows.
-        shared: those of them that are part of the key, as they are in it.
+        shared: the arguments that are part of the key, as they are in the key.
         rows: the name of the parameter that takes rows, if one does.
         first_row: a table of the first row; None if there is none.
     """

@@ -15,7 +15,7 @@ _DURATIONS = (
     60 * _DAY, 90 * _DAY, 180 * _DAY, 365 * _DAY,
 )  # fmt: skip
 _LOG_DURATIONS = (1.0, 10.0, 60.0, 600.0, 3600.0, 6 * 3600.0, _DAY, 5 * _DAY, 30 * _DAY, 365 * _DAY)
-# So many ticks an axis has at most, if nothing else is said.
+# The default for the most ticks of an axis.
 _MOST = 5
 # The room for the value 0, which has no logarithm.
 _GUTTER = 0.08

@@ -67,4 +67,4 @@ class PythonValues:
 
 
 PYTHON_VALUES = PythonValues(Classes())
-"""The serder without any classes, which describes entries."""
+"""The serder without any classes, for describing entries."""

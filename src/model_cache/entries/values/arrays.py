@@ -21,7 +21,7 @@ from model_cache.keys.canonical.arrays import loaded_numpy
 ARRAY, SCALAR, OBJECTS = 48, 49, 50
 
 LARGEST_EMPTY = 2**16
-"""The most bytes of a value of an array without values: numpy makes room for one."""
+"""The largest item size, in bytes, of an empty array: numpy allocates room for one item."""
 
 _DEEPEST = 16
 
@@ -104,7 +104,7 @@ def _without_gaps(numpy: Any, value: Any) -> Any:
 
 
 def check(numpy: Any, flat: Any) -> None:
-    """Raise if values of an array with one axis are none that numpy expects in memory."""
+    """Raise if a flat array has bytes in memory that are not valid for its dtype."""
     dtype = flat.dtype
     if dtype.names is not None:
         for name in dtype.names:

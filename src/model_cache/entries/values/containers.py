@@ -1,7 +1,7 @@
 """Values that contain other values, other than the lists and dicts of MessagePack.
 
-Each has a code, a function that takes an instance of exactly its type apart, and one that puts the
-parts together again.
+Each type has a code, a function that takes an instance of exactly this type apart, and one that
+puts the parts together again.
 """
 
 from __future__ import annotations

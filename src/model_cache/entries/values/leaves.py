@@ -80,7 +80,7 @@ def _read_timedelta(data: bytes) -> dt.timedelta:
 def _of_moments(
     cls: Callable[..., Any], layout: str, *names: str
 ) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
-    """Return what writes and what reads dates with times, or times of day: numbers, then a zone."""
+    """Return a writer and a reader of datetimes, or of times of day: numbers, then a zone."""
     numbers, numbers_of = struct.Struct(layout), attrgetter(*names, "fold")
 
     def write(value: Any) -> bytes:

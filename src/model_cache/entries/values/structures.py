@@ -27,7 +27,7 @@ from model_cache.protocols import Serder
 DIGEST_SIZE = 8
 _MAX_COMPILED = 1024
 
-# Data has the number of a form in this list.
+# The data of an instance begins with the number of its form in this list.
 _MODEL_FORMS = [Form(MESSAGE_PACK, True), Form(MESSAGE_PACK), Form(JSON, True), Form(JSON)]
 
 Pack: TypeAlias = Callable[[Any], bytes]

@@ -269,7 +269,14 @@ class Canonicalizer:
 def _reduced(
     head: bytes, reduce: Callable[[Any], Any], encode: Encode, beside: Encode | None = None
 ) -> Encode:
-    """Return an encoder for a class whose instances are a simpler value, and what is beside it."""
+    """Return an encoder for a class whose instances reduce to a simpler value.
+
+    Args:
+        head: identifies the class.
+        reduce: returns the simpler value.
+        encode: encodes it.
+        beside: encodes what else belongs to an instance, such as its attributes.
+    """
     if beside is None:
         return lambda value: head + encode(reduce(value))
     return lambda value: head + encode(reduce(value)) + beside(value)

@@ -1,6 +1,6 @@
 """Read an instance's attributes from `__dict__` and slots, even if its class hides them.
 
-These are all of its state if its class is written in Python.
+They are its whole state if its class is written in Python.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def is_python_class(cls: type) -> bool:
 
 
 def is_plain_subclass(cls: type, base: type) -> bool:
-    """Return whether everything that `cls` adds to `base` is written in Python, so readable."""
+    """Return whether all that `cls` adds to `base` is written in Python, and so can be read."""
     return all(is_python_class(each) for each in cls.__mro__ if each is not base)
 
 

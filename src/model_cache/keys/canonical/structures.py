@@ -72,7 +72,7 @@ class Selection:
 
     def items(self, values: Mapping[Any, Any]) -> Iterator[tuple[Any, Any, Selection | None]]:
         """Yield the items of a dict that are part of the key, each with the selection inside it."""
-        if not isinstance(self.tree, KeyTree):  # it names fields of what the dict contains
+        if not isinstance(self.tree, KeyTree):  # it names fields of the dict's values
             yield from ((key, item, self) for key, item in values.items())
             return
         for key, item in (self.of(values) if self.applies(values) else values).items():

@@ -77,7 +77,7 @@ def _of_column(a: Any, b: Any, comparer: Comparer, path: str) -> Iterator[Differ
     ours, theirs = table_of(a), table_of(b)
     dtypes = [str(each.dtype) for each in (a, b)]
     if dtypes[0] != dtypes[1]:
-        # Those of enums have their values in their names.
+        # The name of an enum's dtype contains its values.
         shown = " and ".join("..." if comparer.hides_name(each) else each for each in dtypes)
         yield Difference(path, None, None, f"their dtypes differ: {shown}")
     elif ours.rows() != theirs.rows():
@@ -90,7 +90,7 @@ class _Column(NamedTuple):
 
     Attributes:
         name: its name, which may be data.
-        label: what follows the name of the table in a path, and tells it from other columns.
+        label: the part of a path that identifies it, after the name of the table.
         values: the values.
     """
 
@@ -113,7 +113,7 @@ def _columns(whole: Any) -> Iterator[_Column]:
     elif hasattr(whole, "columns"):
         labels = list(map(_label, whole.columns))
         for place, (name, label) in enumerate(zip(whole.columns, labels, strict=True)):
-            # Of two columns of the same name, each counts.
+            # Columns of the same name are compared one by one, so each has its place.
             own = label if labels.count(label) == 1 else f"{label}[{place}]"
             yield _Column(name, own, _without_index(whole.iloc[:, place]))
     else:
