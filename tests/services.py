@@ -21,7 +21,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Service:
-    """A web service's process, which a block waits for and stops; its log goes to a file.
+    """The process of a web service. A `with` block waits for it and stops it. Its log is a file.
 
     Args:
         command: a module and its arguments; uvicorn is given the port and patience with Redis,

@@ -1,4 +1,4 @@
-"""What a test finds in Redis, and a Redis that stores nothing more."""
+"""Find entries in Redis, and make a Redis reject more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import redis
 
 @contextlib.contextmanager
 def full(client: redis.Redis) -> Iterator[None]:
-    """Have the server accept no more entries until the block ends."""
+    """Make the server reject new entries until the block ends."""
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", "1")
     try:

@@ -184,7 +184,7 @@ def test_a_wrong_name_behind_the_door_fails_the_type_check(tmp_path: Path) -> No
     assert messages.count("error:") == len(PLACES)
 
 
-def test_nothing_is_computed_under_a_lock_that_a_forked_child_may_find_held() -> None:
+def test_nothing_is_computed_under_a_lock_that_a_forked_child_may_inherit() -> None:
     decorated = [
         f"{name}: {ast.unparse(decorator)}"
         for name, node, _ in ALL_FUNCTIONS

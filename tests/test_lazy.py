@@ -1,4 +1,4 @@
-"""Properties that are computed at their first use."""
+"""`lazy` properties are computed once, and without a lock."""
 
 from __future__ import annotations
 

@@ -290,7 +290,7 @@ def test_an_interruption_ends_it_with_the_advice_so_far(stage: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["model_cache.advisor.run.reuse_of", "numpy.unique"])
-def test_an_interruption_after_the_log_was_read_is_survived(
+def test_an_interruption_after_the_last_request_gives_the_advice(
     monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     function = pkgutil.resolve_name(where)

@@ -166,7 +166,7 @@ def test_a_model_that_always_fails_leaves_the_verdict_open() -> None:
     assert any("LookupError: out of order" in note for note in found.notes)
 
 
-def test_inputs_without_a_key_are_never_taken_for_each_other() -> None:
+def test_inputs_without_a_key_are_never_confused() -> None:
     class Opaque(BaseModel):
         handle: Any
 

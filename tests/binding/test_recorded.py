@@ -156,7 +156,7 @@ def test_items_of_dicts_that_are_not_part_of_the_key_are_left_out() -> None:
     assert recorded(Wide(), select(False, "by_name.depth"))["by_name"] == {"k": {"name": "n"}}
 
 
-def test_beside_a_private_attribute_that_makes_the_key_nothing_is_recorded() -> None:
+def test_nothing_is_recorded_if_only_a_private_attribute_makes_the_key() -> None:
     private = Private()
     assert recorded(private, Selection(tree_of(Private, ["_private"]), keep=True)) == {}
     missing = Wide.model_construct(set(), **{})

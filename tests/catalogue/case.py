@@ -48,5 +48,5 @@ class Cases(list[Case]):
         name: str = "",
         **fields: SearchStrategy[Any],
     ) -> None:
-        """Add a schema whose instances are built of its fields."""
+        """Add a schema whose instances are built from strategies for its fields."""
         self.add(schema, st.builds(schema, **fields), kept, name)

@@ -1,4 +1,4 @@
-"""Describing entries without a model or its schema."""
+"""Entries are described without a model or its schema."""
 
 from __future__ import annotations
 

@@ -87,5 +87,5 @@ def test_the_numbers_of_any_container_are_compared(container: Any) -> None:
         (pd.Series(["a"]), pd.Series([1.0])),
     ],
 )
-def test_what_is_no_number_does_not_count(one: Any, other: Any) -> None:
+def test_values_that_are_not_numbers_do_not_count(one: Any, other: Any) -> None:
     assert largest_difference(one, other) == 0.0

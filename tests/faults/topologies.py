@@ -247,7 +247,7 @@ def running_node_behind_nat() -> Iterator[tuple[Server, str]]:
 def cut_off_from_primary(
     replica: Server, password: str | None, *, serves_stale_data: bool = False
 ) -> None:
-    """Let a replica answer MASTERDOWN, or old data: it may not log in at its primary any more."""
+    """Cut a replica off from its primary, so that it answers MASTERDOWN, or old data."""
     with replica.client(password=password) as client:
         client.config_set("replica-serve-stale-data", "yes" if serves_stale_data else "no")
         client.config_set("masterauth", "not-the-password")

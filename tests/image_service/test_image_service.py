@@ -333,7 +333,7 @@ def test_a_long_prediction_does_not_block_others_and_too_many_are_refused(
         try:
             first = pool.submit(steered.predict, b"long")
             wait_for(tmp_path / "began")
-            # All of these would wait for ever, if the model were on the event loop.
+            # All of these would wait forever if the model were on the event loop.
             assert steered.predict(b"known")["cache"] == "hit"
             assert steered.call("GET", "/health")[0] == 200
             second = pool.submit(steered.predict, b"long")

@@ -29,7 +29,7 @@ models:
 
 
 def rest_service(configuration: Path) -> Service:
-    """Return rest_model_service's own app, which runs in a block."""
+    """Run rest_model_service's own app in a process; a block stops it."""
     command = ["uvicorn", "rest_model_service.main:app", "--host", "127.0.0.1"]
     environment = {"REST_CONFIG": str(configuration)}
     log = configuration.with_name("service.log")

@@ -24,7 +24,7 @@ def service(server: Server, tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def test_the_service_caches_by_its_yaml(service: Service, client: redis.Redis) -> None:
+def test_the_service_caches_as_its_yaml_says(service: Service, client: redis.Redis) -> None:
     expected = charge(person(bmi=24.0)).charges
     for bmi in (24.04, 23.96):
         answer = predicted(service, person(bmi=bmi).model_dump_json())

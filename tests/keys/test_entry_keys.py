@@ -61,7 +61,7 @@ def test_keys_in_another_form_are_foreign(key: bytes) -> None:
     assert parse_key(key) is None
 
 
-def test_the_glob_of_a_model_escapes_what_means_something_in_one() -> None:
+def test_the_glob_of_a_model_escapes_special_characters() -> None:
     assert entries_pattern("p*", "a[b]", None) == b"p%2A/a%5Bb%5D/*/" + b"[^/]" * 22
     assert entries_pattern(None, "a", "1") == Namespace(None, "a", "1").pattern
 

@@ -35,7 +35,7 @@ def test_bypass_neither_reads_nor_writes(server: Server, client: redis.Redis) ->
 
 
 class SlowKind:
-    """Stands for an outcome that takes long to look at."""
+    """An outcome whose kind takes long to read."""
 
     def __init__(self) -> None:
         self.asked, self.go = threading.Event(), threading.Event()
@@ -94,7 +94,7 @@ def test_refresh_computes_and_stores(server: Server, client: redis.Redis) -> Non
 
 
 class SlowAtFirst:
-    """Answers 1.0 when it is told to, and 2.0 meanwhile."""
+    """The first call waits for `go_on` and answers 1.0; the next one answers 2.0 at once."""
 
     def __init__(self) -> None:
         self.begun, self.go_on = threading.Event(), threading.Event()

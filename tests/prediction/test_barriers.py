@@ -376,7 +376,7 @@ def test_callers_who_may_not_read_an_entry_share_its_replacement(
 
 
 @pytest.mark.parametrize("change", ["refresh", "rows", "forget"])
-def test_a_change_of_many_entries_looks_at_those_in_progress_a_few_times(
+def test_a_change_of_many_entries_scans_the_computations_in_progress_only_a_few_times(
     server: Server, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     looks = []

@@ -156,7 +156,7 @@ def test_a_generation_of_another_type_is_replaced(
 
 
 @pytest.mark.parametrize("options", [{}, {"near_cache": 100}])
-def test_a_process_notices_soon_that_others_change_the_generation_again_and_again(
+def test_a_process_soon_notices_that_others_keep_changing_the_generation(
     server: Server, client: redis.Redis, ask: Ask, options: dict[str, Any]
 ) -> None:
     decorator = made(server, **options)
@@ -359,7 +359,7 @@ def test_an_overtaken_entry_that_can_not_be_erased_is_not_served(
     assert decorator.predict(person()) == Charges(charges=2.0)
 
 
-def test_an_overtaken_batch_is_erased_although_some_of_its_entries_were_refused(
+def test_an_overtaken_batch_is_erased_even_if_redis_refused_some_of_its_entries(
     server: Server, client: redis.Redis, ask: Ask
 ) -> None:
     people = [person(age=age) for age in range(3)]
@@ -382,7 +382,7 @@ def test_an_overtaken_batch_is_erased_although_some_of_its_entries_were_refused(
     poll(lambda: entries(client) == [])
 
 
-def test_an_overtaken_entry_is_erased_although_redis_is_full(
+def test_an_overtaken_entry_is_erased_even_if_redis_is_full(
     server: Server, client: redis.Redis, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def model(data: Person) -> Charges:

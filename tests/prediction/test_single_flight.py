@@ -239,7 +239,7 @@ def test_a_huge_entry_does_not_stay_in_memory() -> None:
     assert isinstance(flights.join(barrier.begin(b"key", 0), since=0.0), Flight)
 
 
-def test_an_entry_whose_write_never_ends_is_shared_for_a_second_only() -> None:
+def test_an_entry_whose_write_never_ends_is_shared_for_only_a_second() -> None:
     now = 1.0
     barrier, flights = Barrier(clock=lambda: now), SingleFlight(clock=lambda: now)
     for number in range(200):

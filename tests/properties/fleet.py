@@ -87,7 +87,7 @@ class Call:
 Answer: TypeAlias = Callable[[In, int], Out]
 """Answers an input by a version of the model."""
 Make: TypeAlias = Callable[[str, dict[str, Any], Answer], Any]
-"""Makes something cached from a url, options, and its model."""
+"""Creates a cached model or function, from a url, options, and the model."""
 
 
 def decorated(url: str, options: dict[str, Any], answer: Answer) -> Any:
@@ -96,7 +96,7 @@ def decorated(url: str, options: dict[str, Any], answer: Answer) -> Any:
 
 
 def versioned(answer: Answer, version: int) -> FunctionModel:
-    """Return a version of the model, which may load another one."""
+    """Return a version of the model, which may load another version itself."""
 
     def predict(data: In) -> Out:
         return answer(data, int(made.version))
@@ -141,7 +141,7 @@ class Fleet:
     Args:
         url: of the server, which is empty.
         clock: the time.
-        make: makes each of them.
+        make: creates each of them.
         options: those of each.
         stores: those of an earlier fleet with the same options, whose connections are open.
     """

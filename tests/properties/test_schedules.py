@@ -1,6 +1,6 @@
-"""However the effects of calls follow each other, no answer is older than a barrier.
+"""In whatever order the effects of calls happen, no answer is older than a barrier.
 
-Nor is it that of a version that the model no longer has.
+Nor is it from a version that the model no longer has.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WHATS = (
     *("predict_one", "predict_many", "lookup", "refresh", "forget", "purge"),
     *("predict_one", "predict_one", "lookup"),
 )
-FAST = settings(phases=set(Phase) - {Phase.explain})  # it takes longer than all else
+FAST = settings(phases=set(Phase) - {Phase.explain})  # it takes longer than all the rest
 ENDS = (*["well"] * 8, *FAULTS, "raises", "timeout", "full")
 
 numbers, times = st.integers(0, 2), st.sampled_from((0, 1, 2, 3, 4, 5, 6, 8, 10, 99))
@@ -83,7 +83,7 @@ REFRESHED_NEAR = [(0, "refresh", [0], 99), 1.1, (2, "lookup", [0], 99)]
 """Finds a refresh that the near caches of other processes do not learn of."""
 
 UNCHECKED = [(2, "forget", [0], 99), 1.1, (0, "predict_one", [0], 1), (0, "unsent", 99)]
-"""Finds a near cache that answers though the check of the generation has failed."""
+"""Finds a near cache that answers although the check of the generation has failed."""
 
 RELOADED = [
     *[(0, "predict_one", [0], 3), (0, "reload", [0], 99), (0, "well", 99)],
@@ -124,7 +124,7 @@ def followed(fleet: Fleet, schedule: list[Any]) -> None:
 def followed_by(
     server: Server, clock: Clock, make: Make, options: list[dict[str, Any]]
 ) -> Iterator[Callable[[bool, list[Any]], None]]:
-    """Return what checks one schedule after the other on new caches, warm or cold."""
+    """Return a function that checks schedules, each on new caches, warm or cold."""
     client, stores = server.client(), list[Any]()
 
     def check(warm: bool, schedule: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""A certificate authority for the tests of stores, and stores that wait in several ways."""
+"""A certificate authority for the tests of stores, and stores for threads and event loops."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Pat
 
 @pytest.fixture(params=["threads", *MAKERS])
 def open_store(request: pytest.FixtureRequest) -> Iterator[Callable[[Endpoint], Any]]:
-    """What opens stores for threads, or for a kind of event loop."""
+    """A function that opens stores for threads, or for a kind of event loop."""
     opened: list[Any] = []
 
     def open_at(endpoint: Endpoint) -> Any:

@@ -142,7 +142,7 @@ def test_a_purge_reaches_a_shard_that_is_new() -> None:
             assert client.dbsize() == 0
 
 
-def test_a_purge_reaches_entries_that_move_to_another_shard_meanwhile() -> None:
+def test_a_purge_reaches_entries_that_move_to_another_shard_during_its_scan() -> None:
     with running_cluster() as cluster, decorated(cluster.url, "reshardable") as decorator:
         predict_all(decorator)
         keys = {decorator.cache_key(person(age=age)).encode() for age in range(COUNT)}

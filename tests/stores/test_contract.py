@@ -1,4 +1,4 @@
-"""What every store does: in both layouts, on one server and in a cluster, for threads and loops."""
+"""The contract of all stores: both layouts, one server and a cluster, threads and event loops."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Any]:
     stores.sync.close()
 
 
-def test_an_entry_that_was_set_is_got(store: Any) -> None:
+def test_get_returns_the_entry_that_was_set(store: Any) -> None:
     assert store.get(key_of(0), TIMEOUT) is None
     for entry in (b"", b"x", bytes(range(256)), b"\r\n$3\r\n", b"\0", b"y" * 3_000_000):
         store.set(key_of(0), entry, None, TIMEOUT)
@@ -64,7 +64,7 @@ def test_an_entry_that_was_set_is_got(store: Any) -> None:
     assert store.get(NAMESPACE.raw, TIMEOUT) is None
 
 
-def test_many_are_got_and_set_at_once(store: Any) -> None:
+def test_many_entries_are_read_and_written_at_once(store: Any) -> None:
     entries = [(key_of(n), b"v%d" % n * (1 + n % 30), 60_000) for n in range(1000)]
     store.set_many(entries, TIMEOUT)
     keys = [key for key, _, _ in entries]
@@ -74,13 +74,13 @@ def test_many_are_got_and_set_at_once(store: Any) -> None:
     assert store.get_many(wanted[:2], TIMEOUT) == [found[keys[7]], None]
 
 
-def test_nothing_is_asked_about_no_keys(store: Any) -> None:
+def test_no_keys_need_no_request(store: Any) -> None:
     store.set_many([], TIMEOUT)
     assert store.get_many([], TIMEOUT) == store.get_with_ttl([], TIMEOUT) == []
     assert store.delete([], TIMEOUT) == 0
 
 
-def test_entries_come_with_the_time_that_they_have_left(store: Any) -> None:
+def test_entries_come_with_their_remaining_ttls(store: Any) -> None:
     for digest, entry, ttl in ((1, b"s", 60_000), (2, b"L" * 100, 60_000), (3, b"s", None)):
         store.set(key_of(digest), entry, ttl, TIMEOUT)
     store.set(b"another", b"x", 60_000, TIMEOUT)
@@ -92,7 +92,7 @@ def test_entries_come_with_the_time_that_they_have_left(store: Any) -> None:
     assert found[3][1] is None
 
 
-def test_a_write_returns_what_is_watched(store: Any) -> None:
+def test_a_write_returns_the_value_of_the_watched_key(store: Any) -> None:
     entries = [(key_of(1), b"s", 60_000), (key_of(2), b"L" * 100, None)]
     assert store.set_watching(entries, b"watched", TIMEOUT) is None
     store.set(b"watched", b"x", None, TIMEOUT)
@@ -109,13 +109,13 @@ def test_an_empty_entry_erases_what_was_there(store: Any, size: int) -> None:
         assert time.monotonic() < deadline
 
 
-def test_a_small_entry_replaces_a_large_one_and_the_other_way_round(store: Any) -> None:
+def test_a_small_entry_replaces_a_large_one_and_vice_versa(store: Any) -> None:
     for entry in (b"s", b"L" * 100, b"t", b"M" * 100):
         store.set(key_of(1), entry, 60_000, TIMEOUT)
         assert store.get(key_of(1), TIMEOUT) == entry
 
 
-def test_what_is_deleted_is_gone(store: Any) -> None:
+def test_deleted_entries_are_gone(store: Any) -> None:
     store.set_many([(key_of(n), b"x", None) for n in range(10)], TIMEOUT)
     assert store.delete([*map(key_of, range(5)), key_of(99)], TIMEOUT) == 5
     found = store.get_many([key_of(n) for n in range(10)], TIMEOUT)

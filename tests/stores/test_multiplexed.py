@@ -64,7 +64,7 @@ def check(
 
 
 async def contract(store: AsyncStore) -> None:
-    """Many at once; what a single task may expect is in `test_contract`."""
+    """Many at once; `test_contract` covers what a single task may expect."""
     entries = [(b"many/%d" % number, b"entry %d" % number, 60_000) for number in range(300)]
     await store.set_many(entries, TIMEOUT)
     answers = await asyncio.gather(*(store.get(key, TIMEOUT) for key, _, _ in entries))

@@ -269,14 +269,12 @@ def test_the_first_rows_are_compared(cache: Cache, a: Any, b: Any, lines: list[s
         ),
     ],
 )
-def test_with_a_key_secret_no_name_of_a_column_that_is_data_is_shown(
-    a: Any, b: Any, lines: list[str]
-) -> None:
+def test_a_key_secret_hides_column_names_that_may_be_data(a: Any, b: Any, lines: list[str]) -> None:
     explanation = rows_explained(Cache("redis://nowhere:1", key_secret="k"), a, b)
     assert [str(each) for each in explanation.differences] == [f"rows{line}" for line in lines]
 
 
-def test_a_column_without_a_key_shows_nothing_of_what_is_in_its_type(cache: Cache) -> None:
+def test_the_reason_why_a_column_has_no_key_hides_the_values_in_its_type(cache: Cache) -> None:
     @cache.memoize_rows(version="1")
     def embed(rows: Any) -> Any:
         return rows
