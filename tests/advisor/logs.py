@@ -69,7 +69,7 @@ def read(requests: Any, schema: type[BaseModel] = Visit) -> Log:
 
 
 def logged(reader: Reader) -> Log:
-    """Return what is read as a log."""
+    """Return the log that a reader reads."""
     builder = LogBuilder(reader.source)
     for batch in reader.batches():
         builder.add(batch)

@@ -93,7 +93,7 @@ def hits_with(capacity: Capacity, entries: float) -> float:
 
 
 def looked_at(requests: Any) -> Study:
-    """Return what is known of a log and its reuse."""
+    """Return the study of a log, before it has compared anything."""
     run = Run(VisitModel(), Settings(), silent)
     return Study(run, run.read(requests))
 

@@ -136,7 +136,7 @@ def test_a_writer_whose_clock_is_ahead_can_not_make_entries_outlive_the_readers_
     assert unpacked(value, 1.8e9, longest_ttl=60_000) == (None, None)
 
 
-# The store: what is particular to buckets, beyond what every store does
+# The store: behavior of buckets that the contract of all stores does not cover
 
 
 def test_a_bucket_is_a_listpack_that_lives_as_long_as_its_longest_entry(

@@ -6,7 +6,7 @@ from model_cache.errors import ModelCacheError
 
 
 class NotStorableError(TypeError):
-    """A part of a value can't be stored; the message says what and why, without its content."""
+    """A part of a value can't be stored; the message says which and why, without its content."""
 
 
 def not_storable(cls: type, why: str = "") -> NotStorableError:

@@ -27,7 +27,7 @@ class Links:
         max_age: seconds after which one is replaced, less up to a quarter.
 
     Attributes:
-        reached: what is known of the server.
+        reached: what is known about the server.
     """
 
     def __init__(self, connect: Connect, *, max_age: float = math.inf) -> None:

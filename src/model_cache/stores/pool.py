@@ -55,7 +55,7 @@ class ConnectionPool:
         random: returns a number from 0 to 1, as `random.random`; spreads the connects of a fleet.
 
     Attributes:
-        reached: what is known of the server.
+        reached: what is known about the server.
     """
 
     def __init__(

@@ -218,7 +218,7 @@ class Cluster:
         return answers
 
     def primaries(self) -> list[Node]:
-        """Return the nodes that served slots at the last refresh."""
+        """Return the primaries that served slots at the last refresh."""
         addresses = {shard.primary for shard in self._slots if shard}
         return [self._node(address) for address in sorted(addresses)]
 
@@ -228,7 +228,7 @@ class Cluster:
             close_node(node)
 
     def refresh_now(self, timeout: float) -> None:
-        """Refresh the slots and wait for it: a shard may have joined without notice."""
+        """Refresh the slots and wait for it, because a shard may have joined unnoticed."""
         asked = self._clock()
         while self._learnt < asked:
             task = self._refresh_soon()

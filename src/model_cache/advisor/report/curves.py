@@ -83,7 +83,7 @@ def memory_chart(advice: Advice, capacity: Capacity, title: str) -> Chart:
 
 
 def _by_memory(points: tuple[CapacityPoint, ...]) -> list[Series]:
-    """Return the curves of what was measured; a near cache's only if it has enough hits."""
+    """Return the measured curves; that of a near cache only if it has enough hits."""
     near = [
         (each.near_bytes, Estimate(each.near, each.near, each.near))
         for each in points
