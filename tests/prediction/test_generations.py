@@ -12,6 +12,7 @@ import redis
 from model_cache import Cache, RedisCachingDecorator, StoreUnavailableError, refresh
 from model_cache.errors import WriteRefusedError
 from model_cache.prediction.barrier import _barriers
+from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Effect
 from model_cache.prediction.generation import (
     LONGEST,
@@ -20,6 +21,7 @@ from model_cache.prediction.generation import (
     is_outdated_nearby,
     mark_of,
 )
+from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.writing import Encoded, Write, Writing
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Person, charge, person
@@ -59,6 +61,23 @@ def test_a_purge_whose_generation_was_evicted_empties_the_near_cache(
     client.delete(GENERATION)
     a_second_passes(decorator)
     assert ask(decorator, person()) == Charges(charges=2.0)
+
+
+def test_a_prediction_that_began_before_another_created_the_generation_is_stored(
+    server: Server, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = LookUps.request
+
+    def request_after_another(look_ups: LookUps, call: Call) -> Any:
+        monkeypatch.undo()
+        made(server).predict(person(age=1))
+        return request(look_ups, call)
+
+    monkeypatch.setattr(LookUps, "request", request_after_another)
+    decorator = made(server)
+    assert outcomes(decorator, ask, person())[-1].fate == "stored"
+    assert ask(decorator, person()) == charge(person())
+    assert decorator.stats().hits == 1
 
 
 def test_an_entry_that_was_found_before_there_was_a_generation_does_not_become_near(

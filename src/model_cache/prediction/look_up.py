@@ -158,8 +158,10 @@ class LookUps:
         """Return the request that looks up a call's key; None for a plain `get`."""
         assert call.generation is not None
         assert call.key is not None
+        # Not the value of the generation, which another caller may have read since.
+        knows = type(call.seen) is bytes and call.asked >= call.generation.watched_until
         may_lag = self._reads_replicas and self._barrier.replica_may_lag(call.key)
-        if self._near is None and self._is_known(call.generation, call.asked) and not may_lag:
+        if self._near is None and knows and not may_lag:
             return None
         return self.request_many([call.key], call.generation)
 
