@@ -87,6 +87,16 @@ def test_a_purge_reaches_all_shards_and_no_other_models(cluster: Cluster) -> Non
         assert_caches(purged)
 
 
+def test_keys_are_listed_although_the_slots_may_not_be_asked_for_again_within_the_timeout(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with decorated(cluster.url, "listed") as decorator:
+        predict_all(decorator)
+    monkeypatch.setattr("model_cache.stores.slots._BETWEEN_REFRESHES", 1.5)
+    with closing(compose(parse_url("url", cluster.url), lambda _: None, timeout=1.0)) as store:
+        assert len([*store.scan(b"listed/*", 1.0)]) > COUNT
+
+
 def test_packed_entries_are_spread_over_a_cluster_and_purged(cluster: Cluster) -> None:
     with decorated(cluster.url, "packed", **PACKED) as decorator:
         assert_caches(decorator)
