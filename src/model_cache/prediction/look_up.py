@@ -165,14 +165,6 @@ class LookUps:
             return None
         return self.request_many([call.key], call.generation)
 
-    def _is_known(self, generation: Generation, now: float) -> bool:
-        """Whether a lookup need not read a generation."""
-        if type(generation.value) is not bytes:
-            return False
-        if self._near is None:
-            return now >= generation.watched_until
-        return generation.is_recent(now)
-
     def take_in(self, call: Call, replies: Replies) -> bytes | None:
         """Process the reply to `request`; return the entry."""
         *looked, (entry, left) = _pairs(replies)
@@ -189,8 +181,10 @@ class LookUps:
         It reads the generation before the entries. If a purge comes in between, the entries count
         as read before the purge.
         """
-        watched = [] if self._is_known(generation, self._clock()) else [generation.key]
-        if self._near is None:
+        now, near = self._clock(), self._near
+        is_recent = now >= generation.watched_until if near is None else generation.is_recent(now)
+        watched = [] if is_recent and type(generation.value) is bytes else [generation.key]
+        if near is None:
             return lambda store, left: store.get_many([*watched, *keys], left)
         return lambda store, left: store.get_with_ttl([*watched, *keys], left)
 
