@@ -133,9 +133,15 @@ def replicas_lost(run: Run) -> None:
         killed.kill()
         run.lasts()
         run.recovers(load)
-        stats = load.decorator.stats()
-        assert stats.unavailable < 0.01 * stats.predictions
+        wait_until(lambda: _answers(load.decorator), "the primaries answer instead")
         wait_until(lambda: load.decorator.stats().store == "partly_open", "it knows")
+
+
+def _answers(decorator: RedisCachingDecorator) -> bool:
+    """Return whether a hundred hits come without a failure of the store."""
+    before = decorator.stats()
+    wait_until(lambda: decorator.stats().hits >= before.hits + 100, "a hundred hits")
+    return decorator.stats().unavailable == before.unavailable
 
 
 def certificates_removed(run: Run) -> None:

@@ -9,11 +9,20 @@ from typing import Any
 import pytest
 import redis
 
-from model_cache import Cache, RedisCachingDecorator, refresh
+from model_cache import Cache, RedisCachingDecorator, StoreUnavailableError, refresh
+from model_cache.errors import WriteRefusedError
 from model_cache.prediction.barrier import _barriers
-from model_cache.prediction.effects import Effect
-from model_cache.prediction.generation import LONGEST, is_outdated, is_outdated_nearby, mark_of
-from model_cache.prediction.writing import Writing
+from model_cache.prediction.call import Call
+from model_cache.prediction.effects import Budget, Effect
+from model_cache.prediction.generation import (
+    LONGEST,
+    Generation,
+    is_outdated,
+    is_outdated_nearby,
+    mark_of,
+)
+from model_cache.prediction.look_up import LookUps
+from model_cache.prediction.writing import Encoded, Write, Writing
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.prediction.test_drivers import Ask, ask, made, outcomes
@@ -52,6 +61,23 @@ def test_a_purge_whose_generation_was_evicted_empties_the_near_cache(
     client.delete(GENERATION)
     a_second_passes(decorator)
     assert ask(decorator, person()) == Charges(charges=2.0)
+
+
+def test_a_prediction_that_began_before_another_created_the_generation_is_stored(
+    server: Server, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = LookUps.request
+
+    def request_after_another(look_ups: LookUps, call: Call) -> Any:
+        monkeypatch.undo()
+        made(server).predict(person(age=1))
+        return request(look_ups, call)
+
+    monkeypatch.setattr(LookUps, "request", request_after_another)
+    decorator = made(server)
+    assert outcomes(decorator, ask, person())[-1].fate == "stored"
+    assert ask(decorator, person()) == charge(person())
+    assert decorator.stats().hits == 1
 
 
 def test_an_entry_that_was_found_before_there_was_a_generation_does_not_become_near(
@@ -380,6 +406,28 @@ def test_an_overtaken_batch_is_erased_even_if_redis_refused_some_of_its_entries(
         allow("*")
     assert decorator.stats().write_failures == 3
     poll(lambda: entries(client) == [])
+
+
+@pytest.mark.parametrize("second", [StoreUnavailableError, WriteRefusedError])
+def test_a_batch_that_may_arrive_late_is_known_as_such_whatever_fails_next(
+    second: type[StoreUnavailableError],
+) -> None:
+    decorator = RedisCachingDecorator(url=f"redis://127.0.0.1:{free_port()}").set_model(
+        FunctionModel()
+    )
+    generation = Generation(decorator._current.get().namespace)
+    writing, barrier = inside(decorator)._flow._writing, inside(decorator)._flow._barrier
+    keys = [decorator.cache_key(person(age=age)).encode() for age in range(2)]
+    writes = [Write(barrier.begin(key, barrier.epoch), Encoded(b"{}", None), b"") for key in keys]
+    steps = writing._set_unless_purged(generation, writes, Budget(1.0))
+    next(steps)
+    lost = StoreUnavailableError("connection lost", "connection")
+    steps.throw(lost)
+    with pytest.raises(StoreUnavailableError) as raised:
+        steps.throw(second("circuit open after repeated failures", "circuit_open"))
+    assert raised.value is lost
+    barrier.purge(set(keys).__contains__, 0.0)
+    assert all(map(barrier.distrusts, keys))
 
 
 def test_an_overtaken_entry_is_erased_even_if_redis_is_full(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
-from model_cache import RedisCachingDecorator, refresh
+from model_cache import RedisCachingDecorator, record_outcomes, refresh
 from model_cache.errors import StoreUnavailableError
 from model_cache.keys.buckets import Buckets
 from model_cache.observing.events import Event, StoreLost
@@ -85,6 +85,16 @@ def test_a_purge_reaches_all_shards_and_no_other_models(cluster: Cluster) -> Non
         assert sum(entries_on(node, "kept") for node in primaries(cluster)) == COUNT
         assert purged.purge() == 0
         assert_caches(purged)
+
+
+def test_keys_are_listed_although_the_slots_may_not_be_asked_for_again_within_the_timeout(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with decorated(cluster.url, "listed") as decorator:
+        predict_all(decorator)
+    monkeypatch.setattr("model_cache.stores.slots._BETWEEN_REFRESHES", 1.5)
+    with closing(compose(parse_url("url", cluster.url), lambda _: None, timeout=1.0)) as store:
+        assert len([*store.scan(b"listed/*", 1.0)]) > COUNT
 
 
 def test_packed_entries_are_spread_over_a_cluster_and_purged(cluster: Cluster) -> None:
@@ -410,8 +420,11 @@ def test_after_a_replica_has_taken_over_the_cache_works_again() -> None:
         assert decorator.stats().store == "closed"
 
 
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "open"])
 @pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
-def test_an_overtaken_batch_is_erased_from_the_shards_that_are_left(in_a_loop: bool) -> None:
+def test_an_overtaken_batch_is_erased_from_the_shards_that_are_left(
+    in_a_loop: bool, is_open: bool
+) -> None:
     with running_cluster() as cluster, decorated(cluster.url, "overtaken") as other:
         other.predict(person(age=COUNT))  # begins the generation
 
@@ -420,24 +433,30 @@ def test_an_overtaken_batch_is_erased_from_the_shards_that_are_left(in_a_loop: b
 
         people = [person(age=age) for age in range(COUNT)]
         kept = owner("overtaken/1.0.0/generation")
-        by_owner = {owner(other.cache_key(each)): each for each in people}
-        first = by_owner.pop(kept)
-        lost, last = by_owner.popitem()
+        by_owner: dict[Server, list[Any]] = {}
+        for each in people:
+            by_owner.setdefault(owner(other.cache_key(each)), []).append(each)
+        first, *_ = by_owner.pop(kept)
+        lost, (last, beside, *_) = by_owner.popitem()
 
         def overtaken(data: Any) -> Any:
             if data is first:
                 other.purge()
                 lost.kill()
+                for _ in range(10 if is_open else 0):  # until its circuit is open
+                    decorator.store(beside, charge(beside))
             return charge(data)
 
         _barriers.clear()  # as in another process
         model = FunctionModel(function=overtaken, qualified_name="overtaken")
         with RedisCachingDecorator(url=cluster.url, timeout=TIMEOUT).set_model(model) as decorator:
-            if in_a_loop:
-                asyncio.run(decorator.apredict_many([first, last]))
-            else:
-                decorator.predict_many([first, last])
-            assert decorator.stats().write_failures == 2
+            with record_outcomes() as outcomes:
+                if in_a_loop:
+                    asyncio.run(decorator.apredict_many([first, last]))
+                else:
+                    decorator.predict_many([first, last])
+            assert {one.fate for one in outcomes} == {"write_failed"}
+            assert {one.store_error == "circuit_open" for one in outcomes} == {is_open}
         with kept.client() as client:
             wait_until(lambda: not entries(client, "overtaken/*"), "it is erased", TIMEOUT)
 

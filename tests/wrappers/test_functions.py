@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import ref
 
 import numpy as np
 import pandas as pd
@@ -532,3 +534,17 @@ def test_a_ttl_may_depend_on_the_arguments_and_the_result(cache: Cache, server: 
     assert [double(1), double(1), double(2), double(2)] == [2, 2, 4, 4]
     assert (double.stats().hits, double.stats().skipped) == (1, 2)
     assert seen == [({"number": 1}, 2), ({"number": 2}, 4), ({"number": 2}, 4)]
+
+
+@pytest.mark.parametrize("memoize", [Cache.memoize, Cache.memoize_rows])
+def test_a_cached_function_that_nobody_uses_any_more_is_freed_at_once(
+    cache: Cache, memoize: Any
+) -> None:
+    cached = memoize(cache, version="1", name="freed", revision="1")(lambda rows: rows)
+    function = ref(cached)
+    gc.disable()
+    try:
+        del cached
+        assert function() is None
+    finally:
+        gc.enable()

@@ -158,18 +158,12 @@ class LookUps:
         """Return the request that looks up a call's key; None for a plain `get`."""
         assert call.generation is not None
         assert call.key is not None
+        # Not the value of the generation, which another caller may have read since.
+        knows = type(call.seen) is bytes and call.asked >= call.generation.watched_until
         may_lag = self._reads_replicas and self._barrier.replica_may_lag(call.key)
-        if self._near is None and self._is_known(call.generation, call.asked) and not may_lag:
+        if self._near is None and knows and not may_lag:
             return None
         return self.request_many([call.key], call.generation)
-
-    def _is_known(self, generation: Generation, now: float) -> bool:
-        """Whether a lookup does not need to read the generation."""
-        if type(generation.value) is not bytes:
-            return False
-        if self._near is None:
-            return now >= generation.watched_until
-        return generation.is_recent(now)
 
     def take_in(self, call: Call, replies: Replies) -> bytes | None:
         """Process the reply to `request`; return the entry."""
@@ -187,8 +181,10 @@ class LookUps:
         It reads the generation before the entries. If a purge comes in between, the entries count
         as read before the purge.
         """
-        watched = [] if self._is_known(generation, self._clock()) else [generation.key]
-        if self._near is None:
+        now, near = self._clock(), self._near
+        is_recent = now >= generation.watched_until if near is None else generation.is_recent(now)
+        watched = [] if is_recent and type(generation.value) is bytes else [generation.key]
+        if near is None:
             return lambda store, left: store.get_many([*watched, *keys], left)
         return lambda store, left: store.get_with_ttl([*watched, *keys], left)
 

@@ -289,10 +289,11 @@ class Writing:
                     lambda store, left: store.set_watching(entries, generation.key, left)
                 )
                 generation.saw(value, asked)
-            except StoreUnavailableError as error:
-                if len(writes) > 1 and budget.left > 0 and not _was_not_sent(error):
-                    now = yield from look(generation, budget, self._barrier.clock)
-                    yield from self._erase_purged(generation, writes, now, budget, own)
+            except StoreUnavailableError:
+                if len(writes) > 1:  # a part may be there, in a cluster also if a circuit is open
+                    with suppress(StoreUnavailableError):
+                        now = yield from look(generation, budget, self._barrier.clock)
+                        yield from self._erase_purged(generation, writes, now, budget, own)
                 raise
             yield from self._erase_purged(generation, writes, value, budget, own)
         except BaseException as error:  # the write may still arrive, also after an interruption

@@ -230,9 +230,10 @@ class Cluster:
     def refresh_now(self, timeout: float) -> None:
         """Refresh the slots and wait for it, because a shard may have joined unnoticed."""
         asked = self._clock()
+        deadline = max(asked, self._refreshed + _BETWEEN_REFRESHES) + timeout
         while self._learnt < asked:
             task = self._refresh_soon()
-            left = asked + timeout - self._clock()
+            left = deadline - self._clock()
             if left <= 0:
                 raise StoreUnavailableError(self._no_answer("in time"), "timeout")
             if task is None:

@@ -172,12 +172,16 @@ def memoized(
 
     wrapper = _asynchronous if inspect.iscoroutinefunction(function) else _blocking
     cached: Any = functools.wraps(function)(wrapper(function, part, arguments))
-    _attach_calls(cached, part, arguments, keyed_parameters(function, ignored))
+    _attach_calls(cached, function, part, arguments, keyed_parameters(function, ignored))
     return cast(Memoized[P, R], attached(cached, part))
 
 
 def _attach_calls(
-    cached: Any, part: Part, arguments: Callable[..., Arguments], names: Sequence[str]
+    cached: Any,
+    function: Callable[..., Any],
+    part: Part,
+    arguments: Callable[..., Arguments],
+    names: Sequence[str],
 ) -> None:
     """Give a cached function the methods that concern one call."""
 
@@ -194,7 +198,7 @@ def _attach_calls(
         data = arguments(*args, **kwargs)
         return ExplainableCall(
             lambda: Keyed.of(lambda: part.cache_key(data)),
-            arguments_of(cached.__wrapped__, args, kwargs),
+            arguments_of(function, args, kwargs),
             dict(zip(names, data.key, strict=True)),
         )
 
