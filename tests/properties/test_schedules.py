@@ -91,6 +91,13 @@ RELOADED = [
 ]
 """Finds an answer of a new version that is stored under the key of the one before."""
 
+REPLACED = [
+    *[(0, "predict_one", [0], 99), (0, "refresh", [0], 4), 0.2, (0, "well", 99)],
+    *[(0, "predict_one", [0], 2), (1, "predict_one", [0], 99), (1, "predict_one", [0], 99)],
+    (0, "well", 99),
+]
+"""Finds an entry that a reply brings late: it was replaced after a refresh that had failed."""
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -160,6 +167,7 @@ def test_no_answer_is_older_than_a_barrier(
     @example(False, [REFRESHED])
     @example(True, [REFRESHED_NEAR])
     @example(True, [UNCHECKED])
+    @example(False, [REPLACED])
     @example(False, [RELOADED])
     def check(warm: bool, schedule: list[Any]) -> None:
         check_one(warm, schedule)
@@ -180,6 +188,7 @@ def test_no_row_of_a_table_is_older_than_a_barrier(
     @example(False, [REFRESHED])
     @example(True, [REFRESHED_NEAR])
     @example(True, [UNCHECKED])
+    @example(False, [REPLACED])
     def check(warm: bool, schedule: list[Any]) -> None:
         check_one(warm, schedule)
 

@@ -170,7 +170,10 @@ class TableFlow:
     def _find_in_store(
         self, rows: Rows, generation: Generation, places: Sequence[int]
     ) -> Steps[None]:
-        look_ups, keys = self._look_ups, rows.keys(places)
+        look_ups = self._look_ups
+        places, keys = self._trusted(places, rows.keys(places))
+        if not places:
+            return
         value, changes = generation.value, self._barrier.changes
         budget, rows.asked = Budget(self._timeout), self._clock()
         try:
@@ -183,13 +186,7 @@ class TableFlow:
             rows.store_seconds += self._timeout - budget.left
         seen, found = look_ups.seen_and_found(keys, generation, replies, rows.asked)
         value = value if seen is UNKNOWN else seen
-        entries = [entry for entry, _ in found]
-        if self._barrier.distrusted:
-            distrusts = self._barrier.distrusts
-            entries = [
-                None if distrusts(key) else entry for key, entry in zip(keys, entries, strict=True)
-            ]
-        taken = rows.take_in(places, entries, STORE)
+        taken = rows.take_in(places, [entry for entry, _ in found], STORE)
         if look_ups.has_near:
             near_keys = rows.near_keys
             read = [(near_keys[places[number]], found[number]) for number in taken]
@@ -199,6 +196,19 @@ class TableFlow:
                 left = found[number][1]
                 seconds = math.inf if left is None else left / 1000
                 rows.looked_up[place] = LookedUp(rows.asked, value, changes, seconds)
+
+    def _trusted(
+        self, places: Sequence[int], keys: list[bytes]
+    ) -> tuple[Sequence[int], list[bytes]]:
+        """Leave out rows whose entries may be from before a barrier.
+
+        Not when the reply is there: by then, another caller may have replaced the entry.
+        """
+        distrusted = self._barrier.distrusted
+        if not distrusted or distrusted.keys().isdisjoint(keys):
+            return places, keys
+        pairs = [pair for pair in zip(places, keys, strict=True) if pair[1] not in distrusted]
+        return [place for place, _ in pairs], [key for _, key in pairs]
 
     def _compute(self, rows: Rows, epoch: int) -> Steps[dict[int, RowResult]]:
         """Compute the rows that are not found, by one call of the function, and store them."""
