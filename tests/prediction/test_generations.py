@@ -155,11 +155,13 @@ def test_a_generation_that_can_not_be_created_is_tried_again_later(
 ) -> None:
     decorator = made(server)
     client.config_resetstat()
+    began = time.perf_counter()
     seen = outcomes(decorator, ask, *[person()] * 5)
     assert [(one.kind, one.fate, one.store_error) for one in seen] == [
         ("miss", "write_failed", "READONLY")
     ] * 5
-    assert client.info("commandstats")["cmdstat_set"]["rejected_calls"] <= 5 + 1
+    tries = 1 + int(time.perf_counter() - began)  # at most one a second
+    assert client.info("commandstats")["cmdstat_set"]["rejected_calls"] <= 5 + tries
     client.replicaof("no", "one")
     generation = inside(decorator)._look_ups.generations.of(decorator._current.get().namespace)
     assert generation.refused_until > time.perf_counter()
