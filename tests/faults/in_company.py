@@ -131,10 +131,11 @@ def replicas_lost(run: Run) -> None:
         run.lasts()
         run.recovers(load)
         killed.kill()
+        # At once: later, the cluster itself no longer names the replica.
+        wait_until(lambda: load.decorator.stats().store == "partly_open", "it knows")
         run.lasts()
         run.recovers(load)
         wait_until(lambda: _answers(load.decorator), "the primaries answer instead")
-        wait_until(lambda: load.decorator.stats().store == "partly_open", "it knows")
 
 
 def _answers(decorator: RedisCachingDecorator) -> bool:
