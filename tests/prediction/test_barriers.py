@@ -248,6 +248,26 @@ def test_a_write_that_arrives_after_the_barrier_is_not_served(frozen: Server, ba
         assert cache.predict(person()) == Charges(charges=2.0)
 
 
+def test_no_older_row_is_served_after_a_refresh_of_a_large_table_failed(frozen: Server) -> None:
+    factor = 1
+    with Cache(frozen.url, timeout=0.5) as cache:
+
+        @cache.memoize_rows(version="1", name="multiplied")
+        def multiplied(rows: list[int]) -> list[int]:
+            return [factor * row for row in rows]
+
+        rows = list(range(1, 5_001))
+        multiplied(rows)
+        factor = 2
+        frozen.freeze()
+        with refresh():
+            assert multiplied(rows) == [2 * row for row in rows]
+        assert multiplied.stats().write_failures == len(rows)
+        frozen.thaw()
+        poll(lambda: multiplied([0]) == [0] and multiplied.stats().store == "closed")
+        assert multiplied(rows) == [2 * row for row in rows]
+
+
 def test_keys_are_trusted_again_when_no_write_can_be_late() -> None:
     now = 0.0
     barrier = Barrier(clock=lambda: now)
@@ -334,12 +354,44 @@ def test_a_write_that_can_no_longer_be_late_is_forgotten() -> None:
     assert barrier.distrusts(b"late")
 
 
-def test_a_barrier_distrusts_a_bounded_number_of_keys() -> None:
+def test_a_barrier_distrusts_a_bounded_number_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_cache.prediction.barrier._MOST_KEYS", 100)
     barrier = Barrier()
-    for number in range(5_000):
+    for number in range(200):
         barrier.distrust(b"%d" % number)
-    assert len(barrier.distrusted) < 5_000
-    assert barrier.distrusts(b"4999")
+    assert len(barrier.distrusted) == 100
+    assert barrier.distrusts(b"199")
+
+
+def test_late_writes_of_a_large_batch_are_all_distrusted_after_a_purge() -> None:
+    now = 0.0
+    barrier = Barrier(clock=lambda: now)
+    keys = [b"%d" % number for number in range(5_000)]
+    for key in keys:
+        barrier.write_may_be_late(barrier.begin(key, barrier.epoch))
+    barrier.purge(lambda _: True, wait=0.0)
+    assert all(map(barrier.distrusts, keys))
+
+
+def test_writes_that_can_no_longer_be_late_take_no_memory() -> None:
+    now = 0.0
+    barrier = Barrier(clock=lambda: now)
+    for now in range(1_000):
+        barrier.write_may_be_late(barrier.begin(b"%d" % now, barrier.epoch))
+    assert len(barrier._late_writes) <= 61
+
+
+def test_no_replica_is_read_after_more_changes_than_a_barrier_remembers() -> None:
+    now = 0.0
+    barrier = Barrier(clock=lambda: now)
+    for number in range(4_096):
+        barrier.replaces(b"%d" % number)
+    assert barrier.replica_may_lag(b"0")
+    assert not barrier.replica_may_lag(b"another key")
+    barrier.replaces(b"one more")
+    assert barrier.replica_may_lag(b"0")
+    now = 61.0
+    assert not barrier.replica_may_lag(b"0")
 
 
 @pytest.mark.parametrize("batch", [False, True])

@@ -21,9 +21,11 @@ from model_cache.protocols import Clock
 
 # For this many seconds, a write that timed out may still reach the server.
 _LATE_WRITE_SECONDS = 60.0
-_MOST_LATE_WRITES = 4096
+# More than the rows of any one call, since an older entry is returned for a key that is dropped.
+_MOST_KEYS = 1_000_000
 # For this many seconds after a change of its primary, a replica may have older entries.
 _LONGEST_LAG = 60.0
+_MOST_REPLACED = 4096
 
 
 class Computation:
@@ -130,7 +132,7 @@ class Barrier:
             return
         with self._lock:
             self.changes += 1
-            self._overtake(frozenset(keys).__contains__)
+            self._overtake(frozenset(keys).__contains__, self._late_writes.keys() & keys)
 
     def end(self, computation: Computation) -> None:
         """Record the end of a computation."""
@@ -174,7 +176,9 @@ class Barrier:
         """Record a failed write that may still reach the server, or was not erased again."""
         with self._lock:
             if computation.is_valid and not computation.is_purged:
-                _remember(self._late_writes, computation.key, self.clock())
+                now = self.clock()
+                _drop_before(now - _LATE_WRITE_SECONDS, self._late_writes)
+                _remember(self._late_writes, computation.key, now, _MOST_KEYS)
             else:
                 self.distrust(computation.key)
 
@@ -194,7 +198,7 @@ class Barrier:
     def _ignore(self, key: bytes, seconds: float) -> None:
         self._late_writes.pop(key, None)
         until = max(self.clock() + seconds, self.distrusted.get(key, 0.0))
-        _remember(self.distrusted, key, until)
+        _remember(self.distrusted, key, until, _MOST_KEYS)
 
     def replaced(self, key: bytes) -> None:
         """Record that an entry was written or erased; it is trusted if no late write can arrive."""
@@ -210,7 +214,10 @@ class Barrier:
     def replaces(self, key: bytes) -> None:
         """Record that a refresh or a forget changes an entry; called before and after it."""
         with self._lock:
-            _remember(self._replaced, key, self.clock() + _LONGEST_LAG)
+            if len(self._replaced) >= _MOST_REPLACED:
+                self._replaced.clear()
+                self.purged()  # no entry is read from a replica then
+            _remember(self._replaced, key, self.clock() + _LONGEST_LAG, _MOST_REPLACED)
 
     def purged(self) -> None:
         """Record that a purge has deleted its entries."""
@@ -231,7 +238,7 @@ class Barrier:
         with self._lock:
             self.epoch += 1
             self.changes += 1
-            overtaken = self._overtake(holds)
+            overtaken = self._overtake(holds, list(filter(holds, self._late_writes)))
             _mark_purged(overtaken)
         deadline = self.clock() + wait
         while any(one.is_writing for one in overtaken) and self.clock() < deadline:
@@ -249,15 +256,24 @@ class Barrier:
         references = list(self._computations)
         return [one for reference in references if (one := reference()) is not None]
 
-    def _overtake(self, holds: Callable[[bytes], bool]) -> list[Computation]:
-        """Invalidate the computations for some keys; return those with a write in progress."""
+    def _overtake(
+        self, holds: Callable[[bytes], bool], late: Collection[bytes]
+    ) -> list[Computation]:
+        """Invalidate the computations for some keys.
+
+        Args:
+            holds: whether a key is one of them.
+            late: the keys among them of writes that may arrive late.
+
+        Returns:
+            The computations with a write in progress.
+        """
         overtaken = [one for one in self._under_way() if holds(one.key)]
         for one in overtaken:
             one.is_valid = False
-        for key, since in list(self._late_writes.items()):
-            if since + _LATE_WRITE_SECONDS < self.clock():
-                del self._late_writes[key]
-            elif holds(key):
+        now = self.clock()
+        for key in late:
+            if now <= self._late_writes[key] + _LATE_WRITE_SECONDS:
                 self.distrust(key)
         writing = [one for one in overtaken if one.is_writing]
         self._overtaken_writes = [*self._overtaken_writes, *map(ref, writing)]
@@ -273,10 +289,15 @@ def _mark_purged(computations: list[Computation]) -> None:
         one.is_purged = True
 
 
-def _remember(table: OrderedDict[bytes, float], key: bytes, time: float) -> None:
+def _drop_before(time: float, table: OrderedDict[bytes, float]) -> None:
+    while table and next(iter(table.values())) < time:
+        table.popitem(last=False)
+
+
+def _remember(table: OrderedDict[bytes, float], key: bytes, time: float, most: int) -> None:
     table[key] = time
     table.move_to_end(key)
-    if len(table) > _MOST_LATE_WRITES:
+    if len(table) > most:
         table.popitem(last=False)
 
 
