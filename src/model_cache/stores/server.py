@@ -166,8 +166,7 @@ class RedisStore:
         except StoreUnavailableError as error:
             self._guard.failed(breaker, error)
             raise
-        if breaker.recent or breaker is self._guard.writes:
-            self._guard.succeeded(breaker)
+        self._guard.succeeded(breaker)
         return answer
 
 
@@ -239,6 +238,5 @@ class AsyncRedisStore:
         except StoreUnavailableError as error:
             self._guard.failed(breaker, error)
             raise
-        if breaker.recent or breaker is self._guard.writes:
-            self._guard.succeeded(breaker)
+        self._guard.succeeded(breaker)
         return answer
