@@ -16,7 +16,8 @@ Exceptions of the model are never wrapped; they reach the caller unchanged.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class ModelCacheError(Exception):
@@ -70,12 +71,14 @@ class StoreUnavailableError(ModelCacheError):
         kind: the kind of failure, suitable as a metric label: "timeout", "connection",
             "credentials", "circuit_open", "protocol", "no_slot", "redirected", or the code of
             the server's error reply; "other" if the code is not a well-known one.
+        answers: what the other nodes of a cluster have answered, by key.
     """
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message, kind)
         self.message = message
         self.kind = kind
+        self.answers: Mapping[bytes, Any] = {}
 
     def __str__(self) -> str:
         return self.message

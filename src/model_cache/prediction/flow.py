@@ -155,7 +155,6 @@ class Flow:
         """
         call.kind = "unavailable"
         call.store_error = error.kind
-        self._look_ups.missed(call, error)
         if self._config.on_error == "raise":
             try:
                 raise error

@@ -178,8 +178,8 @@ class LookUps:
     def request_many(self, keys: list[bytes], generation: Generation) -> Request:
         """Return the request that looks up the keys of a batch.
 
-        It reads the generation before the entries. If a purge comes in between, the entries count
-        as read before the purge.
+        For the near cache, it reads the generation before the entries. If a purge comes in between,
+        the entries count as read before the purge.
         """
         now, near = self._clock(), self._near
         is_recent = now >= generation.watched_until if near is None else generation.is_recent(now)
@@ -187,6 +187,23 @@ class LookUps:
         if near is None:
             return lambda store, left: store.get_many([*watched, *keys], left)
         return lambda store, left: store.get_with_ttl([*watched, *keys], left)
+
+    def answered(
+        self, keys: Iterable[bytes], generation: Generation, error: StoreUnavailableError
+    ) -> Replies:
+        """Return the reply to `request_many` if only some nodes of a cluster have answered."""
+        answers = error.answers
+        watched = [answers[generation.key]] if generation.key in answers else []
+        return [*watched, *map(answers.get, keys)]
+
+    def take_in_part(
+        self, call: Call, error: StoreUnavailableError
+    ) -> tuple[bytes | None, StoreUnavailableError | None]:
+        """Process the failure of `request`; return the entry if the key's node has answered."""
+        key, generation = call.key, call.generation
+        if key is None or generation is None or key not in error.answers:
+            return None, error
+        return self.take_in(call, self.answered([key], generation, error)), None
 
     def take_in_many(
         self,
@@ -288,12 +305,7 @@ class LookUps:
         self._keep(call, entry, math.inf if ttl is None else ttl / 1000, since, since)
 
     def _keep(
-        self,
-        call: Call,
-        entry: bytes,
-        seconds: float,
-        since: float,
-        written: float | None = None,
+        self, call: Call, entry: bytes, seconds: float, since: float, written: float | None = None
     ) -> None:
         """Put an entry into the near cache, unless a purge or a refresh has intervened."""
         near, near_key, value = self._near, call.near_key, call.seen
@@ -346,7 +358,8 @@ class LookUps:
     def drop(self, call: Call) -> None:
         """Remove an entry from the near caches before it is refreshed."""
         near, near_key, generation = self._near, call.near_key, call.generation
-        self._replaces(call)
+        assert call.key is not None
+        self._barrier.replaces(call.key)
         self._barrier.clear_near_caches(besides=near)
         if near is None or near_key is None or generation is None:
             return
@@ -356,19 +369,11 @@ class LookUps:
 
     def forgotten(self, call: Call) -> None:
         """Remove an entry from the near cache; others learn of it by the generation."""
+        assert call.key is not None
         self._barrier.changed()
-        self._replaces(call)
+        self._barrier.replaces(call.key)
         if self._near is not None and call.near_key is not None:
             self._near.drop(call.near_key)
-
-    def _replaces(self, call: Call) -> None:
-        if call.key is not None:
-            self._barrier.replaces(call.key)
-
-    def missed(self, call: Call, error: StoreUnavailableError) -> None:
-        """Record that the store failed to answer a call."""
-        if call.generation is not None:
-            call.generation.missed(error, call.asked)
 
     def forget(self) -> None:
         """Empty the near cache."""

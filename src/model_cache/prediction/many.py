@@ -157,9 +157,10 @@ class ManyFlow:
             call.asked, call.store_seconds = asked, seconds
             if call.answer is not None:
                 answers[call] = call.answer
-            elif key is None or (failure is not None and call.mode != "refresh"):
-                if key is not None and failure is not None:
-                    call.key, call.kind, call.store_error = None, "unavailable", failure.kind
+            elif key is None:
+                rows.append(Row(call))
+            elif failure is not None and key not in failure.answers and call.mode != "refresh":
+                call.key, call.kind, call.store_error = None, "unavailable", failure.kind
                 rows.append(Row(call))
             elif (found := self._flow.read(call, entries.get(key))) is not None:
                 answers[call] = found
@@ -177,20 +178,21 @@ class ManyFlow:
     def _entries(
         self, calls: Sequence[Call], budget: Budget, asked: float
     ) -> Steps[tuple[dict[bytes, bytes | None], StoreUnavailableError | None]]:
-        """Return the entries found, by key, or the store's error."""
-        found: dict[bytes, bytes | None] = {}
-        asking = {call.key: call for call in calls if call.key and call.mode != "refresh"}
-        keys = [key for key in asking if key is not None]
-        if keys:
+        """Return the entries found, by key, and the store's error."""
+        found, failure = dict[bytes, bytes | None](), None
+        asking = {key: call for call in calls if (key := call.key) and call.mode != "refresh"}
+        if keys := list(asking):
             generation = asking[keys[0]].generation
             assert generation is not None
             try:
                 replies = yield from budget.ask(self._look_ups.request_many(keys, generation))
             except StoreUnavailableError as error:
-                return found, error
+                if not error.answers:
+                    return found, error
+                failure, replies = error, self._look_ups.answered(keys, generation, error)
             found = self._look_ups.take_in_many(calls, keys, generation, replies, asked)
         yield from self._learn_generation(calls, budget)
-        return found, None
+        return found, failure
 
     def _learn_generation(self, calls: Sequence[Call], budget: Budget) -> Steps[None]:
         if refreshing := [call for call in calls if call.key and call.overtakes]:

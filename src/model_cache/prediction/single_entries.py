@@ -78,10 +78,9 @@ class SingleEntries:
         try:
             entry = yield from self._entry(call, call.key)
         except StoreUnavailableError as error:
-            self._look_ups.missed(call, error)
-            if self._config.on_error == "raise":
+            entry, failure = self._look_ups.take_in_part(call, error)
+            if failure is not None and self._config.on_error == "raise":
                 raise
-            return None
         return self._flow.read(call, entry)
 
     def _entry(self, call: Call, key: bytes) -> Steps[bytes | None]:

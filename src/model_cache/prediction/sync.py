@@ -172,7 +172,7 @@ class CachedPredictor:
                 self._take(self._look_ups.create_generation([call], Budget(left)))
             return entry, None
         except StoreUnavailableError as error:
-            return None, error
+            return self._look_ups.take_in_part(call, error)
         finally:
             call.store_seconds = time.perf_counter() - call.asked
 

@@ -54,6 +54,7 @@ class Rows:
         store_seconds: the time of the lookups.
         model_seconds: the time of the function.
         failure: why the store failed.
+        lost: the places of the rows for which it failed.
     """
 
     def __init__(self, call: TableCall, table: Table, binding: RowsBound, began: float) -> None:
@@ -70,6 +71,7 @@ class Rows:
         self.firsts = list(map(first.__getitem__, self.distinct))
         self.store_seconds = self.model_seconds = 0.0
         self.failure: StoreUnavailableError | None = None
+        self.lost: set[int] = set()
         self.forget()
 
     def forget(self) -> None:

@@ -165,7 +165,9 @@ class TableFlow:
             if rows.failure is not None:
                 if self._raises:
                     raise rows.failure
-                return
+                if not rows.failure.answers:
+                    rows.lost.update(missing[start:])
+                    return
 
     def _find_in_store(
         self, rows: Rows, generation: Generation, places: Sequence[int]
@@ -180,8 +182,11 @@ class TableFlow:
             replies = yield from budget.ask(look_ups.request_many(keys, generation))
         except StoreUnavailableError as error:
             rows.failure = error
-            generation.missed(error, rows.asked)
-            return
+            if not error.answers:
+                return
+            pairs = zip(places, keys, strict=True)
+            rows.lost.update(place for place, key in pairs if key not in error.answers)
+            replies = look_ups.answered(keys, generation, error)
         finally:
             rows.store_seconds += self._timeout - budget.left
         seen, found = look_ups.seen_and_found(keys, generation, replies, rows.asked)
@@ -273,7 +278,7 @@ class TableFlow:
         call.mode, call.epoch, call.asked = rows.mode, epoch, rows.asked
         canonical = rows.canonical(place)
         self._look_ups.begin_missing(call, canonical)
-        if rows.failure is not None and place not in rows.odd:
+        if rows.failure is not None and place in rows.lost:
             call.kind, call.store_error = "unavailable", rows.failure.kind
             return call
         call.key = rows.binding.key(canonical)

@@ -5,14 +5,19 @@ Each request goes to the node that serves the key's slot; `slots` finds it.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
+from model_cache.errors import StoreUnavailableError
 from model_cache.protocols import Store, Timed, Write
 from model_cache.steps import notified, take, take_async
 from model_cache.stores.guard import State
-from model_cache.stores.slots import AskNode, Cluster, NodeSteps, WaitForTask
+from model_cache.stores.nodes import Answers, AskNode, AskNodes, NodeEffect, NodeSteps
+from model_cache.stores.slots import Cluster
+from model_cache.stores.threads import started
 
 T = TypeVar("T")
 
@@ -50,7 +55,10 @@ class ClusterSteps:
 
     def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> NodeSteps[list[Timed]]:
         steps = self._at_owners(
-            keys, timeout, lambda store, some, left: store.get_with_ttl(some, left)
+            keys,
+            timeout,
+            lambda store, some, left: store.get_with_ttl(some, left),
+            first_before_others=True,
         )
         return _in_order(keys, steps)
 
@@ -67,17 +75,18 @@ class ClusterSteps:
 
     def set_many(self, entries: Sequence[Write], timeout: float) -> NodeSteps[None]:
         by_key = {entry[0]: entry for entry in entries}
-        yield from self._at_owners(
+        answers = yield from self._at_owners(
             list(by_key),
             timeout,
             lambda store, some, left: store.set_many([by_key[key] for key in some], left),
         )
+        answers.all()
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> NodeSteps[int]:
         answers = yield from self._at_owners(
             list(keys), timeout, lambda store, some, left: store.delete(some, left)
         )
-        return sum(deleted for _, deleted in answers)
+        return sum(deleted for _, deleted in answers.all())
 
     def add_counts(
         self, key: bytes, amounts: Mapping[bytes, int], timeout: float
@@ -87,13 +96,17 @@ class ClusterSteps:
         )
 
 
-def _in_order(
-    keys: Sequence[bytes], steps: NodeSteps[list[tuple[list[bytes], list[T]]]]
-) -> NodeSteps[list[T]]:
+def _in_order(keys: Sequence[bytes], steps: NodeSteps[Answers[list[T]]]) -> NodeSteps[list[T]]:
     """Return what the nodes answer for keys, in the order of the keys."""
-    found: dict[bytes, T] = {}
-    for batch, entries in (yield from steps):
-        found.update(zip(batch, entries, strict=True))
+    answers = yield from steps
+    found = {
+        key: answer
+        for batch, given in answers.given
+        for key, answer in zip(batch, given, strict=True)
+    }
+    if answers.failure is not None:
+        answers.failure.answers = found
+    answers.all()
     return [found[key] for key in keys]
 
 
@@ -203,15 +216,44 @@ class AsyncClusterStore:
         self._cluster.close(lambda node: node.asynchronous.close())
 
 
-def _perform(effect: AskNode | WaitForTask) -> Any:
+def _perform(effect: NodeEffect) -> Any:
     if isinstance(effect, AskNode):
         return effect.request(effect.node.sync, effect.seconds)
+    if isinstance(effect, AskNodes):
+        return _perform_at_once(effect.asks)
     return effect.task.wait(effect.seconds)
 
 
-async def _perform_async(effect: AskNode | WaitForTask) -> Any:
+def _perform_at_once(asks: Sequence[AskNode]) -> list[Any]:
+    """Ask nodes on threads, and the last one on this thread."""
+    deadline = time.monotonic() + asks[-1].seconds
+    answers: list[Any] = [StoreUnavailableError("timed out", "timeout") for _ in asks]
+
+    def perform(place: int) -> None:
+        try:
+            answers[place] = _perform(asks[place])
+        except StoreUnavailableError as error:
+            answers[place] = error
+
+    tasks = [started(partial(perform, place)) for place in range(len(asks) - 1)]
+    perform(len(asks) - 1)
+    for task in tasks:
+        task.wait(max(0.0, deadline - time.monotonic()))
+    return answers
+
+
+async def _perform_async(effect: NodeEffect) -> Any:
     if isinstance(effect, AskNode):
         # A request returns what the store's method returns: here, an awaitable.
         asked = effect.request(cast(Store, effect.node.asynchronous), effect.seconds)
         return await cast(Awaitable[Any], asked)
+    if isinstance(effect, AskNodes):
+        answers = await asyncio.gather(*map(_perform_async, effect.asks), return_exceptions=True)
+        return list(map(_answered, answers))
     return await notified(effect.task.subscribe, effect.seconds)
+
+
+def _answered(answer: Any) -> Any:
+    if isinstance(answer, BaseException) and not isinstance(answer, StoreUnavailableError):
+        raise answer
+    return answer

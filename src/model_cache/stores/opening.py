@@ -18,11 +18,12 @@ from model_cache.stores.bucket_requests import BucketRequests
 from model_cache.stores.cluster import AsyncClusterStore, ClusterStore
 from model_cache.stores.dialing import Dialer
 from model_cache.stores.guard import Guard
+from model_cache.stores.nodes import Node, Shard
 from model_cache.stores.packed import AsyncPackedStore, PackedStore
 from model_cache.stores.packing import Packing
 from model_cache.stores.replies import Role
 from model_cache.stores.server import AsyncRedisStore, RedisStore
-from model_cache.stores.slots import Cluster, Node, Shard, slots_of
+from model_cache.stores.slots import Cluster, slots_of
 from model_cache.stores.url import Address, Endpoint, parse_url
 
 _DEFAULT_AGE = 300.0

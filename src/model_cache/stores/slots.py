@@ -1,4 +1,4 @@
-"""The nodes of a Redis Cluster: routes each key to the node that serves its slot.
+"""The slots of a Redis Cluster: routes each key to the node that serves its slot.
 
 Each node has its own stores and circuit breakers, so losing a shard affects only its own keys. A
 background thread refreshes the slot table whenever a reply shows that it has changed, and
@@ -10,8 +10,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
@@ -21,8 +21,20 @@ from model_cache.interruptions import reraise_interruption
 from model_cache.protocols import Clock, Store
 from model_cache.stores.connection import printable
 from model_cache.stores.guard import Guard, State, seconds_left
+from model_cache.stores.nodes import (
+    Answers,
+    AskNode,
+    AskNodes,
+    Batch,
+    Node,
+    NodeSteps,
+    RequestAbout,
+    Shard,
+    WaitForTask,
+    about,
+)
 from model_cache.stores.replies import RedirectedError, Role
-from model_cache.stores.server import AsyncRedisStore, RedisStore
+from model_cache.stores.server import RedisStore
 from model_cache.stores.threads import Task
 from model_cache.stores.url import Address
 
@@ -38,50 +50,6 @@ _SHARE_OF_REPLICA = 0.5
 
 # Not the module's generator: a model may have seeded it.
 _draw = random.SystemRandom().randrange
-
-
-class Node(NamedTuple):
-    """The stores of one server in one role, for threads and for event loops."""
-
-    sync: RedisStore
-    asynchronous: AsyncRedisStore
-
-    def close(self) -> None:
-        """Close all connections to it."""
-        self.sync.close()
-        self.asynchronous.close()
-
-
-class Shard(NamedTuple):
-    """The nodes that serve a range of slots."""
-
-    primary: Address
-    replicas: tuple[Address, ...]
-
-
-class AskNode(NamedTuple):
-    """Send a request to a node; the result is its answer.
-
-    Attributes:
-        node: the node.
-        request: calls a method of one of its stores with a timeout, and returns what the method
-            returns: the answer, or in an event loop an awaitable.
-        seconds: the timeout.
-    """
-
-    node: Node
-    request: Callable[[Store, float], Any]
-    seconds: float
-
-
-class WaitForTask(NamedTuple):
-    """Wait for a task, at most for the given seconds."""
-
-    task: Task
-    seconds: float
-
-
-NodeSteps: TypeAlias = Generator[AskNode | WaitForTask, Any, T]
 
 
 class Cluster:
@@ -188,34 +156,68 @@ class Cluster:
         self,
         keys: Sequence[bytes],
         timeout: float,
-        request: Callable[[Store, list[bytes], float], T],
-    ) -> NodeSteps[list[tuple[list[bytes], T]]]:
+        request: RequestAbout[T],
+        *,
+        first_before_others: bool = False,
+    ) -> NodeSteps[Answers[T]]:
         """Ask each node for its keys; retry a key that has moved on its own.
 
-        Returns:
-            The keys that a node was asked for, with its answer.
+        Args:
+            keys: the keys.
+            timeout: seconds, for all of it.
+            request: asks a node for some of the keys.
+            first_before_others: whether the node of the first key answers before others are asked.
         """
-
-        def about(batch: list[bytes]) -> Callable[[Store, float], T]:
-            return lambda store, left: request(store, batch, left)
-
         deadline = self._clock() + timeout
+        answers = Answers[T]()
+        batches = yield from self._batches(keys, deadline, answers)
+        groups = [batches[:1], batches[1:]] if first_before_others else [batches]
+        moved: list[bytes] = []
+        for group in filter(None, groups):
+            moved += yield from self._at_once(group, deadline, request, answers)
+        for key in moved:
+            steps = self.at_owner(key, deadline - self._clock(), about(request, [key]))
+            try:
+                answers.given.append(([key], (yield from steps)))
+            except StoreUnavailableError as error:
+                answers.failure = error
+        return answers
+
+    def _batches(
+        self, keys: Sequence[bytes], deadline: float, answers: Answers[Any]
+    ) -> NodeSteps[list[Batch]]:
+        """Return the keys of each primary."""
         batches: dict[Address, list[bytes]] = {}
         for key in keys:
-            shard = yield from self._owner(key_slot(key), deadline)
-            batches.setdefault(shard.primary, []).append(key)
-        answers: list[tuple[list[bytes], T]] = []
-        for address, batch in batches.items():
             try:
-                left = seconds_left(deadline, self._clock)
-                answer: T = yield AskNode(self._node(address), about(batch), left)
-                answers.append((batch, answer))
-            except RedirectedError:
-                for key in batch:
-                    left = deadline - self._clock()
-                    answer = yield from self.at_owner(key, left, about([key]))
-                    answers.append(([key], answer))
-        return answers
+                shard = yield from self._owner(key_slot(key), deadline)
+                batches.setdefault(shard.primary, []).append(key)
+            except StoreUnavailableError as error:
+                if not self._slots:
+                    raise
+                answers.failure = error
+        return list(batches.items())
+
+    def _at_once(
+        self,
+        batches: Sequence[Batch],
+        deadline: float,
+        request: RequestAbout[T],
+        answers: Answers[T],
+    ) -> NodeSteps[list[bytes]]:
+        """Ask nodes at the same time; return the keys that have moved."""
+        left = seconds_left(deadline, self._clock)
+        asks = [AskNode(self._node(one), about(request, keys), left) for one, keys in batches]
+        moved: list[bytes] = []
+        for (_, keys), result in zip(batches, (yield AskNodes(asks)), strict=True):
+            if isinstance(result, RedirectedError):
+                moved += keys
+            elif isinstance(result, StoreUnavailableError):
+                answers.failure = result
+                self._refresh_soon()  # a replica may have been promoted
+            else:
+                answers.given.append((keys, result))
+        return moved
 
     def primaries(self) -> list[Node]:
         """Return the primaries that served slots at the last refresh."""

@@ -1,0 +1,222 @@
+"""Batches in a Redis Cluster: all shards are asked at once, and a lost shard loses its own keys."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+
+from model_cache import Cache, RedisCachingDecorator, StoreUnavailableError, record_outcomes
+from model_cache.prediction.barrier import _barriers
+from model_cache.stores.opening import compose_both
+from model_cache.stores.url import parse_url
+from tests.faults.load import wait_until
+from tests.faults.topologies import Cluster, running_cluster
+from tests.models import Charges, FunctionModel, charge, person
+from tests.prediction.test_generations import a_second_passes
+from tests.servers import Server
+from tests.stores.caching import COUNT, TIMEOUT, decorated, predict_all
+
+SLOTS = 16_384
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with running_cluster() as cluster:
+        yield cluster
+
+
+def shard_of(cluster: Cluster, key: bytes | str) -> Server:
+    return cluster.primary_of(key_slot(key.encode() if isinstance(key, str) else key))
+
+
+def key_on(cluster: Cluster, shard: Server) -> bytes:
+    return next(key for n in range(SLOTS) if shard_of(cluster, key := b"key %d" % n) is shard)
+
+
+def nodes_of(cluster: Cluster, shard: Server) -> list[Server]:
+    place = cluster.nodes.index(shard)
+    return [shard, cluster.nodes[place + 3]]
+
+
+@contextmanager
+def frozen(nodes: Sequence[Server]) -> Iterator[None]:
+    for node in nodes:
+        node.freeze()
+    try:
+        yield
+    finally:
+        for node in nodes:
+            node.thaw()
+
+
+Ask = Callable[[RedisCachingDecorator, Sequence[Any]], list[Any]]
+
+
+def in_threads(decorator: RedisCachingDecorator, inputs: Sequence[Any]) -> list[Any]:
+    answers: list[Any] = decorator.predict_many(inputs)
+    return answers
+
+
+def in_a_loop(decorator: RedisCachingDecorator, inputs: Sequence[Any]) -> list[Any]:
+    return asyncio.run(decorator.apredict_many(inputs))
+
+
+@pytest.mark.parametrize("near", [None, 1000], ids=["far", "near"])
+@pytest.mark.parametrize("ask", [in_threads, in_a_loop])
+def test_a_lost_shard_loses_its_own_keys_of_a_batch(ask: Ask, near: int | None) -> None:
+    people = [person(age=age) for age in range(COUNT)]
+    with running_cluster() as cluster:
+        with decorated(cluster.url, "lost") as decorator:
+            predict_all(decorator)
+            keys = [decorator.cache_key(each) for each in people]
+        kept = shard_of(cluster, "lost/1.0.0/generation")
+        lost = next(shard for key in keys if (shard := shard_of(cluster, key)) is not kept)
+        own = [shard_of(cluster, key) is lost for key in keys]
+        for node in nodes_of(cluster, lost):
+            node.kill()
+        _barriers.clear()  # as in another process
+        with decorated(cluster.url, "lost", near_cache=near) as decorator:
+            with record_outcomes() as outcomes:
+                assert ask(decorator, people) == list(map(charge, people))
+            assert [one.kind == "unavailable" for one in outcomes] == own
+            assert [one.kind == "hit" for one in outcomes] == [not each for each in own]
+
+
+def test_a_lost_shard_loses_its_own_rows_of_a_table() -> None:
+    rows = list(range(COUNT))
+    with running_cluster() as cluster:
+        with Cache(cluster.url, timeout=TIMEOUT) as cache:
+            doubled = cache.memoize_rows(version="1", name="doubled")(lambda rows: rows)
+            doubled(rows)
+        kept = shard_of(cluster, "doubled/1/generation")
+        lost = next(node for node in cluster.nodes[:3] if node is not kept)
+        with lost.client() as client:
+            count = len(client.keys("doubled/*"))
+        for node in nodes_of(cluster, lost):
+            node.kill()
+        _barriers.clear()  # as in another process
+        with Cache(cluster.url, timeout=TIMEOUT) as cache:
+            doubled = cache.memoize_rows(version="1", name="doubled")(lambda rows: rows)
+            assert doubled(rows) == rows
+            stats = doubled.stats()
+            assert (stats.hits, stats.unavailable) == (COUNT - count, count)
+
+
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
+def test_single_hits_stay_near_and_far_if_the_shard_of_the_generation_is_lost(
+    in_a_loop: bool,
+) -> None:
+    with running_cluster() as cluster:
+        with decorated(cluster.url, "kept") as decorator:
+            predict_all(decorator)
+        lost = shard_of(cluster, "kept/1.0.0/generation")
+        for node in nodes_of(cluster, lost):
+            node.kill()
+        _barriers.clear()  # as in another process
+        with decorated(cluster.url, "kept", near_cache=1000) as decorator:
+            people = [person(age=age) for age in range(COUNT)]
+            kept = [each for each in people if shard_of(cluster, decorator.cache_key(each)) != lost]
+            for each in kept:
+                if in_a_loop:
+                    assert asyncio.run(decorator.apredict(each)) == charge(each)
+                else:
+                    assert decorator.predict(each) == charge(each)
+            assert decorator.stats().hits == len(kept)
+            assert decorator.lookup(kept[0]) == charge(kept[0])
+
+
+def test_near_entries_are_checked_while_another_shard_refuses_connections() -> None:
+    value = 1.0
+    with running_cluster() as cluster:
+        model = FunctionModel(function=lambda _: Charges(charges=value), qualified_name="refusing")
+        options: dict[str, Any] = {"url": cluster.url, "timeout": TIMEOUT, "near_cache": 1000}
+        with RedisCachingDecorator(**options).set_model(model) as decorator:
+            generation = shard_of(cluster, "refusing/1.0.0/generation")
+            lost = next(node for node in cluster.nodes[:3] if node is not generation)
+
+            def on(shard: Server) -> Any:
+                people = (person(age=age) for age in range(1000))
+                return next(
+                    each for each in people if shard_of(cluster, decorator.cache_key(each)) is shard
+                )
+
+            data, beside = on(generation), on(lost)
+            assert decorator.predict(data) == Charges(charges=1.0)
+            for node in nodes_of(cluster, lost):
+                node.kill()
+            _barriers.clear()  # as in another process
+            with RedisCachingDecorator(**options).set_model(model) as other:
+                value = 2.0
+                other.forget(data)
+            a_second_passes(decorator)
+            assert decorator.predict(beside) == Charges(charges=2.0)  # without the store
+            assert decorator.predict(data) == Charges(charges=2.0)
+
+
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
+def test_a_frozen_shard_leaves_time_for_the_others(cluster: Cluster, in_a_loop: bool) -> None:
+    stores = compose_both(parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT)
+    slow = [cluster.nodes[0], cluster.nodes[1]]
+    keys = [key_on(cluster, node) for node in cluster.nodes[:3]]
+    for key in keys:
+        stores.sync.set(key, b"entry", None, TIMEOUT)
+
+    def ask() -> None:
+        if in_a_loop:
+            asyncio.run(in_loop())
+        else:
+            stores.sync.get_many(keys, 0.3)
+
+    async def in_loop() -> None:
+        await stores.asynchronous.get_many(keys, 0.3)
+
+    with frozen(slow), pytest.raises(StoreUnavailableError) as raised:
+        ask()
+    assert raised.value.answers == {keys[2]: b"entry"}
+    stores.sync.close()
+
+
+def test_the_first_key_is_read_before_the_others(cluster: Cluster) -> None:
+    stores = compose_both(parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT)
+    first, second = (key_on(cluster, node) for node in cluster.nodes[:2])
+    for key in (first, second):
+        stores.sync.set(key, b"old", None, TIMEOUT)
+    got: list[Any] = []
+    with frozen([cluster.nodes[0]]):
+        thread = threading.Thread(
+            target=lambda: got.extend(stores.sync.get_with_ttl([first, second], TIMEOUT))
+        )
+        thread.start()
+        time.sleep(0.3)  # long enough to be asked for the second key
+        stores.sync.set(second, b"new", None, TIMEOUT)
+    thread.join()
+    assert [entry for entry, _ in got] == [b"old", b"new"]
+    stores.sync.close()
+
+
+def test_batches_find_the_replica_that_has_taken_over() -> None:
+    with running_cluster() as cluster:
+        stores = compose_both(parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT)
+        keys = [key_on(cluster, node) for node in cluster.nodes[:3]]
+        stores.sync.set_many([(key, b"entry", None) for key in keys], TIMEOUT)
+        replica = cluster.nodes[3]
+        with replica.client() as client:
+            client.execute_command("READONLY")
+            wait_until(lambda: client.get(keys[0]) == b"entry", "the replica has the entry")
+        cluster.nodes[0].kill()
+        wait_until(cluster.works, "the replica took over")
+
+        def got() -> list[bytes | None]:
+            with suppress(StoreUnavailableError):
+                return stores.sync.get_many(keys, TIMEOUT)
+            return []
+
+        wait_until(lambda: got() == [b"entry"] * 3, "it is asked", 10.0)
+        stores.sync.close()
