@@ -13,7 +13,7 @@ from model_cache.binding import Bound
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.observing.outcome import Outcome
-from model_cache.prediction.barrier import Barrier, Computation
+from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.batch_row import Row
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, PredictMany, Steps
@@ -24,7 +24,7 @@ from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.serving import WRONG_ENTRIES
 from model_cache.prediction.single_flight import Flight, Landed, Landing
 from model_cache.prediction.veto import ModelCall, model_calls
-from model_cache.prediction.writing import Encoded, Write, Writing
+from model_cache.prediction.writing import Write, Writing
 from model_cache.steps import unwrapped
 
 # How many entries to write in one round trip.
@@ -214,7 +214,6 @@ class ManyFlow:
             return
         row.computation = self._barrier.begin(key, call.epoch)
         if call.overtakes:
-            row.computation.is_announced = True
             self._look_ups.drop(call)
         else:
             row.joined = self._flow.join(call, row.computation)
@@ -271,9 +270,11 @@ class ManyFlow:
         own = [row for row in rows if not row.waits]
         if own:
             yield from self._compute(own, stops=stops)
-            records = Records([row.call.key for row in own if row.call.overtakes and row.call.key])
+            keys = [row.call.key for row in own if row.call.overtakes and row.call.key]
+            records = Records(keys) if keys else None
             for start in range(0, len(own), _CHUNK):
-                records.may_begin_anew = start + _CHUNK >= len(own)
+                if records is not None:
+                    records.may_begin_anew = start + _CHUNK >= len(own)
                 yield from self._store(own[start : start + _CHUNK], budget, records)
                 budget = Budget(self._timeout)
 
@@ -326,16 +327,18 @@ class ManyFlow:
             row.call.kind = row.call.kind or "miss"
         return True
 
-    def _store(self, rows: Sequence[Row], budget: Budget, records: Records) -> Steps[None]:
+    def _store(self, rows: Sequence[Row], budget: Budget, records: Records | None) -> Steps[None]:
         """Encode the new predictions, wake waiting callers, and write all entries at once."""
         writes: list[Write] = []
         written: list[Call] = []
         for row in rows:
             if row.computation is not None and row.call.kind == "miss" and row.answer is not None:
-                encoded = self._encoded(row, row.computation, row.answer)
-                if encoded is not None:
-                    writes.append(Write(row.computation, encoded, row.call.seen))
-                    written.append(row.call)
+                computation, call = row.computation, row.call
+                made = self._writing.encode(call, computation.key, row.answer, row.model_call)
+                if made is not None:
+                    row.entry = made.entry
+                    writes.append(Write(computation, made, call.seen))
+                    written.append(call)
             row.land()
         if writes:
             yield from self._write(written, writes, budget, records)
@@ -343,7 +346,11 @@ class ManyFlow:
         yield from self._discard(rows, budget, records)
 
     def _write(
-        self, written: Sequence[Call], writes: Sequence[Write], budget: Budget, records: Records
+        self,
+        written: Sequence[Call],
+        writes: Sequence[Write],
+        budget: Budget,
+        records: Records | None,
     ) -> Steps[None]:
         before, since = budget.left, self._clock()
         refreshes = any(call.mode == "refresh" for call in written)
@@ -360,7 +367,7 @@ class ManyFlow:
             elif call.overtakes:
                 self._look_ups.refresh_failed(call)
 
-    def _discard(self, rows: Sequence[Row], budget: Budget, records: Records) -> Steps[None]:
+    def _discard(self, rows: Sequence[Row], budget: Budget, records: Records | None) -> Steps[None]:
         """Erase outdated entries that a refresh has nothing to replace with."""
         outdated = [
             (row.call, row.computation)
@@ -378,20 +385,6 @@ class ManyFlow:
         yield from self._writing.discard(generation, computations, budget, records)
         for call, _ in outdated:
             self._look_ups.refreshed(call)
-
-    def _encoded(self, row: Row, computation: Computation, answer: Any) -> Encoded | None:
-        call = row.call
-        call.fate = "skipped"
-        if not row.model_call.may_be_stored:
-            return None
-        ttls = row.model_call.ttls
-        made = self._writing.encode(call.binding, computation.key, call.data, answer, ttls)
-        if not isinstance(made, Encoded):
-            call.fate = made
-            return None
-        row.entry = made.entry
-        call.made(*made)
-        return made
 
     def _end(self, row: Row) -> None:
         row.land()

@@ -27,11 +27,12 @@ from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Later, Predict, Steps
+from model_cache.prediction.generation_steps import Records
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.sampling import Sample
 from model_cache.prediction.serving import Serving
 from model_cache.prediction.veto import ModelCall, model_calls
-from model_cache.prediction.writing import Encoded, Write, Writing
+from model_cache.prediction.writing import Write, Writing
 
 MOST_VERIFIED = 100
 """How many hits may wait to be verified; further ones are left out, so that a model that takes long
@@ -214,18 +215,18 @@ class Verifying:
         """Replace an entry, unless a purge or a refresh has overtaken the computation."""
         call.mode, budget, key = "refresh", Budget(self._config.timeout), computation.key
         assert call.generation is not None
-        made = self._writing.encode(call.binding, key, call.data, prediction, model_call.ttls)
+        made = self._writing.encode(call, key, prediction, model_call)
         if not computation.is_valid:
             return
-        computation.is_announced = True  # the other processes drop the wrong entry, too
+        records = Records([key])  # the other processes drop the wrong entry, too
         self._look_ups.drop(call)
-        if not isinstance(made, Encoded):
-            yield from self._writing.discard(call.generation, [computation], budget)
+        if made is None:
+            yield from self._writing.discard(call.generation, [computation], budget, records)
             self._look_ups.refreshed(call)
             return
         write, since = Write(computation, made, call.seen), time.perf_counter()
         ((fate, _),) = yield from self._writing.store(
-            call.binding, call.generation, [write], budget, refreshes=True
+            call.binding, call.generation, [write], budget, refreshes=True, records=records
         )
         if fate == "stored":
             self._look_ups.stored(call, *made, since)

@@ -19,6 +19,7 @@ from model_cache.observing.events import EntryStored, Hook, PredictionNotStored,
 from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
+from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Pause, Steps, WriteLater
 from model_cache.prediction.generation import (
     LONGEST,
@@ -30,6 +31,7 @@ from model_cache.prediction.generation import (
 )
 from model_cache.prediction.generation_steps import Records, look, record
 from model_cache.prediction.time_to_live import TtlRefusedError, expiry, shortest_ttl
+from model_cache.prediction.veto import ModelCall
 
 
 class Encoded(NamedTuple):
@@ -97,46 +99,47 @@ class Writing:
         self._watch = watch
         # Other processes of a fleet wait for the entry itself.
         self._is_late = config.write == "background" and config.single_flight != "fleet"
+        self._stale = max(config.stale_if_error or 0, config.stale_while_revalidate or 0)
 
     def encode(
-        self,
-        binding: Bound,
-        key: bytes,
-        data: Any,
-        prediction: Any,
-        ttls: Iterable[object] = (),
-    ) -> Encoded | Fate:
-        """Return a prediction's entry, or why it is not stored.
+        self, call: Call, key: bytes, prediction: Any, model_call: ModelCall | None = None
+    ) -> Encoded | None:
+        """Return the entry of a call's prediction; None if it is not stored, see `call.fate`.
 
         Args:
-            binding: the binding of the model.
+            call: the call.
             key: the key of the entry.
-            data: the input.
             prediction: the prediction.
-            ttls: the times to live that the model has set.
+            model_call: the model call that made it, if any.
         """
-        name = binding.qualified_name
+        call.fate = "skipped"  # if this is interrupted
+        if model_call is not None and not model_call.may_be_stored:
+            return None
+        if call.is_late and call.has_changed():
+            return None
+        binding, config = call.binding, self._config
         try:
-            cache_if = self._config.cache_if
-            if cache_if is not None and not cache_if(data, prediction):
-                return "skipped"
-            ttl = shortest_ttl(self._config.ttl, data, prediction, ttls)
+            if config.cache_if is not None and not config.cache_if(call.data, prediction):
+                return None
+            ttls = () if model_call is None else model_call.ttls
+            ttl = shortest_ttl(config.ttl, call.data, prediction, ttls)
             if ttl == 0:
-                return "skipped"
-            config = self._config
-            stale = max(config.stale_if_error or 0, config.stale_while_revalidate or 0)
-            ttl, fresh_until = expiry(ttl, stale)
-            return Encoded(binding.encode(key, prediction, fresh_until), ttl)
+                return None
+            ttl, fresh_until = expiry(ttl, self._stale)
+            entry = binding.encode(key, prediction, fresh_until)
         except EntryRefusedError as error:
-            self._hook(PredictionNotStored(name, str(error)))
-            return "too_large" if error.reason is Refusal.TOO_LARGE else "lossy"
+            call.fate = "too_large" if error.reason is Refusal.TOO_LARGE else "lossy"
+            reason = str(error)
         except TtlRefusedError as error:
-            self._hook(PredictionNotStored(name, str(error)))
-            return "skipped"
+            reason = str(error)
         except Exception as error:  # from cache_if
             reraise_interruption(error)
-            self._hook(PredictionNotStored(name, f"cache_if raised {type(error).__name__}"))
-            return "skipped"
+            reason = f"cache_if raised {type(error).__name__}"
+        else:
+            call.made(entry, ttl)
+            return Encoded(entry, ttl)
+        self._hook(PredictionNotStored(binding.qualified_name, reason))
+        return None
 
     def store(
         self,
@@ -156,7 +159,7 @@ class Writing:
             writes: the entries.
             budget: the time for writing them now.
             refreshes: whether they must be written before the answer is returned.
-            records: those of the refresh that they are part of; by default made for them.
+            records: those of the refresh that they are part of, which other processes learn of.
 
         Returns:
             The result of each.
@@ -197,7 +200,11 @@ class Writing:
                 return [_DROPPED] * len(writes)
             allowed = list(map(barrier.may_write, computations))
             if True in allowed:
-                yield from self._set(generation, list(compress(writes, allowed)), budget, records)
+                kept = list(compress(writes, allowed))
+                change = self._set_unless_purged(generation, kept, budget, records)
+                if records is not None:
+                    change = self._between_records(records, generation, budget, change)
+                yield from change
         except StoreUnavailableError as error:
             return self._failed(binding, writes, error.kind, str(error))
         except Exception as error:  # from a property of the model
@@ -229,21 +236,6 @@ class Writing:
                 yield Pause(0.001)
                 budget.left -= 0.001
 
-    def _set(
-        self,
-        generation: Generation,
-        writes: Sequence[Write],
-        budget: Budget,
-        records: Records | None,
-    ) -> Steps[None]:
-        """Set entries; those that other processes must learn of between two records."""
-        if not any(write.computation.is_announced for write in writes):
-            yield from self._set_unless_purged(generation, writes, budget)
-            return
-        records = records or Records([write.computation.key for write in writes])
-        change = self._set_unless_purged(generation, writes, budget, records.raw)
-        yield from self._between_records(records, generation, budget, change)
-
     def _between_records(
         self, records: Records, generation: Generation, budget: Budget, change: Steps[None]
     ) -> Steps[None]:
@@ -269,7 +261,11 @@ class Writing:
             yield from look(generation, budget, clock)
 
     def _set_unless_purged(
-        self, generation: Generation, writes: Sequence[Write], budget: Budget, own: bytes = b""
+        self,
+        generation: Generation,
+        writes: Sequence[Write],
+        budget: Budget,
+        records: Records | None = None,
     ) -> Steps[None]:
         """Set entries, and erase those that a purge has overtaken in the meantime.
 
@@ -279,7 +275,7 @@ class Writing:
             generation: the generation of their namespace.
             writes: the entries.
             budget: the time for it.
-            own: the records of the refresh that they are part of.
+            records: those of the refresh that they are part of.
         """
         entries = [(write.computation.key, *write.encoded) for write in writes]
         asked = self._barrier.clock()
@@ -293,9 +289,9 @@ class Writing:
                 if len(writes) > 1:  # a part may be there, in a cluster also if a circuit is open
                     with suppress(StoreUnavailableError):
                         now = yield from look(generation, budget, self._barrier.clock)
-                        yield from self._erase_purged(generation, writes, now, budget, own)
+                        yield from self._erase_purged(generation, writes, now, budget, records)
                 raise
-            yield from self._erase_purged(generation, writes, value, budget, own)
+            yield from self._erase_purged(generation, writes, value, budget, records)
         except BaseException as error:  # the write may still arrive, also after an interruption
             may_be_late = not (isinstance(error, WriteRefusedError) or _was_not_sent(error))
             for write in writes:
@@ -309,10 +305,10 @@ class Writing:
         writes: Sequence[Write],
         value: Value,
         budget: Budget,
-        own: bytes,
+        records: Records | None,
     ) -> Steps[None]:
-        if own and isinstance(value, bytes):
-            value = value.replace(own, b"")
+        if records is not None and isinstance(value, bytes):
+            value = value.replace(records.raw, b"")
         for computation, _, seen in writes:
             if seen is None or is_outdated(mark_of(computation.key), seen, value):
                 computation.is_purged = True  # by another process, or nobody can tell
@@ -322,11 +318,11 @@ class Writing:
             return
         yield from self._erase(erased, budget)
         # Others may have read them in between, and put them into their near caches.
-        records = records_of_erased(erased)
+        erasures = records_of_erased(erased)
         if isinstance(value, bytes) and len(value) <= LONGEST:  # else it begins anew
             with suppress(StoreUnavailableError):  # the login may not be allowed to
                 yield from budget.ask(
-                    lambda store, left: store.append(generation.key, records, left)
+                    lambda store, left: store.append(generation.key, erasures, left)
                 )
 
     def _count(self, binding: Bound, sizes: Sequence[int], seconds: float) -> None:
@@ -354,11 +350,10 @@ class Writing:
     ) -> Steps[None]:
         """Erase outdated entries when a refresh has nothing to replace them with."""
         keys = [each.key for each in computations]
-        records = records or Records(keys)
         try:
             yield from self.wait_for_overtaken(computations, budget)
             change = self._erase(keys, budget)
-            if any(each.is_announced for each in computations):
+            if records is not None:
                 change = self._between_records(records, generation, budget, change)
             yield from change
             for key in keys:
