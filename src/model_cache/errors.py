@@ -92,6 +92,12 @@ class WriteRefusedError(StoreAnsweredError):
     """Redis answered a write with an error (OOM, READONLY, ...); reads may still work."""
 
 
+def may_arrive(error: BaseException) -> bool:
+    """Return whether a write that failed may still reach Redis, or has reached it."""
+    was_not_sent = isinstance(error, StoreUnavailableError) and error.kind == "circuit_open"
+    return not (was_not_sent or isinstance(error, WriteRefusedError))
+
+
 def said_by(error: Exception) -> str:
     """Return what went wrong, without the number and the path that Python adds to an OSError."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

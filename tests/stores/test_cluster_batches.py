@@ -13,6 +13,7 @@ import pytest
 from redis.crc import key_slot
 
 from model_cache import Cache, RedisCachingDecorator, StoreUnavailableError, record_outcomes
+from model_cache.errors import WriteRefusedError, may_arrive
 from model_cache.prediction.barrier import _barriers
 from model_cache.stores.opening import compose_both
 from model_cache.stores.url import parse_url
@@ -21,6 +22,7 @@ from tests.faults.topologies import Cluster, running_cluster
 from tests.models import Charges, FunctionModel, charge, person
 from tests.prediction.test_generations import a_second_passes
 from tests.servers import Server
+from tests.stored import entries
 from tests.stores.caching import COUNT, TIMEOUT, decorated, predict_all
 
 SLOTS = 16_384
@@ -172,12 +174,15 @@ def test_a_frozen_shard_leaves_time_for_the_others(cluster: Cluster, in_a_loop: 
         if in_a_loop:
             asyncio.run(in_loop())
         else:
-            stores.sync.get_many(keys, 0.3)
+            with frozen(slow):
+                stores.sync.get_many(keys, 1.0)
 
     async def in_loop() -> None:
-        await stores.asynchronous.get_many(keys, 0.3)
+        await stores.asynchronous.get_many(keys, TIMEOUT)  # connects
+        with frozen(slow):
+            await stores.asynchronous.get_many(keys, 1.0)
 
-    with frozen(slow), pytest.raises(StoreUnavailableError) as raised:
+    with pytest.raises(StoreUnavailableError) as raised:
         ask()
     assert raised.value.answers == {keys[2]: b"entry"}
     stores.sync.close()
@@ -220,3 +225,68 @@ def test_batches_find_the_replica_that_has_taken_over() -> None:
 
         wait_until(lambda: got() == [b"entry"] * 3, "it is asked", 10.0)
         stores.sync.close()
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_a_write_that_may_arrive_late_counts_more_than_one_that_was_refused(
+    order: list[int],
+) -> None:
+    with running_cluster() as cluster:
+        stores = compose_both(parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT)
+        late, full = cluster.nodes[:2]
+        keys = [key_on(cluster, cluster.nodes[place]) for place in order]
+        writes = [(key, b"entry", None) for key in keys]
+        stores.sync.set_many(writes, TIMEOUT)
+        with full.client() as client:
+            client.config_set("maxmemory", 1)
+        with frozen([late]), pytest.raises(StoreUnavailableError) as raised:
+            stores.sync.set_many(writes, 1.0)
+        assert may_arrive(raised.value)
+        assert not isinstance(raised.value, WriteRefusedError)
+        stores.sync.close()
+
+
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+def test_an_entry_is_erased_if_the_shard_that_knows_of_purges_is_lost(
+    in_a_loop: bool, many: bool
+) -> None:
+    with running_cluster() as cluster, decorated(cluster.url, "erased") as other:
+        other.predict(person(age=COUNT))  # begins the generation
+        known = shard_of(cluster, "erased/1.0.0/generation")
+        people = [
+            each
+            for each in (person(age=age) for age in range(COUNT))
+            if shard_of(cluster, other.cache_key(each)) is not known
+        ]
+
+        def overtaken(data: Any) -> Charges:
+            if data == people[0]:
+                other.purge()
+                for node in nodes_of(cluster, known):
+                    node.kill()
+            return charge(data)
+
+        _barriers.clear()  # as in another process
+        model = FunctionModel(function=overtaken, qualified_name="erased")
+        with RedisCachingDecorator(url=cluster.url, timeout=TIMEOUT).set_model(model) as decorator:
+            inputs = people[:5] if many else people[:1]
+            if in_a_loop:
+                asyncio.run(
+                    decorator.apredict_many(inputs) if many else decorator.apredict(inputs[0])
+                )
+            elif many:
+                decorator.predict_many(inputs)
+            else:
+                decorator.predict(inputs[0])
+            assert decorator.stats().write_failures == len(inputs)
+        left = [node for node in cluster.nodes[:3] if node is not known]
+
+        def is_erased() -> bool:
+            for node in left:
+                with node.client() as client:
+                    if entries(client, "erased/*"):
+                        return False
+            return True
+
+        wait_until(is_erased, "it is erased", TIMEOUT)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from model_cache.binding import Bound
 from model_cache.entries.codec import EntryRefusedError, Refusal
-from model_cache.errors import StoreUnavailableError, WriteRefusedError
+from model_cache.errors import StoreUnavailableError, WriteRefusedError, may_arrive
 from model_cache.interruptions import reraise_interruption
 from model_cache.observing.counters import Counters, VersionCounters
 from model_cache.observing.events import EntryStored, Hook, PredictionNotStored, WriteFailed
@@ -201,10 +201,7 @@ class Writing:
             allowed = list(map(barrier.may_write, computations))
             if True in allowed:
                 kept = list(compress(writes, allowed))
-                change = self._set_unless_purged(generation, kept, budget, records)
-                if records is not None:
-                    change = self._between_records(records, generation, budget, change)
-                yield from change
+                yield from self._change(generation, kept, budget, records)
         except StoreUnavailableError as error:
             return self._failed(binding, writes, error.kind, str(error))
         except Exception as error:  # from a property of the model
@@ -236,17 +233,22 @@ class Writing:
                 yield Pause(0.001)
                 budget.left -= 0.001
 
+    def _change(
+        self,
+        generation: Generation,
+        writes: Sequence[Write],
+        budget: Budget,
+        records: Records | None,
+    ) -> Steps[None]:
+        change = self._set_unless_purged(generation, writes, budget, records)
+        if records is None:
+            return change
+        return self._between_records(records, generation, budget, change)
+
     def _between_records(
         self, records: Records, generation: Generation, budget: Budget, change: Steps[None]
     ) -> Steps[None]:
-        """Change entries so that other processes learn of it, if the login may use APPEND.
-
-        Args:
-            records: the records of the entries.
-            generation: the generation of their namespace.
-            budget: the time for it.
-            change: the steps that change the entries.
-        """
+        """Change entries so that other processes learn of it, if the login may use APPEND."""
         clock, may_append = self._barrier.clock, True
         try:
             yield from record(records.raw, generation, budget, clock, may_begin_anew=False)
@@ -267,37 +269,48 @@ class Writing:
         budget: Budget,
         records: Records | None = None,
     ) -> Steps[None]:
-        """Set entries, and erase those that a purge has overtaken in the meantime.
-
-        If this fails, some of the entries may be set.
-
-        Args:
-            generation: the generation of their namespace.
-            writes: the entries.
-            budget: the time for it.
-            records: those of the refresh that they are part of.
-        """
-        entries = [(write.computation.key, *write.encoded) for write in writes]
-        asked = self._barrier.clock()
+        """Set entries, and erase those that a purge has overtaken; if it fails, some may be set."""
         try:
-            try:
-                value = yield from budget.ask(
-                    lambda store, left: store.set_watching(entries, generation.key, left)
-                )
-                generation.saw(value, asked)
-            except StoreUnavailableError:
-                if len(writes) > 1:  # a part may be there, in a cluster also if a circuit is open
-                    with suppress(StoreUnavailableError):
-                        now = yield from look(generation, budget, self._barrier.clock)
-                        yield from self._erase_purged(generation, writes, now, budget, records)
-                raise
-            yield from self._erase_purged(generation, writes, value, budget, records)
+            yield from self._set(generation, writes, budget, records)
         except BaseException as error:  # the write may still arrive, also after an interruption
-            may_be_late = not (isinstance(error, WriteRefusedError) or _was_not_sent(error))
+            may_be_late = may_arrive(error)
             for write in writes:
                 if may_be_late or write.computation.is_purged:  # it may still be there
                     self._barrier.write_may_be_late(write.computation)
             raise
+
+    def _set(
+        self,
+        generation: Generation,
+        writes: Sequence[Write],
+        budget: Budget,
+        records: Records | None,
+    ) -> Steps[None]:
+        entries = [(write.computation.key, *write.encoded) for write in writes]
+        asked = self._barrier.clock()
+        try:
+            value = yield from budget.ask(
+                lambda store, left: store.set_watching(entries, generation.key, left)
+            )
+            generation.saw(value, asked)
+        except StoreUnavailableError as error:
+            if len(writes) > 1 or error.answers:  # a part may be there
+                with suppress(StoreUnavailableError):
+                    now = yield from self._look_after(error, generation, budget)
+                    yield from self._erase_purged(generation, writes, now, budget, records)
+            raise
+        yield from self._erase_purged(generation, writes, value, budget, records)
+
+    def _look_after(
+        self, error: StoreUnavailableError, generation: Generation, budget: Budget
+    ) -> Steps[Value]:
+        """Read a generation after a write failed; None if only its shard of a cluster is lost."""
+        try:
+            return (yield from look(generation, budget, self._barrier.clock))
+        except StoreUnavailableError:
+            if not error.answers:
+                raise
+            return None
 
     def _erase_purged(
         self,
@@ -379,7 +392,3 @@ class Writing:
         for _ in writes:
             self._hook(WriteFailed(binding.qualified_name, binding.version, kind, reason))
         return [Written("write_failed", kind)] * len(writes)
-
-
-def _was_not_sent(error: BaseException) -> bool:
-    return isinstance(error, StoreUnavailableError) and error.kind == "circuit_open"

@@ -66,21 +66,28 @@ class ClusterSteps:
         self, entries: Sequence[Write], watched: bytes, timeout: float
     ) -> NodeSteps[bytes | None]:
         deadline = time.monotonic() + timeout
-        yield from self.set_many(entries, timeout)
-        # From the primary, since a replica may lag behind.
-        left = deadline - time.monotonic()
-        return (
-            yield from self._at_owner(watched, left, lambda store, left: store.get(watched, left))
-        )
+        answers = yield from self._set(entries, timeout)
+        try:
+            answers.all()
+            # From the primary, since a replica may lag behind.
+            seconds = deadline - time.monotonic()
+            asked = self._at_owner(watched, seconds, lambda store, left: store.get(watched, left))
+            return (yield from asked)
+        except StoreUnavailableError as error:
+            error.answers = {key: None for keys, _ in answers.given for key in keys}
+            raise
 
     def set_many(self, entries: Sequence[Write], timeout: float) -> NodeSteps[None]:
+        answers = yield from self._set(entries, timeout)
+        answers.all()
+
+    def _set(self, entries: Sequence[Write], timeout: float) -> NodeSteps[Answers[None]]:
         by_key = {entry[0]: entry for entry in entries}
-        answers = yield from self._at_owners(
+        return self._at_owners(
             list(by_key),
             timeout,
             lambda store, some, left: store.set_many([by_key[key] for key in some], left),
         )
-        answers.all()
 
     def delete(self, keys: Iterable[bytes], timeout: float) -> NodeSteps[int]:
         answers = yield from self._at_owners(

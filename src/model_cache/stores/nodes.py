@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-from model_cache.errors import StoreUnavailableError
+from model_cache.errors import StoreUnavailableError, may_arrive
 from model_cache.protocols import Store
 from model_cache.stores.server import AsyncRedisStore, RedisStore
 from model_cache.stores.threads import Task
@@ -72,12 +72,17 @@ class Answers(Generic[T]):
 
     Attributes:
         given: the keys that a node was asked for, each time with its answer.
-        failure: the error, if a node failed.
+        failure: the error, if a node failed; one of a request that may still arrive, if any may.
     """
 
     def __init__(self) -> None:
         self.given: list[tuple[list[bytes], T]] = []
         self.failure: StoreUnavailableError | None = None
+
+    def failed(self, error: StoreUnavailableError) -> None:
+        """Record the error of a node."""
+        if self.failure is None or not may_arrive(self.failure):
+            self.failure = error
 
     def all(self) -> list[tuple[list[bytes], T]]:
         """Return the answers of all nodes.

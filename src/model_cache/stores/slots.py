@@ -180,7 +180,7 @@ class Cluster:
             try:
                 answers.given.append(([key], (yield from steps)))
             except StoreUnavailableError as error:
-                answers.failure = error
+                answers.failed(error)
         return answers
 
     def _batches(
@@ -195,7 +195,7 @@ class Cluster:
             except StoreUnavailableError as error:
                 if not self._slots:
                     raise
-                answers.failure = error
+                answers.failed(error)
         return list(batches.items())
 
     def _at_once(
@@ -213,7 +213,7 @@ class Cluster:
             if isinstance(result, RedirectedError):
                 moved += keys
             elif isinstance(result, StoreUnavailableError):
-                answers.failure = result
+                answers.failed(result)
                 self._refresh_soon()  # a replica may have been promoted
             else:
                 answers.given.append((keys, result))
