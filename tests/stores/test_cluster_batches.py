@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -22,8 +23,14 @@ from tests.faults.topologies import Cluster, running_cluster
 from tests.models import Charges, FunctionModel, charge, person
 from tests.prediction.test_generations import a_second_passes
 from tests.servers import Server
+from tests.signals import signals_every
 from tests.stored import entries
 from tests.stores.caching import COUNT, TIMEOUT, decorated, predict_all
+from tests.stores.test_interruptions import (
+    LateError,
+    SoftTimeLimitExceeded,
+    no_cycles_through_connections,
+)
 
 SLOTS = 16_384
 
@@ -290,3 +297,39 @@ def test_an_entry_is_erased_if_the_shard_that_knows_of_purges_is_lost(
             return True
 
         wait_until(is_erased, "it is erased", TIMEOUT)
+
+
+@pytest.mark.no_cover  # a signal that raises inside coverage leaves its lock held
+@pytest.mark.parametrize("kind", [SoftTimeLimitExceeded, LateError, KeyboardInterrupt])
+def test_an_interrupted_batch_leaves_no_reply_to_the_next_one(
+    cluster: Cluster, kind: type[BaseException]
+) -> None:
+    lost: list[object] = []
+    stores = compose_both(parse_url("url", cluster.url), lost.append, timeout=TIMEOUT)
+    batches = [[b"%d of batch %d" % (place, number) for place in range(6)] for number in range(20)]
+    for batch in batches:
+        stores.sync.set_many([(key, key * 50, None) for key in batch], TIMEOUT)
+    armed, raised, arrived = False, 0, 0
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        nonlocal armed, raised
+        inside = frame is not None and "/stores/" in frame.f_code.co_filename
+        # What is raised in a finalizer that happens to run is lost.
+        if armed and inside and frame is not None and frame.f_code.co_name != "close":
+            armed = False
+            raised += 1
+            raise kind
+
+    with no_cycles_through_connections(), signals_every(0.0005, interrupt):
+        while raised < 300:
+            batch = batches[raised % 20]
+            try:
+                armed = True
+                found = stores.sync.get_many(batch, TIMEOUT)
+                armed = False
+            except kind:
+                arrived += 1
+            else:
+                assert found == [key * 50 for key in batch]
+        stores.sync.close()
+    assert (arrived, lost, stores.sync.state) == (raised, [], "closed")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -16,8 +16,8 @@ from model_cache.protocols import Store, Timed, Write
 from model_cache.steps import notified, take, take_async
 from model_cache.stores.guard import State
 from model_cache.stores.nodes import Answers, AskNode, AskNodes, NodeEffect, NodeSteps
+from model_cache.stores.server import SendingRedisStore
 from model_cache.stores.slots import Cluster
-from model_cache.stores.threads import started
 
 T = TypeVar("T")
 
@@ -232,21 +232,22 @@ def _perform(effect: NodeEffect) -> Any:
 
 
 def _perform_at_once(asks: Sequence[AskNode]) -> list[Any]:
-    """Ask nodes on threads, and the last one on this thread."""
-    deadline = time.monotonic() + asks[-1].seconds
-    answers: list[Any] = [StoreUnavailableError("timed out", "timeout") for _ in asks]
+    """Send all requests, then wait for the answers."""
+    sent = [_or_error(partial(_send, ask)) for ask in asks]
+    return [_or_error(answer) if callable(answer) else answer for answer in sent]
 
-    def perform(place: int) -> None:
-        try:
-            answers[place] = _perform(asks[place])
-        except StoreUnavailableError as error:
-            answers[place] = error
 
-    tasks = [started(partial(perform, place)) for place in range(len(asks) - 1)]
-    perform(len(asks) - 1)
-    for task in tasks:
-        task.wait(max(0.0, deadline - time.monotonic()))
-    return answers
+def _send(ask: AskNode) -> Callable[[], Any]:
+    # A request returns what the store's method returns: here, a function that returns the answer.
+    sent = ask.request(cast(Store, SendingRedisStore(ask.node.sync)), ask.seconds)
+    return cast(Callable[[], Any], sent)
+
+
+def _or_error(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except StoreUnavailableError as error:
+        return error
 
 
 async def _perform_async(effect: NodeEffect) -> Any:

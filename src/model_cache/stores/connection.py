@@ -103,11 +103,23 @@ class Connection:
             hiredis.HiredisError: the server does not speak RESP.
         """
         deadline = clock() + timeout
+        self.send(request, timeout)
+        if len(request) > _ONE_SEGMENT:
+            self._limit(deadline - clock())
+        return self._receive(replies, deadline, clock)
+
+    def send(self, request: bytes, timeout: float) -> None:
+        """Send a request; call `receive` next. It raises the same as `exchange`."""
         if not timeout <= self._timeout <= timeout + _TIMER:  # setting it is a system call
             self._limit(timeout)
         self.socket.sendall(request)
-        if len(request) > _ONE_SEGMENT:
-            self._limit(deadline - clock())
+
+    def receive(self, replies: int, timeout: float, clock: Clock) -> list[Any]:
+        """Return the replies to the request that was sent; see `exchange`."""
+        self._limit(timeout)
+        return self._receive(replies, clock() + timeout, clock)
+
+    def _receive(self, replies: int, deadline: float, clock: Clock) -> list[Any]:
         reader, buffer = self._reader, self._buffer
         received: list[Any] = []
         while True:

@@ -35,6 +35,8 @@ _LONGEST_START = 1.0
 # Seconds to wait for a free connection before checking again whether another may be opened: the
 # caller that made room may have been interrupted before it signalled that.
 _LONGEST_WAIT = 0.05
+# Seconds to read replies that have probably arrived.
+_SHORTEST_WAIT = 0.001
 # Seconds between attempts to replace an old connection, and between closing all connections
 # because they lead to the wrong server.
 _BETWEEN_RENEWALS = 1.0
@@ -111,22 +113,68 @@ class ConnectionPool:
                 self._renew(connection, idle)
             try:
                 if not connection.is_quiet():
-                    raise ConnectionResetError("closed by the server, or unexpected data")
+                    raise _not_quiet()
                 received = connection.exchange(request, replies, timeout, self._clock)
-            except BaseException as error:  # the next caller would read the rest of the reply
-                self._discard(connection, idle)
-                if (
-                    isinstance(error, TimeoutError)
-                    or not isinstance(error, OSError)
-                    or is_interruption(error)
-                ):
+            except BaseException as error:
+                if not self._went_stale(connection, idle, error):
                     raise
-                # It went stale while idle, and so, probably, did the others.
-                self.close_idle()
             else:
                 idle.put(connection)
                 return received
         return self._exchange_on_new(idle, request, replies, deadline)
+
+    def begin(self, request: bytes, replies: int, timeout: float) -> Callable[[], list[Any]]:
+        """Send a request now, if a connection is idle.
+
+        Returns:
+            A function that returns its replies; it raises the same as `exchange`.
+        """
+        idle, deadline = self._idle, self._clock() + timeout
+        connection = self._take_idle(idle)
+        if connection is None or connection.expires < self._clock():
+            if connection is not None:
+                idle.put(connection)
+            return lambda: self.exchange(request, replies, deadline - self._clock())
+        try:
+            if not connection.is_quiet():
+                raise _not_quiet()
+            connection.send(request, timeout)
+        except BaseException as error:
+            if self._went_stale(connection, idle, error):
+                return lambda: self._exchange_on_new(idle, request, replies, deadline)
+            if isinstance(error, TimeoutError) and not is_interruption(error):
+                return _time_out
+            raise
+        return lambda: self._end(connection, idle, request, replies, deadline)
+
+    def _end(
+        self, connection: Connection, idle: _Idle, request: bytes, replies: int, deadline: float
+    ) -> list[Any]:
+        try:
+            # What has arrived while another server was waited for is read in any case.
+            left = max(deadline - self._clock(), _SHORTEST_WAIT)
+            received = connection.receive(replies, left, self._clock)
+        except BaseException as error:
+            if not self._went_stale(connection, idle, error):
+                raise
+        else:
+            idle.put(connection)
+            return received
+        return self._exchange_on_new(idle, request, replies, deadline)
+
+    def _went_stale(self, connection: Connection, idle: _Idle, error: BaseException) -> bool:
+        """Close a connection on which an exchange failed; return whether another may work."""
+        # The next caller would read the rest of the reply.
+        self._discard(connection, idle)
+        if (
+            isinstance(error, TimeoutError)
+            or not isinstance(error, OSError)
+            or is_interruption(error)
+        ):
+            return False
+        # It went stale while idle, and so, probably, did the others.
+        self.close_idle()
+        return True
 
     def _exchange_on_new(
         self, idle: _Idle, request: bytes, replies: int, deadline: float
@@ -260,6 +308,14 @@ def opened(connect: Connect) -> Connection | Exception:
     except BaseException as error:
         message = f"connecting raised {type(error).__name__}: {error}"
         return StoreUnavailableError(message, "connection")
+
+
+def _not_quiet() -> OSError:
+    return ConnectionResetError("closed by the server, or unexpected data")
+
+
+def _time_out() -> list[Any]:
+    raise TimeoutError
 
 
 def is_open(connection: Connection | None) -> bool:

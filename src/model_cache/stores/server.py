@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from model_cache.errors import ConfigurationError, StoreUnavailableError
@@ -153,9 +153,16 @@ class RedisStore:
             return read(self._replies)
         if not breaker.allows():
             raise circuit_open()
+        sent, count = b"".join(commands), len(commands)
+        return self._answer(breaker, read, lambda: self._pool.exchange(sent, count, timeout))
+
+    def _answer(
+        self, breaker: CircuitBreaker, read: Callable[..., T], exchange: Callable[[], list[Any]]
+    ) -> T:
+        """Return what the replies of an exchange say, and tell the circuit breaker."""
         try:
             try:
-                replies = self._pool.exchange(b"".join(commands), len(commands), timeout)
+                replies = exchange()
             except StoreUnavailableError as error:  # connecting failed
                 reraise_interruption(error)
                 raise self._replies.unavailable(error) from error.__cause__
@@ -168,6 +175,41 @@ class RedisStore:
             raise
         self._guard.succeeded(breaker)
         return answer
+
+
+class SendingRedisStore:
+    """The same for several servers at once.
+
+    Each method sends its request, and returns a function that waits for the answer.
+
+    Args:
+        twin: the store whose connections and circuit breakers it uses.
+    """
+
+    def __init__(self, twin: RedisStore) -> None:
+        self._twin = twin
+        self._guard, self._requests, self._pool = twin._guard, twin._requests, twin._pool
+
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> Callable[[], list[bytes | None]]:
+        return self._send(self._guard.reads, self._requests.get_many(keys), timeout)
+
+    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> Callable[[], list[Timed]]:
+        return self._send(self._guard.reads, self._requests.get_with_ttl(keys), timeout)
+
+    def set_many(self, entries: Sequence[Write], timeout: float) -> Callable[[], None]:
+        return self._send(self._guard.writes, self._requests.set_many(entries), timeout)
+
+    def delete(self, keys: Iterable[bytes], timeout: float) -> Callable[[], int]:
+        return self._send(self._guard.writes, self._requests.delete(keys), timeout)
+
+    def _send(
+        self, breaker: CircuitBreaker, request: Request[T], timeout: float
+    ) -> Callable[[], T]:
+        commands, read = request
+        if not breaker.allows():
+            raise circuit_open()
+        replies = self._pool.begin(b"".join(commands), len(commands), timeout)
+        return lambda: self._twin._answer(breaker, read, replies)
 
 
 class AsyncRedisStore:

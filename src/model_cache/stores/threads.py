@@ -10,8 +10,6 @@ from __future__ import annotations
 import _thread
 from collections.abc import Callable
 
-from model_cache.interruptions import reraise_interruption
-
 
 def start_thread(function: Callable[[], object]) -> None:
     """Run a function on a daemon thread.
@@ -40,10 +38,9 @@ class Task:
 
     def start(self) -> None:
         """Run the function; see `start_thread`."""
-        start_thread(self.run)
+        start_thread(self._run)
 
-    def run(self) -> None:
-        """Run the function on this thread."""
+    def _run(self) -> None:
         try:
             self._function()
         finally:
@@ -62,14 +59,3 @@ class Task:
         """Wait up to `timeout` seconds for the function to return."""
         if not self.is_done and self._running.acquire(timeout=timeout):
             self._running.release()
-
-
-def started(function: Callable[[], object]) -> Task:
-    """Return a task that runs a function; it has run if no thread can be started."""
-    task = Task(function)
-    try:
-        task.start()
-    except RuntimeError as error:  # no more threads, or the interpreter is shutting down
-        reraise_interruption(error)
-        task.run()
-    return task
