@@ -31,21 +31,16 @@ class Computation:
 
     Attributes:
         key: the key of its entry.
-        is_announced: whether other processes learn of its entry, by records in the generation.
         is_valid: whether no purge and no refresh has overtaken it.
         is_purged: whether a purge has. A refresh overwrites the entry of an overtaken write.
         is_writing: whether a write is in progress.
         ended_at: when it ended, by the barrier's clock; None until then.
     """
 
-    __slots__ = (
-        *("__weakref__", "ended_at", "key"),
-        *("is_announced", "is_purged", "is_valid", "is_writing"),
-    )
+    __slots__ = ("__weakref__", "ended_at", "is_purged", "is_valid", "is_writing", "key")
 
     def __init__(self, key: bytes, is_valid: bool) -> None:
         self.key = key
-        self.is_announced = False
         self.is_valid = is_valid
         self.is_purged = False
         self.is_writing = False

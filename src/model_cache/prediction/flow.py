@@ -20,6 +20,7 @@ from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
 from model_cache.prediction.calls import Calls
 from model_cache.prediction.effects import Budget, Later, Predict, Steps, Wait
+from model_cache.prediction.generation_steps import Records
 from model_cache.prediction.lease import Lease, LeaseKeeper
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.serving import WRONG_ENTRIES
@@ -173,7 +174,6 @@ class Flow:
         overtakes = call.overtakes
         computation = self._barrier.begin(call.key, call.epoch, refreshes=overtakes)
         if overtakes:
-            computation.is_announced = True
             self._look_ups.drop(call)
         budget = Budget(self._config.timeout - call.store_seconds)
         flight = None
@@ -314,6 +314,7 @@ class Flow:
     ) -> Steps[Landed]:
         """Store a prediction, and return what to share with waiting callers."""
         refreshes = call.mode == "refresh"
+        records = Records([computation.key]) if call.overtakes else None
         assert call.generation is not None
         made = self._encoded(call, computation.key, prediction, model_call)
         if isinstance(made, Encoded):
@@ -327,7 +328,9 @@ class Flow:
             before, since = budget.left, self._clock()
             write = Write(computation, made, call.seen)
             ((call.fate, call.store_error),) = yield from self._writing.store(
-                call.binding, call.generation, [write], budget, refreshes=refreshes
+                *(call.binding, call.generation, [write], budget),
+                refreshes=refreshes,
+                records=records,
             )
             call.write_seconds = before - budget.left
             if call.fate == "stored":
@@ -340,7 +343,7 @@ class Flow:
         if flight is None:
             self._flights.shared(None)
         if refreshes:
-            yield from self._writing.discard(call.generation, [computation], budget)
+            yield from self._writing.discard(call.generation, [computation], budget, records)
             self._look_ups.refreshed(call)
         return Landed()
 

@@ -188,10 +188,8 @@ def _mark_of_erased(mark: bytes) -> bytes:
 
 def is_outdated_nearby(mark: bytes, seen: Value, value: Value) -> bool:
     """Return whether an entry of a near cache is outdated, also by a write that was erased."""
-    if seen == value:
-        return False  # as for nearly all hits
     marks = mark, _ALL
-    return _has_changed((*marks, *map(_mark_of_erased, marks)), seen, value)
+    return seen != value and _has_changed((*marks, *map(_mark_of_erased, marks)), seen, value)
 
 
 def is_purge(before: Value, now: Value) -> bool:
@@ -209,13 +207,11 @@ def is_outdated(mark: bytes, seen: Value, value: Value) -> bool:
         seen: the value of the generation when it was read, or when its computation began.
         value: the value of the generation now.
     """
-    return _has_changed((mark, _ALL), seen, value)
+    return seen != value and _has_changed((mark, _ALL), seen, value)
 
 
 def _has_changed(marks: tuple[bytes, ...], seen: Value, value: Value) -> bool:
-    """Return whether there was a purge, or a record with one of some marks."""
-    if seen == value:
-        return False
+    """Return whether there was a purge, or a record with one of some marks, between two values."""
     before = b"" if seen is None else seen
     if isinstance(before, _Unknown) or not isinstance(value, bytes):
         return True

@@ -212,7 +212,6 @@ class ManyFlow:
             return
         row.computation = self._barrier.begin(key, call.epoch)
         if call.overtakes:
-            row.computation.is_announced = True
             self._look_ups.drop(call)
         else:
             row.joined = self._flow.join(call, row.computation)
@@ -269,9 +268,11 @@ class ManyFlow:
         own = [row for row in rows if not row.waits]
         if own:
             yield from self._compute(own, stops=stops)
-            records = Records([row.call.key for row in own if row.call.overtakes and row.call.key])
+            keys = [row.call.key for row in own if row.call.overtakes and row.call.key]
+            records = Records(keys) if keys else None
             for start in range(0, len(own), _CHUNK):
-                records.may_begin_anew = start + _CHUNK >= len(own)
+                if records is not None:
+                    records.may_begin_anew = start + _CHUNK >= len(own)
                 yield from self._store(own[start : start + _CHUNK], budget, records)
                 budget = Budget(self._timeout)
 
@@ -324,7 +325,7 @@ class ManyFlow:
             row.call.kind = row.call.kind or "miss"
         return True
 
-    def _store(self, rows: Sequence[Row], budget: Budget, records: Records) -> Steps[None]:
+    def _store(self, rows: Sequence[Row], budget: Budget, records: Records | None) -> Steps[None]:
         """Encode the new predictions, wake waiting callers, and write all entries at once."""
         writes: list[Write] = []
         written: list[Call] = []
@@ -341,7 +342,11 @@ class ManyFlow:
         yield from self._discard(rows, budget, records)
 
     def _write(
-        self, written: Sequence[Call], writes: Sequence[Write], budget: Budget, records: Records
+        self,
+        written: Sequence[Call],
+        writes: Sequence[Write],
+        budget: Budget,
+        records: Records | None,
     ) -> Steps[None]:
         before, since = budget.left, self._clock()
         refreshes = any(call.mode == "refresh" for call in written)
@@ -358,7 +363,7 @@ class ManyFlow:
             elif call.overtakes:
                 self._look_ups.refresh_failed(call)
 
-    def _discard(self, rows: Sequence[Row], budget: Budget, records: Records) -> Steps[None]:
+    def _discard(self, rows: Sequence[Row], budget: Budget, records: Records | None) -> Steps[None]:
         """Erase outdated entries that a refresh has nothing to replace with."""
         outdated = [
             (row.call, row.computation)

@@ -27,6 +27,7 @@ from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Later, Predict, Steps
+from model_cache.prediction.generation_steps import Records
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.sampling import Sample
 from model_cache.prediction.serving import Serving
@@ -217,15 +218,15 @@ class Verifying:
         made = self._writing.encode(call.binding, key, call.data, prediction, model_call.ttls)
         if not computation.is_valid:
             return
-        computation.is_announced = True  # the other processes drop the wrong entry, too
+        records = Records([key])  # the other processes drop the wrong entry, too
         self._look_ups.drop(call)
         if not isinstance(made, Encoded):
-            yield from self._writing.discard(call.generation, [computation], budget)
+            yield from self._writing.discard(call.generation, [computation], budget, records)
             self._look_ups.refreshed(call)
             return
         write, since = Write(computation, made, call.seen), time.perf_counter()
         ((fate, _),) = yield from self._writing.store(
-            call.binding, call.generation, [write], budget, refreshes=True
+            call.binding, call.generation, [write], budget, refreshes=True, records=records
         )
         if fate == "stored":
             self._look_ups.stored(call, *made, since)

@@ -156,7 +156,7 @@ class Writing:
             writes: the entries.
             budget: the time for writing them now.
             refreshes: whether they must be written before the answer is returned.
-            records: those of the refresh that they are part of; by default made for them.
+            records: those of the refresh that they are part of, which other processes learn of.
 
         Returns:
             The result of each.
@@ -236,13 +236,10 @@ class Writing:
         budget: Budget,
         records: Records | None,
     ) -> Steps[None]:
-        """Set entries; those that other processes must learn of between two records."""
-        if not any(write.computation.is_announced for write in writes):
-            yield from self._set_unless_purged(generation, writes, budget)
-            return
-        records = records or Records([write.computation.key for write in writes])
-        change = self._set_unless_purged(generation, writes, budget, records.raw)
-        yield from self._between_records(records, generation, budget, change)
+        change = self._set_unless_purged(generation, writes, budget, records)
+        if records is None:
+            return change
+        return self._between_records(records, generation, budget, change)
 
     def _between_records(
         self, records: Records, generation: Generation, budget: Budget, change: Steps[None]
@@ -269,7 +266,11 @@ class Writing:
             yield from look(generation, budget, clock)
 
     def _set_unless_purged(
-        self, generation: Generation, writes: Sequence[Write], budget: Budget, own: bytes = b""
+        self,
+        generation: Generation,
+        writes: Sequence[Write],
+        budget: Budget,
+        records: Records | None = None,
     ) -> Steps[None]:
         """Set entries, and erase those that a purge has overtaken in the meantime.
 
@@ -279,7 +280,7 @@ class Writing:
             generation: the generation of their namespace.
             writes: the entries.
             budget: the time for it.
-            own: the records of the refresh that they are part of.
+            records: those of the refresh that they are part of.
         """
         entries = [(write.computation.key, *write.encoded) for write in writes]
         asked = self._barrier.clock()
@@ -293,9 +294,9 @@ class Writing:
                 if len(writes) > 1:  # a part may be there, in a cluster also if a circuit is open
                     with suppress(StoreUnavailableError):
                         now = yield from look(generation, budget, self._barrier.clock)
-                        yield from self._erase_purged(generation, writes, now, budget, own)
+                        yield from self._erase_purged(generation, writes, now, budget, records)
                 raise
-            yield from self._erase_purged(generation, writes, value, budget, own)
+            yield from self._erase_purged(generation, writes, value, budget, records)
         except BaseException as error:  # the write may still arrive, also after an interruption
             may_be_late = not (isinstance(error, WriteRefusedError) or _was_not_sent(error))
             for write in writes:
@@ -309,10 +310,10 @@ class Writing:
         writes: Sequence[Write],
         value: Value,
         budget: Budget,
-        own: bytes,
+        records: Records | None,
     ) -> Steps[None]:
-        if own and isinstance(value, bytes):
-            value = value.replace(own, b"")
+        if records is not None and isinstance(value, bytes):
+            value = value.replace(records.raw, b"")
         for computation, _, seen in writes:
             if seen is None or is_outdated(mark_of(computation.key), seen, value):
                 computation.is_purged = True  # by another process, or nobody can tell
@@ -322,11 +323,11 @@ class Writing:
             return
         yield from self._erase(erased, budget)
         # Others may have read them in between, and put them into their near caches.
-        records = records_of_erased(erased)
+        erasures = records_of_erased(erased)
         if isinstance(value, bytes) and len(value) <= LONGEST:  # else it begins anew
             with suppress(StoreUnavailableError):  # the login may not be allowed to
                 yield from budget.ask(
-                    lambda store, left: store.append(generation.key, records, left)
+                    lambda store, left: store.append(generation.key, erasures, left)
                 )
 
     def _count(self, binding: Bound, sizes: Sequence[int], seconds: float) -> None:
@@ -354,11 +355,10 @@ class Writing:
     ) -> Steps[None]:
         """Erase outdated entries when a refresh has nothing to replace them with."""
         keys = [each.key for each in computations]
-        records = records or Records(keys)
         try:
             yield from self.wait_for_overtaken(computations, budget)
             change = self._erase(keys, budget)
-            if any(each.is_announced for each in computations):
+            if records is not None:
                 change = self._between_records(records, generation, budget, change)
             yield from change
             for key in keys:
