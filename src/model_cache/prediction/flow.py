@@ -14,7 +14,6 @@ from typing import Any
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import is_interruption, reraise_interruption
 from model_cache.observing.events import Hook, RevalidationFailed, StaleServed
-from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
 from model_cache.prediction.call import Call
@@ -131,15 +130,12 @@ class Flow:
             if flight is not None and self._config.single_flight == "fleet":
                 yield from self._lead_the_fleet(call, computation, budget, flight)
             else:
-                yield from self._compute_and_store(call, computation, budget, flight, None)
+                yield from self._compute_and_store(call, computation, budget, flight)
         except Exception as error:
             reraise_interruption(error)
             self._hook(RevalidationFailed(call.binding.qualified_name, type(error).__name__))
         finally:
-            if flight is not None:
-                flight.land(ABANDONED if call.kind is None else Landed(failed=call.kind != "miss"))
-            if computation.ended_at is None and call.fate != "queued":
-                self._barrier.end(computation)
+            self._end(call, computation, flight)
         self._writing.revalidated(call.binding, call.fate)
 
     def compute(self, call: Call) -> Steps[Any]:
@@ -176,28 +172,32 @@ class Flow:
         if overtakes:
             self._look_ups.drop(call)
         budget = Budget(self._config.timeout - call.store_seconds)
-        flight = None
+        joined: Flight | Landing | Landed | None = None
         try:
-            joined = None if overtakes else self.join(call, computation)
-            flight = joined if isinstance(joined, Flight) else None
+            if not overtakes:
+                joined = self.join(call, computation)
             if isinstance(joined, Landing):
                 joined = yield from self.wait(call, joined, computation)
-                flight = joined if isinstance(joined, Flight) else None
             if isinstance(joined, Landed):
                 answer = self.shared(call, joined)
                 if answer is not None:
                     return answer
+            flight = joined if isinstance(joined, Flight) else None
             asks_the_fleet = self._config.single_flight == "fleet" and call.mode != "refresh"
             if flight is not None and asks_the_fleet:
                 return (yield from self._lead_the_fleet(call, computation, budget, flight))
-            return (yield from self._compute_and_store(call, computation, budget, flight, None))
+            return (yield from self._compute_and_store(call, computation, budget, flight))
         finally:
-            if flight is not None and not flight.has_landed:
-                failed = Landed(failed=call.kind in ("error", "stale"))
-                flight.land(ABANDONED if call.kind is None else failed)
-            if computation.ended_at is None and call.fate != "queued":
-                self._barrier.end(computation)
+            self._end(call, computation, joined)
             call.store_seconds = self._config.timeout - budget.left
+
+    def _end(
+        self, call: Call, computation: Computation, joined: Flight | Landing | Landed | None
+    ) -> None:
+        if isinstance(joined, Flight) and not joined.has_landed:
+            joined.land(_landed(call))
+        if computation.ended_at is None and call.fate != "queued":
+            self._barrier.end(computation)
 
     def join(self, call: Call, computation: Computation) -> Flight | Landing | Landed | None:
         """Join the flight for a call's key, unless others wait for this caller."""
@@ -261,11 +261,18 @@ class Flow:
         patience = self._flights.patience(self._config.single_flight_wait)
         landed = yield from lease.acquire(patience, self._usable(call))
         answer = self.shared(call, landed)
-        if answer is None:
-            return (yield from self._compute_and_store(call, computation, budget, flight, lease))
-        if landed is not None and landed.entry is not None:
+        if landed is None or answer is None:
+            if lease.is_held:
+                self._leases.hold(lease)
+            try:
+                answer = yield from self._compute_and_store(call, computation, budget, flight)
+            except BaseException:
+                self._give_back(lease, FAILED)
+                raise
+            landed = _landed(call)
+        elif landed.entry is not None:
             flight.land(landed)
-            yield from self._release(lease, budget, landed)
+        yield from self._release(lease, budget, landed)
         return answer
 
     def _usable(self, call: Call) -> Callable[[bytes], bool]:
@@ -277,83 +284,42 @@ class Flow:
         return is_usable
 
     def _compute_and_store(
-        self,
-        call: Call,
-        computation: Computation,
-        budget: Budget,
-        flight: Flight | None,
-        lease: Lease | None,
+        self, call: Call, computation: Computation, budget: Budget, flight: Flight | None
     ) -> Steps[Any]:
-        if lease is not None and lease.is_held:
-            self._leases.hold(lease)
         model_call = ModelCall(leads=flight is not None)
-        try:
-            prediction = yield from self.predict(call, model_call)
-            landed = FAILED  # a stale prediction was returned
-            if call.kind is None:
-                call.kind = "miss"
-                landed = yield from self._store(
-                    call, computation, budget, flight, prediction, model_call
-                )
-        except BaseException:
-            if lease is not None:
-                self._give_back(lease, FAILED)
-            raise
-        if lease is not None:
-            yield from self._release(lease, budget, landed)
+        prediction = yield from self.predict(call, model_call)
+        if call.kind is not None:  # a stale prediction was returned
+            return prediction
+        call.kind = "miss"
+        made = self._writing.encode(call, computation.key, prediction, model_call)
+        if flight is None:
+            self._flights.shared(None if made is None else made.entry)
+        elif made is not None:  # waiting callers do not have to wait for the write
+            flight.land(Landed(made.entry))
+        yield from self._store(call, computation, budget, made)
         return prediction
 
     def _store(
-        self,
-        call: Call,
-        computation: Computation,
-        budget: Budget,
-        flight: Flight | None,
-        prediction: Any,
-        model_call: ModelCall,
-    ) -> Steps[Landed]:
-        """Store a prediction, and return what to share with waiting callers."""
-        refreshes = call.mode == "refresh"
+        self, call: Call, computation: Computation, budget: Budget, made: Encoded | None
+    ) -> Steps[None]:
+        """Write a prediction's entry; if there is none, a refresh erases the older one."""
+        binding, generation, refreshes = call.binding, call.generation, call.mode == "refresh"
+        assert generation is not None
         records = Records([computation.key]) if call.overtakes else None
-        assert call.generation is not None
-        made = self._encoded(call, computation.key, prediction, model_call)
-        if isinstance(made, Encoded):
-            # Waiting callers do not have to wait for the write.
-            landed = Landed(made.entry)
-            if flight is not None:
-                flight.land(landed)
-            else:
-                self._flights.shared(made.entry)
-            call.made(*made)
-            before, since = budget.left, self._clock()
+        if made is not None:
             write = Write(computation, made, call.seen)
+            before, since = budget.left, self._clock()
             ((call.fate, call.store_error),) = yield from self._writing.store(
-                *(call.binding, call.generation, [write], budget),
-                refreshes=refreshes,
-                records=records,
+                binding, generation, [write], budget, refreshes=refreshes, records=records
             )
             call.write_seconds = before - budget.left
             if call.fate == "stored":
                 self._look_ups.stored(call, *made, since)
-                return landed
-            if call.overtakes:  # failed, or overtaken by a purge or a refresh that is not done yet
+            elif call.overtakes:  # failed, or overtaken by a purge or a refresh
                 self._look_ups.refresh_failed(call)
-            return Landed()
-        call.fate = made
-        if flight is None:
-            self._flights.shared(None)
-        if refreshes:
-            yield from self._writing.discard(call.generation, [computation], budget, records)
+        elif refreshes:
+            yield from self._writing.discard(generation, [computation], budget, records)
             self._look_ups.refreshed(call)
-        return Landed()
-
-    def _encoded(
-        self, call: Call, key: bytes, prediction: Any, model_call: ModelCall
-    ) -> Encoded | Fate:
-        call.fate = "skipped"  # if this is interrupted
-        if not model_call.may_be_stored or (call.is_late and call.has_changed()):
-            return "skipped"
-        return self._writing.encode(call.binding, key, call.data, prediction, model_call.ttls)
 
     def _release(self, lease: Lease, budget: Budget, landed: Landed) -> Steps[None]:
         """Release a lease; in the background if the first attempt fails."""
@@ -399,3 +365,11 @@ class Flow:
         do_not_store()
         self._hook(StaleServed(call.binding.qualified_name, error))
         return call.stale
+
+
+def _landed(call: Call) -> Landed:
+    """Return how the computation of a call has ended."""
+    if call.kind is None:
+        return ABANDONED
+    entry = call.entry if call.fate == "stored" else None
+    return Landed(entry, failed=call.kind in ("error", "stale"))

@@ -13,7 +13,7 @@ from model_cache.binding import Bound
 from model_cache.errors import StoreUnavailableError
 from model_cache.interruptions import reraise_interruption
 from model_cache.observing.outcome import Outcome
-from model_cache.prediction.barrier import Barrier, Computation
+from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.batch_row import Row
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, PredictMany, Steps
@@ -24,7 +24,7 @@ from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.serving import WRONG_ENTRIES
 from model_cache.prediction.single_flight import Flight, Landed, Landing
 from model_cache.prediction.veto import ModelCall, model_calls
-from model_cache.prediction.writing import Encoded, Write, Writing
+from model_cache.prediction.writing import Write, Writing
 from model_cache.steps import unwrapped
 
 # How many entries to write in one round trip.
@@ -331,10 +331,12 @@ class ManyFlow:
         written: list[Call] = []
         for row in rows:
             if row.computation is not None and row.call.kind == "miss" and row.answer is not None:
-                encoded = self._encoded(row, row.computation, row.answer)
-                if encoded is not None:
-                    writes.append(Write(row.computation, encoded, row.call.seen))
-                    written.append(row.call)
+                computation, call = row.computation, row.call
+                made = self._writing.encode(call, computation.key, row.answer, row.model_call)
+                if made is not None:
+                    row.entry = made.entry
+                    writes.append(Write(computation, made, call.seen))
+                    written.append(call)
             row.land()
         if writes:
             yield from self._write(written, writes, budget, records)
@@ -381,20 +383,6 @@ class ManyFlow:
         yield from self._writing.discard(generation, computations, budget, records)
         for call, _ in outdated:
             self._look_ups.refreshed(call)
-
-    def _encoded(self, row: Row, computation: Computation, answer: Any) -> Encoded | None:
-        call = row.call
-        call.fate = "skipped"
-        if not row.model_call.may_be_stored:
-            return None
-        ttls = row.model_call.ttls
-        made = self._writing.encode(call.binding, computation.key, call.data, answer, ttls)
-        if not isinstance(made, Encoded):
-            call.fate = made
-            return None
-        row.entry = made.entry
-        call.made(*made)
-        return made
 
     def _end(self, row: Row) -> None:
         row.land()

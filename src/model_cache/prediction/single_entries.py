@@ -21,7 +21,7 @@ from model_cache.prediction.flow import Flow
 from model_cache.prediction.generation import MOST_RECORDS, Generation, records_of
 from model_cache.prediction.generation_steps import look, record
 from model_cache.prediction.look_up import LookUps
-from model_cache.prediction.writing import Encoded, Write, Writing
+from model_cache.prediction.writing import Write, Writing
 from model_cache.protocols import Clock
 from model_cache.stores.purging import unless_full
 
@@ -101,8 +101,8 @@ class SingleEntries:
         _check(prediction, call.binding.output_schema)
         if call.mode != "refresh" or call.key is None or call.generation is None:
             return False
-        made = self._writing.encode(call.binding, call.key, call.data, prediction)
-        if not isinstance(made, Encoded):
+        made = self._writing.encode(call, call.key, prediction)
+        if made is None:
             return False
         budget = Budget(self._config.timeout)
         with suppress(StoreUnavailableError):  # the write counts the failure

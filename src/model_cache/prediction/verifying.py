@@ -32,7 +32,7 @@ from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.sampling import Sample
 from model_cache.prediction.serving import Serving
 from model_cache.prediction.veto import ModelCall, model_calls
-from model_cache.prediction.writing import Encoded, Write, Writing
+from model_cache.prediction.writing import Write, Writing
 
 MOST_VERIFIED = 100
 """How many hits may wait to be verified; further ones are left out, so that a model that takes long
@@ -215,12 +215,12 @@ class Verifying:
         """Replace an entry, unless a purge or a refresh has overtaken the computation."""
         call.mode, budget, key = "refresh", Budget(self._config.timeout), computation.key
         assert call.generation is not None
-        made = self._writing.encode(call.binding, key, call.data, prediction, model_call.ttls)
+        made = self._writing.encode(call, key, prediction, model_call)
         if not computation.is_valid:
             return
         records = Records([key])  # the other processes drop the wrong entry, too
         self._look_ups.drop(call)
-        if not isinstance(made, Encoded):
+        if made is None:
             yield from self._writing.discard(call.generation, [computation], budget, records)
             self._look_ups.refreshed(call)
             return

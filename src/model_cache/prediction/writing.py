@@ -19,6 +19,7 @@ from model_cache.observing.events import EntryStored, Hook, PredictionNotStored,
 from model_cache.observing.outcome import Fate
 from model_cache.options.config import Config
 from model_cache.prediction.barrier import Barrier, Computation
+from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Pause, Steps, WriteLater
 from model_cache.prediction.generation import (
     LONGEST,
@@ -30,6 +31,7 @@ from model_cache.prediction.generation import (
 )
 from model_cache.prediction.generation_steps import Records, look, record
 from model_cache.prediction.time_to_live import TtlRefusedError, expiry, shortest_ttl
+from model_cache.prediction.veto import ModelCall
 
 
 class Encoded(NamedTuple):
@@ -97,46 +99,47 @@ class Writing:
         self._watch = watch
         # Other processes of a fleet wait for the entry itself.
         self._is_late = config.write == "background" and config.single_flight != "fleet"
+        self._stale = max(config.stale_if_error or 0, config.stale_while_revalidate or 0)
 
     def encode(
-        self,
-        binding: Bound,
-        key: bytes,
-        data: Any,
-        prediction: Any,
-        ttls: Iterable[object] = (),
-    ) -> Encoded | Fate:
-        """Return a prediction's entry, or why it is not stored.
+        self, call: Call, key: bytes, prediction: Any, model_call: ModelCall | None = None
+    ) -> Encoded | None:
+        """Return the entry of a call's prediction; None if it is not stored, see `call.fate`.
 
         Args:
-            binding: the binding of the model.
+            call: the call.
             key: the key of the entry.
-            data: the input.
             prediction: the prediction.
-            ttls: the times to live that the model has set.
+            model_call: the model call that made it, if any.
         """
-        name = binding.qualified_name
+        call.fate = "skipped"  # if this is interrupted
+        if model_call is not None and not model_call.may_be_stored:
+            return None
+        if call.is_late and call.has_changed():
+            return None
+        binding, config = call.binding, self._config
         try:
-            cache_if = self._config.cache_if
-            if cache_if is not None and not cache_if(data, prediction):
-                return "skipped"
-            ttl = shortest_ttl(self._config.ttl, data, prediction, ttls)
+            if config.cache_if is not None and not config.cache_if(call.data, prediction):
+                return None
+            ttls = () if model_call is None else model_call.ttls
+            ttl = shortest_ttl(config.ttl, call.data, prediction, ttls)
             if ttl == 0:
-                return "skipped"
-            config = self._config
-            stale = max(config.stale_if_error or 0, config.stale_while_revalidate or 0)
-            ttl, fresh_until = expiry(ttl, stale)
-            return Encoded(binding.encode(key, prediction, fresh_until), ttl)
+                return None
+            ttl, fresh_until = expiry(ttl, self._stale)
+            entry = binding.encode(key, prediction, fresh_until)
         except EntryRefusedError as error:
-            self._hook(PredictionNotStored(name, str(error)))
-            return "too_large" if error.reason is Refusal.TOO_LARGE else "lossy"
+            call.fate = "too_large" if error.reason is Refusal.TOO_LARGE else "lossy"
+            reason = str(error)
         except TtlRefusedError as error:
-            self._hook(PredictionNotStored(name, str(error)))
-            return "skipped"
+            reason = str(error)
         except Exception as error:  # from cache_if
             reraise_interruption(error)
-            self._hook(PredictionNotStored(name, f"cache_if raised {type(error).__name__}"))
-            return "skipped"
+            reason = f"cache_if raised {type(error).__name__}"
+        else:
+            call.made(entry, ttl)
+            return Encoded(entry, ttl)
+        self._hook(PredictionNotStored(binding.qualified_name, reason))
+        return None
 
     def store(
         self,
