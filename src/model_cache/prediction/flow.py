@@ -227,7 +227,7 @@ class Flow:
             if landed is None:
                 landed = yield Wait(landing, deadline - self._clock())
             if landed is None:
-                self._flights.leave(landing, computation)
+                self._flights.leave(landing)
             if landed is None or not landed.abandoned:
                 return landed
             joined = self.join(call, computation)
