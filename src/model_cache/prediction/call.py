@@ -43,6 +43,8 @@ class Call:
         age: how many seconds ago the entry was written, if that is known.
         ttl: how many seconds the entry stays fresh, if that is known.
         entry: the entry that was found or made.
+        redis_ttl: the time to live in Redis of one that was made, in milliseconds; None for no
+            limit.
         is_late: whether it computes in the background, when its input may have changed.
         batch_size: how many rows were answered together; 0 if nobody has said so.
         is_lost: whether the event loop that drives the call has stopped; None in a thread.
@@ -66,6 +68,7 @@ class Call:
     age: float | None = None
     ttl: float | None = None
     entry: bytes | None = None
+    redis_ttl: int | None = None
     is_late: bool = False
     is_lost: Callable[[], bool] | None = None
     kind: Kind | None = None
@@ -101,6 +104,7 @@ class Call:
 
     def made(self, entry: bytes, ttl: int | None) -> None:
         """Note a new entry and its time to live in Redis, in milliseconds."""
+        self.redis_ttl = ttl
         self.seconds_left = math.inf if ttl is None else ttl / 1000
         self.read(entry, self.binding.fresh_for(entry))
         self.age = 0.0

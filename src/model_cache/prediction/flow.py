@@ -33,7 +33,7 @@ from model_cache.prediction.single_flight import (
 )
 from model_cache.prediction.verifying import Verifying
 from model_cache.prediction.veto import ModelCall, do_not_store, is_inside_a_flight, model_calls
-from model_cache.prediction.writing import Encoded, Write, Writing
+from model_cache.prediction.writing import Write, Writing
 
 
 class Flow:
@@ -291,30 +291,30 @@ class Flow:
         if call.kind is not None:  # a stale prediction was returned
             return prediction
         call.kind = "miss"
-        made = self._writing.encode(call, computation.key, prediction, model_call)
+        entry = self._writing.encode(call, computation.key, prediction, model_call)
         if flight is None:
-            self._flights.shared(None if made is None else made.entry)
-        elif made is not None:  # waiting callers do not have to wait for the write
-            flight.land(Landed(made.entry))
-        yield from self._store(call, computation, budget, made)
+            self._flights.shared(entry)
+        elif entry is not None:  # waiting callers do not have to wait for the write
+            flight.land(Landed(entry))
+        yield from self._store(call, computation, budget, entry)
         return prediction
 
     def _store(
-        self, call: Call, computation: Computation, budget: Budget, made: Encoded | None
+        self, call: Call, computation: Computation, budget: Budget, entry: bytes | None
     ) -> Steps[None]:
         """Write a prediction's entry; if there is none, a refresh erases the older one."""
         binding, generation, refreshes = call.binding, call.generation, call.mode == "refresh"
         assert generation is not None
         records = Records([computation.key]) if call.overtakes else None
-        if made is not None:
-            write = Write(computation, made, call.seen)
+        if entry is not None:
+            write = Write(computation, entry, call.redis_ttl, call.seen)
             before, since = budget.left, self._clock()
             ((call.fate, call.store_error),) = yield from self._writing.store(
                 binding, generation, [write], budget, refreshes=refreshes, records=records
             )
             call.write_seconds = before - budget.left
             if call.fate == "stored":
-                self._look_ups.stored(call, *made, since)
+                self._look_ups.stored(call, entry, since)
             elif call.overtakes:  # failed, or overtaken by a purge or a refresh
                 self._look_ups.refresh_failed(call)
         elif refreshes:

@@ -271,30 +271,22 @@ class LookUps:
 
     def found(self, call: Call, entry: bytes) -> None:
         """Put a hit's entry into the near cache, if there is one."""
-        self._keep(call, entry, call.seconds_left, call.asked)
+        self._keep(call, entry, call.asked)
 
-    def stored(self, call: Call, entry: bytes, ttl: int | None, since: float) -> None:
+    def stored(self, call: Call, entry: bytes, since: float) -> None:
         """Put an entry that was stored into the near cache as well, unless it was refreshed.
 
         Args:
             call: the call.
             entry: the entry.
-            ttl: its time to live in Redis, in milliseconds.
             since: when it was sent to Redis.
         """
         if call.overtakes:  # by records, which outdate all that was read before them
             self.refreshed(call)
             return
-        self._keep(call, entry, math.inf if ttl is None else ttl / 1000, since, since)
+        self._keep(call, entry, since, since)
 
-    def _keep(
-        self,
-        call: Call,
-        entry: bytes,
-        seconds: float,
-        since: float,
-        written: float | None = None,
-    ) -> None:
+    def _keep(self, call: Call, entry: bytes, since: float, written: float | None = None) -> None:
         """Put an entry into the near cache, unless a purge or a refresh has intervened."""
         near, near_key, value = self._near, call.near_key, call.seen
         if near is None or near_key is None or type(value) is not bytes:
@@ -302,7 +294,7 @@ class LookUps:
         if call.generation is not None and value == call.generation.value:
             value = call.generation.value  # one object for all entries, as it may be large
         left = call.binding.fresh_for(entry)
-        seconds = seconds if left is None else min(seconds, left)
+        seconds = call.seconds_left if left is None else min(call.seconds_left, left)
         read = call.binding.reader(call.key or b"", entry)
         mark = mark_of(call.key or b"")
         self._barrier.unless_changed(

@@ -332,10 +332,9 @@ class ManyFlow:
         for row in rows:
             if row.computation is not None and row.call.kind == "miss" and row.answer is not None:
                 computation, call = row.computation, row.call
-                made = self._writing.encode(call, computation.key, row.answer, row.model_call)
-                if made is not None:
-                    row.entry = made.entry
-                    writes.append(Write(computation, made, call.seen))
+                row.entry = self._writing.encode(call, computation.key, row.answer, row.model_call)
+                if row.entry is not None:
+                    writes.append(Write(computation, row.entry, call.redis_ttl, call.seen))
                     written.append(call)
             row.land()
         if writes:
@@ -361,7 +360,7 @@ class ManyFlow:
         for call, write, (fate, error) in zip(written, writes, outcomes, strict=True):
             call.fate, call.store_error, call.write_seconds = fate, error, seconds
             if fate == "stored":
-                self._look_ups.stored(call, *write.encoded, since)
+                self._look_ups.stored(call, write.entry, since)
             elif call.overtakes:
                 self._look_ups.refresh_failed(call)
 
