@@ -27,8 +27,8 @@ class Call:
         mode: the caller's mode, such as bypass; or "direct", see `gates`.
         epoch: the barrier's epoch from before the binding was read.
         began: when it began, by `time.perf_counter`.
-        distrusts: whether its mode is "refresh" because the stored entry may be too old, and not
-            because somebody asked for it.
+        renews: whether the stored entry is not read but replaced: the mode is "refresh", or the
+            entry may be too old.
         asked: when its key was looked up.
         revalidates: whether the stale prediction answers at once.
         stale: a prediction past its ttl that was found.
@@ -53,7 +53,7 @@ class Call:
     # Defaults of the class, since most calls are hits, which change few of them.
     key: bytes | None = None
     mode: Mode | None = None
-    distrusts: bool = False
+    renews: bool = False
     epoch: int = 0
     asked: float = 0.0
     stale: Any | None = None
@@ -109,11 +109,6 @@ class Call:
         self.read(entry, self.binding.fresh_for(entry))
         self.age = 0.0
 
-    @property
-    def overtakes(self) -> bool:
-        """Whether it overtakes the other computations of its key, which began before it."""
-        return self.mode == "refresh" and not self.distrusts
-
     def has_changed(self) -> bool:
         """Return whether the input has changed since its key was made."""
         try:
@@ -138,7 +133,7 @@ class Call:
             self.fate,
             self.store_error,
             self.undecodable,
-            self.overtakes,
+            self.mode == "refresh",
             self.near,
             self.age if has_entry else None,
             self.ttl if has_entry else None,

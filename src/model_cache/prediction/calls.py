@@ -100,6 +100,5 @@ class Calls:
             call.kind = "miss"  # no write follows that would replace the entry
             return call
         call.key = key
-        if mode != "refresh" and self._barrier.distrusts(key):
-            call.mode, call.distrusts = "refresh", True
+        call.renews = mode == "refresh" or self._barrier.distrusts(key)
         return call

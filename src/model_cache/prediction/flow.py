@@ -167,14 +167,14 @@ class Flow:
             prediction = yield from self.compute(call)
             call.kind = call.kind or "miss"
             return prediction
-        overtakes = call.overtakes
-        computation = self._barrier.begin(call.key, call.epoch, refreshes=overtakes)
-        if overtakes:
+        refreshes = call.mode == "refresh"
+        computation = self._barrier.begin(call.key, call.epoch, refreshes=refreshes)
+        if refreshes:
             self._look_ups.drop(call)
         budget = Budget(self._config.timeout - call.store_seconds)
         joined: Flight | Landing | Landed | None = None
         try:
-            if not overtakes:
+            if not refreshes:
                 joined = self.join(call, computation)
             if isinstance(joined, Landing):
                 joined = yield from self.wait(call, joined, computation)
@@ -183,7 +183,7 @@ class Flow:
                 if answer is not None:
                     return answer
             flight = joined if isinstance(joined, Flight) else None
-            asks_the_fleet = self._config.single_flight == "fleet" and call.mode != "refresh"
+            asks_the_fleet = self._config.single_flight == "fleet" and not call.renews
             if flight is not None and asks_the_fleet:
                 return (yield from self._lead_the_fleet(call, computation, budget, flight))
             return (yield from self._compute_and_store(call, computation, budget, flight))
@@ -243,7 +243,7 @@ class Flow:
             return self.serve_stale(call, "an exception for another caller")
         # A leader found an entry in the store, which may be too old for this caller.
         is_found = landed.asked < math.inf
-        if landed.entry is None or (is_found and (call.distrusts or call.asked > landed.asked)):
+        if landed.entry is None or (is_found and (call.renews or call.asked > landed.asked)):
             return None
         found, is_fresh, left = call.binding.read(call.key, landed.entry)
         if found is None or not is_fresh:
@@ -303,21 +303,21 @@ class Flow:
         self, call: Call, computation: Computation, budget: Budget, entry: bytes | None
     ) -> Steps[None]:
         """Write a prediction's entry; if there is none, a refresh erases the older one."""
-        binding, generation, refreshes = call.binding, call.generation, call.mode == "refresh"
+        binding, generation = call.binding, call.generation
         assert generation is not None
-        records = Records([computation.key]) if call.overtakes else None
+        records = Records([computation.key]) if call.mode == "refresh" else None
         if entry is not None:
             write = Write(computation, entry, call.redis_ttl, call.seen)
             before, since = budget.left, self._clock()
             ((call.fate, call.store_error),) = yield from self._writing.store(
-                binding, generation, [write], budget, refreshes=refreshes, records=records
+                binding, generation, [write], budget, renews=call.renews, records=records
             )
             call.write_seconds = before - budget.left
             if call.fate == "stored":
                 self._look_ups.stored(call, entry, since)
-            elif call.overtakes:  # failed, or overtaken by a purge or a refresh
+            elif call.mode == "refresh":  # failed, or overtaken by a purge or a refresh
                 self._look_ups.refresh_failed(call)
-        elif refreshes:
+        elif call.renews:
             yield from self._writing.discard(generation, [computation], budget, records)
             self._look_ups.refreshed(call)
 

@@ -281,7 +281,7 @@ class LookUps:
             entry: the entry.
             since: when it was sent to Redis.
         """
-        if call.overtakes:  # by records, which outdate all that was read before them
+        if call.mode == "refresh":  # by records, which outdate all that was read before them
             self.refreshed(call)
             return
         self._keep(call, entry, since, since)

@@ -157,7 +157,7 @@ class ManyFlow:
             call.asked, call.store_seconds = asked, seconds
             if call.answer is not None:
                 answers[call] = call.answer
-            elif key is None or (failure is not None and call.mode != "refresh"):
+            elif key is None or (failure is not None and not call.renews):
                 if key is not None and failure is not None:
                     call.key, call.kind, call.store_error = None, "unavailable", failure.kind
                 rows.append(Row(call))
@@ -179,7 +179,7 @@ class ManyFlow:
     ) -> Steps[tuple[dict[bytes, bytes | None], StoreUnavailableError | None]]:
         """Return the entries found, by key, or the store's error."""
         found: dict[bytes, bytes | None] = {}
-        asking = {call.key: call for call in calls if call.key and call.mode != "refresh"}
+        asking = {call.key: call for call in calls if call.key and not call.renews}
         keys = [key for key in asking if key is not None]
         if keys:
             generation = asking[keys[0]].generation
@@ -193,7 +193,7 @@ class ManyFlow:
         return found, None
 
     def _learn_generation(self, calls: Sequence[Call], budget: Budget) -> Steps[None]:
-        if refreshing := [call for call in calls if call.key and call.overtakes]:
+        if refreshing := [call for call in calls if call.key and call.mode == "refresh"]:
             yield from self._look_ups.before_refresh(refreshing, budget)
             # All at once: each call looks at all computations in progress, such as a table's rows.
             self._barrier.overtake([call.key for call in refreshing if call.key])
@@ -211,7 +211,7 @@ class ManyFlow:
         if call.mode == "read_only":
             return
         row.computation = self._barrier.begin(key, call.epoch)
-        if call.overtakes:
+        if call.mode == "refresh":
             self._look_ups.drop(call)
         else:
             row.joined = self._flow.join(call, row.computation)
@@ -268,7 +268,7 @@ class ManyFlow:
         own = [row for row in rows if not row.waits]
         if own:
             yield from self._compute(own, stops=stops)
-            keys = [row.call.key for row in own if row.call.overtakes and row.call.key]
+            keys = [row.call.key for row in own if row.call.mode == "refresh" and row.call.key]
             records = Records(keys) if keys else None
             for start in range(0, len(own), _CHUNK):
                 if records is not None:
@@ -350,18 +350,18 @@ class ManyFlow:
         records: Records | None,
     ) -> Steps[None]:
         before, since = budget.left, self._clock()
-        refreshes = any(call.mode == "refresh" for call in written)
+        renews = any(call.renews for call in written)
         binding, generation = written[0].binding, written[0].generation
         assert generation is not None
         outcomes = yield from self._writing.store(
-            binding, generation, writes, budget, refreshes=refreshes, records=records
+            binding, generation, writes, budget, renews=renews, records=records
         )
         seconds = (before - budget.left) / len(writes)
         for call, write, (fate, error) in zip(written, writes, outcomes, strict=True):
             call.fate, call.store_error, call.write_seconds = fate, error, seconds
             if fate == "stored":
                 self._look_ups.stored(call, write.entry, since)
-            elif call.overtakes:
+            elif call.mode == "refresh":
                 self._look_ups.refresh_failed(call)
 
     def _discard(self, rows: Sequence[Row], budget: Budget, records: Records | None) -> Steps[None]:
@@ -370,7 +370,7 @@ class ManyFlow:
             (row.call, row.computation)
             for row in rows
             if row.computation is not None
-            and row.call.mode == "refresh"
+            and row.call.renews
             and row.call.kind == "miss"
             and row.entry is None
         ]

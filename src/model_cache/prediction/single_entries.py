@@ -113,7 +113,7 @@ class SingleEntries:
         self._look_ups.drop(call)
         write, since = Write(computation, entry, call.redis_ttl, call.seen), self._clock()
         ((fate, _),) = yield from self._writing.store(
-            call.binding, call.generation, [write], budget, refreshes=True
+            call.binding, call.generation, [write], budget, renews=True
         )
         if fate != "stored":
             return False

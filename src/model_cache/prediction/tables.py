@@ -277,8 +277,7 @@ class TableFlow:
             call.kind, call.store_error = "unavailable", rows.failure.kind
             return call
         call.key = rows.binding.key(canonical)
-        if rows.mode != "refresh" and self._barrier.distrusts(call.key):
-            call.mode, call.distrusts = "refresh", True
+        call.renews = rows.mode == "refresh" or self._barrier.distrusts(call.key)
         return call
 
     def _whole(self, call: TableCall, binding: Bound, kind: Kind) -> Steps[Any]:

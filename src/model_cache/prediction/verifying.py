@@ -227,7 +227,7 @@ class Verifying:
         write = Write(computation, entry, call.redis_ttl, call.seen)
         since = time.perf_counter()
         ((fate, _),) = yield from self._writing.store(
-            call.binding, call.generation, [write], budget, refreshes=True, records=records
+            call.binding, call.generation, [write], budget, renews=True, records=records
         )
         if fate == "stored":
             self._look_ups.stored(call, entry, since)

@@ -143,7 +143,7 @@ class Writing:
         writes: Sequence[Write],
         budget: Budget,
         *,
-        refreshes: bool = False,
+        renews: bool = False,
         records: Records | None = None,
     ) -> Steps[list[Written]]:
         """Write entries, now or in the background, and end their computations.
@@ -153,13 +153,13 @@ class Writing:
             generation: the generation of the model's namespace.
             writes: the entries.
             budget: the time for writing them now.
-            refreshes: whether they must be written before the answer is returned.
+            renews: whether they must be written before the answer is returned.
             records: those of the refresh that they are part of, which other processes learn of.
 
         Returns:
             The result of each.
         """
-        if not self._is_late or refreshes:
+        if not self._is_late or renews:
             return self._write(binding, generation, writes, budget, records)
         return self._write_later(binding, generation, writes)
 
