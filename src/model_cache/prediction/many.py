@@ -124,10 +124,6 @@ class ManyFlow:
 
     def _complete(self, rows: Sequence[Row], budget: Budget, *, stops: bool) -> Steps[None]:
         """Compute and store rows, and then wait for those that other callers compute."""
-        # Others may wait for any row, so no model call of the batch may wait for others.
-        leads = any(isinstance(row.joined, Flight) for row in rows)
-        for row in rows:
-            row.model_call.leads = leads
         yield from self._compute_and_store(rows, budget, stops=stops)
         if not stops or not any(row.error for row in rows):
             late = yield from self._wait_for_others(rows, budget, stops=stops)
@@ -244,7 +240,7 @@ class ManyFlow:
         if isinstance(joined, Landing) and row.computation is not None:
             joined = yield from self._flow.wait(row.call, joined, row.computation, waited)
         if isinstance(joined, Flight):  # the caller that computed it was interrupted
-            row.joined, row.model_call.leads = joined, True
+            row.joined = joined
         return self._flow.shared(row.call, joined) if isinstance(joined, Landed) else None
 
     def _again(self, call: Call, row: Row, *, stops: bool) -> Steps[Any]:
@@ -278,14 +274,17 @@ class ManyFlow:
 
     def _compute(self, rows: Sequence[Row], *, stops: bool) -> Steps[None]:
         binding = rows[0].call.binding
+        # Others may wait for any row, so no model call of the batch may wait for others.
+        leads = any(isinstance(row.joined, Flight) for row in rows)
         batches = self._equality.allows(binding)
         at_once = batches and (len(rows) > 1 or not self._isolates)
-        if at_once and (yield from self._compute_at_once(binding, rows)):
+        if at_once and (yield from self._compute_at_once(binding, rows, ModelCall(leads=leads))):
             return
         for row in rows:
             row.call.batch_size = int(batches)  # else each row of a batch takes as long
             try:
-                row.answer = yield from self._flow.predict(row.call, row.model_call)
+                row.model_call = model_call = ModelCall(leads=leads)
+                row.answer = yield from self._flow.predict(row.call, model_call)
                 row.call.kind = row.call.kind or "miss"
             except Exception as error:
                 reraise_interruption(error)
@@ -293,10 +292,11 @@ class ManyFlow:
                 if stops:
                     return
 
-    def _compute_at_once(self, binding: Bound, rows: Sequence[Row]) -> Steps[bool]:
+    def _compute_at_once(
+        self, binding: Bound, rows: Sequence[Row], model_call: ModelCall
+    ) -> Steps[bool]:
         """Call the model once for all rows; return whether its answers can be used."""
         started = self._clock()
-        model_call = ModelCall(leads=rows[0].model_call.leads)
         try:
             with model_calls.raised(model_call):
                 made = yield PredictMany(binding, [row.data for row in rows])
@@ -313,9 +313,7 @@ class ManyFlow:
             return False
         seconds = (self._clock() - started) / len(rows)
         for row, prediction in zip(rows, made, strict=True):
-            row.answer = prediction
-            row.model_call.may_be_stored = model_call.may_be_stored
-            row.model_call.ttls = model_call.ttls
+            row.answer, row.model_call = prediction, model_call
         if not (yield from self._equality.check(binding, rows)):
             for row in rows:
                 row.answer = None
