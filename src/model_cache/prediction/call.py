@@ -106,13 +106,13 @@ class Call:
         """Note a new entry and its time to live in Redis, in milliseconds."""
         self.redis_ttl = ttl
         self.seconds_left = math.inf if ttl is None else ttl / 1000
-        self.read(entry, self.binding.fresh_for(entry))
+        self.read(entry, self.binding.codec.fresh_for(entry))
         self.age = 0.0
 
     def has_changed(self) -> bool:
         """Return whether the input has changed since its key was made."""
         try:
-            return self.binding.key(self.binding.canonical(self.data)) != self.key
+            return self.binding.keys.key_of(self.binding.canonical(self.data)) != self.key
         except NotCacheableError:
             return True
 

@@ -95,7 +95,7 @@ class Calls:
             return call
         if self._look_ups.begin(call, canonical):
             return call
-        key = binding.key(canonical)
+        key = binding.keys.key_of(canonical)
         if mode == "read_only" and self._barrier.distrusts(key):
             call.kind = "miss"  # no write follows that would replace the entry
             return call

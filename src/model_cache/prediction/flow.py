@@ -83,7 +83,7 @@ class Flow:
         """Return the entry's prediction if it is a hit, else None."""
         if entry is None or call.key is None:
             return None
-        found, is_fresh, left = call.binding.read(call.key, entry)
+        found, is_fresh, left = call.binding.codec.read(call.key, entry)
         if found is not None and is_fresh:
             call.kind = "hit"
             call.read(entry, left)
@@ -245,7 +245,7 @@ class Flow:
         is_found = landed.asked < math.inf
         if landed.entry is None or (is_found and (call.renews or call.asked > landed.asked)):
             return None
-        found, is_fresh, left = call.binding.read(call.key, landed.entry)
+        found, is_fresh, left = call.binding.codec.read(call.key, landed.entry)
         if found is None or not is_fresh:
             return None
         call.kind = "shared"
@@ -279,7 +279,7 @@ class Flow:
         key, binding = call.key, call.binding
 
         def is_usable(entry: bytes) -> bool:
-            return key is not None and binding.read(key, entry).fresh
+            return key is not None and binding.codec.read(key, entry).fresh
 
         return is_usable
 

@@ -101,8 +101,8 @@ class LookUps:
     def _read_near(self, call: Call, near: Near, canonical: bytes) -> bool:
         """Answer with an entry from the near cache; return whether it is a hit."""
         entry = near.entry
-        key = b"" if entry[0] != MARK else call.binding.key(canonical)
-        found, is_fresh, _ = call.binding.read(key, entry)
+        key = b"" if entry[0] != MARK else call.binding.keys.key_of(canonical)
+        found, is_fresh, _ = call.binding.codec.read(key, entry)
         if found is None or not is_fresh:
             return False
         call.answer = found
@@ -126,7 +126,7 @@ class LookUps:
         checked = near.get(call.near_key, generation, call.began)
         if checked is None:
             return None
-        found, is_fresh, _ = call.binding.read(call.key or b"", checked.entry)
+        found, is_fresh, _ = call.binding.codec.read(call.key or b"", checked.entry)
         if found is None or not is_fresh:
             return None
         call.read_near(checked)
@@ -293,9 +293,9 @@ class LookUps:
             return
         if call.generation is not None and value == call.generation.value:
             value = call.generation.value  # one object for all entries, as it may be large
-        left = call.binding.fresh_for(entry)
+        left = call.binding.codec.fresh_for(entry)
         seconds = call.seconds_left if left is None else min(call.seconds_left, left)
-        read = call.binding.reader(call.key or b"", entry)
+        read = call.binding.codec.reader(call.key or b"", entry)
         mark = mark_of(call.key or b"")
         self._barrier.unless_changed(
             call.changes,

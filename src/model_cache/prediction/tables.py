@@ -276,7 +276,7 @@ class TableFlow:
         if rows.failure is not None and place not in rows.odd:
             call.kind, call.store_error = "unavailable", rows.failure.kind
             return call
-        call.key = rows.binding.key(canonical)
+        call.key = rows.binding.keys.key_of(canonical)
         call.renews = rows.mode == "refresh" or self._barrier.distrusts(call.key)
         return call
 

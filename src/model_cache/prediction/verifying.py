@@ -130,7 +130,7 @@ class Verifying:
         computation, model_call = self._barrier.begin(key, call.epoch), ModelCall(leads=False)
         try:
             prediction = yield from self._computed(call, computation, model_call)
-            found = call.binding.read(key, entry).prediction
+            found = call.binding.codec.read(key, entry).prediction
             if None in (prediction, found) or not (
                 model_call.may_be_stored and computation.is_valid
             ):
@@ -241,7 +241,7 @@ def _again(hit: Call, barrier: Barrier) -> tuple[Call, bytes]:
     key = hit.key
     if key is None:  # the near cache does without
         assert hit.near_key is not None
-        key = binding.key(hit.near_key.removeprefix(binding.near_prefix))
+        key = binding.keys.key_of(hit.near_key.removeprefix(binding.near_prefix))
     call = Call(binding, hit.data, time.perf_counter())
     call.key, call.near_key, call.epoch, call.mode = key, hit.near_key, hit.epoch, hit.mode
     call.generation = hit.generation

@@ -121,7 +121,7 @@ class Writing:
             if ttl == 0:
                 return None
             ttl, fresh_until = expiry(ttl, self._stale)
-            entry = binding.encode(key, prediction, fresh_until)
+            entry = binding.codec.encode(key, prediction, fresh_until)
         except EntryRefusedError as error:
             call.fate = "too_large" if error.reason is Refusal.TOO_LARGE else "lossy"
             reason = str(error)
