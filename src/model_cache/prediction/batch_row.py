@@ -47,7 +47,7 @@ class Row:
 
     def land(self) -> None:
         """Wake the callers that wait for this row."""
-        if isinstance(self.joined, Flight):
+        if isinstance(self.joined, Flight) and not self.joined.has_landed:
             is_abandoned = self.answer is None and self.error is None
             landed = Landed(self.entry, failed=self.answer is None)
             self.joined.land(ABANDONED if is_abandoned else landed)

@@ -214,15 +214,15 @@ class SingleFlight:
     def _note(self, computation: Computation, landed: Landed) -> None:
         if landed.failed:
             return
-        self.shared(landed.entry)
-        recent, key = self._recent, computation.key
-        if key in recent:
-            self._recent_bytes -= recent.pop(key).size
-        if landed.entry is None or len(landed.entry) > _MOST_RECENT_BYTES:
+        entry, recent, key = landed.entry, self._recent, computation.key
+        self.shared(entry)
+        if (older := recent.pop(key, None)) is not None:
+            self._recent_bytes -= older.size
+        if entry is None or len(entry) > _MOST_RECENT_BYTES:
             return
         now = self._clock()
-        recent[key] = noted = _Recent(computation, landed, now + _LONGEST_WRITE)
-        self._recent_bytes += noted.size
+        recent[key] = _Recent(computation, landed, len(entry), now + _LONGEST_WRITE)
+        self._recent_bytes += len(entry)
         while len(recent) > _MOST_RECENT or self._recent_bytes > _MOST_RECENT_BYTES:
             key, oldest = next(iter(recent.items()))
             if oldest.is_being_written(now):
@@ -237,17 +237,14 @@ class _Recent(NamedTuple):
     Attributes:
         computation: its computation.
         landed: the entry.
+        size: its bytes.
         until: until when it may answer callers before it is written.
     """
 
     computation: Computation
     landed: Landed
+    size: int
     until: float
-
-    @property
-    def size(self) -> int:
-        """The bytes of the entry."""
-        return len(self.landed.entry or b"")
 
     def is_being_written(self, now: float) -> bool:
         """Return whether it is on its way to the store."""
