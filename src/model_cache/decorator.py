@@ -509,7 +509,7 @@ class RedisCachingDecorator(Closing, MLModelDecorator):  # type: ignore[misc]  #
             NotCacheableError: the input has no key; the message says why.
         """
         binding = self._current.get()
-        return binding.key(binding.canonical(binding.rounded(data))).decode()
+        return binding.keys.key_of(binding.canonical(binding.rounded(data))).decode()
 
     def explain(self, a: BaseModel, b: BaseModel) -> Explanation:
         """Explain why two inputs have the same key, or different ones.

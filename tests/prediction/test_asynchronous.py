@@ -240,7 +240,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 def followers(decorator: RedisCachingDecorator) -> int:
     landings = list(inside(decorator)._flow._flights._landings.values())
-    return sum(len(landing._waiting) for landing, _ in landings)
+    return sum(len(landing._waiting) for landing in landings)
 
 
 def test_a_leader_that_is_cancelled_fails_nobody_and_one_of_the_others_leads(

@@ -269,7 +269,7 @@ def test_a_caller_after_a_barrier_shares_no_entry_that_was_found_before_it_ended
 
     with ThreadPoolExecutor(1) as pool:
         later = pool.submit(cache.predict, person())
-        poll(lambda: any(each._waiting for each, _ in predictor._flow._flights._landings.values()))
+        poll(lambda: any(each._waiting for each in predictor._flow._flights._landings.values()))
         finish(leading, looked, predictor._perform)
         assert later.result() == Charges(charges=2.0)
 

@@ -22,7 +22,7 @@ from model_cache.prediction.generation import (
     mark_of,
 )
 from model_cache.prediction.look_up import LookUps
-from model_cache.prediction.writing import Encoded, Write, Writing
+from model_cache.prediction.writing import Write, Writing
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.prediction.test_drivers import Ask, ask, made, outcomes
@@ -420,7 +420,7 @@ def test_a_batch_that_may_arrive_late_is_known_as_such_whatever_fails_next(
     generation = Generation(decorator._current.get().namespace)
     writing, barrier = inside(decorator)._flow._writing, inside(decorator)._flow._barrier
     keys = [decorator.cache_key(person(age=age)).encode() for age in range(2)]
-    writes = [Write(barrier.begin(key, barrier.epoch), Encoded(b"{}", None), b"") for key in keys]
+    writes = [Write(barrier.begin(key, barrier.epoch), b"{}", None, b"") for key in keys]
     steps = writing._set_unless_purged(generation, writes, Budget(1.0))
     next(steps)
     lost = StoreUnavailableError("connection lost", "connection")

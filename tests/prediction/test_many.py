@@ -258,7 +258,7 @@ def test_callers_outside_the_batch_share_its_computation(server: Server) -> None
         assert entered.wait(10)
         single = pool.submit(cache.predict, PEOPLE[4])
         while not any(
-            landing._waiting for landing, _ in cache._predictor._flow._flights._landings.values()
+            landing._waiting for landing in cache._predictor._flow._flights._landings.values()
         ):
             threading.Event().wait(0.001)
         go.set()

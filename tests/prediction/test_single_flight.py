@@ -97,7 +97,7 @@ def test_when_a_leader_fails_those_with_a_stale_entry_answer_at_once(server: Ser
 
 def waiting_in(decorator: RedisCachingDecorator) -> int:
     landings = inside(decorator)._flow._flights._landings.values()
-    return sum(len(landing._waiting) for landing, _ in landings)
+    return sum(len(landing._waiting) for landing in landings)
 
 
 def test_predictions_that_are_never_stored_are_not_waited_for(server: Server) -> None:
@@ -226,7 +226,7 @@ def test_entries_that_have_just_landed_take_a_bounded_number_of_bytes() -> None:
         flight = joined(number)
         assert isinstance(flight, Flight)
         flight.land(Landed(bytes(2**20)))
-        barrier.end(flight.computation)
+        barrier.end(flight.landing.computation)
     assert isinstance(joined(9), Landed)
     assert isinstance(joined(0), Flight)
 

@@ -96,9 +96,9 @@ class _Writer:
         """Return the entries of predictions that can be stored."""
         found = []
         for data, prediction in zip(measured.inputs, measured.predictions, strict=True):
-            key = self._binding.key(self.canonical(data))
+            key = self._binding.keys.key_of(self.canonical(data))
             try:
-                found.append(self._binding.encode(key, prediction))
+                found.append(self._binding.codec.encode(key, prediction))
             except EntryRefusedError:
                 continue
         return found

@@ -8,7 +8,7 @@ loaded weights.
 """
 
 from model_cache.binding.binding import Binding, Unbound, new_near_prefix
-from model_cache.binding.bound import Bound, Coded, Current
+from model_cache.binding.bound import Bound, Current
 from model_cache.binding.current import CurrentBinding
 
-__all__ = ["Binding", "Bound", "Coded", "Current", "CurrentBinding", "Unbound", "new_near_prefix"]
+__all__ = ["Binding", "Bound", "Current", "CurrentBinding", "Unbound", "new_near_prefix"]

@@ -17,7 +17,6 @@ from ml_base.ml_model import MLModel
 from pydantic import BaseModel
 
 from model_cache.binding import fitting
-from model_cache.binding.bound import Coded
 from model_cache.binding.decorators import NOTHING, Inside
 from model_cache.binding.fingerprint import fingerprint
 from model_cache.binding.inputs import Inputs
@@ -89,7 +88,7 @@ def _coroutine_function(model: MLModel, method: str) -> Callable[[Any], Any] | N
     return function if inspect.iscoroutinefunction(function) else None
 
 
-class Binding(Coded, _Answering):
+class Binding(_Answering):
     """A snapshot of one model.
 
     Args:
@@ -102,7 +101,8 @@ class Binding(Coded, _Answering):
         rounds: whether inputs are rounded.
         known_inputs: the classes seen so far, and whether their instances are inputs.
         input_encoders: the encoders of inputs by class; they may raise any exception.
-        canonicalizer: encodes any part of an input.
+        keys: makes keys from canonical bytes.
+        codec: converts predictions to entries and back.
         near_prefix: distinguishes the bindings of a process in a near cache.
 
     Raises:
@@ -128,7 +128,7 @@ class Binding(Coded, _Answering):
         self.selection = fitting.selection(self.input_schema, config)
         self.left_out = fitting.left_out(self.input_schema, self.selection)
         check_canonical(self.input_schema, self.selection)
-        keys = KeyMaker(
+        self.keys = KeyMaker(
             self.namespace,
             revision=revision,
             schema=self.output_fingerprint,
@@ -137,9 +137,8 @@ class Binding(Coded, _Answering):
             ordered_dicts=config.ordered_dicts,
             secret=config.digest_secret,
         )
-        super().__init__(keys, config.codec(self.output_schema, _serder(config)))
-        self.input_encoders = keys.encoders
-        self.canonicalizer = keys.canonicalizer
+        self.codec = config.codec(self.output_schema, _serder(config))
+        self.input_encoders = self.keys.encoders
 
     def is_current(self) -> bool:
         """Return whether the model still has the binding's name, version and decorators."""
@@ -169,7 +168,7 @@ class Binding(Coded, _Answering):
                 f"expected an instance of {self.input_schema.__qualname__}, "
                 f"got {type(data).__qualname__}"
             )
-        return self._keys.canonical(data)
+        return self.keys.canonical(data)
 
 
 @dataclass(eq=False)
@@ -222,7 +221,8 @@ class Unbound(_Answering):
         """Raise `NotCacheableError`: no input has a key, and without a key there is no entry."""
         raise NotCacheableError(self.reason)
 
-    canonical = key = recorded = encode = read = reader = fresh_for = _refuse
+    canonical = recorded = _refuse
+    keys = codec = property(_refuse)
 
 
 def _serder(config: Config) -> Serder:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from model_cache.entries.codec import Codec, Read
+from model_cache.entries.codec import Codec
 from model_cache.keys.key import KeyMaker, Namespace
 
 
@@ -73,28 +73,14 @@ class Bound(Protocol):
         """
         ...
 
-    def key(self, canonical: bytes) -> bytes:
-        """Return the key for an input, from its canonical bytes."""
+    @property
+    def keys(self) -> KeyMaker:
+        """What makes keys from canonical bytes."""
         ...
 
-    def read(self, key: bytes, entry: bytes) -> Read:
-        """Return an entry's prediction, if it can be decoded, and whether it is fresh."""
-        ...
-
-    def reader(self, key: bytes, entry: bytes) -> Callable[[], Any]:
-        """Return a function that decodes an entry to a new object each time."""
-        ...
-
-    def fresh_for(self, entry: bytes) -> float | None:
-        """Return how many seconds a fresh entry stays fresh; None for no limit."""
-        ...
-
-    def encode(self, key: bytes, prediction: Any, fresh_until: int | None = None) -> bytes:
-        """Return a prediction as an entry.
-
-        Raises:
-            EntryRefusedError: the prediction can't be stored.
-        """
+    @property
+    def codec(self) -> Codec:
+        """What converts predictions to entries and back."""
         ...
 
     def predict(self, data: Any) -> Any:
@@ -135,47 +121,6 @@ class Bound(Protocol):
     def answers_many_by(self, methods: Collection[str]) -> bool:
         """Return whether one call of the model answers many inputs, by one of these methods."""
         ...
-
-
-class Coded:
-    """The base of bindings whose predictions have keys and entries; implements a part of `Bound`.
-
-    Args:
-        keys: makes keys from canonical bytes.
-        codec: converts predictions to entries and back.
-    """
-
-    def __init__(self, keys: KeyMaker, codec: Codec) -> None:
-        self._keys = keys
-        self._codec = codec
-
-    def key(self, canonical: bytes) -> bytes:
-        """Return the key for an input, from its canonical bytes."""
-        return self._keys.key_of(canonical)
-
-    def keys(self, head: bytes, tails: Iterable[bytes]) -> list[bytes]:
-        """Return the keys for inputs whose canonical bytes have the same beginning."""
-        return self._keys.keys_of(head, tails)
-
-    def read(self, key: bytes, entry: bytes) -> Read:
-        """Return an entry's prediction, if it can be decoded, and whether it is fresh."""
-        return self._codec.read(key, entry)
-
-    def reader(self, key: bytes, entry: bytes) -> Callable[[], Any]:
-        """Return a function that decodes an entry to a new object each time."""
-        return self._codec.reader(key, entry)
-
-    def fresh_for(self, entry: bytes) -> float | None:
-        """Return how many seconds a fresh entry stays fresh; None for no limit."""
-        return self._codec.fresh_for(entry)
-
-    def encode(self, key: bytes, prediction: Any, fresh_until: int | None = None) -> bytes:
-        """Return a prediction as an entry.
-
-        Raises:
-            EntryRefusedError: the prediction can't be stored.
-        """
-        return self._codec.encode(key, prediction, fresh_until)
 
 
 class Current(Protocol):

@@ -97,12 +97,12 @@ def explain(
     differences: list[Difference] = []
     everything: list[Difference] = []
     if isinstance(bound, Binding):
-        keyed = Comparer(bound.canonicalizer, hides=hides_values)
+        keyed = Comparer(bound.keys.canonicalizer, hides=hides_values)
         differences = keyed.differences(rounded_a, rounded_b, bound.selection)
         everything = comparer.differences(rounded_a, rounded_b)
     return explanation(
-        Keyed.of(lambda: bound.key(bound.canonical(rounded_a)).decode()),
-        Keyed.of(lambda: bound.key(bound.canonical(rounded_b)).decode()),
+        Keyed.of(lambda: bound.keys.key_of(bound.canonical(rounded_a)).decode()),
+        Keyed.of(lambda: bound.keys.key_of(bound.canonical(rounded_b)).decode()),
         differences,
         everything,
         rounded=tuple(

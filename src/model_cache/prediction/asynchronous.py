@@ -191,9 +191,9 @@ class AsyncCachedPredictor:
         call.asked = time.perf_counter()
         try:
             entry = None
-            if call.overtakes:
+            if call.mode == "refresh":
                 await self._take(self._look_ups.before_refresh([call], Budget(self._timeout)))
-            if call.mode != "refresh":
+            if not call.renews:
                 request = self._look_ups.request(call)
                 if request is None:
                     return await self._store.get(key, self._timeout), None

@@ -18,7 +18,7 @@ class Row:
         others: the other calls.
         computation: the computation of the prediction; None without a key.
         joined: the row's part in a flight, if any.
-        model_call: the context of the model call.
+        model_call: the model call that has computed it.
         answer: the prediction, once there is one.
         error: the exception that the model raised instead.
         entry: the entry, if the prediction is stored.
@@ -26,6 +26,7 @@ class Row:
 
     computation: Computation | None = None
     joined: Flight | Landing | Landed | None = None
+    model_call: ModelCall | None = None
     answer: Any | None = None
     error: Exception | None = None
     entry: bytes | None = None
@@ -33,7 +34,6 @@ class Row:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.others: list[Call] = []
-        self.model_call = ModelCall(leads=False)
 
     @property
     def data(self) -> Any:
@@ -47,7 +47,7 @@ class Row:
 
     def land(self) -> None:
         """Wake the callers that wait for this row."""
-        if isinstance(self.joined, Flight):
+        if isinstance(self.joined, Flight) and not self.joined.has_landed:
             is_abandoned = self.answer is None and self.error is None
             landed = Landed(self.entry, failed=self.answer is None)
             self.joined.land(ABANDONED if is_abandoned else landed)

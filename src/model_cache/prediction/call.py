@@ -27,8 +27,8 @@ class Call:
         mode: the caller's mode, such as bypass; or "direct", see `gates`.
         epoch: the barrier's epoch from before the binding was read.
         began: when it began, by `time.perf_counter`.
-        distrusts: whether its mode is "refresh" because the stored entry may be too old, and not
-            because somebody asked for it.
+        renews: whether the stored entry is not read but replaced: the mode is "refresh", or the
+            entry may be too old.
         asked: when its key was looked up.
         revalidates: whether the stale prediction answers at once.
         stale: a prediction past its ttl that was found.
@@ -43,6 +43,8 @@ class Call:
         age: how many seconds ago the entry was written, if that is known.
         ttl: how many seconds the entry stays fresh, if that is known.
         entry: the entry that was found or made.
+        redis_ttl: the time to live in Redis of one that was made, in milliseconds; None for no
+            limit.
         is_late: whether it computes in the background, when its input may have changed.
         batch_size: how many rows were answered together; 0 if nobody has said so.
         is_lost: whether the event loop that drives the call has stopped; None in a thread.
@@ -51,7 +53,7 @@ class Call:
     # Defaults of the class, since most calls are hits, which change few of them.
     key: bytes | None = None
     mode: Mode | None = None
-    distrusts: bool = False
+    renews: bool = False
     epoch: int = 0
     asked: float = 0.0
     stale: Any | None = None
@@ -66,6 +68,7 @@ class Call:
     age: float | None = None
     ttl: float | None = None
     entry: bytes | None = None
+    redis_ttl: int | None = None
     is_late: bool = False
     is_lost: Callable[[], bool] | None = None
     kind: Kind | None = None
@@ -99,21 +102,23 @@ class Call:
         self.age = None if found.written is None else self.began - found.written
         self.ttl = None if found.ends is None else found.ends - self.began
 
-    def made(self, entry: bytes, ttl: int | None) -> None:
-        """Note a new entry and its time to live in Redis, in milliseconds."""
-        self.seconds_left = math.inf if ttl is None else ttl / 1000
-        self.read(entry, self.binding.fresh_for(entry))
-        self.age = 0.0
+    def made(self, entry: bytes, ttl: int | None, stale: int) -> None:
+        """Note a new entry.
 
-    @property
-    def overtakes(self) -> bool:
-        """Whether it overtakes the other computations of its key, which began before it."""
-        return self.mode == "refresh" and not self.distrusts
+        Args:
+            entry: the entry.
+            ttl: its time to live in Redis, in milliseconds; None for no limit.
+            stale: for how much of that it is past its ttl.
+        """
+        self.entry, self.entry_bytes, self.age = entry, len(entry), 0.0
+        self.redis_ttl, self.seconds_left, self.ttl = ttl, math.inf, None
+        if ttl is not None:
+            self.seconds_left, self.ttl = ttl / 1000, (ttl - stale) / 1000
 
     def has_changed(self) -> bool:
         """Return whether the input has changed since its key was made."""
         try:
-            return self.binding.key(self.binding.canonical(self.data)) != self.key
+            return self.binding.keys.key_of(self.binding.canonical(self.data)) != self.key
         except NotCacheableError:
             return True
 
@@ -134,7 +139,7 @@ class Call:
             self.fate,
             self.store_error,
             self.undecodable,
-            self.overtakes,
+            self.mode == "refresh",
             self.near,
             self.age if has_entry else None,
             self.ttl if has_entry else None,

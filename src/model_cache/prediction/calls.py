@@ -93,13 +93,13 @@ class Calls:
         if mode != "refresh" and self._serving.has_stopped(binding):
             call.kind, call.store_error = "unavailable", WRONG_ENTRIES
             return call
-        if self._look_ups.begin(call, canonical):
+        self._look_ups.begin(call, canonical)
+        if call.near_key is not None and self._look_ups.answers_nearby(call, canonical):
             return call
-        key = binding.key(canonical)
+        key = binding.keys.key_of(canonical)
         if mode == "read_only" and self._barrier.distrusts(key):
             call.kind = "miss"  # no write follows that would replace the entry
             return call
         call.key = key
-        if mode != "refresh" and self._barrier.distrusts(key):
-            call.mode, call.distrusts = "refresh", True
+        call.renews = mode == "refresh" or self._barrier.distrusts(key)
         return call

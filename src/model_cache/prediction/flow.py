@@ -33,7 +33,7 @@ from model_cache.prediction.single_flight import (
 )
 from model_cache.prediction.verifying import Verifying
 from model_cache.prediction.veto import ModelCall, do_not_store, is_inside_a_flight, model_calls
-from model_cache.prediction.writing import Encoded, Write, Writing
+from model_cache.prediction.writing import Write, Writing
 
 
 class Flow:
@@ -83,7 +83,7 @@ class Flow:
         """Return the entry's prediction if it is a hit, else None."""
         if entry is None or call.key is None:
             return None
-        found, is_fresh, left = call.binding.read(call.key, entry)
+        found, is_fresh, left = call.binding.codec.read(call.key, entry)
         if found is not None and is_fresh:
             call.kind = "hit"
             call.read(entry, left)
@@ -166,14 +166,14 @@ class Flow:
             prediction = yield from self.compute(call)
             call.kind = call.kind or "miss"
             return prediction
-        overtakes = call.overtakes
-        computation = self._barrier.begin(call.key, call.epoch, refreshes=overtakes)
-        if overtakes:
+        refreshes = call.mode == "refresh"
+        computation = self._barrier.begin(call.key, call.epoch, refreshes=refreshes)
+        if refreshes:
             self._look_ups.drop(call)
         budget = Budget(self._config.timeout - call.store_seconds)
         joined: Flight | Landing | Landed | None = None
         try:
-            if not overtakes:
+            if not refreshes:
                 joined = self.join(call, computation)
             if isinstance(joined, Landing):
                 joined = yield from self.wait(call, joined, computation)
@@ -182,7 +182,7 @@ class Flow:
                 if answer is not None:
                     return answer
             flight = joined if isinstance(joined, Flight) else None
-            asks_the_fleet = self._config.single_flight == "fleet" and call.mode != "refresh"
+            asks_the_fleet = self._config.single_flight == "fleet" and not call.renews
             if flight is not None and asks_the_fleet:
                 return (yield from self._lead_the_fleet(call, computation, budget, flight))
             return (yield from self._compute_and_store(call, computation, budget, flight))
@@ -226,7 +226,7 @@ class Flow:
             if landed is None:
                 landed = yield Wait(landing, deadline - self._clock())
             if landed is None:
-                self._flights.leave(landing, computation)
+                self._flights.leave(landing)
             if landed is None or not landed.abandoned:
                 return landed
             joined = self.join(call, computation)
@@ -242,9 +242,9 @@ class Flow:
             return self.serve_stale(call, "an exception for another caller")
         # A leader found an entry in the store, which may be too old for this caller.
         is_found = landed.asked < math.inf
-        if landed.entry is None or (is_found and (call.distrusts or call.asked > landed.asked)):
+        if landed.entry is None or (is_found and (call.renews or call.asked > landed.asked)):
             return None
-        found, is_fresh, left = call.binding.read(call.key, landed.entry)
+        found, is_fresh, left = call.binding.codec.read(call.key, landed.entry)
         if found is None or not is_fresh:
             return None
         call.kind = "shared"
@@ -278,7 +278,7 @@ class Flow:
         key, binding = call.key, call.binding
 
         def is_usable(entry: bytes) -> bool:
-            return key is not None and binding.read(key, entry).fresh
+            return key is not None and binding.codec.read(key, entry).fresh
 
         return is_usable
 
@@ -290,33 +290,33 @@ class Flow:
         if call.kind is not None:  # a stale prediction was returned
             return prediction
         call.kind = "miss"
-        made = self._writing.encode(call, computation.key, prediction, model_call)
+        entry = self._writing.encode(call, computation.key, prediction, model_call)
         if flight is None:
-            self._flights.shared(None if made is None else made.entry)
-        elif made is not None:  # waiting callers do not have to wait for the write
-            flight.land(Landed(made.entry))
-        yield from self._store(call, computation, budget, made)
+            self._flights.shared(entry)
+        elif entry is not None:  # waiting callers do not have to wait for the write
+            flight.land(Landed(entry))
+        yield from self._store(call, computation, budget, entry)
         return prediction
 
     def _store(
-        self, call: Call, computation: Computation, budget: Budget, made: Encoded | None
+        self, call: Call, computation: Computation, budget: Budget, entry: bytes | None
     ) -> Steps[None]:
         """Write a prediction's entry; if there is none, a refresh erases the older one."""
-        binding, generation, refreshes = call.binding, call.generation, call.mode == "refresh"
+        binding, generation = call.binding, call.generation
         assert generation is not None
-        records = Records([computation.key]) if call.overtakes else None
-        if made is not None:
-            write = Write(computation, made, call.seen)
+        records = Records([computation.key]) if call.mode == "refresh" else None
+        if entry is not None:
+            write = Write(computation, entry, call.redis_ttl, call.seen)
             before, since = budget.left, self._clock()
             ((call.fate, call.store_error),) = yield from self._writing.store(
-                binding, generation, [write], budget, refreshes=refreshes, records=records
+                binding, generation, [write], budget, renews=call.renews, records=records
             )
             call.write_seconds = before - budget.left
             if call.fate == "stored":
-                self._look_ups.stored(call, *made, since)
-            elif call.overtakes:  # failed, or overtaken by a purge or a refresh
+                self._look_ups.stored(call, entry, since)
+            elif call.mode == "refresh":  # failed, or overtaken by a purge or a refresh
                 self._look_ups.refresh_failed(call)
-        elif refreshes:
+        elif call.renews:
             yield from self._writing.discard(generation, [computation], budget, records)
             self._look_ups.refreshed(call)
 

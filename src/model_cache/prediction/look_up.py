@@ -67,12 +67,17 @@ class LookUps:
         if near is not None:
             barrier.has_near_cache(near)
 
-    def begin(self, call: Call, canonical: bytes) -> bool:
+    def begin(self, call: Call, canonical: bytes) -> None:
+        """Note the generation of a call's namespace, and its key in the near cache."""
+        call.generation = generation = self.generation_of(call.binding)
+        call.seen, call.changes = generation.value, self._barrier.changes
+        if self._near is not None:
+            call.near_key = call.binding.near_prefix + canonical
+
+    def answers_nearby(self, call: Call, canonical: bytes) -> bool:
         """Check the near cache; return whether it has answered the call."""
-        generation, near = self.begin_missing(call, canonical), self._near
-        if near is None or call.near_key is None:
-            return False
-        if call.mode not in {None, "read_only"}:
+        near, generation = self._near, call.generation
+        if near is None or call.near_key is None or generation is None or call.mode == "refresh":
             return False
         is_recent = generation.is_recent(call.began)  # before a look that may change the value
         found = near.get(call.near_key, generation, call.began)
@@ -84,14 +89,6 @@ class LookUps:
         self._renew(call, found)
         return self._read_near(call, found, canonical)
 
-    def begin_missing(self, call: Call, canonical: bytes) -> Generation:
-        """Prepare a call without asking the near cache; return its generation."""
-        call.generation = generation = self.generation_of(call.binding)
-        call.seen, call.changes = generation.value, self._barrier.changes
-        if self._near is not None:
-            call.near_key = call.binding.near_prefix + canonical
-        return generation
-
     def _renew(self, call: Call, found: Near) -> None:
         """Bring an entry to the generation of the call, if others were forgotten since."""
         near, near_key, value = self._near, call.near_key, call.seen
@@ -101,8 +98,8 @@ class LookUps:
     def _read_near(self, call: Call, near: Near, canonical: bytes) -> bool:
         """Answer with an entry from the near cache; return whether it is a hit."""
         entry = near.entry
-        key = b"" if entry[0] != MARK else call.binding.key(canonical)
-        found, is_fresh, _ = call.binding.read(key, entry)
+        key = b"" if entry[0] != MARK else call.binding.keys.key_of(canonical)
+        found, is_fresh, _ = call.binding.codec.read(key, entry)
         if found is None or not is_fresh:
             return False
         call.answer = found
@@ -126,7 +123,7 @@ class LookUps:
         checked = near.get(call.near_key, generation, call.began)
         if checked is None:
             return None
-        found, is_fresh, _ = call.binding.read(call.key or b"", checked.entry)
+        found, is_fresh, _ = call.binding.codec.read(call.key or b"", checked.entry)
         if found is None or not is_fresh:
             return None
         call.read_near(checked)
@@ -288,34 +285,31 @@ class LookUps:
 
     def found(self, call: Call, entry: bytes) -> None:
         """Put a hit's entry into the near cache, if there is one."""
-        self._keep(call, entry, call.seconds_left, call.asked)
+        self._keep(call, entry, call.asked)
 
-    def stored(self, call: Call, entry: bytes, ttl: int | None, since: float) -> None:
+    def stored(self, call: Call, entry: bytes, since: float) -> None:
         """Put an entry that was stored into the near cache as well, unless it was refreshed.
 
         Args:
             call: the call.
             entry: the entry.
-            ttl: its time to live in Redis, in milliseconds.
             since: when it was sent to Redis.
         """
-        if call.overtakes:  # by records, which outdate all that was read before them
+        if call.mode == "refresh":  # by records, which outdate all that was read before them
             self.refreshed(call)
             return
-        self._keep(call, entry, math.inf if ttl is None else ttl / 1000, since, since)
+        self._keep(call, entry, since, since)
 
-    def _keep(
-        self, call: Call, entry: bytes, seconds: float, since: float, written: float | None = None
-    ) -> None:
+    def _keep(self, call: Call, entry: bytes, since: float, written: float | None = None) -> None:
         """Put an entry into the near cache, unless a purge or a refresh has intervened."""
         near, near_key, value = self._near, call.near_key, call.seen
         if near is None or near_key is None or type(value) is not bytes:
             return
         if call.generation is not None and value == call.generation.value:
             value = call.generation.value  # one object for all entries, as it may be large
-        left = call.binding.fresh_for(entry)
-        seconds = seconds if left is None else min(seconds, left)
-        read = call.binding.reader(call.key or b"", entry)
+        left = call.binding.codec.fresh_for(entry)
+        seconds = call.seconds_left if left is None else min(call.seconds_left, left)
+        read = call.binding.codec.reader(call.key or b"", entry)
         mark = mark_of(call.key or b"")
         self._barrier.unless_changed(
             call.changes,

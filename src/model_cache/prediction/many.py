@@ -124,10 +124,6 @@ class ManyFlow:
 
     def _complete(self, rows: Sequence[Row], budget: Budget, *, stops: bool) -> Steps[None]:
         """Compute and store rows, and then wait for those that other callers compute."""
-        # Others may wait for any row, so no model call of the batch may wait for others.
-        leads = any(isinstance(row.joined, Flight) for row in rows)
-        for row in rows:
-            row.model_call.leads = leads
         yield from self._compute_and_store(rows, budget, stops=stops)
         if not stops or not any(row.error for row in rows):
             late = yield from self._wait_for_others(rows, budget, stops=stops)
@@ -159,7 +155,7 @@ class ManyFlow:
                 answers[call] = call.answer
             elif key is None:
                 rows.append(Row(call))
-            elif failure is not None and key not in failure.answers and call.mode != "refresh":
+            elif failure is not None and key not in failure.answers and not call.renews:
                 call.key, call.kind, call.store_error = None, "unavailable", failure.kind
                 rows.append(Row(call))
             elif (found := self._flow.read(call, entries.get(key))) is not None:
@@ -180,7 +176,7 @@ class ManyFlow:
     ) -> Steps[tuple[dict[bytes, bytes | None], StoreUnavailableError | None]]:
         """Return the entries found, by key, and the store's error."""
         found, failure = dict[bytes, bytes | None](), None
-        asking = {key: call for call in calls if (key := call.key) and call.mode != "refresh"}
+        asking = {key: call for call in calls if (key := call.key) and not call.renews}
         if keys := list(asking):
             generation = asking[keys[0]].generation
             assert generation is not None
@@ -195,7 +191,7 @@ class ManyFlow:
         return found, failure
 
     def _learn_generation(self, calls: Sequence[Call], budget: Budget) -> Steps[None]:
-        if refreshing := [call for call in calls if call.key and call.overtakes]:
+        if refreshing := [call for call in calls if call.key and call.mode == "refresh"]:
             yield from self._look_ups.before_refresh(refreshing, budget)
             # All at once: each call looks at all computations in progress, such as a table's rows.
             self._barrier.overtake([call.key for call in refreshing if call.key])
@@ -213,7 +209,7 @@ class ManyFlow:
         if call.mode == "read_only":
             return
         row.computation = self._barrier.begin(key, call.epoch)
-        if call.overtakes:
+        if call.mode == "refresh":
             self._look_ups.drop(call)
         else:
             row.joined = self._flow.join(call, row.computation)
@@ -246,7 +242,7 @@ class ManyFlow:
         if isinstance(joined, Landing) and row.computation is not None:
             joined = yield from self._flow.wait(row.call, joined, row.computation, waited)
         if isinstance(joined, Flight):  # the caller that computed it was interrupted
-            row.joined, row.model_call.leads = joined, True
+            row.joined = joined
         return self._flow.shared(row.call, joined) if isinstance(joined, Landed) else None
 
     def _again(self, call: Call, row: Row, *, stops: bool) -> Steps[Any]:
@@ -270,7 +266,7 @@ class ManyFlow:
         own = [row for row in rows if not row.waits]
         if own:
             yield from self._compute(own, stops=stops)
-            keys = [row.call.key for row in own if row.call.overtakes and row.call.key]
+            keys = [row.call.key for row in own if row.call.mode == "refresh" and row.call.key]
             records = Records(keys) if keys else None
             for start in range(0, len(own), _CHUNK):
                 if records is not None:
@@ -280,14 +276,17 @@ class ManyFlow:
 
     def _compute(self, rows: Sequence[Row], *, stops: bool) -> Steps[None]:
         binding = rows[0].call.binding
+        # Others may wait for any row, so no model call of the batch may wait for others.
+        leads = any(isinstance(row.joined, Flight) for row in rows)
         batches = self._equality.allows(binding)
         at_once = batches and (len(rows) > 1 or not self._isolates)
-        if at_once and (yield from self._compute_at_once(binding, rows)):
+        if at_once and (yield from self._compute_at_once(binding, rows, ModelCall(leads=leads))):
             return
         for row in rows:
             row.call.batch_size = int(batches)  # else each row of a batch takes as long
             try:
-                row.answer = yield from self._flow.predict(row.call, row.model_call)
+                row.model_call = model_call = ModelCall(leads=leads)
+                row.answer = yield from self._flow.predict(row.call, model_call)
                 row.call.kind = row.call.kind or "miss"
             except Exception as error:
                 reraise_interruption(error)
@@ -295,10 +294,11 @@ class ManyFlow:
                 if stops:
                     return
 
-    def _compute_at_once(self, binding: Bound, rows: Sequence[Row]) -> Steps[bool]:
+    def _compute_at_once(
+        self, binding: Bound, rows: Sequence[Row], model_call: ModelCall
+    ) -> Steps[bool]:
         """Call the model once for all rows; return whether its answers can be used."""
         started = self._clock()
-        model_call = ModelCall(leads=rows[0].model_call.leads)
         try:
             with model_calls.raised(model_call):
                 made = yield PredictMany(binding, [row.data for row in rows])
@@ -315,9 +315,7 @@ class ManyFlow:
             return False
         seconds = (self._clock() - started) / len(rows)
         for row, prediction in zip(rows, made, strict=True):
-            row.answer = prediction
-            row.model_call.may_be_stored = model_call.may_be_stored
-            row.model_call.ttls = model_call.ttls
+            row.answer, row.model_call = prediction, model_call
         if not (yield from self._equality.check(binding, rows)):
             for row in rows:
                 row.answer = None
@@ -334,10 +332,9 @@ class ManyFlow:
         for row in rows:
             if row.computation is not None and row.call.kind == "miss" and row.answer is not None:
                 computation, call = row.computation, row.call
-                made = self._writing.encode(call, computation.key, row.answer, row.model_call)
-                if made is not None:
-                    row.entry = made.entry
-                    writes.append(Write(computation, made, call.seen))
+                row.entry = self._writing.encode(call, computation.key, row.answer, row.model_call)
+                if row.entry is not None:
+                    writes.append(Write(computation, row.entry, call.redis_ttl, call.seen))
                     written.append(call)
             row.land()
         if writes:
@@ -353,18 +350,18 @@ class ManyFlow:
         records: Records | None,
     ) -> Steps[None]:
         before, since = budget.left, self._clock()
-        refreshes = any(call.mode == "refresh" for call in written)
+        renews = any(call.renews for call in written)
         binding, generation = written[0].binding, written[0].generation
         assert generation is not None
         outcomes = yield from self._writing.store(
-            binding, generation, writes, budget, refreshes=refreshes, records=records
+            binding, generation, writes, budget, renews=renews, records=records
         )
         seconds = (before - budget.left) / len(writes)
         for call, write, (fate, error) in zip(written, writes, outcomes, strict=True):
             call.fate, call.store_error, call.write_seconds = fate, error, seconds
             if fate == "stored":
-                self._look_ups.stored(call, *write.encoded, since)
-            elif call.overtakes:
+                self._look_ups.stored(call, write.entry, since)
+            elif call.mode == "refresh":
                 self._look_ups.refresh_failed(call)
 
     def _discard(self, rows: Sequence[Row], budget: Budget, records: Records | None) -> Steps[None]:
@@ -373,7 +370,7 @@ class ManyFlow:
             (row.call, row.computation)
             for row in rows
             if row.computation is not None
-            and row.call.mode == "refresh"
+            and row.call.renews
             and row.call.kind == "miss"
             and row.entry is None
         ]

@@ -81,4 +81,4 @@ class Serving:
 
 def _entries_of(binding: Bound) -> bytes:
     """Return what the keys of a binding have in common: namespace, revision, schema, ..."""
-    return binding.key(b"")
+    return binding.keys.key_of(b"")

@@ -100,8 +100,8 @@ class SingleEntries:
         _check(prediction, call.binding.output_schema)
         if call.mode != "refresh" or call.key is None or call.generation is None:
             return False
-        made = self._writing.encode(call, call.key, prediction)
-        if made is None:
+        entry = self._writing.encode(call, call.key, prediction)
+        if entry is None:
             return False
         budget = Budget(self._config.timeout)
         with suppress(StoreUnavailableError):  # the write counts the failure
@@ -110,13 +110,13 @@ class SingleEntries:
                 yield from self._look_ups.create_generation([call], budget)
         computation = self._barrier.begin(call.key, call.epoch, refreshes=True)
         self._look_ups.drop(call)
-        write, since = Write(computation, made, call.seen), self._clock()
+        write, since = Write(computation, entry, call.redis_ttl, call.seen), self._clock()
         ((fate, _),) = yield from self._writing.store(
-            call.binding, call.generation, [write], budget, refreshes=True
+            call.binding, call.generation, [write], budget, renews=True
         )
         if fate != "stored":
             return False
-        self._look_ups.stored(call, *made, since)
+        self._look_ups.stored(call, entry, since)
         return True
 
     def forget(self, inputs: Sequence[Any], patience: float = _FORGET_TIMEOUT) -> Steps[int]:

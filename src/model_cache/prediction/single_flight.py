@@ -57,6 +57,7 @@ class Landing:
     """The followers' side of a flight.
 
     Attributes:
+        computation: the leader's computation.
         landed: how it ended; None until then.
         leader: a weak reference to the flight, which an interrupted leader drops. There is no
             finalizer to notice that, since a soft time limit raised in a finalizer is lost.
@@ -64,16 +65,19 @@ class Landing:
     """
 
     leader: Callable[[], Flight | None]
-    is_lost: Callable[[], bool] | None = None
 
-    def __init__(self, table: SingleFlight) -> None:
+    def __init__(
+        self, table: SingleFlight, computation: Computation, is_lost: Callable[[], bool] | None
+    ) -> None:
+        self.computation = computation
         self.landed: Landed | None = None
-        self._table = table  # whose lock also protects this, and is renewed after a fork
+        self.is_lost = is_lost
+        self.table = table  # whose lock also protects this, and is renewed after a fork
         self._waiting: list[Notify] = []
 
     def subscribe(self, notify: Notify) -> None:
         """Call `notify` once when the flight lands, from any thread; now if it has landed."""
-        with self._table.lock:
+        with self.table.lock:
             if self.landed is None:
                 self._waiting.append(notify)
                 return
@@ -85,25 +89,13 @@ class Landing:
             return False
         return self.leader() is None or (self.is_lost is not None and self.is_lost())
 
-    def land(self, landed: Landed) -> None:
-        """Notify all subscribers; only the first landing counts."""
-        with self._table.lock:
-            if self.landed is not None:
-                return
-            self.landed = landed
-            waiting, self._waiting = self._waiting, []
-        for notify in waiting:
-            notify(landed)
-
 
 class Flight:
     """A computation that others wait for, owned by its leader."""
 
-    def __init__(self, table: SingleFlight, computation: Computation) -> None:
-        self.landing = Landing(table)
-        self.landing.leader = ref(self)
-        self.computation = computation
-        self._table = table
+    def __init__(self, landing: Landing) -> None:
+        self.landing = landing
+        landing.leader = ref(self)
 
     @property
     def has_landed(self) -> bool:
@@ -111,9 +103,8 @@ class Flight:
         return self.landing.landed is not None
 
     def land(self, landed: Landed) -> None:
-        """End the flight and wake the waiting callers."""
-        if self.landing.landed is None:
-            self._table.land(self.landing, self.computation, landed)
+        """End the flight and wake the waiting callers; only the first landing counts."""
+        self.landing.table.land(self.landing, landed)
 
 
 class SingleFlight:
@@ -141,7 +132,7 @@ class SingleFlight:
     def after_fork(self) -> None:
         """Drop the flights, whose leaders belong to the parent."""
         self.lock = threading.RLock()
-        self._landings: dict[bytes, tuple[Landing, Computation]] = {}
+        self._landings: dict[bytes, Landing] = {}
         self._recent: dict[bytes, _Recent] = {}  # oldest first
         self._recent_bytes = 0
         self._fruitless = 0
@@ -172,27 +163,30 @@ class SingleFlight:
             if self._fruitless >= _MOST_FRUITLESS:
                 return None
             known = self._landings.get(key)
-            if known is not None and known[1].is_valid and not known[0].is_abandoned():
-                return known[0]
-            flight = Flight(self, computation)
-            flight.landing.is_lost = is_lost
-            self._landings[key] = flight.landing, computation
+            if known is not None and known.computation.is_valid and not known.is_abandoned():
+                return known
+            flight = Flight(Landing(self, computation, is_lost))
+            self._landings[key] = flight.landing
             return flight
 
-    def land(self, landing: Landing, computation: Computation, landed: Landed) -> None:
+    def land(self, landing: Landing, landed: Landed) -> None:
         """End a flight; see `Flight.land`."""
-        key = computation.key
         with self.lock:
-            if self._landings.get(key, (None,))[0] is landing:
-                del self._landings[key]
-                self._note(computation, landed)
-        landing.land(landed)
+            if landing.landed is not None:
+                return
+            if self._landings.get(landing.computation.key) is landing:
+                del self._landings[landing.computation.key]
+                self._note(landing.computation, landed)
+            landing.landed = landed
+            waiting, landing._waiting = landing._waiting, []
+        for notify in waiting:
+            notify(landed)
 
-    def leave(self, landing: Landing, computation: Computation) -> None:
+    def leave(self, landing: Landing) -> None:
         """Stop waiting for a slow flight; the next caller leads a new one."""
         with self.lock:
-            if self._landings.get(computation.key, (None,))[0] is landing:
-                del self._landings[computation.key]
+            if self._landings.get(landing.computation.key) is landing:
+                del self._landings[landing.computation.key]
 
     def shared(self, entry: bytes | None) -> None:
         """Record whether a computation outside a flight had an entry to share."""
@@ -215,15 +209,15 @@ class SingleFlight:
     def _note(self, computation: Computation, landed: Landed) -> None:
         if landed.failed:
             return
-        self.shared(landed.entry)
-        recent, key = self._recent, computation.key
-        if key in recent:
-            self._recent_bytes -= recent.pop(key).size
-        if landed.entry is None or len(landed.entry) > _MOST_RECENT_BYTES:
+        entry, recent, key = landed.entry, self._recent, computation.key
+        self.shared(entry)
+        if (older := recent.pop(key, None)) is not None:
+            self._recent_bytes -= older.size
+        if entry is None or len(entry) > _MOST_RECENT_BYTES:
             return
         now = self._clock()
-        recent[key] = noted = _Recent(computation, landed, now + _LONGEST_WRITE)
-        self._recent_bytes += noted.size
+        recent[key] = _Recent(computation, landed, len(entry), now + _LONGEST_WRITE)
+        self._recent_bytes += len(entry)
         while len(recent) > _MOST_RECENT or self._recent_bytes > _MOST_RECENT_BYTES:
             key, oldest = next(iter(recent.items()))
             if oldest.is_being_written(now):
@@ -238,17 +232,14 @@ class _Recent(NamedTuple):
     Attributes:
         computation: its computation.
         landed: the entry.
+        size: its bytes.
         until: until when it may answer callers before it is written.
     """
 
     computation: Computation
     landed: Landed
+    size: int
     until: float
-
-    @property
-    def size(self) -> int:
-        """The bytes of the entry."""
-        return len(self.landed.entry or b"")
 
     def is_being_written(self, now: float) -> bool:
         """Return whether it is on its way to the store."""

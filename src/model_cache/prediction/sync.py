@@ -160,9 +160,9 @@ class CachedPredictor:
         call.asked = time.perf_counter()
         try:
             entry = None
-            if call.overtakes:
+            if call.mode == "refresh":
                 self._take(self._look_ups.before_refresh([call], Budget(self._timeout)))
-            if call.mode != "refresh":
+            if not call.renews:
                 request = self._look_ups.request(call)
                 if request is None:
                     return self._store.get(key, self._timeout), None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -83,15 +83,6 @@ class MixedRowsError(Exception):
 
 class RowsBound(Bound, Protocol):
     """The binding of a function of many rows."""
-
-    def keys(self, head: bytes, tails: Iterable[bytes]) -> list[bytes]:
-        """Return the keys of rows.
-
-        Args:
-            head: the canonical bytes of what they share.
-            tails: the canonical bytes of each.
-        """
-        ...
 
     def payloads(
         self, entries: Sequence[bytes | None], form: bytes | None

@@ -95,14 +95,14 @@ class Rows:
 
     def keys(self, places: Iterable[int]) -> list[bytes]:
         """Return the keys of distinct rows."""
-        return self.binding.keys(self.call.head, [self.distinct[place] for place in places])
+        return self.binding.keys.keys_of(self.call.head, [self.distinct[place] for place in places])
 
     def entry(self, place: int, key: bytes) -> bytes:
         """Return the entry of a distinct row that was found."""
         payload = self.found[place]
         assert self.form is not None
         assert payload is not None
-        return self.binding.encode(key, RowResult(self.form, payload))
+        return self.binding.codec.encode(key, RowResult(self.form, payload))
 
     @property
     def is_unknown(self) -> bool:

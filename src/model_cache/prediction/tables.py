@@ -277,13 +277,12 @@ class TableFlow:
         call = Call(rows.binding, TableRow(rows.call, rows.firsts[place]), rows.began)
         call.mode, call.epoch, call.asked = rows.mode, epoch, rows.asked
         canonical = rows.canonical(place)
-        self._look_ups.begin_missing(call, canonical)
+        self._look_ups.begin(call, canonical)
         if rows.failure is not None and place in rows.lost:
             call.kind, call.store_error = "unavailable", rows.failure.kind
             return call
-        call.key = rows.binding.key(canonical)
-        if rows.mode != "refresh" and self._barrier.distrusts(call.key):
-            call.mode, call.distrusts = "refresh", True
+        call.key = rows.binding.keys.key_of(canonical)
+        call.renews = rows.mode == "refresh" or self._barrier.distrusts(call.key)
         return call
 
     def _whole(self, call: TableCall, binding: Bound, kind: Kind) -> Steps[Any]:

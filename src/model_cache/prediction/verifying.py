@@ -130,7 +130,7 @@ class Verifying:
         computation, model_call = self._barrier.begin(key, call.epoch), ModelCall(leads=False)
         try:
             prediction = yield from self._computed(call, computation, model_call)
-            found = call.binding.read(key, entry).prediction
+            found = call.binding.codec.read(key, entry).prediction
             if None in (prediction, found) or not (
                 model_call.may_be_stored and computation.is_valid
             ):
@@ -215,21 +215,22 @@ class Verifying:
         """Replace an entry, unless a purge or a refresh has overtaken the computation."""
         call.mode, budget, key = "refresh", Budget(self._config.timeout), computation.key
         assert call.generation is not None
-        made = self._writing.encode(call, key, prediction, model_call)
+        entry = self._writing.encode(call, key, prediction, model_call)
         if not computation.is_valid:
             return
         records = Records([key])  # the other processes drop the wrong entry, too
         self._look_ups.drop(call)
-        if made is None:
+        if entry is None:
             yield from self._writing.discard(call.generation, [computation], budget, records)
             self._look_ups.refreshed(call)
             return
-        write, since = Write(computation, made, call.seen), time.perf_counter()
+        write = Write(computation, entry, call.redis_ttl, call.seen)
+        since = time.perf_counter()
         ((fate, _),) = yield from self._writing.store(
-            call.binding, call.generation, [write], budget, refreshes=True, records=records
+            call.binding, call.generation, [write], budget, renews=True, records=records
         )
         if fate == "stored":
-            self._look_ups.stored(call, *made, since)
+            self._look_ups.stored(call, entry, since)
         elif fate == "write_failed":
             self._look_ups.refresh_failed(call)
 
@@ -240,7 +241,7 @@ def _again(hit: Call, barrier: Barrier) -> tuple[Call, bytes]:
     key = hit.key
     if key is None:  # the near cache does without
         assert hit.near_key is not None
-        key = binding.key(hit.near_key.removeprefix(binding.near_prefix))
+        key = binding.keys.key_of(hit.near_key.removeprefix(binding.near_prefix))
     call = Call(binding, hit.data, time.perf_counter())
     call.key, call.near_key, call.epoch, call.mode = key, hit.near_key, hit.epoch, hit.mode
     call.generation = hit.generation

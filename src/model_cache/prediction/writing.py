@@ -34,24 +34,19 @@ from model_cache.prediction.time_to_live import TtlRefusedError, expiry, shortes
 from model_cache.prediction.veto import ModelCall
 
 
-class Encoded(NamedTuple):
-    """An entry, and its time to live in Redis, in milliseconds."""
-
-    entry: bytes
-    ttl: int | None
-
-
 class Write(NamedTuple):
     """An entry on its way to the store.
 
     Attributes:
         computation: the computation of its prediction.
-        encoded: the entry.
+        entry: the entry.
+        ttl: its time to live in Redis, in milliseconds.
         seen: the generation's value when the prediction was requested.
     """
 
     computation: Computation
-    encoded: Encoded
+    entry: bytes
+    ttl: int | None
     seen: Value
 
 
@@ -103,7 +98,7 @@ class Writing:
 
     def encode(
         self, call: Call, key: bytes, prediction: Any, model_call: ModelCall | None = None
-    ) -> Encoded | None:
+    ) -> bytes | None:
         """Return the entry of a call's prediction; None if it is not stored, see `call.fate`.
 
         Args:
@@ -126,7 +121,7 @@ class Writing:
             if ttl == 0:
                 return None
             ttl, fresh_until = expiry(ttl, self._stale)
-            entry = binding.encode(key, prediction, fresh_until)
+            entry = binding.codec.encode(key, prediction, fresh_until)
         except EntryRefusedError as error:
             call.fate = "too_large" if error.reason is Refusal.TOO_LARGE else "lossy"
             reason = str(error)
@@ -136,8 +131,8 @@ class Writing:
             reraise_interruption(error)
             reason = f"cache_if raised {type(error).__name__}"
         else:
-            call.made(entry, ttl)
-            return Encoded(entry, ttl)
+            call.made(entry, ttl, self._stale)
+            return entry
         self._hook(PredictionNotStored(binding.qualified_name, reason))
         return None
 
@@ -148,7 +143,7 @@ class Writing:
         writes: Sequence[Write],
         budget: Budget,
         *,
-        refreshes: bool = False,
+        renews: bool = False,
         records: Records | None = None,
     ) -> Steps[list[Written]]:
         """Write entries, now or in the background, and end their computations.
@@ -158,13 +153,13 @@ class Writing:
             generation: the generation of the model's namespace.
             writes: the entries.
             budget: the time for writing them now.
-            refreshes: whether they must be written before the answer is returned.
+            renews: whether they must be written before the answer is returned.
             records: those of the refresh that they are part of, which other processes learn of.
 
         Returns:
             The result of each.
         """
-        if not self._is_late or refreshes:
+        if not self._is_late or renews:
             return self._write(binding, generation, writes, budget, records)
         return self._write_later(binding, generation, writes)
 
@@ -174,7 +169,7 @@ class Writing:
         def write(together: Sequence[Write]) -> Steps[object]:
             return self._write(binding, generation, together, Budget(self._config.timeout))
 
-        size = sum([len(each.encoded.entry) for each in writes])
+        size = sum([len(each.entry) for each in writes])
         if (yield WriteLater((self, binding, generation), write, writes, size)):
             return [_QUEUED] * len(writes)
         for each in writes:
@@ -211,7 +206,7 @@ class Writing:
             for computation in computations:
                 barrier.end(computation)
         results, sizes = [], []
-        for (computation, (entry, _), _), is_allowed in zip(writes, allowed, strict=True):
+        for (computation, entry, _, _), is_allowed in zip(writes, allowed, strict=True):
             is_stored = is_allowed and not computation.is_purged
             results.append(_STORED if is_stored else _DROPPED)
             if is_stored:
@@ -286,7 +281,7 @@ class Writing:
         budget: Budget,
         records: Records | None,
     ) -> Steps[None]:
-        entries = [(write.computation.key, *write.encoded) for write in writes]
+        entries = [(write.computation.key, write.entry, write.ttl) for write in writes]
         asked = self._barrier.clock()
         try:
             value = yield from budget.ask(
@@ -322,7 +317,7 @@ class Writing:
     ) -> Steps[None]:
         if records is not None and isinstance(value, bytes):
             value = value.replace(records.raw, b"")
-        for computation, _, seen in writes:
+        for computation, _, _, seen in writes:
             if seen is None or is_outdated(mark_of(computation.key), seen, value):
                 computation.is_purged = True  # by another process, or nobody can tell
                 generation.overtook(self._barrier.clock())

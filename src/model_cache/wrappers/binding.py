@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from model_cache.binding import Coded, new_near_prefix
+from model_cache.binding import new_near_prefix
 from model_cache.entries.row_entries import RowsSerder
 from model_cache.entries.values import PythonValues
 from model_cache.keys.key import KeyMaker, Namespace
@@ -12,7 +12,7 @@ from model_cache.options.config import Config
 from model_cache.wrappers.identity import Identity
 
 
-class WrappedBinding(Coded):
+class WrappedBinding:
     """The base of the bindings of functions, and of functions of many rows.
 
     Args:
@@ -33,14 +33,14 @@ class WrappedBinding(Coded):
         self.version = identity.version
         self.namespace = Namespace(config.prefix, identity.name, identity.version)
         self.near_prefix = new_near_prefix()
-        keys = KeyMaker(
+        self.keys = KeyMaker(
             self.namespace,
             revision=identity.revision,
             schema=schema,
             decorators=identity.facts,
             secret=config.digest_secret,
         )
-        super().__init__(keys, config.codec(self.output_schema, serder))
+        self.codec = config.codec(self.output_schema, serder)
 
     def rounded(self, data: Any) -> Any:
         """Return the input as it is."""

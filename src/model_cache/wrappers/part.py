@@ -93,7 +93,7 @@ class Part:
             NotCacheableError: the input has no key; the message says why.
         """
         binding = self.current.binding
-        return binding.key(binding.canonical(data)).decode()
+        return binding.keys.key_of(binding.canonical(data)).decode()
 
     def stats(self) -> Stats:
         """Return an immutable snapshot of the counters."""

@@ -228,7 +228,7 @@ def attach_rows(cached: Any, part: Part, calls: TableCalls) -> None:
 
 
 def _key_of(part: Part, head: bytes, row: bytes) -> str:
-    return part.current.binding.key(head + row).decode()
+    return part.current.binding.keys.key_of(head + row).decode()
 
 
 def _rows_of(call: TableCall) -> list[TableRow]:
