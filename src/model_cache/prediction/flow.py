@@ -259,10 +259,15 @@ class Flow:
         """Compute, unless another process of the fleet already does."""
         lease = Lease(computation.key, budget, self._clock)
         patience = self._flights.patience(self._config.single_flight_wait)
-        landed = yield from lease.acquire(patience, self._usable(call))
-        answer = self.shared(call, landed)
-        if answer is None:
-            return (yield from self._compute_and_store(call, computation, budget, flight, lease))
+        try:
+            landed = yield from lease.acquire(patience, self._usable(call))
+            answer = self.shared(call, landed)
+            if answer is None:
+                compute = self._compute_and_store(call, computation, budget, flight, lease)
+                return (yield from compute)
+        except BaseException:
+            self._give_back(lease, FAILED)
+            raise
         if landed is not None and landed.entry is not None:
             flight.land(landed)
             yield from self._release(lease, budget, landed)
@@ -287,18 +292,13 @@ class Flow:
         if lease is not None and lease.is_held:
             self._leases.hold(lease)
         model_call = ModelCall(leads=flight is not None)
-        try:
-            prediction = yield from self.predict(call, model_call)
-            landed = FAILED  # a stale prediction was returned
-            if call.kind is None:
-                call.kind = "miss"
-                landed = yield from self._store(
-                    call, computation, budget, flight, prediction, model_call
-                )
-        except BaseException:
-            if lease is not None:
-                self._give_back(lease, FAILED)
-            raise
+        prediction = yield from self.predict(call, model_call)
+        landed = FAILED  # a stale prediction was returned
+        if call.kind is None:
+            call.kind = "miss"
+            landed = yield from self._store(
+                call, computation, budget, flight, prediction, model_call
+            )
         if lease is not None:
             yield from self._release(lease, budget, landed)
         return prediction
@@ -368,7 +368,7 @@ class Flow:
         """Release a lease in the background."""
         if lease.is_held:
             self._leases.drop(lease)
-            self._leases.give_back(lease.release(landed))
+            self._leases.give_back(lease.give_back(landed))
 
     def predict(self, call: Call, model_call: ModelCall) -> Steps[Any]:
         """Call the model; if it raises, return a stale prediction if there is one."""
