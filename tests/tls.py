@@ -14,11 +14,28 @@ import trustme
 from tests.servers import Server
 
 
+def context_of(
+    authority: trustme.CA, name: str, *, clients: trustme.CA | None = None
+) -> ssl.SSLContext:
+    """The context of a server; with an authority of its clients, they must show a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(name).configure_cert(context)
+    if clients is not None:
+        clients.configure_trust(context)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
 @contextlib.contextmanager
 def tls_in_front_of(server: Server, authority: trustme.CA, name: str) -> Iterator[int]:
     """A proxy that ends TLS before a server that has none; yields its port."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
+    with tls_by(context_of(authority, name), server) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def tls_by(context: ssl.SSLContext, server: Server) -> Iterator[int]:
+    """The same by a context, which may change meanwhile: new connections are opened by it."""
     listener = socket.create_server(("127.0.0.1", 0))
     ends: list[Any] = [listener]
 
@@ -26,6 +43,8 @@ def tls_in_front_of(server: Server, authority: trustme.CA, name: str) -> Iterato
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
                 sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
 
     def accept() -> None:
         with contextlib.suppress(OSError):
@@ -33,7 +52,7 @@ def tls_in_front_of(server: Server, authority: trustme.CA, name: str) -> Iterato
                 plain, _ = listener.accept()
                 try:
                     outside = context.wrap_socket(plain, server_side=True)
-                except OSError:
+                except OSError:  # refused by the client, or its certificate is
                     plain.close()
                     continue
                 inside = socket.create_connection(("127.0.0.1", server.port))

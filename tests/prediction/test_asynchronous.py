@@ -170,6 +170,20 @@ def test_without_a_thread_to_be_had_it_predicts_all_the_same(server: Server) -> 
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_where_there_is_no_event_loop_it_predicts_without_the_cache(
+    server: Server, many: bool
+) -> None:
+    decorator = made(server)
+    for _ in range(2):  # as in trio, which runs coroutines without asyncio
+        asked = decorator.apredict_many([person()]) if many else decorator.apredict(person())
+        with pytest.raises(StopIteration) as ended:
+            asked.send(None)
+        assert ended.value.value == ([charge(person())] if many else charge(person()))
+    assert decorator.stats().unavailable == 2
+    assert decorator.predict(person()) == charge(person())
+
+
 def test_a_cancelled_caller_ends_at_once_and_is_not_counted(server: Server, loop: Loop) -> None:
     gate = Gate()
 

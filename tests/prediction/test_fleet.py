@@ -189,6 +189,36 @@ def test_a_lease_that_could_not_be_given_back_is_tried_again(
     poll(lambda: not client.exists("{key}:lease"))
 
 
+@pytest.mark.parametrize("step", ["_take", "_look"])
+def test_a_caller_that_is_interrupted_while_it_takes_a_lease_gives_it_back(
+    server: Server, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    uninterrupted = getattr(Lease, step)
+
+    def interrupted(lease: Lease, store: Store, timeout: float) -> None:
+        uninterrupted(lease, store, timeout)
+        raise KeyboardInterrupt
+
+    decorator = RedisCachingDecorator(url=server.url, timeout=5.0, single_flight="fleet")
+    decorator.set_model(FunctionModel())
+    monkeypatch.setattr(Lease, step, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        decorator.predict(person())
+    monkeypatch.undo()
+    name = Lease(decorator.cache_key(person()).encode(), Budget(5.0)).name
+    poll(lambda: client.get(name) == b"failed")  # it does not just expire
+
+
+def test_a_lease_that_another_holds_by_now_is_not_given_back(
+    client: redis.Redis, store: RedisStore
+) -> None:
+    lease = Lease(b"key", Budget(5.0))
+    assert run(lease.acquire(1.0, lambda _: True), store) is None
+    client.set(lease.name, "another's")
+    lease.give_back(Landed())(store, 5.0)
+    assert client.get(lease.name) == b"another's"
+
+
 def test_a_stale_entry_is_not_an_answer_for_the_fleet(server: Server) -> None:
     model = FunctionModel(function=slow)
     decorators = [

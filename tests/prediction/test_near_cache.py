@@ -27,6 +27,7 @@ from model_cache import (
 from model_cache.keys.key import Namespace
 from model_cache.prediction.generation import Generation
 from model_cache.prediction.near import NearCache
+from tests.faults.proxy import fault_proxy
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port
 
@@ -294,6 +295,19 @@ def test_a_redis_that_does_not_answer_is_not_taken_for_one_that_is_gone(
     own_server.thaw()
     assert outcome is not None
     assert outcome.kind == "unavailable"
+
+
+def test_a_proxy_that_is_gone_is_not_taken_for_a_redis_that_is_gone(server: Server) -> None:
+    """Each host may have a proxy of its own."""
+    with fault_proxy(server.port) as proxy:
+        cache = cached(proxy.url, timeout=0.5, proxied=True)
+        cache.predict(person())
+        proxy.refuses()
+        time.sleep(SECOND)
+        assert cache.predict(person()) == charge(person())
+        outcome = last_outcome()
+    assert outcome is not None
+    assert (outcome.kind, outcome.store_error) == ("unavailable", "connection")
 
 
 def test_batches_read_and_fill_the_near_cache(server: Server, client: redis.Redis) -> None:

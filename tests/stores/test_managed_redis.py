@@ -367,7 +367,7 @@ def test_an_address_map_that_raises_makes_the_store_unavailable(server: Server) 
         store.get(b"key", TIMEOUT)
 
 
-def test_certificates_are_read_once(tmp_path: Path) -> None:
+def test_a_certificate_whose_file_is_removed_is_used_on(tmp_path: Path) -> None:
     authority, path = trustme.CA(), tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(path))
     with (

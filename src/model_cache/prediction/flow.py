@@ -258,19 +258,19 @@ class Flow:
         """Compute, unless another process of the fleet already does."""
         lease = Lease(computation.key, budget, self._clock)
         patience = self._flights.patience(self._config.single_flight_wait)
-        landed = yield from lease.acquire(patience, self._usable(call))
-        answer = self.shared(call, landed)
-        if landed is None or answer is None:
-            if lease.is_held:
-                self._leases.hold(lease)
-            try:
+        try:
+            landed = yield from lease.acquire(patience, self._usable(call))
+            answer = self.shared(call, landed)
+            if landed is None or answer is None:
+                if lease.is_held:
+                    self._leases.hold(lease)
                 answer = yield from self._compute_and_store(call, computation, budget, flight)
-            except BaseException:
-                self._give_back(lease, FAILED)
-                raise
-            landed = _landed(call)
-        elif landed.entry is not None:
-            flight.land(landed)
+                landed = _landed(call)
+            elif landed.entry is not None:
+                flight.land(landed)
+        except BaseException:
+            self._give_back(lease, FAILED)
+            raise
         yield from self._release(lease, budget, landed)
         return answer
 
@@ -336,7 +336,7 @@ class Flow:
         """Release a lease in the background."""
         if lease.is_held:
             self._leases.drop(lease)
-            self._leases.give_back(lease.release(landed))
+            self._leases.give_back(lease.give_back(landed))
 
     def predict(self, call: Call, model_call: ModelCall) -> Steps[Any]:
         """Call the model; if it raises, return a stale prediction if there is one."""

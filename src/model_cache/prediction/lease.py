@@ -72,6 +72,7 @@ class Lease:
         deadline, pause = self._clock() + wait, _FIRST_PAUSE
         try:
             while True:
+                self.is_held = True  # it may be, if this is interrupted
                 taken = yield from self._budget.ask(self._take)
                 # Also when it is acquired: its last holder may have stored the entry since. And
                 # when it seems taken, it may be ours: a retried request finds its own lease.
@@ -87,6 +88,7 @@ class Lease:
                 yield Pause(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
         except StoreUnavailableError:
+            self.is_held = False
             return None
 
     def release(self, landed: Landed) -> Callable[[Store, float], object]:
@@ -100,6 +102,16 @@ class Lease:
         notice = b"failed" if landed.failed else b"unshared"
         milliseconds = int(1000 * _NOTICE_SECONDS)
         return lambda store, left: store.set(self.name, notice, milliseconds, left)
+
+    def give_back(self, landed: Landed) -> Callable[[Store, float], object]:
+        """Return the request that releases the lease later, unless it is another's by then."""
+        release = self.release(landed)
+
+        def request(store: Store, left: float) -> None:
+            if store.get_many([self.name], left) == [self.token]:
+                release(store, left)
+
+        return request
 
     def renew(self, store: Store) -> None:
         """Extend the lease."""

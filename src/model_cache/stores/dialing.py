@@ -14,10 +14,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from model_cache.errors import ConfigurationError, StoreUnavailableError, said_by
+from model_cache.errors import StoreUnavailableError, said_by
 from model_cache.interruptions import reraise_interruption
 from model_cache.redaction import without_traceback
 from model_cache.stores.access import AddressMap, CredentialProvider
+from model_cache.stores.certificates import Certificates
 from model_cache.stores.connection import Connection, ErrorReply, command_of, printable
 from model_cache.stores.pool import Connect
 from model_cache.stores.tls import TLS
@@ -38,9 +39,6 @@ _REASONS = (
 class Dialer:
     """Opens connections to the servers of one endpoint.
 
-    Certificates are read once, when the dialer is created; later changes to the files have no
-    effect.
-
     Args:
         tls: the TLS options; None for no TLS.
         timeout: seconds for each request to a Sentinel. Connecting may take longer.
@@ -59,7 +57,7 @@ class Dialer:
         credentials: CredentialProvider | None = None,
         address_map: AddressMap | None = None,
     ) -> None:
-        self._context = None if tls is None else _tls_context(tls)
+        self._certificates = None if tls is None else Certificates(tls)
         self._timeout = timeout
         self._connect_timeout = max(timeout, _CONNECT_TIMEOUT)
         self._credentials = credentials
@@ -80,7 +78,7 @@ class Dialer:
         elif endpoint.sentinels:
             sock = self._dial(self._primary(endpoint), self._connect_timeout)
         else:
-            sock = self._dial(Address(endpoint.host, endpoint.port), self._connect_timeout)
+            sock = self._dial_directly(endpoint)
         connection = Connection(sock)
         try:
             ask = partial(_ask, connection, self._connect_timeout)
@@ -105,6 +103,15 @@ class Dialer:
             raise StoreUnavailableError(message, "credentials") from error
         return (user[0] if user else None), SecretStr(password)
 
+    def _dial_directly(self, endpoint: Endpoint) -> socket.socket:
+        try:
+            return self._dial(Address(endpoint.host, endpoint.port), self._connect_timeout)
+        except ConnectionRefusedError as error:
+            if not endpoint.proxied:
+                raise
+            # Only the proxy is gone. Others may still reach Redis, and purge.
+            raise ConnectionError(*error.args) from None
+
     def _dial(self, address: Address, timeout: float) -> socket.socket:
         if self._address_map is not None:
             try:
@@ -115,15 +122,16 @@ class Dialer:
         sock = socket.create_connection(address, timeout)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock if self._context is None else self._encrypted(sock, address.host)
+            return self._encrypted(sock, address.host)
         except BaseException:
             sock.close()
             raise
 
     def _encrypted(self, sock: socket.socket, host: str) -> socket.socket:
-        assert self._context is not None
+        if self._certificates is None:
+            return sock
         try:
-            return self._context.wrap_socket(sock, server_hostname=host)
+            return self._certificates.context().wrap_socket(sock, server_hostname=host)
         except ssl.SSLCertVerificationError:
             raise
         except OSError as error:
@@ -214,10 +222,6 @@ def _refused(reply: object) -> StoreUnavailableError:
     return StoreUnavailableError(printable(reply), kind)
 
 
-def _no_pass_phrase() -> str:
-    raise ValueError("the key is encrypted; use an unencrypted one")
-
-
 # A TLS server answers plain text with an alert, whose first byte is not a RESP type; a plain
 # server answers a TLS handshake with plain text, or waits for the end of a line.
 _ALERT = '"\\x15"'
@@ -245,19 +249,3 @@ def tls_hint(error: Exception, endpoint: Endpoint) -> str:
     elif isinstance(error, TimeoutError) or getattr(error, "kind", "") == "timeout":
         return "; if the server does not use TLS, use redis:// instead of rediss://"
     return ""
-
-
-def _tls_context(tls: TLS) -> ssl.SSLContext:
-    option = "ssl_ca_certs"
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_certs)
-        if tls.certfile is not None:
-            option = "ssl_certfile"
-            # Without a password callback, OpenSSL prompts on the terminal.
-            context.load_cert_chain(tls.certfile, tls.keyfile, password=_no_pass_phrase)
-    except (OSError, ssl.SSLError, ValueError) as error:
-        raise ConfigurationError(option, f"can't be loaded: {error}") from error
-    context.check_hostname = tls.check_hostname
-    if tls.cert_reqs == "none":
-        context.verify_mode = ssl.CERT_NONE
-    return context

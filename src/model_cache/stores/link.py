@@ -146,7 +146,11 @@ class Link:
         # One reconnect at once, if the server may just have closed it: each request may be sent
         # twice without harm.
         may_resend = isinstance(error, OSError) and connection.answered_at and not self._is_closed
-        for exchange in unanswered:
+        # The server may have closed it because of the first of them. If that is sent last, the
+        # others have their replies before it breaks the next connection, too.
+        exchanges = deque(unanswered)
+        exchanges.rotate(-1)
+        for exchange in exchanges:
             if exchange.future.done():
                 continue
             if may_resend and not exchange.was_resent:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from model_cache.interruptions import is_interruption
+from model_cache.interruptions import is_interruption, reraise_interruption
 from model_cache.stores.connection import INCOMPLETE, Connection, make_reader
 
 _BUFFER_SIZE = 65_536
@@ -157,6 +157,11 @@ class MultiplexedConnection:
             return self._socket.send(data)
         except _NOT_READY:
             return 0
+        except ConnectionError as error:
+            reraise_interruption(error)
+            # It ends when the replies have been read that the server has sent before.
+            self._loop.call_soon(self._read)
+            return len(data)
 
     def _flush(self) -> None:
         if self.closed:
@@ -187,12 +192,17 @@ class MultiplexedConnection:
             self._fail(error)
 
     def _read_all(self) -> None:
+        has_looked_again = False
         while (size := self._received()) > 0:
             self._reader.feed(self._buffer, 0, size)
             self._hand_out()
             # Decrypted bytes that are left do not wake the loop.
-            if self._encrypted is None or not self._encrypted.pending():
+            if self._encrypted is not None and self._encrypted.pending():
+                continue
+            # uvloop calls this once after a reset, also if there were replies to read before it.
+            if has_looked_again or not self.pending:
                 break
+            has_looked_again = True
         if size == 0:
             raise ConnectionResetError("closed by the server")
 
