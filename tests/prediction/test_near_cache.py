@@ -62,6 +62,24 @@ def test_a_hit_stays_in_the_process(server: Server, client: redis.Redis) -> None
     assert (stats.hits, stats.near_hits, stats.misses) == (10, 10, 1)
 
 
+def test_the_entries_of_hundreds_of_models_stay_in_the_process(
+    server: Server, client: redis.Redis
+) -> None:
+    with Cache(server.url, near_cache=1000, timeout=5.0) as cache:
+        models = [
+            cache.memoize(version="1", name=f"model_{number}")(lambda value: value)
+            for number in range(300)
+        ]
+        for model in models:
+            model(1)
+        time.sleep(SECOND)  # each reads its generation again
+        client.config_resetstat()
+        for model in models:
+            assert model(1) == 1
+            assert is_near()
+        assert gets(client) == len(models)
+
+
 def test_an_entry_of_another_process_becomes_near_at_the_first_hit(server: Server) -> None:
     cached(server.url).predict(person())
     cache = cached(server.url)

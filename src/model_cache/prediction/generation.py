@@ -25,7 +25,6 @@ _RECENT_SECONDS = 1.0
 _BETWEEN_REFUSALS = 1.0
 # Every lookup reads the generation for this long after another process has outdated a write.
 _WATCHED_SECONDS = 60.0
-_MOST_NAMESPACES = 256
 _NAME = b"generation"
 
 LONGEST = 4096
@@ -130,7 +129,10 @@ class Generation:
 
 
 class Generations:
-    """The generations of the namespaces in a store, one for each version of a model."""
+    """The generations of the namespaces in a store, one for each version of a model.
+
+    None is dropped: others hold it, and would not see what is recorded in another one.
+    """
 
     def __init__(self) -> None:
         self._generations: dict[bytes, Generation] = {}
@@ -139,8 +141,6 @@ class Generations:
         """Return the generation of a namespace."""
         generation = self._generations.get(namespace.raw)
         if generation is None:
-            if len(self._generations) >= _MOST_NAMESPACES:
-                self._generations.clear()
             generation = self._generations.setdefault(namespace.raw, Generation(namespace))
         return generation
 
