@@ -14,7 +14,8 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
+from weakref import ref
 
 from model_cache.errors import StoreUnavailableError
 from model_cache.forks import renew_after_fork
@@ -57,7 +58,7 @@ class Generation:
         trusted_until: until when the near cache may serve entries without another look.
         refused_until: until when not to try again to create it, since Redis has refused.
         watched_until: until when every lookup reads it, because it changes often.
-        near_prefixes: those of the bindings with entries in near caches.
+        near_prefixes: those of the bindings with entries in near caches, as long as they exist.
     """
 
     __slots__ = (
@@ -70,13 +71,18 @@ class Generation:
         self.value: Value = UNKNOWN
         self.trusted_until = self.refused_until = self.watched_until = float("-inf")
         self._asked = float("-inf")
-        self.near_prefixes: set[bytes] = set()
+        self.near_prefixes: dict[bytes, ref[Any]] = {}
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
         """Replace the lock, which another thread of the parent may have held."""
         self._lock = threading.RLock()
+
+    def has_near(self, prefix: bytes, binding: object) -> None:
+        """Note that a binding may have entries in near caches, under its prefix."""
+        forget = self.near_prefixes.pop
+        self.near_prefixes[prefix] = ref(binding, lambda _: forget(prefix, None))
 
     def saw(self, value: bytes | None, asked: float) -> None:
         """Record the value in the store.

@@ -23,9 +23,6 @@ from model_cache.prediction.generation_steps import create, look
 from model_cache.prediction.near import Near, NearCache
 from model_cache.protocols import Clock, Store
 
-# How many bindings of one namespace may have entries in the near caches at once.
-_MOST_BINDINGS = 64
-
 Found: TypeAlias = tuple[bytes | None, int | None]
 """An entry and its remaining ttl in milliseconds."""
 
@@ -384,11 +381,7 @@ class LookUps:
         """Return the generation of a binding that may use the near cache."""
         generation, prefix = self.generations.of(binding.namespace), binding.near_prefix
         if self._near is not None and prefix not in generation.near_prefixes:
-            if len(generation.near_prefixes) >= _MOST_BINDINGS:  # of a model that is set again
-                self._barrier.changed()
-                self._barrier.clear_near_caches(besides=None)
-                generation.near_prefixes.clear()
-            generation.near_prefixes.add(prefix)
+            generation.has_near(prefix, binding)
         return generation
 
 
