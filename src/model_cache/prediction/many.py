@@ -317,7 +317,7 @@ class ManyFlow:
         for row, prediction in zip(rows, made, strict=True):
             row.answer = prediction
             row.model_call.may_be_stored = model_call.may_be_stored
-            row.model_call.ttls = model_call.ttls
+            row.model_call.ttl = model_call.ttl
         if not (yield from self._equality.check(binding, rows)):
             for row in rows:
                 row.answer = None
