@@ -98,7 +98,7 @@ def test_a_model_that_is_set_again_and_again_takes_no_memory(server: Server) -> 
         cache.predict(person())
     gc.collect()
     generation = cache._backend.look_ups.generations.of(Namespace(None, "test_model", "1.0.0"))
-    assert len(generation.near_prefixes) <= 2
+    assert len(generation.near) <= 2
 
 
 def test_an_entry_of_another_process_becomes_near_at_the_first_hit(server: Server) -> None:

@@ -37,17 +37,34 @@ def test_a_purge_empties_the_near_caches_of_all_decorators_of_the_process(server
     assert other.predict(person()) == Charges(charges=2.0)
 
 
+@pytest.mark.parametrize("near_cache", [None, 1000])
 def test_a_refresh_replaces_the_near_entry_of_every_decorator_of_the_process(
-    server: Server,
+    server: Server, near_cache: int | None
 ) -> None:
     value = 1.0
-    one, other = (cached(server.url, lambda _: Charges(charges=value)) for _ in range(2))
+    one, other = (
+        cached(server.url, lambda _: Charges(charges=value), near_cache=each)
+        for each in (near_cache, 1000)
+    )
     for cache in (one, other):
         cache.predict(person())
     value = 2.0
     with refresh():
         one.predict(person())
     assert other.predict(person()) == Charges(charges=2.0)
+
+
+@pytest.mark.parametrize("near_cache", [None, 1000])
+def test_a_refresh_leaves_the_near_entries_of_other_models(
+    server: Server, near_cache: int | None
+) -> None:
+    other = cached(server.url, prefix="other")
+    for _ in range(2):
+        other.predict(person())
+    with refresh():
+        cached(server.url, near_cache=near_cache).predict(person())
+    other.predict(person())
+    assert is_near()
 
 
 def predict_by_others(cache: Cache, number: int) -> None:
