@@ -18,6 +18,7 @@ from model_cache import (
     RedisCachingDecorator,
     StoreUnavailableError,
 )
+from model_cache.keys.key import DIGEST_LENGTH
 from tests.models import Anything, Charges, Echo, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port
 from tests.stored import entries
@@ -217,6 +218,24 @@ def test_the_environment_turns_the_cache_off(
     monkeypatch.setenv("MODEL_CACHE_DISABLED", "1")
     RedisCachingDecorator(url=server.url).set_model(FunctionModel()).predict(person())
     assert entries(client) == []
+
+
+def test_a_purge_deletes_while_it_lists_the_keys(
+    server: Server, client: redis.Redis, decorator: RedisCachingDecorator
+) -> None:
+    """There may be more keys than fit into the memory of the process."""
+    head = decorator.set_model(FunctionModel()).cache_key(person())[:-DIGEST_LENGTH]
+    client.mset({f"{head}{number:0{DIGEST_LENGTH}}": "{}" for number in range(5000)})
+    client.config_set("slowlog-max-len", 10_000)
+    client.config_set("slowlog-log-slower-than", 0)
+    try:
+        assert decorator.purge() == 5000
+        newest_first = [each["command"].split()[0] for each in client.slowlog_get(10_000)]
+    finally:
+        client.config_set("slowlog-log-slower-than", 10_000)
+        client.slowlog_reset()
+    asked = newest_first[::-1]
+    assert asked.index(b"UNLINK") < asked.index(b"SCAN", asked.index(b"UNLINK"))
 
 
 def test_purge_deletes_this_version_and_nothing_else(server: Server, client: redis.Redis) -> None:

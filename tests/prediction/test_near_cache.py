@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -61,6 +62,44 @@ def test_a_hit_stays_in_the_process(server: Server, client: redis.Redis) -> None
     assert gets(client) <= 1
     stats = cache.stats()
     assert (stats.hits, stats.near_hits, stats.misses) == (10, 10, 1)
+
+
+def test_the_entries_of_hundreds_of_models_stay_in_the_process(
+    server: Server, client: redis.Redis
+) -> None:
+    with Cache(server.url, near_cache=1000, timeout=5.0) as cache:
+        models = [
+            cache.memoize(version="1", name=f"model_{number}")(lambda value: value)
+            for number in range(300)
+        ]
+        for model in models:
+            model(1)
+        time.sleep(SECOND)  # each reads its generation again
+        client.config_resetstat()
+        for model in models:
+            assert model(1) == 1
+            assert is_near()
+        assert gets(client) == len(models)
+
+
+def test_a_hundred_decorators_of_one_model_have_near_entries(server: Server) -> None:
+    with Cache(server.url, near_cache=1000, timeout=5.0) as cache:
+        models = [cache.model(FunctionModel()) for _ in range(100)]
+        for model in models:
+            model.predict(person())
+        for model in models:
+            model.predict(person())
+            assert is_near()
+
+
+def test_a_model_that_is_set_again_and_again_takes_no_memory(server: Server) -> None:
+    cache = cached(server.url)
+    for _ in range(50):
+        cache.set_model(FunctionModel())
+        cache.predict(person())
+    gc.collect()
+    generation = cache._backend.look_ups.generations.of(Namespace(None, "test_model", "1.0.0"))
+    assert len(generation.near) <= 2
 
 
 def test_an_entry_of_another_process_becomes_near_at_the_first_hit(server: Server) -> None:

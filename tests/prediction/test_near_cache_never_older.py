@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import redis
 
-from model_cache import do_not_store, refresh
+from model_cache import Cache, do_not_store, refresh
 from model_cache.errors import StoreUnavailableError
 from model_cache.keys.key import Namespace
 from model_cache.observing.events import EntryStored
 from model_cache.prediction.generation import Generation
 from model_cache.stores.server import RedisStore
 from model_cache.stores.url import parse_url
-from tests.models import Charges, Person, person
+from tests.models import Charges, FunctionModel, Person, person
 from tests.prediction.test_near_cache import cached, is_near
 from tests.servers import Server
 from tests.stores.test_urls import answering
@@ -37,17 +37,62 @@ def test_a_purge_empties_the_near_caches_of_all_decorators_of_the_process(server
     assert other.predict(person()) == Charges(charges=2.0)
 
 
+@pytest.mark.parametrize("near_cache", [None, 1000])
 def test_a_refresh_replaces_the_near_entry_of_every_decorator_of_the_process(
-    server: Server,
+    server: Server, near_cache: int | None
 ) -> None:
     value = 1.0
-    one, other = (cached(server.url, lambda _: Charges(charges=value)) for _ in range(2))
+    one, other = (
+        cached(server.url, lambda _: Charges(charges=value), near_cache=each)
+        for each in (near_cache, 1000)
+    )
     for cache in (one, other):
         cache.predict(person())
     value = 2.0
     with refresh():
         one.predict(person())
     assert other.predict(person()) == Charges(charges=2.0)
+
+
+@pytest.mark.parametrize("near_cache", [None, 1000])
+def test_a_refresh_leaves_the_near_entries_of_other_models(
+    server: Server, near_cache: int | None
+) -> None:
+    other = cached(server.url, prefix="other")
+    for _ in range(2):
+        other.predict(person())
+    with refresh():
+        cached(server.url, near_cache=near_cache).predict(person())
+    other.predict(person())
+    assert is_near()
+
+
+def predict_by_others(cache: Cache, number: int) -> None:
+    """Predict once by each of many functions, such as one for each customer."""
+    for each in range(number):
+        cache.memoize(version="1", name=f"other_{each}")(lambda value: value)(1)
+
+
+@pytest.mark.parametrize("how", ["forget", "refresh"])
+def test_the_predictions_of_many_models_do_not_bring_back_an_older_near_entry(
+    server: Server, how: str
+) -> None:
+    value = 1.0
+    with Cache(server.url, near_cache=1000, timeout=5.0) as cache:
+        one, other = (
+            cache.model(FunctionModel(function=lambda _: Charges(charges=value))) for _ in range(2)
+        )
+        one.predict(person())
+        for _ in range(2):
+            other.predict(person())
+        predict_by_others(cache, 300)
+        value = 2.0
+        if how == "forget":
+            one.forget(person())
+        else:
+            with refresh():
+                one.predict(person())
+        assert other.predict(person()) == Charges(charges=2.0)
 
 
 def test_a_refresh_does_not_undo_a_later_one(server: Server) -> None:

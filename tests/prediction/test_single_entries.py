@@ -13,6 +13,7 @@ import redis
 from pydantic import BaseModel
 
 from model_cache import (
+    Cache,
     ConfigurationError,
     RedisCachingDecorator,
     StoreUnavailableError,
@@ -215,6 +216,26 @@ def test_a_forget_that_fails_says_so_and_the_entry_is_not_served_here(
     finally:
         client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"])
     assert cache.predict(person()).charges == 2
+
+
+@pytest.mark.parametrize("in_a_loop", [False, True])
+def test_a_forget_of_many_entries_that_fails_serves_none_of_them_here(
+    server: Server, client: redis.Redis, in_a_loop: bool
+) -> None:
+    factor, rows = 1, list(range(1, 1001))
+    with Cache(server.url, timeout=5.0) as cache:
+        multiplied = cache.memoize_rows(version="1", name="multiplied")(
+            lambda rows: [factor * row for row in rows]
+        )
+        multiplied(rows)
+        client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all", "-unlink"])
+        try:
+            with pytest.raises(StoreUnavailableError, match="unlink"):
+                asyncio.run(multiplied.aforget(rows)) if in_a_loop else multiplied.forget(rows)
+        finally:
+            client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"])
+        factor = 2
+        assert multiplied(rows) == [2 * row for row in rows]
 
 
 def test_many_forgets_do_not_make_the_generation_grow(server: Server, client: redis.Redis) -> None:

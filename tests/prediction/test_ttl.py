@@ -12,7 +12,7 @@ import numpy
 import pytest
 import redis
 
-from model_cache import ConfigurationError, RedisCachingDecorator, refresh, set_ttl
+from model_cache import Cache, ConfigurationError, RedisCachingDecorator, refresh, set_ttl
 from model_cache.options.config import Config
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.observing.heard import made, outcome
@@ -169,6 +169,44 @@ def test_a_ttl_of_an_inner_model_also_limits_outer_caches(
     outer.predict(person())
     for cache in (inner, outer):
         assert left(client, cache, person()) <= 60
+
+
+class Counted(float):
+    """A number that counts how often it is read."""
+
+    read = 0
+
+    def __float__(self) -> float:
+        Counted.read += 1
+        return super().__float__()
+
+
+class Unreadable(float):
+    def __float__(self) -> float:
+        raise RuntimeError
+
+
+def test_a_batch_reads_the_ttl_of_each_row_once(server: Server) -> None:
+    def predict(numbers: list[int]) -> list[int]:
+        for number in numbers:
+            set_ttl(Counted(number))
+        return numbers
+
+    with Cache(server.url, timeout=5.0) as cache:
+        same = cache.memoize_rows(version="1", name="same")(predict)
+        same(list(range(60, 360)))
+        assert Counted.read <= 303  # three rows are also predicted one by one
+        assert same.stats().stored == 300
+
+
+def test_a_ttl_that_can_not_be_read_does_not_raise_in_the_model(server: Server) -> None:
+    def predict(data: Person) -> Charges:
+        set_ttl(Unreadable(60))
+        return charge(data)
+
+    cache = made(server, FunctionModel(function=predict))
+    assert cache.predict(person()) == charge(person())
+    assert outcome().fate == "skipped"
 
 
 def test_a_ttl_set_outside_a_prediction_has_no_effect(server: Server, client: redis.Redis) -> None:

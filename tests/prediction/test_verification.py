@@ -8,6 +8,7 @@ import math
 import random
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -314,6 +315,30 @@ def test_the_purge_may_be_another_processs(server: Server) -> None:
             return kind() == "hit"
 
         poll(comes_back)
+
+
+def test_predictions_of_many_other_models_are_no_purge(server: Server) -> None:
+    answer, verified = 1.0, threading.Event()
+    with Cache(server.url, timeout=5.0, verify=1.0, verify_limit=0) as cache:
+        others = [
+            cache.memoize(version="1", name=f"other_{each}")(lambda value: value)
+            for each in range(300)
+        ]
+
+        def predict(_: Person) -> Charges:
+            if answer > 1 and not verified.is_set():
+                verified.set()
+                with ThreadPoolExecutor(1) as pool:  # while the hit is verified
+                    list(pool.map(lambda other: other(1), others))
+            return Charges(charges=answer)
+
+        model = cache.model(FunctionModel(function=predict))
+        model.predict_many([person(age=age) for age in range(5)])
+        answer = 2.0
+        model.predict(person(age=0))
+        poll(lambda: model.stats().store == "wrong_entries")
+        for age in range(1, 5):
+            assert model.predict(person(age=age)) == Charges(charges=2.0)
 
 
 def test_a_new_version_or_revision_is_served(server: Server) -> None:

@@ -191,7 +191,7 @@ def test_an_entry_ends_before_its_bucket_does(server: Server, client: redis.Redi
 def test_entries_that_have_ended_make_room(server: Server, client: redis.Redis) -> None:
     store = store_at(server.url, 1)
     store.set(key_of(1000), b"kept", 60_000, TIMEOUT)  # the bucket lasts as long
-    store.set_many([(key_of(n), b"x", 1) for n in range(300)], TIMEOUT)
+    store.set_many([(key_of(n), b"x", 4) for n in range(300)], TIMEOUT)
     (bucket,) = client.keys()
     sizes = []
     for n in range(600):
@@ -206,7 +206,7 @@ def test_entries_that_have_ended_make_room(server: Server, client: redis.Redis) 
 def test_what_is_written_anew_is_not_removed_with_what_has_ended(server: Server) -> None:
     store = store_at(server.url, 1)
     store.set(key_of(1000), b"x", 60_000, TIMEOUT)
-    store.set_many([(key_of(n), b"x", 1) for n in range(3)], TIMEOUT)
+    store.set_many([(key_of(n), b"x", 4) for n in range(3)], TIMEOUT)
     for _ in range(20):
         for n in range(3):
             store.set(key_of(n), b"anew", 60_000, TIMEOUT)
@@ -411,6 +411,17 @@ def test_a_packed_entry_is_refreshed_and_erased(server: Server) -> None:
             assert cache.predict(person()).charges == 1002
         assert cache.predict(person()).charges == 1003
         assert cache.predict(person()).charges == 1003
+
+
+def test_an_erased_entry_does_not_take_its_bucket_along(server: Server) -> None:
+    with cached(server, FunctionModel(), cache_if=lambda data, _: data.age < 50) as cache:
+        people = [person(age=age) for age in range(30)]
+        cache.predict_many(people)
+        with refresh():  # of which the results may not be stored
+            cache.predict_many([person(age=age) for age in range(50, 80)])
+        time.sleep(0.01)
+        cache.predict_many(people)
+        assert cache.stats().hits == len(people)
 
 
 def test_a_packed_entry_ends_with_its_ttl(server: Server, client: redis.Redis) -> None:

@@ -117,8 +117,7 @@ class RedisBackend:
             self._begin_generation(namespace)  # no process stores what it has computed by now
         store = self.stores.sync
         found = store.scan(namespace.pattern, _PURGE_TIMEOUT)
-        keys = [key for key in found if namespace.holds(key)]
-        deleted = delete_all(store, keys, _PURGE_TIMEOUT)
+        deleted = delete_all(store, filter(namespace.holds, found), _PURGE_TIMEOUT)
         self._begin_generation(namespace)  # no process serves what it has read by now
         self.look_ups.forget()
         self.barrier.purged()

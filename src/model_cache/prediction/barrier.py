@@ -98,11 +98,10 @@ class Barrier:
     def _living_near_caches(self) -> list[ref[NearCache]]:
         return [each for each in self._near_caches if each() is not None]
 
-    def clear_near_caches(self, besides: NearCache | None) -> None:
-        """Empty all near caches except one."""
+    def _clear_near_caches(self) -> None:
         for each in self._near_caches:
             near = each()
-            if near is not None and near is not besides:
+            if near is not None:
                 near.clear()
 
     def begin(self, key: bytes, epoch: int, *, refreshes: bool = False) -> Computation:
@@ -183,7 +182,7 @@ class Barrier:
             self._ignore(key, _LATE_WRITE_SECONDS)
             # No near cache has it, and nothing that is being read now enters one.
             self.changes += 1
-            self.clear_near_caches(besides=None)
+            self._clear_near_caches()
 
     def refresh_failed(self, key: bytes) -> None:
         """Ignore an older entry that a refresh could not replace; see `LookUps.refresh_failed`."""

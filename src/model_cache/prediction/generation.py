@@ -14,7 +14,8 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, Protocol
+from weakref import ref
 
 from model_cache.errors import StoreUnavailableError
 from model_cache.forks import renew_after_fork
@@ -25,7 +26,6 @@ _RECENT_SECONDS = 1.0
 _BETWEEN_REFUSALS = 1.0
 # Every lookup reads the generation for this long after another process has outdated a write.
 _WATCHED_SECONDS = 60.0
-_MOST_NAMESPACES = 256
 _NAME = b"generation"
 
 LONGEST = 4096
@@ -49,6 +49,18 @@ UNKNOWN: Final = _Unknown()
 Value = bytes | None | _Unknown
 
 
+class NearEntries(Protocol):
+    """What a near cache does for a generation."""
+
+    def drop(self, key: bytes) -> None:
+        """Remove an entry."""
+        ...
+
+    def clear(self) -> None:
+        """Remove all entries."""
+        ...
+
+
 class Generation:
     """The generation of one namespace.
 
@@ -58,12 +70,13 @@ class Generation:
         trusted_until: until when the near cache may serve entries without another look.
         refused_until: until when not to try again to create it, since Redis has refused.
         watched_until: until when every lookup reads it, because it changes often.
-        near_prefixes: those of the bindings with entries in near caches.
+        near: by its prefix, each binding that may have entries in a near cache, as long as it
+            exists, with that near cache.
     """
 
     __slots__ = (
         *("__weakref__", "_asked", "_lock"),
-        *("key", "near_prefixes", "refused_until", "trusted_until", "value", "watched_until"),
+        *("key", "near", "refused_until", "trusted_until", "value", "watched_until"),
     )
 
     def __init__(self, namespace: Namespace) -> None:
@@ -71,13 +84,27 @@ class Generation:
         self.value: Value = UNKNOWN
         self.trusted_until = self.refused_until = self.watched_until = float("-inf")
         self._asked = float("-inf")
-        self.near_prefixes: set[bytes] = set()
+        self.near: dict[bytes, tuple[ref[Any], NearEntries]] = {}
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
         """Replace the lock, which another thread of the parent may have held."""
         self._lock = threading.RLock()
+
+    def has_near(self, prefix: bytes, binding: object, near: NearEntries) -> None:
+        """Note that a binding may have entries in a near cache, under its prefix."""
+        forget = self.near.pop
+        self.near[prefix] = ref(binding, lambda _: forget(prefix, None)), near
+
+    def drop_near(self, canonical: bytes | None) -> None:
+        """Drop an entry from all near caches; all entries if its canonical bytes are unknown."""
+        for prefix in list(self.near):
+            _, near = self.near.get(prefix, (None, None))
+            if near is not None and canonical is not None:
+                near.drop(prefix + canonical)
+            elif near is not None:
+                near.clear()
 
     def saw(self, value: bytes | None, asked: float) -> None:
         """Record the value in the store.
@@ -130,7 +157,10 @@ class Generation:
 
 
 class Generations:
-    """The generations of the namespaces in a store, one for each version of a model."""
+    """The generations of the namespaces in a store, one for each version of a model.
+
+    None is dropped: others hold it, and would not see what is recorded in another one.
+    """
 
     def __init__(self) -> None:
         self._generations: dict[bytes, Generation] = {}
@@ -139,8 +169,6 @@ class Generations:
         """Return the generation of a namespace."""
         generation = self._generations.get(namespace.raw)
         if generation is None:
-            if len(self._generations) >= _MOST_NAMESPACES:
-                self._generations.clear()
             generation = self._generations.setdefault(namespace.raw, Generation(namespace))
         return generation
 

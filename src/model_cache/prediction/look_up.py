@@ -23,9 +23,6 @@ from model_cache.prediction.generation_steps import create, look
 from model_cache.prediction.near import Near, NearCache
 from model_cache.protocols import Clock, Store
 
-# How many bindings of one namespace may have entries in the near caches at once.
-_MOST_BINDINGS = 64
-
 Found: TypeAlias = tuple[bytes | None, int | None]
 """An entry and its remaining ttl in milliseconds."""
 
@@ -351,15 +348,11 @@ class LookUps:
 
     def drop(self, call: Call) -> None:
         """Remove an entry from the near caches before it is refreshed."""
-        near, near_key, generation = self._near, call.near_key, call.generation
         assert call.key is not None
         self._barrier.replaces(call.key)
-        self._barrier.clear_near_caches(besides=near)
-        if near is None or near_key is None or generation is None:
-            return
-        canonical = near_key.removeprefix(call.binding.near_prefix)
-        for prefix in list(generation.near_prefixes):  # other models may share the entry
-            near.drop(prefix + canonical)
+        if call.generation is not None:  # other models may share the entry
+            prefix, near_key = call.binding.near_prefix, call.near_key
+            call.generation.drop_near(None if near_key is None else near_key.removeprefix(prefix))
 
     def forgotten(self, call: Call) -> None:
         """Remove an entry from the near cache; others learn of it by the generation."""
@@ -377,12 +370,8 @@ class LookUps:
     def generation_of(self, binding: Bound) -> Generation:
         """Return the generation of a binding that may use the near cache."""
         generation, prefix = self.generations.of(binding.namespace), binding.near_prefix
-        if self._near is not None and prefix not in generation.near_prefixes:
-            if len(generation.near_prefixes) >= _MOST_BINDINGS:  # of a model that is set again
-                self._barrier.changed()
-                self._barrier.clear_near_caches(besides=None)
-                generation.near_prefixes.clear()
-            generation.near_prefixes.add(prefix)
+        if self._near is not None and prefix not in generation.near:
+            generation.has_near(prefix, binding, self._near)
         return generation
 
 

@@ -131,18 +131,30 @@ class SingleEntries:
         """
         deleted = 0
         for start in range(0, len(inputs), MOST_RECORDS):
-            calls: dict[bytes, Call] = {}
-            for data in inputs[start : start + MOST_RECORDS]:
-                if calls:
-                    yield Pause(0)  # lets an event loop go on
-                call = self._calls.begin(data, "refresh")
-                if call.key is not None:
-                    calls[call.key] = call
-            if calls:
+            calls = yield from self._begun(inputs[start : start + MOST_RECORDS])
+            try:
                 deleted += yield from self._forget(calls, patience)
+            except StoreUnavailableError:
+                rest = yield from self._begun(inputs[start + MOST_RECORDS :])
+                for key in rest:
+                    self._barrier.distrust(key)
+                raise
         return deleted
 
+    def _begun(self, inputs: Sequence[Any]) -> Steps[dict[bytes, Call]]:
+        """Return a call for each key of some inputs."""
+        calls: dict[bytes, Call] = {}
+        for data in inputs:
+            if calls:
+                yield Pause(0)  # lets an event loop go on
+            call = self._calls.begin(data, "refresh")
+            if call.key is not None:
+                calls[call.key] = call
+        return calls
+
     def _forget(self, calls: Mapping[bytes, Call], patience: float) -> Steps[int]:
+        if not calls:
+            return 0
         generation = self._look_ups.generation_of(next(iter(calls.values())).binding)
         self._barrier.overtake(calls)
         computations = [self._barrier.begin(key, call.epoch) for key, call in calls.items()]

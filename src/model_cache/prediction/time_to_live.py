@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable
 from numbers import Real
 from typing import Any
 
-from model_cache.errors import ConfigurationError
 from model_cache.interruptions import reraise_interruption
 from model_cache.option_values import TEN_YEARS, seconds
 from model_cache.options.config import TtlRule
@@ -21,8 +19,27 @@ class TtlRefusedError(Exception):
     """There is no valid ttl; the message says why, and is the same for all such predictions."""
 
 
+class TtlOfModel:
+    """The shortest of the times to live that a model sets while predicting.
+
+    Attributes:
+        shortest: the time in milliseconds; None for no limit; 0 if nothing is to be stored.
+        refusal: why one of them is not a time; empty if all are.
+    """
+
+    shortest: int | None = None
+    refusal: str = ""
+
+    def limit(self, given: object) -> None:
+        """Take a time in seconds; anything else is a refusal, which must not raise in the model."""
+        try:
+            self.shortest = _shorter(self.shortest, _milliseconds("set_ttl", given))
+        except TtlRefusedError as error:
+            self.refusal = str(error)
+
+
 def shortest_ttl(
-    option: int | TtlRule | None, data: Any, prediction: Any, by_model: Iterable[object]
+    option: int | TtlRule | None, data: Any, prediction: Any, by_model: TtlOfModel | None
 ) -> int | None:
     """Return a time to live in milliseconds: the shortest of all.
 
@@ -30,7 +47,7 @@ def shortest_ttl(
         option: the option: a time in milliseconds, or a function.
         data: the input.
         prediction: the prediction.
-        by_model: what the model has set while predicting.
+        by_model: what the model has set while predicting; None if it has not predicted.
 
     Returns:
         The time; None for no limit; 0 if the prediction is not to be stored.
@@ -40,12 +57,17 @@ def shortest_ttl(
     """
     if callable(option):
         option = _milliseconds("ttl", _called(option, data, prediction))
-    shortest = option
-    for each in by_model:
-        given = _milliseconds("set_ttl", each)
-        if shortest is None or (given is not None and given < shortest):
-            shortest = given
-    return shortest
+    if by_model is None:
+        return option
+    if by_model.refusal:
+        raise TtlRefusedError(by_model.refusal)
+    return _shorter(option, by_model.shortest)
+
+
+def _shorter(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return min(one, other)
 
 
 def expiry(ttl: int | None, stale: int) -> tuple[int | None, int | None]:
@@ -77,11 +99,12 @@ def _called(rule: TtlRule, data: Any, prediction: Any) -> object:
 def _milliseconds(source: str, value: object) -> int | None:
     if value is None:
         return None
-    # Also numpy's, which models have at hand.
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
     try:
+        # Also numpy's, which models have at hand.
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
         given = seconds(source, number, 0.0, TEN_YEARS)
-    except ConfigurationError as error:
+    except Exception as error:  # also of a class of the user's
+        reraise_interruption(error)
         # Without the value, so that it is logged once.
         raise TtlRefusedError(
             f"{source}: expected a time in seconds from 0 to {TEN_YEARS:,}, got an invalid "

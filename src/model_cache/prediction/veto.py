@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from model_cache.context import Flag, FlagVar
+from model_cache.prediction.time_to_live import TtlOfModel
 
 
 class ModelCall(Flag):
@@ -15,14 +16,14 @@ class ModelCall(Flag):
 
     Attributes:
         may_be_stored: whether its prediction may be stored.
-        ttls: the times to live that the model has set.
+        ttl: the shortest time to live that the model has set.
     """
 
     may_be_stored = True
 
     def __init__(self, *, leads: bool) -> None:
         self.leads = leads
-        self.ttls: list[object] = []
+        self.ttl = TtlOfModel()
 
 
 model_calls: FlagVar[ModelCall] = FlagVar("model_cache_model_call")
@@ -56,7 +57,7 @@ def set_ttl(seconds: float | timedelta | None) -> None:
     """
     call = model_calls.get()
     while call is not None:
-        call.ttls.append(seconds)
+        call.ttl.limit(seconds)
         call = call.outer
 
 

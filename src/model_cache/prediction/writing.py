@@ -116,8 +116,8 @@ class Writing:
         try:
             if config.cache_if is not None and not config.cache_if(call.data, prediction):
                 return None
-            ttls = () if model_call is None else model_call.ttls
-            ttl = shortest_ttl(config.ttl, call.data, prediction, ttls)
+            by_model = None if model_call is None else model_call.ttl
+            ttl = shortest_ttl(config.ttl, call.data, prediction, by_model)
             if ttl == 0:
                 return None
             ttl, fresh_until = expiry(ttl, self._stale)

@@ -14,7 +14,7 @@ from typing import Any
 from model_cache.keys.buckets import Place
 from model_cache.protocols import Clock, Timed, Write
 from model_cache.stores.connection import command_of
-from model_cache.stores.packing import packed, place_at, taken_apart, unpacked
+from model_cache.stores.packing import is_over, packed, place_at, taken_apart, unpacked
 from model_cache.stores.plain import (
     PlainRequests,
     Request,
@@ -225,33 +225,34 @@ def _set_commands(
 ) -> list[bytes]:
     """Return the commands that write to one bucket.
 
-    The first sets the fields, and the last returns a sample of them. Those in between make the
-    bucket live as long as the entry that expires last.
+    They delete what is erased, set the other fields, and make the bucket live as long as the entry
+    that expires last. The last command returns a sample of the fields.
     """
+    erased = [field for field, (_, _, ttl) in fields.items() if is_over(ttl)]
+    written = {field: write for field, write in fields.items() if not is_over(write[2])}
     words = [
         word
-        for field, (_, entry, ttl) in fields.items()
+        for field, (_, entry, ttl) in written.items()
         for word in (field, packed(entry, ttl, now))
     ]
-    return [
-        command_of(b"HSET", bucket, *words),
-        *_expiry(bucket, fields.values(), proxied=proxied),
-        command_of(b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES"),
-    ]
+    commands = [command_of(b"HDEL", bucket, *erased)] if erased else []
+    if written:
+        commands.append(command_of(b"HSET", bucket, *words))
+        commands += _expiry(bucket, [ttl for _, _, ttl in written.values()], proxied=proxied)
+    return [*commands, command_of(b"HRANDFIELD", bucket, _SAMPLE, b"WITHVALUES")]
 
 
-def _expiry(bucket: bytes, writes: Iterable[Write], *, proxied: bool) -> list[bytes]:
+def _expiry(bucket: bytes, ttls: Iterable[int | None], *, proxied: bool) -> list[bytes]:
     """Return the commands that make a bucket live as long as the entry that expires last."""
     longest = 0
-    for _, entry, ttl in writes:
+    for ttl in ttls:
         if ttl is None:
             return [command_of(b"PERSIST", bucket)]
-        # Without GT, erasing an entry would make the whole bucket expire.
-        longest = max(longest, ttl if entry or not proxied else 0)
+        longest = max(longest, ttl)
     milliseconds = b"%d" % longest
     if proxied:
         # The last write decides: if ttls differ, other entries may expire early.
-        return [command_of(b"PEXPIRE", bucket, milliseconds)] if longest else []
+        return [command_of(b"PEXPIRE", bucket, milliseconds)]
     # For GT, a key without expiry lives forever, so NX comes first.
     return [command_of(b"PEXPIRE", bucket, milliseconds, option) for option in (b"NX", b"GT")]
 

@@ -68,6 +68,11 @@ def place_at(address: bytes) -> Place | None:
     return None if end < 0 else Place(address[1:end], address[end + 2 :])
 
 
+def is_over(ttl: int | None) -> bool:
+    """Return whether an entry with a ttl has ended when it arrives, as one that erases."""
+    return ttl is not None and ttl < _UNIT
+
+
 def packed(entry: bytes, ttl: int | None, now: float) -> bytes:
     """Return the value of a field.
 

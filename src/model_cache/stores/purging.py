@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 from model_cache.errors import WriteRefusedError
 from model_cache.protocols import Store
@@ -21,19 +22,18 @@ def unless_full() -> Iterator[None]:
             raise
 
 
-def delete_all(store: Store, keys: Sequence[bytes], timeout: float) -> int:
+def delete_all(store: Store, keys: Iterable[bytes], timeout: float) -> int:
     """Delete keys and return how many of them existed.
 
     Args:
         store: the store.
-        keys: the keys to delete.
+        keys: the keys to delete, read as they are deleted: there may be many millions.
         timeout: seconds for each batch.
 
     Raises:
         StoreUnavailableError: the store failed; some keys may remain.
     """
-    deleted = 0
-    for start in range(0, len(keys), _AT_ONCE):
-        batch = keys[start : start + _AT_ONCE]
+    deleted, rest = 0, iter(keys)
+    while batch := list(islice(rest, _AT_ONCE)):
         deleted += store.delete(batch, timeout)
     return deleted

@@ -57,8 +57,9 @@ class Classes:
 
     def add(self, form: Structure) -> None:
         """Add a class. One of the same identity, created later, replaces the earlier one."""
-        if self._structures.get(form.digest) is not form and len(self._structures) < _MOST:
-            self._structures[form.digest] = form
+        known = self._structures
+        if known.get(form.digest) is not form and (form.digest in known or len(known) < _MOST):
+            known[form.digest] = form
 
     def _read(self, data: bytes, load: Reader) -> Any:
         return self._structures[data[:DIGEST_SIZE]].read(data[DIGEST_SIZE:], load)

@@ -53,11 +53,14 @@ _compiled: dict[type, Structure | None] = {}
 
 def structure(cls: type) -> Structure | None:
     """Return how instances of a class are written and read; None if it is of no such kind."""
-    if cls not in _compiled:
+    try:
+        return _compiled[cls]
+    except KeyError:
+        made = _compile(cls)
         if len(_compiled) >= _MAX_COMPILED:
             _compiled.clear()
-        _compiled[cls] = _compile(cls)
-    return _compiled[cls]
+        _compiled[cls] = made
+        return made  # another thread may have emptied the table
 
 
 def _compile(cls: type) -> Structure | None:
