@@ -224,9 +224,12 @@ class VersionCounters:
     def add(self, **amounts: float) -> None:
         """Add to counters by name."""
         with self._owner.lock:
-            for name, amount in amounts.items():
-                self._values[name] += amount
+            self._add(amounts)
         self._owner.has_counted()
+
+    def _add(self, amounts: dict[str, float]) -> None:
+        for name, amount in amounts.items():
+            self._values[name] += amount
 
     def count(self, outcome: Outcome) -> None:
         """Count a prediction."""
