@@ -144,7 +144,7 @@ class AsyncCachedPredictor:
             found = flow.read(call, entry)
             if found is not None:
                 return found
-            call.is_lost = _stops_with_loop()
+            call.is_running = get_running_loop().is_running
             steps = flow.revalidate(call) if call.revalidates else flow.answer(call)
             return await self._take(steps)
         except GeneratorExit:  # abandoned, and closed in whatever context runs
@@ -160,9 +160,10 @@ class AsyncCachedPredictor:
         self, inputs: Sequence[Any], *, return_exceptions: bool = False
     ) -> list[Any]:
         began, calls = time.perf_counter(), self._flow.calls.begin_many(inputs)
-        is_lost = _stops_with_loop()
+        loop = _get_running_loop()
+        is_running = None if loop is None else loop.is_running  # None: as in trio
         for call in calls:
-            call.is_lost = is_lost
+            call.is_running = is_running
         steps = self._many.answer(calls, Budget(self._timeout), return_exceptions=return_exceptions)
         try:
             return await self._take(steps)
@@ -233,12 +234,6 @@ class AsyncCachedPredictor:
                 return self._later[work].submit(lambda: self._take(steps), size)
             case WriteLater(_, write, writes, size):
                 return self._later["write"].submit(lambda: self._take(write(writes)), size)
-
-
-def _stops_with_loop() -> Callable[[], bool]:
-    """Return a function that returns whether the running loop, and so its tasks, has stopped."""
-    loop = _get_running_loop()
-    return lambda: loop is None or not loop.is_running()  # None: as in trio
 
 
 async def _landed(landing: Landing, seconds: float) -> Landed | None:
