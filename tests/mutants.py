@@ -63,8 +63,17 @@ NEAREST = {
     "prediction/writing": "tests/test_decorator_storing.py tests/prediction/test_ttl.py"
     " tests/prediction/test_background.py tests/prediction/test_barriers.py"
     " tests/prediction/test_revalidation.py tests/prediction/test_failing_redis.py",
+    "prediction/many": "tests/prediction/test_many.py"
+    " tests/prediction/test_batches_like_single_predictions.py"
+    " tests/prediction/test_callers_of_a_batch_that_ends_early.py"
+    " tests/prediction/test_generations.py tests/stores/test_cluster_batches.py",
     "stores/breaker": "tests/stores/test_breaker.py tests/stores/test_failing_servers.py",
+    "stores/cluster": "tests/stores/test_contract.py tests/stores/test_cluster_batches.py"
+    " tests/stores/test_cluster.py",
+    "stores/slots": "tests/stores/test_contract.py tests/stores/test_cluster_batches.py"
+    " tests/stores/test_cluster.py",
     "stores/pool": "tests/stores/test_connections.py tests/stores/test_interruptions.py"
+    " tests/stores/test_cluster_batches.py"
     " tests/stores/test_failing_servers.py tests/stores/test_contract.py"
     " tests/stores/test_managed_redis.py",
     "stores/connection": "tests/stores/test_exchanges.py tests/stores/test_connections.py"
