@@ -155,7 +155,7 @@ class Flow:
         """
         call.kind = "unavailable"
         call.store_error = error.kind
-        self._look_ups.missed(call, error)
+        self._look_ups.missed(call.generation, error, call.asked)
         if self._config.on_error == "raise":
             try:
                 raise error

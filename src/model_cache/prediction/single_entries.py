@@ -78,7 +78,7 @@ class SingleEntries:
         try:
             entry = yield from self._entry(call, call.key)
         except StoreUnavailableError as error:
-            self._look_ups.missed(call, error)
+            self._look_ups.missed(call.generation, error, call.asked)
             if self._config.on_error == "raise":
                 raise
             return None

@@ -180,7 +180,7 @@ class TableFlow:
             replies = yield from budget.ask(look_ups.request_many(keys, generation))
         except StoreUnavailableError as error:
             rows.failure = error
-            generation.missed(error, rows.asked)
+            look_ups.missed(generation, error, rows.asked)
             return
         finally:
             rows.store_seconds += self._timeout - budget.left
