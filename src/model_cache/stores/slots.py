@@ -215,6 +215,9 @@ class Cluster:
                     left = deadline - self._clock()
                     answer = yield from self.at_owner(key, left, about([key]))
                     answers.append(([key], answer))
+            except StoreUnavailableError:
+                self._refresh_soon()  # a replica may have been promoted
+                raise
         return answers
 
     def primaries(self) -> list[Node]:
