@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -29,6 +29,7 @@ from model_cache.keys.key import Namespace
 from model_cache.prediction.generation import Generation
 from model_cache.prediction.near import NearCache
 from tests.faults.proxy import fault_proxy
+from tests.faults.topologies import running_node_behind_nat
 from tests.models import Charges, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port
 
@@ -336,17 +337,29 @@ def test_a_redis_that_does_not_answer_is_not_taken_for_one_that_is_gone(
     assert outcome.kind == "unavailable"
 
 
+def assert_is_not_near_without(cache: Any, end: Callable[[], object]) -> None:
+    cache.predict(person())
+    end()
+    time.sleep(SECOND)
+    assert cache.predict(person()) == charge(person())
+    outcome = last_outcome()
+    assert outcome is not None
+    assert (outcome.kind, outcome.store_error) == ("unavailable", "connection")
+
+
 def test_a_proxy_that_is_gone_is_not_taken_for_a_redis_that_is_gone(server: Server) -> None:
     """Each host may have a proxy of its own."""
     with fault_proxy(server.port) as proxy:
         cache = cached(proxy.url, timeout=0.5, proxied=True)
-        cache.predict(person())
-        proxy.refuses()
-        time.sleep(SECOND)
-        assert cache.predict(person()) == charge(person())
-        outcome = last_outcome()
-    assert outcome is not None
-    assert (outcome.kind, outcome.store_error) == ("unavailable", "connection")
+        assert_is_not_near_without(cache, proxy.refuses)
+
+
+def test_a_node_that_is_gone_is_not_taken_for_a_cluster_that_is_gone() -> None:
+    """A replica may take over, and others may know it before this process does."""
+    with running_node_behind_nat() as (server, announced):
+        url, known = f"redis+cluster://127.0.0.1:{server.port}", f"127.0.0.1:{server.port}"
+        cache = cached(url, timeout=0.5, address_map={announced: known})
+        assert_is_not_near_without(cache, server.kill)
 
 
 def test_batches_read_and_fill_the_near_cache(server: Server, client: redis.Redis) -> None:

@@ -406,18 +406,28 @@ def test_a_fleet_on_a_cluster_computes_once(cluster: Cluster, packed: bool) -> N
 
 
 def test_after_a_replica_has_taken_over_the_cache_works_again() -> None:
-    with running_cluster() as cluster, decorated(cluster.url, "after_failover") as decorator:
-        predict_all(decorator)
-        cluster.nodes[0].kill()
-        wait_until(cluster.works, "the replica took over")
+    people = [person(age=age) for age in range(COUNT)]
+    with (
+        running_cluster() as cluster,
+        decorated(cluster.url, "after_failover") as one_by_one,
+        decorated(cluster.url, "batches_after_failover") as in_batches,
+    ):
 
-        def misses() -> int:
+        def misses(decorator: RedisCachingDecorator) -> int:
             before = decorator.stats().hits
-            predict_all(decorator)
+            if decorator is one_by_one:
+                predict_all(decorator)
+            else:
+                assert decorator.predict_many(people) == [charge(each) for each in people]
             return before + COUNT - decorator.stats().hits
 
-        wait_until(lambda: misses() == 0, "all are hits again")
-        assert decorator.stats().store == "closed"
+        for decorator in (one_by_one, in_batches):
+            misses(decorator)
+        cluster.nodes[0].kill()
+        wait_until(cluster.works, "the replica took over")
+        wait_until(lambda: misses(in_batches) == 0, "all in batches are hits again")
+        wait_until(lambda: misses(one_by_one) == 0, "all one by one are hits again")
+        assert one_by_one.stats().store == in_batches.stats().store == "closed"
 
 
 @pytest.mark.parametrize("is_open", [False, True], ids=["closed", "open"])

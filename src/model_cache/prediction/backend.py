@@ -97,7 +97,11 @@ class RedisBackend:
         self.barrier = barrier_at(place)
         self.near = _near_cache(config)
         self.look_ups = LookUps(
-            self.near, self.barrier, config.timeout, reads_replicas=endpoint.replicas
+            self.near,
+            self.barrier,
+            config.timeout,
+            reads_replicas=endpoint.replicas,
+            is_one_server=not (endpoint.cluster or endpoint.proxied),
         )
         self.leases = LeaseKeeper(self.stores.sync)
         # Before the writers, since what comes later is finished first at the end of the process.

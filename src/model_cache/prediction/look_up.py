@@ -41,6 +41,7 @@ class LookUps:
         timeout: the most seconds that a prediction may spend on the store.
         clock: seconds, as `time.perf_counter`.
         reads_replicas: whether the store's `get` may read from a replica, which may lag behind.
+        is_one_server: whether nobody reaches the store while it refuses connections.
 
     Attributes:
         generations: the generations of the store's namespaces.
@@ -54,12 +55,14 @@ class LookUps:
         clock: Clock = time.perf_counter,
         *,
         reads_replicas: bool = False,
+        is_one_server: bool = True,
     ) -> None:
         self._near = near
         self._barrier = barrier
         self._timeout = timeout
         self._clock = clock
         self._reads_replicas = reads_replicas
+        self._is_one_server = is_one_server
         self.generations = barrier.generations
         if near is not None:
             barrier.has_near_cache(near)
@@ -134,7 +137,8 @@ class LookUps:
         try:
             yield from look(generation, budget, self._clock)
         except StoreUnavailableError as error:
-            generation.missed(error, asked)
+            if self._is_one_server:
+                generation.missed(error, asked)
 
     @property
     def has_near(self) -> bool:

@@ -78,7 +78,7 @@ class Dialer:
         elif endpoint.sentinels:
             sock = self._dial(self._primary(endpoint), self._connect_timeout)
         else:
-            sock = self._dial_directly(endpoint)
+            sock = self._dial(Address(endpoint.host, endpoint.port), self._connect_timeout)
         connection = Connection(sock)
         try:
             ask = partial(_ask, connection, self._connect_timeout)
@@ -102,15 +102,6 @@ class Dialer:
             message = f"credential_provider raised {type(error).__name__}: {error!s:.200}"
             raise StoreUnavailableError(message, "credentials") from error
         return (user[0] if user else None), SecretStr(password)
-
-    def _dial_directly(self, endpoint: Endpoint) -> socket.socket:
-        try:
-            return self._dial(Address(endpoint.host, endpoint.port), self._connect_timeout)
-        except ConnectionRefusedError as error:
-            if not endpoint.proxied:
-                raise
-            # Only the proxy is gone. Others may still reach Redis, and purge.
-            raise ConnectionError(*error.args) from None
 
     def _dial(self, address: Address, timeout: float) -> socket.socket:
         if self._address_map is not None:
