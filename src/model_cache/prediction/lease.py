@@ -209,9 +209,9 @@ class LeaseKeeper:
         """Renew the leases in one request: one by one, hundreds would expire meanwhile."""
         with self._lock:
             self._renewing = list(self._held)
+        renewals = [lease.renewal for lease in self._renewing]
         try:
-            if self._renewing:
-                renewals = [lease.renewal for lease in self._renewing]
+            if renewals:
                 self._store.set_many(renewals, _RENEWAL_SECONDS)
         except StoreUnavailableError:
             pass  # the next round tries again
