@@ -18,9 +18,18 @@ import redis
 from fastapi import FastAPI
 from ml_base import MLModelDecorator
 
-from model_cache import ConfigurationError, RedisCachingDecorator, last_outcome, record_outcomes
+from model_cache import (
+    Cache,
+    ConfigurationError,
+    RedisCachingDecorator,
+    last_outcome,
+    record_outcomes,
+    refresh,
+)
 from model_cache.integrations.fastapi import add_model_cache
+from model_cache.prediction.asynchronous import AsyncCachedPredictor
 from model_cache.prediction.background_tasks import BackgroundTasks
+from model_cache.prediction.effects import Effect, Pause, PredictMany
 from tests.inside import inside, inside_loops
 from tests.loops import MAKERS, run_in
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
@@ -594,6 +603,26 @@ def test_a_models_apredict_many_computes_the_misses(server: Server, loop: Loop) 
             assert model.calls[1:] == [4]
 
     run_in(loop, main())
+
+
+def test_a_large_table_lets_its_loop_go_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    effects: list[Effect] = []
+    perform = AsyncCachedPredictor._perform
+
+    async def noting(predictor: AsyncCachedPredictor, effect: Effect) -> Any:
+        effects.append(effect)
+        return await perform(predictor, effect)
+
+    async def double(rows: list[int]) -> list[int]:
+        return [2 * row for row in rows]
+
+    with Cache(server.url, timeout=5.0) as cache, refresh():
+        doubled = cache.memoize_rows(version="1", name="doubled")(double)
+        monkeypatch.setattr(AsyncCachedPredictor, "_perform", noting)
+        asyncio.run(doubled(list(range(3500))))
+    kinds = [type(effect) for effect in effects]
+    # Once for each thousand rows, when their calls are made and when they begin.
+    assert kinds[: kinds.index(PredictMany)].count(Pause) == 6
 
 
 def test_many_inputs_are_read_lazily(server: Server, loop: Loop) -> None:

@@ -147,6 +147,23 @@ def test_a_lease_is_renewed_while_its_holder_lives(client: redis.Redis, store: R
     poll(lambda: not client.exists(lease.name))
 
 
+def test_hundreds_of_leases_are_renewed_at_once(client: redis.Redis, store: RedisStore) -> None:
+    keeper = LeaseKeeper(store)
+    leases = [Lease(b"key%d" % number, Budget(5.0)) for number in range(500)]
+    for lease in leases:
+        client.set(lease.name, lease.token, px=1000)
+        keeper.hold(lease)
+    last = leases[-1].name
+    client.pexpire(last, 500)
+    poll(lambda: client.pttl(last) > 500)
+    before = client.info("stats")["total_reads_processed"]
+    time.sleep(0.5)  # for two rounds
+    assert client.info("stats")["total_reads_processed"] - before < len(leases) / 5
+    assert all(client.get(lease.name) == lease.token for lease in leases)
+    for lease in leases:
+        keeper.drop(lease)
+
+
 def test_the_lease_of_an_interrupted_holder_is_not_renewed(
     client: redis.Redis, store: RedisStore
 ) -> None:

@@ -7,7 +7,6 @@ flight, a lease only saves work; correctness never depends on it.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import secrets
 import threading
@@ -21,7 +20,7 @@ from model_cache.forks import renew_after_fork
 from model_cache.interruptions import reraise_interruption
 from model_cache.prediction.effects import Budget, Pause, Steps
 from model_cache.prediction.single_flight import Landed
-from model_cache.protocols import Clock, Store
+from model_cache.protocols import Clock, Store, Write
 from model_cache.stores.threads import held_lock, start_thread
 
 _LEASE_SECONDS = 0.6
@@ -113,9 +112,10 @@ class Lease:
 
         return request
 
-    def renew(self, store: Store) -> None:
-        """Extend the lease."""
-        store.set(self.name, self.token, _milliseconds(_LEASE_SECONDS), _RENEWAL_SECONDS)
+    @property
+    def renewal(self) -> Write:
+        """What to write to extend the lease."""
+        return self.name, self.token, _milliseconds(_LEASE_SECONDS)
 
     def _take(self, store: Store, timeout: float) -> bool:
         milliseconds = _milliseconds(_LEASE_SECONDS)
@@ -151,7 +151,7 @@ class LeaseKeeper:
         # Weak, so that the lease of an interrupted computation is not renewed.
         self._held: WeakSet[Lease] = WeakSet()
         self._returns: list[tuple[Callable[[Store, float], object], int]] = []
-        self._renewing: Lease | None = None
+        self._renewing: list[Lease] = []
         self._worker: object | None = None  # identifies the thread
         self._seen_at = -math.inf  # when the thread last showed that it is alive
 
@@ -165,7 +165,7 @@ class LeaseKeeper:
         """Stop renewing a lease; return whether a renewal is in progress."""
         with self._lock:
             self._held.discard(lease)
-            return self._renewing is lease
+            return lease in self._renewing
 
     def give_back(self, request: Callable[[Store, float], object]) -> None:
         """Send a request in the background, with retries."""
@@ -198,24 +198,25 @@ class LeaseKeeper:
             self._seen_at = time.monotonic()
             self._bell.acquire(timeout=_RENEWAL_SECONDS)
             self._give_back_all()
-            for lease in list(self._held):
-                self._renew(lease)
+            self._renew_all()
             with self._lock:
                 is_idle = not self._held and not self._returns
                 idle_rounds = idle_rounds + 1 if is_idle else 0
                 if idle_rounds > _MOST_IDLE_ROUNDS and self._worker is worker:
                     self._worker = None
 
-    def _renew(self, lease: Lease) -> None:
+    def _renew_all(self) -> None:
+        """Renew the leases in one request: one by one, hundreds would expire meanwhile."""
         with self._lock:
-            if lease not in self._held:
-                return
-            self._renewing = lease
+            self._renewing = list(self._held)
+        renewals = [lease.renewal for lease in self._renewing]
         try:
-            with contextlib.suppress(StoreUnavailableError):
-                lease.renew(self._store)
+            if renewals:
+                self._store.set_many(renewals, _RENEWAL_SECONDS)
+        except StoreUnavailableError:
+            pass  # the next round tries again
         finally:
-            self._renewing = None
+            self._renewing = []
 
     def _give_back_all(self) -> None:
         with self._lock:

@@ -16,7 +16,7 @@ from model_cache.observing.outcome import Outcome
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.batch_row import Row
 from model_cache.prediction.call import Call
-from model_cache.prediction.effects import Budget, PredictMany, Steps
+from model_cache.prediction.effects import Budget, Pause, PredictMany, Steps
 from model_cache.prediction.equality import BatchEquality
 from model_cache.prediction.flow import Flow
 from model_cache.prediction.generation_steps import Records
@@ -112,7 +112,7 @@ class ManyFlow:
         yield from self._learn_generation(calls, Budget(self._timeout))
         rows: list[Row] = []
         try:
-            self._begin_all(calls, rows)
+            yield from self._begin_all(calls, rows)
             yield from self._complete(rows, Budget(self._timeout), stops=True)
         finally:
             for row in rows:
@@ -198,8 +198,10 @@ class ManyFlow:
         if unaware := [call for call in calls if call.key and type(call.seen) is not bytes]:
             yield from self._look_ups.create_generation(unaware, budget)
 
-    def _begin_all(self, calls: Sequence[Call], rows: list[Row]) -> None:
-        for call in calls:
+    def _begin_all(self, calls: Sequence[Call], rows: list[Row]) -> Steps[None]:
+        for number, call in enumerate(calls):
+            if number and number % _CHUNK == 0:
+                yield Pause(0)  # lets an event loop go on
             rows.append(row := Row(call))
             if call.key is not None:
                 self._begin(row, call.key)

@@ -18,7 +18,8 @@ from model_cache.forks import renew_after_fork
 from model_cache.prediction.barrier import Computation
 from model_cache.protocols import Clock
 
-# How many recently landed entries to keep, for callers whose lookup just missed them.
+# How many recently landed entries to keep, for callers whose lookup just missed them; more while
+# they are being written, within these bytes.
 _MOST_RECENT = 64
 _MOST_RECENT_BYTES = 4 * 2**20
 # For this many seconds, an entry that has landed but is not written yet answers callers. Its write
@@ -220,7 +221,7 @@ class SingleFlight:
         self._recent_bytes += len(entry)
         while len(recent) > _MOST_RECENT or self._recent_bytes > _MOST_RECENT_BYTES:
             key, oldest = next(iter(recent.items()))
-            if oldest.is_being_written(now):
+            if self._recent_bytes <= _MOST_RECENT_BYTES and oldest.is_being_written(now):
                 break  # and so are all later ones
             del recent[key]
             self._recent_bytes -= oldest.size

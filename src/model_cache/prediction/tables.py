@@ -217,7 +217,11 @@ class TableFlow:
 
     def _compute(self, rows: Rows, epoch: int) -> Steps[dict[int, RowResult]]:
         """Compute the rows that are not found, by one call of the function, and store them."""
-        calls = {place: self._call(rows, place, epoch) for place in rows.missing()}
+        calls: dict[int, Call] = {}
+        for number, place in enumerate(rows.missing()):
+            if number and number % CHUNK == 0:
+                yield Pause(0)
+            calls[place] = self._call(rows, place, epoch)
         if not calls:
             return {}
         began = self._clock()
