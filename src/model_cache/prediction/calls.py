@@ -93,7 +93,8 @@ class Calls:
         if mode != "refresh" and self._serving.has_stopped(binding):
             call.kind, call.store_error = "unavailable", WRONG_ENTRIES
             return call
-        if self._look_ups.begin(call, canonical):
+        self._look_ups.begin(call, canonical)
+        if call.near_key is not None and self._look_ups.answers_nearby(call, canonical):
             return call
         key = binding.keys.key_of(canonical)
         if mode == "read_only" and self._barrier.distrusts(key):

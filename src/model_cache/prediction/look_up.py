@@ -67,12 +67,17 @@ class LookUps:
         if near is not None:
             barrier.has_near_cache(near)
 
-    def begin(self, call: Call, canonical: bytes) -> bool:
+    def begin(self, call: Call, canonical: bytes) -> None:
+        """Note the generation of a call's namespace, and its key in the near cache."""
+        call.generation = generation = self.generation_of(call.binding)
+        call.seen, call.changes = generation.value, self._barrier.changes
+        if self._near is not None:
+            call.near_key = call.binding.near_prefix + canonical
+
+    def answers_nearby(self, call: Call, canonical: bytes) -> bool:
         """Check the near cache; return whether it has answered the call."""
-        generation, near = self.begin_missing(call, canonical), self._near
-        if near is None or call.near_key is None:
-            return False
-        if call.mode not in {None, "read_only"}:
+        near, generation = self._near, call.generation
+        if near is None or call.near_key is None or generation is None or call.mode == "refresh":
             return False
         is_recent = generation.is_recent(call.began)  # before a look that may change the value
         found = near.get(call.near_key, generation, call.began)
@@ -83,14 +88,6 @@ class LookUps:
             return False
         self._renew(call, found)
         return self._read_near(call, found, canonical)
-
-    def begin_missing(self, call: Call, canonical: bytes) -> Generation:
-        """Prepare a call without asking the near cache; return its generation."""
-        call.generation = generation = self.generation_of(call.binding)
-        call.seen, call.changes = generation.value, self._barrier.changes
-        if self._near is not None:
-            call.near_key = call.binding.near_prefix + canonical
-        return generation
 
     def _renew(self, call: Call, found: Near) -> None:
         """Bring an entry to the generation of the call, if others were forgotten since."""

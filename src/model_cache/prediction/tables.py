@@ -272,7 +272,7 @@ class TableFlow:
         call = Call(rows.binding, TableRow(rows.call, rows.firsts[place]), rows.began)
         call.mode, call.epoch, call.asked = rows.mode, epoch, rows.asked
         canonical = rows.canonical(place)
-        self._look_ups.begin_missing(call, canonical)
+        self._look_ups.begin(call, canonical)
         if rows.failure is not None and place not in rows.odd:
             call.kind, call.store_error = "unavailable", rows.failure.kind
             return call
