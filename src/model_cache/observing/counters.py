@@ -246,23 +246,17 @@ class VersionCounters:
                 if outcome.near:
                     values["near_hits"] += rows
                 values["batch_hits"] += rows
-            else:
-                self._count_other(outcome, rows)
-        if self._owner.is_idle:
-            self._owner.has_counted()
-
-    def _count_other(self, outcome: Outcome, rows: int) -> None:
-        values = self._values
-        if outcome.kind == "miss":
-            values["miss_seconds"] += outcome.seconds * rows
-            values["model_seconds"] += outcome.model_seconds * rows
-            if outcome.batch_size > 1:
-                values["batch_misses"] += rows
-                values["batch_model_seconds"] += outcome.model_seconds * rows
-        if outcome.undecodable:
-            values["undecodable"] += 1
-        if outcome.fate in _UNSTORED:
-            values[outcome.fate] += 1
+            elif kind == "miss":
+                values["miss_seconds"] += outcome.seconds * rows
+                values["model_seconds"] += outcome.model_seconds * rows
+                if outcome.batch_size > 1:
+                    values["batch_misses"] += rows
+                    values["batch_model_seconds"] += outcome.model_seconds * rows
+            if outcome.undecodable:
+                values["undecodable"] += 1
+            if outcome.fate in _UNSTORED:
+                values[outcome.fate] += 1
+        self._owner.has_counted()
 
     def near_hit(self, seconds: float) -> None:
         """Count a hit of the near cache."""
