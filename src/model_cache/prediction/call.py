@@ -102,12 +102,18 @@ class Call:
         self.age = None if found.written is None else self.began - found.written
         self.ttl = None if found.ends is None else found.ends - self.began
 
-    def made(self, entry: bytes, ttl: int | None) -> None:
-        """Note a new entry and its time to live in Redis, in milliseconds."""
-        self.redis_ttl = ttl
-        self.seconds_left = math.inf if ttl is None else ttl / 1000
-        self.read(entry, self.binding.codec.fresh_for(entry))
-        self.age = 0.0
+    def made(self, entry: bytes, ttl: int | None, stale: int) -> None:
+        """Note a new entry.
+
+        Args:
+            entry: the entry.
+            ttl: its time to live in Redis, in milliseconds; None for no limit.
+            stale: for how much of that it is past its ttl.
+        """
+        self.entry, self.entry_bytes, self.age = entry, len(entry), 0.0
+        self.redis_ttl, self.seconds_left, self.ttl = ttl, math.inf, None
+        if ttl is not None:
+            self.seconds_left, self.ttl = ttl / 1000, (ttl - stale) / 1000
 
     def has_changed(self) -> bool:
         """Return whether the input has changed since its key was made."""

@@ -131,7 +131,7 @@ class Writing:
             reraise_interruption(error)
             reason = f"cache_if raised {type(error).__name__}"
         else:
-            call.made(entry, ttl)
+            call.made(entry, ttl, self._stale)
             return entry
         self._hook(PredictionNotStored(binding.qualified_name, reason))
         return None
