@@ -200,9 +200,14 @@ class Codec:
         return EntryRefusedError(Refusal.LOSSY, detail)
 
     def read(self, key: bytes, entry: bytes) -> Read:
-        """Return an entry's prediction, and whether it is fresh."""
-        prediction = self.decode(key, entry)
-        if prediction is None:
+        """Return an entry's prediction, and whether it is fresh.
+
+        It can't be decoded if it is truncated, corrupt, foreign, forged, or of another schema.
+        """
+        try:
+            prediction = self._open(key, entry)
+        except Exception as error:  # Redis is untrusted; a user's validators may raise anything
+            reraise_interruption(error)
             return _UNREADABLE
         if entry[0] != MARK:
             return Read(prediction, True)
@@ -231,15 +236,8 @@ class Codec:
         return left / 1000 if self._ttl is None or left <= self._ttl else 0.0
 
     def decode(self, key: bytes, entry: bytes) -> Any:
-        """Return an entry's prediction, a new object each time; None if it can't be decoded.
-
-        An entry may be truncated, corrupt, foreign, forged, or written for another schema.
-        """
-        try:
-            return self._open(key, entry)
-        except Exception as error:  # Redis is untrusted; a user's validators may raise anything
-            reraise_interruption(error)
-            return None
+        """Return an entry's prediction, a new object each time; None if it can't be decoded."""
+        return self.read(key, entry).prediction
 
     def _smallest(
         self, key: bytes, serder: Serder, data: bytes, flags: int, fresh_until: int | None
