@@ -89,12 +89,6 @@ class Landing:
             return False
         return self.leader() is None or (self.is_lost is not None and self.is_lost())
 
-    def land(self, landed: Landed) -> list[Notify]:
-        """Record how it ended, under the table's lock; return what to notify of it."""
-        self.landed = landed
-        waiting, self._waiting = self._waiting, []
-        return waiting
-
 
 class Flight:
     """A computation that others wait for, owned by its leader."""
@@ -183,7 +177,8 @@ class SingleFlight:
             if self._landings.get(landing.computation.key) is landing:
                 del self._landings[landing.computation.key]
                 self._note(landing.computation, landed)
-            waiting = landing.land(landed)
+            landing.landed = landed
+            waiting, landing._waiting = landing._waiting, []
         for notify in waiting:
             notify(landed)
 
