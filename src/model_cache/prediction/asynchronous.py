@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from asyncio import AbstractEventLoop, get_running_loop, sleep
+from asyncio import get_running_loop, sleep
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar, cast
@@ -144,7 +144,7 @@ class AsyncCachedPredictor:
             found = flow.read(call, entry)
             if found is not None:
                 return found
-            call.is_lost = _stops_with(get_running_loop())
+            call.is_running = get_running_loop().is_running
             steps = flow.revalidate(call) if call.revalidates else flow.answer(call)
             return await self._take(steps)
         except GeneratorExit:  # abandoned, and closed in whatever context runs
@@ -160,9 +160,9 @@ class AsyncCachedPredictor:
         self, inputs: Sequence[Any], *, return_exceptions: bool = False
     ) -> list[Any]:
         began, calls = time.perf_counter(), self._flow.calls.begin_many(inputs)
-        is_lost = _stops_with(get_running_loop())
+        is_running = get_running_loop().is_running
         for call in calls:
-            call.is_lost = is_lost
+            call.is_running = is_running
         steps = self._many.answer(calls, Budget(self._timeout), return_exceptions=return_exceptions)
         try:
             return await self._take(steps)
@@ -233,11 +233,6 @@ class AsyncCachedPredictor:
                 return self._later[work].submit(lambda: self._take(steps), size)
             case WriteLater(_, write, writes, size):
                 return self._later["write"].submit(lambda: self._take(write(writes)), size)
-
-
-def _stops_with(loop: AbstractEventLoop) -> Callable[[], bool]:
-    """Return a function that returns whether a loop, and so its tasks, has stopped."""
-    return lambda: not loop.is_running()
 
 
 async def _landed(landing: Landing, seconds: float) -> Landed | None:

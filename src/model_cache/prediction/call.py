@@ -47,7 +47,7 @@ class Call:
             limit.
         is_late: whether it computes in the background, when its input may have changed.
         batch_size: how many rows were answered together; 0 if nobody has said so.
-        is_lost: whether the event loop that drives the call has stopped; None in a thread.
+        is_running: whether the event loop that drives the call is running; None in a thread.
     """
 
     # Defaults of the class, since most calls are hits, which change few of them.
@@ -70,7 +70,7 @@ class Call:
     entry: bytes | None = None
     redis_ttl: int | None = None
     is_late: bool = False
-    is_lost: Callable[[], bool] | None = None
+    is_running: Callable[[], bool] | None = None
     kind: Kind | None = None
     fate: Fate | None = None
     store_seconds: float = 0.0

@@ -205,7 +205,7 @@ class Flow:
         # deadlock.
         if is_inside_a_flight():
             return None
-        return self._flights.join(computation, call.asked, call.is_lost)
+        return self._flights.join(computation, call.asked, call.is_running)
 
     def wait(
         self, call: Call, landing: Landing, computation: Computation, waited: float = 0.0

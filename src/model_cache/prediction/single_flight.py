@@ -61,17 +61,17 @@ class Landing:
         landed: how it ended; None until then.
         leader: a weak reference to the flight, which an interrupted leader drops. There is no
             finalizer to notice that, since a soft time limit raised in a finalizer is lost.
-        is_lost: for a leader in an event loop, whether the loop has stopped; else None.
+        is_running: for a leader in an event loop, whether the loop is running; else None.
     """
 
     leader: Callable[[], Flight | None]
 
     def __init__(
-        self, table: SingleFlight, computation: Computation, is_lost: Callable[[], bool] | None
+        self, table: SingleFlight, computation: Computation, is_running: Callable[[], bool] | None
     ) -> None:
         self.computation = computation
         self.landed: Landed | None = None
-        self.is_lost = is_lost
+        self.is_running = is_running
         self.table = table  # whose lock also protects this, and is renewed after a fork
         self._waiting: list[Notify] = []
 
@@ -87,7 +87,7 @@ class Landing:
         """Return whether the leader has dropped the flight, or is lost, so that it never lands."""
         if self.landed is not None:
             return False
-        return self.leader() is None or (self.is_lost is not None and self.is_lost())
+        return self.leader() is None or (self.is_running is not None and not self.is_running())
 
 
 class Flight:
@@ -141,14 +141,14 @@ class SingleFlight:
         self,
         computation: Computation,
         since: float,
-        is_lost: Callable[[], bool] | None = None,
+        is_running: Callable[[], bool] | None = None,
     ) -> Flight | Landing | Landed | None:
         """Join the flight for a computation's key.
 
         Args:
             computation: the caller's own computation, in case it has to compute.
             since: when the caller looked up its key, by the clock.
-            is_lost: for a caller in an event loop, whether the loop has stopped; else None.
+            is_running: for a caller in an event loop, whether the loop is running; else None.
 
         Returns:
             A flight to lead; a landing to wait for; a flight that has just landed; or None, to
@@ -165,7 +165,7 @@ class SingleFlight:
             known = self._landings.get(key)
             if known is not None and known.computation.is_valid and not known.is_abandoned():
                 return known
-            flight = Flight(Landing(self, computation, is_lost))
+            flight = Flight(Landing(self, computation, is_running))
             self._landings[key] = flight.landing
             return flight
 

@@ -208,7 +208,7 @@ class CachedPredictor:
 
 
 def _wait(landing: Landing, seconds: float) -> Landed | None:
-    if landing.is_lost is not None and _get_running_loop() is not None:
+    if landing.is_running is not None and _get_running_loop() is not None:
         return None  # its leader is a task, perhaps of the very loop that this caller blocks
     landed: queue.SimpleQueue[Landed] = queue.SimpleQueue()  # gevent may replace the class
     landing.subscribe(landed.put)
