@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import multiprocessing
 import threading
 import time
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 import redis
 
-from model_cache import Outcome, bypass, last_outcome, read_only, record_outcomes, refresh
+from model_cache import Cache, Outcome, bypass, last_outcome, read_only, record_outcomes, refresh
+from model_cache.prediction.backend import RedisBackend
 from tests.models import Charges, FunctionModel, charge, person
 from tests.observing.heard import made, outcome
 from tests.servers import Server
@@ -291,6 +293,28 @@ def test_a_batch_in_read_only_stores_nothing(server: Server, client: redis.Redis
         assert model.predict_many(inputs) == list(map(charge, inputs))
     assert [(one.kind, one.fate) for one in outcomes] == [("hit", None), *[("miss", None)] * 3]
     assert len(entries(client)) == 1
+
+
+def test_a_table_in_read_only_replaces_no_entry_that_may_be_too_old(
+    server: Server, client: redis.Redis
+) -> None:
+    with Cache(server.url) as cache:
+        counted, backend = itertools.count(), cache.backend
+        assert isinstance(backend, RedisBackend)
+
+        @cache.memoize_rows(version="1")
+        def function(rows: list[float]) -> list[int]:
+            return [next(counted) for _ in rows]
+
+        function([1.0])
+        key = function.cache_keys([1.0])[0]
+        stored = client.get(key)
+        backend.barrier.distrust(key.encode())
+        with read_only():
+            assert function([1.0]) == [1]
+        assert client.get(key) == stored
+        assert function([1.0]) == [2]
+        assert client.get(key) != stored
 
 
 def test_read_only_does_not_renew_stale_entries(server: Server, client: redis.Redis) -> None:

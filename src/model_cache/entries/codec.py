@@ -146,12 +146,13 @@ class Codec:
         Raises:
             EntryRefusedError: the prediction would change, or its entry is too large.
         """
-        if self._forms.seem_hopeless():
+        forms = self._forms.to_try()
+        if not forms:
             raise EntryRefusedError(Refusal.LOSSY, self._forms.reason)
         # First, since a dump would exhaust an iterator, which has no canonical form.
         expected = self._canonical(prediction)
         reasons: dict[str, Callable[[], str]] = {}
-        for form in self._forms.in_order():
+        for form in forms:
             try:
                 entry = self._entry(form, key, prediction, fresh_until)
                 if entry is None:

@@ -68,15 +68,12 @@ class Forms:
         self._best = self._order = tuple(forms)
         self._tried = self._misled = self._failed = 0
 
-    def seem_hopeless(self) -> bool:
-        """Return whether to skip a prediction because so many before it were refused."""
-        if self._failed < _FAILURES:
-            return False
-        self._failed += 1
-        return self._failed % _TRIED_OF_FAILING != 0
-
-    def in_order(self) -> Sequence[Form]:
-        """Return the forms in the order to try them."""
+    def to_try(self) -> Sequence[Form]:
+        """Return the forms in the order to try them; none while nearly all are refused."""
+        if self._failed >= _FAILURES:
+            self._failed += 1
+            if self._failed % _TRIED_OF_FAILING:
+                return ()
         self._tried += 1
         if self._tried % _PREDICTIONS_OF_AN_ORDER == 0:
             self._order, self._misled = self._best, 0
