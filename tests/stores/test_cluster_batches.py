@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -15,8 +15,10 @@ from redis.crc import key_slot
 
 from model_cache import Cache, RedisCachingDecorator, StoreUnavailableError, record_outcomes
 from model_cache.errors import WriteRefusedError, may_arrive
+from model_cache.keys.buckets import Buckets
 from model_cache.prediction.barrier import _barriers
 from model_cache.stores.opening import compose_both
+from model_cache.stores.packing import Packing
 from model_cache.stores.url import parse_url
 from tests.faults.load import wait_until
 from tests.faults.topologies import Cluster, running_cluster
@@ -25,7 +27,8 @@ from tests.prediction.test_generations import a_second_passes
 from tests.servers import Server
 from tests.signals import signals_every
 from tests.stored import entries
-from tests.stores.caching import COUNT, TIMEOUT, decorated, predict_all
+from tests.stores.caching import COUNT, PACKED, TIMEOUT, decorated, predict_all
+from tests.stores.test_contract import key_of
 from tests.stores.test_interruptions import (
     LateError,
     SoftTimeLimitExceeded,
@@ -77,25 +80,57 @@ def in_a_loop(decorator: RedisCachingDecorator, inputs: Sequence[Any]) -> list[A
     return asyncio.run(decorator.apredict_many(inputs))
 
 
+def place_of(key: bytes, layout: Mapping[str, Any] = PACKED) -> bytes:
+    return Packing(Buckets(layout["expected_entries"])).address(key) if layout else key
+
+
+@pytest.mark.parametrize("layout", [{}, PACKED], ids=["plain", "packed"])
 @pytest.mark.parametrize("near", [None, 1000], ids=["far", "near"])
 @pytest.mark.parametrize("ask", [in_threads, in_a_loop])
-def test_a_lost_shard_loses_its_own_keys_of_a_batch(ask: Ask, near: int | None) -> None:
+def test_a_lost_shard_loses_its_own_keys_of_a_batch(
+    ask: Ask, near: int | None, layout: dict[str, Any]
+) -> None:
     people = [person(age=age) for age in range(COUNT)]
     with running_cluster() as cluster:
-        with decorated(cluster.url, "lost") as decorator:
+        with decorated(cluster.url, "lost", **layout) as decorator:
             predict_all(decorator)
-            keys = [decorator.cache_key(each) for each in people]
+            keys = [place_of(decorator.cache_key(each).encode(), layout) for each in people]
         kept = shard_of(cluster, "lost/1.0.0/generation")
         lost = next(shard for key in keys if (shard := shard_of(cluster, key)) is not kept)
         own = [shard_of(cluster, key) is lost for key in keys]
         for node in nodes_of(cluster, lost):
             node.kill()
         _barriers.clear()  # as in another process
-        with decorated(cluster.url, "lost", near_cache=near) as decorator:
+        with decorated(cluster.url, "lost", near_cache=near, **layout) as decorator:
             with record_outcomes() as outcomes:
                 assert ask(decorator, people) == list(map(charge, people))
             assert [one.kind == "unavailable" for one in outcomes] == own
             assert [one.kind == "hit" for one in outcomes] == [not each for each in own]
+
+
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
+def test_a_lost_shard_loses_large_entries_but_not_the_small_ones_beside(in_a_loop: bool) -> None:
+    with running_cluster() as cluster:
+        stores = compose_both(
+            parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT, expected_entries=2000
+        )
+        kept, lost = cluster.nodes[:2]
+        keys = [key for n in range(1000) if shard_of(cluster, place_of(key := key_of(n))) is kept]
+        small, large = keys[0], next(key for key in keys if shard_of(cluster, key) is lost)
+        stores.sync.set_many([(small, b"entry", None), (large, bytes(100), None)], TIMEOUT)
+        for node in nodes_of(cluster, lost):
+            node.kill()
+
+        async def get_in_a_loop() -> None:
+            await stores.asynchronous.get_many([small, large], TIMEOUT)
+
+        def get() -> None:
+            stores.sync.get_many([small, large], TIMEOUT)
+
+        with pytest.raises(StoreUnavailableError) as raised:
+            asyncio.run(get_in_a_loop()) if in_a_loop else get()
+        assert raised.value.answers == {small: b"entry"}
+        stores.sync.close()
 
 
 def test_a_lost_shard_loses_its_own_rows_of_a_table() -> None:
@@ -195,21 +230,41 @@ def test_a_frozen_shard_leaves_time_for_the_others(cluster: Cluster, in_a_loop: 
     stores.sync.close()
 
 
-def test_the_first_key_is_read_before_the_others(cluster: Cluster) -> None:
+@pytest.mark.parametrize("has_moved", [False, True])
+def test_the_first_key_is_read_before_the_others(cluster: Cluster, has_moved: bool) -> None:
     stores = compose_both(parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT)
-    first, second = (key_on(cluster, node) for node in cluster.nodes[:2])
+    before, after, other = cluster.nodes[:3]
+    first, second = key_on(cluster, before), key_on(cluster, other)
     for key in (first, second):
         stores.sync.set(key, b"old", None, TIMEOUT)
+    if has_moved:
+        cluster.move(key_slot(first), after)
     got: list[Any] = []
-    with frozen([cluster.nodes[0]]):
+    with frozen([after if has_moved else before]):
         thread = threading.Thread(
             target=lambda: got.extend(stores.sync.get_with_ttl([first, second], TIMEOUT))
         )
         thread.start()
         time.sleep(0.3)  # long enough to be asked for the second key
-        stores.sync.set(second, b"new", None, TIMEOUT)
+        with other.client() as client:
+            client.set(second, b"new")
     thread.join()
+    if has_moved:
+        cluster.move(key_slot(first), before)
     assert [entry for entry, _ in got] == [b"old", b"new"]
+    stores.sync.close()
+
+
+def test_frozen_shards_share_one_timeout_also_for_large_requests(cluster: Cluster) -> None:
+    stores = compose_both(parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT)
+    keys = [key_on(cluster, node) for node in cluster.nodes[:3]]
+    stores.sync.set_many([(key, b"entry", None) for key in keys], TIMEOUT)
+    large = bytes(30_000_000)  # more than the buffers of a socket
+    with frozen(cluster.nodes[:3]):
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailableError):
+            stores.sync.set_many([(key, large, None) for key in keys], 2.0)
+        assert time.monotonic() - started < 4.0
     stores.sync.close()
 
 

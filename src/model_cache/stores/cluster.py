@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 from model_cache.errors import StoreUnavailableError
 from model_cache.protocols import Store, Timed, Write
 from model_cache.steps import notified, take, take_async
-from model_cache.stores.guard import State
+from model_cache.stores.guard import State, seconds_left
 from model_cache.stores.nodes import Answers, AskNode, AskNodes, NodeEffect, NodeSteps
 from model_cache.stores.server import SendingRedisStore
 from model_cache.stores.slots import Cluster
@@ -233,13 +233,15 @@ def _perform(effect: NodeEffect) -> Any:
 
 def _perform_at_once(asks: Sequence[AskNode]) -> list[Any]:
     """Send all requests, then wait for the answers."""
-    sent = [_or_error(partial(_send, ask)) for ask in asks]
+    deadline = time.monotonic() + asks[0].seconds  # for all, since sending may take long, too
+    sent = [_or_error(partial(_send, ask, deadline)) for ask in asks]
     return [_or_error(answer) if callable(answer) else answer for answer in sent]
 
 
-def _send(ask: AskNode) -> Callable[[], Any]:
+def _send(ask: AskNode, deadline: float) -> Callable[[], Any]:
     # A request returns what the store's method returns: here, a function that returns the answer.
-    sent = ask.request(cast(Store, SendingRedisStore(ask.node.sync)), ask.seconds)
+    store = cast(Store, SendingRedisStore(ask.node.sync))
+    sent = ask.request(store, seconds_left(deadline, time.monotonic))
     return cast(Callable[[], Any], sent)
 
 

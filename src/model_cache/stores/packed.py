@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from model_cache.errors import StoreUnavailableError
 from model_cache.protocols import AsyncStore, Clock, Store, Timed, Write
 from model_cache.stores.guard import seconds_left
 from model_cache.stores.packing import ELSEWHERE, Packing
@@ -97,11 +98,16 @@ class PackedStore:
         timeout: float,
     ) -> list[Found]:
         deadline = self._clock() + timeout
-        found = get(list(map(self._packing.address, keys)), timeout)
-        large = _elsewhere(keys, found)
-        if not large:
-            return found
-        return _completed(found, get(large, seconds_left(deadline, self._clock)))
+        places = list(map(self._packing.address, keys))
+        found: list[Found] = []
+        try:
+            found = get(places, timeout)
+            if not (large := _elsewhere(keys, found)):
+                return found
+            return _completed(found, get(large, seconds_left(deadline, self._clock)))
+        except StoreUnavailableError as error:
+            error.answers = _answers(keys, places, found, error.answers)
+            raise
 
 
 class AsyncPackedStore:
@@ -163,11 +169,16 @@ class AsyncPackedStore:
         timeout: float,
     ) -> list[Found]:
         deadline = self._clock() + timeout
-        found = await get(list(map(self._packing.address, keys)), timeout)
-        large = _elsewhere(keys, found)
-        if not large:
-            return found
-        return _completed(found, await get(large, seconds_left(deadline, self._clock)))
+        places = list(map(self._packing.address, keys))
+        found: list[Found] = []
+        try:
+            found = await get(places, timeout)
+            if not (large := _elsewhere(keys, found)):
+                return found
+            return _completed(found, await get(large, seconds_left(deadline, self._clock)))
+        except StoreUnavailableError as error:
+            error.answers = _answers(keys, places, found, error.answers)
+            raise
 
 
 def _elsewhere(keys: Sequence[bytes], found: Sequence[Found]) -> list[bytes]:
@@ -179,6 +190,27 @@ def _completed(found: Sequence[Found], large: Sequence[Found]) -> list[Found]:
     """Return what was found, with the large entries in their places."""
     left = iter(large)
     return [next(left) if _is_elsewhere(each) else each for each in found]
+
+
+def _answers(
+    keys: Sequence[bytes],
+    places: Sequence[bytes],
+    found: Sequence[bytes | Timed | None],
+    answers: Mapping[bytes, Any],
+) -> dict[bytes, Any]:
+    """Return the answers of a lookup that failed, by the keys of the entries.
+
+    Args:
+        keys: the keys.
+        places: their places.
+        found: what was found there; empty if that failed.
+        answers: those of the error, by place, or by the keys of large entries.
+    """
+    by_key = dict[bytes, Any](zip(keys, found, strict=False))
+    pairs = zip(keys, places, strict=True)
+    by_key |= {key: answers[place] for key, place in pairs if place in answers}
+    by_key |= {key: answers[key] for key in keys if key in answers}
+    return {key: answer for key, answer in by_key.items() if not _is_elsewhere(answer)}
 
 
 def _is_elsewhere(found: bytes | Timed | None) -> bool:

@@ -172,15 +172,13 @@ class Cluster:
         answers = Answers[T]()
         batches = yield from self._batches(keys, deadline, answers)
         groups = [batches[:1], batches[1:]] if first_before_others else [batches]
-        moved: list[bytes] = []
         for group in filter(None, groups):
-            moved += yield from self._at_once(group, deadline, request, answers)
-        for key in moved:
-            steps = self.at_owner(key, deadline - self._clock(), about(request, [key]))
-            try:
-                answers.given.append(([key], (yield from steps)))
-            except StoreUnavailableError as error:
-                answers.failed(error)
+            for key in (yield from self._at_once(group, deadline, request, answers)):
+                steps = self.at_owner(key, deadline - self._clock(), about(request, [key]))
+                try:
+                    answers.given.append(([key], (yield from steps)))
+                except StoreUnavailableError as error:
+                    answers.failed(error)
         return answers
 
     def _batches(
