@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+from contextvars import copy_context
 from datetime import timedelta
+from threading import Thread
 from typing import Any
 
 import numpy
@@ -197,6 +199,23 @@ def test_a_batch_reads_the_ttl_of_each_row_once(server: Server) -> None:
         same(list(range(60, 360)))
         assert Counted.read <= 303  # three rows are also predicted one by one
         assert same.stats().stored == 300
+
+
+def test_threads_of_a_model_may_set_its_ttl(server: Server, client: redis.Redis) -> None:
+    class Slow(float):
+        def __float__(self) -> float:
+            thread = Thread(target=copy_context().run, args=(set_ttl, 60))
+            thread.start()
+            thread.join()
+            return super().__float__()
+
+    def predict(data: Person) -> Charges:
+        set_ttl(Slow(3600))  # a thread is faster
+        return charge(data)
+
+    cache = made(server, FunctionModel(function=predict))
+    cache.predict(person())
+    assert 0 < left(client, cache, person()) <= 60
 
 
 def test_a_ttl_that_can_not_be_read_does_not_raise_in_the_model(server: Server) -> None:

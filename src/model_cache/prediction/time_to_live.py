@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from heapq import heappush
 from numbers import Real
 from typing import Any
 
@@ -20,22 +21,31 @@ class TtlRefusedError(Exception):
 
 
 class TtlOfModel:
-    """The shortest of the times to live that a model sets while predicting.
+    """The times to live that a model sets while predicting.
 
     Attributes:
-        shortest: the time in milliseconds; None for no limit; 0 if nothing is to be stored.
         refusal: why one of them is not a time; empty if all are.
     """
 
-    shortest: int | None = None
     refusal: str = ""
+
+    def __init__(self) -> None:
+        self._times: list[int] = []  # a heap, to which threads of the model may add at any time
+
+    @property
+    def shortest(self) -> int | None:
+        """The shortest time in milliseconds; None for no limit; 0 if nothing is to be stored."""
+        return self._times[0] if self._times else None
 
     def limit(self, given: object) -> None:
         """Take a time in seconds; anything else is a refusal, which must not raise in the model."""
         try:
-            self.shortest = _shorter(self.shortest, _milliseconds("set_ttl", given))
+            milliseconds = _milliseconds("set_ttl", given)
         except TtlRefusedError as error:
             self.refusal = str(error)
+            return
+        if milliseconds is not None:
+            heappush(self._times, milliseconds)
 
 
 def shortest_ttl(
