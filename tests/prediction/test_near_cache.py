@@ -322,6 +322,17 @@ def test_near_hits_go_on_while_there_is_no_redis(own_server: Server) -> None:
         assert is_near()
 
 
+def test_misses_that_find_no_redis_keep_the_near_hits_going(own_server: Server) -> None:
+    cache = cached(own_server.url, timeout=0.5)
+    cache.predict(person())
+    own_server.kill()
+    time.sleep(SECOND)
+    for age in range(1, 6):  # until the circuit is open, and near hits can't check it
+        cache.predict(person(age=age))
+    assert cache.predict(person()) == charge(person())
+    assert is_near()
+
+
 def test_a_redis_that_does_not_answer_is_not_taken_for_one_that_is_gone(
     own_server: Server,
 ) -> None:

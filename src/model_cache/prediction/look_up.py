@@ -199,9 +199,13 @@ class LookUps:
     ) -> tuple[bytes | None, StoreUnavailableError | None]:
         """Process the failure of `request`; return the entry if the key's node has answered."""
         key, generation = call.key, call.generation
-        if key is None or generation is None or key not in error.answers:
-            return None, error
-        return self.take_in(call, self.answered([key], generation, error)), None
+        assert key is not None
+        assert generation is not None
+        if key in error.answers:
+            return self.take_in(call, self.answered([key], generation, error)), None
+        if self._is_one_server:
+            generation.missed(error, call.asked)
+        return None, error
 
     def take_in_many(
         self,
