@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
@@ -47,8 +48,8 @@ class Export:
 
 
 @contextlib.contextmanager
-def exporting(*words: object) -> Iterator[Export]:
-    with spawn("export", "--json", "--port", 0, "--every", 1, *words) as process:
+def exporting(*words: object, **environment: str) -> Iterator[Export]:
+    with spawn("export", "--json", "--port", 0, "--every", 1, *words, **environment) as process:
         try:
             yield Export(process)
         finally:
@@ -110,6 +111,25 @@ def test_it_goes_on_while_redis_is_down_and_then_has_no_metrics() -> None:
     assert said.count("Redis unavailable, no metrics: ") >= 2
     assert said.count("Redis available again") == 1
     assert "Traceback" not in said
+
+
+def test_it_goes_on_while_a_file_is_renewed(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("before")
+    with running_server("--requirepass", "before") as server:
+        fill(server.url.replace("//", "//:before@"), 3)
+        with exporting("--url", server.url, MODEL_CACHE_PASSWORD_FILE=str(file)) as export:
+            entries = ("model_cache_entries", "", "a_model", "1.0.0")
+            assert export.scrape()[entries] == 3
+            file.unlink()
+            poll(lambda: export.scrape() == {}, seconds=30)
+            with server.client(password="before") as client:
+                client.config_set("requirepass", "after")
+            file.write_text("after")
+            poll(lambda: export.scrape().get(entries) == 3, seconds=30)
+            export.process.send_signal(signal.SIGINT)
+            _, said = export.process.communicate(timeout=30)
+    assert f"Redis unavailable, no metrics: MODEL_CACHE_PASSWORD_FILE: can't read '{file}'" in said
 
 
 def test_in_a_cluster_it_sums_up_the_entries_of_all_servers() -> None:

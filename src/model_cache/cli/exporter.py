@@ -47,12 +47,13 @@ class Exporter(Collector):
         self._target, self._say = target, say
         self._found: tuple[Metric, ...] = ()
         self._failure = ""
+        self._has_read = False
 
     def read(self) -> None:
         """Read the metrics from Redis.
 
         Raises:
-            ConfigurationError: an option of the target is invalid.
+            ConfigurationError: an option of the target is invalid, at the first reading.
         """
         timeout, failure = self._target.timeout, ""
         try:
@@ -61,6 +62,12 @@ class Exporter(Collector):
                 self._found = (*_of_models(found.models), *_of_servers(servers, timeout))
         except StoreUnavailableError as error:
             self._found, failure = (), with_rule(str(error))
+        except ConfigurationError as error:
+            if not self._has_read:
+                raise
+            # A certificate or a password is being renewed.
+            self._found, failure = (), str(error)
+        self._has_read = True
         if failure != self._failure:
             lost = f"Redis unavailable, no metrics: {failure}"
             self._say(lost if failure else "Redis available again")
