@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -236,6 +237,36 @@ def test_a_forget_of_many_entries_that_fails_serves_none_of_them_here(
             client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"])
         factor = 2
         assert multiplied(rows) == [2 * row for row in rows]
+
+
+def test_a_forget_of_many_entries_that_fails_overtakes_what_is_computed_for_any_of_them(
+    server: Server, client: redis.Redis
+) -> None:
+    factor, begun, may_end = 1, threading.Event(), threading.Event()
+
+    def multiply(rows: list[int]) -> list[int]:
+        made = [factor * row for row in rows]
+        if rows == [90]:
+            begun.set()
+            assert may_end.wait(10)
+        return made
+
+    with Cache(server.url, timeout=5.0) as cache, ThreadPoolExecutor(2) as pool:
+        multiplied = cache.memoize_rows(version="1", name="multiplied", revision="1")(multiply)
+        older = pool.submit(multiplied, [90])
+        assert begun.wait(10)
+        factor = 2
+        client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all", "-unlink"])
+        try:
+            with pytest.raises(StoreUnavailableError, match="unlink"):
+                multiplied.forget(list(range(1, 101)))
+        finally:
+            client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"])
+        newer = pool.submit(multiplied, [90, 91])
+        time.sleep(0.1)  # it would wait for the older one
+        may_end.set()
+        assert older.result() == [90]
+        assert newer.result() == [180, 182]
 
 
 def test_many_forgets_do_not_make_the_generation_grow(server: Server, client: redis.Redis) -> None:

@@ -228,6 +228,25 @@ def test_a_bucket_that_is_no_hash_is_a_miss_and_is_not_written(
     store.close()
 
 
+def test_a_large_entry_from_before_a_small_one_does_not_come_back(
+    server: Server, client: redis.Redis
+) -> None:
+    store = store_at(server.url, 1)
+    for entry in (b"older" * 20, b"small"):
+        store.set(key_of(1), entry, None, TIMEOUT)
+    # As if Redis was full, or a shard lost, for one of the two writes.
+    client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all", "-set"])
+    try:
+        with pytest.raises(WriteRefusedError, match="set"):
+            store.set(key_of(1), b"newer" * 20, None, TIMEOUT)
+    finally:
+        client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"])
+    assert store.get(key_of(1), TIMEOUT) is None
+    assert store.get_many([key_of(1)], TIMEOUT) == [None]
+    assert store.get_with_ttl([key_of(1)], TIMEOUT) == [(None, None)]
+    store.close()
+
+
 def test_no_time_is_left_for_a_large_entry_whose_place_took_it_all(
     server: Server, packed_store: Store
 ) -> None:

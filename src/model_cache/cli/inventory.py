@@ -19,7 +19,7 @@ from model_cache.errors import ConfigurationError
 from model_cache.keys.key import EntryKey, Namespace, parse_key
 from model_cache.prediction.fleet_counts import parse_statistics_key
 from model_cache.prediction.generation import is_generation
-from model_cache.stores.packing import ELSEWHERE, taken_apart
+from model_cache.stores.packing import is_reference, taken_apart
 from model_cache.stores.server import RedisStore
 
 TimeLeft: TypeAlias = int | Literal["unknown"] | None
@@ -342,7 +342,7 @@ def _packed_entry(key: bytes, value: Any, size: Any, memory: int | None) -> _Raw
         return None if value is None else _RawEntry(key, value, "unknown", None, "packed")
     entry, end = taken_apart(value) or (b"", None)
     left = None if end is None else round(end - 1000 * time.time())
-    if (left is not None and left <= 0) or entry == ELSEWHERE:
+    if (left is not None and left <= 0) or is_reference(entry):
         return None
     share = memory // size if memory is not None and isinstance(size, int) and size else None
     return _RawEntry(key, entry, left, share, "packed")

@@ -136,6 +136,7 @@ class SingleEntries:
                 deleted += yield from self._forget(calls, patience)
             except StoreUnavailableError:
                 rest = yield from self._begun(inputs[start + MOST_RECORDS :])
+                self._barrier.overtake(rest)
                 for key in rest:
                     self._barrier.distrust(key)
                 raise

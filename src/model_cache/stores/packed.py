@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from model_cache.errors import StoreUnavailableError
 from model_cache.protocols import AsyncStore, Clock, Store, Timed, Write
 from model_cache.stores.guard import seconds_left
-from model_cache.stores.packing import ELSEWHERE, Packing
+from model_cache.stores.packing import Packing, is_reference, reference_to
 
 Found = TypeVar("Found", bytes | None, Timed)
 
@@ -41,10 +41,10 @@ class PackedStore:
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
         deadline = self._clock() + timeout
-        entry = self._inner.get(self._packing.address(key), timeout)
-        if entry != ELSEWHERE:
-            return entry
-        return self._inner.get(key, seconds_left(deadline, self._clock))
+        found = self._inner.get(self._packing.address(key), timeout)
+        if not is_reference(found):
+            return found
+        return _referred(found, self._inner.get(key, seconds_left(deadline, self._clock)))
 
     def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
         self.set_many([(key, entry, ttl)], timeout)
@@ -102,7 +102,7 @@ class PackedStore:
         found: list[Found] = []
         try:
             found = get(places, timeout)
-            if not (large := _elsewhere(keys, found)):
+            if not (large := _large(keys, found)):
                 return found
             return _completed(found, get(large, seconds_left(deadline, self._clock)))
         except StoreUnavailableError as error:
@@ -120,10 +120,10 @@ class AsyncPackedStore:
 
     async def get(self, key: bytes, timeout: float) -> bytes | None:
         deadline = self._clock() + timeout
-        entry = await self._inner.get(self._packing.address(key), timeout)
-        if entry != ELSEWHERE:
-            return entry
-        return await self._inner.get(key, seconds_left(deadline, self._clock))
+        found = await self._inner.get(self._packing.address(key), timeout)
+        if not is_reference(found):
+            return found
+        return _referred(found, await self._inner.get(key, seconds_left(deadline, self._clock)))
 
     async def set(self, key: bytes, entry: bytes, ttl: int | None, timeout: float) -> None:
         await self.set_many([(key, entry, ttl)], timeout)
@@ -173,7 +173,7 @@ class AsyncPackedStore:
         found: list[Found] = []
         try:
             found = await get(places, timeout)
-            if not (large := _elsewhere(keys, found)):
+            if not (large := _large(keys, found)):
                 return found
             return _completed(found, await get(large, seconds_left(deadline, self._clock)))
         except StoreUnavailableError as error:
@@ -181,15 +181,27 @@ class AsyncPackedStore:
             raise
 
 
-def _elsewhere(keys: Sequence[bytes], found: Sequence[Found]) -> list[bytes]:
+def _large(keys: Sequence[bytes], found: Sequence[Found]) -> list[bytes]:
     """Return the keys whose entries are too large for a bucket, by what was found there."""
-    return [key for key, each in zip(keys, found, strict=True) if _is_elsewhere(each)]
+    return [key for key, each in zip(keys, found, strict=True) if is_reference(_entry(each))]
 
 
 def _completed(found: Sequence[Found], large: Sequence[Found]) -> list[Found]:
     """Return what was found, with the large entries in their places."""
     left = iter(large)
-    return [next(left) if _is_elsewhere(each) else each for each in found]
+    return [_referred(each, next(left)) if is_reference(_entry(each)) else each for each in found]
+
+
+def _referred(reference: Found, large: Found) -> Found:
+    """Return a large entry; None in its place if it is not the one that the reference names."""
+    entry = _entry(large)
+    if entry is not None and reference_to(entry) == _entry(reference):
+        return large
+    return (None, None) if isinstance(large, tuple) else None
+
+
+def _entry(found: bytes | Timed | None) -> bytes | None:
+    return found[0] if isinstance(found, tuple) else found
 
 
 def _answers(
@@ -206,12 +218,8 @@ def _answers(
         found: what was found there; empty if that failed.
         answers: those of the error, by place, or by the keys of large entries.
     """
-    by_key = dict[bytes, Any](zip(keys, found, strict=False))
     pairs = zip(keys, places, strict=True)
-    by_key |= {key: answers[place] for key, place in pairs if place in answers}
-    by_key |= {key: answers[key] for key in keys if key in answers}
-    return {key: answer for key, answer in by_key.items() if not _is_elsewhere(answer)}
-
-
-def _is_elsewhere(found: bytes | Timed | None) -> bool:
-    return (found[0] if isinstance(found, tuple) else found) == ELSEWHERE
+    by_key = {key: answers[place] for key, place in pairs if place in answers}
+    for key, each in zip(keys, found, strict=False):
+        by_key[key] = _referred(each, answers[key]) if key in answers else each
+    return {key: answer for key, answer in by_key.items() if not is_reference(_entry(answer))}

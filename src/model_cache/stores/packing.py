@@ -6,6 +6,7 @@ its entry expires.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 from model_cache.keys.buckets import Buckets, Place
@@ -15,9 +16,9 @@ LARGEST = 58
 """Bytes of the largest entry that goes into a bucket. One value above 64 bytes, its time included,
 turns a whole bucket into a hash table."""
 
-ELSEWHERE = b"\0"
-"""In the place of an entry that is too large for a bucket, and so has a key of its own."""
-
+# With which a reference begins: no entry does.
+_REFERENCE = b"\0"
+_DIGEST_SIZE = 8
 _FOREVER = b"\0"
 _TIME_SIZE = 5
 # A time is in units of 4 milliseconds since 1970: five bytes last until 2109.
@@ -49,11 +50,11 @@ class Packing:
         for key, entry, ttl in entries:
             address = self.address(key)
             is_packed = address != key
-            is_large = is_packed and (len(entry) > LARGEST or entry == ELSEWHERE)
+            is_large = is_packed and (len(entry) > LARGEST or entry[:1] == _REFERENCE)
             # An empty entry erases: a large one, too.
             if is_large or (is_packed and not entry):
                 writes.append((key, entry, ttl))
-            writes.append((address, ELSEWHERE if is_large else entry, ttl))
+            writes.append((address, reference_to(entry) if is_large else entry, ttl))
         return writes
 
 
@@ -66,6 +67,20 @@ def place_at(address: bytes) -> Place | None:
     """Return the place that a key stands for; None if it is a plain key."""
     end = address.find(b"}/") if address[:1] == b"{" else -1
     return None if end < 0 else Place(address[1:end], address[end + 2 :])
+
+
+def reference_to(entry: bytes) -> bytes:
+    """Return what stands in a bucket for an entry that is too large for it, and has its own key.
+
+    It names the entry by a digest. The two are written and evicted one by one, so the key may hold
+    an older entry: of before the one in the bucket became small, for example.
+    """
+    return _REFERENCE + hashlib.blake2b(entry, digest_size=_DIGEST_SIZE).digest()
+
+
+def is_reference(found: bytes | None) -> bool:
+    """Return whether what was found in a bucket is a reference to a large entry."""
+    return found is not None and found[:1] == _REFERENCE
 
 
 def is_over(ttl: int | None) -> bool:
