@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from model_cache.binding import Bound
@@ -17,6 +18,7 @@ _FOUND = frozenset(("hit", "shared", "stale"))
 _MADE = frozenset(("stored", "queued"))
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Call:
     """A prediction in progress; collects the fields of its `Outcome`.
 
@@ -50,7 +52,9 @@ class Call:
         is_running: whether the event loop that drives the call is running; None in a thread.
     """
 
-    # Defaults of the class, since most calls are hits, which change few of them.
+    binding: Bound
+    data: Any
+    began: float
     key: bytes | None = None
     mode: Mode | None = None
     renews: bool = False
@@ -81,11 +85,6 @@ class Call:
     undecodable: bool = False
     revalidates: bool = False
     batch_size: int = 0
-
-    def __init__(self, binding: Bound, data: Any, began: float) -> None:
-        self.binding = binding
-        self.data = data
-        self.began = began
 
     def read(self, entry: bytes, left: float | None) -> None:
         """Note an entry that was read, and how many seconds it says that it stays fresh."""
