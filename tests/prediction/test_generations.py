@@ -261,8 +261,8 @@ def test_many_refreshed_entries_are_stored_and_the_generation_stays_short(
     decorator = made(server, near_cache=1000)
     people = [person(age=age) for age in range(300)]
     with refresh():
-        decorator.predict_many(people[:200])
-        for each in people[200:]:
+        decorator.predict_many(people[:150])
+        for each in people[150:]:  # too many for one generation
             ask(decorator, each)
     assert decorator.stats().stored == len(people)
     assert client.strlen(GENERATION) <= LONGEST
