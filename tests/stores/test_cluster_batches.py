@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -352,6 +354,25 @@ def test_an_entry_is_erased_if_the_shard_that_knows_of_purges_is_lost(
             return True
 
         wait_until(is_erased, "it is erased", TIMEOUT)
+
+
+def test_batches_of_many_threads_do_not_hold_up_each_other(cluster: Cluster) -> None:
+    """A thread that waits for a connection holds none that another one may wait for."""
+    stores = compose_both(
+        parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT, max_connections=1
+    )
+    keys = [b"key of many threads %d" % number for number in range(30)]
+    stores.sync.set_many([(key, key, None) for key in keys], TIMEOUT)
+
+    def ask(seed: int) -> None:
+        shuffled = random.Random(seed)
+        for _ in range(100):
+            some = shuffled.sample(keys, 12)
+            assert stores.sync.get_many(some, 2 * TIMEOUT) == some
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(8)))
+    stores.sync.close()
 
 
 @pytest.mark.no_cover  # a signal that raises inside coverage leaves its lock held

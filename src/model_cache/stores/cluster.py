@@ -16,6 +16,7 @@ from model_cache.protocols import Store, Timed, Write
 from model_cache.steps import notified, take, take_async
 from model_cache.stores.guard import State, seconds_left
 from model_cache.stores.nodes import Answers, AskNode, AskNodes, NodeEffect, NodeSteps
+from model_cache.stores.pool import Begun
 from model_cache.stores.server import SendingRedisStore
 from model_cache.stores.slots import Cluster
 
@@ -234,15 +235,21 @@ def _perform(effect: NodeEffect) -> Any:
 def _perform_at_once(asks: Sequence[AskNode]) -> list[Any]:
     """Send all requests, then wait for the answers."""
     deadline = time.monotonic() + asks[0].seconds  # for all, since sending may take long, too
-    sent = [_or_error(partial(_send, ask, deadline)) for ask in asks]
-    return [_or_error(answer) if callable(answer) else answer for answer in sent]
+    results = [_or_error(partial(_begin, ask, deadline)) for ask in asks]
+    # Those that wait for a connection end last: the thread that has it may wait for one of these.
+    for is_sent in (True, False):
+        results = [
+            _or_error(each.end) if isinstance(each, Begun) and each.is_sent is is_sent else each
+            for each in results
+        ]
+    return results
 
 
-def _send(ask: AskNode, deadline: float) -> Callable[[], Any]:
-    # A request returns what the store's method returns: here, a function that returns the answer.
+def _begin(ask: AskNode, deadline: float) -> Begun[Any]:
+    # A request returns what the store's method returns: here, what waits for the answer.
     store = cast(Store, SendingRedisStore(ask.node.sync))
-    sent = ask.request(store, seconds_left(deadline, time.monotonic))
-    return cast(Callable[[], Any], sent)
+    begun = ask.request(store, seconds_left(deadline, time.monotonic))
+    return cast(Begun[Any], begun)
 
 
 def _or_error(ask: Callable[[], Any]) -> Any:

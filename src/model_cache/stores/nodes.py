@@ -39,7 +39,7 @@ class AskNode(NamedTuple):
     Attributes:
         node: the node.
         request: calls a method of one of its stores with a timeout, and returns what the method
-            returns: the answer, or a function or an awaitable that returns it.
+            returns: the answer, or what waits for it.
         seconds: the timeout.
     """
 

@@ -14,7 +14,7 @@ import random
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 from weakref import finalize, ref
 
 from model_cache.errors import StoreUnavailableError
@@ -23,6 +23,8 @@ from model_cache.interruptions import is_interruption
 from model_cache.protocols import Clock
 from model_cache.stores.connection import Connection, Reached
 from model_cache.stores.threads import start_thread
+
+T = TypeVar("T")
 
 Connect: TypeAlias = Callable[[], Connection]
 _Idle: TypeAlias = queue.SimpleQueue[Connection | None]
@@ -43,6 +45,18 @@ _BETWEEN_RENEWALS = 1.0
 
 # Not the module's generator: a model may have seeded it.
 _random = random.SystemRandom().random
+
+
+class Begun(NamedTuple, Generic[T]):
+    """A request that was begun.
+
+    Attributes:
+        end: waits for its replies, and returns them or what they say.
+        is_sent: whether it was sent. If not, `end` also waits for a connection.
+    """
+
+    end: Callable[[], T]
+    is_sent: bool
 
 
 class ConnectionPool:
@@ -123,29 +137,25 @@ class ConnectionPool:
                 return received
         return self._exchange_on_new(idle, request, replies, deadline)
 
-    def begin(self, request: bytes, replies: int, timeout: float) -> Callable[[], list[Any]]:
-        """Send a request now, if a connection is idle.
-
-        Returns:
-            A function that returns its replies; it raises the same as `exchange`.
-        """
+    def begin(self, request: bytes, replies: int, timeout: float) -> Begun[list[Any]]:
+        """Send a request now, if a connection is idle; its end raises the same as `exchange`."""
         idle, deadline = self._idle, self._clock() + timeout
         connection = self._take_idle(idle)
         if connection is None or connection.expires < self._clock():
             if connection is not None:
                 idle.put(connection)
-            return lambda: self.exchange(request, replies, deadline - self._clock())
+            return Begun(lambda: self.exchange(request, replies, deadline - self._clock()), False)
         try:
             if not connection.is_quiet():
                 raise _not_quiet()
             connection.send(request, timeout)
         except BaseException as error:
             if self._went_stale(connection, idle, error):
-                return lambda: self._exchange_on_new(idle, request, replies, deadline)
+                return Begun(lambda: self._exchange_on_new(idle, request, replies, deadline), False)
             if isinstance(error, TimeoutError) and not is_interruption(error):
-                return _time_out
+                return Begun(_time_out, True)
             raise
-        return lambda: self._end(connection, idle, request, replies, deadline)
+        return Begun(lambda: self._end(connection, idle, request, replies, deadline), True)
 
     def _end(
         self, connection: Connection, idle: _Idle, request: bytes, replies: int, deadline: float

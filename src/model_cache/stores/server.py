@@ -20,7 +20,7 @@ from model_cache.stores.dialing import Dialer
 from model_cache.stores.guard import Guard, State, circuit_open, unguarded
 from model_cache.stores.links import Links
 from model_cache.stores.plain import PlainRequests, Request, asking
-from model_cache.stores.pool import ConnectionPool
+from model_cache.stores.pool import Begun, ConnectionPool
 from model_cache.stores.replies import FAILURES, Replies, Role
 from model_cache.stores.url import Endpoint
 
@@ -180,7 +180,7 @@ class RedisStore:
 class SendingRedisStore:
     """The same for several servers at once.
 
-    Each method sends its request, and returns a function that waits for the answer.
+    Each method sends its request, and returns what waits for the answer.
 
     Args:
         twin: the store whose connections and circuit breakers it uses.
@@ -190,26 +190,24 @@ class SendingRedisStore:
         self._twin = twin
         self._guard, self._requests, self._pool = twin._guard, twin._requests, twin._pool
 
-    def get_many(self, keys: Sequence[bytes], timeout: float) -> Callable[[], list[bytes | None]]:
-        return self._send(self._guard.reads, self._requests.get_many(keys), timeout)
+    def get_many(self, keys: Sequence[bytes], timeout: float) -> Begun[list[bytes | None]]:
+        return self._begin(self._guard.reads, self._requests.get_many(keys), timeout)
 
-    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> Callable[[], list[Timed]]:
-        return self._send(self._guard.reads, self._requests.get_with_ttl(keys), timeout)
+    def get_with_ttl(self, keys: Sequence[bytes], timeout: float) -> Begun[list[Timed]]:
+        return self._begin(self._guard.reads, self._requests.get_with_ttl(keys), timeout)
 
-    def set_many(self, entries: Sequence[Write], timeout: float) -> Callable[[], None]:
-        return self._send(self._guard.writes, self._requests.set_many(entries), timeout)
+    def set_many(self, entries: Sequence[Write], timeout: float) -> Begun[None]:
+        return self._begin(self._guard.writes, self._requests.set_many(entries), timeout)
 
-    def delete(self, keys: Iterable[bytes], timeout: float) -> Callable[[], int]:
-        return self._send(self._guard.writes, self._requests.delete(keys), timeout)
+    def delete(self, keys: Iterable[bytes], timeout: float) -> Begun[int]:
+        return self._begin(self._guard.writes, self._requests.delete(keys), timeout)
 
-    def _send(
-        self, breaker: CircuitBreaker, request: Request[T], timeout: float
-    ) -> Callable[[], T]:
+    def _begin(self, breaker: CircuitBreaker, request: Request[T], timeout: float) -> Begun[T]:
         commands, read = request
         if not breaker.allows():
             raise circuit_open()
-        replies = self._pool.begin(b"".join(commands), len(commands), timeout)
-        return lambda: self._twin._answer(breaker, read, replies)
+        begun = self._pool.begin(b"".join(commands), len(commands), timeout)
+        return Begun(lambda: self._twin._answer(breaker, read, begun.end), begun.is_sent)
 
 
 class AsyncRedisStore:
