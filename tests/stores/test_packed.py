@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import time
@@ -22,7 +23,7 @@ from model_cache.keys.buckets import Buckets, entry_key, is_bucket, parse_bucket
 from model_cache.keys.key import EntryKey, parse_key
 from model_cache.protocols import Store
 from model_cache.stores.bucket_requests import BucketRequests, ended
-from model_cache.stores.opening import compose
+from model_cache.stores.opening import compose, compose_both
 from model_cache.stores.packed import PackedStore
 from model_cache.stores.packing import LARGEST, Packing, packed, unpacked
 from model_cache.stores.server import RedisStore
@@ -244,6 +245,25 @@ def test_a_large_entry_from_before_a_small_one_does_not_come_back(
     assert store.get(key_of(1), TIMEOUT) is None
     assert store.get_many([key_of(1)], TIMEOUT) == [None]
     assert store.get_with_ttl([key_of(1)], TIMEOUT) == [(None, None)]
+    store.close()
+
+
+def test_a_generation_is_not_taken_for_a_reference_to_a_large_entry(server: Server) -> None:
+    store, key, value = store_at(server.url), NAMESPACE.raw + b"generation", b"\0" + bytes(7)
+    store.set_if_absent(key, value, None, TIMEOUT)
+    assert store.get(key, TIMEOUT) == value
+    assert store.get_many([key], TIMEOUT) == [value]
+    assert store.get_with_ttl([key], TIMEOUT) == [(value, None)]
+    asynchronous = compose_both(
+        parse_url("url", server.url), lambda _: None, timeout=TIMEOUT, expected_entries=1000
+    ).asynchronous
+
+    async def get() -> None:
+        assert await asynchronous.get(key, TIMEOUT) == value
+        assert await asynchronous.get_many([key], TIMEOUT) == [value]
+
+    asyncio.run(get())
+    asynchronous.close()
     store.close()
 
 

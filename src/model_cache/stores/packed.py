@@ -41,8 +41,9 @@ class PackedStore:
 
     def get(self, key: bytes, timeout: float) -> bytes | None:
         deadline = self._clock() + timeout
-        found = self._inner.get(self._packing.address(key), timeout)
-        if not is_reference(found):
+        place = self._packing.address(key)
+        found = self._inner.get(place, timeout)
+        if not _refers(key, place, found):
             return found
         return _referred(found, self._inner.get(key, seconds_left(deadline, self._clock)))
 
@@ -102,9 +103,10 @@ class PackedStore:
         found: list[Found] = []
         try:
             found = get(places, timeout)
-            if not (large := _large(keys, found)):
+            if not (large := _large(keys, places, found)):
                 return found
-            return _completed(found, get(large, seconds_left(deadline, self._clock)))
+            entries = get(large, seconds_left(deadline, self._clock))
+            return _completed(keys, found, dict(zip(large, entries, strict=True)))
         except StoreUnavailableError as error:
             error.answers = _answers(keys, places, found, error.answers)
             raise
@@ -120,8 +122,9 @@ class AsyncPackedStore:
 
     async def get(self, key: bytes, timeout: float) -> bytes | None:
         deadline = self._clock() + timeout
-        found = await self._inner.get(self._packing.address(key), timeout)
-        if not is_reference(found):
+        place = self._packing.address(key)
+        found = await self._inner.get(place, timeout)
+        if not _refers(key, place, found):
             return found
         return _referred(found, await self._inner.get(key, seconds_left(deadline, self._clock)))
 
@@ -173,23 +176,32 @@ class AsyncPackedStore:
         found: list[Found] = []
         try:
             found = await get(places, timeout)
-            if not (large := _large(keys, found)):
+            if not (large := _large(keys, places, found)):
                 return found
-            return _completed(found, await get(large, seconds_left(deadline, self._clock)))
+            entries = await get(large, seconds_left(deadline, self._clock))
+            return _completed(keys, found, dict(zip(large, entries, strict=True)))
         except StoreUnavailableError as error:
             error.answers = _answers(keys, places, found, error.answers)
             raise
 
 
-def _large(keys: Sequence[bytes], found: Sequence[Found]) -> list[bytes]:
+def _refers(key: bytes, place: bytes, found: bytes | Timed | None) -> bool:
+    """Return whether what was found for a key is in a bucket, and refers to a large entry."""
+    return place != key and is_reference(_entry(found))
+
+
+def _large(keys: Sequence[bytes], places: Sequence[bytes], found: Sequence[Found]) -> list[bytes]:
     """Return the keys whose entries are too large for a bucket, by what was found there."""
-    return [key for key, each in zip(keys, found, strict=True) if is_reference(_entry(each))]
+    triples = zip(keys, places, found, strict=True)
+    return [key for key, place, each in triples if _refers(key, place, each)]
 
 
-def _completed(found: Sequence[Found], large: Sequence[Found]) -> list[Found]:
+def _completed(
+    keys: Sequence[bytes], found: Sequence[Found], large: Mapping[bytes, Found]
+) -> list[Found]:
     """Return what was found, with the large entries in their places."""
-    left = iter(large)
-    return [_referred(each, next(left)) if is_reference(_entry(each)) else each for each in found]
+    pairs = zip(keys, found, strict=True)
+    return [_referred(each, large[key]) if key in large else each for key, each in pairs]
 
 
 def _referred(reference: Found, large: Found) -> Found:
@@ -218,8 +230,12 @@ def _answers(
         found: what was found there; empty if that failed.
         answers: those of the error, by place, or by the keys of large entries.
     """
-    pairs = zip(keys, places, strict=True)
+    pairs = list(zip(keys, places, strict=True))
     by_key = {key: answers[place] for key, place in pairs if place in answers}
     for key, each in zip(keys, found, strict=False):
         by_key[key] = _referred(each, answers[key]) if key in answers else each
-    return {key: answer for key, answer in by_key.items() if not is_reference(_entry(answer))}
+    return {
+        key: by_key[key]
+        for key, place in pairs
+        if key in by_key and not _refers(key, place, by_key[key])
+    }
