@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from model_cache.binding import Bound
 from model_cache.errors import StoreUnavailableError
@@ -17,7 +18,8 @@ from model_cache.protocols import Clock, Store
 T = TypeVar("T")
 
 
-class Ask(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Ask:
     """Send a request to the store; the result is its reply.
 
     Attributes:
@@ -30,34 +32,39 @@ class Ask(NamedTuple):
     seconds: float
 
 
-class Predict(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Predict:
     """Call the model; the result is its prediction."""
 
     binding: Bound
     data: Any
 
 
-class PredictMany(NamedTuple):
+@dataclass(slots=True, eq=False)
+class PredictMany:
     """Call the model once for many inputs; the result is a prediction for each."""
 
     binding: Bound
     inputs: list[Any]
 
 
-class Wait(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Wait:
     """Wait for another caller's computation; the result is how it ended, or None on a timeout."""
 
     landing: Landing
     seconds: float
 
 
-class Pause(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Pause:
     """Sleep for the given seconds."""
 
     seconds: float
 
 
-class Later(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Later:
     """Run steps in the background; the result is whether the queue accepted them.
 
     Attributes:
@@ -71,7 +78,8 @@ class Later(NamedTuple):
     size: int
 
 
-class WriteLater(NamedTuple):
+@dataclass(slots=True, eq=False)
+class WriteLater:
     """Write entries in the background; the result is whether the queue accepted them.
 
     Attributes:

@@ -11,7 +11,8 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
 from weakref import ref
 
 from model_cache.forks import renew_after_fork
@@ -31,7 +32,8 @@ _MOST_FRUITLESS = 3
 _LEAST_PATIENCE = 0.5
 
 
-class Landed(NamedTuple):
+@dataclass(slots=True)
+class Landed:
     """How a flight ended.
 
     Attributes:
@@ -227,7 +229,8 @@ class SingleFlight:
             self._recent_bytes -= oldest.size
 
 
-class _Recent(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Recent:
     """An entry that has just landed.
 
     Attributes:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -34,7 +35,8 @@ from model_cache.prediction.time_to_live import TtlRefusedError, expiry, shortes
 from model_cache.prediction.veto import ModelCall
 
 
-class Write(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Write:
     """An entry on its way to the store.
 
     Attributes:
@@ -206,11 +208,12 @@ class Writing:
             for computation in computations:
                 barrier.end(computation)
         results, sizes = [], []
-        for (computation, entry, _, _), is_allowed in zip(writes, allowed, strict=True):
+        for write, is_allowed in zip(writes, allowed, strict=True):
+            computation = write.computation
             is_stored = is_allowed and not computation.is_purged
             results.append(_STORED if is_stored else _DROPPED)
             if is_stored:
-                sizes.append(len(entry))
+                sizes.append(len(write.entry))
                 if computation.is_valid:
                     barrier.replaced(computation.key)
         self._count(binding, sizes, before - budget.left)
@@ -317,7 +320,8 @@ class Writing:
     ) -> Steps[None]:
         if records is not None and isinstance(value, bytes):
             value = value.replace(records.raw, b"")
-        for computation, _, _, seen in writes:
+        for write in writes:
+            computation, seen = write.computation, write.seen
             if seen is None or is_outdated(mark_of(computation.key), seen, value):
                 computation.is_purged = True  # by another process, or nobody can tell
                 generation.overtook(self._barrier.clock())
