@@ -141,6 +141,24 @@ def test_a_packed_entry_is_written_whole_while_its_slot_moves(in_a_loop: bool) -
         runner.run(decorator.aclose())
 
 
+def test_a_slot_that_has_moved_costs_one_redirection() -> None:
+    with running_cluster() as cluster, decorated(cluster.url, "moved") as decorator:
+        decorator.predict(person())
+        slot = key_slot(decorator.cache_key(person()).encode())
+        source, target = cluster.primary_of(slot), cluster.add_node()
+        cluster.move(slot, target)
+        wait_until(
+            lambda: all(cluster.primary_of(slot, node) is target for node in cluster.nodes),
+            "all nodes know of the move",
+        )
+        for _ in range(5):
+            decorator.predict(person())
+        assert decorator.stats().hits == 5
+        with source.client() as client:
+            errors: Any = client.info("errorstats")
+        assert errors["errorstat_MOVED"]["count"] == 1
+
+
 def test_a_purge_reaches_a_shard_that_is_new() -> None:
     with running_cluster() as cluster, decorated(cluster.url, "resharded") as decorator:
         predict_all(decorator)

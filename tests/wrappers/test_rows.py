@@ -464,6 +464,9 @@ def test_objects_that_can_not_be_read_pass_through(cache: Cache) -> None:
     rows, nested = [1, 2], Nested()
     cached = cache.memoize_rows(version="1", name="nested")(lambda value: value)
     assert cached(nested) is nested
+    outcome = last_outcome()
+    assert outcome is not None
+    assert (outcome.kind, outcome.store_error) == ("uncacheable", None)
     whole = cache.memoize_rows(version="1", name="whole", revision="1")(lambda _: nested)
     assert whole(rows) is nested
     with pytest.raises(ConfigurationError, match="reading it raised RuntimeError"):
