@@ -171,7 +171,7 @@ class Barrier:
         with self._lock:
             if computation.is_valid and not computation.is_purged:
                 now = self.clock()
-                _drop_before(now - _LATE_WRITE_SECONDS, self._late_writes)
+                _drop_before(self._late_writes, now - _LATE_WRITE_SECONDS)
                 _remember(self._late_writes, computation.key, now, _MOST_KEYS)
             else:
                 self.distrust(computation.key)
@@ -209,8 +209,8 @@ class Barrier:
         """Record that a refresh or a forget changes an entry; called before and after it."""
         with self._lock:
             if len(self._replaced) >= _MOST_REPLACED:
+                self.purged()  # first, as readers take no lock: no entry is read from a replica then
                 self._replaced.clear()
-                self.purged()  # no entry is read from a replica then
             _remember(self._replaced, key, self.clock() + _LONGEST_LAG, _MOST_REPLACED)
 
     def purged(self) -> None:
@@ -283,7 +283,7 @@ def _mark_purged(computations: list[Computation]) -> None:
         one.is_purged = True
 
 
-def _drop_before(time: float, table: OrderedDict[bytes, float]) -> None:
+def _drop_before(table: OrderedDict[bytes, float], time: float) -> None:
     while table and next(iter(table.values())) < time:
         table.popitem(last=False)
 
