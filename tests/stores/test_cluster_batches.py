@@ -108,6 +108,9 @@ def test_a_lost_shard_loses_its_own_keys_of_a_batch(
                 assert ask(decorator, people) == list(map(charge, people))
             assert [one.kind == "unavailable" for one in outcomes] == own
             assert [one.kind == "hit" for one in outcomes] == [not each for each in own]
+            if near is not None:
+                backend: Any = decorator._backend
+                assert len(backend.near) == own.count(False)
 
 
 @pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
@@ -354,6 +357,24 @@ def test_an_entry_is_erased_if_the_shard_that_knows_of_purges_is_lost(
             return True
 
         wait_until(is_erased, "it is erased", TIMEOUT)
+
+
+def test_batches_use_their_connections_again(cluster: Cluster) -> None:
+    stores = compose_both(parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT)
+    node = cluster.nodes[0]
+    writes = [(key_on(cluster, each), b"entry", None) for each in cluster.nodes[:3]]
+
+    with node.client() as client:
+
+        def connected() -> int:
+            return int(client.info("stats")["total_connections_received"])
+
+        stores.sync.set_many(writes, TIMEOUT)
+        before = connected()
+        for _ in range(10):
+            stores.sync.set_many(writes, TIMEOUT)
+        assert connected() - before <= 1  # for the slots, which are asked for from time to time
+    stores.sync.close()
 
 
 def test_batches_of_many_threads_do_not_hold_up_each_other(cluster: Cluster) -> None:
