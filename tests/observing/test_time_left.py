@@ -17,8 +17,9 @@ from tests.servers import Server
 JITTERED: Any = pytest.approx(50, abs=10.1)
 
 
-def test_a_miss_tells_the_ttl_it_was_stored_with(server: Server) -> None:
-    cache = made(server, ttl=60)
+@pytest.mark.parametrize("options", [{}, {"stale_if_error": 600}], ids=str)
+def test_a_miss_tells_the_ttl_it_was_stored_with(server: Server, options: dict[str, Any]) -> None:
+    cache = made(server, ttl=60, **options)
     cache.predict(person())
     assert (outcome().age, outcome().ttl) == (0.0, JITTERED)
     cache.predict_many([person(age=1), person(age=2)])
