@@ -432,6 +432,23 @@ def test_callers_who_may_not_read_an_entry_share_its_replacement(
     assert cache.stats().hits == hits + 1
 
 
+@pytest.mark.parametrize("batch", [False, True])
+def test_an_entry_that_may_not_be_read_is_erased_if_nothing_replaces_it(
+    server: Server, client: redis.Redis, batch: bool
+) -> None:
+    may_store = True
+    cache = cached(server, FunctionModel(), cache_if=lambda *_: may_store)
+    cache.predict(person())
+    may_store = False
+    key = cache.cache_key(person())
+    inside(cache)._flow._barrier.refresh_failed(key.encode())
+    if batch:
+        cache.predict_many([person()])
+    else:
+        cache.predict(person())
+    poll(lambda: client.get(key) is None)
+
+
 @pytest.mark.parametrize("change", ["refresh", "rows", "forget"])
 def test_a_change_of_many_entries_scans_the_computations_in_progress_only_a_few_times(
     server: Server, monkeypatch: pytest.MonkeyPatch, change: str

@@ -209,7 +209,7 @@ class Barrier:
         """Record that a refresh or a forget changes an entry; called before and after it."""
         with self._lock:
             if len(self._replaced) >= _MOST_REPLACED:
-                self.purged()  # first, as readers take no lock: no entry is read from a replica then
+                self.purged()  # no entry is read from a replica then; readers take no lock
                 self._replaced.clear()
             _remember(self._replaced, key, self.clock() + _LONGEST_LAG, _MOST_REPLACED)
 
