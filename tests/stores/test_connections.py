@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -16,11 +18,13 @@ import pytest
 import redis
 
 from model_cache.errors import StoreUnavailableError
-from model_cache.stores.server import RedisStore
+from model_cache.stores.server import RedisStore, SendingRedisStore
 from model_cache.stores.url import Endpoint
 from tests.servers import Server, free_port, running_server
 from tests.signals import signals_every
-from tests.stores.opened import TIMEOUT, store_at, store_on
+from tests.stores.opened import TIMEOUT, server_that, store_at, store_on
+
+Ask = Callable[[RedisStore], list[bytes | None]]
 
 
 def test_threads_share_connections_up_to_the_limit() -> None:
@@ -50,14 +54,23 @@ def test_callers_that_wait_at_the_limit_get_the_connection_that_is_returned(
     store.close()
 
 
+def alone(store: RedisStore) -> list[bytes | None]:
+    return store.get_many([b"key"], TIMEOUT)
+
+
+def with_other_servers(store: RedisStore) -> list[bytes | None]:
+    return SendingRedisStore(store).get_many([b"key"], TIMEOUT).end()
+
+
+@pytest.mark.parametrize("ask", [alone, with_other_servers])
 def test_a_connection_that_went_stale_is_replaced_at_once(
-    server: Server, client: redis.Redis
+    server: Server, client: redis.Redis, ask: Ask
 ) -> None:
     store = store_on(server)
     for _ in range(20):
         store.set(b"key", b"x", None, TIMEOUT)
         client.client_kill_filter(skipme=True, _type="normal")
-        assert store.get(b"key", TIMEOUT) == b"x"
+        assert ask(store) == [b"x"]
     store.close()
 
 
@@ -96,7 +109,7 @@ del select.poll, select.epoll
 selectors.DefaultSelector = selectors.SelectSelector
 from model_cache.stores.url import parse_url
 from model_cache.stores.connection import Connection
-from model_cache.stores.server import RedisStore
+from model_cache.stores.server import RedisStore, SendingRedisStore
 store = RedisStore(parse_url("url", sys.argv[1]))
 store.set(b"key", b"entry", None, 5.0)
 for _ in range(3):
@@ -147,6 +160,27 @@ def test_an_interruption_never_leaves_anothers_reply_behind(server: Server) -> N
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda key: store.get(key, 5.0), keys)) == [key * 50 for key in keys]
     store.close()
+
+
+@pytest.mark.parametrize("ask", [alone, with_other_servers])
+def test_what_a_server_has_sent_unasked_answers_nobody(ask: Ask) -> None:
+    first = True
+
+    def answers(connection: socket.socket, _: bytes) -> None:
+        nonlocal first
+        connection.sendall(b"$5\r\nright\r\n")
+        if first:
+            first = False
+            assert has_read.wait(TIMEOUT)
+            connection.sendall(b"$5\r\nwrong\r\n")
+            is_sent.set()
+
+    has_read, is_sent = threading.Event(), threading.Event()
+    with server_that(answers) as store:
+        for _ in range(2):
+            assert ask(store) == [b"right"]
+            has_read.set()
+            assert is_sent.wait(TIMEOUT)
 
 
 def test_a_forked_child_opens_connections_of_its_own(server: Server) -> None:
