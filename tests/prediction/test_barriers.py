@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 import redis
 
-from model_cache import Cache, RedisCachingDecorator, StoreUnavailableError, refresh
+from model_cache import (
+    Cache,
+    RedisCachingDecorator,
+    StoreUnavailableError,
+    record_outcomes,
+    refresh,
+)
 from model_cache.prediction.barrier import Barrier, Computation
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
@@ -447,6 +453,20 @@ def test_an_entry_that_may_not_be_read_is_erased_if_nothing_replaces_it(
     else:
         cache.predict(person())
     poll(lambda: client.get(key) is None)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_an_entry_that_may_not_be_read_is_replaced_before_the_answer(
+    server: Server, batch: bool
+) -> None:
+    cache = cached(server, FunctionModel(), write="background")
+    inside(cache)._flow._barrier.refresh_failed(cache.cache_key(person()).encode())
+    with record_outcomes() as outcomes:
+        if batch:
+            cache.predict_many([person()])
+        else:
+            cache.predict(person())
+    assert [one.fate for one in outcomes] == ["stored"]
 
 
 @pytest.mark.parametrize("change", ["refresh", "rows", "forget"])

@@ -22,6 +22,7 @@ from model_cache import (
     record_outcomes,
     refresh,
 )
+from model_cache.prediction.veto import is_inside_a_flight
 from tests.models import Anything, Charges, Echo, FunctionModel, Person, charge, person
 from tests.servers import Server, free_port
 from tests.stored import entries
@@ -365,3 +366,19 @@ def test_forwarded_attributes_do_not_count_as_the_decorators_own(server: Server)
     cache.set_model(Doubling().set_model(BatchModel()))
     expected = [Charges(charges=2 * charge(data).charges) for data in PEOPLE]
     assert cache.predict_many(PEOPLE) == expected
+
+
+@pytest.mark.parametrize("kind", [FunctionModel, BatchModel])
+def test_a_model_waits_for_nobody_while_others_may_wait_for_its_batch(
+    server: Server, kind: Any
+) -> None:
+    """Else, models that call each other could wait for each other."""
+    found = []
+
+    def function(data: Person) -> Charges:
+        found.append(is_inside_a_flight())
+        return charge(data)
+
+    cached(server, kind(function=function)).predict_many(PEOPLE)
+    assert len(found) >= len(PEOPLE)
+    assert all(found)

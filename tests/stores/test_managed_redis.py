@@ -20,7 +20,7 @@ from model_cache import ConfigurationError, RedisCachingDecorator, Stats, StoreU
 from model_cache.errors import WriteRefusedError
 from model_cache.stores import dialing
 from model_cache.stores.opening import compose
-from model_cache.stores.server import RedisStore
+from model_cache.stores.server import RedisStore, SendingRedisStore
 from model_cache.stores.url import parse_url
 from tests.faults.load import Load, wait_until
 from tests.faults.topologies import running_node_behind_nat
@@ -158,6 +158,22 @@ def test_an_old_connection_serves_until_its_successor_is_there(server: Server) -
     assert len({connection() for _ in range(10)}) == 1
     with server.client() as client:
         poll(lambda: str(first) not in [each["id"] for each in client.client_list()])
+    store.close()
+
+
+def test_an_old_connection_is_replaced_if_it_is_used_together_with_other_servers(
+    server: Server, client: redis.Redis
+) -> None:
+    now = 100.0
+    store = RedisStore(parse_url("url", server.url), max_connection_age=60, clock=lambda: now)
+    first = store.execute(TIMEOUT, b"CLIENT", b"ID")
+    now += 61
+
+    def is_replaced() -> bool:
+        assert SendingRedisStore(store).get_many([b"key"], TIMEOUT).end() == [None]
+        return str(first) not in [each["id"] for each in client.client_list()]
+
+    poll(is_replaced)
     store.close()
 
 
