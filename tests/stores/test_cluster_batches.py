@@ -96,6 +96,9 @@ def test_a_lost_shard_loses_its_own_keys_of_a_batch(ask: Ask, near: int | None) 
                 assert ask(decorator, people) == list(map(charge, people))
             assert [one.kind == "unavailable" for one in outcomes] == own
             assert [one.kind == "hit" for one in outcomes] == [not each for each in own]
+            with record_outcomes() as outcomes:
+                decorator.predict(people[own.index(True)])
+            assert [one.store_error for one in outcomes] == ["connection"]
 
 
 def test_a_lost_shard_loses_its_own_rows_of_a_table() -> None:
