@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -125,9 +126,13 @@ def _occurrences(text: str) -> Iterator[tuple[tuple[int, int], str, int]]:
 
 
 def _meaning(text: str) -> str | None:
-    """Return the code without its annotations; None if it is not valid."""
+    """Return the code without its annotations; None if it is not valid, or Python warns of it."""
     try:
         tree = ast.parse(text)
+        with warnings.catch_warnings():
+            # As in the tests: `is "hit"` would fail each of them, whatever it promises.
+            warnings.simplefilter("error")
+            compile(tree, "<mutant>", "exec")
     except SyntaxError:
         return None
     for node in ast.walk(tree):
