@@ -67,7 +67,8 @@ NEAREST = {
     "prediction/many": "tests/prediction/test_many.py"
     " tests/prediction/test_batches_like_single_predictions.py"
     " tests/prediction/test_callers_of_a_batch_that_ends_early.py"
-    " tests/prediction/test_generations.py tests/stores/test_cluster_batches.py",
+    " tests/prediction/test_generations.py tests/stores/test_cluster_batches.py"
+    " tests/prediction/test_verification.py tests/wrappers/test_failures.py",
     "stores/breaker": "tests/stores/test_breaker.py tests/stores/test_failing_servers.py",
     "stores/cluster": "tests/stores/test_contract.py tests/stores/test_cluster_batches.py"
     " tests/stores/test_cluster.py",
