@@ -109,3 +109,37 @@ def test_a_row_that_another_rows_error_left_out_is_computed_by_its_caller(
             batch.result()
         assert single.result() == Charges(charges=2.0)
     assert cache.stats().stale == 0
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises."""
+
+
+def test_a_batch_that_computes_an_interrupted_callers_row_waits_for_its_other_rows(
+    server: Server,
+) -> None:
+    go, taken_over = threading.Event(), threading.Event()
+
+    def function(data: Person) -> Charges:
+        if data == OLD:
+            assert taken_over.wait(10)
+        elif not go.is_set():
+            assert go.wait(10)
+            raise Interrupted
+        else:
+            taken_over.set()
+        return Charges(charges=data.age)
+
+    model = FunctionModel(function=function)
+    cache = cached(server, model, single_flight_wait=60)
+    with ThreadPoolExecutor(3) as pool:
+        interrupted, other = pool.submit(cache.predict, YOUNG), pool.submit(cache.predict, OLD)
+        poll(lambda: len(model.calls) == 2)
+        batch = pool.submit(cache.predict_many, [YOUNG, OLD])
+        poll(lambda: waiting_in(cache) == 1)
+        go.set()
+        with pytest.raises(Interrupted):
+            interrupted.result()
+        assert batch.result() == [Charges(charges=YOUNG.age), Charges(charges=OLD.age)]
+        assert other.result() == Charges(charges=OLD.age)
+    assert model.calls.count(OLD) == 1

@@ -111,6 +111,9 @@ def test_a_lost_shard_loses_its_own_keys_of_a_batch(
             if near is not None:
                 backend: Any = decorator._backend
                 assert len(backend.near) == own.count(False)
+            with record_outcomes() as outcomes:
+                decorator.predict(people[own.index(True)])
+            assert [one.store_error for one in outcomes] == ["connection"]
 
 
 @pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])

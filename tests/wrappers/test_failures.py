@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any
 
@@ -287,6 +288,29 @@ def test_those_who_wait_for_a_function_that_raises_get_its_error(cache: Cache) -
         return True
 
     assert all(all_at_once(8, work))
+
+
+def test_a_function_that_raises_does_not_wait_for_rows_of_other_callers(cache: Cache) -> None:
+    begun, ended = threading.Event(), threading.Event()
+    calls: list[list[int]] = []
+
+    def odd(rows: list[int]) -> list[int]:
+        calls.append(rows)
+        if 2 in rows:
+            raise ValueError("no answer")
+        begun.set()
+        assert ended.wait(10)
+        return rows
+
+    cached = cache.memoize_rows(version="1", name="odd", revision="1")(odd)
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(cached, [1])
+        assert begun.wait(10)
+        with pytest.raises(ValueError, match="no answer"):
+            cached([1, 2])
+        ended.set()
+        assert other.result() == [1]
+    assert calls == [[1], [2]]
 
 
 class Interrupted(Exception):
