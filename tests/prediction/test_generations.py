@@ -20,6 +20,7 @@ from model_cache.prediction.generation import (
     is_outdated,
     is_outdated_nearby,
     mark_of,
+    stamp_of,
 )
 from model_cache.prediction.look_up import LookUps
 from model_cache.prediction.writing import Write, Writing
@@ -504,5 +505,5 @@ def test_near_caches_learn_of_all_writes_that_were_erased(
     assert isinstance(now, bytes)
     for each in people:
         mark = mark_of(decorator.cache_key(each).encode())
-        assert is_outdated_nearby(mark, b"yet another", now)
+        assert is_outdated_nearby(mark, stamp_of(b"yet another"), now)
         assert not is_outdated(mark, b"yet another", now)

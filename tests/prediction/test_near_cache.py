@@ -103,6 +103,21 @@ def test_a_model_that_is_set_again_and_again_takes_no_memory(server: Server) -> 
     assert len(generation.near) <= 2
 
 
+def test_near_entries_that_were_read_between_forgets_take_no_more_memory(server: Server) -> None:
+    with Cache(server.url, timeout=5.0, near_cache=1000) as cache:
+        same = cache.memoize(version="1", name="same")(lambda value: value)
+        for number in range(100):  # each appends to the generation
+            same(number)
+            same.forget(1000 + number)
+        backend: Any = cache.backend
+        parts = [part for near in backend.near.table.values() for part in near]
+        kept = {id(part): len(part) for part in parts if isinstance(part, bytes)}
+        assert sum(kept.values()) < 100 * 100
+        for number in range(100):  # the other entries are not outdated
+            assert same(number) == number
+            assert is_near()
+
+
 def test_an_entry_of_another_process_becomes_near_at_the_first_hit(server: Server) -> None:
     cached(server.url).predict(person())
     cache = cached(server.url)
@@ -390,7 +405,7 @@ def test_the_near_cache_is_bounded_in_entries() -> None:
     near = NearCache(10, 10**6, 60.0)
     generation = Generation(Namespace(None, "model", "1"))
     for number in range(100):
-        near.put(b"%d" % number, b"entry", 60.0, generation.value, 0.0, person)
+        near.put(b"%d" % number, b"entry", 60.0, generation.current[1], 0.0, person)
     assert len(near) == 10
     assert near.get(b"99", generation, 1.0) is not None
     assert near.get(b"0", generation, 1.0) is None
@@ -400,9 +415,9 @@ def test_the_near_cache_is_bounded_in_bytes() -> None:
     near = NearCache(1000, 100_000, 60.0)
     generation = Generation(Namespace(None, "model", "1"))
     for number in range(100):
-        near.put(b"%d" % number, b"x" * 9_000, 60.0, generation.value, 0.0, person)
+        near.put(b"%d" % number, b"x" * 9_000, 60.0, generation.current[1], 0.0, person)
     assert 5 <= len(near) <= 11
-    near.put(b"large", b"x" * 200_000, 60.0, generation.value, 0.0, person)
+    near.put(b"large", b"x" * 200_000, 60.0, generation.current[1], 0.0, person)
     assert near.get(b"large", generation, 1.0) is None
 
 
@@ -410,7 +425,7 @@ def test_an_entry_of_another_generation_is_not_served() -> None:
     near = NearCache(10, 10**6, 60.0)
     generation = Generation(Namespace(None, "model", "1"))
     generation.saw(b"one", 0.0)
-    near.put(b"key", b"entry", 60.0, generation.value, 0.0, person)
+    near.put(b"key", b"entry", 60.0, generation.current[1], 0.0, person)
     found = near.get(b"key", generation, 1.0)
     assert found is not None
     assert found.entry == b"entry"
@@ -423,7 +438,7 @@ def test_an_entry_of_another_generation_is_not_served() -> None:
 def test_an_entry_is_served_until_it_expires() -> None:
     near = NearCache(10, 10**6, 60.0)
     generation = Generation(Namespace(None, "model", "1"))
-    near.put(b"key", b"entry", 2.0, generation.value, 10.0, person)
+    near.put(b"key", b"entry", 2.0, generation.current[1], 10.0, person)
     assert near.get_many([b"key"], generation, 11.9) == [b"entry"]
     assert near.get_many([b"key"], generation, 12.0) == [None]
     assert near.get(b"key", generation, 11.9) is not None

@@ -11,6 +11,7 @@ an APPEND is atomic, so none is lost, and the other entries stay in the near cac
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ forgets or refreshes it begins anew, which clears the near caches."""
 _VALUE_SIZE = 8
 _MARK_SIZE = 11  # 64 bits of a digest
 _RECORD_SIZE = 16  # so that a purge's value is no whole number of records
+_STAMP_SIZE, _LENGTH_SIZE = 16, 4
 _ALL = b"all entries"  # in the place of a mark; no key has a space
 
 MOST_RECORDS = 60
@@ -66,7 +68,8 @@ class Generation:
 
     Attributes:
         key: where it is in the store.
-        value: what was seen last; None if there was nothing.
+        current: the value that was seen last, and its stamp; in one attribute, so that no thread
+            sees one without the other.
         trusted_until: until when the near cache may serve entries without another look.
         refused_until: until when not to try again to create it, since Redis has refused.
         watched_until: until when every lookup reads it, because it changes often.
@@ -76,12 +79,12 @@ class Generation:
 
     __slots__ = (
         *("__weakref__", "_asked", "_lock"),
-        *("key", "near", "refused_until", "trusted_until", "value", "watched_until"),
+        *("current", "key", "near", "refused_until", "trusted_until", "watched_until"),
     )
 
     def __init__(self, namespace: Namespace) -> None:
         self.key = namespace.raw + _NAME
-        self.value: Value = UNKNOWN
+        self.current: tuple[Value, bytes] = UNKNOWN, b""
         self.trusted_until = self.refused_until = self.watched_until = float("-inf")
         self._asked = float("-inf")
         self.near: dict[bytes, tuple[ref[Any], NearEntries]] = {}
@@ -116,15 +119,25 @@ class Generation:
         with self._lock:
             if asked >= self._asked:
                 self._asked = asked
-                if value != self.value:  # else the entries of the near cache hold this object
-                    self.value = value
+                if value != self.value:
+                    self.current = value, stamp_of(value)
                 self.trusted_until = asked + _RECENT_SECONDS
 
     def changed(self, value: bytes, now: float) -> None:
         """Record that this process has set a new value; replies on their way are older."""
         with self._lock:
-            self.value, self._asked = value, now
+            self.current, self._asked = (value, stamp_of(value)), now
             self.trusted_until = float("-inf")
+
+    @property
+    def value(self) -> Value:
+        """The value that was seen last; None if there was nothing."""
+        return self.current[0]
+
+    def stamp_of(self, seen: Value) -> bytes:
+        """Return the stamp of a value that was seen; of the last one, it is known."""
+        value, stamp = self.current
+        return stamp if seen == value else stamp_of(seen)
 
     def appended(self, now: float) -> None:
         """Record that this process has appended a record; replies on their way are older."""
@@ -214,10 +227,27 @@ def _mark_of_erased(mark: bytes) -> bytes:
     return mark[::-1]
 
 
-def is_outdated_nearby(mark: bytes, seen: Value, value: Value) -> bool:
-    """Return whether an entry of a near cache is outdated, also by a write that was erased."""
+def stamp_of(value: Value) -> bytes:
+    """Return what stands for a value in near caches, where thousands of values would be large."""
+    if not isinstance(value, bytes):
+        return b""
+    digest = hashlib.blake2b(value, digest_size=_STAMP_SIZE - _LENGTH_SIZE).digest()
+    return len(value).to_bytes(_LENGTH_SIZE) + digest
+
+
+def is_outdated_nearby(mark: bytes, stamp: bytes, value: Value) -> bool:
+    """Return whether an entry of a near cache is outdated, also by a write that was erased.
+
+    Args:
+        mark: what stands for its key.
+        stamp: that of the value of the generation when it was read.
+        value: the value of the generation now.
+    """
+    length = int.from_bytes(stamp[:_LENGTH_SIZE])
+    if not isinstance(value, bytes) or stamp_of(value[:length]) != stamp:
+        return True
     marks = mark, _ALL
-    return seen != value and _has_changed((*marks, *map(_mark_of_erased, marks)), seen, value)
+    return _has_record((*marks, *map(_mark_of_erased, marks)), value[length:])
 
 
 def is_purge(before: Value, now: Value) -> bool:
@@ -235,16 +265,18 @@ def is_outdated(mark: bytes, seen: Value, value: Value) -> bool:
         seen: the value of the generation when it was read, or when its computation began.
         value: the value of the generation now.
     """
-    return seen != value and _has_changed((mark, _ALL), seen, value)
-
-
-def _has_changed(marks: tuple[bytes, ...], seen: Value, value: Value) -> bool:
-    """Return whether there was a purge, or a record with one of some marks, between two values."""
+    if seen == value:
+        return False
     before = b"" if seen is None else seen
     if isinstance(before, _Unknown) or not isinstance(value, bytes):
         return True
     added = value[len(before) :]
-    if not added or not value.startswith(before) or len(added) % _RECORD_SIZE:
+    return not added or not value.startswith(before) or _has_record((mark, _ALL), added)
+
+
+def _has_record(marks: tuple[bytes, ...], added: bytes) -> bool:
+    """Return whether what was added to a value is no records, or has one with one of some marks."""
+    if len(added) % _RECORD_SIZE:
         return True
     records = (added[start:] for start in range(0, len(added), _RECORD_SIZE))
     return any(record.startswith(marks) for record in records)

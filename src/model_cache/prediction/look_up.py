@@ -18,7 +18,7 @@ from model_cache.errors import StoreUnavailableError, WriteRefusedError
 from model_cache.prediction.barrier import Barrier
 from model_cache.prediction.call import Call
 from model_cache.prediction.effects import Budget, Steps
-from model_cache.prediction.generation import UNKNOWN, Generation, Value, mark_of
+from model_cache.prediction.generation import UNKNOWN, Generation, Value, mark_of, stamp_of
 from model_cache.prediction.generation_steps import create, look
 from model_cache.prediction.near import Near, NearCache
 from model_cache.protocols import Clock, Store
@@ -91,9 +91,12 @@ class LookUps:
 
     def _renew(self, call: Call, found: Near) -> None:
         """Bring an entry to the generation of the call, if others were forgotten since."""
-        near, near_key, value = self._near, call.near_key, call.seen
-        if near is not None and near_key is not None and found.value != value:
-            self._barrier.unless_changed(call.changes, lambda: near.renew(near_key, found, value))
+        near, near_key, generation = self._near, call.near_key, call.generation
+        if near is None or near_key is None or generation is None:
+            return
+        stamp = generation.stamp_of(call.seen)
+        if found.stamp != stamp:
+            self._barrier.unless_changed(call.changes, lambda: near.renew(near_key, found, stamp))
 
     def _read_near(self, call: Call, near: Near, canonical: bytes) -> bool:
         """Answer with an entry from the near cache; return whether it is a hit."""
@@ -307,18 +310,17 @@ class LookUps:
 
     def _keep(self, call: Call, entry: bytes, since: float, written: float | None = None) -> None:
         """Put an entry into the near cache, unless a purge or a refresh has intervened."""
-        near, near_key, value = self._near, call.near_key, call.seen
-        if near is None or near_key is None or type(value) is not bytes:
+        near, near_key, seen, generation = self._near, call.near_key, call.seen, call.generation
+        if near is None or near_key is None or generation is None or type(seen) is not bytes:
             return
-        if call.generation is not None and value == call.generation.value:
-            value = call.generation.value  # one object for all entries, as it may be large
+        stamp = generation.stamp_of(seen)
         left = call.binding.codec.fresh_for(entry)
         seconds = call.seconds_left if left is None else min(call.seconds_left, left)
         read = call.binding.codec.reader(call.key or b"", entry)
         mark = mark_of(call.key or b"")
         self._barrier.unless_changed(
             call.changes,
-            lambda: near.put(near_key, entry, seconds, value, since, read, mark, written),
+            lambda: near.put(near_key, entry, seconds, stamp, since, read, mark, written),
         )
 
     def keep_many(
@@ -332,14 +334,14 @@ class LookUps:
             asked: when they were asked for.
             changes: the barrier's `changes` from before that.
         """
-        near = self._near
-        if near is None or type(seen) is not bytes:
+        near, stamp = self._near, stamp_of(seen)
+        if near is None or not stamp:
             return
 
         def put() -> None:
             for key, (entry, left) in read:
                 seconds = math.inf if left is None else left / 1000
-                near.put(key, entry or b"", seconds, seen, asked, _unread)
+                near.put(key, entry or b"", seconds, stamp, asked, _unread)
 
         self._barrier.unless_changed(changes, put)
 

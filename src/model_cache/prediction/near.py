@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from model_cache.errors import ConfigurationError
 from model_cache.forks import renew_after_fork
-from model_cache.prediction.generation import Generation, Value, is_outdated_nearby
+from model_cache.prediction.generation import Generation, is_outdated_nearby
 
 # The overhead of an entry in bytes: keys, tuples, the slot in the table.
 OVERHEAD = 300
@@ -25,7 +25,7 @@ class Near(NamedTuple):
     Attributes:
         entry: the entry.
         expires: until when it may be served.
-        value: of the generation that it was read in.
+        stamp: that of the generation's value in which it was read.
         weight: the bytes that it takes, about.
         read: decodes it, to a new object each time.
         mark: what stands for its key in the generation's records.
@@ -35,7 +35,7 @@ class Near(NamedTuple):
 
     entry: bytes
     expires: float
-    value: Value
+    stamp: bytes
     weight: int
     read: Callable[[], Any]
     mark: bytes
@@ -84,23 +84,23 @@ class NearCache:
         if found is None:
             return None
         near: Near = found
-        if now >= near.expires or is_outdated_nearby(near.mark, near.value, generation.value):
+        if now >= near.expires or _is_outdated(near, generation):
             self._table.pop(key, None)
             return None
         return near
 
-    def renew(self, key: bytes, near: Near, value: Value) -> None:
+    def renew(self, key: bytes, near: Near, stamp: bytes) -> None:
         """Keep an entry that is not outdated in a later generation."""
-        self._table.insert(key, near._replace(value=value))
+        self._table.insert(key, near._replace(stamp=stamp))
 
     def get_many(
         self, keys: Sequence[bytes], generation: Generation, now: float
     ) -> list[bytes | None]:
         """Return the entries that may be served, in the order of the keys; None for the others."""
-        get, value = self._table.get, generation.value
+        get, (_, stamp) = self._table.get, generation.current
         return [
             found.entry
-            if (found := get(key)) is not None and now < found.expires and found.value == value
+            if (found := get(key)) is not None and now < found.expires and found.stamp == stamp
             else None
             for key in keys
         ]
@@ -110,7 +110,7 @@ class NearCache:
         key: bytes,
         entry: bytes,
         seconds: float,
-        value: Value,
+        stamp: bytes,
         now: float,
         read: Callable[[], Any],
         mark: bytes = b"",
@@ -122,7 +122,7 @@ class NearCache:
             key: the canonical bytes of its input.
             entry: the entry.
             seconds: how long it may be a hit.
-            value: the value of the generation in which it was read.
+            stamp: that of the value of the generation in which it was read.
             now: the time.
             read: decodes the entry, to a new object each time.
             mark: what stands for its key in the generation's records.
@@ -132,7 +132,7 @@ class NearCache:
         if weight <= self._size and seconds > 0:
             expires = now + min(seconds, self._ttl)
             ends = None if seconds == math.inf else now + seconds
-            near = Near(entry, expires, value, weight, read, mark, ends, written)
+            near = Near(entry, expires, stamp, weight, read, mark, ends, written)
             self._table.insert(key, near)
 
     def drop(self, key: bytes) -> None:
@@ -145,6 +145,12 @@ class NearCache:
 
     def __len__(self) -> int:
         return len(self._table)
+
+
+def _is_outdated(near: Near, generation: Generation) -> bool:
+    value, stamp = generation.current
+    # The stamps are equal for nearly all hits.
+    return near.stamp != stamp and is_outdated_nearby(near.mark, near.stamp, value)
 
 
 def _weight(_: bytes, near: Near) -> int:

@@ -92,9 +92,13 @@ class NearPredictor(Around):
             found = self._near.table.get(key)
             if found is None:
                 return None
-            entry, expires, value, _, read, _, ends, written = found
+            entry, expires, stamp, _, read, _, ends, written = found
             # In this order: a look that makes the value trusted may have changed it.
-            if began > generation.trusted_until or value != generation.value or began >= expires:
+            if (
+                began > generation.trusted_until
+                or stamp != generation.current[1]
+                or began >= expires
+            ):
                 return None
             if (sample := self._sample) is not None and not sample.spares():
                 return None
