@@ -136,6 +136,12 @@ def test_a_lease_that_never_ends_costs_the_wait_and_no_more(
     assert decorator.predict(person()) == charge(person())
 
 
+def test_a_lease_is_not_held_if_the_store_does_not_answer(store: RedisStore) -> None:
+    lease = Lease(b"key", Budget(0.0))
+    assert run(lease.acquire(1.0, lambda _: True), store) is None
+    assert not lease.is_held
+
+
 def test_a_lease_is_renewed_while_its_holder_lives(client: redis.Redis, store: RedisStore) -> None:
     keeper = LeaseKeeper(store)
     lease = Lease(b"key", Budget(5.0))

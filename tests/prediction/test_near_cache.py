@@ -249,6 +249,30 @@ def test_a_barrier_reaches_the_near_entries_of_other_models_of_a_cache(
         assert one.predict(person()) == Charges(charges=1.0)
 
 
+@pytest.mark.parametrize("barrier", ["refresh", "store", "forget", "purge"])
+def test_a_barrier_of_a_model_without_a_near_cache_reaches_the_near_entries_of_others(
+    server: Server, barrier: str
+) -> None:
+    answers = iter(range(100))
+    one, other = (
+        cached(server.url, lambda _: Charges(charges=next(answers)), near_cache=near)
+        for near in (None, 100)
+    )
+    for _ in range(2):
+        assert other.predict(person()) == Charges(charges=0.0)
+    assert is_near()
+    if barrier == "refresh":
+        with refresh():
+            one.predict(person())
+    elif barrier == "store":
+        one.store(person(), Charges(charges=1.0))
+    elif barrier == "forget":
+        one.forget(person())
+    else:
+        one.purge()
+    assert other.predict(person()) == Charges(charges=1.0)
+
+
 def test_a_forget_that_fails_leaves_other_entries_near(server: Server, client: redis.Redis) -> None:
     answers = iter(range(10))
     caches = [

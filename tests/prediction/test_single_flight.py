@@ -11,7 +11,14 @@ import pytest
 
 from model_cache import RedisCachingDecorator
 from model_cache.prediction.barrier import Barrier
-from model_cache.prediction.single_flight import ABANDONED, Flight, Landed, Landing, SingleFlight
+from model_cache.prediction.single_flight import (
+    ABANDONED,
+    FAILED,
+    Flight,
+    Landed,
+    Landing,
+    SingleFlight,
+)
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.prediction.crowds import all_at_once, slow
@@ -275,6 +282,26 @@ def test_a_flight_that_its_leader_drops_is_abandoned() -> None:
     del leader
     assert landing.is_abandoned()
     assert isinstance(flights.join(barrier.begin(b"key", 0), since=0.0), Flight)
+
+
+def test_a_slow_flight_that_lands_late_does_not_end_the_one_after_it() -> None:
+    barrier, flights = Barrier(), SingleFlight()
+    slow = flights.join(barrier.begin(b"key", 0), since=0.0)
+    assert isinstance(slow, Flight)
+    flights.leave(slow.landing)
+    flight = flights.join(barrier.begin(b"key", 0), since=0.0)
+    assert isinstance(flight, Flight)
+    slow.land(Landed(b"entry"))
+    assert flights.join(barrier.begin(b"key", 0), since=0.0) is flight.landing
+
+
+def test_only_the_first_landing_of_a_flight_counts() -> None:
+    barrier, flights = Barrier(), SingleFlight()
+    flight = flights.join(barrier.begin(b"key", 0), since=0.0)
+    assert isinstance(flight, Flight)
+    flight.land(Landed(b"entry"))
+    flight.land(FAILED)
+    assert flight.landing.landed == Landed(b"entry")
 
 
 def test_callers_do_not_wait_much_longer_than_the_model_takes() -> None:

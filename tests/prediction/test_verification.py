@@ -27,7 +27,9 @@ from model_cache import (
     refresh,
 )
 from model_cache.observing.events import Event, HitVerified, ServingStopped, WrongHit
+from model_cache.prediction.barrier import _barriers
 from tests.models import Charges, FunctionModel, Person, charge, person
+from tests.prediction.test_generations import a_second_passes
 from tests.servers import Server
 from tests.waiting import poll
 
@@ -85,6 +87,19 @@ def test_a_wrong_entry_is_found_counted_told_logged_and_replaced(
     ]
     assert str(charge(data).charges) not in caplog.text
     with cached(server, **layout) as other:
+        assert other.predict(data) == charge(data)
+
+
+def test_a_wrong_entry_leaves_the_near_caches_of_other_processes(server: Server) -> None:
+    fill(server)
+    data = person(age=1)
+    with cached(server, near_cache=100) as other:
+        assert other.predict(data) == off_by_one(data)
+        _barriers.clear()  # as in another process
+        with cached(server, **EVERY) as cache:
+            cache.predict(data)
+            poll(lambda: cache.stats().stored == 1)
+        a_second_passes(other)
         assert other.predict(data) == charge(data)
 
 

@@ -362,6 +362,22 @@ def test_an_entry_is_erased_if_the_shard_that_knows_of_purges_is_lost(
         wait_until(is_erased, "it is erased", TIMEOUT)
 
 
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
+def test_an_error_of_our_own_is_not_taken_for_an_answer(cluster: Cluster, in_a_loop: bool) -> None:
+    stores = compose_both(parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT)
+    no_entry: Any = None
+
+    async def set_in_a_loop() -> None:
+        await stores.asynchronous.set_many([(b"key", no_entry, None)], TIMEOUT)
+
+    def set_many() -> None:
+        stores.sync.set_many([(b"key", no_entry, None)], TIMEOUT)
+
+    with pytest.raises(TypeError):
+        asyncio.run(set_in_a_loop()) if in_a_loop else set_many()
+    stores.sync.close()
+
+
 def test_batches_use_their_connections_again(cluster: Cluster) -> None:
     stores = compose_both(parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT)
     node = cluster.nodes[0]

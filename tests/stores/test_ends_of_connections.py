@@ -82,3 +82,33 @@ def test_a_reset_right_behind_a_reply_is_noticed(loop: Any) -> None:
 
     with scripted(answers) as endpoint:
         check(loop, store_on(endpoint), reset)
+
+
+def test_a_reply_is_not_lost_if_the_next_request_can_not_be_written(loop: Any) -> None:
+    asked, is_blocked, is_reset = [0], threading.Event(), threading.Event()
+
+    def answers(connection: socket.socket, request: bytes) -> None:
+        asked[0] += 1
+        if asked[0] == 2:
+            assert is_blocked.wait(10)
+        if asked[0] <= 2:
+            connection.sendall(b"$5\r\nentry\r\n")
+        if asked[0] >= 2:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+            is_reset.set()
+
+    async def reset(store: AsyncRedisStore) -> None:
+        assert await store.get(b"key", TIMEOUT) == b"entry"
+        both = []
+        for _ in range(2):
+            both.append(asyncio.ensure_future(store.get(b"key", TIMEOUT)))
+            await asyncio.sleep(0)  # the first is written, and the second about to be
+        is_blocked.set()
+        assert is_reset.wait(10)
+        first, second = await asyncio.gather(*both, return_exceptions=True)
+        assert first == b"entry"
+        assert isinstance(second, StoreUnavailableError)
+
+    with scripted(answers) as endpoint:
+        check(loop, store_on(endpoint), reset)

@@ -39,6 +39,25 @@ def test_new_connections_trust_the_authorities_that_are_in_the_file_by_then(
         assert store.get(b"key", TIMEOUT) == b"entry"
 
 
+def test_a_certificate_whose_file_is_removed_or_damaged_is_still_trusted(
+    server: Server,
+    client: redis.Redis,
+    authority: tuple[trustme.CA, Path],
+    open_store: Callable[[Endpoint], Any],
+    tmp_path: Path,
+) -> None:
+    trusted, original = authority
+    path = tmp_path / "ca.pem"
+    path.write_bytes(original.read_bytes())
+    with tls_by(context_of(trusted, "localhost"), server) as port:
+        store = open_store(parse_url("url", f"rediss://localhost:{port}?ssl_ca_certs={path}"))
+        store.set(b"key", b"entry", None, TIMEOUT)
+        for change in (lambda: path.write_text("no certificate"), path.unlink):
+            change()
+            client.client_kill_filter(_type="normal", skipme=True)
+            assert store.get(b"key", TIMEOUT) == b"entry"
+
+
 def test_a_renewed_client_certificate_is_shown_when_its_key_is_there_too(
     server: Server, authority: tuple[trustme.CA, Path], tmp_path: Path
 ) -> None:
