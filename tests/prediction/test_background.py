@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import redis
 
-from model_cache import ConfigurationError, RedisCachingDecorator, exits
+from model_cache import ConfigurationError, RedisCachingDecorator, exits, last_outcome
 from model_cache.prediction.background import BackgroundWriter, Together
 from tests.inside import inside
 from tests.models import Charges, FunctionModel, Person, charge, person
@@ -293,6 +293,15 @@ def test_entries_that_wait_are_written_in_one_request(server: Server, client: re
         for age in range(41):
             assert decorator.predict(person(age=age)) == charge(person(age=age))
         assert decorator.stats().hits == 41
+
+
+def test_the_entry_that_a_fleet_waits_for_is_written_at_once(server: Server) -> None:
+    options: dict[str, Any] = {"write": "background", "single_flight": "fleet", "timeout": 5.0}
+    with RedisCachingDecorator(url=server.url, **options) as decorator:
+        decorator.set_model(FunctionModel()).predict(person())
+        outcome = last_outcome()
+        assert outcome is not None
+        assert outcome.fate == "stored"
 
 
 def test_jobs_for_one_place_are_done_together_up_to_another_place() -> None:

@@ -178,6 +178,18 @@ def test_a_refresh_that_must_not_be_stored_waits_for_an_older_write(
     cache.close()
 
 
+def test_a_refresh_does_not_wait_for_an_older_write_for_ever(server: Server) -> None:
+    cache = cached(server, FunctionModel(), timeout=0.2)
+    key, barrier = cache.cache_key(person()).encode(), cache._backend.barrier
+    writing = barrier.begin(key, barrier.epoch)
+    assert barrier.may_write(writing)
+    with refresh():
+        assert cache.predict(person()) == charge(person())
+    assert barrier.distrusts(key)
+    barrier.end(writing)
+    cache.close()
+
+
 @pytest.mark.parametrize("batch", [False, True])
 def test_no_older_entry_is_served_after_a_refresh_that_another_has_overtaken(
     server: Server, batch: bool

@@ -12,7 +12,7 @@ import pytest
 
 from model_cache import ConfigurationError, RedisCachingDecorator, last_outcome
 from model_cache.observing.events import Event, RevalidationFailed
-from tests.models import Charges, FunctionModel, Person, person
+from tests.models import Charges, FunctionModel, Gate, Person, charge, person
 from tests.servers import Server
 from tests.waiting import poll
 
@@ -129,6 +129,23 @@ def test_a_purge_overtakes_a_computation_in_the_background(server: Server) -> No
         cache.close()
         assert cache.stats().revalidated == 0
         assert cache.predict(person()) == Charges(charges=3)
+
+
+def test_an_input_that_its_caller_changes_meanwhile_harms_no_entry(server: Server) -> None:
+    gate = Gate()
+    gate.go.set()
+    with cached(server, gate) as cache:
+        cache.predict(person(age=1))
+        pass_the_ttl()
+        gate.entered.clear()
+        gate.go.clear()
+        data = person(age=1)
+        assert cache.predict(data) == charge(person(age=1))
+        assert gate.entered.wait(10)
+        data.age = 99
+        gate.go.set()
+        cache.close()
+        assert (cache.stats().stored, cache.stats().revalidated) == (1, 0)
 
 
 def test_batches_answer_with_stale_entries_at_once(server: Server) -> None:

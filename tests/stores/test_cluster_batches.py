@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -228,9 +228,10 @@ def test_a_frozen_shard_leaves_time_for_the_others(cluster: Cluster, in_a_loop: 
                 stores.sync.get_many(keys, 1.0)
 
     async def in_loop() -> None:
-        await stores.asynchronous.get_many(keys, TIMEOUT)  # connects
-        with frozen(slow):
-            await stores.asynchronous.get_many(keys, 1.0)
+        with closing(stores.asynchronous):
+            await stores.asynchronous.get_many(keys, TIMEOUT)  # connects
+            with frozen(slow):
+                await stores.asynchronous.get_many(keys, 1.0)
 
     with pytest.raises(StoreUnavailableError) as raised:
         ask()

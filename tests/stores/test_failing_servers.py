@@ -40,10 +40,19 @@ def test_a_name_that_does_not_resolve_fails_in_time(open_store: Open) -> None:
         store.get(b"key", 0.5)
 
 
-def test_no_time_left_is_a_time_out(server: Server, open_store: Open) -> None:
-    with pytest.raises(StoreUnavailableError) as raised:
-        open_store(parse_url("url", server.url)).get(b"key", 0.0)
-    assert raised.value.kind == "timeout"
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_no_time_left_is_a_time_out_that_costs_no_connection(
+    open_store: Open, seconds: float
+) -> None:
+    with running_server() as server, server.client() as client:
+        store = open_store(parse_url("url", server.url))
+        store.get(b"key", TIMEOUT)
+        before = client.info("stats")["total_connections_received"]
+        with pytest.raises(StoreUnavailableError) as raised:
+            store.get(b"key", seconds)
+        assert raised.value.kind == "timeout"
+        store.get(b"key", TIMEOUT)
+        assert client.info("stats")["total_connections_received"] == before
 
 
 def test_a_frozen_server_costs_the_timeout_and_no_more(open_store: Open) -> None:
