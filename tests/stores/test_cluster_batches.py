@@ -379,6 +379,19 @@ def test_an_error_of_our_own_is_not_taken_for_an_answer(cluster: Cluster, in_a_l
     stores.sync.close()
 
 
+def test_a_slot_that_no_node_serves_loses_its_own_keys() -> None:
+    with running_cluster() as cluster:
+        lost, *kept = (key_on(cluster, node) for node in cluster.nodes[:3])
+        for node in cluster.nodes[:3]:
+            cluster.ask(node, "CLUSTER", "DELSLOTS", key_slot(lost))
+        stores = compose_both(parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT)
+        stores.sync.set_many([(key, b"entry", None) for key in kept], TIMEOUT)
+        with pytest.raises(StoreUnavailableError, match="no node serves") as raised:
+            stores.sync.get_many([lost, *kept], TIMEOUT)
+        assert raised.value.answers == dict.fromkeys(kept, b"entry")
+        stores.sync.close()
+
+
 def test_batches_use_their_connections_again(cluster: Cluster) -> None:
     stores = compose_both(parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT)
     node = cluster.nodes[0]
