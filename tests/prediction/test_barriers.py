@@ -467,6 +467,16 @@ def test_an_entry_that_may_not_be_read_is_erased_if_nothing_replaces_it(
     poll(lambda: client.get(key) is None)
 
 
+def test_a_row_that_may_not_be_read_is_replaced_before_the_answer(server: Server) -> None:
+    with Cache(server.url, write="background") as cache:
+        rows = cache.memoize_rows(version="1", name="rows")(lambda numbers: numbers)
+        backend: Any = cache.backend
+        backend.barrier.refresh_failed(rows.cache_keys([1])[0].encode())
+        with record_outcomes() as outcomes:
+            rows([1])
+        assert [one.fate for one in outcomes] == ["stored"]
+
+
 @pytest.mark.parametrize("batch", [False, True])
 def test_an_entry_that_may_not_be_read_is_replaced_before_the_answer(
     server: Server, batch: bool

@@ -100,6 +100,28 @@ def test_an_error_of_the_model_leaves_the_stale_entry(server: Server) -> None:
         assert cache.stats().errors == 0
 
 
+def test_an_input_that_its_caller_changes_meanwhile_is_not_stored(server: Server) -> None:
+    """Its answer belongs to another key."""
+    go = threading.Event()
+    go.set()
+
+    def age(data: Person) -> Charges:
+        assert go.wait(10)
+        return Charges(charges=data.age)
+
+    data = person(age=1)
+    with cached(server, age) as cache:
+        cache.predict(data)
+        pass_the_ttl()
+        go.clear()
+        assert cache.predict(data) == Charges(charges=1)
+        assert kind() == "stale"
+        data.age = 2
+        go.set()
+    with cached(server, age) as cache:  # what ran in the background has ended
+        assert cache.predict(person(age=1)) == Charges(charges=1)
+
+
 def test_after_its_time_an_entry_answers_no_more(server: Server) -> None:
     with cached(server, Counting(), stale_while_revalidate=0.1, stale_if_error=60) as cache:
         cache.predict(person())
