@@ -124,20 +124,26 @@ def test_a_lost_shard_loses_large_entries_but_not_the_small_ones_beside(in_a_loo
         )
         kept, lost = cluster.nodes[:2]
         keys = [key for n in range(1000) if shard_of(cluster, place_of(key := key_of(n))) is kept]
-        small, large = keys[0], next(key for key in keys if shard_of(cluster, key) is lost)
-        stores.sync.set_many([(small, b"entry", None), (large, bytes(100), None)], TIMEOUT)
+        small, large, outdated = (
+            next(key for key in keys if shard_of(cluster, key) is node)
+            for node in (cluster.nodes[2], lost, kept)
+        )
+        writes = [(small, b"entry", None), (large, bytes(100), None), (outdated, bytes(99), None)]
+        stores.sync.set_many(writes, TIMEOUT)
+        with kept.client() as client:
+            client.set(outdated, bytes(98))  # from before
         for node in nodes_of(cluster, lost):
             node.kill()
 
         async def get_in_a_loop() -> None:
-            await stores.asynchronous.get_many([small, large], TIMEOUT)
+            await stores.asynchronous.get_many([small, large, outdated], TIMEOUT)
 
         def get() -> None:
-            stores.sync.get_many([small, large], TIMEOUT)
+            stores.sync.get_many([small, large, outdated], TIMEOUT)
 
         with pytest.raises(StoreUnavailableError) as raised:
             asyncio.run(get_in_a_loop()) if in_a_loop else get()
-        assert raised.value.answers == {small: b"entry"}
+        assert raised.value.answers == {small: b"entry", outdated: None}
         stores.sync.close()
 
 
@@ -319,8 +325,9 @@ def test_a_write_that_may_arrive_late_counts_more_than_one_that_was_refused(
 
 @pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+@pytest.mark.parametrize("lose", [Server.kill, Server.freeze])
 def test_an_entry_is_erased_if_the_shard_that_knows_of_purges_is_lost(
-    in_a_loop: bool, many: bool
+    in_a_loop: bool, many: bool, lose: Callable[[Server], None]
 ) -> None:
     with running_cluster() as cluster, decorated(cluster.url, "erased") as other:
         other.predict(person(age=COUNT))  # begins the generation
@@ -335,7 +342,7 @@ def test_an_entry_is_erased_if_the_shard_that_knows_of_purges_is_lost(
             if data == people[0]:
                 other.purge()
                 for node in nodes_of(cluster, known):
-                    node.kill()
+                    lose(node)
             return charge(data)
 
         _barriers.clear()  # as in another process

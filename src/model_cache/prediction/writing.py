@@ -294,15 +294,17 @@ class Writing:
         except StoreUnavailableError as error:
             if len(writes) > 1 or error.answers:  # a part may be there
                 with suppress(StoreUnavailableError):
-                    now = yield from self._look_after(error, generation, budget)
+                    now = yield from self._look_after(error, len(writes), generation, budget)
                     yield from self._erase_purged(generation, writes, now, budget, records)
             raise
         yield from self._erase_purged(generation, writes, value, budget, records)
 
     def _look_after(
-        self, error: StoreUnavailableError, generation: Generation, budget: Budget
+        self, error: StoreUnavailableError, count: int, generation: Generation, budget: Budget
     ) -> Steps[Value]:
         """Read a generation after a write failed; None if only its shard of a cluster is lost."""
+        if len(error.answers) >= count:  # all entries were written
+            return None
         try:
             return (yield from look(generation, budget, self._barrier.clock))
         except StoreUnavailableError:

@@ -70,8 +70,9 @@ class ClusterSteps:
         answers = yield from self._set(entries, timeout)
         try:
             answers.all()
-            # From the primary, since a replica may lag behind.
-            seconds = deadline - time.monotonic()
+            # From the primary, since a replica may lag behind. If it fails, the other half of the
+            # time is for erasing the entries.
+            seconds = (deadline - time.monotonic()) / 2
             asked = self._at_owner(watched, seconds, lambda store, left: store.get(watched, left))
             return (yield from asked)
         except StoreUnavailableError as error:
