@@ -158,6 +158,15 @@ def test_a_refreshed_prediction_that_must_not_be_stored_replaces_the_older_one(
     assert cache.predict(person()) == Charges(charges=3.0)
 
 
+def test_a_key_is_trusted_again_when_its_entry_is_erased(server: Server) -> None:
+    cache = second_is_not_stored(server)
+    key, barrier = cache.cache_key(person()).encode(), cache._backend.barrier
+    barrier.refresh_failed(key)
+    assert barrier.distrusts(key)
+    assert cache.predict(person()) == Charges(charges=2.0)
+    assert not barrier.distrusts(key)
+
+
 def test_a_refresh_that_must_not_be_stored_waits_for_an_older_write(
     server: Server, client: redis.Redis
 ) -> None:

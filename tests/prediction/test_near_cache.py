@@ -387,6 +387,20 @@ def test_a_redis_that_does_not_answer_is_not_taken_for_one_that_is_gone(
     assert outcome.kind == "unavailable"
 
 
+def test_rows_are_not_near_while_redis_does_not_answer(own_server: Server) -> None:
+    with Cache(own_server.url, timeout=0.5, near_cache=100) as cache:
+        doubled = cache.memoize_rows(version="1", name="doubled")(
+            lambda rows: [2 * row for row in rows]
+        )
+        doubled([1, 2])
+        own_server.freeze()
+        time.sleep(SECOND)
+        assert doubled([1, 2]) == [2, 4]
+        own_server.thaw()
+        stats = doubled.stats()
+    assert (stats.near_hits, stats.unavailable) == (0, 2)
+
+
 def assert_is_not_near_without(cache: Any, end: Callable[[], object]) -> None:
     cache.predict(person())
     end()

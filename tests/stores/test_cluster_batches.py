@@ -323,6 +323,16 @@ def test_a_write_that_may_arrive_late_counts_more_than_one_that_was_refused(
         stores.sync.close()
 
 
+def test_a_write_does_not_wait_for_a_frozen_generation_for_ever(cluster: Cluster) -> None:
+    stores = compose_both(parse_url("url", cluster.url), lambda _: None, timeout=TIMEOUT)
+    key, watched = (key_on(cluster, node) for node in cluster.nodes[:2])
+    stores.sync.get_many([key, watched], TIMEOUT)  # connects
+    with frozen([cluster.nodes[1]]), pytest.raises(StoreUnavailableError) as raised:
+        stores.sync.set_watching([(key, b"entry", None)], watched, 0.5)
+    assert (raised.value.kind, raised.value.answers) == ("timeout", {key: None})
+    stores.sync.close()
+
+
 @pytest.mark.parametrize("in_a_loop", [False, True], ids=["threads", "loop"])
 @pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
 @pytest.mark.parametrize("lose", [Server.kill, Server.freeze])
