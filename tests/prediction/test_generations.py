@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 import redis
 
-from model_cache import Cache, RedisCachingDecorator, StoreUnavailableError, refresh
+from model_cache import (
+    Cache,
+    RedisCachingDecorator,
+    StoreUnavailableError,
+    record_outcomes,
+    refresh,
+)
 from model_cache.errors import WriteRefusedError
 from model_cache.prediction.barrier import _barriers
 from model_cache.prediction.call import Call
@@ -507,3 +513,15 @@ def test_near_caches_learn_of_all_writes_that_were_erased(
         mark = mark_of(decorator.cache_key(each).encode())
         assert is_outdated_nearby(mark, stamp_of(b"yet another"), now)
         assert not is_outdated(mark, b"yet another", now)
+
+
+def test_nothing_is_stored_while_there_is_no_generation(server: Server) -> None:
+    """Between two looks that find none, there may have been a purge that was evicted."""
+    decorator = made(server, FunctionModel())
+    look_ups = inside(decorator)._look_ups
+    namespace = decorator._current.get().namespace
+    look_ups.generations.of(namespace).refused_until = float("inf")  # Redis refuses to create it
+    with record_outcomes() as told:
+        for _ in range(2):
+            decorator.predict(person())
+    assert [each.fate for each in told] == ["dropped"] * 2
