@@ -220,6 +220,20 @@ def test_a_refresh_replaces_the_near_entry(server: Server) -> None:
     assert is_near()
 
 
+def pass_barrier(barrier: str, cache: Any) -> None:
+    """Have a cache replace or drop its entry of a person."""
+    match barrier:
+        case "refresh":
+            with refresh():
+                cache.predict(person())
+        case "store":
+            cache.store(person(), Charges(charges=1.0))
+        case "forget":
+            cache.forget(person())
+        case _:
+            cache.purge()
+
+
 @pytest.mark.parametrize("barrier", ["refresh", "store", "forget", "purge"])
 @pytest.mark.parametrize("bindings", [1, 70])
 def test_a_barrier_reaches_the_near_entries_of_other_models_of_a_cache(
@@ -236,15 +250,7 @@ def test_a_barrier_reaches_the_near_entries_of_other_models_of_a_cache(
         for each in (one, other):
             each.predict(person())
             assert is_near()
-        if barrier == "refresh":
-            with refresh():
-                one.predict(person())
-        elif barrier == "store":
-            one.store(person(), Charges(charges=1.0))
-        elif barrier == "forget":
-            one.forget(person())
-        else:
-            one.purge()
+        pass_barrier(barrier, one)
         assert other.predict(person()) == Charges(charges=1.0)
         assert one.predict(person()) == Charges(charges=1.0)
 
@@ -261,15 +267,7 @@ def test_a_barrier_of_a_model_without_a_near_cache_reaches_the_near_entries_of_o
     for _ in range(2):
         assert other.predict(person()) == Charges(charges=0.0)
     assert is_near()
-    if barrier == "refresh":
-        with refresh():
-            one.predict(person())
-    elif barrier == "store":
-        one.store(person(), Charges(charges=1.0))
-    elif barrier == "forget":
-        one.forget(person())
-    else:
-        one.purge()
+    pass_barrier(barrier, one)
     assert other.predict(person()) == Charges(charges=1.0)
 
 
