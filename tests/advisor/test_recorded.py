@@ -32,8 +32,10 @@ def record(folder: Path, rows: Any, model: Any = None, **options: Any) -> None:
     model = model or VisitModel()
     with RedisCachingDecorator(enabled=False, record=folder, **options) as cached:
         cached.set_model(model)
-        for row in rows:
+        for number, row in enumerate(rows, 1):
             cached.predict(model.input_schema.model_validate(row))
+            if number % 5000 == 0:  # on a busy machine, the thread that writes may fall behind
+                cached.close()
         cached.close()
         assert cached.stats().unrecorded == 0
 
