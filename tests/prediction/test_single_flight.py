@@ -126,6 +126,20 @@ def test_predictions_that_are_never_stored_are_not_waited_for(server: Server) ->
     assert all_at_once(6, lambda _: decorator.predict(person())) == [charge(person())] * 6
 
 
+def test_predictions_that_are_stored_again_are_waited_for_again(server: Server) -> None:
+    model, is_stored = FunctionModel(function=slow), False
+    decorator = RedisCachingDecorator(
+        url=server.url, timeout=5.0, cache_if=lambda *_: is_stored
+    ).set_model(model)
+    for age in range(3):
+        decorator.predict(person(age=age))
+    is_stored = True
+    decorator.predict(person(age=3))
+    before = len(model.calls)
+    all_at_once(8, lambda _: decorator.predict(person(age=4)))
+    assert len(model.calls) == before + 1
+
+
 def test_an_entry_in_the_queue_of_background_writes_is_shared(server: Server) -> None:
     model = FunctionModel()
     with RedisCachingDecorator(url=server.url, write="background") as decorator:
