@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -32,6 +31,7 @@ from tests.stored import entries
 from tests.stores.caching import COUNT, PACKED, TIMEOUT, decorated, predict_all
 from tests.stores.test_contract import key_of
 from tests.stores.test_interruptions import (
+    Interrupt,
     LateError,
     SoftTimeLimitExceeded,
     no_cycles_through_connections,
@@ -456,27 +456,17 @@ def test_an_interrupted_batch_leaves_no_reply_to_the_next_one(
     batches = [[b"%d of batch %d" % (place, number) for place in range(6)] for number in range(20)]
     for batch in batches:
         stores.sync.set_many([(key, key * 50, None) for key in batch], TIMEOUT)
-    armed, raised, arrived = False, 0, 0
-
-    def interrupt(_: int, frame: FrameType | None) -> None:
-        nonlocal armed, raised
-        inside = frame is not None and "/stores/" in frame.f_code.co_filename
-        # What is raised in a finalizer that happens to run is lost.
-        if armed and inside and frame is not None and frame.f_code.co_name != "close":
-            armed = False
-            raised += 1
-            raise kind
-
+    interrupt, arrived = Interrupt(kind), 0
     with no_cycles_through_connections(), signals_every(0.0005, interrupt):
-        while raised < 300:
-            batch = batches[raised % 20]
+        while interrupt.raised < 300:
+            batch = batches[interrupt.raised % 20]
             try:
-                armed = True
+                interrupt.is_armed = True
                 found = stores.sync.get_many(batch, TIMEOUT)
-                armed = False
+                interrupt.is_armed = False
             except kind:
                 arrived += 1
             else:
                 assert found == [key * 50 for key in batch]
         stores.sync.close()
-    assert (arrived, lost, stores.sync.state) == (raised, [], "closed")
+    assert (arrived, lost, stores.sync.state) == (interrupt.raised, [], "closed")

@@ -181,6 +181,23 @@ class LateError(TimeoutError):
     """One that looks like a failure of the socket."""
 
 
+class Interrupt:
+    """A signal handler that raises in the code of the stores, once each time it is armed."""
+
+    def __init__(self, kind: type[BaseException]) -> None:
+        self.is_armed = False
+        self.raised = 0
+        self._kind = kind
+
+    def __call__(self, _: int, frame: FrameType | None) -> None:
+        inside = frame is not None and "/stores/" in frame.f_code.co_filename
+        # What is raised in a finalizer that happens to run is lost.
+        if self.is_armed and inside and frame is not None and frame.f_code.co_name != "close":
+            self.is_armed = False
+            self.raised += 1
+            raise self._kind
+
+
 @contextmanager
 def no_cycles_through_connections() -> Iterator[None]:
     """Fail if connections in reference cycles wait for a collection, which may close them late.
@@ -211,27 +228,17 @@ def test_soft_time_limits_reach_the_caller_and_are_no_failures(
     keys = [b"key%d" % number for number in range(20)]
     for key in keys:
         store.set(key, key * 50, None, TIMEOUT)
-    armed, raised, arrived, number = False, 0, 0, 0
-
-    def interrupt(_: int, frame: FrameType | None) -> None:
-        nonlocal armed, raised
-        inside = frame is not None and "/stores/" in frame.f_code.co_filename
-        # What is raised in a finalizer that happens to run is lost.
-        if armed and inside and frame is not None and frame.f_code.co_name != "close":
-            armed = False
-            raised += 1
-            raise kind
-
+    interrupt, arrived, number = Interrupt(kind), 0, 0
     with no_cycles_through_connections(), signals_every(0.0005, interrupt):
-        while raised < 1000:
+        while interrupt.raised < 1000:
             number += 1
             try:
-                armed = True
+                interrupt.is_armed = True
                 found = store.get(keys[number % 20], TIMEOUT)
-                armed = False
+                interrupt.is_armed = False
             except kind:
                 arrived += 1
             else:
                 assert found == keys[number % 20] * 50
         store.close()
-    assert (arrived, lost, store.state) == (raised, [], "closed")
+    assert (arrived, lost, store.state) == (interrupt.raised, [], "closed")
